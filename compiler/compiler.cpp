@@ -1,0 +1,168 @@
+#include "compiler/compiler.h"
+
+#include <algorithm>
+#include <functional>
+
+#include "compiler/internal_error.h"
+#include "compiler/language/ast.h"
+#include "compiler/language/checker.h"
+#include "compiler/language/parser.h"
+#include "compiler/pipeline.h"
+#include "compiler/target/cpu/object_code.h"
+
+namespace weft {
+
+const char *name(ElementType type) {
+  switch (type) {
+    case ElementType::F32: return "f32";
+    case ElementType::BF16: return "bf16";
+    case ElementType::F16: return "f16";
+    case ElementType::I32: return "i32";
+    case ElementType::Bool: return "bool";
+  }
+  return "?";
+}
+
+int64_t bytesOf(ElementType type) {
+  switch (type) {
+    case ElementType::F32:
+    case ElementType::I32: return 4;
+    case ElementType::BF16:
+    case ElementType::F16: return 2;
+    case ElementType::Bool: return 1;
+  }
+  return 4;
+}
+
+namespace {
+
+void collectRows(const ast::Expr &expr, std::vector<int> &rows, std::vector<const ast::Expr *> &seen) {
+  if (std::find(seen.begin(), seen.end(), &expr) != seen.end()) return;
+  seen.push_back(&expr);
+  if (expr.kind == ast::Expr::Kind::Dot)
+    for (const ast::ExprPtr &arg : expr.args) rows.push_back(arg->input);
+  for (const ast::ExprPtr &arg : expr.args) collectRows(*arg, rows, seen);
+}
+
+}  // namespace
+
+Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(tree)) {
+  std::vector<int> rows{checked->valueInput()};
+  std::vector<const ast::Expr *> seen;
+  for (const ast::ExprPtr &expr : {checked->score, checked->weight, checked->gate, checked->sink})
+    if (expr) collectRows(*expr, rows, seen);
+  for (const ast::ExprPtr &expr : checked->wheres) collectRows(*expr, rows, seen);
+  const VariantFacts facts = analyse(*checked);
+  lists = facts.lists;
+  bool grouped = false;
+  for (const ast::Input &input : checked->inputs)
+    grouped |= std::find(input.dims.begin(), input.dims.end(), "G") != input.dims.end();
+  for (size_t at = 0; at < checked->inputs.size(); ++at) {
+    const ast::Input &input = checked->inputs[at];
+    InputInfo info;
+    info.name = input.name;
+    info.dims = input.dims;
+    info.isFloat = input.element == ast::ElementClass::Float;
+    info.isInt = input.element == ast::ElementClass::Int;
+    info.isBool = input.element == ast::ElementClass::Bool;
+    info.isRow = std::find(rows.begin(), rows.end(), static_cast<int>(at)) != rows.end();
+    info.querySide = info.isRow && input.dims[2] == "T";
+    if (auto found = facts.per.find(input.name); found != facts.per.end()) {
+      const std::string &per = found->second;
+      info.partialKind = per == "head" ? 0 : per == "query" ? 1 : per == "key" ? 2 : 3;
+      // Two passes own queries or keys, not both: sums over both axes need the fused form.
+      if (info.partialKind >= 2) twoPass = false;
+    }
+    // Two passes write a group's gradient once; an input by head would need one a head.
+    if (grouped && info.isRow && !info.querySide && input.dims[1] == "H") twoPass = false;
+    inputList.push_back(std::move(info));
+  }
+}
+
+const std::string &Variant::name() const { return checked->name; }
+const std::string &Variant::source() const { return checked->source; }
+bool Variant::hasSoftmax() const { return checked->normalize == ast::Normalize::Softmax; }
+bool Variant::hasDropout() const { return checked->dropout && *checked->dropout > 0; }
+
+ParseResult parse(std::string_view source, std::string_view fileName) {
+  ParseResult result;
+  ParsedFile file = parseFile(source, fileName);
+  result.diagnostics = std::move(file.diagnostics);
+  for (auto &variant : file.variants) {
+    auto more = checkVariant(*variant, source, fileName);
+    result.diagnostics.insert(result.diagnostics.end(), more.begin(), more.end());
+  }
+  if (!result.diagnostics.empty()) return result;
+  for (auto &variant : file.variants) {
+    try {
+      result.variants.push_back(std::make_shared<const Variant>(variant));
+    } catch (const InternalError &error) {
+      result.diagnostics.push_back(makeDiagnostic(source, fileName, variant->range, error.what()));
+      result.variants.clear();
+      break;
+    }
+  }
+  return result;
+}
+
+CompileResult compile(const CompileRequest &request) {
+  CompileResult result;
+  auto fail = [&](std::string message) {
+    result.error = std::move(message);
+    return result;
+  };
+  if (!request.variant) return fail("expected a variant, got none");
+  if (request.type != ElementType::F32 && request.type != ElementType::BF16 &&
+      request.type != ElementType::F16)
+    return fail(std::string("expected element type f32, bf16 or f16, got ") + name(request.type));
+  if (request.tileQ % 16 || request.tileK % 16 || request.tileQ < 16 || request.tileK < 16 ||
+      request.tileQ > 256 || request.tileK > 256)
+    return fail("expected tile sizes that are multiples of 16 from 16 to 256, got " +
+                std::to_string(request.tileQ) + " and " + std::to_string(request.tileK));
+  for (const InputInfo &input : request.variant->inputs()) {
+    if (!input.isRow) continue;
+    auto found = request.dims.find(input.dims.back());
+    if (found == request.dims.end() || found->second < 1 || found->second > 256)
+      return fail("expected dim " + input.dims.back() + " of input '" + input.name +
+                  "' from 1 to 256, got " +
+                  (found == request.dims.end() ? "none" : std::to_string(found->second)));
+  }
+  auto all = kernelNames(*request.variant, true);
+  if (std::find(all.begin(), all.end(), request.kernel) == all.end()) {
+    std::string list;
+    for (const std::string &known : all) list += " " + known;
+    return fail("variant '" + request.variant->name() + "' has no kernel '" + request.kernel +
+                "'; it has:" + list);
+  }
+  try {
+    return runPipeline(request);
+  } catch (const InternalError &error) {
+    return fail(error.what());
+  }
+}
+
+std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
+  std::vector<std::string> names;
+  if (variant.needsLists())
+    names = {"plan_count", "plan_fill"};
+  else
+    names = {"plan_band"};
+  names.push_back("forward");
+  if (!backward) return names;
+  if (variant.hasSoftmax()) names.push_back("backward_delta");
+  names.push_back("backward");
+  if (variant.hasTwoPassBackward()) {
+    names.push_back("backward_dq");
+    names.push_back("backward_dkdv");
+    if (variant.needsLists()) {
+      names.push_back("plan_count_keys");
+      names.push_back("plan_fill_keys");
+    }
+  }
+  return names;
+}
+
+const char *buildIdentity() { return WEFT_BUILD_IDENTITY; }
+std::string hostIdentity() { return cpu::hostDescription(); }
+
+}  // namespace weft

@@ -1,0 +1,89 @@
+// The compiler's public face: variant text in, checked variant and kernels out. Plain data only.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "compiler/diagnostic.h"
+#include "compiler/kernel_image.h"
+
+namespace weft {
+
+namespace ast {
+struct Variant;
+}
+
+/// A declared input, as callers of a variant need it.
+struct InputInfo {
+  std::string name;
+  std::vector<std::string> dims;
+  bool isFloat = true, isInt = false, isBool = false;
+  bool isRow = false;    ///< operand of a dot, or v: has the call's element type
+  bool querySide = false;  ///< isRow: its rows are queries
+  int partialKind = 0;   ///< not isRow: 0 per program, 1 per query, 2 per key, 3 any element
+};
+
+/// A checked variant. Immutable; share it freely between threads.
+class Variant {
+ public:
+  explicit Variant(std::shared_ptr<const ast::Variant> tree);
+  const std::string &name() const;
+  const std::string &source() const;
+  const std::vector<InputInfo> &inputs() const { return inputList; }
+  /// True where the kept tiles come as lists (see compiler/transforms/build_plan.h).
+  bool needsLists() const { return lists; }
+  /// True where the two-pass backward form can compute every gradient.
+  bool hasTwoPassBackward() const { return twoPass; }
+  bool hasSoftmax() const;
+  bool hasDropout() const;
+  const ast::Variant &tree() const { return *checked; }
+
+ private:
+  std::shared_ptr<const ast::Variant> checked;
+  std::vector<InputInfo> inputList;
+  bool lists = false;
+  bool twoPass = true;
+};
+
+struct ParseResult {
+  std::vector<std::shared_ptr<const Variant>> variants;  ///< empty where there are diagnostics
+  std::vector<Diagnostic> diagnostics;
+};
+
+/// Parses and checks a text. Never throws, whatever the text.
+ParseResult parse(std::string_view source, std::string_view fileName);
+
+enum class Stage { Ast, Weft, Tile, Vector, Llvm, Assembly, Object };
+
+struct CompileRequest {
+  std::shared_ptr<const Variant> variant;
+  std::string kernel = "forward";      ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*
+  std::map<std::string, int64_t> dims;  ///< sizes of the dims that rows end in, 1 to 256
+  ElementType type = ElementType::F32;
+  int tileQ = 64, tileK = 64;
+  std::string cpu = "host";             ///< "host" or a CPU name LLVM knows
+  Stage stage = Stage::Object;          ///< where to stop
+  std::string dumpDirectory;            ///< where to write the IR after each pass; empty: nowhere
+};
+
+struct CompileResult {
+  KernelImage image;     ///< complete at Stage::Object
+  std::string text;      ///< of the stage asked for, before Object
+  std::string error;     ///< empty on success
+};
+
+/// Pure: the same request gives the same result. Thread-safe; never throws.
+CompileResult compile(const CompileRequest &request);
+
+/// Kernels `variant` needs for a forward (and a backward) pass.
+std::vector<std::string> kernelNames(const Variant &variant, bool backward);
+
+/// Identifies this build of the compiler; cached kernels of another one are not used.
+const char *buildIdentity();
+/// Name and features of the CPU that "host" means.
+std::string hostIdentity();
+
+}  // namespace weft

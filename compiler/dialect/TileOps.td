@@ -1,0 +1,201 @@
+// Operations of the `tile` dialect.
+#ifndef TILE_OPS_TD
+#define TILE_OPS_TD
+
+include "compiler/dialect/TileDialect.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+def TileScalar : AnyTypeOf<[F32, I32, I1]>;
+def Tile2D : RankedTensorOf<[F32]>;
+
+def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SingleBlock, NoTerminator]> {
+  let summary = "one kernel: a program over a grid";
+  let description = [{
+    `grid` names the programs: "query" (b, h, query tile), "key" (b, g, key tile), "head_key" (b, h, key tile), "group" (b, g) or
+    "head" (b, h). The block arguments are the program's coordinates (i32).
+    (C1) known grid; (C2) 2 or 3 arguments to fit it; (C3) tile sizes are positive.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$grid, I32Attr:$tileQ, I32Attr:$tileK);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat =
+      "$sym_name `grid` $grid `schedule` `<` `q` `=` $tileQ `,` `k` `=` $tileK `>` attr-dict-with-keyword $body";
+  let hasVerifier = 1;
+}
+
+def Tile_LoadOp : TileOp<"load", [Pure]> {
+  let summary = "rows of a [B, heads, rows, columns] tensor, as f32";
+  let description = [{
+    `%Q = tile.load "q"[%b, %h] rows %qt : tensor<64x64xf32>`. Rows past the end read as zero.
+    `side` is "query" or "key".
+  }];
+  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$index, StrAttr:$side);
+  let results = (outs Tile2D:$result);
+  let assemblyFormat =
+      "$tensor `[` $batch `,` $head `]` $side `rows` $index attr-dict `:` type($result)";
+}
+
+def Tile_LoadRowsOp : TileOp<"load_rows", [Pure]> {
+  let summary = "one f32 a query from a [B, H, T] tensor; rows past the end read as `fill`";
+  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$index, F32Attr:$fill);
+  let results = (outs Tile2D:$result);
+  let assemblyFormat =
+      "$tensor `[` $batch `,` $head `]` `rows` $index `fill` $fill attr-dict `:` type($result)";
+}
+
+def Tile_FillOp : TileOp<"fill", [Pure]> {
+  let summary = "a tile of one value";
+  let description = "`side` is \"query\" or \"key\": which rows the tile belongs to.";
+  let arguments = (ins F32:$value, StrAttr:$side);
+  let results = (outs Tile2D:$result);
+  let assemblyFormat = "$side $value attr-dict `:` type($result)";
+}
+
+def Tile_ForOp : TileOp<"for", [SingleBlock]> {
+  let summary = "a loop over heads, tiles, or kept tiles, carrying tiles";
+  let description = [{
+    `over` is "heads" (of a group: `start` is the group), "queries" (all query tiles), "keys" (kept
+    key tiles of query tile `start`) or "kept_queries" (kept query tiles of key tile `start`).
+    The block has the loop index (i32), for kept tiles a flag that is true where the tile is full
+    (i1), and the carried values.
+    (C1) known `over`; (C2) results, inits and carried arguments agree in number and type.
+  }];
+  let arguments = (ins StrAttr:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$inits);
+  let results = (outs Variadic<Tile2D>:$results);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    $over `[` $batch `,` $head `]` `of` $start (`init` `(` $inits^ `:` type($inits) `)`)?
+    (`->` type($results)^)? attr-dict-with-keyword $body
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_YieldOp : TileOp<"yield", [Terminator, HasParent<"ForOp">]> {
+  let summary = "the carried values of the next turn";
+  let arguments = (ins Variadic<Tile2D>:$values);
+  let assemblyFormat = "($values^ `:` type($values))? attr-dict";
+}
+
+def Tile_DotOp : TileOp<"dot", [Pure]> {
+  let summary = "a product of tiles, added to `acc` where given";
+  let description = [{
+    `form` says which axes meet: "nt" A[m,c] B[n,c] -> [m,n]; "nn" A[m,c] B[c,n] -> [m,n];
+    "tn" A[c,m] B[c,n] -> [m,n]. An accumulator is consumed: it has no other use.
+    (C1) shapes agree with the form.
+  }];
+  let arguments = (ins StrAttr:$form, Tile2D:$lhs, Tile2D:$rhs, Optional<Tile2D>:$acc);
+  let results = (outs Tile2D:$result);
+  let assemblyFormat = [{
+    $form $lhs `,` $rhs (`add` $acc^ `:` type($acc))? attr-dict
+    `:` type($lhs) `,` type($rhs) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_DotIntoOp : TileOp<"dot_into"> {
+  let summary = "adds a product of tiles to rows of an f32 [B, heads, rows, columns] tensor";
+  let arguments = (ins StrAttr:$form, Tile2D:$lhs, Tile2D:$rhs, StrAttr:$tensor, I32:$batch,
+                   I32:$head, I32:$index);
+  let assemblyFormat = [{
+    $form $lhs `,` $rhs `into` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict
+    `:` type($lhs) `,` type($rhs)
+  }];
+}
+
+def Tile_ScaleRowsOp : TileOp<"scale_rows", [Pure, AllTypesMatch<["tile", "result"]>]> {
+  let summary = "multiplies row r of a tile by factor r; the tile is consumed";
+  let arguments = (ins Tile2D:$tile, Tile2D:$factors);
+  let results = (outs Tile2D:$result);
+  let assemblyFormat = "$tile `by` $factors attr-dict `:` type($tile) `,` type($factors)";
+}
+
+def Tile_PairwiseOp : TileOp<"pairwise", [SingleBlock, AttrSizedOperandSegments]> {
+  let summary = "a scalar program at each pair of a (query tile, key tile)";
+  let description = [{
+    The block has the arguments i, j (i32), one f32 for each tile operand (its element) and one for
+    each row operand (the value of query i). `tile.result` ends it: tiles, then row reductions.
+    `full` is true where every pair of the tile is kept and in bounds. Scalar operations of the
+    `weft` dialect (read, dim, mask, random, accumulate) stand for this pair.
+    (C1) tiles are all [query, key]; (C2) results agree with `tile.result`.
+  }];
+  let arguments = (ins I32:$batch, I32:$head, I32:$query, I32:$key, Optional<I1>:$full,
+                   Variadic<Tile2D>:$tiles, Variadic<Tile2D>:$rows, StrArrayAttr:$reductions);
+  let results = (outs Variadic<Tile2D>:$results);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `at` `[` $batch `,` $head `,` $query `,` $key `]` (`full` $full^)?
+    `tiles` `(` ($tiles^ `:` type($tiles))? `)` `rows` `(` ($rows^ `:` type($rows))? `)`
+    `reduce` $reductions (`->` type($results)^)? attr-dict-with-keyword $body
+  }];
+  let extraClassDeclaration = [{
+    unsigned tileResults() { return getNumResults() - getReductions().size(); }
+  }];
+  let hasVerifier = 1;
+}
+
+def Tile_RowwiseOp : TileOp<"rowwise", [SingleBlock]> {
+  let summary = "a scalar program at each query of a tile";
+  let description = "Arguments: i (i32), one f32 a row operand. Ends with `tile.result`.";
+  let arguments = (ins I32:$batch, I32:$head, I32:$query, Variadic<Tile2D>:$rows);
+  let results = (outs Variadic<Tile2D>:$results);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `at` `[` $batch `,` $head `,` $query `]` `rows` `(` ($rows^ `:` type($rows))? `)`
+    (`->` type($results)^)? attr-dict-with-keyword $body
+  }];
+}
+
+def Tile_ResultOp : TileOp<"result", [Terminator]> {
+  let summary = "the scalars a pairwise or rowwise program gives";
+  let arguments = (ins Variadic<F32>:$values);
+  let assemblyFormat = "($values^ `:` type($values))? attr-dict";
+}
+
+def Tile_RowDotOp : TileOp<"row_dot", [Pure, AllTypesMatch<["lhs", "rhs"]>]> {
+  let summary = "the dot product of equal rows of two tiles";
+  let arguments = (ins Tile2D:$lhs, Tile2D:$rhs);
+  let results = (outs Tile2D:$result);
+  let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `->` type($result)";
+}
+
+def Tile_StoreOp : TileOp<"store"> {
+  let summary = "writes rows of a [B, heads, rows, columns] tensor in its own type";
+  let arguments = (ins Tile2D:$value, StrAttr:$tensor, I32:$batch, I32:$head, I32:$index);
+  let assemblyFormat =
+      "$value `,` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($value)";
+}
+
+def Tile_StoreRowsOp : TileOp<"store_rows"> {
+  let summary = "writes one f32 a query of a [B, H, T] tensor";
+  let arguments = (ins Tile2D:$value, StrAttr:$tensor, I32:$batch, I32:$head, I32:$index);
+  let assemblyFormat =
+      "$value `,` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($value)";
+}
+
+// Planning kernels: scalar programs that bound the loops over kept tiles.
+
+def Tile_ReadRangeOp : TileOp<"read_range"> {
+  let summary = "least and greatest element of an input with one index in a range";
+  let description = [{
+    Index `axis` runs from its entry in `indices` to `last`; the other indices are fixed.
+  }];
+  let arguments = (ins StrAttr:$tensor, I32Attr:$axis, I32:$last, Variadic<I32>:$indices);
+  let results = (outs TileScalar:$least, TileScalar:$greatest);
+  let assemblyFormat =
+      "$tensor `axis` $axis `to` $last `[` $indices `]` attr-dict `:` type($least) `,` type($greatest)";
+}
+
+def Tile_StoreIntOp : TileOp<"store_int"> {
+  let summary = "writes one i32 of a flat buffer";
+  let arguments = (ins I32:$value, StrAttr:$tensor, I32:$index);
+  let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict";
+}
+
+def Tile_LoadIntOp : TileOp<"load_int"> {
+  let summary = "reads one i32 of a flat buffer";
+  let arguments = (ins StrAttr:$tensor, I32:$index);
+  let results = (outs I32:$result);
+  let assemblyFormat = "$tensor `[` $index `]` attr-dict";
+}
+
+#endif

@@ -1,0 +1,127 @@
+// Operations of the `weft` dialect.
+#ifndef WEFT_OPS_TD
+#define WEFT_OPS_TD
+
+include "compiler/dialect/WeftDialect.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+def WeftScalar : AnyTypeOf<[F32, I32, I1]>;
+
+def Weft_PairwiseOp : WeftOp<"pairwise", [IsolatedFromAbove, Symbol, SingleBlock]> {
+  let summary = "a scalar program of one query-key pair";
+  let description = [{
+    The block has the arguments b, h, i, j (i32) and ends with `weft.yield`. `@forward` yields the
+    score and, where the variant has them, mask, weight and gate. `@backward` recomputes these and
+    passes cotangents on with `weft.cotangent` and `weft.accumulate`; it yields the factor of v.
+    (C1) the block has exactly four i32 arguments.
+
+    ```mlir
+    weft.pairwise @forward {
+    ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+      %s = weft.dot "q", "k"
+      weft.yield ["score"] %s : f32
+    }
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sym_name attr-dict-with-keyword $body";
+  let hasVerifier = 1;
+}
+
+def Weft_YieldOp : WeftOp<"yield", [Terminator, HasParent<"PairwiseOp">]> {
+  let summary = "names the results of a pairwise program";
+  let description = [{ (C1) as many names as operands. `weft.yield ["score"] %s : f32` }];
+  let arguments = (ins StrArrayAttr:$names, Variadic<WeftScalar>:$values);
+  let assemblyFormat = "$names ($values^ `:` type($values))? attr-dict";
+  let hasVerifier = 1;
+}
+
+def Weft_MapOp : WeftOp<"map", [Pure]> {
+  let summary = "a function of the language applied to scalars";
+  let description = [{
+    (C1) the name is an Id of compiler/language/functions.def; (C2) the number of operands is its arity.
+    `%y = weft.map "Clamp" %x, %lo, %hi : (f32, f32, f32) -> f32`
+  }];
+  let arguments = (ins StrAttr:$function, Variadic<WeftScalar>:$args);
+  let results = (outs WeftScalar:$result);
+  let assemblyFormat = "$function $args attr-dict `:` functional-type($args, $result)";
+  let hasVerifier = 1;
+}
+
+def Weft_DimOp : WeftOp<"dim", [Pure]> {
+  let summary = "the size of a dim of the signature";
+  let description = "`%t = weft.dim \"T\"`";
+  let arguments = (ins StrAttr:$dim);
+  let results = (outs I32:$result);
+  let assemblyFormat = "$dim attr-dict";
+}
+
+def Weft_ReadOp : WeftOp<"read", [Pure]> {
+  let summary = "one element of an input";
+  let description = [{
+    Indices name every dim of the input, in order. An index outside its dim is clamped into it and,
+    where the pair is kept, raises the kernel's status. `%z = weft.read "span"[%h] : f32`
+  }];
+  let arguments = (ins StrAttr:$input, Variadic<I32>:$indices);
+  let results = (outs WeftScalar:$result);
+  let assemblyFormat = "$input `[` $indices `]` attr-dict `:` type($result)";
+}
+
+def Weft_DotOp : WeftOp<"dot", [Pure]> {
+  let summary = "the dot product of row i of a query input and row j of a key input";
+  let description = "`%s = weft.dot \"q\", \"k\"`";
+  let arguments = (ins StrAttr:$query, StrAttr:$key);
+  let results = (outs F32:$result);
+  let assemblyFormat = "$query `,` $key attr-dict";
+}
+
+def Weft_RowOp : WeftOp<"row", [Pure]> {
+  let summary = "a value the kernel keeps for each query";
+  let description = [{
+    `lse`: log-sum-exp of the row; `delta`: do_i . o_i minus the cotangent of lse.
+    (C1) the name is one of these. `%l = weft.row "lse"`
+  }];
+  let arguments = (ins StrAttr:$name);
+  let results = (outs F32:$result);
+  let assemblyFormat = "$name attr-dict";
+  let hasVerifier = 1;
+}
+
+def Weft_RandomOp : WeftOp<"random", [Pure]> {
+  let summary = "the pair's uniform number in [0, 1) from Philox4x32-10";
+  let description = [{
+    Counter (i, j, b * H + h, offset), key seed; the same in forward and backward. `%u = weft.random`
+  }];
+  let results = (outs F32:$result);
+  let assemblyFormat = "attr-dict";
+}
+
+def Weft_MaskOp : WeftOp<"mask"> {
+  let summary = "marks the hard mask of the pair";
+  let description = "What is proved full or empty for a tile is this value. `%m = weft.mask %c`";
+  let arguments = (ins I1:$value);
+  let results = (outs I1:$result);
+  let assemblyFormat = "$value attr-dict";
+}
+
+def Weft_AccumulateOp : WeftOp<"accumulate"> {
+  let summary = "adds a cotangent to one element of an input's gradient";
+  let description = [{
+    `per` says what the element depends on besides b and h: "head" (nothing), "query" (exactly i),
+    "key" (exactly j) or "any". `weft.accumulate "span"[%h], %g {per = "head"}`
+  }];
+  let arguments = (ins StrAttr:$input, Variadic<I32>:$indices, F32:$value,
+                   DefaultValuedStrAttr<StrAttr, "any">:$per);
+  let assemblyFormat = "$input `[` $indices `]` `,` $value attr-dict";
+}
+
+def Weft_CotangentOp : WeftOp<"cotangent"> {
+  let summary = "the cotangent of one dot of the pair";
+  let description = "`weft.cotangent \"q\", \"k\", %ds`";
+  let arguments = (ins StrAttr:$query, StrAttr:$key, F32:$value);
+  let assemblyFormat = "$query `,` $key `,` $value attr-dict";
+}
+
+#endif

@@ -1,0 +1,77 @@
+// Registration and verifiers of the `tile` dialect. Constraint labels are those of TileOps.td.
+#include "compiler/dialect/dialects.h"
+
+#include "compiler/dialect/TileDialect.cpp.inc"
+#define GET_OP_CLASSES
+#include "compiler/dialect/TileOps.cpp.inc"
+
+namespace weft::tile {
+
+void TileDialect::initialize() {
+  addOperations<
+#define GET_OP_LIST
+#include "compiler/dialect/TileOps.cpp.inc"
+      >();
+}
+
+llvm::LogicalResult KernelOp::verify() {
+  const llvm::StringRef grid = getGrid();
+  const bool three = grid == "query" || grid == "key" || grid == "head_key";
+  if (!three && grid != "group" && grid != "head")
+    return emitOpError("(C1) expected grid \"query\", \"key\", \"head_key\", \"group\" or \"head\", got \"")
+           << grid << "\"";
+  const unsigned expected = three ? 3 : 2;
+  if (getBody().front().getNumArguments() != expected)
+    return emitOpError("(C2) expected ") << expected << " arguments, got "
+                                         << getBody().front().getNumArguments();
+  if (getTileQ() <= 0 || getTileK() <= 0)
+    return emitOpError("(C3) expected positive tile sizes, got ") << getTileQ() << " and "
+                                                                  << getTileK();
+  return llvm::success();
+}
+
+llvm::LogicalResult ForOp::verify() {
+  const llvm::StringRef over = getOver();
+  const bool kept = over == "keys" || over == "kept_queries";
+  if (!kept && over != "heads" && over != "queries")
+    return emitOpError("(C1) expected \"heads\", \"queries\", \"keys\" or \"kept_queries\", got \"")
+           << over << "\"";
+  auto arguments = getBody().front().getArguments().drop_front(kept ? 2 : 1);
+  if (getInits().getTypes() != getResults().getTypes() ||
+      mlir::TypeRange(mlir::ValueRange(arguments)) != getResults().getTypes())
+    return emitOpError("(C2) expected results, inits and carried arguments of the same types");
+  return llvm::success();
+}
+
+llvm::LogicalResult DotOp::verify() {
+  auto lhs = mlir::cast<mlir::RankedTensorType>(getLhs().getType()).getShape();
+  auto rhs = mlir::cast<mlir::RankedTensorType>(getRhs().getType()).getShape();
+  auto out = mlir::cast<mlir::RankedTensorType>(getResult().getType()).getShape();
+  bool ok = lhs.size() == 2 && rhs.size() == 2 && out.size() == 2;
+  if (ok && getForm() == "nt")
+    ok = lhs[1] == rhs[1] && out[0] == lhs[0] && out[1] == rhs[0];
+  else if (ok && getForm() == "nn")
+    ok = lhs[1] == rhs[0] && out[0] == lhs[0] && out[1] == rhs[1];
+  else if (ok && getForm() == "tn")
+    ok = lhs[0] == rhs[0] && out[0] == lhs[1] && out[1] == rhs[1];
+  else
+    ok = false;
+  if (!ok) return emitOpError("(C1) expected shapes that fit form \"") << getForm() << "\"";
+  return llvm::success();
+}
+
+llvm::LogicalResult PairwiseOp::verify() {
+  llvm::ArrayRef<int64_t> shape;
+  for (mlir::Value tile : getTiles()) {
+    auto type = mlir::cast<mlir::RankedTensorType>(tile.getType());
+    if (type.getRank() != 2 || (!shape.empty() && shape != type.getShape()))
+      return emitOpError("(C1) expected tiles of one shape [query, key]");
+    shape = type.getShape();
+  }
+  auto result = mlir::dyn_cast<ResultOp>(getBody().front().getTerminator());
+  if (!result || result.getValues().size() != getNumResults())
+    return emitOpError("(C2) expected as many values in tile.result as results");
+  return llvm::success();
+}
+
+}  // namespace weft::tile

@@ -1,0 +1,42 @@
+// What the runtime knows of a compiled kernel: plain data, the same for every target.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace weft {
+
+enum class ElementType : uint8_t { F32, BF16, F16, I32, Bool };
+
+const char *name(ElementType type);
+int64_t bytesOf(ElementType type);
+
+/// One 64-bit argument of a kernel.
+struct ArgumentSlot {
+  enum class Kind : uint8_t {
+    Dim,      ///< size of the dim `name`
+    Pointer,  ///< address of the tensor or buffer `name`
+    Stride,   ///< stride of dim `index` of the tensor `name`, in elements
+    Seed,     ///< word `index` of the dropout state: 0 seed, 1 offset
+  };
+  Kind kind;
+  std::string name;
+  int index = 0;
+
+  bool operator==(const ArgumentSlot &) const = default;
+};
+
+/// What one program of the kernel's grid is.
+enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head };
+
+struct KernelImage {
+  std::string entry;              ///< symbol: void(int64_t *slots, int64_t begin, int64_t end, void *scratch)
+  std::vector<ArgumentSlot> slots;
+  Grid grid = Grid::QueryTile;
+  int tileQ = 0, tileK = 0;
+  int64_t scratchBytes = 0;       ///< for each thread, aligned to 64
+  std::string code;               ///< object code (CPU) or PTX text
+};
+
+}  // namespace weft

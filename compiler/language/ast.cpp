@@ -1,0 +1,97 @@
+// Names of functions and types, and the printed form of a checked variant.
+#include "compiler/language/ast.h"
+
+#include <cstdio>
+
+namespace weft::ast {
+
+const char *spelling(Function function) {
+  switch (function) {
+#define WEFT_FUNCTION(id, spell, count, typing) \
+  case Function::id:                            \
+    return spell;
+#include "compiler/language/functions.def"
+#undef WEFT_FUNCTION
+  }
+  return "?";
+}
+
+int arity(Function function) {
+  switch (function) {
+#define WEFT_FUNCTION(id, spell, count, typing) \
+  case Function::id:                            \
+    return count;
+#include "compiler/language/functions.def"
+#undef WEFT_FUNCTION
+  }
+  return 0;
+}
+
+const char *typeName(Type type) {
+  switch (type) {
+    case Type::Unknown: return "unknown";
+    case Type::Int: return "int";
+    case Type::Float: return "float";
+    case Type::Bool: return "bool";
+    case Type::Row: return "row";
+  }
+  return "?";
+}
+
+int Variant::inputNamed(const std::string &inputName) const {
+  for (size_t at = 0; at < inputs.size(); ++at)
+    if (inputs[at].name == inputName) return static_cast<int>(at);
+  return -1;
+}
+
+std::string print(const Expr &expr) {
+  auto list = [&] {
+    std::string text;
+    for (const ExprPtr &arg : expr.args) text += (text.empty() ? "" : ", ") + print(*arg);
+    return text;
+  };
+  switch (expr.kind) {
+    case Expr::Kind::Number: {
+      char text[40];
+      std::snprintf(text, sizeof text, expr.type == Type::Int ? "%.0f" : "%.9g", expr.value);
+      return text;
+    }
+    case Expr::Kind::True: return "true";
+    case Expr::Kind::False: return "false";
+    case Expr::Kind::Name:
+    case Expr::Kind::Dim:
+    case Expr::Kind::Let: return expr.name;
+    case Expr::Kind::Index: return std::string(1, "bhij"[static_cast<int>(expr.index)]);
+    case Expr::Kind::Read: return expr.name + "[" + list() + "]";
+    case Expr::Kind::Dot: return "dot(" + list() + ")";
+    case Expr::Kind::Call: return "(" + std::string(spelling(expr.function)) + " " + list() + ")";
+  }
+  return "?";
+}
+
+std::string print(const Variant &variant) {
+  std::string text = "attention " + variant.name + "\n";
+  for (const Input &input : variant.inputs) {
+    text += "  input " + input.name + ": ";
+    text += input.element == ElementClass::Float ? "float ["
+            : input.element == ElementClass::Int ? "int ["
+                                                 : "bool [";
+    for (size_t at = 0; at < input.dims.size(); ++at) text += (at ? ", " : "") + input.dims[at];
+    text += "]\n";
+  }
+  auto line = [&](const std::string &keyword, const ExprPtr &expr) {
+    if (expr) text += "  " + keyword + " : " + typeName(expr->type) + " = " + print(*expr) + "\n";
+  };
+  for (const Let &let : variant.lets) line("let " + let.name, let.value);
+  for (const ExprPtr &where : variant.wheres) line("where", where);
+  line("score", variant.score);
+  line("weight", variant.weight);
+  line("gate", variant.gate);
+  line("sink", variant.sink);
+  if (variant.dropout) text += "  dropout " + std::to_string(*variant.dropout) + "\n";
+  const char *names[] = {"softmax", "sigmoid", "none"};
+  text += std::string("  normalize ") + names[static_cast<int>(variant.normalize)] + "\n";
+  return text;
+}
+
+}  // namespace weft::ast

@@ -1,0 +1,404 @@
+#include "compiler/language/checker.h"
+
+#include <map>
+#include <set>
+
+namespace weft {
+namespace {
+
+using namespace ast;
+using Kind = Expr::Kind;
+
+enum class Typing { Same, Float, ToInt, Compare, Logic, Select, Convert };
+
+Typing typingOf(Function function) {
+  switch (function) {
+#define WEFT_FUNCTION(id, spell, count, typing) \
+  case Function::id:                            \
+    return Typing::typing;
+#include "compiler/language/functions.def"
+#undef WEFT_FUNCTION
+  }
+  return Typing::Same;
+}
+
+class Checker {
+ public:
+  Checker(Variant &variant, std::string_view source, std::string_view fileName)
+      : variant(variant), source(source), fileName(fileName) {}
+
+  std::vector<Diagnostic> run() {
+    checkInputs();
+    for (Let &let : variant.lets) {
+      declare(let.name, let.range);
+      check(let.value);
+      if (let.value->type == Type::Row)
+        report(let.range, "expected a scalar in a let, got a row", "name the dot instead");
+      lets[let.name] = let.value;
+    }
+    if (!variant.score)
+      report(variant.range, "expected a 'score', got none",
+             "as in: score dot(q[i], k[j]) / sqrt(D)");
+    for (ExprPtr &where : variant.wheres) demandBool(where);
+    demandFloat(variant.score, "score");
+    demandFloat(variant.weight, "weight");
+    demandFloat(variant.gate, "gate");
+    demandFloat(variant.sink, "sink");
+    if (variant.sink && dependsOnPair(*variant.sink))
+      report(variant.sink->range, "expected a sink of b and h only, got one of i or j",
+             "as in: sink c[h]");
+    if (variant.sink && variant.normalize != Normalize::Softmax)
+      report(variant.sink->range, "expected 'normalize softmax' with a sink");
+    return std::move(diagnostics);
+  }
+
+ private:
+  Variant &variant;
+  std::string_view source;
+  std::string_view fileName;
+  std::vector<Diagnostic> diagnostics;
+  std::set<std::string> declared;
+  std::set<std::string> dims;
+  std::map<std::string, ExprPtr> lets;
+
+  void report(SourceRange range, std::string message, std::string hint = {}) {
+    if (diagnostics.size() < 20)
+      diagnostics.push_back(
+          makeDiagnostic(source, fileName, range, std::move(message), std::move(hint)));
+  }
+
+  void declare(const std::string &name, SourceRange range) {
+    if (!declared.insert(name).second)
+      report(range, "expected a new name, got '" + name + "', which is already declared");
+    else if (dims.count(name))
+      report(range, "expected a new name, got '" + name + "', which is a dim");
+  }
+
+  bool allowedRow(const Input &input) const {
+    return input.dims.size() == 4 && input.element == ElementClass::Float;
+  }
+
+  void checkInputs() {
+    for (const Input &input : variant.inputs)
+      for (const std::string &dim : input.dims) dims.insert(dim);
+    for (const Input &input : variant.inputs) {
+      declare(input.name, input.range);
+      for (size_t at = 0; at < input.dims.size(); ++at) {
+        const std::string &dim = input.dims[at];
+        if (dim == "B" && at != 0)
+          report(input.range, "expected B to be the first dim of '" + input.name + "'");
+        const bool afterBatch = at == 0 || (at == 1 && input.dims[0] == "B");
+        if ((dim == "H" || dim == "G") && !afterBatch)
+          report(input.range, "expected " + dim + " to stand first or after B in '" + input.name + "'");
+      }
+    }
+    for (const Constant &constant : variant.constants) declare(constant.name, constant.range);
+    const int v = variant.valueInput();
+    if (v < 0) {
+      report(variant.range, "expected an input named 'v', got none",
+             "the output is the sum of p_ij v_j; declare v: [B, H, S, E] or v: [B, G, S, E]");
+      return;
+    }
+    const Input &value = variant.inputs[v];
+    if (value.element != ElementClass::Float || value.dims.size() != 4 || value.dims[0] != "B" ||
+        (value.dims[1] != "H" && value.dims[1] != "G") || value.dims[2] != "S")
+      report(value.range, "expected v: [B, H, S, E] or v: [B, G, S, E], got another shape");
+    if (!dims.count("T") || !dims.count("H"))
+      report(variant.range, "expected inputs that name the dims T and H, got none",
+             "as in: q: [B, H, T, D]");
+  }
+
+  bool dependsOnPair(const Expr &expr) const {
+    if (expr.kind == Kind::Dot) return true;
+    if (expr.kind == Kind::Index) return expr.index == Index::i || expr.index == Index::j;
+    for (const ExprPtr &arg : expr.args)
+      if (dependsOnPair(*arg)) return true;
+    return false;
+  }
+
+  void demandBool(ExprPtr &expr) {
+    check(expr);
+    if (expr->type != Type::Bool && expr->type != Type::Unknown)
+      report(expr->range, std::string("expected a condition after 'where', got ") +
+                              typeName(expr->type), "as in: where i >= j");
+  }
+
+  void demandFloat(ExprPtr &expr, const char *statement) {
+    if (!expr) return;
+    check(expr);
+    if (expr->type == Type::Int) expr = toFloat(expr);
+    if (expr->type != Type::Float && expr->type != Type::Unknown)
+      report(expr->range, std::string("expected a number after '") + statement + "', got " +
+                              typeName(expr->type));
+  }
+
+  ExprPtr toFloat(const ExprPtr &expr) {
+    if (expr->type == Type::Float) return expr;
+    auto result = std::make_shared<Expr>();
+    result->range = expr->range;
+    result->type = Type::Float;
+    if (expr->kind == Kind::Number) {
+      result->kind = Kind::Number;
+      result->value = expr->value;
+      return result;
+    }
+    result->kind = Kind::Call;
+    result->function = Function::ToFloat;
+    result->args = {expr};
+    return result;
+  }
+
+  /// Gives `expr` a type; Unknown where an error was reported below it.
+  void check(ExprPtr &expr) {
+    if (expr->type != Type::Unknown) return;
+    switch (expr->kind) {
+      case Kind::Number: return;
+      case Kind::True:
+      case Kind::False: expr->type = Type::Bool; return;
+      case Kind::Index:
+      case Kind::Dim: expr->type = Type::Int; return;
+      case Kind::Let: return;
+      case Kind::Name: return checkName(expr);
+      case Kind::Read: return checkRead(*expr);
+      case Kind::Dot: return checkDot(*expr);
+      case Kind::Call: return checkCall(*expr);
+    }
+  }
+
+  void checkName(ExprPtr &expr) {
+    const std::string name = expr->name;
+    if (auto let = lets.find(name); let != lets.end()) {
+      expr->kind = Kind::Let;
+      expr->args = {let->second};
+      expr->type = let->second->type;
+      return;
+    }
+    for (const Constant &constant : variant.constants)
+      if (constant.name == name) {
+        expr->kind = Kind::Number;
+        expr->value = constant.value;
+        expr->type = Type::Float;
+        return;
+      }
+    if (dims.count(name)) {
+      expr->kind = Kind::Dim;
+      expr->type = Type::Int;
+      return;
+    }
+    if (variant.inputNamed(name) >= 0) {
+      expr->kind = Kind::Read;
+      return checkRead(*expr);
+    }
+    for (const Let &let : variant.lets)
+      if (let.name == name) {
+        report(expr->range, "expected a name declared above, got '" + name +
+                                "', whose let stands below or is this one",
+               "a let may use only what stands before it");
+        return;
+      }
+    report(expr->range, "unknown name '" + name + "'",
+           "names are inputs, constants, lets, dims and the indices b h i j");
+  }
+
+  /// Completes a read: leading B, H and G dims are filled in when they were left out.
+  void checkRead(Expr &expr) {
+    expr.input = variant.inputNamed(expr.name);
+    if (expr.input < 0) {
+      report(expr.range, "unknown input '" + expr.name + "'", "declare it between ( and )");
+      return;
+    }
+    const Input &input = variant.inputs[expr.input];
+    for (ExprPtr &arg : expr.args) {
+      check(arg);
+      if (arg->type == Type::Unknown) return;
+      if (arg->type != Type::Int) {
+        report(arg->range, std::string("expected an int as an index, got ") + typeName(arg->type),
+               "use floor, ceil or round to make an int");
+        return;
+      }
+    }
+    auto implicitIndex = [&](const std::string &dim) -> ExprPtr {
+      if (dim != "B" && dim != "H" && dim != "G") return nullptr;
+      auto index = std::make_shared<Expr>();
+      index->kind = Kind::Index;
+      index->range = expr.range;
+      index->type = Type::Int;
+      index->index = dim == "B" ? Index::b : Index::h;
+      return index;
+    };
+    const size_t rank = input.dims.size();
+    size_t leading = 0;
+    while (leading < rank && implicitIndex(input.dims[leading])) ++leading;
+    const size_t given = expr.args.size();
+    // Written out: every dim, or every dim but the last (a row). Left out: b and h in front.
+    std::vector<ExprPtr> full;
+    bool row = false;
+    const size_t own = rank - leading;
+    auto fill = [&](size_t skip) {
+      for (size_t at = 0; at < skip; ++at) full.push_back(implicitIndex(input.dims[at]));
+      full.insert(full.end(), expr.args.begin(), expr.args.end());
+    };
+    bool fits = false;
+    const bool canBeRow = allowedRow(input) && own == 2;
+    for (size_t skip = 0; skip <= leading && !fits; ++skip) {
+      const size_t missing = rank - skip;
+      if (given == missing || (canBeRow && given + 1 == missing)) {
+        // The fewest filled dims that fit, except that q[i] is a row, never b.
+        if (given < own && !(canBeRow && given + 1 == own)) continue;
+        if (given == missing && given < own) continue;
+        bool plausible = true;
+        for (size_t at = skip; at < leading; ++at) {
+          const ExprPtr &arg = expr.args[at - skip];
+          const Index want = input.dims[at] == "B" ? Index::b : Index::h;
+          plausible &= arg->kind == Kind::Index && arg->index == want;
+        }
+        if (!plausible) continue;
+        fill(skip);
+        row = given + 1 == missing;
+        fits = true;
+      }
+    }
+    if (!fits) {
+      std::string shape;
+      for (const std::string &dim : input.dims) shape += (shape.empty() ? "" : ", ") + dim;
+      report(expr.range, "expected " + std::to_string(own) + " index(es) of '" + input.name + "' [" +
+                             shape + "] after b and h, got " + std::to_string(given),
+             "b and h may be left out or written as themselves; one trailing dim may be left "
+             "unindexed for dot");
+      return;
+    }
+    expr.args = std::move(full);
+    if (row)
+      expr.type = Type::Row;
+    else
+      expr.type = input.element == ElementClass::Float ? Type::Float
+                  : input.element == ElementClass::Int ? Type::Int
+                                                       : Type::Bool;
+  }
+
+  /// 0: a row of queries (dims T), 1: a row of keys (dims S), -1: neither.
+  int rowSide(const Expr &expr) {
+    const Input &input = variant.inputs[expr.input];
+    const Expr &index = *expr.args.back();
+    if (index.kind == Kind::Index && index.index == Index::i && input.dims[2] == "T") return 0;
+    if (index.kind == Kind::Index && index.index == Index::j && input.dims[2] == "S") return 1;
+    return -1;
+  }
+
+  void checkDot(Expr &expr) {
+    for (ExprPtr &arg : expr.args) {
+      check(arg);
+      if (arg->type == Type::Unknown) return;
+      if (arg->type != Type::Row) {
+        report(arg->range, std::string("expected a row in 'dot', got ") + typeName(arg->type),
+               "a row leaves one trailing dim unindexed, as in q[i] of q: [B, H, T, D]");
+        return;
+      }
+      if (rowSide(*arg) < 0) {
+        report(arg->range, "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys "
+                           "y[j] with dims [B, G, S, D] in 'dot'");
+        return;
+      }
+    }
+    if (rowSide(*expr.args[0]) == 1) std::swap(expr.args[0], expr.args[1]);
+    if (rowSide(*expr.args[0]) != 0 || rowSide(*expr.args[1]) != 1) {
+      report(expr.range, "expected one row of queries and one row of keys in 'dot'",
+             "as in: dot(q[i], k[j])");
+      return;
+    }
+    const std::string &left = variant.inputs[expr.args[0]->input].dims[3];
+    const std::string &right = variant.inputs[expr.args[1]->input].dims[3];
+    if (left != right) {
+      report(expr.range, "expected rows of one length in 'dot', got " + left + " and " + right);
+      return;
+    }
+    expr.type = Type::Float;
+  }
+
+  void checkCall(Expr &expr) {
+    for (ExprPtr &arg : expr.args) {
+      check(arg);
+      if (arg->type == Type::Unknown) return;
+    }
+    auto demand = [&](size_t at, bool ok, const char *what) {
+      if (ok) return true;
+      report(expr.args[at]->range, std::string("expected ") + what + " in '" +
+                                       spelling(expr.function) + "', got " +
+                                       typeName(expr.args[at]->type));
+      return false;
+    };
+    auto number = [&](size_t at) {
+      const Type type = expr.args[at]->type;
+      return demand(at, type == Type::Int || type == Type::Float, "a number");
+    };
+    auto boolean = [&](size_t at) {
+      return demand(at, expr.args[at]->type == Type::Bool, "a condition");
+    };
+    auto promote = [&](size_t from) {
+      bool anyFloat = false;
+      for (size_t at = from; at < expr.args.size(); ++at)
+        anyFloat |= expr.args[at]->type == Type::Float;
+      if (anyFloat)
+        for (size_t at = from; at < expr.args.size(); ++at) expr.args[at] = toFloat(expr.args[at]);
+      return anyFloat ? Type::Float : Type::Int;
+    };
+    const Typing typing = typingOf(expr.function);
+    switch (typing) {
+      case Typing::Same:
+      case Typing::Compare:
+        for (size_t at = 0; at < expr.args.size(); ++at)
+          if (!number(at)) return;
+        expr.type = promote(0);
+        if (typing == Typing::Compare) expr.type = Type::Bool;
+        return;
+      case Typing::Float:
+      case Typing::ToInt:
+        for (size_t at = 0; at < expr.args.size(); ++at) {
+          if (!number(at)) return;
+          expr.args[at] = toFloat(expr.args[at]);
+        }
+        expr.type = typing == Typing::Float ? Type::Float : Type::Int;
+        return;
+      case Typing::Logic:
+        for (size_t at = 0; at < expr.args.size(); ++at)
+          if (!boolean(at)) return;
+        expr.type = Type::Bool;
+        return;
+      case Typing::Select: {
+        if (!boolean(0)) return;
+        if (expr.args[1]->type == Type::Bool && expr.args[2]->type == Type::Bool) {
+          // if c then a else b on conditions: (c and a) or (not c and b)
+          auto call = [&](Function function, std::vector<ExprPtr> args) {
+            auto result = std::make_shared<Expr>();
+            result->kind = Kind::Call;
+            result->range = expr.range;
+            result->type = Type::Bool;
+            result->function = function;
+            result->args = std::move(args);
+            return result;
+          };
+          ExprPtr yes = call(Function::And, {expr.args[0], expr.args[1]});
+          ExprPtr no =
+              call(Function::And, {call(Function::Not, {expr.args[0]}), expr.args[2]});
+          expr.function = Function::Or;
+          expr.args = {yes, no};
+          expr.type = Type::Bool;
+          return;
+        }
+        if (!number(1) || !number(2)) return;
+        expr.type = promote(1);
+        return;
+      }
+      case Typing::Convert: expr.type = Type::Float; return;
+    }
+  }
+};
+
+}  // namespace
+
+std::vector<Diagnostic> checkVariant(Variant &variant, std::string_view source,
+                                     std::string_view fileName) {
+  return Checker(variant, source, fileName).run();
+}
+
+}  // namespace weft

@@ -1,0 +1,61 @@
+#include "compiler/language/lexer.h"
+
+namespace weft {
+namespace {
+
+bool isDigit(char c) { return c >= '0' && c <= '9'; }
+bool startsName(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+
+}  // namespace
+
+std::vector<Token> tokenize(std::string_view source) {
+  std::vector<Token> tokens;
+  const int size = static_cast<int>(source.size());
+  int at = 0;
+  auto peek = [&](int ahead) { return at + ahead < size ? source[at + ahead] : '\0'; };
+  auto push = [&](Token::Kind kind, int begin) {
+    tokens.push_back({kind, std::string(source.substr(begin, at - begin)), {begin, at}});
+  };
+  while (at < size) {
+    const char c = source[at];
+    const int begin = at;
+    if (c == ' ' || c == '\t' || c == '\n' || c == '\r') {
+      ++at;
+    } else if (c == '/' && peek(1) == '/') {
+      while (at < size && source[at] != '\n') ++at;
+    } else if (startsName(c)) {
+      while (at < size && (startsName(source[at]) || isDigit(source[at]))) ++at;
+      push(Token::Kind::Name, begin);
+    } else if (isDigit(c) || (c == '.' && isDigit(peek(1)))) {
+      bool real = false;
+      while (isDigit(peek(0))) ++at;
+      if (peek(0) == '.') {
+        real = true;
+        ++at;
+        while (isDigit(peek(0))) ++at;
+      }
+      if ((peek(0) == 'e' || peek(0) == 'E') &&
+          (isDigit(peek(1)) || ((peek(1) == '+' || peek(1) == '-') && isDigit(peek(2))))) {
+        real = true;
+        at += 2;
+        while (isDigit(peek(0))) ++at;
+      }
+      push(real ? Token::Kind::Real : Token::Kind::Integer, begin);
+    } else if ((c == '<' || c == '>' || c == '=' || c == '!') && peek(1) == '=') {
+      at += 2;
+      push(Token::Kind::Punctuation, begin);
+    } else if (std::string_view("()[]{}:,=+-*/<>").find(c) != std::string_view::npos) {
+      ++at;
+      push(Token::Kind::Punctuation, begin);
+    } else {
+      ++at;
+      // A multi-byte character is one bad token, not several.
+      while (at < size && (static_cast<unsigned char>(source[at]) & 0xC0) == 0x80) ++at;
+      push(Token::Kind::Bad, begin);
+    }
+  }
+  tokens.push_back({Token::Kind::End, "end of file", {size, size}});
+  return tokens;
+}
+
+}  // namespace weft

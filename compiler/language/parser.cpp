@@ -1,0 +1,417 @@
+#include "compiler/language/parser.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <set>
+
+#include "compiler/language/lexer.h"
+
+namespace weft {
+namespace {
+
+using ast::Expr;
+using ast::ExprPtr;
+using ast::Function;
+
+/// Unwinds to the next `attention`; the diagnostic is already recorded.
+struct SyntaxError {};
+
+const std::set<std::string> keywords = {"attention", "const",   "let",       "where", "score",
+                                        "weight",    "gate",    "sink",      "dropout", "normalize",
+                                        "select",    "mod",     "and",       "or",    "not",
+                                        "if",        "then",    "else",      "true",  "false",
+                                        "b",         "h",       "i",         "j"};
+
+class Parser {
+ public:
+  Parser(std::string_view source, std::string_view fileName)
+      : source(source), fileName(fileName), tokens(tokenize(source)) {}
+
+  ParsedFile run() {
+    ParsedFile file;
+    if (tokens.size() == 1)
+      report({0, 0}, "expected a variant, got an empty text",
+             "a variant starts with: attention name(q: [B, H, T, D], ...) { score ... }");
+    while (peek().kind != Token::Kind::End) {
+      try {
+        file.variants.push_back(parseVariant());
+      } catch (const SyntaxError &) {
+        do ++position;
+        while (peek().kind != Token::Kind::End && peek().text != "attention");
+      }
+      if (diagnostics.size() >= 20) break;
+    }
+    file.diagnostics = std::move(diagnostics);
+    return file;
+  }
+
+ private:
+  static constexpr int maxDepth = 200;
+
+  std::string_view source;
+  std::string fileName;
+  std::vector<Token> tokens;
+  size_t position = 0;
+  int depth = 0;
+  std::vector<Diagnostic> diagnostics;
+
+  const Token &peek(int ahead = 0) const {
+    return tokens[std::min(position + ahead, tokens.size() - 1)];
+  }
+  bool at(const char *text) const {
+    return peek().text == text && peek().kind != Token::Kind::End;
+  }
+  bool accept(const char *text) {
+    if (!at(text)) return false;
+    ++position;
+    return true;
+  }
+  void report(SourceRange range, std::string message, std::string hint = {}) {
+    diagnostics.push_back(
+        makeDiagnostic(source, fileName, range, std::move(message), std::move(hint)));
+  }
+  [[noreturn]] void fail(const std::string &expected, std::string hint = {}) {
+    report(peek().range,
+           "expected " + expected + ", got " +
+               (peek().kind == Token::Kind::End ? "the end of the file" : "'" + peek().text + "'"),
+           std::move(hint));
+    throw SyntaxError();
+  }
+  Token expect(const char *text, const char *where) {
+    if (!at(text)) fail(std::string("'") + text + "' " + where);
+    return tokens[position++];
+  }
+  Token expectName(const char *what) {
+    if (peek().kind != Token::Kind::Name) fail(what);
+    if (keywords.count(peek().text))
+      fail(what, "'" + peek().text + "' is a word of the language; choose another name");
+    return tokens[position++];
+  }
+  int lastEnd() const { return position ? tokens[position - 1].range.end : 0; }
+
+  ExprPtr node(Expr::Kind kind, SourceRange range) {
+    auto result = std::make_shared<Expr>();
+    result->kind = kind;
+    result->range = range;
+    return result;
+  }
+  ExprPtr call(Function function, SourceRange range, std::vector<ExprPtr> args) {
+    ExprPtr result = node(Expr::Kind::Call, range);
+    result->function = function;
+    result->args = std::move(args);
+    return result;
+  }
+
+  // variant := 'attention' name '(' parameter (',' parameter)* ')' '{' statement* '}'
+  std::shared_ptr<ast::Variant> parseVariant() {
+    auto variant = std::make_shared<ast::Variant>();
+    const int begin = peek().range.begin;
+    if (!at("attention"))
+      fail("'attention'", "a variant starts with: attention name(q: [B, H, T, D], ...) {");
+    ++position;
+    const Token name = expectName("the variant's name");
+    variant->name = name.text;
+    variant->range = name.range;
+    expect("(", "after the variant's name");
+    do {
+      if (at(")")) break;
+      parseParameter(*variant);
+    } while (accept(","));
+    expect(")", "after the parameters");
+    expect("{", "before the statements");
+    while (!at("}")) parseStatement(*variant);
+    expect("}", "after the statements");
+    variant->source = source.substr(begin, lastEnd() - begin);
+    return variant;
+  }
+
+  // parameter := 'const' name '=' ['-'] number | name ':' ['int' | 'bool'] '[' (dim (',' dim)*)? ']'
+  void parseParameter(ast::Variant &variant) {
+    if (accept("const")) {
+      const Token name = expectName("the constant's name");
+      expect("=", "after the constant's name");
+      const bool negative = accept("-");
+      const Token number = peek();
+      if (number.kind != Token::Kind::Integer && number.kind != Token::Kind::Real)
+        fail("a number", "a constant has a literal value, as in: const soft = 32.0");
+      ++position;
+      const double value = parseNumber(number);
+      variant.constants.push_back({name.text, negative ? -value : value, name.range});
+      return;
+    }
+    const Token name = expectName("an input's name");
+    ast::Input input;
+    input.name = name.text;
+    input.range = name.range;
+    expect(":", "after the input's name");
+    if (accept("int"))
+      input.element = ast::ElementClass::Int;
+    else if (accept("bool"))
+      input.element = ast::ElementClass::Bool;
+    else
+      accept("float");
+    expect("[", "before the dims; as in: q: [B, H, T, D]");
+    if (!at("]")) {
+      do input.dims.push_back(expectName("a dim's name").text);
+      while (accept(","));
+    }
+    expect("]", "after the dims");
+    variant.inputs.push_back(std::move(input));
+  }
+
+  double parseNumber(const Token &token) {
+    const double value = std::strtod(token.text.c_str(), nullptr);
+    if (!std::isfinite(value) || std::abs(value) > 3.4e38) {
+      report(token.range, "expected a finite number that fits f32, got '" + token.text + "'");
+      return 0;
+    }
+    return value;
+  }
+
+  template <class Slot>
+  void once(const Slot &slot, const Token &keyword) {
+    if (slot)
+      report(keyword.range, "expected one '" + keyword.text + "', got a second one",
+             "combine them in one expression");
+  }
+
+  // statement := 'let' name '=' expr | 'where' expr | 'score' expr | 'weight' expr | 'gate' expr
+  //            | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none')
+  void parseStatement(ast::Variant &variant) {
+    const Token keyword = peek();
+    if (accept("let")) {
+      const Token name = expectName("the name of the let");
+      expect("=", "after the name of the let");
+      ExprPtr value = parseExpr();
+      variant.lets.push_back({name.text, value, name.range});
+    } else if (accept("where")) {
+      variant.wheres.push_back(parseExpr());
+    } else if (accept("score")) {
+      once(variant.score, keyword);
+      variant.score = parseExpr();
+    } else if (accept("weight")) {
+      once(variant.weight, keyword);
+      variant.weight = parseExpr();
+    } else if (accept("gate")) {
+      once(variant.gate, keyword);
+      variant.gate = parseExpr();
+    } else if (accept("sink")) {
+      once(variant.sink, keyword);
+      variant.sink = parseExpr();
+    } else if (accept("dropout")) {
+      once(variant.dropout, keyword);
+      const Token number = peek();
+      if (number.kind != Token::Kind::Integer && number.kind != Token::Kind::Real)
+        fail("a probability", "as in: dropout 0.1");
+      ++position;
+      variant.dropout = parseNumber(number);
+      if (*variant.dropout < 0 || *variant.dropout >= 1)
+        report(number.range, "expected a probability in [0, 1), got " + number.text);
+    } else if (accept("normalize")) {
+      if (accept("softmax")) {
+        variant.normalize = ast::Normalize::Softmax;
+      } else if (accept("sigmoid")) {
+        variant.normalize = ast::Normalize::Sigmoid;
+      } else if (accept("none")) {
+        variant.normalize = ast::Normalize::None;
+      } else {
+        fail("softmax, sigmoid or none after 'normalize'");
+      }
+    } else {
+      fail("a statement",
+           "statements start with let, where, score, weight, gate, sink, dropout or normalize");
+    }
+  }
+
+  // expr := 'if' expr 'then' expr 'else' expr | or
+  ExprPtr parseExpr() {
+    if (++depth > maxDepth) {
+      report(peek().range, "expected an expression nested less than 200 deep");
+      throw SyntaxError();
+    }
+    ExprPtr result;
+    const int begin = peek().range.begin;
+    if (accept("if")) {
+      ExprPtr condition = parseExpr();
+      expect("then", "after the condition");
+      ExprPtr yes = parseExpr();
+      expect("else", "after the first branch; every if has an else");
+      ExprPtr no = parseExpr();
+      result = call(Function::Select, {begin, lastEnd()}, {condition, yes, no});
+    } else {
+      result = parseOr();
+    }
+    --depth;
+    return result;
+  }
+
+  // or := and ('or' and)*        and := not ('and' not)*        not := 'not' not | comparison
+  ExprPtr parseOr() {
+    ExprPtr left = parseAnd();
+    while (accept("or")) left = binary(Function::Or, left, parseAnd());
+    return left;
+  }
+  ExprPtr parseAnd() {
+    ExprPtr left = parseNot();
+    while (accept("and")) left = binary(Function::And, left, parseNot());
+    return left;
+  }
+  ExprPtr parseNot() {
+    const int begin = peek().range.begin;
+    int count = 0;
+    while (accept("not")) ++count;
+    ExprPtr result = parseComparison();
+    if (count % 2) result = call(Function::Not, {begin, lastEnd()}, {result});
+    return result;
+  }
+  ExprPtr binary(Function function, ExprPtr left, ExprPtr right) {
+    return call(function, {left->range.begin, right->range.end}, {left, right});
+  }
+
+  // comparison := sum (('<' | '<=' | '>' | '>=' | '==' | '!=') sum)?
+  ExprPtr parseComparison() {
+    ExprPtr left = parseSum();
+    for (Function function : {Function::Lt, Function::Le, Function::Gt, Function::Ge, Function::Eq,
+                              Function::Ne})
+      if (accept(ast::spelling(function))) {
+        ExprPtr result = binary(function, left, parseSum());
+        for (const char *next : {"<", "<=", ">", ">=", "==", "!="})
+          if (at(next)) fail("one comparison", "write a < b and b < c instead of a < b < c");
+        return result;
+      }
+    return left;
+  }
+
+  // sum := product (('+' | '-') product)*       product := unary (('*' | '/' | 'mod') unary)*
+  ExprPtr parseSum() {
+    ExprPtr left = parseProduct();
+    for (;;) {
+      if (accept("+"))
+        left = binary(Function::Add, left, parseProduct());
+      else if (accept("-"))
+        left = binary(Function::Sub, left, parseProduct());
+      else
+        return left;
+    }
+  }
+  ExprPtr parseProduct() {
+    ExprPtr left = parseUnary();
+    for (;;) {
+      if (accept("*"))
+        left = binary(Function::Mul, left, parseUnary());
+      else if (accept("/"))
+        left = binary(Function::Div, left, parseUnary());
+      else if (accept("mod"))
+        left = binary(Function::Mod, left, parseUnary());
+      else
+        return left;
+    }
+  }
+
+  // unary := '-' unary | primary
+  ExprPtr parseUnary() {
+    const int begin = peek().range.begin;
+    int count = 0;
+    while (accept("-")) ++count;
+    ExprPtr result = parsePrimary();
+    if (count % 2) result = call(Function::Neg, {begin, lastEnd()}, {result});
+    return result;
+  }
+
+  std::vector<ExprPtr> parseArguments(const char *close) {
+    std::vector<ExprPtr> args;
+    if (!at(close)) {
+      do args.push_back(parseExpr());
+      while (accept(","));
+    }
+    expect(close, "after the arguments");
+    return args;
+  }
+
+  // primary := number | 'true' | 'false' | '(' expr ')' | 'b' | 'h' | 'i' | 'j'
+  //          | name | name '[' arguments ']' | function '(' arguments ')' | 'dot' '(' expr ',' expr ')'
+  ExprPtr parsePrimary() {
+    const Token token = peek();
+    if (token.kind == Token::Kind::Integer || token.kind == Token::Kind::Real) {
+      ++position;
+      ExprPtr result = node(Expr::Kind::Number, token.range);
+      result->value = parseNumber(token);
+      result->type = token.kind == Token::Kind::Integer ? ast::Type::Int : ast::Type::Float;
+      if (result->type == ast::Type::Int && result->value > 1073741824.0)
+        report(token.range, "expected an integer up to 2^30, got '" + token.text + "'",
+               "write it with a decimal point to make it a float");
+      return result;
+    }
+    if (accept("(")) {
+      ExprPtr result = parseExpr();
+      expect(")", "after the expression");
+      return result;
+    }
+    if (token.kind != Token::Kind::Name) fail("an expression");
+    if (accept("true")) return node(Expr::Kind::True, token.range);
+    if (accept("false")) return node(Expr::Kind::False, token.range);
+    for (auto [text, index] : {std::pair{"b", ast::Index::b}, {"h", ast::Index::h},
+                               {"i", ast::Index::i}, {"j", ast::Index::j}})
+      if (token.text == text) {
+        ++position;
+        ExprPtr result = node(Expr::Kind::Index, token.range);
+        result->index = index;
+        return result;
+      }
+    if (keywords.count(token.text)) fail("an expression");
+    ++position;
+    if (accept("(")) {
+      std::vector<ExprPtr> args = parseArguments(")");
+      const SourceRange range{token.range.begin, lastEnd()};
+      if (token.text == "dot") {
+        if (args.size() != 2) {
+          report(range, "expected 2 arguments of 'dot', got " + std::to_string(args.size()),
+                 "as in: dot(q[i], k[j])");
+          throw SyntaxError();
+        }
+        ExprPtr result = node(Expr::Kind::Dot, range);
+        result->args = std::move(args);
+        return result;
+      }
+#define WEFT_FUNCTION(id, spell, count, typing)                                               \
+  if (token.text == spell && Function::id != Function::ToFloat) {                             \
+    if (args.size() != count) {                                                               \
+      report(range, "expected " #count " argument(s) of '" spell "', got " +                  \
+                        std::to_string(args.size()));                                         \
+      throw SyntaxError();                                                                    \
+    }                                                                                         \
+    return call(Function::id, range, std::move(args));                                        \
+  }
+#include "compiler/language/functions.def"
+#undef WEFT_FUNCTION
+      report(token.range, "unknown function '" + token.text + "'",
+             "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
+             "relu softplus floor ceil round pow triangle");
+      throw SyntaxError();
+    }
+    if (accept("[")) {
+      ExprPtr result = node(Expr::Kind::Read, token.range);
+      result->name = token.text;
+      result->args = parseArguments("]");
+      result->range.end = lastEnd();
+      return result;
+    }
+    ExprPtr result = node(Expr::Kind::Name, token.range);
+    result->name = token.text;
+    return result;
+  }
+};
+
+}  // namespace
+
+ParsedFile parseFile(std::string_view source, std::string_view fileName) {
+  if (source.size() > (1u << 20)) {
+    ParsedFile file;
+    file.diagnostics.push_back(
+        makeDiagnostic(source, fileName, {0, 1}, "expected a text under 1 MiB"));
+    return file;
+  }
+  return Parser(source, fileName).run();
+}
+
+}  // namespace weft

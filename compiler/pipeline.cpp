@@ -1,0 +1,163 @@
+#include "compiler/pipeline.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "compiler/dialect/dialects.h"
+#include "compiler/internal_error.h"
+#include "compiler/language/ast.h"
+#include "compiler/target/cpu/lower_kernel.h"
+#include "compiler/target/cpu/object_code.h"
+#include "compiler/transforms/build_kernels.h"
+#include "compiler/transforms/build_plan.h"
+#include "compiler/transforms/differentiate.h"
+#include "compiler/transforms/expand_functions.h"
+#include "compiler/transforms/lower_ast.h"
+#include "compiler/transforms/signature.h"
+#include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/IR/Verifier.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
+#include "llvm/Support/raw_ostream.h"
+
+namespace weft {
+namespace {
+
+std::unique_ptr<mlir::MLIRContext> makeContext() {
+  auto context = std::make_unique<mlir::MLIRContext>(mlir::MLIRContext::Threading::DISABLED);
+  context->loadDialect<dialect::WeftDialect, tile::TileDialect, mlir::arith::ArithDialect,
+                       mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect,
+                       mlir::LLVM::LLVMDialect, mlir::func::FuncDialect, mlir::cf::ControlFlowDialect>();
+  return context;
+}
+
+std::string print(mlir::ModuleOp module) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  module.print(stream);
+  return text;
+}
+
+void simplify(mlir::ModuleOp module) {
+  mlir::PassManager passes(module.getContext());
+  passes.addPass(mlir::createCSEPass());
+  internalCheck(mlir::succeeded(passes.run(module)), "simplify", "CSE failed");
+}
+
+/// Runs steps in order, verifying and, where asked, dumping after each.
+class Steps {
+ public:
+  Steps(mlir::ModuleOp module, const CompileRequest &request) : module(module), request(request) {}
+
+  template <class Step>
+  void operator()(const char *name, Step step) {
+    step();
+    internalCheck(mlir::succeeded(mlir::verify(module)), name, "the IR does not verify");
+    dump(name, "mlir", print(module));
+  }
+  void dump(const char *name, const char *extension, const std::string &text) {
+    ++count;
+    if (request.dumpDirectory.empty()) return;
+    std::filesystem::create_directories(request.dumpDirectory);
+    char number[16];
+    std::snprintf(number, sizeof number, "%02d", count);
+    std::ofstream(request.dumpDirectory + "/" + request.variant->name() + "." + request.kernel + "." +
+                  number + "-" + name + "." + extension)
+        << (text == previous ? "(unchanged)\n" : text);
+    previous = text;
+  }
+
+ private:
+  mlir::ModuleOp module;
+  const CompileRequest &request;
+  int count = 0;
+  std::string previous;
+};
+
+}  // namespace
+
+CompileResult runPipeline(const CompileRequest &request) {
+  CompileResult result;
+  const ast::Variant &variant = request.variant->tree();
+  if (request.stage == Stage::Ast) {
+    result.text = ast::print(variant);
+    return result;
+  }
+  auto context = makeContext();
+
+  // Checked AST -> weft: one pairwise program, @forward.
+  mlir::OwningOpRef<mlir::ModuleOp> owner = lowerAst(variant, *context);
+  mlir::ModuleOp module = *owner;
+  Steps step(module, request);
+  step("lower_ast", [&] { simplify(module); });
+
+  // weft: derive @backward by reverse-mode differentiation.
+  step("differentiate", [&] {
+    differentiate(module);
+    simplify(module);
+  });
+  if (request.stage == Stage::Weft) {
+    result.text = print(module);
+    return result;
+  }
+
+  // weft -> tile: the kernel asked for, target-neutral.
+  const KernelShape shape{request.dims, request.tileQ, request.tileK};
+  step("build_kernel", [&] {
+    if (llvm::StringRef(request.kernel).starts_with("plan_"))
+      buildPlan(module, request.kernel, shape);
+    else
+      buildKernel(module, request.kernel, shape);
+    simplify(module);
+  });
+  tile::KernelOp kernel = *module.getOps<tile::KernelOp>().begin();
+  if (request.stage == Stage::Tile) {
+    llvm::raw_string_ostream stream(result.text);
+    kernel.print(stream);
+    result.text += "\n";
+    return result;
+  }
+
+  // tile: functions of the language become arithmetic.
+  step("expand_functions", [&] {
+    expandFunctions(module);
+    simplify(module);
+  });
+
+  // tile -> vector code of this CPU.
+  cpu::LowerOptions options{cpu::machineOf(request.cpu), request.type, request.variant->needsLists()};
+  step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
+  kernel.erase();
+  for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
+  module->removeAttr("weft.inputs");
+  module->removeAttr("weft.normalize");
+  if (request.stage == Stage::Vector) {
+    result.text = print(module);
+    return result;
+  }
+
+  // vector -> LLVM IR -> code.
+  const cpu::Output output = request.stage == Stage::Llvm       ? cpu::Output::Llvm
+                             : request.stage == Stage::Assembly ? cpu::Output::Assembly
+                                                                : cpu::Output::Object;
+  std::string code = cpu::generate(module, request.cpu, output);
+  if (request.stage == Stage::Object)
+    result.image.code = std::move(code);
+  else
+    result.text = std::move(code);
+  return result;
+}
+
+VariantFacts analyse(const ast::Variant &variant) {
+  auto context = makeContext();
+  mlir::OwningOpRef<mlir::ModuleOp> module = lowerAst(variant, *context);
+  differentiate(*module);
+  VariantFacts facts;
+  facts.lists = planForm(*module) == PlanForm::Lists;
+  facts.per = gradientDependence(*module);
+  return facts;
+}
+
+}  // namespace weft

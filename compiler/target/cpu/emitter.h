@@ -1,0 +1,150 @@
+// Shared ground of the CPU lowering: addresses, vectors, argument slots, scratch memory.
+#pragma once
+
+#include "compiler/kernel_image.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/Builders.h"
+
+namespace weft::cpu {
+
+using mlir::Value;
+
+/// What the lowering asks of the machine it compiles for.
+struct Machine {
+  int lanes = 4;        ///< f32 elements of a vector register
+  int registers = 16;   ///< vector registers
+};
+
+/// A strided f32 matrix in memory: element (r, c) at base[r * stride + c].
+struct Matrix {
+  Value base;        ///< !llvm.ptr
+  Value stride;      ///< i64, elements
+};
+
+class Emitter {
+ public:
+  Emitter(mlir::OpBuilder &builder, const Machine &machine)
+      : b(builder), loc(builder.getUnknownLoc()), machine(machine) {}
+
+  mlir::OpBuilder &b;
+  mlir::Location loc;
+  Machine machine;
+
+  // Types
+  mlir::Type ptrType() { return mlir::LLVM::LLVMPointerType::get(b.getContext()); }
+  mlir::VectorType vectorOf(mlir::Type element) {
+    return mlir::VectorType::get({machine.lanes}, element);
+  }
+  mlir::VectorType floats() { return vectorOf(b.getF32Type()); }
+  mlir::Type storage(ElementType type);
+
+  // Integers (i64 unless said otherwise)
+  Value i64(int64_t value) { return mlir::arith::ConstantIntOp::create(b, loc, value, 64); }
+  Value i32(int64_t value) { return mlir::arith::ConstantIntOp::create(b, loc, value, 32); }
+  Value add(Value x, Value y) { return mlir::arith::AddIOp::create(b, loc, x, y); }
+  Value sub(Value x, Value y) { return mlir::arith::SubIOp::create(b, loc, x, y); }
+  Value mul(Value x, Value y) { return mlir::arith::MulIOp::create(b, loc, x, y); }
+  Value div(Value x, Value y) { return mlir::arith::DivUIOp::create(b, loc, x, y); }
+  Value min(Value x, Value y) { return mlir::arith::MinSIOp::create(b, loc, x, y); }
+  Value max(Value x, Value y) { return mlir::arith::MaxSIOp::create(b, loc, x, y); }
+  Value less(Value x, Value y) {
+    return mlir::arith::CmpIOp::create(b, loc, mlir::arith::CmpIPredicate::slt, x, y);
+  }
+  Value toI64(Value x) { return mlir::arith::ExtSIOp::create(b, loc, b.getI64Type(), x); }
+  Value toI32(Value x) { return mlir::arith::TruncIOp::create(b, loc, b.getI32Type(), x); }
+
+  // Memory
+  Value at(Value base, Value index, mlir::Type element) {
+    return mlir::LLVM::GEPOp::create(b, loc, ptrType(), element, base,
+                                     llvm::ArrayRef<mlir::LLVM::GEPArg>{index});
+  }
+  Value at(Value base, Value index) { return at(base, index, b.getF32Type()); }
+  Value at(Value base, int32_t index) {
+    return index == 0 ? base
+                      : Value(mlir::LLVM::GEPOp::create(b, loc, ptrType(), b.getF32Type(), base,
+                                                        llvm::ArrayRef<mlir::LLVM::GEPArg>{index}));
+  }
+  Value load(mlir::Type type, Value pointer, unsigned alignment = 4) {
+    return mlir::LLVM::LoadOp::create(b, loc, type, pointer, alignment);
+  }
+  void store(Value value, Value pointer, unsigned alignment = 4) {
+    mlir::LLVM::StoreOp::create(b, loc, value, pointer, alignment);
+  }
+  /// Vector of floats; only the first `count` lanes when that is less than a register.
+  Value loadLanes(Value pointer, int64_t count);
+  void storeLanes(Value value, Value pointer, int64_t count);
+  /// A vector of f32 from elements of another type.
+  Value loadAs(ElementType type, Value pointer, int64_t count);
+  void storeAs(ElementType type, Value value, Value pointer, int64_t count);
+
+  // Vectors
+  Value splat(Value scalar) {
+    return mlir::vector::BroadcastOp::create(b, loc, vectorOf(scalar.getType()), scalar);
+  }
+  Value constantF(float value) {
+    return mlir::arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
+  }
+  Value zeros() { return mlir::arith::ConstantOp::create(b, loc, b.getZeroAttr(floats())); }
+  Value iota();
+  Value firstLanes(Value count);  ///< i64 -> vector<i1>
+  Value firstLanes(int64_t count);
+  /// Transposes `lanes` vectors of `lanes` elements in registers.
+  std::vector<Value> transpose(std::vector<Value> rows);
+
+  // Loops: body(index). Steps are positive.
+  template <class Body>
+  void loop(Value from, Value to, int64_t step, Body body) {
+    auto op = mlir::scf::ForOp::create(b, loc, from, to, i64(step));
+    mlir::OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(op.getBody());
+    body(op.getInductionVar());
+  }
+  /// Loop that carries values: body(index, carried) gives the next ones.
+  template <class Body>
+  std::vector<Value> loop(Value from, Value to, int64_t step, mlir::ValueRange inits, Body body) {
+    auto op = mlir::scf::ForOp::create(b, loc, from, to, i64(step), inits);
+    mlir::OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(op.getBody());
+    std::vector<Value> next = body(op.getInductionVar(), mlir::ValueRange(op.getRegionIterArgs()));
+    if (!next.empty()) mlir::scf::YieldOp::create(b, loc, next);
+    return {op.getResults().begin(), op.getResults().end()};
+  }
+  template <class Body>
+  void when(Value condition, Body body) {
+    auto op = mlir::scf::IfOp::create(b, loc, condition, false);
+    mlir::OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(op.thenBlock());
+    body();
+  }
+  template <class Yes, class No>
+  void choose(Value condition, Yes yes, No no) {
+    auto op = mlir::scf::IfOp::create(b, loc, condition, true);
+    mlir::OpBuilder::InsertionGuard guard(b);
+    b.setInsertionPointToStart(op.thenBlock());
+    yes();
+    b.setInsertionPointToStart(op.elseBlock());
+    no();
+  }
+
+  /// out[r, c] (+)= sum over k of lhs[r * lhsRow + k * lhsStep] * rhs[k * rhsStep + c],
+  /// r < rows (i64), c < columns, k < depth (i64). Register-blocked: broadcast lhs, vectors of rhs.
+  struct Product {
+    Value out, outStride;
+    Value lhs, lhsRow, lhsStep;
+    Value rhs, rhsStep;
+    Value rows, depth;
+    int64_t columns;
+    bool accumulate;
+  };
+  void product(const Product &p);
+
+ private:
+  void productGroup(const Product &p, Value column, int vectors, int64_t lastLanes);
+  void productBlock(const Product &p, Value row, int blockRows, Value column, int vectors,
+                    int64_t lastLanes);
+};
+
+}  // namespace weft::cpu

@@ -1,0 +1,834 @@
+#include "compiler/target/cpu/lower_kernel.h"
+
+#include <limits>
+
+#include "compiler/internal_error.h"
+#include "compiler/target/cpu/scalar_region.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/STLExtras.h"
+
+namespace weft::cpu {
+namespace {
+
+namespace arith = mlir::arith;
+namespace vector = mlir::vector;
+
+/// How a tile value lives in memory, always f32.
+struct Buffer {
+  enum class Kind {
+    Operand,      ///< rows of an input: natural [row][column], and packed [column][row] for queries
+    Transposed,   ///< [column][query]: logits, query-side accumulators
+    Natural,      ///< [row][column]: key-side accumulators
+    Rows,         ///< one f32 a query
+  };
+  Kind kind = Kind::Rows;
+  Matrix natural;
+  Value packed;      ///< Operand of queries: [column][query]
+  Value memory;      ///< Transposed, Natural, Rows
+  Value validRows;   ///< Operand: rows inside the tensor (i64)
+  int64_t rows = 0, columns = 0;
+};
+
+class KernelLowering {
+ public:
+  KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
+      : options(options), builder(module.getContext()), emit(builder, options.machine),
+        slots(emit, tensorTable(describedInputs(module), rowInputs(module), options.type)),
+        module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {}
+
+  KernelImage run() {
+    const llvm::StringRef grid = kernel.getGrid();
+    builder.setInsertionPointToEnd(module.getBody());
+    mlir::Type i64 = builder.getI64Type(), pointer = emit.ptrType();
+    auto type = builder.getFunctionType({pointer, i64, i64, pointer}, {});
+    auto function = mlir::func::FuncOp::create(builder, emit.loc, symbol(), type);
+    mlir::Block *entry = function.addEntryBlock();
+    builder.setInsertionPointToStart(entry);
+    mlir::func::ReturnOp::create(builder, emit.loc);
+    scratch = entry->getArgument(3);
+    slots.setEntry(entry, entry->getArgument(0));
+    builder.setInsertionPoint(entry->getTerminator());
+
+    // Programs are numbered with tiles innermost; query tiles run from the last, the longest rows of
+    // a causal variant, to the first.
+    const bool tiles = grid == "query" || grid == "key" || grid == "head_key";
+    const bool queryTiles = grid == "query";
+    Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
+    Value count = tiles ? tileCount(queryTiles ? "T" : "S", queryTiles ? tileQ : tileK) : emit.i64(1);
+    emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
+      Value row = tiles ? emit.div(p, count) : p;
+      Value tile = emit.sub(p, emit.mul(row, count));
+      if (queryTiles) tile = emit.sub(emit.sub(count, emit.i64(1)), tile);
+      Value batch = emit.div(row, heads);
+      Value head = emit.sub(row, emit.mul(batch, heads));
+      mlir::Block &body = kernel.getBody().front();
+      scalars[body.getArgument(0)] = batch;
+      scalars[body.getArgument(1)] = head;
+      if (tiles) scalars[body.getArgument(2)] = tile;
+      emitBlock(body);
+    });
+
+    KernelImage image;
+    image.entry = function.getSymName().str();
+    image.slots = slots.list;
+    image.grid = grid == "query"      ? Grid::QueryTile
+                 : grid == "key"      ? Grid::KeyTile
+                 : grid == "head_key" ? Grid::HeadKeyTile
+                 : grid == "group"    ? Grid::Group
+                                      : Grid::Head;
+    image.tileQ = static_cast<int>(tileQ);
+    image.tileK = static_cast<int>(tileK);
+    image.scratchBytes = scratchFloats * 4;
+    return image;
+  }
+
+ private:
+  std::string symbol() {
+    std::string name = kernel.getSymName().str();
+    std::replace(name.begin(), name.end(), '.', '_');
+    return "weft_" + name;
+  }
+
+  LowerOptions options;
+  mlir::OpBuilder builder;
+  Emitter emit;
+  Slots slots;
+  mlir::ModuleOp module;
+  tile::KernelOp kernel;
+  int64_t tileQ, tileK;
+  Value scratch;
+  int64_t scratchFloats = 0;
+  llvm::DenseMap<Value, Value> scalars;   ///< i32 / i1 / f32 of the kernel to i64 / i1 / f32
+  llvm::DenseMap<Value, Buffer> buffers;
+
+  static std::vector<std::string> rowInputs(mlir::ModuleOp module) {
+    std::vector<std::string> names{"v"};
+    module.walk([&](dialect::DotOp op) {
+      for (llvm::StringRef name : {op.getQuery(), op.getKey()})
+        if (name != "do" && !llvm::is_contained(names, name)) names.push_back(name.str());
+    });
+    return names;
+  }
+
+  Value tileCount(const char *dim, int64_t tile) {
+    return emit.div(emit.add(slots.dim(dim), emit.i64(tile - 1)), emit.i64(tile));
+  }
+
+  /// `floats` of this thread's scratch memory, 64-byte aligned.
+  Value allocate(int64_t floats) {
+    Value pointer = emit.at(scratch, emit.i64(scratchFloats));
+    scratchFloats += (floats + 15) / 16 * 16;
+    return pointer;
+  }
+
+  Value scalar(Value value) {
+    auto found = scalars.find(value);
+    internalCheck(found != scalars.end(), "cpu lowering", "scalar without a value");
+    return found->second;
+  }
+  Buffer &buffer(Value value) {
+    auto found = buffers.find(value);
+    internalCheck(found != buffers.end(), "cpu lowering", "tile without a buffer");
+    return found->second;
+  }
+  static llvm::ArrayRef<int64_t> shapeOf(Value value) {
+    return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape();
+  }
+
+  void emitBlock(mlir::Block &block) {
+    for (mlir::Operation &op : block) emitOp(op);
+  }
+
+  void emitOp(mlir::Operation &op) {
+    emit.loc = op.getLoc();
+    if (auto load = mlir::dyn_cast<tile::LoadOp>(op)) return emitLoad(load);
+    if (auto load = mlir::dyn_cast<tile::LoadRowsOp>(op)) return emitLoadRows(load);
+    if (auto fill = mlir::dyn_cast<tile::FillOp>(op)) return emitFill(fill);
+    if (auto loop = mlir::dyn_cast<tile::ForOp>(op)) return emitFor(loop);
+    if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) return emitDot(dot);
+    if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) return emitDotInto(into);
+    if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) return emitScale(scale);
+    if (auto pairwise = mlir::dyn_cast<tile::PairwiseOp>(op)) return emitPairwise(pairwise);
+    if (auto rowwise = mlir::dyn_cast<tile::RowwiseOp>(op)) return emitRowwise(rowwise);
+    if (auto rowDot = mlir::dyn_cast<tile::RowDotOp>(op)) return emitRowDot(rowDot);
+    if (auto store = mlir::dyn_cast<tile::StoreOp>(op)) return emitStore(store);
+    if (auto store = mlir::dyn_cast<tile::StoreRowsOp>(op)) return emitStoreRows(store);
+    if (mlir::isa<tile::YieldOp>(op)) return;  // the loop copies
+    emitPlanOp(op);
+  }
+
+  // ---- loads -------------------------------------------------------------------------------
+
+  void emitLoad(tile::LoadOp op) {
+    const bool query = op.getSide() == "query";
+    const std::string name = op.getTensor().str();
+    const ElementType type = slots.info(name).element;
+    Buffer result;
+    result.kind = Buffer::Kind::Operand;
+    result.rows = shapeOf(op.getResult())[0];
+    result.columns = shapeOf(op.getResult())[1];
+    Value first = emit.mul(scalar(op.getIndex()), emit.i64(result.rows));
+    Value left = emit.sub(slots.dim(query ? "T" : "S"), first);
+    result.validRows = emit.min(left, emit.i64(result.rows));
+    Value source = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), first);
+    Value stride = slots.stride(name, 2);
+    bool packed = false, natural = false;
+    for (mlir::OpOperand &use : op.getResult().getUses()) {
+      auto dot = mlir::dyn_cast<tile::DotOp>(use.getOwner());
+      (query && dot && dot.getForm() == "nt" ? packed : natural) = true;
+    }
+    if (type == ElementType::F32) {
+      result.natural = {source, stride};
+    } else if (natural || !query) {
+      // Other types become f32 once a tile.
+      Value memory = allocate(result.rows * result.columns);
+      emit.loop(emit.i64(0), result.validRows, 1, [&](Value row) {
+        Value from = emit.at(source, emit.mul(row, stride), emit.storage(type));
+        Value to = emit.at(memory, emit.mul(row, emit.i64(result.columns)));
+        for (int64_t c = 0; c < result.columns; c += options.machine.lanes) {
+          Value part = emit.loadAs(type, emit.at(from, emit.i64(c), emit.storage(type)), result.columns - c);
+          emit.storeLanes(part, emit.at(to, emit.i64(c)), result.columns - c);
+        }
+      });
+      result.natural = {memory, emit.i64(result.columns)};
+    }
+    if (packed) result.packed = pack(source, stride, type, result.validRows, result.rows, result.columns);
+    buffers[op.getResult()] = result;
+  }
+
+  /// [column][row] copy of a row-major tile; rows past the end become zero.
+  Value pack(Value source, Value stride, ElementType type, Value valid, int64_t rows, int64_t columns) {
+    const int lanes = options.machine.lanes;
+    mlir::Type element = emit.storage(type);
+    const int64_t padded = (columns + lanes - 1) / lanes * lanes;
+    Value memory = allocate(padded * rows);
+    emit.loop(emit.i64(0), emit.i64(rows), lanes, [&](Value row) {
+      auto block = [&](Value column, int64_t count) {
+        std::vector<Value> vectors;
+        for (int r = 0; r < lanes; ++r) {
+          Value own = emit.add(row, emit.i64(r));
+          Value inside = emit.less(own, valid);
+          // Row 0 always exists; what is read from it in place of a missing row is dropped.
+          Value safe = arith::SelectOp::create(builder, emit.loc, inside, own, emit.i64(0));
+          Value pointer = emit.at(source, emit.add(emit.mul(safe, stride), column), element);
+          Value part = emit.loadAs(type, pointer, count);
+          vectors.push_back(arith::SelectOp::create(builder, emit.loc, inside, part, emit.zeros()));
+        }
+        vectors = emit.transpose(std::move(vectors));
+        for (int c = 0; c < lanes; ++c) {
+          Value to = emit.add(emit.mul(emit.add(column, emit.i64(c)), emit.i64(rows)), row);
+          emit.store(vectors[c], emit.at(memory, to));
+        }
+      };
+      const int64_t whole = columns / lanes * lanes;
+      if (whole) emit.loop(emit.i64(0), emit.i64(whole), lanes, [&](Value column) { block(column, lanes); });
+      if (whole < columns) block(emit.i64(whole), columns - whole);
+    });
+    return memory;
+  }
+
+  void emitLoadRows(tile::LoadRowsOp op) {
+    Buffer result = rowBuffer();
+    Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileQ));
+    Value valid = emit.sub(slots.dim("T"), first);
+    const std::string name = op.getTensor().str();
+    Value source = slots.row(name, scalar(op.getBatch()), scalar(op.getHead()), first);
+    Value fill = emit.splat(emit.constantF(op.getFill().convertToFloat()));
+    emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
+      Value mask = emit.firstLanes(emit.sub(valid, lane));
+      Value part = mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), emit.at(source, lane),
+                                                    mask, fill, 4);
+      emit.store(part, emit.at(result.memory, lane));
+    });
+    buffers[op.getResult()] = result;
+  }
+
+  Buffer rowBuffer() {
+    Buffer result;
+    result.kind = Buffer::Kind::Rows;
+    result.rows = tileQ;
+    result.columns = 1;
+    result.memory = allocate(tileQ);
+    return result;
+  }
+
+  Buffer transposedBuffer(int64_t columns) {
+    Buffer result;
+    result.kind = Buffer::Kind::Transposed;
+    result.rows = tileQ;
+    result.columns = columns;
+    const int lanes = options.machine.lanes;
+    result.memory = allocate((columns + lanes - 1) / lanes * lanes * tileQ);
+    return result;
+  }
+
+  void emitFill(tile::FillOp op) {
+    auto shape = shapeOf(op.getResult());
+    Buffer result;
+    if (shape.size() == 1) {
+      result = rowBuffer();
+    } else if (op.getSide() == "query") {
+      result = transposedBuffer(shape[1]);
+    } else {
+      result.kind = Buffer::Kind::Natural;
+      result.rows = shape[0];
+      result.columns = shape[1];
+      result.memory = allocate(shape[0] * shape[1] + options.machine.lanes);
+    }
+    auto attr = op.getValue().getDefiningOp<arith::ConstantOp>();
+    internalCheck(attr != nullptr, "cpu lowering", "fill with a value that is no constant");
+    Value value = emit.splat(
+        emit.constantF(mlir::cast<mlir::FloatAttr>(attr.getValue()).getValue().convertToFloat()));
+    const int64_t total = result.rows * result.columns;
+    emit.loop(emit.i64(0), emit.i64(total), options.machine.lanes,
+              [&](Value index) { emit.store(value, emit.at(result.memory, index)); });
+    buffers[op.getResult()] = result;
+  }
+
+  // ---- loops -------------------------------------------------------------------------------
+
+  void emitFor(tile::ForOp op) {
+    const llvm::StringRef over = op.getOver();
+    mlir::Block &body = op.getBody().front();
+    const bool kept = over == "keys" || over == "kept_queries";
+    // Carried tiles stay in one place; a turn writes its results there.
+    auto carriedArguments = body.getArguments().drop_front(kept ? 2 : 1);
+    for (auto [argument, init, result] : llvm::zip(carriedArguments, op.getInits(), op.getResults())) {
+      buffers[argument] = buffer(init);
+      buffers[result] = buffer(init);
+    }
+    auto turn = [&](Value index, Value full) {
+      scalars[body.getArgument(0)] = index;
+      if (kept) scalars[body.getArgument(1)] = full;
+      emitBlock(body);
+      auto yield = mlir::cast<tile::YieldOp>(body.getTerminator());
+      for (auto [argument, value] : llvm::zip(carriedArguments, yield.getValues()))
+        copyInto(buffer(argument), buffer(value));
+    };
+    Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
+    if (over == "heads") {
+      Value perGroup = emit.div(slots.dim("H"), slots.dim("G"));
+      Value first = emit.mul(start, perGroup);
+      emit.loop(first, emit.add(first, perGroup), 1, [&](Value h) { turn(h, Value()); });
+    } else if (over == "queries") {
+      emit.loop(emit.i64(0), tileCount("T", tileQ), 1, [&](Value qt) { turn(qt, Value()); });
+    } else if (options.lists) {
+      emitListLoop(over == "keys", batch, head, start, turn);
+    } else {
+      emitBandLoop(over == "keys", batch, head, start, turn);
+    }
+  }
+
+  template <class Turn>
+  void emitListLoop(bool keys, Value batch, Value head, Value start, Turn turn) {
+    Value rowTiles = keys ? tileCount("T", tileQ) : tileCount("S", tileK);
+    Value row = emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start);
+    mlir::Type i32 = builder.getI32Type();
+    Value offsets = slots.pointer(keys ? "offsets" : "offsets_keys");
+    Value entries = slots.pointer(keys ? "entries" : "entries_keys");
+    Value from = emit.toI64(emit.load(i32, emit.at(offsets, row, i32)));
+    Value to = emit.toI64(emit.load(i32, emit.at(offsets, emit.add(row, emit.i64(1)), i32)));
+    emit.loop(from, to, 1, [&](Value at) {
+      Value entry = emit.load(i32, emit.at(entries, at, i32));
+      Value index = emit.toI64(arith::ShRUIOp::create(builder, emit.loc, entry, emit.i32(1)));
+      Value full = arith::TruncIOp::create(builder, emit.loc, builder.getI1Type(), entry);
+      turn(index, full);
+    });
+  }
+
+  /// Tiles that meet the band lo <= i - j <= hi, in closed form.
+  template <class Turn>
+  void emitBandLoop(bool keys, Value batch, Value head, Value start, Turn turn) {
+    Value base = emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), emit.i64(4));
+    mlir::Type i32 = builder.getI32Type();
+    auto bound = [&](int at) {
+      Value address = emit.at(slots.pointer("band"), emit.add(base, emit.i64(at)), i32);
+      return emit.toI64(emit.load(i32, address));
+    };
+    Value lo = bound(0), hi = bound(1), fullLo = bound(2), fullHi = bound(3);
+    const int64_t own = keys ? tileQ : tileK, other = keys ? tileK : tileQ;
+    Value ownDim = slots.dim(keys ? "T" : "S"), otherDim = slots.dim(keys ? "S" : "T");
+    Value one = emit.i64(1);
+    Value first = emit.mul(start, emit.i64(own));
+    Value last = emit.sub(emit.min(emit.add(first, emit.i64(own)), ownDim), one);
+    // keys: i - hi <= j <= i - lo; queries: j + lo <= i <= j + hi.
+    Value from = keys ? emit.sub(first, hi) : emit.add(first, lo);
+    Value to = keys ? emit.sub(last, lo) : emit.add(last, hi);
+    from = emit.max(from, emit.i64(0));
+    to = emit.min(to, emit.sub(otherDim, one));
+    Value none = emit.less(hi, lo);
+    Value firstTile = emit.div(from, emit.i64(other));
+    Value lastTile = arith::FloorDivSIOp::create(builder, emit.loc, to, emit.i64(other));
+    Value end = arith::SelectOp::create(builder, emit.loc, none, firstTile, emit.add(lastTile, one));
+    Value ownWhole = emit.less(emit.add(first, emit.i64(own - 1)), ownDim);
+    emit.loop(firstTile, end, 1, [&](Value index) {
+      Value otherFirst = emit.mul(index, emit.i64(other));
+      Value otherLast = emit.add(otherFirst, emit.i64(other - 1));
+      Value i0 = keys ? first : otherFirst, i1 = keys ? emit.add(first, emit.i64(own - 1)) : otherLast;
+      Value j0 = keys ? otherFirst : first, j1 = keys ? otherLast : emit.add(first, emit.i64(own - 1));
+      auto notLess = [&](Value x, Value y) {
+        return Value(arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::sge, x, y));
+      };
+      Value full = arith::AndIOp::create(builder, emit.loc, notLess(emit.sub(i0, j1), fullLo),
+                                         notLess(fullHi, emit.sub(i1, j0)));
+      Value whole = arith::AndIOp::create(builder, emit.loc, ownWhole, emit.less(otherLast, otherDim));
+      full = arith::AndIOp::create(builder, emit.loc, full, whole);
+      turn(index, full);
+    });
+  }
+
+  void copyInto(const Buffer &to, const Buffer &from) {
+    if (to.memory == from.memory) return;
+    const int64_t total = to.rows * to.columns;
+    emit.loop(emit.i64(0), emit.i64(total), options.machine.lanes, [&](Value index) {
+      emit.store(emit.load(emit.floats(), emit.at(from.memory, index)), emit.at(to.memory, index));
+    });
+  }
+
+  // ---- products ----------------------------------------------------------------------------
+
+  void emitDot(tile::DotOp op) {
+    const llvm::StringRef form = op.getForm();
+    Buffer &lhs = buffer(op.getLhs()), &rhs = buffer(op.getRhs());
+    Value rowStride = emit.i64(tileQ);
+    if (form == "nt") {
+      // logits[j][i] = sum over c of keys[j][c] * packed[c][i]
+      Buffer out = transposedBuffer(rhs.rows);
+      emit.product({out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed,
+                    rowStride, rhs.validRows, emit.i64(lhs.columns), tileQ, false});
+      buffers[op.getResult()] = out;
+      return;
+    }
+    Buffer out = buffer(op.getAcc());
+    if (form == "nn")
+      // out[e][i] += sum over j of values[j][e] * p[j][i]
+      emit.product({out.memory, rowStride, rhs.natural.base, emit.i64(1), rhs.natural.stride, lhs.memory,
+                    rowStride, emit.i64(rhs.columns), rhs.validRows, tileQ, true});
+    else
+      // out[j][e] += sum over i of p[j][i] * queries[i][e]
+      emit.product({out.memory, emit.i64(out.columns), lhs.memory, rowStride, emit.i64(1), rhs.natural.base,
+                    rhs.natural.stride, emit.i64(out.rows), rhs.validRows, out.columns, true});
+    buffers[op.getResult()] = out;
+  }
+
+  void emitDotInto(tile::DotIntoOp op) {
+    Buffer &lhs = buffer(op.getLhs()), &rhs = buffer(op.getRhs());
+    const std::string name = op.getTensor().str();
+    Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileK));
+    Value valid = emit.min(emit.sub(slots.dim("S"), first), emit.i64(tileK));
+    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), first);
+    emit.product({out, slots.stride(name, 2), lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base,
+                  rhs.natural.stride, valid, rhs.validRows, rhs.columns, true});
+  }
+
+  void emitScale(tile::ScaleRowsOp op) {
+    Buffer tile = buffer(op.getTile());
+    Buffer &factors = buffer(op.getFactors());
+    emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
+      Value factor = emit.load(emit.floats(), emit.at(factors.memory, lane));
+      Value one = emit.splat(emit.constantF(1));
+      Value differs = arith::CmpFOp::create(builder, emit.loc, arith::CmpFPredicate::UNE, factor, one);
+      Value any = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::OR, differs);
+      emit.when(any, [&] {
+        emit.loop(emit.i64(0), emit.i64(tile.columns), 1, [&](Value column) {
+          Value pointer = emit.at(tile.memory, emit.add(emit.mul(column, emit.i64(tileQ)), lane));
+          Value value = emit.load(emit.floats(), pointer);
+          emit.store(arith::MulFOp::create(builder, emit.loc, value, factor), pointer);
+        });
+      });
+    });
+    buffers[op.getResult()] = tile;
+  }
+
+  // ---- scalar programs ---------------------------------------------------------------------
+
+  void emitPairwise(tile::PairwiseOp op) {
+    // A tile used here for the last time gives its place to a result.
+    std::vector<Buffer> reusable;
+    for (Value operand : op.getTiles())
+      if (operand.hasOneUse()) reusable.push_back(buffer(operand));
+    size_t next = 0;
+    for (auto [at, result] : llvm::enumerate(op.getResults())) {
+      if (at >= op.tileResults())
+        buffers[result] = rowBuffer();
+      else
+        buffers[result] = next < reusable.size() ? reusable[next++] : transposedBuffer(tileK);
+    }
+    Value batch = scalar(op.getBatch()), head = scalar(op.getHead());
+    Value queryTile = scalar(op.getQuery());
+    Value first = emit.mul(queryTile, emit.i64(tileQ));
+    Value firstKey = emit.mul(scalar(op.getKey()), emit.i64(tileK));
+    Value keys = emit.min(emit.sub(slots.dim("S"), firstKey), emit.i64(tileK));
+    bool anyMask = false;
+    op.getBody().walk([&](dialect::MaskOp) { anyMask = true; });
+    bool accumulates = false;
+    op.getBody().walk([&](dialect::AccumulateOp) { accumulates = true; });
+    auto pass = [&](bool full) {
+      emitPairwisePass(op, {batch, head, first, Value(), queryTile, Value(), full}, firstKey, keys);
+    };
+    if (!anyMask && !accumulates)
+      pass(true);
+    else
+      emit.choose(scalar(op.getFull()), [&] { pass(true); }, [&] { pass(false); });
+  }
+
+  void emitPairwisePass(tile::PairwiseOp op, RegionContext context, Value firstKey, Value keys) {
+    mlir::Block &body = op.getBody().front();
+    auto results = mlir::cast<tile::ResultOp>(body.getTerminator()).getValues();
+    std::vector<dialect::AccumulateOp> carriedSums;  // per head and per query: one vector each
+    body.walk([&](dialect::AccumulateOp sum) {
+      if (sum.getPer() == "head" || sum.getPer() == "query") carriedSums.push_back(sum);
+    });
+    const size_t tiles = op.tileResults();
+    Value firstQuery = context.i;
+    const int lanes = options.machine.lanes;
+    Value total = slots.dim("T");
+    emit.loop(emit.i64(0), emit.i64(tileQ), lanes, [&](Value lane) {
+      context.i = emit.add(firstQuery, lane);
+      if (!context.full) context.inBounds = emit.firstLanes(emit.sub(total, context.i));
+      std::vector<Value> inits, rowValues;
+      for (mlir::Attribute reduction : op.getReductions()) {
+        const bool max = mlir::cast<mlir::StringAttr>(reduction).getValue() == "max";
+        const float start = max ? -std::numeric_limits<float>::infinity() : 0.0f;
+        inits.push_back(emit.splat(emit.constantF(start)));
+      }
+      for (size_t at = 0; at < carriedSums.size(); ++at) inits.push_back(emit.zeros());
+      for (Value row : op.getRows())
+        rowValues.push_back(emit.load(emit.floats(), emit.at(buffer(row).memory, lane)));
+      auto element = [&](Value tile, Value j) {
+        Value index = emit.add(emit.mul(j, emit.i64(tileQ)), lane);
+        return emit.at(buffer(tile).memory, index);
+      };
+      auto step = [&](Value j, mlir::ValueRange carried) {
+        context.j = emit.add(firstKey, j);
+        ScalarRegion region(emit, slots, context);
+        region.onOuter = [&](Value value) { return plain(value); };
+        bindPair(region, op, body, rowValues,
+                 [&](Value tile) { return emit.load(emit.floats(), element(tile, j)); });
+        std::vector<Value> next(carried.begin(), carried.end());
+        region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
+          auto found = llvm::find(carriedSums, sum);
+          if (found == carriedSums.end()) return scatter(region, sum, value, context);
+          Value &slot = next[op.getReductions().size() + (found - carriedSums.begin())];
+          if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
+          slot = arith::AddFOp::create(builder, emit.loc, slot, value);
+        };
+        region.emitBlock(body);
+        for (size_t at = 0; at < results.size(); ++at) {
+          Value value = region.result(results[at]);
+          if (at < tiles) {
+            emit.store(value, element(op.getResult(at), j));
+            continue;
+          }
+          Value &slot = next[at - tiles];
+          if (mlir::cast<mlir::StringAttr>(op.getReductions()[at - tiles]).getValue() == "max") {
+            // A NaN logit stays: the comparison fails for it and the new value is taken.
+            Value keep = arith::CmpFOp::create(builder, emit.loc, arith::CmpFPredicate::OGE, slot, value);
+            Value unordered = arith::CmpFOp::create(builder, emit.loc, arith::CmpFPredicate::UNO, slot, slot);
+            keep = arith::OrIOp::create(builder, emit.loc, keep, unordered);
+            slot = arith::SelectOp::create(builder, emit.loc, keep, slot, value);
+          } else {
+            slot = arith::AddFOp::create(builder, emit.loc, slot, value);
+          }
+        }
+        return next;
+      };
+      auto sums = emit.loop(emit.i64(0), keys, 1, inits, step);
+      for (size_t at = tiles; at < op.getNumResults(); ++at)
+        emit.store(sums[at - tiles], emit.at(buffer(op.getResult(at)).memory, lane));
+      for (size_t at = 0; at < carriedSums.size(); ++at)
+        addCarried(carriedSums[at], sums[op.getReductions().size() + at], context);
+    });
+  }
+
+  template <class LoadTile>
+  void bindPair(ScalarRegion &region, tile::PairwiseOp op, mlir::Block &body,
+                llvm::ArrayRef<Value> rowValues, LoadTile loadTile) {
+    unsigned argument = 0;
+    region.bindCoordinate(body.getArgument(argument++), ScalarRegion::Coordinate::I);
+    region.bindCoordinate(body.getArgument(argument++), ScalarRegion::Coordinate::J);
+    region.bindCoordinate(op.getBatch(), ScalarRegion::Coordinate::B);
+    region.bindCoordinate(op.getHead(), ScalarRegion::Coordinate::H);
+    for (Value tile : op.getTiles()) region.bind(body.getArgument(argument++), loadTile(tile));
+    for (Value value : rowValues) region.bind(body.getArgument(argument++), value);
+  }
+
+  /// Per-program sums: partial[b, h, query tile], and per query: partial[b, h, i].
+  void addCarried(dialect::AccumulateOp sum, Value value, const RegionContext &context) {
+    const std::string name = "d" + sum.getInput().str();
+    Value row = emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
+    if (sum.getPer() == "head") {
+      Value index = emit.add(emit.mul(row, tileCount("T", tileQ)), context.queryTile);
+      Value pointer = emit.at(slots.pointer(name), index);
+      Value scalarSum = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::ADD, value);
+      Value old = emit.load(builder.getF32Type(), pointer);
+      emit.store(arith::AddFOp::create(builder, emit.loc, old, scalarSum), pointer);
+      return;
+    }
+    Value pointer = emit.at(slots.pointer(name), emit.add(emit.mul(row, slots.dim("T")), context.i));
+    Value mask = emit.firstLanes(emit.sub(slots.dim("T"), context.i));
+    Value old = mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), pointer, mask,
+                                                 emit.zeros(), 4);
+    Value next = arith::AddFOp::create(builder, emit.loc, old, value);
+    mlir::LLVM::MaskedStoreOp::create(builder, emit.loc, next, pointer, mask, 4);
+  }
+
+  /// Adds to partial[b, h, j] (a sum over the lanes) or to scattered elements partial[b, h, ...].
+  void scatter(ScalarRegion &region, dialect::AccumulateOp sum, Value value, const RegionContext &context) {
+    const std::string name = "d" + sum.getInput().str();
+    Value row = emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
+    auto addTo = [&](Value index, Value part) {
+      Value pointer = emit.at(slots.pointer(name), index);
+      Value old = emit.load(builder.getF32Type(), pointer);
+      emit.store(arith::AddFOp::create(builder, emit.loc, old, part), pointer);
+    };
+    if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
+    if (sum.getPer() == "key") {
+      Value part = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::ADD, value);
+      return addTo(emit.add(emit.mul(row, slots.dim("S")), context.j), part);
+    }
+    const TensorInfo &info = slots.info(sum.getInput().str());
+    std::vector<Value> indices = region.safeIndices(sum.getInput(), sum.getIndices());
+    size_t leading = 0;
+    while (leading < info.dims.size() &&
+           (info.dims[leading] == "B" || info.dims[leading] == "H" || info.dims[leading] == "G"))
+      ++leading;
+    Value offset = emit.splat(row);
+    for (size_t at = leading; at < indices.size(); ++at) {
+      Value index = indices[at];
+      if (!mlir::isa<mlir::VectorType>(index.getType())) index = emit.splat(index);
+      Value wide = arith::ExtSIOp::create(builder, emit.loc, emit.vectorOf(builder.getI64Type()), index);
+      offset = emit.add(emit.mul(offset, emit.splat(slots.dim(info.dims[at]))), wide);
+    }
+    for (int lane = 0; lane < options.machine.lanes; ++lane)
+      addTo(vector::ExtractOp::create(builder, emit.loc, offset, static_cast<int64_t>(lane)),
+            vector::ExtractOp::create(builder, emit.loc, value, static_cast<int64_t>(lane)));
+  }
+
+  void emitRowwise(tile::RowwiseOp op) {
+    mlir::Block &body = op.getBody().front();
+    auto results = mlir::cast<tile::ResultOp>(body.getTerminator()).getValues();
+    for (Value result : op.getResults()) buffers[result] = rowBuffer();
+    Value first = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
+    emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
+      RegionContext context{scalar(op.getBatch()), scalar(op.getHead()), emit.add(first, lane), Value(),
+                            scalar(op.getQuery()), Value(), false};
+      context.inBounds = emit.firstLanes(emit.sub(slots.dim("T"), context.i));
+      ScalarRegion region(emit, slots, context);
+      region.onOuter = [&](Value value) { return plain(value); };
+      region.bindCoordinate(body.getArgument(0), ScalarRegion::Coordinate::I);
+      region.bindCoordinate(op.getBatch(), ScalarRegion::Coordinate::B);
+      region.bindCoordinate(op.getHead(), ScalarRegion::Coordinate::H);
+      for (auto [at, row] : llvm::enumerate(op.getRows()))
+        region.bind(body.getArgument(at + 1), emit.load(emit.floats(), emit.at(buffer(row).memory, lane)));
+      region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
+        if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
+        addCarried(sum, value, context);
+      };
+      region.emitBlock(body);
+      for (auto [at, value] : llvm::enumerate(results))
+        emit.store(region.result(value), emit.at(buffer(op.getResult(at)).memory, lane));
+    });
+  }
+
+  void emitRowDot(tile::RowDotOp op) {
+    Buffer &lhs = buffer(op.getLhs()), &rhs = buffer(op.getRhs());
+    Buffer result = rowBuffer();
+    emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes,
+              [&](Value lane) { emit.store(emit.zeros(), emit.at(result.memory, lane)); });
+    emit.loop(emit.i64(0), lhs.validRows, 1, [&](Value row) {
+      Value left = emit.at(lhs.natural.base, emit.mul(row, lhs.natural.stride));
+      Value right = emit.at(rhs.natural.base, emit.mul(row, rhs.natural.stride));
+      Value sum = emit.zeros();
+      for (int64_t c = 0; c < lhs.columns; c += options.machine.lanes) {
+        Value x = emit.loadLanes(emit.at(left, emit.i64(c)), lhs.columns - c);
+        Value y = emit.loadLanes(emit.at(right, emit.i64(c)), lhs.columns - c);
+        sum = vector::FMAOp::create(builder, emit.loc, x, y, sum);
+      }
+      Value total = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::ADD, sum);
+      emit.store(total, emit.at(result.memory, row));
+    });
+    buffers[op.getResult()] = result;
+  }
+
+  // ---- stores ------------------------------------------------------------------------------
+
+  void emitStore(tile::StoreOp op) {
+    Buffer &value = buffer(op.getValue());
+    const std::string name = op.getTensor().str();
+    const ElementType type = slots.info(name).element;
+    mlir::Type element = emit.storage(type);
+    const bool query = value.kind == Buffer::Kind::Transposed;
+    Value first = emit.mul(scalar(op.getIndex()), emit.i64(value.rows));
+    Value valid = emit.min(emit.sub(slots.dim(query ? "T" : "S"), first), emit.i64(value.rows));
+    Value out = slots.row(name, scalar(op.getBatch()),
+                          query ? slots.headOf(name, scalar(op.getHead())) : scalar(op.getHead()), first);
+    Value stride = slots.stride(name, 2);
+    const int lanes = options.machine.lanes;
+    if (!query) {
+      emit.loop(emit.i64(0), valid, 1, [&](Value row) {
+        for (int64_t c = 0; c < value.columns; c += lanes) {
+          Value index = emit.add(emit.mul(row, emit.i64(value.columns)), emit.i64(c));
+          Value part = emit.loadLanes(emit.at(value.memory, index), value.columns - c);
+          Value to = emit.at(out, emit.add(emit.mul(row, stride), emit.i64(c)), element);
+          emit.storeAs(type, part, to, value.columns - c);
+        }
+      });
+      return;
+    }
+    emit.loop(emit.i64(0), emit.i64(value.rows), lanes, [&](Value row) {
+      auto block = [&](Value column, int64_t count) {
+        std::vector<Value> vectors;
+        for (int c = 0; c < lanes; ++c) {
+          Value index = emit.add(emit.mul(emit.add(column, emit.i64(c)), emit.i64(tileQ)), row);
+          vectors.push_back(c < count ? emit.load(emit.floats(), emit.at(value.memory, index)) : emit.zeros());
+        }
+        vectors = emit.transpose(std::move(vectors));
+        for (int r = 0; r < lanes; ++r) {
+          Value own = emit.add(row, emit.i64(r));
+          emit.when(emit.less(own, valid), [&] {
+            Value to = emit.at(out, emit.add(emit.mul(own, stride), column), element);
+            emit.storeAs(type, vectors[r], to, count);
+          });
+        }
+      };
+      const int64_t whole = value.columns / lanes * lanes;
+      if (whole) emit.loop(emit.i64(0), emit.i64(whole), lanes, [&](Value column) { block(column, lanes); });
+      if (whole < value.columns) block(emit.i64(whole), value.columns - whole);
+    });
+  }
+
+  void emitStoreRows(tile::StoreRowsOp op) {
+    Buffer &value = buffer(op.getValue());
+    Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileQ));
+    Value valid = emit.sub(slots.dim("T"), first);
+    const std::string name = op.getTensor().str();
+    Value out = slots.row(name, scalar(op.getBatch()), scalar(op.getHead()), first);
+    emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
+      Value part = emit.load(emit.floats(), emit.at(value.memory, lane));
+      mlir::LLVM::MaskedStoreOp::create(builder, emit.loc, part, emit.at(out, lane),
+                                        emit.firstLanes(emit.sub(valid, lane)), 4);
+    });
+  }
+
+  // ---- planning kernels: scalar code -------------------------------------------------------
+
+  /// Values of plan kernels keep their own types; coordinates are truncated once.
+  Value plain(Value value) {
+    auto found = scalars.find(value);
+    internalCheck(found != scalars.end(), "cpu lowering", "plan value without code");
+    if (value.getType().isInteger(32) && found->second.getType().isInteger(64))
+      return emit.toI32(found->second);
+    return found->second;
+  }
+
+  void emitPlanOp(mlir::Operation &op) {
+    mlir::Type i32 = builder.getI32Type();
+    if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
+      scalars[dim.getResult()] = emit.toI32(slots.dim(dim.getDim().str()));
+    } else if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
+      scalars[read.getResult()] = planRead(read.getInput().str(), planIndices(read.getInput().str(), read.getIndices()), read.getType());
+    } else if (auto range = mlir::dyn_cast<tile::ReadRangeOp>(op)) {
+      emitReadRange(range);
+    } else if (auto store = mlir::dyn_cast<tile::StoreIntOp>(op)) {
+      Value index = emit.toI64(plain(store.getIndex()));
+      emit.store(plain(store.getValue()), emit.at(slots.pointer(store.getTensor().str()), index, i32));
+    } else if (auto load = mlir::dyn_cast<tile::LoadIntOp>(op)) {
+      Value index = emit.toI64(plain(load.getIndex()));
+      scalars[load.getResult()] = emit.load(i32, emit.at(slots.pointer(load.getTensor().str()), index, i32));
+    } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
+      std::vector<Value> inits;
+      for (Value init : loop.getInitArgs()) inits.push_back(plain(init));
+      auto copy = mlir::scf::ForOp::create(builder, emit.loc, plain(loop.getLowerBound()),
+                                           plain(loop.getUpperBound()), plain(loop.getStep()), inits);
+      mlir::OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointToStart(copy.getBody());
+      for (auto [from, to] : llvm::zip(loop.getBody()->getArguments(), copy.getBody()->getArguments()))
+        scalars[from] = to;
+      for (mlir::Operation &inner : loop.getBody()->without_terminator()) emitOp(inner);
+      std::vector<Value> next;
+      for (Value value : loop.getBody()->getTerminator()->getOperands()) next.push_back(plain(value));
+      mlir::scf::YieldOp::create(builder, emit.loc, next);
+      for (auto [from, to] : llvm::zip(loop.getResults(), copy.getResults())) scalars[from] = to;
+    } else if (auto branch = mlir::dyn_cast<mlir::scf::IfOp>(op)) {
+      emit.when(plain(branch.getCondition()), [&] {
+        for (mlir::Operation &inner : branch.thenBlock()->without_terminator()) emitOp(inner);
+      });
+    } else {
+      mlir::IRMapping mapping;
+      for (Value operand : op.getOperands()) mapping.map(operand, plain(operand));
+      mlir::Operation *copy = builder.clone(op, mapping);
+      for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) scalars[from] = to;
+    }
+  }
+
+  /// Indices as i32, inside their dims; h becomes its group where the dim is G.
+  std::vector<Value> planIndices(const std::string &name, mlir::OperandRange operands) {
+    const TensorInfo &info = slots.info(name);
+    std::vector<Value> indices;
+    for (auto [operand, dim] : llvm::zip(operands, info.dims)) {
+      Value index = plain(operand);
+      if (dim == "G")
+        index = emit.toI32(emit.div(emit.toI64(index), emit.div(slots.dim("H"), slots.dim("G"))));
+      Value last = emit.sub(emit.toI32(slots.dim(dim)), emit.i32(1));
+      indices.push_back(emit.max(emit.min(index, last), emit.i32(0)));
+    }
+    return indices;
+  }
+
+  Value planRead(const std::string &name, llvm::ArrayRef<Value> indices, mlir::Type type) {
+    const TensorInfo &info = slots.info(name);
+    Value offset = emit.i64(0);
+    for (auto [at, index] : llvm::enumerate(indices))
+      offset = emit.add(offset, emit.mul(emit.toI64(index), slots.stride(name, static_cast<int>(at))));
+    mlir::Type element = emit.storage(info.element);
+    Value value = emit.load(element, emit.at(slots.pointer(name), offset, element),
+                            static_cast<unsigned>(bytesOf(info.element)));
+    if (info.element == ElementType::Bool)
+      return arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::ne, value,
+                                   arith::ConstantIntOp::create(builder, emit.loc, 0, 8));
+    if (type.isF32() && info.element != ElementType::F32)
+      return arith::ExtFOp::create(builder, emit.loc, type, value);
+    return value;
+  }
+
+  void emitReadRange(tile::ReadRangeOp op) {
+    const std::string name = op.getTensor().str();
+    std::vector<Value> indices = planIndices(name, op.getIndices());
+    const int axis = static_cast<int>(op.getAxis());
+    const TensorInfo &info = slots.info(name);
+    Value bound = emit.sub(emit.toI32(slots.dim(info.dims[axis])), emit.i32(1));
+    Value last = emit.max(emit.min(plain(op.getLast()), bound), emit.i32(0));
+    mlir::Type type = op.getLeast().getType();
+    Value first = planRead(name, indices, type);
+    auto better = [&](Value x, Value y, bool least) -> Value {
+      if (type.isF32()) {
+        if (least) return arith::MinimumFOp::create(builder, emit.loc, x, y);
+        return arith::MaximumFOp::create(builder, emit.loc, x, y);
+      }
+      if (type.isInteger(1)) {
+        if (least) return arith::AndIOp::create(builder, emit.loc, x, y);
+        return arith::OrIOp::create(builder, emit.loc, x, y);
+      }
+      return least ? emit.min(x, y) : emit.max(x, y);
+    };
+    auto sums = emit.loop(emit.toI64(indices[axis]), emit.add(emit.toI64(last), emit.i64(1)), 1,
+                          mlir::ValueRange{first, first}, [&](Value at, mlir::ValueRange carried) {
+                            std::vector<Value> own = indices;
+                            own[axis] = emit.toI32(at);
+                            Value value = planRead(name, own, type);
+                            return std::vector<Value>{better(carried[0], value, true),
+                                                      better(carried[1], value, false)};
+                          });
+    scalars[op.getLeast()] = sums[0];
+    scalars[op.getGreatest()] = sums[1];
+  }
+};
+
+}  // namespace
+
+KernelImage lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options) {
+  return KernelLowering(module, kernel, options).run();
+}
+
+}  // namespace weft::cpu

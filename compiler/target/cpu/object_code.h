@@ -1,0 +1,20 @@
+// Vector-level functions to LLVM IR, assembly or an object file for a CPU.
+#pragma once
+
+#include <string>
+
+#include "compiler/target/cpu/emitter.h"
+#include "mlir/IR/BuiltinOps.h"
+
+namespace weft::cpu {
+
+/// Lanes and registers of `cpu` ("host" or a name LLVM knows).
+Machine machineOf(const std::string &cpu);
+std::string hostDescription();
+
+enum class Output { Llvm, Assembly, Object };
+
+/// Consumes the func.func operations of `module`. Throws InternalError.
+std::string generate(mlir::ModuleOp module, const std::string &cpu, Output output);
+
+}  // namespace weft::cpu

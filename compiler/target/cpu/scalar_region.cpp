@@ -1,0 +1,213 @@
+#include "compiler/target/cpu/scalar_region.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace weft::cpu {
+
+namespace arith = mlir::arith;
+namespace vector = mlir::vector;
+
+void ScalarRegion::bindCoordinate(Value from, Coordinate coordinate) {
+  coordinates[from] = coordinate;
+  Value value;
+  switch (coordinate) {
+    case Coordinate::B: value = emit.toI32(context.batch); break;
+    case Coordinate::H: value = emit.toI32(context.head); break;
+    case Coordinate::J: value = context.j ? emit.toI32(context.j) : emit.i32(0); break;
+    case Coordinate::I:
+      value = emit.add(emit.splat(emit.toI32(context.i)), emit.iota());
+      break;
+  }
+  mapping.map(from, value);
+}
+
+Value ScalarRegion::lookup(Value value) {
+  if (Value found = mapping.lookupOrNull(value)) return found;
+  Value outer = onOuter(value);
+  mapping.map(value, outer);
+  return outer;
+}
+
+Value ScalarRegion::result(Value value, bool vector) {
+  Value mapped = lookup(value);
+  return vector && !isVector(mapped) ? emit.splat(mapped) : mapped;
+}
+
+void ScalarRegion::emitBlock(mlir::Block &block) {
+  for (mlir::Operation &op : block.without_terminator()) {
+    emit.loc = op.getLoc();
+    if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
+      mapping.map(read.getResult(), this->read(read));
+    } else if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
+      mapping.map(dim.getResult(), emit.toI32(slots.dim(dim.getDim().str())));
+    } else if (mlir::isa<dialect::RandomOp>(op)) {
+      mapping.map(op.getResult(0), random());
+    } else if (auto maskOp = mlir::dyn_cast<dialect::MaskOp>(op)) {
+      if (context.full) {
+        mask = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getBoolAttr(true));
+      } else {
+        mask = lookup(maskOp.getValue());
+        if (context.inBounds) {
+          if (!isVector(mask)) mask = emit.splat(mask);
+          mask = arith::AndIOp::create(emit.b, emit.loc, mask, context.inBounds);
+        }
+      }
+      mapping.map(maskOp.getResult(), mask);
+    } else if (auto sum = mlir::dyn_cast<dialect::AccumulateOp>(op)) {
+      Value value = lookup(sum.getValue());
+      if (context.inBounds && !context.full) {
+        if (!isVector(value)) value = emit.splat(value);
+        value = arith::SelectOp::create(emit.b, emit.loc, context.inBounds, value, emit.zeros());
+      }
+      onAccumulate(sum, value);
+    } else {
+      // An elementwise operation: a vector as soon as one operand is.
+      const bool anyVector = llvm::any_of(
+          op.getOperands(), [&](Value operand) { return isVector(lookup(operand)); });
+      mlir::IRMapping operands;
+      for (Value operand : op.getOperands()) operands.map(operand, result(operand, anyVector));
+      mlir::Operation *copy = emit.b.clone(op, operands);
+      if (anyVector)
+        for (mlir::OpResult value : copy->getResults())
+          value.setType(emit.vectorOf(value.getType()));
+      for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) mapping.map(from, to);
+    }
+  }
+  noteOutside();
+}
+
+/// Raises the kernel's status where a kept pair read outside a tensor.
+void ScalarRegion::noteOutside() {
+  for (Value condition : outside) {
+    auto with = [&](Value other) {
+      if (isVector(condition) && !isVector(other)) other = emit.splat(other);
+      if (!isVector(condition) && isVector(other)) condition = emit.splat(condition);
+      condition = arith::AndIOp::create(emit.b, emit.loc, condition, other);
+    };
+    if (mask) with(mask);
+    if (context.inBounds) with(context.inBounds);
+    if (isVector(condition))
+      condition = vector::ReductionOp::create(emit.b, emit.loc, vector::CombiningKind::OR, condition);
+    Value status = slots.pointer("status");
+    emit.when(condition, [&] { emit.store(emit.i32(1), status); });
+  }
+  outside.clear();
+}
+
+std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::OperandRange indices) {
+  const TensorInfo &info = slots.info(input.str());
+  std::vector<Value> safe;
+  for (auto [operand, dim] : llvm::zip(indices, info.dims)) {
+    Value index = lookup(operand);
+    auto coordinate = coordinates.find(operand);
+    if (coordinate != coordinates.end()) {
+      const Coordinate own = coordinate->second;
+      if (own == Coordinate::H && dim == "G") {
+        Value group = emit.div(emit.toI64(index), emit.div(slots.dim("H"), slots.dim("G")));
+        safe.push_back(emit.toI32(group));
+        continue;
+      }
+      if ((own == Coordinate::B && dim == "B") || (own == Coordinate::H && dim == "H") ||
+          (own == Coordinate::J && dim == "S")) {
+        safe.push_back(index);
+        continue;
+      }
+    }
+    Value last = emit.sub(emit.toI32(slots.dim(dim)), emit.i32(1));
+    Value zero = emit.i32(0);
+    if (isVector(index)) {
+      last = emit.splat(last);
+      zero = emit.splat(zero);
+    }
+    Value clamped = emit.max(emit.min(index, last), zero);
+    // Lanes past the last query read the last element; they are never used.
+    const bool query = coordinate != coordinates.end() && coordinate->second == Coordinate::I && dim == "T";
+    if (!query)
+      outside.push_back(
+          arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, clamped, index));
+    safe.push_back(clamped);
+  }
+  return safe;
+}
+
+Value ScalarRegion::read(dialect::ReadOp op) {
+  const std::string name = op.getInput().str();
+  const TensorInfo &info = slots.info(name);
+  std::vector<Value> indices = safeIndices(op.getInput(), op.getIndices());
+  const bool anyVector = llvm::any_of(indices, isVector);
+  mlir::Type element = emit.storage(info.element);
+
+  auto finish = [&](Value value) -> Value {
+    mlir::Type type = anyVector ? mlir::Type(emit.floats()) : mlir::Type(emit.b.getF32Type());
+    if (info.element == ElementType::BF16 || info.element == ElementType::F16)
+      return arith::ExtFOp::create(emit.b, emit.loc, type, value);
+    if (info.element == ElementType::Bool) {
+      Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(value.getType()));
+      return arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, value, zero);
+    }
+    return value;
+  };
+
+  // Offsets: 64 bits, vector only where an index is.
+  Value scalarOffset = emit.i64(0), vectorOffset;
+  bool contiguous = false;
+  for (size_t at = 0; at < indices.size(); ++at) {
+    Value stride = slots.stride(name, static_cast<int>(at));
+    if (!isVector(indices[at])) {
+      scalarOffset = emit.add(scalarOffset, emit.mul(emit.toI64(indices[at]), stride));
+      continue;
+    }
+    auto coordinate = coordinates.find(op.getIndices()[at]);
+    contiguous = !vectorOffset && at + 1 == indices.size() && !info.strided && !context.inBounds &&
+                 coordinate != coordinates.end() && coordinate->second == Coordinate::I;
+    Value wide = arith::ExtSIOp::create(emit.b, emit.loc, emit.vectorOf(emit.b.getI64Type()), indices[at]);
+    Value part = emit.mul(wide, emit.splat(stride));
+    vectorOffset = vectorOffset ? emit.add(vectorOffset, part) : part;
+  }
+  Value base = emit.at(slots.pointer(name), scalarOffset, element);
+  const unsigned alignment = static_cast<unsigned>(bytesOf(info.element));
+  if (!anyVector) return finish(emit.load(element, base, alignment));
+  mlir::VectorType stored = emit.vectorOf(element);
+  if (contiguous)
+    return finish(emit.load(stored, emit.at(base, context.i, element), alignment));
+  Value pointers = mlir::LLVM::GEPOp::create(emit.b, emit.loc, emit.vectorOf(emit.ptrType()), element, base,
+                                             llvm::ArrayRef<mlir::LLVM::GEPArg>{vectorOffset});
+  Value all = arith::ConstantOp::create(
+      emit.b, emit.loc, mlir::DenseElementsAttr::get(emit.vectorOf(emit.b.getI1Type()), true));
+  return finish(mlir::LLVM::masked_gather::create(emit.b, emit.loc, stored, pointers, all,
+                                                  mlir::ValueRange{}, alignment));
+}
+
+/// Philox4x32-10 (Salmon et al. 2011), counter (i, j, b * H + h, offset), key seed; the first word's
+/// upper 24 bits as a number in [0, 1).
+Value ScalarRegion::random() {
+  auto vectorI32 = [&](Value scalar) { return emit.splat(scalar); };
+  auto constant = [&](uint32_t value) { return vectorI32(emit.i32(static_cast<int32_t>(value))); };
+  auto low = [&](Value wide) { return emit.toI32(wide); };
+  auto high = [&](Value wide) {
+    return emit.toI32(arith::ShRUIOp::create(emit.b, emit.loc, wide, emit.i64(32)));
+  };
+  Value x0 = emit.add(vectorI32(low(context.i)), emit.iota());
+  Value x1 = vectorI32(low(context.j));
+  Value x2 = vectorI32(low(emit.add(emit.mul(context.batch, slots.dim("H")), context.head)));
+  Value x3 = vectorI32(low(slots.seed(1)));
+  Value key0 = vectorI32(low(slots.seed(0))), key1 = vectorI32(high(slots.seed(0)));
+  auto xorOf = [&](Value x, Value y) { return Value(arith::XOrIOp::create(emit.b, emit.loc, x, y)); };
+  for (int round = 0; round < 10; ++round) {
+    auto product0 = arith::MulUIExtendedOp::create(emit.b, emit.loc, constant(0xD2511F53u), x0);
+    auto product1 = arith::MulUIExtendedOp::create(emit.b, emit.loc, constant(0xCD9E8D57u), x2);
+    Value y0 = xorOf(xorOf(product1.getHigh(), x1), key0);
+    Value y2 = xorOf(xorOf(product0.getHigh(), x3), key1);
+    x1 = product1.getLow();
+    x3 = product0.getLow();
+    x0 = y0;
+    x2 = y2;
+    key0 = emit.add(key0, constant(0x9E3779B9u));
+    key1 = emit.add(key1, constant(0xBB67AE85u));
+  }
+  Value bits = arith::ShRUIOp::create(emit.b, emit.loc, x0, constant(8));
+  Value number = arith::SIToFPOp::create(emit.b, emit.loc, emit.floats(), bits);
+  return arith::MulFOp::create(emit.b, emit.loc, number, emit.splat(emit.constantF(1.0f / 16777216)));
+}
+
+}  // namespace weft::cpu

@@ -1,0 +1,60 @@
+// Scalar regions of tile kernels as vector code: queries lie in the lanes of a register, so what
+// depends on the query is a vector and all else (b, h, the key j) stays scalar.
+#pragma once
+
+#include <functional>
+
+#include "compiler/dialect/dialects.h"
+#include "compiler/target/cpu/tensors.h"
+#include "mlir/IR/IRMapping.h"
+
+namespace weft::cpu {
+
+/// The pair a region is emitted for. Coordinates are i64; `i` is the first lane's query.
+struct RegionContext {
+  Value batch, head, i, j;
+  Value queryTile;   ///< i64: number of the query tile, the slot of per-program partial sums
+  Value inBounds;    ///< vector<i1>: lanes with i < T; null where all are
+  bool full = false;  ///< every mask of the tile is true
+};
+
+class ScalarRegion {
+ public:
+  ScalarRegion(Emitter &emit, Slots &slots, const RegionContext &context)
+      : emit(emit), slots(slots), context(context) {}
+
+  void bind(Value from, Value to) { mapping.map(from, to); }
+  /// A block argument that is a coordinate: the value, and which index it is.
+  enum class Coordinate { B, H, I, J };
+  void bindCoordinate(Value from, Coordinate coordinate);
+
+  /// Emits every operation of `block` but the terminator.
+  void emitBlock(mlir::Block &block);
+  /// The value as a vector<f32> (or as it is, when `vector` is false).
+  Value result(Value value, bool vector = true);
+
+  /// Called for weft.accumulate with its emitted value (scalar or vector).
+  std::function<void(dialect::AccumulateOp, Value)> onAccumulate;
+
+  /// Called for a value defined outside the region.
+  std::function<Value(Value)> onOuter;
+
+  std::vector<Value> safeIndices(llvm::StringRef input, mlir::OperandRange indices);
+
+ private:
+  Emitter &emit;
+  Slots &slots;
+  RegionContext context;
+  mlir::IRMapping mapping;
+  llvm::DenseMap<Value, Coordinate> coordinates;
+  std::vector<Value> outside;  ///< conditions "this index left its dim"
+  Value mask;
+
+  Value lookup(Value value);
+  Value read(dialect::ReadOp op);
+  Value random();
+  void noteOutside();
+  static bool isVector(Value value) { return mlir::isa<mlir::VectorType>(value.getType()); }
+};
+
+}  // namespace weft::cpu

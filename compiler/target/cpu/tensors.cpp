@@ -1,0 +1,83 @@
+#include "compiler/target/cpu/tensors.h"
+
+#include <algorithm>
+
+#include "compiler/internal_error.h"
+
+namespace weft::cpu {
+
+std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription> &inputs,
+                                              const std::vector<std::string> &rowInputs,
+                                              ElementType type) {
+  std::map<std::string, TensorInfo> table;
+  for (const InputDescription &input : inputs) {
+    const bool row = std::find(rowInputs.begin(), rowInputs.end(), input.name) != rowInputs.end();
+    const ElementType own = row                          ? type
+                            : input.element == "int"     ? ElementType::I32
+                            : input.element == "bool"    ? ElementType::Bool
+                                                         : ElementType::F32;
+    table[input.name] = {input.dims, own, row};
+    const bool query = row && input.dims[2] == "T";
+    table["d" + input.name] = {input.dims, query ? type : ElementType::F32, row};
+  }
+  const std::string width = table.at("v").dims.back();
+  table["o"] = {{"B", "H", "T", width}, type, true};
+  table["do"] = table["o"];
+  for (const char *rows : {"lse", "delta", "dlse"})
+    table[rows] = {{"B", "H", "T"}, ElementType::F32, false};
+  for (const char *buffer : {"band", "counts", "offsets", "entries", "offsets_keys", "entries_keys",
+                             "status"})
+    table[buffer] = {{}, ElementType::I32, false};
+  return table;
+}
+
+Value Slots::get(ArgumentSlot slot, mlir::Type type) {
+  for (size_t at = 0; at < list.size(); ++at)
+    if (list[at] == slot) return values[at];
+  mlir::OpBuilder::InsertionGuard guard(emit.b);
+  emit.b.setInsertionPointToStart(entry);
+  Value address = emit.at(slotPointer, emit.i64(static_cast<int64_t>(list.size())), emit.b.getI64Type());
+  Value value = emit.load(type, address, 8);
+  list.push_back(std::move(slot));
+  values.push_back(value);
+  return value;
+}
+
+Value Slots::dim(const std::string &name) {
+  return get({ArgumentSlot::Kind::Dim, name}, emit.b.getI64Type());
+}
+Value Slots::pointer(const std::string &name) {
+  return get({ArgumentSlot::Kind::Pointer, name}, emit.ptrType());
+}
+Value Slots::seed(int word) {
+  return get({ArgumentSlot::Kind::Seed, "", word}, emit.b.getI64Type());
+}
+
+const TensorInfo &Slots::info(const std::string &name) const {
+  auto found = tensors.find(name);
+  internalCheck(found != tensors.end(), "cpu lowering", "unknown tensor " + name);
+  return found->second;
+}
+
+Value Slots::stride(const std::string &tensor, int index) {
+  const TensorInfo &own = info(tensor);
+  if (own.strided) return get({ArgumentSlot::Kind::Stride, tensor, index}, emit.b.getI64Type());
+  Value result = emit.i64(1);
+  for (size_t at = index + 1; at < own.dims.size(); ++at) result = emit.mul(result, dim(own.dims[at]));
+  return result;
+}
+
+Value Slots::headOf(const std::string &tensor, Value head) {
+  const TensorInfo &own = info(tensor);
+  if (own.dims.size() < 2 || own.dims[1] != "G") return head;
+  return emit.div(head, emit.div(dim("H"), dim("G")));
+}
+
+Value Slots::row(const std::string &tensor, Value batch, Value head, Value index) {
+  Value offset = emit.mul(batch, stride(tensor, 0));
+  offset = emit.add(offset, emit.mul(head, stride(tensor, 1)));
+  offset = emit.add(offset, emit.mul(index, stride(tensor, 2)));
+  return emit.at(pointer(tensor), offset, emit.storage(info(tensor).element));
+}
+
+}  // namespace weft::cpu

@@ -1,0 +1,55 @@
+// Where a kernel's tensors live: their dims, element types, argument slots and addresses.
+#pragma once
+
+#include <map>
+
+#include "compiler/target/cpu/emitter.h"
+#include "compiler/transforms/signature.h"
+
+namespace weft::cpu {
+
+struct TensorInfo {
+  std::vector<std::string> dims;
+  ElementType element = ElementType::F32;
+  bool strided = false;  ///< strides come with the call; otherwise the tensor is contiguous
+};
+
+/// The tensors a kernel of `inputs` may name: the inputs, o, do, lse, delta, dlse, gradients.
+std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription> &inputs,
+                                              const std::vector<std::string> &rowInputs,
+                                              ElementType type);
+
+/// Argument slots of one kernel, in the order in which the code first asked for them.
+class Slots {
+ public:
+  Slots(Emitter &emit, std::map<std::string, TensorInfo> tensors)
+      : emit(emit), tensors(std::move(tensors)) {}
+
+  /// Where slot loads go: the start of the function.
+  void setEntry(mlir::Block *block, Value pointer) {
+    entry = block;
+    slotPointer = pointer;
+  }
+  Value dim(const std::string &name);                      ///< i64
+  Value pointer(const std::string &name);                  ///< !llvm.ptr
+  Value stride(const std::string &tensor, int index);      ///< i64, elements
+  Value seed(int word);                                    ///< i64
+  const TensorInfo &info(const std::string &name) const;
+  /// h, or the group of h where the tensor's second dim is G.
+  Value headOf(const std::string &tensor, Value head);
+  /// Address of [b, h, row, 0] of a tensor whose first dims are B and heads (i64 values).
+  Value row(const std::string &tensor, Value batch, Value head, Value index);
+
+  std::vector<ArgumentSlot> list;
+
+ private:
+  Emitter &emit;
+  std::map<std::string, TensorInfo> tensors;
+  mlir::Block *entry = nullptr;
+  Value slotPointer;
+  std::vector<Value> values;
+
+  Value get(ArgumentSlot slot, mlir::Type type);
+};
+
+}  // namespace weft::cpu

@@ -1,0 +1,541 @@
+#include "compiler/transforms/build_kernels.h"
+
+#include <functional>
+#include <limits>
+
+#include "compiler/internal_error.h"
+#include "compiler/transforms/scalar_builder.h"
+#include "compiler/transforms/signature.h"
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/STLExtras.h"
+
+namespace weft {
+namespace {
+
+using mlir::Value;
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// A dot of the pairwise program: query-side input, key-side input.
+using DotPair = std::pair<std::string, std::string>;
+
+/// What an accumulated element depends on, by the index used after the leading dims.
+std::string dependence(const std::vector<InputDescription> &inputs, dialect::AccumulateOp op) {
+  mlir::Block &block = *op->getBlock();
+  for (const InputDescription &input : inputs) {
+    if (op.getInput() != input.name) continue;
+    const size_t own = input.dims.size() - input.leading();
+    if (own == 0) return "head";
+    if (own == 1 && op.getIndices().back() == block.getArgument(2) && input.dims.back() == "T")
+      return "query";
+    if (own == 1 && op.getIndices().back() == block.getArgument(3) && input.dims.back() == "S")
+      return "key";
+  }
+  return "any";
+}
+
+class KernelBuilder {
+ public:
+  KernelBuilder(mlir::ModuleOp module, const KernelShape &shape)
+      : module(module), shape(shape), builder(module.getContext()),
+        s(builder, builder.getUnknownLoc()), inputs(describedInputs(module)) {
+    dependences = gradientDependence(module);
+    softmax = module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue() == "softmax";
+  }
+
+  void forward() {
+    begin("forward", "query");
+    auto source = program("forward");
+    Value b = arg(0), h = arg(1), qt = arg(2);
+    std::map<std::string, Value> queries = loadQueries(dotsOf(source), b, h, qt);
+    const int64_t width = columns("v");
+    Value acc = fill(0, {shape.tileQ, width});
+    Value peak = fill(-infinity, {shape.tileQ}), mass = fill(0, {shape.tileQ});
+    if (program("sink")) {
+      peak = rowwise(b, h, qt, {}, 1, [&](mlir::ValueRange args) {
+               return std::vector<Value>{clone(program("sink"), b, h, args[0], args[0], {})["sink"]};
+             })[0];
+      mass = fill(1, {shape.tileQ});
+    }
+    std::vector<Value> inits{acc};
+    if (softmax) inits = {acc, peak, mass};
+    auto done = loop("keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
+      std::vector<Value> tiles = dotTiles(source, queries, b, h, kt);
+      Value values = load("v", b, h, kt, "key");
+      if (!softmax) {
+        Value p = plainProbability(source, tiles, b, h, qt, kt, full);
+        return std::vector<Value>{dot("nn", p, values, carried[0])};
+      }
+      // First pass: logits, with -inf where the pair does not count, and their row maxima.
+      auto logits = pairwise(b, h, qt, kt, full, tiles, {}, {"max"}, [&](auto args) {
+        auto results = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
+        Value counts = results["mask"];
+        std::vector<Value> out;
+        if (Value weight = results["weight"]) {
+          counts = s.map(Function::And, {counts, s.map(Function::Gt, {weight, s.constant(0)})});
+          out.push_back(weight);
+        }
+        if (Value factor = outputFactor(results)) out.push_back(factor);
+        Value logit = s.select(counts, results["score"], s.constant(-infinity));
+        out.insert(out.begin(), logit);
+        out.push_back(logit);
+        return out;
+      });
+      Value tileMax = logits.back();
+      auto step = rowwise(b, h, qt, {carried[1], tileMax}, 3, [&](mlir::ValueRange args) {
+        Value top = s.map(Function::Max, {args[1], args[2]});
+        Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
+        Value finite = s.select(none, s.constant(0), top);
+        return std::vector<Value>{top, finite, s.exp(s.sub(args[1], finite))};
+      });
+      // Second pass: probabilities against the running maximum, and their row sums.
+      const bool weighted = results(source, "weight"), gated = hasFactor(source);
+      std::vector<Value> second(logits.begin(), logits.end() - 1);
+      auto probabilities = pairwise(b, h, qt, kt, full, second, {step[1]}, {"add"}, [&](auto args) {
+        Value p = s.exp(s.sub(args.tiles[0], args.rows[0]));
+        if (weighted) {
+          Value positive = s.map(Function::Gt, {args.tiles[1], s.constant(0)});
+          p = s.select(positive, s.mul(args.tiles[1], p), s.constant(0));
+        }
+        Value output = gated ? s.mul(p, args.tiles[weighted ? 2 : 1]) : p;
+        return std::vector<Value>{output, p};
+      });
+      Value scaled = tile::ScaleRowsOp::create(builder, s.loc, carried[0].getType(), carried[0], step[2]);
+      Value sum = rowwise(b, h, qt, {carried[2], step[2], probabilities[1]}, 1,
+                          [&](mlir::ValueRange args) {
+                            return std::vector<Value>{s.add(s.mul(args[1], args[2]), args[3])};
+                          })[0];
+      return std::vector<Value>{dot("nn", probabilities[0], values, scaled), step[0], sum};
+    });
+    if (!softmax) {
+      store(done[0], "o", b, h, qt);
+      storeRows(fill(0, {shape.tileQ}), "lse", b, h, qt);
+      return;
+    }
+    auto last = rowwise(b, h, qt, {done[1], done[2]}, 2, [&](mlir::ValueRange args) {
+      Value some = s.map(Function::Gt, {args[2], s.constant(0)});
+      Value inverse = s.select(some, s.div(s.constant(1), args[2]), s.constant(0));
+      Value lse = s.select(some, s.add(args[1], s.map(Function::Log, {args[2]})),
+                           s.constant(-infinity));
+      return std::vector<Value>{inverse, lse};
+    });
+    Value out = tile::ScaleRowsOp::create(builder, s.loc, done[0].getType(), done[0], last[0]);
+    store(out, "o", b, h, qt);
+    storeRows(last[1], "lse", b, h, qt);
+  }
+
+  /// All gradients in one pass: queries outside, kept keys inside, dk and dv added up in memory.
+  void backward() {
+    begin("backward", "group");
+    Value b = arg(0), g = arg(1);
+    loop("heads", b, g, g, {}, [&](Value h, Value, mlir::ValueRange) {
+      loop("queries", b, h, h, {}, [&](Value qt, Value, mlir::ValueRange) {
+        queryPass(b, h, qt, true, {"head", "query", "key", "any"});
+        return std::vector<Value>{};
+      });
+      return std::vector<Value>{};
+    });
+  }
+
+  /// delta_i = do_i . o_i minus the cotangent of l_i.
+  void backwardDelta() {
+    begin("backward_delta", "query");
+    Value b = arg(0), h = arg(1), qt = arg(2);
+    Value product = tile::RowDotOp::create(builder, s.loc, tileType({shape.tileQ}),
+                                           load("do", b, h, qt, "query"), load("o", b, h, qt, "query"));
+    Value delta = rowwise(b, h, qt, {product, loadRows("dlse", b, h, qt, 0)}, 1,
+                          [&](mlir::ValueRange args) {
+                            return std::vector<Value>{s.sub(args[1], args[2])};
+                          })[0];
+    storeRows(delta, "delta", b, h, qt);
+  }
+
+  void backwardQueries() {
+    begin("backward_dq", "query");
+    queryPass(arg(0), arg(1), arg(2), false, {"head", "query"});
+  }
+
+  void backwardKeys() {
+    begin("backward_dkdv", "key");
+    auto source = program("backward");
+    Value b = arg(0), g = arg(1), kt = arg(2);
+    std::vector<std::pair<std::string, Value>> inits = {{"v", fill(0, {shape.tileK, columns("v")}, "key")}};
+    for (const std::string &name : keyInputs(source))
+      if (name != "v") inits.push_back({name, fill(0, {shape.tileK, columns(name)}, "key")});
+    std::vector<Value> values;
+    for (auto &[name, value] : inits) values.push_back(value);
+    // The gradients are carried over the heads of the group and the query tiles that keep this one.
+    auto sums = loop("heads", b, g, g, values, [&](Value h, Value, mlir::ValueRange heads) {
+      return loop("kept_queries", b, h, kt, heads, [&](Value qt, Value full, mlir::ValueRange carried) {
+        QuerySide query = querySide(source, b, h, qt);
+        auto tiles = dotTiles(source, query.tiles, b, h, kt);
+        Gradients gradients = gradientTiles(source, query, tiles, b, h, qt, kt, full, {"key"});
+        std::vector<Value> next(carried.begin(), carried.end());
+        next[0] = dot("tn", gradients.factor, query.tiles["do"], next[0]);
+        for (auto &[pair, ds] : gradients.dots)
+          for (size_t at = 1; at < inits.size(); ++at)
+            if (inits[at].first == pair.second)
+              next[at] = dot("tn", ds, query.tiles[pair.first], next[at]);
+        return next;
+      });
+    });
+    for (auto [init, value] : llvm::zip(inits, sums)) store(value, "d" + init.first, b, g, kt);
+  }
+
+ private:
+  struct PairArgs {
+    Value i, j;
+    mlir::ValueRange tiles, rows;
+  };
+  struct QuerySide {
+    std::map<std::string, Value> tiles;
+    Value lse, delta;
+  };
+  struct Gradients {
+    Value factor;
+    std::vector<std::pair<DotPair, Value>> dots;
+  };
+  using Named = llvm::StringMap<Value>;
+
+  mlir::ModuleOp module;
+  KernelShape shape;
+  mlir::OpBuilder builder;
+  ScalarBuilder s;
+  std::vector<InputDescription> inputs;
+  std::map<std::string, std::string> dependences;
+  mlir::Block *entry = nullptr;
+  bool softmax;
+
+  dialect::PairwiseOp program(const char *name) {
+    return module.lookupSymbol<dialect::PairwiseOp>(name);
+  }
+  Value arg(unsigned at) { return entry->getArgument(at); }
+
+  void begin(const char *name, const char *grid) {
+    builder.setInsertionPointToEnd(module.getBody());
+    auto kernel =
+        tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, shape.tileQ, shape.tileK);
+    entry = builder.createBlock(&kernel.getBody());
+    const int count = llvm::StringRef(grid) == "query" || llvm::StringRef(grid) == "key" ? 3 : 2;
+    for (int at = 0; at < count; ++at) entry->addArgument(builder.getI32Type(), s.loc);
+  }
+
+  mlir::Type tileType(llvm::ArrayRef<int64_t> sizes) {
+    return mlir::RankedTensorType::get(sizes, builder.getF32Type());
+  }
+  int64_t columns(llvm::StringRef name) {
+    if (name == "do" || name == "o") name = "v";
+    for (const InputDescription &input : inputs)
+      if (name == input.name) return shape.dims.at(input.dims.back());
+    throw InternalError("build_kernels", "unknown tensor " + name.str());
+  }
+  Value fill(double value, llvm::ArrayRef<int64_t> sizes, const char *side = "query") {
+    return tile::FillOp::create(builder, s.loc, tileType(sizes), s.constant(value), side);
+  }
+  Value load(const std::string &name, Value b, Value h, Value index, const char *side) {
+    const int64_t rows = llvm::StringRef(side) == "query" ? shape.tileQ : shape.tileK;
+    return tile::LoadOp::create(builder, s.loc, tileType({rows, columns(name)}), name, b, h, index,
+                                side);
+  }
+  Value loadRows(const char *name, Value b, Value h, Value index, float fillValue) {
+    return tile::LoadRowsOp::create(builder, s.loc, tileType({shape.tileQ}), name, b, h, index,
+                                    llvm::APFloat(fillValue));
+  }
+  void store(Value value, const std::string &name, Value b, Value h, Value index) {
+    tile::StoreOp::create(builder, s.loc, value, name, b, h, index);
+  }
+  void storeRows(Value value, const char *name, Value b, Value h, Value index) {
+    tile::StoreRowsOp::create(builder, s.loc, value, name, b, h, index);
+  }
+  Value dot(const char *form, Value lhs, Value rhs, Value acc) {
+    auto l = mlir::cast<mlir::RankedTensorType>(lhs.getType()).getShape();
+    auto r = mlir::cast<mlir::RankedTensorType>(rhs.getType()).getShape();
+    const int64_t m = form[0] == 't' ? l[1] : l[0], n = form[1] == 't' ? r[0] : r[1];
+    return tile::DotOp::create(builder, s.loc, tileType({m, n}), form, lhs, rhs, acc);
+  }
+
+  template <class Body>
+  std::vector<Value> loop(const char *over, Value b, Value h, Value start, mlir::ValueRange inits,
+                          Body body) {
+    auto op = tile::ForOp::create(builder, s.loc, inits.getTypes(), over, b, h, start, inits);
+    mlir::OpBuilder::InsertionGuard guard(builder);
+    mlir::Block *block = builder.createBlock(&op.getBody());
+    Value index = block->addArgument(builder.getI32Type(), s.loc), full;
+    const llvm::StringRef name = over;
+    if (name == "keys" || name == "kept_queries")
+      full = block->addArgument(builder.getI1Type(), s.loc);
+    std::vector<Value> carried;
+    for (Value init : inits) carried.push_back(block->addArgument(init.getType(), s.loc));
+    tile::YieldOp::create(builder, s.loc, body(index, full, mlir::ValueRange(carried)));
+    return {op.getResults().begin(), op.getResults().end()};
+  }
+
+  /// `body` gives the tiles' elements, then the values to reduce.
+  template <class Body>
+  std::vector<Value> pairwise(Value b, Value h, Value qt, Value kt, Value full,
+                              mlir::ValueRange tiles, mlir::ValueRange rows,
+                              llvm::ArrayRef<llvm::StringRef> reductions, Body body) {
+    mlir::Region region;
+    mlir::Block *block = new mlir::Block;
+    region.push_back(block);
+    std::vector<Value> values;
+    {
+      mlir::OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointToEnd(block);
+      PairArgs args{block->addArgument(builder.getI32Type(), s.loc),
+                    block->addArgument(builder.getI32Type(), s.loc), {}, {}};
+      std::vector<Value> elements, rowValues;
+      for (size_t at = 0; at < tiles.size(); ++at)
+        elements.push_back(block->addArgument(builder.getF32Type(), s.loc));
+      for (size_t at = 0; at < rows.size(); ++at)
+        rowValues.push_back(block->addArgument(builder.getF32Type(), s.loc));
+      args.tiles = elements;
+      args.rows = rowValues;
+      values = body(args);
+      tile::ResultOp::create(builder, s.loc, values);
+    }
+    std::vector<mlir::Type> types(values.size() - reductions.size(),
+                                  tileType({shape.tileQ, shape.tileK}));
+    types.resize(values.size(), tileType({shape.tileQ}));
+    auto op = tile::PairwiseOp::create(builder, s.loc, types, b, h, qt, kt, full, tiles, rows,
+                                       builder.getStrArrayAttr(reductions));
+    op.getBody().takeBody(region);
+    return {op.getResults().begin(), op.getResults().end()};
+  }
+
+  template <class Body>
+  std::vector<Value> rowwise(Value b, Value h, Value qt, mlir::ValueRange rows, size_t count,
+                             Body body) {
+    auto op = tile::RowwiseOp::create(builder, s.loc,
+                                      std::vector<mlir::Type>(count, tileType({shape.tileQ})), b, h,
+                                      qt, rows);
+    mlir::OpBuilder::InsertionGuard guard(builder);
+    mlir::Block *block = builder.createBlock(&op.getBody());
+    std::vector<Value> args{block->addArgument(builder.getI32Type(), s.loc)};
+    for (size_t at = 0; at < rows.size(); ++at)
+      args.push_back(block->addArgument(builder.getF32Type(), s.loc));
+    tile::ResultOp::create(builder, s.loc, body(mlir::ValueRange(args)));
+    return {op.getResults().begin(), op.getResults().end()};
+  }
+
+  std::vector<DotPair> dotsOf(dialect::PairwiseOp source) {
+    std::vector<DotPair> pairs;
+    source.walk([&](dialect::DotOp op) {
+      DotPair pair{op.getQuery().str(), op.getKey().str()};
+      if (!llvm::is_contained(pairs, pair)) pairs.push_back(pair);
+    });
+    return pairs;
+  }
+  std::vector<std::string> keyInputs(dialect::PairwiseOp source) {
+    std::vector<std::string> names;
+    source.walk([&](dialect::CotangentOp op) {
+      if (!llvm::is_contained(names, op.getKey())) names.push_back(op.getKey().str());
+    });
+    return names;
+  }
+  std::map<std::string, Value> loadQueries(llvm::ArrayRef<DotPair> pairs, Value b, Value h,
+                                           Value qt) {
+    std::map<std::string, Value> tiles;
+    for (const DotPair &pair : pairs)
+      if (!tiles.count(pair.first)) tiles[pair.first] = load(pair.first, b, h, qt, "query");
+    return tiles;
+  }
+  std::map<std::string, Value> keyTiles;  // of the innermost kept pair, by input
+
+  std::vector<Value> dotTiles(dialect::PairwiseOp source, std::map<std::string, Value> &queries,
+                              Value b, Value h, Value kt) {
+    keyTiles.clear();
+    std::vector<Value> tiles;
+    for (const DotPair &pair : dotsOf(source)) {
+      if (!keyTiles.count(pair.second)) keyTiles[pair.second] = load(pair.second, b, h, kt, "key");
+      tiles.push_back(dot("nt", queries[pair.first], keyTiles[pair.second], Value()));
+    }
+    return tiles;
+  }
+
+  using Bindings = std::map<DotPair, Value>;
+  Bindings bindTiles(dialect::PairwiseOp source, mlir::ValueRange elements) {
+    Bindings bindings;
+    for (auto [pair, element] : llvm::zip(dotsOf(source), elements)) bindings[pair] = element;
+    return bindings;
+  }
+
+  /// Copies a pairwise program here, with its dots and rows bound; gives its named results.
+  Named clone(dialect::PairwiseOp source, Value b, Value h, Value i, Value j,
+              const Bindings &bindings, const std::map<std::string, Value> &rows = {},
+              llvm::ArrayRef<llvm::StringRef> accumulate = {},
+              Bindings *cotangents = nullptr) {
+    Named named;
+    mlir::IRMapping mapping;
+    mlir::Block &block = source.getBody().front();
+    for (auto [argument, value] : llvm::zip(block.getArguments(), std::array{b, h, i, j}))
+      mapping.map(argument, value);
+    for (mlir::Operation &op : block) {
+      if (auto dotOp = mlir::dyn_cast<dialect::DotOp>(op)) {
+        mapping.map(dotOp.getResult(), bindings.at({dotOp.getQuery().str(), dotOp.getKey().str()}));
+      } else if (auto row = mlir::dyn_cast<dialect::RowOp>(op)) {
+        mapping.map(row.getResult(), rows.at(row.getName().str()));
+      } else if (auto cotangent = mlir::dyn_cast<dialect::CotangentOp>(op)) {
+        Value value = mapping.lookup(cotangent.getValue());
+        Value &sum = (*cotangents)[{cotangent.getQuery().str(), cotangent.getKey().str()}];
+        sum = sum ? s.add(sum, value) : value;
+      } else if (auto sum = mlir::dyn_cast<dialect::AccumulateOp>(op)) {
+        const std::string per = dependences.at(sum.getInput().str());
+        if (!llvm::is_contained(accumulate, per)) continue;
+        auto copy = mlir::cast<dialect::AccumulateOp>(builder.clone(op, mapping));
+        copy.setPer(per);
+      } else if (auto yield = mlir::dyn_cast<dialect::YieldOp>(op)) {
+        for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
+          named[mlir::cast<mlir::StringAttr>(attr).getValue()] = mapping.lookup(value);
+      } else {
+        builder.clone(op, mapping);
+      }
+    }
+    return named;
+  }
+
+  bool results(dialect::PairwiseOp source, llvm::StringRef name) {
+    auto yield = mlir::cast<dialect::YieldOp>(source.getBody().front().getTerminator());
+    return llvm::any_of(yield.getNames(), [&](mlir::Attribute attr) {
+      return mlir::cast<mlir::StringAttr>(attr).getValue() == name;
+    });
+  }
+  bool hasFactor(dialect::PairwiseOp source) {
+    return results(source, "gate") || results(source, "dropout");
+  }
+  /// gate times dropout, or null where the variant has neither.
+  Value outputFactor(Named &named) {
+    Value gate = named.lookup("gate"), dropout = named.lookup("dropout");
+    return gate && dropout ? s.mul(gate, dropout) : gate ? gate : dropout;
+  }
+
+  Value plainProbability(dialect::PairwiseOp source, std::vector<Value> &tiles, Value b, Value h,
+                         Value qt, Value kt, Value full) {
+    const bool sigmoid =
+        module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue() == "sigmoid";
+    return pairwise(b, h, qt, kt, full, tiles, {}, {}, [&](auto args) {
+      auto named = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
+      Value p = named["score"];
+      if (sigmoid) p = s.map(Function::Sigmoid, {p});
+      Value counts = named["mask"];
+      if (Value weight = named.lookup("weight")) {
+        counts = s.map(Function::And, {counts, s.map(Function::Gt, {weight, s.constant(0)})});
+        p = s.mul(p, weight);
+      }
+      if (Value factor = outputFactor(named)) p = s.mul(p, factor);
+      return std::vector<Value>{s.select(counts, p, s.constant(0))};
+    })[0];
+  }
+
+  QuerySide querySide(dialect::PairwiseOp source, Value b, Value h, Value qt) {
+    QuerySide side;
+    std::vector<DotPair> pairs = dotsOf(source);
+    pairs.push_back({"do", "v"});
+    side.tiles = loadQueries(pairs, b, h, qt);
+    if (softmax) {
+      Value lse = loadRows("lse", b, h, qt, std::numeric_limits<float>::infinity());
+      // A row that keeps no key has l = -inf; +inf makes each of its probabilities an exact zero.
+      side.lse = rowwise(b, h, qt, {lse}, 1, [&](mlir::ValueRange args) {
+        Value none = s.map(Function::Eq, {args[1], s.constant(-infinity)});
+        return std::vector<Value>{s.select(none, s.constant(infinity), args[1])};
+      })[0];
+      side.delta = loadRows("delta", b, h, qt, 0);
+    }
+    return side;
+  }
+
+  Gradients gradientTiles(dialect::PairwiseOp source, QuerySide &query,
+                          const std::vector<Value> &tiles, Value b, Value h, Value qt, Value kt,
+                          Value full, llvm::ArrayRef<llvm::StringRef> accumulate) {
+    std::vector<Value> rows;
+    if (softmax) rows = {query.lse, query.delta};
+    std::vector<DotPair> order;
+    auto out = pairwise(b, h, qt, kt, full, tiles, rows, {}, [&](auto args) {
+      Bindings cotangents;
+      std::map<std::string, Value> rowValues;
+      if (softmax) rowValues = {{"lse", args.rows[0]}, {"delta", args.rows[1]}};
+      auto named = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles), rowValues,
+                         accumulate, &cotangents);
+      std::vector<Value> values{named["value"]};
+      for (auto &[pair, value] : cotangents) {
+        order.push_back(pair);
+        values.push_back(value);
+      }
+      return values;
+    });
+    Gradients gradients{out[0], {}};
+    for (size_t at = 0; at < order.size(); ++at)
+      gradients.dots.push_back({order[at], out[at + 1]});
+    return gradients;
+  }
+
+  /// Everything a query tile contributes: its own gradients, and with `keys` those of the key side.
+  void queryPass(Value b, Value h, Value qt, bool keys,
+                 llvm::ArrayRef<llvm::StringRef> accumulate) {
+    auto source = program("backward");
+    QuerySide query = querySide(source, b, h, qt);
+    std::vector<std::string> names;
+    std::vector<Value> inits;
+    source.walk([&](dialect::CotangentOp op) {
+      if (llvm::is_contained(names, op.getQuery())) return;
+      names.push_back(op.getQuery().str());
+      inits.push_back(fill(0, {shape.tileQ, columns(names.back())}));
+    });
+    auto sums = loop("keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
+      auto tiles = dotTiles(source, query.tiles, b, h, kt);
+      Gradients gradients = gradientTiles(source, query, tiles, b, h, qt, kt, full, accumulate);
+      if (keys) {
+        into(gradients.factor, query.tiles["do"], "v", b, h, kt);
+        for (auto &[pair, ds] : gradients.dots)
+          into(ds, query.tiles[pair.first], pair.second, b, h, kt);
+      }
+      std::vector<Value> next(carried.begin(), carried.end());
+      for (auto &[pair, ds] : gradients.dots)
+        for (size_t at = 0; at < names.size(); ++at)
+          if (names[at] == pair.first) next[at] = dot("nn", ds, keyTiles[pair.second], next[at]);
+      return next;
+    });
+    for (auto [name, value] : llvm::zip(names, sums)) store(value, "d" + name, b, h, qt);
+    if (program("sink_backward"))
+      rowwise(b, h, qt, {query.lse, query.delta}, 0, [&](mlir::ValueRange args) {
+        clone(program("sink_backward"), b, h, args[0], args[0], {},
+              {{"lse", args[1]}, {"delta", args[2]}}, {"head"});
+        return std::vector<Value>{};
+      });
+  }
+
+  void into(Value lhs, Value rhs, const std::string &name, Value b, Value h, Value kt) {
+    tile::DotIntoOp::create(builder, s.loc, "tn", lhs, rhs, "d" + name, b, h, kt);
+  }
+};
+
+}  // namespace
+
+std::map<std::string, std::string> gradientDependence(mlir::ModuleOp module) {
+  // One buffer an input: reads that differ in kind meet in the most general one.
+  const auto inputs = describedInputs(module);
+  std::map<std::string, std::string> result;
+  module.walk([&](dialect::AccumulateOp op) {
+    const std::string per = dependence(inputs, op);
+    auto [entry, fresh] = result.try_emplace(op.getInput().str(), per);
+    if (!fresh && entry->second != per) entry->second = "any";
+  });
+  return result;
+}
+
+void buildKernel(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape) {
+  KernelBuilder builder(module, shape);
+  if (kernel == "forward")
+    builder.forward();
+  else if (kernel == "backward")
+    builder.backward();
+  else if (kernel == "backward_delta")
+    builder.backwardDelta();
+  else if (kernel == "backward_dq")
+    builder.backwardQueries();
+  else if (kernel == "backward_dkdv")
+    builder.backwardKeys();
+  else
+    throw InternalError("build_kernels", "no kernel named " + kernel);
+}
+
+}  // namespace weft

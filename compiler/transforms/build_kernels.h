@@ -1,0 +1,27 @@
+// The `weft` dialect to attention kernels in the `tile` dialect.
+//
+// Before: weft.pairwise @forward, @backward, ... After: also tile.kernel @forward (online softmax
+// over kept key tiles), @backward (fused: one program a batch and key head), @backward_dq and
+// @backward_dkdv (the same in two passes, for when there are few heads).
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "mlir/IR/BuiltinOps.h"
+
+namespace weft {
+
+struct KernelShape {
+  std::map<std::string, int64_t> dims;  ///< compile-time sizes of the dims that dots and v end in
+  int tileQ = 64;
+  int tileK = 64;
+};
+
+/// Name of the kernel: forward, backward, backward_delta, backward_dq or backward_dkdv.
+/// What each small float input's gradient depends on besides b and h: head, query, key or any.
+std::map<std::string, std::string> gradientDependence(mlir::ModuleOp module);
+
+void buildKernel(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape);
+
+}  // namespace weft

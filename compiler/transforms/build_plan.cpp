@@ -1,0 +1,357 @@
+#include "compiler/transforms/build_plan.h"
+
+#include "compiler/internal_error.h"
+#include "compiler/transforms/intervals.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+#include "llvm/ADT/STLExtras.h"
+
+namespace weft {
+namespace {
+
+using mlir::Value;
+
+/// How a value depends on the pair (i, j) of one head.
+struct Dependence {
+  enum class Kind {
+    Uniform,   ///< not at all
+    Affine,    ///< ci * i + cj * j + uniform
+    Distance,  ///< on d = i - j only; `rises` says how
+    Rows,      ///< on an input's rows at i or j
+    Other,     ///< in a way not analysed
+  };
+  Kind kind = Kind::Other;
+  int ci = 0, cj = 0;
+  int rises = 0;  ///< Distance: +1 non-decreasing in d, -1 non-increasing, 0 unknown
+};
+using Kind = Dependence::Kind;
+
+using Known = llvm::DenseMap<Value, Dependence>;
+
+Dependence analyse(Value value, Known &known);
+
+/// `known` keeps a shared let from being walked once a use.
+Dependence dependenceOf(Value value, Known &known) {
+  if (auto found = known.find(value); found != known.end()) return found->second;
+  Dependence result = analyse(value, known);
+  known[value] = result;
+  return result;
+}
+Dependence dependenceOf(Value value) {
+  Known known;
+  return dependenceOf(value, known);
+}
+
+Dependence analyse(Value value, Known &known) {
+  if (auto argument = mlir::dyn_cast<mlir::BlockArgument>(value)) {
+    const unsigned number = argument.getArgNumber();
+    if (number == 2) return {Kind::Affine, 1, 0, 0};
+    if (number == 3) return {Kind::Affine, 0, 1, 0};
+    return {Kind::Uniform};
+  }
+  mlir::Operation *op = value.getDefiningOp();
+  if (mlir::isa<mlir::arith::ConstantOp, dialect::DimOp>(op)) return {Kind::Uniform};
+  if (auto mask = mlir::dyn_cast<dialect::MaskOp>(op)) return dependenceOf(mask.getValue(), known);
+  if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
+    for (Value index : read.getIndices())
+      if (dependenceOf(index, known).kind != Kind::Uniform) return {Kind::Rows};
+    return {Kind::Uniform};
+  }
+  auto map = mlir::dyn_cast<dialect::MapOp>(op);
+  if (!map) return {Kind::Other};
+
+  const Function f = functionOf(map);
+  llvm::SmallVector<Dependence, 3> x;
+  bool uniform = true, rows = false, other = false;
+  for (Value arg : map.getArgs()) {
+    x.push_back(dependenceOf(arg, known));
+    uniform &= x.back().kind == Kind::Uniform;
+    rows |= x.back().kind == Kind::Rows;
+    other |= x.back().kind == Kind::Other;
+  }
+  if (uniform) return {Kind::Uniform};
+  if (other) return {Kind::Other};
+  if (rows) return {Kind::Rows};
+
+  auto affine = [](const Dependence &v) { return v.kind == Kind::Affine || v.kind == Kind::Uniform; };
+  const bool allAffine = std::all_of(x.begin(), x.end(), affine);
+  if (allAffine && f == Function::Add)
+    return {Kind::Affine, x[0].ci + x[1].ci, x[0].cj + x[1].cj, 0};
+  if (allAffine && f == Function::Sub)
+    return {Kind::Affine, x[0].ci - x[1].ci, x[0].cj - x[1].cj, 0};
+  if (allAffine && f == Function::Neg) return {Kind::Affine, -x[0].ci, -x[0].cj, 0};
+  if (allAffine && f == Function::ToFloat) return x[0];
+
+  // From here on: does it depend on i - j alone, and does it rise or fall with it?
+  auto sign = [](int v) { return (v > 0) - (v < 0); };
+  const bool comparison = f >= Function::Lt && f <= Function::Ne;
+  if (comparison && allAffine) {
+    const int ci = x[0].ci - x[1].ci, cj = x[0].cj - x[1].cj;
+    if (ci != -cj) return {Kind::Rows};
+    const bool greater = f == Function::Gt || f == Function::Ge;
+    const bool less = f == Function::Lt || f == Function::Le;
+    return {Kind::Distance, 0, 0, greater ? sign(ci) : less ? -sign(ci) : 0};
+  }
+  for (Dependence &v : x) {
+    if (v.kind != Kind::Affine) continue;
+    if (v.ci != -v.cj) return {Kind::Rows};
+    v = {Kind::Distance, 0, 0, sign(v.ci)};
+  }
+  auto rises = [&](size_t at) { return x[at].rises; };
+  auto isUniform = [&](size_t at) { return x[at].kind == Kind::Uniform; };
+  auto together = [&](int a, bool uniformA, int b, bool uniformB) {
+    if (uniformA) return b;
+    if (uniformB) return a;
+    return a == b ? a : 0;
+  };
+  auto constantSign = [&](size_t at) {
+    auto value = ScalarBuilder::constantOf(map.getArgs()[at]);
+    return value ? (*value > 0) - (*value < 0) : 0;
+  };
+  Dependence result{Kind::Distance, 0, 0, 0};
+  switch (f) {
+    case Function::Neg:
+    case Function::Not: result.rises = -rises(0); break;
+    case Function::Add:
+    case Function::Min:
+    case Function::Max:
+    case Function::And:
+    case Function::Or:
+      result.rises = together(rises(0), isUniform(0), rises(1), isUniform(1));
+      break;
+    case Function::Sub:
+      result.rises = together(rises(0), isUniform(0), -rises(1), isUniform(1));
+      break;
+    case Function::Mul:
+      result.rises = isUniform(0)   ? constantSign(0) * rises(1)
+                     : isUniform(1) ? constantSign(1) * rises(0)
+                                    : 0;
+      break;
+    case Function::Div: result.rises = isUniform(1) ? constantSign(1) * rises(0) : 0; break;
+    case Function::Clamp: result.rises = isUniform(1) && isUniform(2) ? rises(0) : 0; break;
+    case Function::Gt:
+    case Function::Ge:
+      result.rises = together(rises(0), isUniform(0), -rises(1), isUniform(1));
+      break;
+    case Function::Lt:
+    case Function::Le:
+      result.rises = together(-rises(0), isUniform(0), rises(1), isUniform(1));
+      break;
+    case Function::Exp:
+    case Function::Exp2:
+    case Function::Tanh:
+    case Function::Sigmoid:
+    case Function::Relu:
+    case Function::Softplus:
+    case Function::Floor:
+    case Function::Ceil:
+    case Function::Round:
+    case Function::ToFloat: result.rises = rises(0); break;
+    default: break;
+  }
+  return result;
+}
+
+void collect(Value value, Function joiner, std::vector<Value> &parts) {
+  if (auto map = value.getDefiningOp<dialect::MapOp>(); map && functionOf(map) == joiner) {
+    collect(map.getArgs()[0], joiner, parts);
+    collect(map.getArgs()[1], joiner, parts);
+  } else if (!llvm::is_contained(parts, value)) {
+    parts.push_back(value);
+  }
+}
+
+struct Parts {
+  std::vector<Value> masks;    ///< conditions that must all hold
+  std::vector<Value> weights;  ///< factors of the weight
+};
+
+Value named(dialect::PairwiseOp program, llvm::StringRef name) {
+  auto yield = mlir::cast<dialect::YieldOp>(program.getBody().front().getTerminator());
+  for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
+    if (mlir::cast<mlir::StringAttr>(attr).getValue() == name) return value;
+  return {};
+}
+
+Parts partsOf(dialect::PairwiseOp program) {
+  Parts parts;
+  auto mask = named(program, "mask").getDefiningOp<dialect::MaskOp>();
+  collect(mask.getValue(), Function::And, parts.masks);
+  if (Value weight = named(program, "weight")) collect(weight, Function::Mul, parts.weights);
+  return parts;
+}
+
+class PlanBuilder {
+ public:
+  PlanBuilder(mlir::ModuleOp module, const KernelShape &shape)
+      : shape(shape), builder(module.getContext()), s(builder, builder.getUnknownLoc()),
+        module(module), program(module.lookupSymbol<dialect::PairwiseOp>("forward")) {}
+
+  /// band[(b * H + h) * 4 ...]: least and greatest kept d; least and greatest d where every mask
+  /// holds.
+  void band() {
+    mlir::Block *entry = begin("plan_band", "head", 2);
+    Value b = entry->getArgument(0), h = entry->getArgument(1);
+    Value least = s.map(Function::Neg, {dim("S")}), greatest = dim("T");
+    Value lo = least, hi = greatest;
+    Parts parts = partsOf(program);
+    Value fullLo, fullHi;
+    auto narrow = [&](Value condition, bool weight) {
+      const Dependence dependence = dependenceOf(condition);
+      if (dependence.kind != Kind::Distance || dependence.rises == 0) return;
+      const bool rising = dependence.rises > 0;
+      Value end = bisect(b, h, condition, weight, rising, least, greatest);
+      if (rising)
+        lo = s.map(Function::Max, {lo, end});
+      else
+        hi = s.map(Function::Min, {hi, end});
+    };
+    for (Value mask : parts.masks) narrow(mask, false);
+    fullLo = lo;
+    fullHi = hi;
+    for (Value weight : parts.weights) narrow(weight, true);
+    Value base = s.map(Function::Mul, {s.add(s.mul(b, dim("H")), h), s.constantInt(4)});
+    int at = 0;
+    for (Value value : {lo, hi, fullLo, fullHi})
+      tile::StoreIntOp::create(builder, s.loc, value, "band", s.add(base, s.constantInt(at++)));
+  }
+
+  /// Counts or writes the tiles that row tile `rt` (query tiles, or key tiles) keeps.
+  void lists(const std::string &name, bool byKey, bool fill) {
+    mlir::Block *entry = begin(name, byKey ? "head_key" : "query", 3);
+    Value b = entry->getArgument(0), h = entry->getArgument(1), rt = entry->getArgument(2);
+    const int own = byKey ? shape.tileK : shape.tileQ, other = byKey ? shape.tileQ : shape.tileK;
+    Value ownDim = dim(byKey ? "S" : "T"), otherDim = dim(byKey ? "T" : "S");
+    auto tiles = [&](Value extent, int tile) {
+      return Value(mlir::arith::DivSIOp::create(builder, s.loc, s.add(extent, s.constantInt(tile - 1)),
+                                                s.constantInt(tile)));
+    };
+    auto box = [&](Value index, int tile, Value extent) {
+      Value first = s.mul(index, s.constantInt(tile));
+      Value last = s.map(Function::Min, {s.add(first, s.constantInt(tile - 1)),
+                                         s.sub(extent, s.constantInt(1))});
+      return Interval{first, last, s.constantBool(false)};
+    };
+    Interval ownBox = box(rt, own, ownDim);
+    Value row = s.add(s.mul(s.add(s.mul(b, dim("H")), h), tiles(ownDim, own)), rt);
+    Value start = fill ? Value(tile::LoadIntOp::create(builder, s.loc, builder.getI32Type(), "offsets", row))
+                       : s.constantInt(0);
+    auto loop = mlir::scf::ForOp::create(builder, s.loc, s.constantInt(0), tiles(otherDim, other),
+                                         s.constantInt(1), mlir::ValueRange{start});
+    {
+      mlir::OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointToStart(loop.getBody());
+      Interval otherBox = box(loop.getInductionVar(), other, otherDim);
+      Box pair{b, h, byKey ? otherBox : ownBox, byKey ? ownBox : otherBox};
+      IntervalBuilder intervals(s, program, pair);
+      Interval mask = intervals.of(named(program, "mask"));
+      Value kept = mask.hi;
+      if (Value weight = named(program, "weight")) {
+        Interval w = intervals.of(weight);
+        Value zero = s.map(Function::Le, {w.hi, s.constant(0)});
+        Value dead = s.map(Function::And, {zero, s.map(Function::Not, {w.varies})});
+        kept = s.map(Function::And, {kept, s.map(Function::Not, {dead})});
+      }
+      auto whole = [&](const Interval &interval, int tile) {
+        return s.map(Function::Eq, {s.sub(interval.hi, interval.lo), s.constantInt(tile - 1)});
+      };
+      Value full = s.map(Function::And, {mask.lo, s.map(Function::And, {whole(ownBox, own),
+                                                                        whole(otherBox, other)})});
+      Value at = loop.getRegionIterArgs()[0];
+      if (fill) {
+        auto branch = mlir::scf::IfOp::create(builder, s.loc, kept, false);
+        mlir::OpBuilder::InsertionGuard inner(builder);
+        builder.setInsertionPointToStart(branch.thenBlock());
+        Value entryValue = s.add(s.mul(loop.getInductionVar(), s.constantInt(2)),
+                                 s.select(full, s.constantInt(1), s.constantInt(0)));
+        tile::StoreIntOp::create(builder, s.loc, entryValue, "entries", at);
+      }
+      Value next = s.add(at, s.select(kept, s.constantInt(1), s.constantInt(0)));
+      mlir::scf::YieldOp::create(builder, s.loc, next);
+    }
+    if (!fill) tile::StoreIntOp::create(builder, s.loc, loop.getResult(0), "counts", row);
+  }
+
+ private:
+  KernelShape shape;
+  mlir::OpBuilder builder;
+  ScalarBuilder s;
+  mlir::ModuleOp module;
+  dialect::PairwiseOp program;
+
+  mlir::Block *begin(const std::string &name, const char *grid, int arguments) {
+    builder.setInsertionPointToEnd(module.getBody());
+    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, shape.tileQ, shape.tileK);
+    mlir::Block *entry = builder.createBlock(&kernel.getBody());
+    for (int at = 0; at < arguments; ++at) entry->addArgument(builder.getI32Type(), s.loc);
+    return entry;
+  }
+  Value dim(const char *name) {
+    return dialect::DimOp::create(builder, s.loc, builder.getI32Type(), name);
+  }
+
+  /// The last d, from the keeping side, that `condition` keeps. Invariant of the loop: `in` side
+  /// kept, `out` side not; both ends are one step outside the range.
+  Value bisect(Value b, Value h, Value condition, bool weight, bool rising, Value least,
+               Value greatest) {
+    Value one = s.constantInt(1);
+    Value below = s.sub(least, one), above = s.add(greatest, one);
+    auto loop = mlir::scf::ForOp::create(builder, s.loc, s.constantInt(0), s.constantInt(33), one,
+                                         mlir::ValueRange{below, above});
+    mlir::OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(loop.getBody());
+    Value low = loop.getRegionIterArgs()[0], high = loop.getRegionIterArgs()[1];
+    Value half = mlir::arith::ShRSIOp::create(builder, s.loc, s.add(low, high), one);
+    Value d = s.map(Function::Clamp, {half, least, greatest});
+    Value zero = s.constantInt(0);
+    Value i = s.map(Function::Max, {d, zero}), j = s.map(Function::Max, {s.map(Function::Neg, {d}), zero});
+    Value no = s.constantBool(false);
+    IntervalBuilder intervals(s, program, {b, h, {i, i, no}, {j, j, no}});
+    Interval bounds = intervals.of(condition);
+    Value kept = bounds.hi;
+    if (weight) {
+      Value dead = s.map(Function::And, {s.map(Function::Le, {bounds.hi, s.constant(0)}),
+                                         s.map(Function::Not, {bounds.varies})});
+      kept = s.map(Function::Not, {dead});
+    }
+    Value apart = s.map(Function::Gt, {s.sub(high, low), one});
+    // Rising: kept is above. Falling: kept is below.
+    Value toHigh = rising ? kept : s.map(Function::Not, {kept});
+    Value nextHigh = s.select(s.map(Function::And, {apart, toHigh}), half, high);
+    Value nextLow =
+        s.select(s.map(Function::And, {apart, s.map(Function::Not, {toHigh})}), half, low);
+    mlir::scf::YieldOp::create(builder, s.loc, mlir::ValueRange{nextLow, nextHigh});
+    return loop.getResult(rising ? 1 : 0);
+  }
+};
+
+}  // namespace
+
+PlanForm planForm(mlir::ModuleOp module) {
+  auto program = module.lookupSymbol<dialect::PairwiseOp>("forward");
+  Parts parts = partsOf(program);
+  for (Value mask : parts.masks) {
+    const Dependence dependence = dependenceOf(mask);
+    if (dependence.kind == Kind::Uniform && ScalarBuilder::boolOf(mask)) continue;
+    if (dependence.kind != Kind::Distance || dependence.rises == 0) return PlanForm::Lists;
+  }
+  // A weight that reads rows can be zero in whole tiles; one of the distance alone that is not
+  // monotone (a wave) touches every tile of the band.
+  for (Value weight : parts.weights)
+    if (dependenceOf(weight).kind == Kind::Rows) return PlanForm::Lists;
+  return PlanForm::Band;
+}
+
+void buildPlan(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape) {
+  PlanBuilder plan(module, shape);
+  if (kernel == "plan_band")
+    plan.band();
+  else if (kernel == "plan_count" || kernel == "plan_fill")
+    plan.lists(kernel, false, kernel == "plan_fill");
+  else if (kernel == "plan_count_keys" || kernel == "plan_fill_keys")
+    plan.lists(kernel, true, kernel == "plan_fill_keys");
+  else
+    throw InternalError("build_plan", "no kernel named " + kernel);
+}
+
+}  // namespace weft

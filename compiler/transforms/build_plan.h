@@ -1,0 +1,20 @@
+// Kernels that bound the loops over kept tiles, by interval analysis of `@forward`.
+//
+// Before: weft.pairwise @forward. After: tile.kernel @plan_band, or @plan_count and @plan_fill (by
+// query tile) and @plan_count_keys and @plan_fill_keys (by key tile).
+//
+// band: every mask is monotone in d = i - j, so head h keeps exactly d in [lo, hi]; the kernel finds
+// both ends by bisection with the kernel's own arithmetic. lists: each tile's box of (i, j) is
+// classified with intervals as empty, full or partial.
+#pragma once
+
+#include "compiler/transforms/build_kernels.h"
+
+namespace weft {
+
+enum class PlanForm { Band, Lists };
+
+PlanForm planForm(mlir::ModuleOp module);
+void buildPlan(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape);
+
+}  // namespace weft

@@ -1,0 +1,247 @@
+#include "compiler/transforms/differentiate.h"
+
+#include "compiler/transforms/scalar_builder.h"
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/STLExtras.h"
+
+namespace weft {
+namespace {
+
+using mlir::Value;
+
+/// The cotangents of a function's arguments, given that of its result `y`. A null entry is zero.
+/// At kinks the rule is PyTorch's.
+llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir::ValueRange x,
+                                       Value y, Value dy) {
+  Value zero = s.constant(0);
+  auto when = [&](Value condition, Value value) { return s.select(condition, value, zero); };
+  auto compare = [&](Function f, Value a, Value b) { return s.map(f, {a, b}); };
+  switch (function) {
+    case Function::Neg: return {s.neg(dy)};
+    case Function::Add: return {dy, dy};
+    case Function::Sub: return {dy, s.neg(dy)};
+    case Function::Mul: return {s.mul(dy, x[1]), s.mul(dy, x[0])};
+    case Function::Div: {
+      Value quotient = s.div(dy, x[1]);
+      return {quotient, s.neg(s.mul(quotient, y))};
+    }
+    case Function::Mod: {
+      // y = x0 - x1 floor(x0 / x1)
+      Value turns = s.map(Function::ToFloat, {s.map(Function::Floor, {s.div(x[0], x[1])})});
+      return {dy, s.neg(s.mul(dy, turns))};
+    }
+    case Function::Min:
+    case Function::Max: {
+      // Equal arguments share the cotangent.
+      Function first = function == Function::Min ? Function::Lt : Function::Gt;
+      Value half = s.mul(dy, s.constant(0.5));
+      Value equal = compare(Function::Eq, x[0], x[1]);
+      Value a = s.select(equal, half, when(compare(first, x[0], x[1]), dy));
+      Value b = s.select(equal, half, when(compare(first, x[1], x[0]), dy));
+      return {a, b};
+    }
+    case Function::Clamp: {
+      Value below = compare(Function::Lt, x[0], x[1]);
+      Value above = compare(Function::Gt, x[0], x[2]);
+      Value outside = s.map(Function::Or, {below, above});
+      Value ordered = compare(Function::Lt, x[1], x[2]);
+      Value high = s.map(Function::Or, {above, s.map(Function::Not, {ordered})});
+      return {s.select(outside, zero, dy), when(s.map(Function::And, {below, ordered}), dy),
+              when(high, dy)};
+    }
+    case Function::Abs: {
+      Value negative = when(compare(Function::Lt, x[0], zero), s.neg(dy));
+      return {s.select(compare(Function::Gt, x[0], zero), dy, negative)};
+    }
+    case Function::Exp: return {s.mul(dy, y)};
+    case Function::Exp2: return {s.mul(dy, s.mul(y, s.constant(0.6931471805599453)))};
+    case Function::Log: return {s.div(dy, x[0])};
+    case Function::Log1p: return {s.div(dy, s.add(x[0], s.constant(1)))};
+    case Function::Sqrt: return {s.div(s.mul(dy, s.constant(0.5)), y)};
+    case Function::Rsqrt: return {s.mul(s.mul(dy, s.constant(-0.5)), s.div(y, x[0]))};
+    case Function::Sin: return {s.mul(dy, s.map(Function::Cos, {x[0]}))};
+    case Function::Cos: return {s.neg(s.mul(dy, s.map(Function::Sin, {x[0]})))};
+    case Function::Tanh: return {s.mul(dy, s.sub(s.constant(1), s.mul(y, y)))};
+    case Function::Sigmoid: return {s.mul(dy, s.mul(y, s.sub(s.constant(1), y)))};
+    case Function::Relu: return {when(compare(Function::Gt, x[0], zero), dy)};
+    case Function::Softplus: return {s.mul(dy, s.map(Function::Sigmoid, {x[0]}))};
+    case Function::Pow: {
+      Value power = s.map(Function::Pow, {x[0], s.sub(x[1], s.constant(1))});
+      Value base = s.select(compare(Function::Eq, x[1], zero), zero, s.mul(x[1], power));
+      Value logarithm = s.mul(y, s.map(Function::Log, {x[0]}));
+      Value exponent = s.select(compare(Function::Eq, x[0], zero), zero, logarithm);
+      return {s.mul(dy, base), s.mul(dy, exponent)};
+    }
+    case Function::Triangle: {
+      // 4 |f - 1/2| - 1 with f = x - floor(x): slope -4 on (0, 1/2), 4 on (1/2, 1), 0 at f = 1/2.
+      Value whole = s.map(Function::ToFloat, {s.map(Function::Floor, {x[0]})});
+      Value f = s.sub(x[0], whole);
+      Value half = s.constant(0.5);
+      Value slope = s.select(compare(Function::Lt, f, half), s.constant(-4),
+                             s.select(compare(Function::Gt, f, half), s.constant(4), zero));
+      return {s.mul(dy, slope)};
+    }
+    case Function::Select: return {Value(), when(x[0], dy), s.select(x[0], zero, dy)};
+    case Function::Floor:
+    case Function::Ceil:
+    case Function::Round:
+    case Function::Lt:
+    case Function::Le:
+    case Function::Gt:
+    case Function::Ge:
+    case Function::Eq:
+    case Function::Ne:
+    case Function::And:
+    case Function::Or:
+    case Function::Not:
+    case Function::ToFloat: return {Value(), Value(), Value()};
+  }
+  return {};
+}
+
+/// Copies a pairwise program and walks it backwards.
+class Reverse {
+ public:
+  Reverse(mlir::ModuleOp module, dialect::PairwiseOp source, const char *name)
+      : builder(module.getContext()), scalar(builder, source.getLoc()), module(module) {
+    builder.setInsertionPointToEnd(module.getBody());
+    auto target = dialect::PairwiseOp::create(builder, source.getLoc(), name);
+    mlir::Block *block = builder.createBlock(&target.getBody());
+    mlir::IRMapping mapping;
+    for (mlir::BlockArgument argument : source.getBody().getArguments())
+      mapping.map(argument, block->addArgument(argument.getType(), argument.getLoc()));
+    for (mlir::Operation &op : source.getBody().front()) {
+      if (auto yield = mlir::dyn_cast<dialect::YieldOp>(op)) {
+        for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
+          results[mlir::cast<mlir::StringAttr>(attr).getValue()] = mapping.lookup(value);
+      } else {
+        recomputed.push_back(builder.clone(op, mapping));
+      }
+    }
+  }
+
+  mlir::OpBuilder builder;
+  ScalarBuilder scalar;
+  mlir::ModuleOp module;
+  llvm::StringMap<Value> results;
+
+  Value row(const char *name) {
+    return dialect::RowOp::create(builder, scalar.loc, builder.getF32Type(), name);
+  }
+
+  void seed(Value value, Value cotangent) { addTo(value, cotangent); }
+
+  void sweep() {
+    for (mlir::Operation *op : llvm::reverse(recomputed)) {
+      if (op->getNumResults() != 1) continue;
+      auto found = cotangents.find(op->getResult(0));
+      if (found == cotangents.end()) continue;
+      Value dy = found->second;
+      scalar.loc = op->getLoc();
+      if (auto map = mlir::dyn_cast<dialect::MapOp>(op)) {
+        auto parts = derivative(scalar, functionOf(map), map.getArgs(), map.getResult(), dy);
+        for (auto [arg, part] : llvm::zip(map.getArgs(), parts))
+          if (part && reaches(arg)) addTo(arg, part);
+      } else if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
+        dialect::AccumulateOp::create(builder, scalar.loc, read.getInput(), read.getIndices(), dy);
+      } else if (auto dot = mlir::dyn_cast<dialect::DotOp>(op)) {
+        dialect::CotangentOp::create(builder, scalar.loc, dot.getQuery(), dot.getKey(), dy);
+      }
+    }
+  }
+
+  void finish(llvm::ArrayRef<llvm::StringRef> names, mlir::ValueRange values) {
+    dialect::YieldOp::create(builder, scalar.loc, builder.getStrArrayAttr(names), values);
+    // What only parts without a gradient needed is dead now.
+    mlir::Block &block = *builder.getInsertionBlock();
+    for (mlir::Operation &op : llvm::make_early_inc_range(llvm::reverse(block)))
+      if (mlir::isOpTriviallyDead(&op)) op.erase();
+  }
+
+ private:
+  std::vector<mlir::Operation *> recomputed;
+  llvm::DenseMap<Value, Value> cotangents;
+  llvm::DenseMap<Value, bool> reachable;
+
+  /// True where a float input stands below `value`: only there a cotangent is worth computing.
+  bool reaches(Value value) {
+    if (!value.getType().isF32()) return false;
+    mlir::Operation *op = value.getDefiningOp();
+    if (!op) return false;
+    if (mlir::isa<dialect::ReadOp, dialect::DotOp>(op)) return true;
+    if (!mlir::isa<dialect::MapOp>(op)) return false;
+    auto [entry, fresh] = reachable.try_emplace(value, false);
+    if (!fresh) return entry->second;
+    bool any = false;
+    for (Value arg : op->getOperands()) any |= reaches(arg);
+    return reachable[value] = any;
+  }
+
+  void addTo(Value value, Value cotangent) {
+    if (!reaches(value)) return;
+    auto [entry, fresh] = cotangents.try_emplace(value, cotangent);
+    if (!fresh) entry->second = scalar.add(entry->second, cotangent);
+  }
+};
+
+}  // namespace
+
+void differentiate(mlir::ModuleOp module) {
+  auto forward = module.lookupSymbol<dialect::PairwiseOp>("forward");
+  const llvm::StringRef normalize =
+      module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue();
+
+  Reverse reverse(module, forward, "backward");
+  ScalarBuilder &s = reverse.scalar;
+  Value one = s.constant(1), zero = s.constant(0);
+  auto part = [&](const char *name, Value otherwise) {
+    auto found = reverse.results.find(name);
+    return found == reverse.results.end() ? otherwise : found->second;
+  };
+  Value mask = part("mask", Value()), score = part("score", Value());
+  Value weight = part("weight", Value());
+  Value gate = part("gate", one), dropout = part("dropout", one);
+  Value dov = dialect::DotOp::create(reverse.builder, s.loc, reverse.builder.getF32Type(), "do", "v");
+  Value dropped = s.mul(dov, dropout);
+
+  // e: the probability without its weight. A weight of zero is exact even where e overflows.
+  Value e, slope;
+  Value dp = s.mul(dropped, gate);
+  if (normalize == "softmax") {
+    e = s.select(mask, s.exp(s.sub(score, reverse.row("lse"))), zero);
+    dp = s.sub(dp, reverse.row("delta"));
+    slope = s.mul(e, dp);
+  } else if (normalize == "sigmoid") {
+    Value sigmoid = s.map(Function::Sigmoid, {score});
+    e = s.select(mask, sigmoid, zero);
+    slope = s.mul(s.mul(e, s.sub(one, sigmoid)), dp);
+  } else {
+    e = s.select(mask, score, zero);
+    slope = s.select(mask, dp, zero);
+  }
+  Value p = e;
+  if (weight) {
+    Value positive = s.map(Function::Gt, {weight, zero});
+    p = s.select(positive, s.mul(weight, e), zero);
+    reverse.seed(weight, s.mul(e, dp));
+    slope = s.select(positive, s.mul(weight, slope), zero);
+  }
+  reverse.seed(score, slope);
+  if (reverse.results.count("gate")) reverse.seed(gate, s.mul(p, dropped));
+  Value factor = s.mul(s.mul(p, gate), dropout);
+  reverse.sweep();
+  reverse.finish({"value"}, {factor});
+
+  if (auto sink = module.lookupSymbol<dialect::PairwiseOp>("sink")) {
+    Reverse sinkReverse(module, sink, "sink_backward");
+    ScalarBuilder &t = sinkReverse.scalar;
+    Value c = sinkReverse.results["sink"];
+    Value mass = t.exp(t.sub(c, sinkReverse.row("lse")));
+    sinkReverse.seed(c, t.neg(t.mul(mass, sinkReverse.row("delta"))));
+    sinkReverse.sweep();
+    sinkReverse.finish({}, {});
+  }
+}
+
+}  // namespace weft

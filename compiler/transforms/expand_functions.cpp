@@ -1,0 +1,154 @@
+#include "compiler/transforms/expand_functions.h"
+
+#include <cmath>
+
+#include "compiler/transforms/scalar_builder.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+
+namespace weft {
+namespace {
+
+using mlir::Value;
+namespace arith = mlir::arith;
+namespace math = mlir::math;
+
+class Expander {
+ public:
+  Expander(mlir::OpBuilder &builder, mlir::Location loc) : b(builder), loc(loc), s(builder, loc) {}
+
+  Value expand(Function function, mlir::ValueRange x) {
+    const bool real = x[0].getType().isF32();
+    switch (function) {
+      case Function::Neg: return real ? neg(x[0]) : Value(isub(s.constantInt(0), x[0]));
+      case Function::Add:
+        return real ? add(x[0], x[1]) : Value(arith::AddIOp::create(b, loc, x[0], x[1]));
+      case Function::Sub: return real ? sub(x[0], x[1]) : isub(x[0], x[1]);
+      case Function::Mul:
+        return real ? mul(x[0], x[1]) : Value(arith::MulIOp::create(b, loc, x[0], x[1]));
+      case Function::Div: return div(x[0], x[1]);
+      case Function::Mod: return real ? sub(x[0], mul(x[1], floorF(div(x[0], x[1])))) : imod(x[0], x[1]);
+      case Function::Min: return least(x[0], x[1]);
+      case Function::Max: return greatest(x[0], x[1]);
+      case Function::Clamp: return least(greatest(x[0], x[1]), x[2]);
+      case Function::Abs:
+        return real ? Value(math::AbsFOp::create(b, loc, x[0]))
+                    : greatest(x[0], isub(s.constantInt(0), x[0]));
+      case Function::Exp: return exp(x[0]);
+      case Function::Exp2: return exp(mul(x[0], s.constant(M_LN2)));
+      case Function::Log: return math::LogOp::create(b, loc, x[0]);
+      case Function::Log1p: return math::Log1pOp::create(b, loc, x[0]);
+      case Function::Sqrt: return math::SqrtOp::create(b, loc, x[0]);
+      case Function::Rsqrt: return div(one(), math::SqrtOp::create(b, loc, x[0]));
+      case Function::Sin: return math::SinOp::create(b, loc, x[0]);
+      case Function::Cos: return math::CosOp::create(b, loc, x[0]);
+      case Function::Tanh: return math::TanhOp::create(b, loc, x[0]);
+      case Function::Sigmoid: return div(one(), add(one(), exp(neg(x[0]))));
+      case Function::Relu: return greatest(x[0], s.constant(0));
+      case Function::Softplus: {
+        Value magnitude = math::AbsFOp::create(b, loc, x[0]);
+        return add(greatest(x[0], s.constant(0)),
+                   math::Log1pOp::create(b, loc, exp(neg(magnitude))));
+      }
+      case Function::Pow: return math::PowFOp::create(b, loc, x[0], x[1]);
+      case Function::Triangle: {
+        Value f = sub(x[0], floorF(x[0]));
+        Value distance = math::AbsFOp::create(b, loc, sub(f, s.constant(0.5)));
+        return sub(mul(s.constant(4), distance), one());
+      }
+      case Function::Floor: return toInt(floorF(x[0]));
+      case Function::Ceil: return toInt(math::CeilOp::create(b, loc, x[0]));
+      case Function::Round: return toInt(math::RoundEvenOp::create(b, loc, x[0]));
+      case Function::Lt: return compare(x, arith::CmpFPredicate::OLT, arith::CmpIPredicate::slt);
+      case Function::Le: return compare(x, arith::CmpFPredicate::OLE, arith::CmpIPredicate::sle);
+      case Function::Gt: return compare(x, arith::CmpFPredicate::OGT, arith::CmpIPredicate::sgt);
+      case Function::Ge: return compare(x, arith::CmpFPredicate::OGE, arith::CmpIPredicate::sge);
+      case Function::Eq: return compare(x, arith::CmpFPredicate::OEQ, arith::CmpIPredicate::eq);
+      case Function::Ne: return compare(x, arith::CmpFPredicate::UNE, arith::CmpIPredicate::ne);
+      case Function::And: return arith::AndIOp::create(b, loc, x[0], x[1]);
+      case Function::Or: return arith::OrIOp::create(b, loc, x[0], x[1]);
+      case Function::Not: return arith::XOrIOp::create(b, loc, x[0], s.constantBool(true));
+      case Function::Select: return select(x[0], x[1], x[2]);
+      case Function::ToFloat:
+        if (x[0].getType().isInteger(1)) return select(x[0], one(), s.constant(0));
+        return arith::SIToFPOp::create(b, loc, b.getF32Type(), x[0]);
+    }
+    return {};
+  }
+
+ private:
+  mlir::OpBuilder &b;
+  mlir::Location loc;
+  ScalarBuilder s;
+
+  Value one() { return s.constant(1); }
+  Value neg(Value x) { return arith::NegFOp::create(b, loc, x); }
+  Value add(Value x, Value y) { return arith::AddFOp::create(b, loc, x, y); }
+  Value sub(Value x, Value y) { return arith::SubFOp::create(b, loc, x, y); }
+  Value mul(Value x, Value y) { return arith::MulFOp::create(b, loc, x, y); }
+  Value div(Value x, Value y) { return arith::DivFOp::create(b, loc, x, y); }
+  Value isub(Value x, Value y) { return arith::SubIOp::create(b, loc, x, y); }
+  Value floorF(Value x) { return math::FloorOp::create(b, loc, x); }
+  Value select(Value c, Value x, Value y) { return arith::SelectOp::create(b, loc, c, x, y); }
+  Value fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
+  Value compare(mlir::ValueRange x, arith::CmpFPredicate f, arith::CmpIPredicate i) {
+    if (x[0].getType().isF32()) return arith::CmpFOp::create(b, loc, f, x[0], x[1]);
+    return arith::CmpIOp::create(b, loc, i, x[0], x[1]);
+  }
+  // Written as a comparison and a choice so that a NaN in x comes through.
+  Value least(Value x, Value bound) {
+    return select(compare({x, bound}, arith::CmpFPredicate::OGT, arith::CmpIPredicate::sgt), bound, x);
+  }
+  Value greatest(Value x, Value bound) {
+    return select(compare({x, bound}, arith::CmpFPredicate::OLT, arith::CmpIPredicate::slt), bound, x);
+  }
+  Value toInt(Value x) {
+    Value inside = least(greatest(x, s.constant(-2147483520.0)), s.constant(2147483520.0));
+    Value number = compare({x, x}, arith::CmpFPredicate::OEQ, arith::CmpIPredicate::eq);
+    return arith::FPToSIOp::create(b, loc, b.getI32Type(), select(number, inside, s.constant(0)));
+  }
+  /// Sign of the divisor; x mod 0 is 0 (a trap on some targets otherwise, as is INT_MIN mod -1).
+  Value imod(Value x, Value y) {
+    auto is = [&](Value v, int64_t n) {
+      return Value(arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, v, s.constantInt(n)));
+    };
+    Value safe = select(arith::OrIOp::create(b, loc, is(y, 0), is(y, -1)), s.constantInt(1), y);
+    Value r = arith::RemSIOp::create(b, loc, x, safe);
+    Value differ = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
+                                         arith::XOrIOp::create(b, loc, r, safe), s.constantInt(0));
+    Value nonzero = arith::XOrIOp::create(b, loc, is(r, 0), s.constantBool(true));
+    Value fix = arith::AndIOp::create(b, loc, differ, nonzero);
+    return select(fix, arith::AddIOp::create(b, loc, r, safe), r);
+  }
+  Value exp(Value x) {
+    x = least(greatest(x, s.constant(-87.4)), s.constant(88.73));
+    Value n = math::RoundEvenOp::create(b, loc, mul(x, s.constant(1.44269504088896341)));
+    Value r = fma(n, s.constant(-0.693359375), x);
+    r = fma(n, s.constant(2.12194440e-4), r);
+    Value p = s.constant(1.9875691500e-4);
+    for (double c : {1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+                     5.0000001201e-1})
+      p = fma(p, r, s.constant(c));
+    p = add(fma(p, mul(r, r), r), one());
+    // 2^n as 2 * 2^(n-1), so that n = 128 does not overflow before the product does.
+    Value e = arith::FPToSIOp::create(b, loc, b.getI32Type(), n);
+    e = arith::ShLIOp::create(b, loc, arith::AddIOp::create(b, loc, e, s.constantInt(126)),
+                              s.constantInt(23));
+    Value scale = arith::BitcastOp::create(b, loc, b.getF32Type(), e);
+    return mul(add(p, p), scale);
+  }
+};
+
+}  // namespace
+
+void expandFunctions(mlir::ModuleOp module) {
+  module.walk([&](tile::KernelOp kernel) {
+    kernel.walk([&](dialect::MapOp op) {
+      mlir::OpBuilder builder(op);
+      Expander expander(builder, op.getLoc());
+      op.getResult().replaceAllUsesWith(expander.expand(functionOf(op), op.getArgs()));
+      op.erase();
+    });
+  });
+}
+
+}  // namespace weft

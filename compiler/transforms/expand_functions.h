@@ -1,0 +1,13 @@
+// Replaces `weft.map` by operations of `arith` and `math`.
+//
+// Before: tile kernels whose scalar regions apply functions of the language.
+// After: no `weft.map` is left in them. exp is the Cephes polynomial (1 ulp, zero below -87).
+#pragma once
+
+#include "mlir/IR/BuiltinOps.h"
+
+namespace weft {
+
+void expandFunctions(mlir::ModuleOp module);
+
+}  // namespace weft

@@ -1,0 +1,39 @@
+// Interval arithmetic over the pairwise program: builds code that computes, for a box of (i, j),
+// bounds of any scalar and whether its derivative can be non-zero there.
+#pragma once
+
+#include "compiler/transforms/scalar_builder.h"
+#include "llvm/ADT/DenseMap.h"
+
+namespace weft {
+
+/// Bounds of a number; of a condition, `lo` is "always true" and `hi` is "can be true".
+struct Interval {
+  mlir::Value lo, hi;
+  mlir::Value varies;  ///< i1: a derivative with respect to a float input can be non-zero
+};
+
+/// A box of pairs of one head: i in [i.lo, i.hi], j in [j.lo, j.hi], all i32 values.
+struct Box {
+  mlir::Value b, h;
+  Interval i, j;
+};
+
+class IntervalBuilder {
+ public:
+  IntervalBuilder(ScalarBuilder &scalar, dialect::PairwiseOp program, const Box &box);
+
+  /// Bounds of a value of the program over the box, as code at the builder's insertion point.
+  Interval of(mlir::Value value);
+
+ private:
+  ScalarBuilder &s;
+  llvm::DenseMap<mlir::Value, Interval> known;
+
+  Interval point(mlir::Value value);
+  Interval whole(mlir::Type type, mlir::Value varies);
+  Interval mapInterval(dialect::MapOp op);
+  Interval readInterval(dialect::ReadOp op);
+};
+
+}  // namespace weft

@@ -1,0 +1,141 @@
+#include "compiler/transforms/lower_ast.h"
+
+#include <map>
+#include <unordered_map>
+
+#include "compiler/transforms/scalar_builder.h"
+
+namespace weft {
+namespace {
+
+using ast::Expr;
+using Kind = Expr::Kind;
+
+class AstLowering {
+ public:
+  AstLowering(const ast::Variant &variant, mlir::MLIRContext &context)
+      : variant(variant), builder(&context) {}
+
+  mlir::OwningOpRef<mlir::ModuleOp> run() {
+    mlir::OwningOpRef<mlir::ModuleOp> module =
+        mlir::ModuleOp::create(builder.getUnknownLoc(), variant.name);
+    describeInputs(*module);
+    builder.setInsertionPointToEnd(module->getBody());
+    program("forward", [&](ScalarBuilder &scalar) {
+      mlir::Value mask = scalar.constantBool(true);
+      for (const ast::ExprPtr &where : variant.wheres)
+        mask = scalar.map(Function::And, {mask, lower(*where)});
+      mask = dialect::MaskOp::create(builder, scalar.loc, builder.getI1Type(), mask);
+      Results results{{"mask", mask}, {"score", lower(*variant.score)}};
+      if (variant.weight) results.push_back({"weight", lower(*variant.weight)});
+      if (variant.gate) results.push_back({"gate", lower(*variant.gate)});
+      if (variant.dropout && *variant.dropout > 0) {
+        mlir::Value random = dialect::RandomOp::create(builder, scalar.loc, builder.getF32Type());
+        mlir::Value kept =
+            scalar.map(Function::Ge, {random, scalar.constant(*variant.dropout)});
+        results.push_back({"dropout", scalar.select(kept, scalar.constant(1 / (1 - *variant.dropout)),
+                                                    scalar.constant(0))});
+      }
+      return results;
+    });
+    if (variant.sink)
+      program("sink", [&](ScalarBuilder &) { return Results{{"sink", lower(*variant.sink)}}; });
+    return module;
+  }
+
+ private:
+  using Results = std::vector<std::pair<llvm::StringRef, mlir::Value>>;
+
+  const ast::Variant &variant;
+  mlir::OpBuilder builder;
+  mlir::Block *block = nullptr;
+  std::unordered_map<const Expr *, mlir::Value> lowered;
+
+  void describeInputs(mlir::ModuleOp module) {
+    mlir::SmallVector<mlir::Attribute> inputs;
+    const char *elements[] = {"float", "int", "bool"};
+    for (const ast::Input &input : variant.inputs) {
+      mlir::SmallVector<llvm::StringRef> dims(input.dims.begin(), input.dims.end());
+      inputs.push_back(builder.getDictionaryAttr(
+          {builder.getNamedAttr("name", builder.getStringAttr(input.name)),
+           builder.getNamedAttr("dims", builder.getStrArrayAttr(dims)),
+           builder.getNamedAttr("element",
+                                builder.getStringAttr(elements[static_cast<int>(input.element)]))}));
+    }
+    module->setAttr("weft.inputs", builder.getArrayAttr(inputs));
+    const char *names[] = {"softmax", "sigmoid", "none"};
+    module->setAttr("weft.normalize",
+                    builder.getStringAttr(names[static_cast<int>(variant.normalize)]));
+  }
+
+  template <class Body>
+  void program(const char *name, Body body) {
+    mlir::OpBuilder::InsertionGuard guard(builder);
+    mlir::Location loc = builder.getUnknownLoc();
+    auto op = dialect::PairwiseOp::create(builder, loc, name);
+    block = builder.createBlock(&op.getBody());
+    for (int at = 0; at < 4; ++at) block->addArgument(builder.getI32Type(), loc);
+    lowered.clear();
+    ScalarBuilder scalar(builder, loc);
+    Results results = body(scalar);
+    mlir::SmallVector<llvm::StringRef> names;
+    mlir::SmallVector<mlir::Value> values;
+    for (auto &[resultName, value] : results) {
+      names.push_back(resultName);
+      values.push_back(value);
+    }
+    dialect::YieldOp::create(builder, loc, builder.getStrArrayAttr(names), values);
+  }
+
+  mlir::Location location(const Expr &expr) {
+    return mlir::FileLineColLoc::get(builder.getContext(), variant.name, 1, expr.range.begin + 1);
+  }
+
+  mlir::Value lower(const Expr &expr) {
+    if (auto found = lowered.find(&expr); found != lowered.end()) return found->second;
+    ScalarBuilder scalar(builder, location(expr));
+    mlir::Value value = build(expr, scalar);
+    lowered[&expr] = value;
+    return value;
+  }
+
+  mlir::Value build(const Expr &expr, ScalarBuilder &scalar) {
+    switch (expr.kind) {
+      case Kind::Number:
+        return expr.type == ast::Type::Int ? scalar.constantInt(static_cast<int64_t>(expr.value))
+                                           : scalar.constant(expr.value);
+      case Kind::True: return scalar.constantBool(true);
+      case Kind::False: return scalar.constantBool(false);
+      case Kind::Index: return block->getArgument(static_cast<unsigned>(expr.index));
+      case Kind::Dim: return dialect::DimOp::create(builder, scalar.loc, builder.getI32Type(), expr.name);
+      case Kind::Let: return lower(*expr.args[0]);
+      case Kind::Read: {
+        mlir::SmallVector<mlir::Value> indices;
+        for (const ast::ExprPtr &arg : expr.args) indices.push_back(lower(*arg));
+        mlir::Type type = expr.type == ast::Type::Float ? mlir::Type(builder.getF32Type())
+                          : expr.type == ast::Type::Int ? mlir::Type(builder.getI32Type())
+                                                        : mlir::Type(builder.getI1Type());
+        return dialect::ReadOp::create(builder, scalar.loc, type, expr.name, indices);
+      }
+      case Kind::Dot:
+        return dialect::DotOp::create(builder, scalar.loc, builder.getF32Type(), expr.args[0]->name,
+                                      expr.args[1]->name);
+      case Kind::Call: {
+        mlir::SmallVector<mlir::Value> args;
+        for (const ast::ExprPtr &arg : expr.args) args.push_back(lower(*arg));
+        return scalar.map(expr.function, args);
+      }
+      case Kind::Name: break;
+    }
+    return scalar.constant(0);
+  }
+};
+
+}  // namespace
+
+mlir::OwningOpRef<mlir::ModuleOp> lowerAst(const ast::Variant &variant,
+                                           mlir::MLIRContext &context) {
+  return AstLowering(variant, context).run();
+}
+
+}  // namespace weft

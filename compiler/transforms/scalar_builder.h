@@ -1,0 +1,44 @@
+// Builds scalar `weft.map` expressions, folding what is known: the one place that simplifies.
+#pragma once
+
+#include <optional>
+
+#include "compiler/dialect/dialects.h"
+#include "compiler/language/ast.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
+namespace weft {
+
+using ast::Function;
+
+/// The function a `weft.map` applies.
+Function functionOf(dialect::MapOp op);
+
+class ScalarBuilder {
+ public:
+  ScalarBuilder(mlir::OpBuilder &builder, mlir::Location loc) : builder(builder), loc(loc) {}
+
+  mlir::Value constant(double value);
+  mlir::Value constantInt(int64_t value);
+  mlir::Value constantBool(bool value);
+  /// f(args...); the result type follows from f and the arguments.
+  mlir::Value map(Function function, mlir::ValueRange args);
+
+  mlir::Value add(mlir::Value a, mlir::Value b) { return map(Function::Add, {a, b}); }
+  mlir::Value sub(mlir::Value a, mlir::Value b) { return map(Function::Sub, {a, b}); }
+  mlir::Value mul(mlir::Value a, mlir::Value b) { return map(Function::Mul, {a, b}); }
+  mlir::Value div(mlir::Value a, mlir::Value b) { return map(Function::Div, {a, b}); }
+  mlir::Value neg(mlir::Value a) { return map(Function::Neg, {a}); }
+  mlir::Value exp(mlir::Value a) { return map(Function::Exp, {a}); }
+  mlir::Value select(mlir::Value c, mlir::Value a, mlir::Value b) {
+    return map(Function::Select, {c, a, b});
+  }
+
+  static std::optional<double> constantOf(mlir::Value value);
+  static std::optional<bool> boolOf(mlir::Value value);
+
+  mlir::OpBuilder &builder;
+  mlir::Location loc;
+};
+
+}  // namespace weft

@@ -1,0 +1,394 @@
+#include "ops/attention.h"
+
+#include <ATen/autocast_mode.h>
+#include <torch/library.h>
+
+#include "ops/binding.h"
+#include "ops/variant_library.h"
+
+namespace weft::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+using Names = std::vector<std::string>;
+
+Names toNames(const c10::List<std::string> &list) { return {list.begin(), list.end()}; }
+
+std::shared_ptr<const Variant> variantOrThrow(const std::string &variant) {
+  try {
+    return findVariant(variant);
+  } catch (const std::invalid_argument &error) {
+    TORCH_CHECK(false, "weft: ", error.what());
+  }
+}
+
+at::ScalarType callType(const Names &names, at::TensorList tensors) {
+  for (size_t at = 0; at < names.size() && at < tensors.size(); ++at)
+    if (names[at] == "v") return tensors[at].scalar_type();
+  TORCH_CHECK(false, "weft: expected a tensor named 'v' among the names");
+}
+
+Binding bindCall(const std::string &variant, const Names &names, at::TensorList tensors) {
+  return Binding(kernelSet(variant, callType(names, tensors), names, tensors), names, tensors);
+}
+
+at::TensorOptions optionsOf(const Binding &binding) {
+  const InputInfo *value = nullptr;
+  for (size_t at = 0; at < binding.set.variant->inputs().size(); ++at)
+    if (binding.set.variant->inputs()[at].name == "v") return binding.prepared[at].options();
+  (void)value;
+  return {};
+}
+
+int64_t valueWidth(const Binding &binding) {
+  for (const InputInfo &input : binding.set.variant->inputs())
+    if (input.name == "v") return binding.dim(input.dims.back());
+  return 0;
+}
+
+std::tuple<at::Tensor, at::Tensor> forwardCpu(c10::string_view variantText, const c10::List<std::string> &nameList,
+                                              at::TensorList tensors) {
+  const std::string variant(variantText);
+  const Names names = toNames(nameList);
+  Binding call = bindCall(variant, names, tensors);
+  at::Tensor o = at::empty({call.B, call.H, call.T, valueWidth(call)}, optionsOf(call));
+  at::Tensor lse = at::empty({call.B, call.H, call.T}, at::kFloat);
+  if (o.numel() == 0 && lse.numel() == 0) return {o, lse};
+  call.bind("o", o);
+  call.bind("lse", lse);
+  call.plan();
+  call.run("forward");
+  call.checkStatus();
+  return {o, lse};
+}
+
+/// Partial sums [B, H, own dims] (or [B, H, query tiles]) to the shape of the input.
+at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Binding &call) {
+  if (input.partialKind == 0) partial = partial.sum(2);
+  bool hasBatch = false, hasHead = false, hasGroup = false;
+  for (const std::string &dim : input.dims) {
+    hasBatch |= dim == "B";
+    hasHead |= dim == "H";
+    hasGroup |= dim == "G";
+  }
+  if (hasGroup && call.G != call.H) {
+    std::vector<int64_t> shape{call.B, call.G, call.H / call.G};
+    shape.insert(shape.end(), partial.sizes().begin() + 2, partial.sizes().end());
+    partial = partial.reshape(shape).sum(2);
+  } else if (!hasHead && !hasGroup) {
+    partial = partial.sum(1, true);
+  }
+  if (!hasBatch) partial = partial.sum(0, true);
+  std::vector<int64_t> shape;
+  for (const std::string &dim : input.dims) shape.push_back(call.dim(dim));
+  return partial.reshape(shape);
+}
+
+std::vector<at::Tensor> backwardCpu(c10::string_view variantText, const c10::List<std::string> &nameList,
+                                    at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+  const std::string variant(variantText);
+  const Names names = toNames(nameList);
+  Binding call = bindCall(variant, names, tensors);
+  const auto &inputs = call.set.variant->inputs();
+  const bool fused = !call.set.variant->hasTwoPassBackward() || call.B * call.G >= at::get_num_threads();
+
+  auto lastContiguous = [](const at::Tensor &tensor) {
+    return tensor.size(3) > 1 && tensor.stride(3) != 1 ? tensor.contiguous() : tensor;
+  };
+  const at::Tensor gradient = lastContiguous(dO.to(o.scalar_type())), output = lastContiguous(o);
+  call.bind("o", output);
+  call.bind("do", gradient);
+  call.bind("lse", lse.contiguous());
+  std::vector<at::Tensor> buffers(inputs.size());
+  for (size_t at = 0; at < inputs.size(); ++at) {
+    const InputInfo &input = inputs[at];
+    if (!input.isFloat) continue;
+    const at::Tensor &tensor = call.prepared[at];
+    if (input.isRow) {
+      buffers[at] = input.querySide ? at::zeros(tensor.sizes(), tensor.options())
+                                    : at::zeros(tensor.sizes(), at::kFloat);
+    } else {
+      std::vector<int64_t> shape{call.B, call.H};
+      if (input.partialKind == 0) shape.push_back(call.queryTiles());
+      if (input.partialKind == 1) shape.push_back(call.T);
+      if (input.partialKind == 2) shape.push_back(call.S);
+      if (input.partialKind == 3)
+        for (const std::string &dim : input.dims)
+          if (dim != "B" && dim != "H" && dim != "G") shape.push_back(call.dim(dim));
+      buffers[at] = at::zeros(shape, at::kFloat);
+    }
+    call.bind("d" + input.name, buffers[at]);
+  }
+  if (o.numel() > 0 && call.S > 0) {
+    call.plan();
+    if (call.set.variant->hasSoftmax()) {
+      call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous() : at::zeros_like(lse));
+      call.bind("delta", at::empty_like(lse));
+      call.run("backward_delta");
+    }
+    if (fused) {
+      call.run("backward");
+    } else {
+      call.run("backward_dq");
+      if (call.set.variant->needsLists()) call.plan(true);
+      call.run("backward_dkdv");
+    }
+    call.checkStatus();
+  }
+  std::vector<at::Tensor> gradients;
+  for (size_t n = 0; n < names.size(); ++n) {
+    at::Tensor result;
+    for (size_t at = 0; at < inputs.size(); ++at)
+      if (inputs[at].name == names[n] && inputs[at].isFloat)
+        result = (inputs[at].isRow ? buffers[at] : reducePartial(buffers[at], inputs[at], call)).to(tensors[n].scalar_type());
+    gradients.push_back(result.defined() ? result : at::zeros({0}, at::kFloat));
+  }
+  return gradients;
+}
+
+// ---- shapes only ---------------------------------------------------------------------------
+
+std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variantText, const c10::List<std::string> &nameList,
+                                               at::TensorList tensors) {
+  auto variant = variantOrThrow(std::string(variantText));
+  const Names names = toNames(nameList);
+  std::map<std::string, c10::SymInt> dims;
+  at::Tensor value;
+  for (const InputInfo &input : variant->inputs())
+    for (size_t at = 0; at < names.size(); ++at)
+      if (names[at] == input.name) {
+        TORCH_CHECK(tensors[at].dim() == static_cast<int64_t>(input.dims.size()), "weft: variant '", variant->name(),
+                    "': expected input '", input.name, "' with ", input.dims.size(), " dims, got ", tensors[at].dim());
+        for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = tensors[at].sym_size(d);
+        if (input.name == "v") value = tensors[at];
+      }
+  TORCH_CHECK(value.defined(), "weft: expected a tensor named 'v' among the names");
+  for (const char *dim : {"B", "H", "T"})
+    TORCH_CHECK(dims.count(dim), "weft: variant '", variant->name(), "': no tensor has the dim ", dim);
+  at::Tensor o = at::empty_symint({dims["B"], dims["H"], dims["T"], value.sym_size(3)}, value.options());
+  at::Tensor lse = at::empty_symint({dims["B"], dims["H"], dims["T"]}, value.options().dtype(at::kFloat));
+  return {o, lse};
+}
+
+std::vector<at::Tensor> backwardMeta(c10::string_view variantText, const c10::List<std::string> &nameList,
+                                     at::TensorList tensors, const at::Tensor &, const at::Tensor &,
+                                     const at::Tensor &, const std::optional<at::Tensor> &) {
+  auto variant = variantOrThrow(std::string(variantText));
+  const Names names = toNames(nameList);
+  std::vector<at::Tensor> gradients;
+  for (size_t n = 0; n < names.size(); ++n) {
+    bool isFloat = false;
+    for (const InputInfo &input : variant->inputs()) isFloat |= input.name == names[n] && input.isFloat;
+    gradients.push_back(isFloat ? at::empty_symint(tensors[n].sym_sizes(), tensors[n].options().memory_format(at::MemoryFormat::Contiguous))
+                                : at::empty({0}, tensors[n].options().dtype(at::kFloat)));
+  }
+  return gradients;
+}
+
+// ---- dispatch ------------------------------------------------------------------------------
+
+using ForwardSchema = std::tuple<at::Tensor, at::Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList);
+using BackwardSchema = std::vector<at::Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList,
+                                               const at::Tensor &, const at::Tensor &, const at::Tensor &,
+                                               const std::optional<at::Tensor> &);
+
+std::tuple<at::Tensor, at::Tensor> callForward(c10::string_view variant, const c10::List<std::string> &names,
+                                               at::TensorList tensors) {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("weft::_attention_forward", "")
+                       .typed<ForwardSchema>();
+  return op.call(variant, names, tensors);
+}
+std::vector<at::Tensor> callBackward(c10::string_view variant, const c10::List<std::string> &names,
+                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+  static auto op = c10::Dispatcher::singleton()
+                       .findSchemaOrThrow("weft::_attention_backward", "")
+                       .typed<BackwardSchema>();
+  return op.call(variant, names, tensors, o, lse, dO, dLse);
+}
+
+struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
+  static variable_list forward(AutogradContext *context, const std::string &variant,
+                               const c10::List<std::string> &names, at::TensorList tensors) {
+    at::AutoDispatchBelowADInplaceOrView guard;
+    auto [o, lse] = callForward(variant, names, tensors);
+    variable_list saved(tensors.begin(), tensors.end());
+    saved.push_back(o);
+    saved.push_back(lse);
+    context->save_for_backward(saved);
+    context->saved_data["variant"] = variant;
+    context->saved_data["names"] = names;
+    context->set_materialize_grads(false);
+    return {o, lse};
+  }
+
+  static variable_list backward(AutogradContext *context, variable_list gradients) {
+    variable_list saved = context->get_saved_variables();
+    const at::Tensor lse = saved.back();
+    saved.pop_back();
+    const at::Tensor o = saved.back();
+    saved.pop_back();
+    const std::string variant = context->saved_data["variant"].toStringRef();
+    c10::List<std::string> names;
+    for (const c10::IValue &name : context->saved_data["names"].toListRef()) names.push_back(name.toStringRef());
+    const at::Tensor dO = gradients[0].defined() ? gradients[0] : at::zeros_like(o);
+    std::optional<at::Tensor> dLse;
+    if (gradients[1].defined()) dLse = gradients[1];
+    std::vector<at::Tensor> all = callBackward(variant, names, saved, o, lse, dO, dLse);
+    variable_list result{Variable(), Variable()};
+    for (size_t at = 0; at < all.size(); ++at)
+      result.push_back(saved[at].is_floating_point() ? all[at] : Variable());
+    return result;
+  }
+};
+
+/// Adds a seed where the variant drops pairs and the caller gave none.
+void addSeed(const std::string &variant, c10::List<std::string> &names, std::vector<at::Tensor> &tensors) {
+  if (!variantOrThrow(variant)->hasDropout()) return;
+  for (const std::string &name : toNames(names))
+    if (name == "seed") return;
+  names.push_back("seed");
+  tensors.push_back(at::randint(std::numeric_limits<int32_t>::max(), {2}, at::kLong));
+}
+
+std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,
+                                                   at::TensorList tensors) {
+  const std::string variant(variantText);
+  c10::List<std::string> names = nameList.copy();
+  std::vector<at::Tensor> list = tensors.vec();
+  addSeed(variant, names, list);
+  auto results = AttentionFunction::apply(variant, names, at::TensorList(list));
+  return {results[0], results[1]};
+}
+at::Tensor attentionAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  return std::get<0>(withLseAutograd(variant, names, tensors));
+}
+
+std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variantText, const c10::List<std::string> &nameList,
+                                           at::TensorList tensors) {
+  const std::string variant(variantText);
+  c10::List<std::string> names = nameList.copy();
+  std::vector<at::Tensor> list = tensors.vec();
+  addSeed(variant, names, list);
+  return callForward(variant, names, list);
+}
+at::Tensor withoutLse(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  return std::get<0>(withLse(variant, names, tensors));
+}
+
+std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::List<std::string> &names,
+                                         at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                                         const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+  bool needs = dO.requires_grad();
+  for (const at::Tensor &tensor : tensors) needs |= tensor.requires_grad();
+  TORCH_CHECK(!(at::GradMode::is_enabled() && needs),
+              "weft: the second derivative of attention is not supported; call backward without create_graph=True");
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return callBackward(variant, names, tensors, o, lse, dO, dLse);
+}
+
+/// Under autocast the operands of dots and v take the autocast type, as in PyTorch's own attention.
+std::vector<at::Tensor> autocastOperands(const std::string &variant, const c10::List<std::string> &names,
+                                         at::TensorList tensors) {
+  auto parsed = variantOrThrow(variant);
+  std::vector<at::Tensor> list = tensors.vec();
+  const at::ScalarType type = at::autocast::get_autocast_dtype(at::kCPU);
+  for (size_t at = 0; at < list.size() && at < names.size(); ++at)
+    for (const InputInfo &input : parsed->inputs())
+      if (input.name == names.get(at) && input.isRow) list[at] = at::autocast::cached_cast(type, list[at], at::kCPU);
+  return list;
+}
+std::tuple<at::Tensor, at::Tensor> withLseAutocast(c10::string_view variant, const c10::List<std::string> &names,
+                                                   at::TensorList tensors) {
+  c10::impl::ExcludeDispatchKeyGuard guard(c10::DispatchKey::AutocastCPU);
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
+  return op.call(variant, names, autocastOperands(std::string(variant), names, tensors));
+}
+using AttentionSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
+at::Tensor attentionAutocast(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  c10::impl::ExcludeDispatchKeyGuard guard(c10::DispatchKey::AutocastCPU);
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention", "").typed<AttentionSchema>();
+  return op.call(variant, names, autocastOperands(std::string(variant), names, tensors));
+}
+
+c10::List<std::string> toList(const Names &names) {
+  c10::List<std::string> list;
+  for (const std::string &name : names) list.push_back(name);
+  return list;
+}
+
+}  // namespace
+
+torch::Tensor attention(const std::string &variant, const std::vector<std::string> &names,
+                        const std::vector<torch::Tensor> &tensors) {
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention", "").typed<AttentionSchema>();
+  return op.call(variant, toList(names), tensors);
+}
+
+std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &variant,
+                                                          const std::vector<std::string> &names,
+                                                          const std::vector<torch::Tensor> &tensors) {
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
+  return op.call(variant, toList(names), tensors);
+}
+
+KeptTiles keptTiles(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors) {
+  at::NoGradGuard guard;
+  Binding call = bindCall(variant, names, tensors);
+  call.plan();
+  KeptTiles result;
+  result.total = call.queryTiles() * call.keyTiles();
+  const int64_t tileQ = call.set.tileQ, tileK = call.set.tileK;
+  for (int64_t head = 0; head < call.B * call.H; ++head) {
+    int64_t kept = 0;
+    if (call.band.defined()) {
+      const int *band = call.band.data_ptr<int>() + head * 4;
+      for (int64_t qt = 0; qt < call.queryTiles() && band[0] <= band[1]; ++qt) {
+        const int64_t first = qt * tileQ, last = std::min(first + tileQ, call.T) - 1;
+        const int64_t from = std::max<int64_t>(first - band[1], 0), to = std::min<int64_t>(last - band[0], call.S - 1);
+        if (to >= from) kept += to / tileK - from / tileK + 1;
+      }
+    } else {
+      const int *offsets = call.offsets.data_ptr<int>();
+      kept = offsets[(head + 1) * call.queryTiles()] - offsets[head * call.queryTiles()];
+    }
+    result.kept.push_back(kept);
+  }
+  return result;
+}
+
+TORCH_LIBRARY(weft, library) {
+  library.def("attention(str variant, str[] names, Tensor[] tensors) -> Tensor");
+  library.def("attention_with_lse(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
+  library.def("_attention_forward(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
+  library.def(
+      "_attention_backward(str variant, str[] names, Tensor[] tensors, Tensor o, Tensor lse, Tensor do, "
+      "Tensor? dlse) -> Tensor[]");
+}
+TORCH_LIBRARY_IMPL(weft, CPU, library) {
+  library.impl("attention", withoutLse);
+  library.impl("attention_with_lse", withLse);
+  library.impl("_attention_forward", forwardCpu);
+  library.impl("_attention_backward", backwardCpu);
+}
+TORCH_LIBRARY_IMPL(weft, Meta, library) {
+  library.impl("attention", withoutLse);
+  library.impl("attention_with_lse", withLse);
+  library.impl("_attention_forward", forwardMeta);
+  library.impl("_attention_backward", backwardMeta);
+}
+TORCH_LIBRARY_IMPL(weft, Autograd, library) {
+  library.impl("attention", attentionAutograd);
+  library.impl("attention_with_lse", withLseAutograd);
+  library.impl("_attention_backward", backwardAutograd);
+}
+TORCH_LIBRARY_IMPL(weft, AutocastCPU, library) {
+  library.impl("attention", attentionAutocast);
+  library.impl("attention_with_lse", withLseAutocast);
+}
+
+}  // namespace weft::ops

@@ -1,0 +1,36 @@
+// Generated attention kernels as LibTorch operations.
+//
+//   torch.ops.weft.attention(variant, names, tensors) -> o
+//   torch.ops.weft.attention_with_lse(variant, names, tensors) -> (o, l)
+//
+// `variant` is the name of a library variant, the path of a .weft file, or source text; `names` says
+// which input each of `tensors` is. A variant with dropout also takes an int64 tensor [2] (seed and
+// offset) under the name "seed"; without one, a seed is drawn from torch's generator.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+namespace weft::ops {
+
+/// o: [B, H, T, E] in the type of v. Differentiable once with respect to every float input.
+/// Throws c10::Error naming the input and what was expected of it.
+torch::Tensor attention(const std::string &variant, const std::vector<std::string> &names,
+                        const std::vector<torch::Tensor> &tensors);
+
+/// Also l: [B, H, T] f32, the natural log-sum-exp of each row (-inf where no key is kept).
+std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &variant,
+                                                          const std::vector<std::string> &names,
+                                                          const std::vector<torch::Tensor> &tensors);
+
+/// How many tiles of each head the kernels compute, of how many there are.
+struct KeptTiles {
+  int64_t total = 0;               ///< tiles a head
+  std::vector<int64_t> kept;       ///< B * H entries
+};
+KeptTiles keptTiles(const std::string &variant, const std::vector<std::string> &names,
+                    const std::vector<torch::Tensor> &tensors);
+
+}  // namespace weft::ops

@@ -1,0 +1,264 @@
+#include "ops/binding.h"
+
+#include <mutex>
+
+#include "ops/variant_library.h"
+#include "runtime/environment.h"
+
+namespace weft::ops {
+namespace {
+
+std::string shapeText(const at::Tensor &tensor) {
+  std::string text = "[";
+  for (int64_t at = 0; at < tensor.dim(); ++at)
+    text += (at ? ", " : "") + std::to_string(tensor.size(at));
+  return text + "]";
+}
+std::string dimsText(const InputInfo &input) {
+  std::string text = "[";
+  for (size_t at = 0; at < input.dims.size(); ++at) text += (at ? ", " : "") + input.dims[at];
+  return text + "]";
+}
+
+int find(const std::vector<std::string> &list, const std::string &name) {
+  for (size_t at = 0; at < list.size(); ++at)
+    if (list[at] == name) return static_cast<int>(at);
+  return -1;
+}
+
+int threadCount() {
+  const int own = environment::threads();
+  return own > 0 ? std::min(own, at::get_num_threads()) : at::get_num_threads();
+}
+
+}  // namespace
+
+ElementType elementType(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat: return ElementType::F32;
+    case at::kBFloat16: return ElementType::BF16;
+    case at::kHalf: return ElementType::F16;
+    default:
+      TORCH_CHECK(false, "weft: expected float32, bfloat16 or float16 operands, got ", type);
+  }
+}
+
+KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
+                     std::map<std::string, int64_t> headDims)
+    : variant(std::move(variant)), type(type), headDims(std::move(headDims)), tileQ(64), tileK(64) {
+  dimNames = {"B", "H", "G", "T", "S"};
+  for (const InputInfo &input : this->variant->inputs()) {
+    tensorNames.push_back(input.name);
+    for (const std::string &dim : input.dims)
+      if (find(dimNames, dim) < 0) dimNames.push_back(dim);
+  }
+  for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
+  for (const char *name : {"o", "do", "lse", "delta", "dlse", "band", "counts", "offsets", "entries",
+                           "offsets_keys", "entries_keys", "status"})
+    tensorNames.push_back(name);
+}
+
+int KernelSet::dimPosition(const std::string &name) const { return find(dimNames, name); }
+int KernelSet::tensorPosition(const std::string &name) const { return find(tensorNames, name); }
+
+const KernelSet::Kernel &KernelSet::kernel(const char *name) {
+  static std::mutex mutex;
+  std::lock_guard lock(mutex);
+  if (auto found = kernels.find(name); found != kernels.end()) return found->second;
+  CompileRequest request;
+  request.variant = variant;
+  request.kernel = name;
+  request.dims = headDims;
+  request.type = type;
+  request.tileQ = tileQ;
+  request.tileK = tileK;
+  Kernel kernel;
+  try {
+    kernel.code = loadKernel(request);
+  } catch (const std::exception &error) {
+    TORCH_CHECK(false, "weft: variant '", variant->name(), "': ", error.what());
+  }
+  for (const ArgumentSlot &slot : kernel.code->image().slots) {
+    int position = 0;
+    if (slot.kind == ArgumentSlot::Kind::Dim) position = dimPosition(slot.name);
+    if (slot.kind == ArgumentSlot::Kind::Pointer || slot.kind == ArgumentSlot::Kind::Stride)
+      position = tensorPosition(slot.name);
+    TORCH_CHECK(position >= 0, "weft: internal error: kernel argument ", slot.name);
+    kernel.arguments.push_back({slot.kind, position, slot.index});
+  }
+  return kernels.try_emplace(name, std::move(kernel)).first->second;
+}
+
+KernelSet &kernelSet(const std::string &variantText, at::ScalarType type,
+                     const std::vector<std::string> &names, at::TensorList tensors) {
+  std::shared_ptr<const Variant> variant;
+  try {
+    variant = findVariant(variantText);
+  } catch (const std::invalid_argument &error) {
+    TORCH_CHECK(false, "weft: ", error.what());
+  }
+  std::map<std::string, int64_t> headDims;
+  for (const InputInfo &input : variant->inputs()) {
+    const int at = input.isRow ? find(names, input.name) : -1;
+    if (at >= 0 && at < static_cast<int>(tensors.size()) && tensors[at].dim() == 4)
+      headDims[input.dims.back()] = tensors[at].size(3);
+  }
+  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>>;
+  static std::mutex mutex;
+  static std::map<Key, std::unique_ptr<KernelSet>> sets;
+  const ElementType element = elementType(type);
+  std::lock_guard lock(mutex);
+  auto &slot = sets[{variant.get(), element, headDims}];
+  if (!slot) slot = std::make_unique<KernelSet>(variant, element, headDims);
+  return *slot;
+}
+
+Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList list)
+    : set(set), dims(set.dimNames.size(), -1), tensors(set.tensorNames.size()) {
+  const Variant &variant = *set.variant;
+  const std::string where = "weft: variant '" + variant.name() + "': ";
+  TORCH_CHECK(names.size() == list.size(), where, "expected as many names as tensors, got ", names.size(),
+              " and ", list.size());
+  for (const std::string &name : names) {
+    bool known = name == "seed" && variant.hasDropout();
+    std::string inputs;
+    for (const InputInfo &input : variant.inputs()) {
+      known |= input.name == name;
+      inputs += " " + input.name;
+    }
+    TORCH_CHECK(known, where, "no input is named '", name, "'; the inputs are:", inputs);
+    TORCH_CHECK(std::count(names.begin(), names.end(), name) == 1, where, "'", name, "' is given twice");
+  }
+  std::vector<std::string> from(dims.size());
+  for (const InputInfo &input : variant.inputs()) {
+    const int at = find(names, input.name);
+    TORCH_CHECK(at >= 0, where, "expected input '", input.name, "' ", dimsText(input), ", got none");
+    at::Tensor tensor = list[at];
+    TORCH_CHECK(tensor.device().is_cpu(), where, "expected input '", input.name, "' on the CPU, got it on ",
+                tensor.device());
+    TORCH_CHECK(tensor.dim() == static_cast<int64_t>(input.dims.size()), where, "expected input '", input.name,
+                "' with the dims ", dimsText(input), ", got shape ", shapeText(tensor));
+    for (size_t d = 0; d < input.dims.size(); ++d) {
+      const int position = set.dimPosition(input.dims[d]);
+      const int64_t size = tensor.size(static_cast<int64_t>(d));
+      TORCH_CHECK(dims[position] < 0 || dims[position] == size, where, "expected dim ", input.dims[d], " of input '",
+                  input.name, "' to be ", dims[position], " as in '", from[position], "', got shape ", shapeText(tensor));
+      dims[position] = size;
+      from[position] = input.name;
+    }
+    if (input.isRow) {
+      TORCH_CHECK(elementType(tensor.scalar_type()) == set.type, where, "expected input '", input.name, "' of type ",
+                  name(set.type), " like 'v', got ", tensor.scalar_type());
+      if (tensor.size(3) > 1 && tensor.stride(3) != 1) tensor = tensor.contiguous();
+    } else if (input.isFloat) {
+      TORCH_CHECK(tensor.is_floating_point(), where, "expected input '", input.name, "' of a float type, got ",
+                  tensor.scalar_type());
+      tensor = tensor.to(at::kFloat).contiguous();
+    } else if (input.isInt) {
+      TORCH_CHECK(at::isIntegralType(tensor.scalar_type(), false), where, "expected input '", input.name,
+                  "' of an integer type, got ", tensor.scalar_type());
+      tensor = tensor.to(at::kInt).contiguous();
+    } else {
+      TORCH_CHECK(tensor.scalar_type() == at::kBool, where, "expected input '", input.name, "' of type bool, got ",
+                  tensor.scalar_type());
+      tensor = tensor.contiguous();
+    }
+    prepared.push_back(tensor);
+    bind(input.name, tensor);
+  }
+  B = dims[0];
+  H = dims[1];
+  if (dims[2] < 0) dims[2] = H;
+  G = dims[2];
+  T = dims[3];
+  S = dims[4];
+  TORCH_CHECK(G > 0 && H % G == 0, where, "expected G to divide H, got G = ", G, " and H = ", H);
+  TORCH_CHECK(T < (int64_t{1} << 30) && S < (int64_t{1} << 30), where, "expected T and S below 2^30");
+  if (const int at = find(names, "seed"); at >= 0 && variant.hasDropout()) {
+    TORCH_CHECK(list[at].scalar_type() == at::kLong && list[at].numel() == 2, where,
+                "expected 'seed' to be an int64 tensor of 2 elements, the seed and the offset");
+    const at::Tensor state = list[at].contiguous();
+    seed = state.data_ptr<int64_t>()[0];
+    offset = state.data_ptr<int64_t>()[1];
+  }
+  status = at::zeros({1}, at::kInt);
+  bind("status", status);
+}
+
+int64_t Binding::dim(const std::string &name) const { return dims[set.dimPosition(name)]; }
+
+void Binding::bind(const std::string &name, const at::Tensor &tensor) {
+  tensors[set.tensorPosition(name)] = tensor;
+}
+
+void Binding::run(const char *name) {
+  const KernelSet::Kernel &kernel = set.kernel(name);
+  c10::SmallVector<int64_t, 64> slots;
+  for (const KernelSet::Argument &argument : kernel.arguments) {
+    switch (argument.kind) {
+      case ArgumentSlot::Kind::Dim: slots.push_back(dims[argument.position]); break;
+      case ArgumentSlot::Kind::Pointer: {
+        const at::Tensor &tensor = tensors[argument.position];
+        slots.push_back(tensor.defined() ? reinterpret_cast<int64_t>(tensor.data_ptr()) : 0);
+        break;
+      }
+      case ArgumentSlot::Kind::Stride:
+        slots.push_back(tensors[argument.position].stride(argument.index));
+        break;
+      case ArgumentSlot::Kind::Seed: slots.push_back(argument.index == 0 ? seed : offset); break;
+    }
+  }
+  int64_t programs = 0;
+  switch (kernel.code->image().grid) {
+    case Grid::QueryTile: programs = B * H * queryTiles(); break;
+    case Grid::KeyTile: programs = B * G * keyTiles(); break;
+    case Grid::HeadKeyTile: programs = B * H * keyTiles(); break;
+    case Grid::Group: programs = B * G; break;
+    case Grid::Head: programs = B * H; break;
+  }
+  kernel.code->run(slots.data(), programs, threadCount());
+}
+
+void Binding::plan(bool byKey) {
+  if (!set.variant->needsLists()) {
+    if (band.defined()) return;
+    band = at::empty({B * H * 4}, at::kInt);
+    bind("band", band);
+    run("plan_band");
+    return;
+  }
+  const int64_t rows = B * H * (byKey ? keyTiles() : queryTiles());
+  at::Tensor counts = at::empty({rows}, at::kInt);
+  bind("counts", counts);
+  run(byKey ? "plan_count_keys" : "plan_count");
+  at::Tensor starts = at::empty({rows + 1}, at::kInt);
+  int *start = starts.data_ptr<int>();
+  int64_t total = 0;
+  for (int64_t row = 0; row <= rows; ++row) {
+    start[row] = static_cast<int>(total);
+    if (row < rows) total += counts.data_ptr<int>()[row];
+  }
+  TORCH_CHECK(total < (int64_t{1} << 31), "weft: too many kept tiles for one call");
+  at::Tensor list = at::empty({std::max<int64_t>(total, 1)}, at::kInt);
+  // The fill kernels write through "offsets" and "entries" whichever side they run by.
+  bind("offsets", starts);
+  bind("entries", list);
+  run(byKey ? "plan_fill_keys" : "plan_fill");
+  if (byKey) {
+    bind("offsets_keys", starts);
+    bind("entries_keys", list);
+    bind("offsets", offsets);
+    bind("entries", entries);
+  } else {
+    offsets = starts;
+    entries = list;
+  }
+}
+
+void Binding::checkStatus() const {
+  TORCH_CHECK(status.data_ptr<int>()[0] == 0, "weft: variant '", set.variant->name(),
+              "': an index of a kept pair left its dim; make the dim large enough, or keep such pairs out with "
+              "'where'");
+}
+
+}  // namespace weft::ops

@@ -1,0 +1,81 @@
+// One call of a variant: its tensors checked and prepared, its dims known, its kernels' arguments.
+#pragma once
+
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "compiler/compiler.h"
+#include "runtime/kernel_cache.h"
+
+namespace weft::ops {
+
+/// Kernels of one variant for one element type and head dims; arguments resolved to positions.
+class KernelSet {
+ public:
+  KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
+            std::map<std::string, int64_t> headDims);
+
+  struct Argument {
+    ArgumentSlot::Kind kind;
+    int position;  ///< of the dim or tensor
+    int index;
+  };
+  struct Kernel {
+    std::shared_ptr<const LoadedKernel> code;
+    std::vector<Argument> arguments;
+  };
+  /// Compiled on first use.
+  const Kernel &kernel(const char *name);
+
+  const std::shared_ptr<const Variant> variant;
+  const ElementType type;
+  const std::map<std::string, int64_t> headDims;
+  std::vector<std::string> dimNames;
+  std::vector<std::string> tensorNames;
+  int tileQ, tileK;
+
+  int dimPosition(const std::string &name) const;
+  int tensorPosition(const std::string &name) const;
+
+ private:
+  std::unordered_map<std::string, Kernel> kernels;
+};
+
+/// The kernels for a variant text, type and head dims; the look-up of the hot path.
+KernelSet &kernelSet(const std::string &variant, at::ScalarType type,
+                     const std::vector<std::string> &names, at::TensorList tensors);
+
+class Binding {
+ public:
+  /// Checks every tensor against the signature. Throws c10::Error.
+  Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList tensors);
+
+  int64_t dim(const std::string &name) const;
+  int64_t queryTiles() const { return (T + set.tileQ - 1) / set.tileQ; }
+  int64_t keyTiles() const { return (S + set.tileK - 1) / set.tileK; }
+  void bind(const std::string &name, const at::Tensor &tensor);
+  void run(const char *kernel);
+  /// Computes the band or the lists of kept tiles; `byKey` the lists by key tile.
+  void plan(bool byKey = false);
+  /// Throws where a kept pair read outside an input.
+  void checkStatus() const;
+
+  KernelSet &set;
+  int64_t B = 0, H = 0, G = 0, T = 0, S = 0;
+  std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
+  at::Tensor band, offsets, entries;
+
+ private:
+  std::vector<int64_t> dims;
+  std::vector<at::Tensor> tensors;
+  int64_t seed = 0, offset = 0;
+  at::Tensor status;
+};
+
+ElementType elementType(at::ScalarType type);
+
+}  // namespace weft::ops

@@ -1,0 +1,15 @@
+// Object code into this process, with LLVM's ORC.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace weft::cpu {
+
+using KernelFunction = void (*)(const int64_t *slots, int64_t begin, int64_t end, void *scratch);
+
+/// Links `code` against the C library and gives the address of `entry`; the code stays loaded for
+/// the life of the process. Thread-safe. Throws std::runtime_error.
+KernelFunction loadObject(const std::string &code, const std::string &entry);
+
+}  // namespace weft::cpu

@@ -1,0 +1,14 @@
+// Worker threads that live as long as the process and share out the programs of a grid.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+namespace weft::cpu {
+
+/// Calls body(begin, end, worker) until 0 .. count is covered, on at most `threads` threads, the
+/// caller's among them; worker numbers the threads from 0. Calls from several threads take turns.
+void parallelFor(int64_t count, int threads,
+                 const std::function<void(int64_t begin, int64_t end, int worker)> &body);
+
+}  // namespace weft::cpu

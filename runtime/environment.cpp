@@ -1,0 +1,23 @@
+#include "runtime/environment.h"
+
+#include <cstdlib>
+
+namespace weft::environment {
+
+static std::string get(const char *name, std::string otherwise = {}) {
+  const char *value = std::getenv(name);
+  return value && *value ? std::string(value) : otherwise;
+}
+
+std::string cacheDirectory() {
+  if (std::string own = get("WEFT_CACHE_DIR"); !own.empty()) return own;
+  if (std::string base = get("XDG_CACHE_HOME"); !base.empty()) return base + "/weft";
+  return get("HOME", "/tmp") + "/.cache/weft";
+}
+std::string dumpDirectory() { return get("WEFT_DUMP"); }
+std::string logLevel() { return get("WEFT_LOG", "warn"); }
+int threads() { return std::atoi(get("WEFT_THREADS", "0").c_str()); }
+std::string device() { return get("WEFT_DEVICE", "cpu"); }
+std::string data() { return get("WEFT_DATA"); }
+
+}  // namespace weft::environment

@@ -1,0 +1,15 @@
+// Every environment variable Weft reads, in one place.
+#pragma once
+
+#include <string>
+
+namespace weft::environment {
+
+std::string cacheDirectory();   ///< WEFT_CACHE_DIR, XDG_CACHE_HOME, HOME
+std::string dumpDirectory();    ///< WEFT_DUMP; empty: no dumps
+std::string logLevel();         ///< WEFT_LOG: error warn info debug trace; default warn
+int threads();                  ///< WEFT_THREADS; 0: the caller decides
+std::string device();           ///< WEFT_DEVICE; default cpu
+std::string data();             ///< WEFT_DATA; empty: not set
+
+}  // namespace weft::environment

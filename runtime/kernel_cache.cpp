@@ -1,0 +1,193 @@
+#include "runtime/kernel_cache.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <sstream>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/cpu/object_loader.h"
+#include "runtime/cpu/thread_pool.h"
+#include "runtime/environment.h"
+#include "runtime/log.h"
+
+namespace weft {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Everything that can change the code, as text.
+std::string keyOf(const CompileRequest &request) {
+  std::ostringstream key;
+  static const std::string host = hostIdentity();
+  key << buildIdentity() << '\n' << host << '\n' << request.cpu << '\n'
+      << request.kernel << '\n' << name(request.type) << '\n' << request.tileQ << ' ' << request.tileK << '\n';
+  for (const auto &[dim, size] : request.dims) key << dim << '=' << size << ' ';
+  key << '\n' << request.variant->source();
+  return key.str();
+}
+
+/// FNV-1a, 64 bits: names files and detects damage. The key itself is stored and compared.
+uint64_t hashOf(const std::string &text) {
+  uint64_t hash = 1469598103934665603ull;
+  for (unsigned char c : text) hash = (hash ^ c) * 1099511628211ull;
+  return hash;
+}
+
+std::string hex(uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+constexpr char magic[] = "weftkernel1\n";
+
+nlohmann::json describe(const KernelImage &image, const std::string &key) {
+  nlohmann::json slots = nlohmann::json::array();
+  for (const ArgumentSlot &slot : image.slots)
+    slots.push_back({static_cast<int>(slot.kind), slot.name, slot.index});
+  return {{"key", key},
+          {"entry", image.entry},
+          {"slots", slots},
+          {"grid", static_cast<int>(image.grid)},
+          {"tileQ", image.tileQ},
+          {"tileK", image.tileK},
+          {"scratchBytes", image.scratchBytes},
+          {"codeBytes", image.code.size()},
+          {"codeHash", hex(hashOf(image.code))}};
+}
+
+/// File: magic, length of the header in decimal and a line break, header (JSON), code.
+std::string serialize(const KernelImage &image, const std::string &key) {
+  const std::string header = describe(image, key).dump();
+  return magic + std::to_string(header.size()) + "\n" + header + image.code;
+}
+
+/// Throws std::exception where the text is not a whole entry for `key`.
+KernelImage deserialize(const std::string &text, const std::string &key) {
+  auto demand = [](bool ok, const char *what) {
+    if (!ok) throw std::runtime_error(what);
+  };
+  const size_t start = std::strlen(magic);
+  demand(text.compare(0, start, magic) == 0, "not a kernel file");
+  const size_t lineEnd = text.find('\n', start);
+  demand(lineEnd != std::string::npos && lineEnd - start < 12, "no header");
+  const size_t headerSize = std::stoul(text.substr(start, lineEnd - start));
+  demand(text.size() >= lineEnd + 1 + headerSize, "truncated header");
+  const auto header = nlohmann::json::parse(text.substr(lineEnd + 1, headerSize));
+  demand(header.at("key") == key, "of another kernel");
+  KernelImage image;
+  image.code = text.substr(lineEnd + 1 + headerSize);
+  demand(image.code.size() == header.at("codeBytes").get<size_t>(), "truncated code");
+  demand(hex(hashOf(image.code)) == header.at("codeHash").get<std::string>(), "damaged code");
+  image.entry = header.at("entry");
+  for (const auto &slot : header.at("slots"))
+    image.slots.push_back({static_cast<ArgumentSlot::Kind>(slot.at(0).get<int>()),
+                           slot.at(1).get<std::string>(), slot.at(2).get<int>()});
+  image.grid = static_cast<Grid>(header.at("grid").get<int>());
+  image.tileQ = header.at("tileQ");
+  image.tileK = header.at("tileK");
+  image.scratchBytes = header.at("scratchBytes");
+  return image;
+}
+
+bool readFile(const fs::path &path, std::string &text) {
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream) return false;
+  text.assign(std::istreambuf_iterator<char>(stream), {});
+  return true;
+}
+
+/// Atomic: a reader sees the old file, or the whole new one. Failure is logged once, not fatal.
+void writeFile(const fs::path &path, const std::string &text) {
+  static std::once_flag warned;
+  std::error_code code;
+  fs::create_directories(path.parent_path(), code);
+  const fs::path temporary = path.string() + "." + std::to_string(getpid()) + ".tmp";
+  const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  bool ok = file >= 0;
+  size_t written = 0;
+  while (ok && written < text.size()) {
+    const ssize_t part = write(file, text.data() + written, text.size() - written);
+    ok = part > 0;
+    if (ok) written += static_cast<size_t>(part);
+  }
+  if (file >= 0) ok = close(file) == 0 && ok;
+  if (ok) fs::rename(temporary, path, code);
+  if (ok && !code) return;
+  const std::string reason = code ? code.message() : std::strerror(errno);
+  fs::remove(temporary, code);
+  std::call_once(warned, [&] {
+    log().warn("kernels cannot be kept in {}: {}; they are compiled anew in each process",
+               path.parent_path().string(), reason);
+  });
+}
+
+KernelImage obtain(const CompileRequest &request, const std::string &key) {
+  const fs::path path = fs::path(cacheDirectory()) / "kernels" / (hex(hashOf(key)) + ".weftkernel");
+  std::string text;
+  if (readFile(path, text)) {
+    try {
+      return deserialize(text, key);
+    } catch (const std::exception &error) {
+      log().warn("ignoring {}: {}; it is rebuilt", path.string(), error.what());
+    }
+  }
+  CompileRequest own = request;
+  own.stage = Stage::Object;
+  if (own.dumpDirectory.empty()) own.dumpDirectory = environment::dumpDirectory();
+  CompileResult result = compile(own);
+  if (!result.error.empty()) throw std::runtime_error(result.error);
+  log().debug("compiled {}.{}", request.variant->name(), request.kernel);
+  writeFile(path, serialize(result.image, key));
+  return std::move(result.image);
+}
+
+}  // namespace
+
+std::string cacheDirectory() { return environment::cacheDirectory(); }
+
+std::shared_ptr<const LoadedKernel> loadKernel(const CompileRequest &request) {
+  static std::mutex mutex;
+  static std::map<std::string, std::shared_ptr<const LoadedKernel>> loaded;
+  const std::string key = keyOf(request);
+  {
+    std::lock_guard lock(mutex);
+    if (auto found = loaded.find(key); found != loaded.end()) return found->second;
+  }
+  KernelImage image = obtain(request, key);
+  cpu::KernelFunction function = cpu::loadObject(image.code, image.entry);
+  image.code.clear();
+  auto kernel = std::make_shared<const LoadedKernel>(std::move(image), function);
+  std::lock_guard lock(mutex);
+  return loaded.try_emplace(key, std::move(kernel)).first->second;
+}
+
+void LoadedKernel::run(const int64_t *slots, int64_t programs, int threads) const {
+  const int64_t bytes = kernelImage.scratchBytes;
+  cpu::parallelFor(programs, threads, [&](int64_t begin, int64_t end, int) {
+    // Kept by each thread, grown to the largest kernel it has run.
+    struct Scratch {
+      void *memory = nullptr;
+      int64_t size = 0;
+      ~Scratch() { std::free(memory); }
+    };
+    thread_local Scratch scratch;
+    if (scratch.size < bytes) {
+      std::free(scratch.memory);
+      scratch.memory = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
+      scratch.size = scratch.memory ? bytes : 0;
+      if (!scratch.memory) throw std::bad_alloc();
+    }
+    function(slots, begin, end, scratch.memory);
+  });
+}
+
+}  // namespace weft
