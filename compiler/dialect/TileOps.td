@@ -43,7 +43,8 @@ def Tile_LoadRowsOp : TileOp<"load_rows", [Pure]> {
       "$tensor `[` $batch `,` $head `]` `rows` $index `fill` $fill attr-dict `:` type($result)";
 }
 
-def Tile_FillOp : TileOp<"fill", [Pure]> {
+// Not pure: an accumulator starts here, and two equal starts are two accumulators.
+def Tile_FillOp : TileOp<"fill"> {
   let summary = "a tile of one value";
   let description = "`side` is \"query\" or \"key\": which rows the tile belongs to.";
   let arguments = (ins F32:$value, StrAttr:$side);

@@ -1,0 +1,102 @@
+// weft check, weft compile, weft variants: the compiler at the terminal.
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <stdexcept>
+
+#include "compiler/compiler.h"
+#include "models/cli/commands.h"
+#include "ops/variant_library.h"
+#include "runtime/environment.h"
+
+namespace weft::cli {
+
+static std::string readAll(const std::string &path) {
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream) throw std::runtime_error("cannot open " + path);
+  std::stringstream text;
+  text << stream.rdbuf();
+  return text.str();
+}
+
+void addVariants(CLI::App &app, Action &action) {
+  CLI::App *command = app.add_subcommand("variants", "List the library's variants");
+  command->callback([&action] {
+    action = [] {
+      for (const LibraryVariant &variant : variantLibrary()) {
+        const size_t end = variant.text.find('\n');
+        std::printf("%-22s %s\n", variant.name.c_str(), variant.text.substr(0, end).c_str());
+      }
+      return 0;
+    };
+  });
+}
+
+void addCheck(CLI::App &app, Action &action) {
+  auto files = std::make_shared<std::vector<std::string>>();
+  CLI::App *command = app.add_subcommand("check", "Check variants; exit code 1 on error");
+  command->add_option("files", *files, ".weft files")->required();
+  command->callback([&action, files] {
+    action = [files] {
+      bool failed = false;
+      for (const std::string &path : *files) {
+        const ParseResult result = parse(readAll(path), path);
+        if (result.diagnostics.empty()) {
+          std::printf("%s: ok\n", path.c_str());
+          continue;
+        }
+        std::fputs(render(result.diagnostics).c_str(), stderr);
+        failed = true;
+      }
+      return failed ? 1 : 0;
+    };
+  });
+}
+
+void addCompile(CLI::App &app, Action &action) {
+  struct Options {
+    std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile", cpu = "host";
+    int64_t headDim = 64;
+    int tileQ = 64, tileK = 64;
+  };
+  auto options = std::make_shared<Options>();
+  const std::map<std::string, Stage> stages = {{"ast", Stage::Ast},   {"weft", Stage::Weft},    {"tile", Stage::Tile},
+                                               {"vector", Stage::Vector}, {"llvm", Stage::Llvm}, {"asm", Stage::Assembly},
+                                               {"obj", Stage::Object}};
+  const std::map<std::string, ElementType> types = {{"f32", ElementType::F32}, {"bf16", ElementType::BF16}, {"f16", ElementType::F16}};
+  CLI::App *command = app.add_subcommand("compile", "Print any stage of a kernel");
+  command->add_option("variant", options->variant, "A library variant, a file, or file:name")->required();
+  command->add_option("--kernel", options->kernel, "forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*")->capture_default_str();
+  command->add_option("--target", options->target, "cpu")->check(CLI::IsMember({"cpu"}))->capture_default_str();
+  command->add_option("--cpu", options->cpu, "host, or a CPU name LLVM knows (haswell, sapphirerapids, ...)")->capture_default_str();
+  command->add_option("--head-dim", options->headDim, "Size of the dims that rows end in")->capture_default_str();
+  command->add_option("--dtype", options->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
+  command->add_option("--tile-q", options->tileQ, "Queries a tile")->capture_default_str();
+  command->add_option("--tile-k", options->tileK, "Keys a tile")->capture_default_str();
+  command->add_option("--emit", options->stage, "ast, weft, tile, vector, llvm, asm or obj (object code to standard output)")
+      ->check(CLI::IsMember({"ast", "weft", "tile", "vector", "llvm", "asm", "obj"}))
+      ->capture_default_str();
+  command->callback([&action, options, stages, types] {
+    action = [options, stages, types] {
+      CompileRequest request;
+      request.variant = findVariant(options->variant);
+      request.kernel = options->kernel;
+      request.type = types.at(options->type);
+      request.tileQ = options->tileQ;
+      request.tileK = options->tileK;
+      request.cpu = options->cpu;
+      request.stage = stages.at(options->stage);
+      request.dumpDirectory = environment::dumpDirectory();
+      for (const InputInfo &input : request.variant->inputs())
+        if (input.isRow) request.dims[input.dims.back()] = options->headDim;
+      CompileResult result = compile(request);
+      if (!result.error.empty()) throw std::runtime_error(result.error);
+      const std::string &out = request.stage == Stage::Object ? result.image.code : result.text;
+      std::fwrite(out.data(), 1, out.size(), stdout);
+      return 0;
+    };
+  });
+}
+
+}  // namespace weft::cli

@@ -1,0 +1,34 @@
+// The `weft` command line.
+#include <cstdio>
+#include <exception>
+
+#include <c10/util/Exception.h>
+
+#include "models/cli/commands.h"
+
+int main(int argc, char **argv) {
+  CLI::App app{"Weft compiles attention variants to kernels, and trains models with them.\n\n"
+               "  weft variants                                     what the library holds\n"
+               "  weft check FILE...                                errors of a variant, or ok\n"
+               "  weft compile causal --kernel forward --emit=tile  any stage of a kernel\n"
+               "  weft train --config models/configs/small_span_periodic.json --data FILE --out runs/a\n"
+               "  weft eval --checkpoint runs/a --data FILE         bpc, spans, kept tiles, masks\n"
+               "  weft sample --checkpoint runs/a --prompt 'The '   text\n"};
+  app.require_subcommand(1);
+  weft::cli::Action action;
+  weft::cli::addVariants(app, action);
+  weft::cli::addCheck(app, action);
+  weft::cli::addCompile(app, action);
+  weft::cli::addTrain(app, action);
+  weft::cli::addEval(app, action);
+  weft::cli::addSample(app, action);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    return action();
+  } catch (const c10::Error &error) {
+    std::fprintf(stderr, "weft: %s\n", error.what_without_backtrace());
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "weft: %s\n", error.what());
+  }
+  return 1;
+}

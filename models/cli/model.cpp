@@ -1,0 +1,152 @@
+// weft train, weft eval, weft sample: the GPT at the terminal.
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+
+#include <nlohmann/json.hpp>
+
+#include "models/checkpoint.h"
+#include "models/cli/commands.h"
+#include "models/evaluate.h"
+#include "models/interrupt.h"
+#include "models/sample.h"
+#include "models/statistics.h"
+#include "models/trainer.h"
+#include "runtime/environment.h"
+
+namespace weft::cli {
+namespace {
+
+std::string dataPath(const std::string &given) {
+  if (!given.empty()) return given;
+  if (std::string path = environment::data(); !path.empty()) return path;
+  return "data/enwik8";
+}
+
+std::string readAll(const std::string &path) {
+  std::ifstream stream(path);
+  if (!stream) throw std::runtime_error("cannot open " + path);
+  std::stringstream text;
+  text << stream.rdbuf();
+  return text.str();
+}
+
+void prepare() {
+  if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
+  catchInterrupts();
+}
+
+}  // namespace
+
+void addTrain(CLI::App &app, Action &action) {
+  struct Options {
+    std::string config, data, out;
+    int64_t steps = 0;
+    bool resume = false;
+    std::vector<std::string> settings;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App *command = app.add_subcommand("train", "Train the GPT with generated attention kernels");
+  command->add_option("--config", o->config, "JSON file, see models/configs")->required();
+  command->add_option("--data", o->data, "Text: raw, .gz or .zip (default: WEFT_DATA, else data/enwik8)");
+  command->add_option("--out", o->out, "Directory for checkpoint.pt and metrics.jsonl")->required();
+  command->add_option("--steps", o->steps, "Overrides train.steps");
+  command->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
+  command->add_option("--set", o->settings, "Overrides, as train.lr=3e-4");
+  command->callback([&action, o] {
+    action = [o] {
+      prepare();
+      TrainOptions options{parseConfig(readAll(o->config), o->config, o->settings), o->out, o->resume};
+      if (o->steps > 0) options.config.train.steps = o->steps;
+      return train(options, loadText(dataPath(o->data)));
+    };
+  });
+}
+
+void addEval(CLI::App &app, Action &action) {
+  struct Options {
+    std::string checkpoint, data, split = "val", picture;
+    int64_t stride = 0, limit = 0;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App *command = app.add_subcommand("eval", "Bits per character, and what each head does");
+  command->add_option("--checkpoint", o->checkpoint, "Directory of a trained model")->required();
+  command->add_option("--data", o->data, "The text it was trained on");
+  command->add_option("--split", o->split, "val or test")->check(CLI::IsMember({"val", "test", "train"}))->capture_default_str();
+  command->add_option("--stride", o->stride, "Bytes each window moves on (default: half the context)");
+  command->add_option("--limit", o->limit, "Evaluate only this many bytes");
+  command->add_option("--picture", o->picture, "SVG of every head's mask (default: masks.svg beside the checkpoint)");
+  command->callback([&action, o] {
+    action = [o] {
+      prepare();
+      Checkpoint checkpoint = loadCheckpoint(o->checkpoint);
+      const TextData data = loadText(dataPath(o->data));
+      const torch::Tensor &text = o->split == "test" ? data.test : o->split == "val" ? data.validation : data.train;
+      const int64_t context = checkpoint.config.model.context;
+      const int64_t stride = o->stride > 0 ? o->stride : context / 2;
+      const Evaluation result = evaluate(checkpoint.model, text, stride, o->limit);
+      const torch::Tensor tokens = text.slice(0, 0, context).to(torch::kInt64).unsqueeze(0);
+      checkpoint.model->eval();
+      const auto heads = headStatistics(checkpoint.model, tokens);
+      std::printf("data     %s\n", data.description.c_str());
+      std::printf("model    %s, step %lld\n", checkpoint.config.model.attention.c_str(), static_cast<long long>(checkpoint.step));
+      std::printf("%-8s %.4f bpc over %lld bytes of %s, stride %lld%s\n", "result", result.bpc,
+                  static_cast<long long>(result.bytes), o->split.c_str(), static_cast<long long>(stride),
+                  result.complete ? "" : " (interrupted)");
+      const double kept = meanKept(heads);
+      std::printf("kept     %.1f%% of dense tiles; attention FLOPs saved against dense causal: %.1f%%\n", 100 * kept,
+                  100 * (1 - kept / ((static_cast<double>((context + 63) / 64) + 1) / 2 / static_cast<double>((context + 63) / 64))));
+      std::printf("\nlayer head   kept%%");
+      for (const auto &[name, value] : heads[0].learned) std::printf(" %9s", name.c_str());
+      std::printf("\n");
+      nlohmann::json rows = nlohmann::json::array();
+      for (const HeadStatistics &head : heads) {
+        std::printf("%5lld %4lld  %6.1f", static_cast<long long>(head.layer), static_cast<long long>(head.head), 100 * head.keptTiles);
+        for (const auto &[name, value] : head.learned) std::printf(" %9.3f", value);
+        std::printf("\n");
+        rows.push_back({{"layer", head.layer}, {"head", head.head}, {"kept_tiles", head.keptTiles}, {"learned", head.learned}});
+      }
+      const std::string picture = o->picture.empty() ? o->checkpoint + "/masks.svg" : o->picture;
+      std::ofstream(picture) << maskPicture(checkpoint.model, tokens);
+      std::ofstream(o->checkpoint + "/eval_" + o->split + ".json")
+          << nlohmann::json({{"bpc", result.bpc}, {"bytes", result.bytes}, {"split", o->split}, {"stride", stride}, {"step", checkpoint.step},
+                             {"attention", checkpoint.config.model.attention}, {"data", data.description}, {"kept_tiles", kept}, {"heads", rows}})
+                 .dump(2)
+          << "\n";
+      std::printf("\nmasks    %s\n", picture.c_str());
+      return result.complete ? 0 : 130;
+    };
+  });
+}
+
+void addSample(CLI::App &app, Action &action) {
+  struct Options {
+    std::string checkpoint, prompt = "The ";
+    int64_t length = 400;
+    double temperature = 0.8;
+    uint64_t seed = 1;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App *command = app.add_subcommand("sample", "Write text");
+  command->add_option("--checkpoint", o->checkpoint, "Directory of a trained model")->required();
+  command->add_option("--prompt", o->prompt, "Text to go on from")->capture_default_str();
+  command->add_option("--length", o->length, "Bytes to write")->capture_default_str();
+  command->add_option("--temperature", o->temperature, "0 takes the most likely byte")->capture_default_str();
+  command->add_option("--seed", o->seed, "Of the random choices")->capture_default_str();
+  command->callback([&action, o] {
+    action = [o] {
+      prepare();
+      Checkpoint checkpoint = loadCheckpoint(o->checkpoint);
+      std::fputs(o->prompt.c_str(), stdout);
+      sample(checkpoint.model, o->prompt, o->length, o->temperature, o->seed, [](char c) {
+        std::fputc(c, stdout);
+        std::fflush(stdout);
+      });
+      std::fputc('\n', stdout);
+      return interrupted() ? 130 : 0;
+    };
+  });
+}
+
+}  // namespace weft::cli

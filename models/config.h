@@ -1,0 +1,38 @@
+// A model and how to train it, read from JSON.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace weft {
+
+struct ModelConfig {
+  int64_t layers = 4, heads = 4, width = 128, context = 256;
+  double dropout = 0.2;
+  std::string attention = "span_periodic";  ///< a variant of ops/variants
+  double maxSpan = 256;                     ///< upper limit of a learned span, in positions
+  double periodMin = 2, periodMax = 8;
+  int64_t features = 16;                    ///< width R of content features
+  int64_t window = 128;                     ///< of sliding_window
+};
+
+struct TrainConfig {
+  int64_t steps = 600, batch = 8, accumulate = 1, warmup = 100;
+  double lr = 1e-3, lrMin = 1e-4, beta1 = 0.9, beta2 = 0.99, weightDecay = 0.1, clip = 1.0;
+  double spanReg = 4e-6;                    ///< weight of the span regulariser
+  int64_t seed = 1, logEvery = 10, saveEvery = 500;
+};
+
+struct Config {
+  ModelConfig model;
+  TrainConfig train;
+};
+
+/// Reads JSON `text`, then applies `key=value` settings such as train.steps=100 or steps=100.
+/// Throws std::invalid_argument that names the key and what was expected.
+Config parseConfig(const std::string &text, const std::string &origin,
+                   const std::vector<std::string> &settings = {});
+std::string printConfig(const Config &config);
+
+}  // namespace weft

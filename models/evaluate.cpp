@@ -1,0 +1,63 @@
+#include "models/evaluate.h"
+
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <stdexcept>
+
+#include "models/interrupt.h"
+
+namespace weft {
+
+using torch::Tensor;
+
+Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limit) {
+  torch::NoGradGuard guard;
+  model->eval();
+  const int64_t context = model->config.context;
+  if (stride < 1 || stride > context)
+    throw std::invalid_argument("expected a stride from 1 to the context of " + std::to_string(context));
+  const int64_t end = limit > 0 ? std::min(limit + 1, text.size(0)) : text.size(0);
+  if (end < context + 1) throw std::invalid_argument("expected a split longer than the context");
+  constexpr int64_t rows = 16;
+  Evaluation result;
+  double sum = 0;
+  const bool terminal = isatty(STDERR_FILENO);
+  // Windows start at 0, stride, 2 stride, ...; the last one ends with the text.
+  std::vector<std::pair<int64_t, int64_t>> windows{{0, context}};  // start, bytes that count
+  for (int64_t done = context; done < end - 1;) {
+    const int64_t count = std::min(stride, end - 1 - done);
+    windows.push_back({done + count - context, count});
+    done += count;
+  }
+  for (size_t first = 0; first < windows.size(); first += rows) {
+    const size_t last = std::min(windows.size(), first + rows);
+    std::vector<Tensor> inputs, targets;
+    for (size_t at = first; at < last; ++at) {
+      const int64_t start = windows[at].first;
+      inputs.push_back(text.slice(0, start, start + context).to(torch::kInt64));
+      targets.push_back(text.slice(0, start + 1, start + context + 1).to(torch::kInt64));
+    }
+    const Tensor logits = model->forward(torch::stack(inputs));
+    const Tensor losses = torch::nn::functional::cross_entropy(
+        logits.transpose(1, 2), torch::stack(targets), torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));
+    for (size_t at = first; at < last; ++at) {
+      const int64_t count = windows[at].second;
+      sum += losses[static_cast<int64_t>(at - first)].slice(0, context - count, context).sum(torch::kFloat64).item<double>();
+      result.bytes += count;
+    }
+    if (terminal)
+      std::fprintf(stderr, "\r%3.0f%%  bpc %.4f ", 100.0 * static_cast<double>(last) / static_cast<double>(windows.size()),
+                   sum / M_LN2 / static_cast<double>(result.bytes));
+    if (interrupted()) {
+      result.complete = last == windows.size();
+      break;
+    }
+  }
+  if (terminal) std::fprintf(stderr, "\n");
+  result.bpc = sum / M_LN2 / static_cast<double>(result.bytes);
+  return result;
+}
+
+}  // namespace weft

@@ -1,0 +1,21 @@
+// Bits per character of a whole split, with sliding context.
+#pragma once
+
+#include <string>
+
+#include "models/data.h"
+#include "models/gpt.h"
+
+namespace weft {
+
+struct Evaluation {
+  double bpc = 0;
+  int64_t bytes = 0;      ///< predicted bytes
+  bool complete = true;   ///< false after Ctrl-C: the figure is of what was read
+};
+
+/// Each window of `context` bytes moves on by `stride`; of each only the last `stride` bytes count
+/// (of the first, all). Stops early when interrupted. `limit` > 0 evaluates that many bytes only.
+Evaluation evaluate(Gpt &model, const torch::Tensor &text, int64_t stride, int64_t limit = 0);
+
+}  // namespace weft

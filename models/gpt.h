@@ -1,0 +1,81 @@
+// A byte-level GPT whose attention is any causal variant of ops/variants.
+//
+// Pre-norm blocks; learned position embedding at the input and again before every later block; input
+// embedding and output layer share their weights. A variant's own inputs (span, period, ratio, u, w,
+// ...) become learned parameters or small networks of each layer.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "models/config.h"
+
+namespace weft {
+
+/// Names and tensors of one call of the attention operator.
+struct AttentionInputs {
+  std::vector<std::string> names;
+  std::vector<torch::Tensor> tensors;
+};
+
+class AttentionImpl : public torch::nn::Module {
+ public:
+  explicit AttentionImpl(const ModelConfig &config);
+  torch::Tensor forward(const torch::Tensor &x);  ///< [B, T, width] -> the same
+  AttentionInputs inputs(const torch::Tensor &x);
+  /// The layer's term of the loss: mean over heads of span times cost (0 without spans).
+  torch::Tensor spanCost() const;
+  /// Learned per-head values by name: span, period, ratio, ... [heads].
+  std::map<std::string, torch::Tensor> learned() const;
+
+ private:
+  ModelConfig config;
+  std::vector<std::string> extras;  ///< the variant's inputs besides q, k, v
+  torch::nn::Linear projection{nullptr}, output{nullptr}, hidden{nullptr}, features{nullptr};
+  torch::Tensor spanRaw, periodRaw, ratioRaw, headBias, slope, sink;
+};
+TORCH_MODULE(Attention);
+
+class BlockImpl : public torch::nn::Module {
+ public:
+  explicit BlockImpl(const ModelConfig &config);
+  torch::Tensor forward(const torch::Tensor &x);
+  Attention attention{nullptr};
+  torch::nn::LayerNorm norm1{nullptr}, norm2{nullptr};
+
+ private:
+  torch::nn::Linear up{nullptr}, down{nullptr};
+  torch::nn::Dropout dropout{nullptr};
+};
+TORCH_MODULE(Block);
+
+class GptImpl : public torch::nn::Module {
+ public:
+  explicit GptImpl(const ModelConfig &config);
+  /// tokens int64 [B, T], T up to the context -> logits [B, T, 256].
+  torch::Tensor forward(const torch::Tensor &tokens);
+  torch::Tensor spanCost() const;  ///< sum over layers
+  /// Attention inputs of every layer for `tokens` (for statistics and pictures).
+  std::vector<AttentionInputs> attentionInputs(const torch::Tensor &tokens);
+  /// The first layer whose output is not finite, as text; empty where all are finite.
+  std::string firstNonFinite(const torch::Tensor &tokens);
+  int64_t parameterCount() const;
+  /// Floating-point operations of a forward and backward pass for each token; `kept` is the share of
+  /// attention tiles computed.
+  double flopsPerToken(double kept) const;
+
+  ModelConfig config;
+  std::vector<Block> blocks;
+
+ private:
+  torch::Tensor embedding, position;
+  torch::nn::LayerNorm norm{nullptr};
+  torch::nn::Dropout dropout{nullptr};
+  torch::Tensor embed(const torch::Tensor &tokens);
+};
+TORCH_MODULE(Gpt);
+
+}  // namespace weft

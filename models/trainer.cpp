@@ -1,0 +1,175 @@
+#include "models/trainer.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+
+#include <nlohmann/json.hpp>
+
+#include "models/checkpoint.h"
+#include "models/gpt.h"
+#include "models/interrupt.h"
+#include "models/statistics.h"
+
+namespace weft {
+namespace {
+
+using torch::Tensor;
+using Clock = std::chrono::steady_clock;
+
+double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Weight decay on matrices only: not on biases, norms, spans or the embeddings' positions.
+std::unique_ptr<torch::optim::AdamW> makeOptimizer(Gpt &model, const TrainConfig &config) {
+  std::vector<Tensor> matrices, others;
+  for (auto &parameter : model->named_parameters()) {
+    const bool matrix = parameter.value().dim() >= 2 && parameter.key().find(".weight") != std::string::npos;
+    (matrix ? matrices : others).push_back(parameter.value());
+  }
+  auto options = [&](double decay) {
+    return std::make_unique<torch::optim::AdamWOptions>(
+        torch::optim::AdamWOptions(config.lr).betas({config.beta1, config.beta2}).weight_decay(decay));
+  };
+  std::vector<torch::optim::OptimizerParamGroup> groups;
+  groups.emplace_back(matrices, options(config.weightDecay));
+  groups.emplace_back(others, options(0));
+  return std::make_unique<torch::optim::AdamW>(groups, torch::optim::AdamWOptions(config.lr));
+}
+
+double learningRate(const TrainConfig &config, int64_t step) {
+  if (step < config.warmup) return config.lr * static_cast<double>(step + 1) / static_cast<double>(config.warmup);
+  const double span = std::max<double>(1, static_cast<double>(config.steps - config.warmup));
+  const double share = std::min(1.0, static_cast<double>(step - config.warmup) / span);
+  return config.lrMin + (config.lr - config.lrMin) * 0.5 * (1 + std::cos(M_PI * share));
+}
+
+/// FLOP/s of a large f32 matrix product on this machine, as a yardstick.
+double measuredPeak() {
+  torch::NoGradGuard guard;
+  const Tensor a = torch::randn({768, 768}), b = torch::randn({768, 768});
+  double best = 1e9;
+  for (int turn = 0; turn < 5; ++turn) {
+    const auto start = Clock::now();
+    torch::mm(a, b);
+    best = std::min(best, secondsSince(start));
+  }
+  return 2.0 * 768 * 768 * 768 / best;
+}
+
+/// Drops metrics past `step`: they belong to steps that will be run again.
+void trimMetrics(const std::string &path, int64_t step) {
+  std::ifstream in(path);
+  std::string line, kept;
+  while (std::getline(in, line)) {
+    auto entry = nlohmann::json::parse(line, nullptr, false);
+    if (!entry.is_discarded() && entry.value("step", int64_t{0}) <= step) kept += line + "\n";
+  }
+  in.close();
+  std::ofstream(path) << kept;
+}
+
+}  // namespace
+
+int train(const TrainOptions &options, const TextData &data) {
+  Config config = options.config;
+  const TrainConfig &settings = config.train;
+  std::filesystem::create_directories(options.directory);
+  const std::string checkpointPath = options.directory + "/checkpoint.pt", metricsPath = options.directory + "/metrics.jsonl";
+  torch::manual_seed(settings.seed);
+  Gpt model{nullptr};
+  int64_t step = 0;
+  const bool resuming = options.resume && std::filesystem::exists(checkpointPath);
+  if (resuming) {
+    Checkpoint checkpoint = loadCheckpoint(options.directory);
+    if (printConfig({checkpoint.config.model, {}}) != printConfig({config.model, {}}))
+      throw std::runtime_error("the checkpoint in " + options.directory + " is of another model; resume with its config, or give a new --out");
+    model = checkpoint.model;
+    step = checkpoint.step;
+  } else {
+    if (!options.resume && std::filesystem::exists(checkpointPath))
+      throw std::runtime_error(checkpointPath + " exists; go on with --resume, or give a new --out");
+    model = Gpt(config.model);
+  }
+  auto optimizer = makeOptimizer(model, settings);
+  if (resuming) loadOptimizer(options.directory, *optimizer);
+  trimMetrics(metricsPath, step);
+  std::ofstream metrics(metricsPath, std::ios::app);
+
+  const bool terminal = isatty(STDERR_FILENO);
+  const double peak = measuredPeak();
+  std::fprintf(stderr, "%s: %lld parameters, %s\n", config.model.attention.c_str(),
+               static_cast<long long>(model->parameterCount()), data.description.c_str());
+  model->train();
+  auto lastTime = Clock::now();
+  int64_t lastStep = step;
+  auto save = [&] { saveCheckpoint(options.directory, config, step, model, *optimizer); };
+
+  while (step < settings.steps) {
+    // The state of a step follows from the seed and its number alone, so a resumed run repeats it.
+    torch::manual_seed(settings.seed * 1000003 + step);
+    const double rate = learningRate(settings, step);
+    for (auto &group : optimizer->param_groups()) static_cast<torch::optim::AdamWOptions &>(group.options()).lr(rate);
+    optimizer->zero_grad();
+    double loss = 0;
+    Tensor tokens;
+    for (int64_t part = 0; part < settings.accumulate; ++part) {
+      auto [inputs, targets] = sampleBatch(data.train, settings.batch, config.model.context,
+                                           settings.seed, step * settings.accumulate + part);
+      tokens = inputs;
+      const Tensor logits = model->forward(inputs);
+      const Tensor entropy = torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.view({-1}));
+      const Tensor total = (entropy + settings.spanReg * model->spanCost()) / settings.accumulate;
+      total.backward();
+      loss += entropy.item<double>() / static_cast<double>(settings.accumulate);
+    }
+    const double norm = torch::nn::utils::clip_grad_norm_(model->parameters(), settings.clip);
+    if (!std::isfinite(loss) || !std::isfinite(norm)) {
+      std::string where = model->firstNonFinite(tokens);
+      if (where.empty())
+        for (auto &parameter : model->named_parameters())
+          if (where.empty() && parameter.value().grad().defined() && !torch::isfinite(parameter.value().grad()).all().item<bool>())
+            where = "the gradient of " + parameter.key();
+      throw std::runtime_error("step " + std::to_string(step) + ": the loss is " + std::to_string(loss) + "; the first value that is not finite is in " +
+                               (where.empty() ? "the loss itself" : where) + ". The last checkpoint is untouched; a lower train.lr may help");
+    }
+    optimizer->step();
+    ++step;
+
+    if (step % settings.logEvery == 0 || step == settings.steps) {
+      const double seconds = secondsSince(lastTime);
+      const double tokensPerSecond = static_cast<double>((step - lastStep) * settings.batch * settings.accumulate * config.model.context) / seconds;
+      model->eval();
+      const auto heads = headStatistics(model, tokens.slice(0, 0, 1));
+      model->train();
+      const double kept = meanKept(heads), span = meanOf(heads, "span", static_cast<double>(config.model.context));
+      const double utilisation = tokensPerSecond * model->flopsPerToken(kept) / peak;
+      metrics << nlohmann::json({{"step", step}, {"loss", loss}, {"bpc", loss / M_LN2}, {"lr", rate}, {"grad_norm", norm},
+                                 {"tokens_per_second", tokensPerSecond}, {"mfu", utilisation}, {"mean_span", span}, {"kept_tiles", kept}})
+                     .dump()
+              << std::endl;
+      const int filled = static_cast<int>(24 * step / settings.steps);
+      std::fprintf(stderr, "%s[%s%s] %lld/%lld  loss %.4f  bpc %.3f  %.0f tok/s  MFU %.0f%%  span %.0f  kept %.0f%%%s", terminal ? "\r" : "",
+                   std::string(filled, '#').c_str(), std::string(24 - filled, '.').c_str(), static_cast<long long>(step),
+                   static_cast<long long>(settings.steps), loss, loss / M_LN2, tokensPerSecond, 100 * utilisation, span, 100 * kept,
+                   terminal ? "  " : "\n");
+      lastTime = Clock::now();
+      lastStep = step;
+    }
+    if (interrupted()) {
+      save();
+      std::fprintf(stderr, "\ninterrupted at step %lld; saved. Go on with --resume\n", static_cast<long long>(step));
+      return 130;
+    }
+    if (step % settings.saveEvery == 0) save();
+  }
+  save();
+  if (terminal) std::fprintf(stderr, "\n");
+  return 0;
+}
+
+}  // namespace weft

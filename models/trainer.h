@@ -1,0 +1,21 @@
+// Training: AdamW, warm-up and cosine, clipping, checkpoints, metrics.
+#pragma once
+
+#include <string>
+
+#include "models/config.h"
+#include "models/data.h"
+
+namespace weft {
+
+struct TrainOptions {
+  Config config;
+  std::string directory;  ///< checkpoint.pt and metrics.jsonl go here
+  bool resume = false;
+};
+
+/// Trains to config.train.steps. Returns 0 when done and 130 after Ctrl-C (state saved).
+/// Throws std::runtime_error with what is wrong, e.g. where a loss was not finite.
+int train(const TrainOptions &options, const TextData &data);
+
+}  // namespace weft
