@@ -25,6 +25,8 @@ std::shared_ptr<const Variant> variantOrThrow(const std::string &variant) {
 }
 
 at::ScalarType callType(const Names &names, at::TensorList tensors) {
+  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(),
+              " and ", tensors.size());
   for (size_t at = 0; at < names.size() && at < tensors.size(); ++at)
     if (names[at] == "v") return tensors[at].scalar_type();
   TORCH_CHECK(false, "weft: expected a tensor named 'v' among the names");
@@ -34,18 +36,11 @@ Binding bindCall(const std::string &variant, const Names &names, at::TensorList 
   return Binding(kernelSet(variant, callType(names, tensors), names, tensors), names, tensors);
 }
 
-at::TensorOptions optionsOf(const Binding &binding) {
-  const InputInfo *value = nullptr;
-  for (size_t at = 0; at < binding.set.variant->inputs().size(); ++at)
-    if (binding.set.variant->inputs()[at].name == "v") return binding.prepared[at].options();
-  (void)value;
-  return {};
-}
-
-int64_t valueWidth(const Binding &binding) {
-  for (const InputInfo &input : binding.set.variant->inputs())
-    if (input.name == "v") return binding.dim(input.dims.back());
-  return 0;
+const at::Tensor &valueOf(const Binding &binding) {
+  const auto &inputs = binding.set.variant->inputs();
+  size_t at = 0;
+  while (inputs[at].name != "v") ++at;  // the checker demands it
+  return binding.prepared[at];
 }
 
 std::tuple<at::Tensor, at::Tensor> forwardCpu(c10::string_view variantText, const c10::List<std::string> &nameList,
@@ -53,7 +48,7 @@ std::tuple<at::Tensor, at::Tensor> forwardCpu(c10::string_view variantText, cons
   const std::string variant(variantText);
   const Names names = toNames(nameList);
   Binding call = bindCall(variant, names, tensors);
-  at::Tensor o = at::empty({call.B, call.H, call.T, valueWidth(call)}, optionsOf(call));
+  at::Tensor o = at::empty({call.B, call.H, call.T, valueOf(call).size(3)}, valueOf(call).options());
   at::Tensor lse = at::empty({call.B, call.H, call.T}, at::kFloat);
   if (o.numel() == 0 && lse.numel() == 0) return {o, lse};
   call.bind("o", o);

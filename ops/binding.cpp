@@ -117,8 +117,6 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
     : set(set), dims(set.dimNames.size(), -1), tensors(set.tensorNames.size()) {
   const Variant &variant = *set.variant;
   const std::string where = "weft: variant '" + variant.name() + "': ";
-  TORCH_CHECK(names.size() == list.size(), where, "expected as many names as tensors, got ", names.size(),
-              " and ", list.size());
   for (const std::string &name : names) {
     bool known = name == "seed" && variant.hasDropout();
     std::string inputs;

@@ -75,7 +75,8 @@ class Checker {
   }
 
   bool allowedRow(const Input &input) const {
-    return input.dims.size() == 4 && input.element == ElementClass::Float;
+    return input.dims.size() == 4 && input.element == ElementClass::Float && input.dims[0] == "B" &&
+           (input.dims[1] == "H" || (input.dims[1] == "G" && input.dims[2] == "S"));
   }
 
   void checkInputs() {
@@ -91,6 +92,17 @@ class Checker {
         if ((dim == "H" || dim == "G") && !afterBatch)
           report(input.range, "expected " + dim + " to stand first or after B in '" + input.name + "'");
       }
+    }
+    for (const Input &input : variant.inputs) {
+      // Names the kernels give to their own tensors.
+      bool reserved = input.name == "seed" || input.name == "status" || input.name == "band" ||
+                      input.name == "counts" || input.name == "offsets" || input.name == "entries" ||
+                      input.name == "offsets_keys" || input.name == "entries_keys";
+      for (const char *own : {"o", "do", "lse", "delta", "dlse"}) reserved |= input.name == own;
+      for (const Input &other : variant.inputs) reserved |= input.name == "d" + other.name;
+      if (reserved)
+        report(input.range, "expected another name than '" + input.name +
+                                "', which is a tensor of the kernels");
     }
     for (const Constant &constant : variant.constants) declare(constant.name, constant.range);
     const int v = variant.valueInput();

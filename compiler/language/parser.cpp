@@ -405,10 +405,11 @@ class Parser {
 }  // namespace
 
 ParsedFile parseFile(std::string_view source, std::string_view fileName) {
-  if (source.size() > (1u << 20)) {
+  // Expressions are walked recursively: a bound on their number keeps every stack small.
+  if (source.size() > (1u << 20) || tokenize(source).size() > 20000) {
     ParsedFile file;
-    file.diagnostics.push_back(
-        makeDiagnostic(source, fileName, {0, 1}, "expected a text under 1 MiB"));
+    file.diagnostics.push_back(makeDiagnostic(source, fileName, {0, 1},
+                                              "expected a text under 1 MiB and 20,000 words"));
     return file;
   }
   return Parser(source, fileName).run();

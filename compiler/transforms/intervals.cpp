@@ -145,7 +145,16 @@ Interval IntervalBuilder::mapInterval(dialect::MapOp op) {
       return {least(zero, x[1].lo), greatest(zero, x[1].hi), varies};
     }
     case Function::Min:
-    case Function::Max: return {call(f, {x[0].lo, x[1].lo}), call(f, {x[0].hi, x[1].hi}), varies};
+    case Function::Max: {
+      // An argument that is never chosen passes no derivative.
+      const bool min = f == Function::Min;
+      auto chosen = [&](int own) {
+        const Interval &a = x[own], &b = x[1 - own];
+        return both(a.varies, min ? s.map(Function::Le, {a.lo, b.hi}) : s.map(Function::Ge, {a.hi, b.lo}));
+      };
+      return {call(f, {x[0].lo, x[1].lo}), call(f, {x[0].hi, x[1].hi}),
+              s.map(Function::Or, {chosen(0), chosen(1)})};
+    }
     case Function::Clamp: {
       // Outside its bounds a clamp passes no derivative of its argument.
       Value inside = both(s.map(Function::Le, {x[0].lo, x[2].hi}),

@@ -31,6 +31,9 @@ mlir::Value ScalarBuilder::constantBool(bool value) {
 std::optional<double> ScalarBuilder::constantOf(mlir::Value value) {
   mlir::FloatAttr real;
   if (mlir::matchPattern(value, mlir::m_Constant(&real))) return real.getValueAsDouble();
+  mlir::IntegerAttr whole;
+  if (value.getType().isInteger(32) && mlir::matchPattern(value, mlir::m_Constant(&whole)))
+    return static_cast<double>(whole.getInt());
   return std::nullopt;
 }
 std::optional<bool> ScalarBuilder::boolOf(mlir::Value value) {

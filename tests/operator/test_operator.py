@@ -1,0 +1,174 @@
+"""The LibTorch operator as PyTorch users meet it: autograd, opcheck, compile, autocast, errors."""
+
+import math
+import os
+import unittest
+
+import torch
+
+torch.ops.load_library(os.environ["WEFT_LIBRARY"])
+attention = torch.ops.weft.attention
+with_lse = torch.ops.weft.attention_with_lse
+QKV = ["q", "k", "v"]
+
+
+def inputs(B=1, H=2, T=70, S=None, D=32, G=None, dtype=torch.float32, grad=True):
+    torch.manual_seed(1)
+    S, G = S or T, G or H
+    make = lambda h, n: torch.randn(B, h, n, D).to(dtype).requires_grad_(grad)
+    return [make(H, T), make(G, S), make(G, S)]
+
+
+class Operator(unittest.TestCase):
+    def test_agrees_with_pytorch(self):
+        q, k, v = inputs(2, 4, 90, D=64, G=2)
+        out = attention("causal", QKV, [q, k, v])
+        want = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        torch.testing.assert_close(out, want, atol=2e-6, rtol=2e-5)
+        grad = torch.randn_like(out)
+        for got, ref in zip(torch.autograd.grad(out, [q, k, v], grad), torch.autograd.grad(want, [q, k, v], grad)):
+            torch.testing.assert_close(got, ref, atol=5e-6, rtol=5e-5)
+
+    def test_opcheck(self):
+        for dtype in (torch.float32, torch.bfloat16):
+            q, k, v = inputs(dtype=dtype)
+            for op in (attention.default, with_lse.default):
+                torch.library.opcheck(op, ("causal", QKV, [q, k, v]))
+            span = torch.tensor([20.0, 40.0], requires_grad=True)
+            torch.library.opcheck(attention.default, ("adaptive_span", QKV + ["span"], [q, k, v, span]))
+
+    def test_lse_and_its_gradient(self):
+        q, k, v = inputs(T=40)
+        o, lse = with_lse("causal", QKV, [q, k, v])
+        scores = (q @ k.transpose(-1, -2) / math.sqrt(32)).masked_fill(torch.ones(40, 40).triu(1).bool(), -math.inf)
+        want = scores.logsumexp(-1)
+        torch.testing.assert_close(lse, want, atol=1e-5, rtol=1e-5)
+        grad_o, grad_l = torch.randn_like(o), torch.randn_like(lse)
+        got = torch.autograd.grad([o, lse], [q, k, v], [grad_o, grad_l])
+        ref = torch.autograd.grad([scores.softmax(-1) @ v, want], [q, k, v], [grad_o, grad_l])
+        for a, b in zip(got, ref):
+            torch.testing.assert_close(a, b, atol=5e-6, rtol=5e-5)
+
+    def test_compile(self):
+        q, k, v = inputs()
+        function = lambda q, k, v: (attention("causal", QKV, [q * 2, k, v]) + 1).square().sum()
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        ref = torch.autograd.grad(function(q, k, v), [q, k, v])
+        got = torch.autograd.grad(compiled(q, k, v), [q, k, v])
+        for a, b in zip(got, ref):
+            torch.testing.assert_close(a, b)
+
+    def test_no_grad_and_partial_grad(self):
+        q, k, v = inputs()
+        with torch.no_grad():
+            self.assertFalse(attention("causal", QKV, [q, k, v]).requires_grad)
+        out = attention("causal", QKV, [q.detach(), k, v.detach()])
+        (gradient,) = torch.autograd.grad(out.sum(), [k])
+        self.assertEqual(gradient.shape, k.shape)
+
+    def test_autocast(self):
+        q, k, v = inputs()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = attention("causal", QKV, [q, k, v])
+        self.assertEqual(out.dtype, torch.bfloat16)
+        self.assertEqual(torch.autograd.grad(out.sum(), q)[0].dtype, torch.float32)
+
+    def test_strides(self):
+        B, T, H, D = 2, 70, 3, 32
+        packed = torch.randn(B, T, 3, H, D, requires_grad=True)
+        views = [x.transpose(1, 2) for x in packed.unbind(2)]
+        copies = [x.contiguous() for x in views]
+        out, want = attention("causal", QKV, views), attention("causal", QKV, copies)
+        torch.testing.assert_close(out, want, atol=0, rtol=0)
+        transposed = [x.transpose(-1, -2).contiguous().transpose(-1, -2) for x in copies]
+        torch.testing.assert_close(attention("causal", QKV, transposed), want, atol=0, rtol=0)
+        grad = torch.randn(B, T, H, D).transpose(1, 2)
+        got = torch.autograd.grad(out, packed, grad)[0]
+        ref = torch.autograd.grad(want, packed, grad.contiguous())[0]
+        torch.testing.assert_close(got, ref, atol=0, rtol=0)
+
+    def test_same_bits_every_run_and_any_thread_count(self):
+        q, k, v = inputs(2, 4, 200)
+        span = torch.tensor([20.0, 40.0, 60.0, 80.0], requires_grad=True)
+        before = torch.get_num_threads()
+        results = []
+        for threads in (1, 2, 2):
+            torch.set_num_threads(threads)
+            out = attention("adaptive_span", QKV + ["span"], [q, k, v, span])
+            results.append([out] + list(torch.autograd.grad(out.square().sum(), [q, k, v, span])))
+        torch.set_num_threads(before)
+        for other in results[1:]:
+            for a, b in zip(results[0], other):
+                self.assertTrue(torch.equal(a, b))
+
+    def test_empty_dims(self):
+        for B, T, S in ((0, 8, 8), (1, 0, 8), (1, 8, 0)):
+            q, k, v = [torch.randn(B, 2, n, 16, requires_grad=True) for n in (T, S, S)]
+            out = attention("causal", QKV, [q, k, v])
+            self.assertEqual(out.shape, (B, 2, T, 16))
+            self.assertEqual(out.abs().sum().item(), 0)
+            out.sum().backward()
+
+    def test_dropout(self):
+        text = "attention d(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { score dot(q[i], k[j]) * 0 dropout 0.25 }"
+        q, k, _ = inputs(T=128, D=32)
+        v = torch.ones(1, 2, 128, 16, requires_grad=True)
+        seed = torch.tensor([5, 0])
+        call = lambda s: attention(text, QKV + ["seed"], [q, k, v, s])
+        out = call(seed)
+        self.assertTrue(torch.equal(out, call(seed)))
+        self.assertFalse(torch.equal(out, call(torch.tensor([6, 0]))))
+        self.assertAlmostEqual(out.mean().item(), 1.0, delta=0.02)
+        self.assertGreater(out.std().item(), 0.005)
+        # The backward pass drops the same pairs: dv is the column sum of what the forward pass used.
+        (dv,) = torch.autograd.grad(out.sum(), v)
+        basis = torch.eye(128).expand(1, 2, 128, 128).contiguous()
+        kept = attention(text, QKV + ["seed"], [q, k, basis, seed])
+        torch.testing.assert_close(dv[0, 0, :, 0], kept[0, 0].sum(0), atol=1e-5, rtol=1e-5)
+        share = (kept == 0).float().mean().item()
+        self.assertAlmostEqual(share, 0.25, delta=0.02)
+        torch.manual_seed(3)
+        first = attention(text, QKV, [q, k, v])
+        torch.manual_seed(3)
+        self.assertTrue(torch.equal(first, attention(text, QKV, [q, k, v])))
+
+    def test_second_derivative_is_refused(self):
+        q, k, v = inputs()
+        with self.assertRaisesRegex(RuntimeError, "second derivative"):
+            torch.autograd.grad(attention("causal", QKV, [q, k, v]).square().sum(), q, create_graph=True)
+
+    def test_errors_name_the_input(self):
+        q, k, v = inputs(grad=False)
+        cases = [
+            ("no variant or file 'nope'", "nope", QKV, [q, k, v]),
+            ("expected input 'k'", "causal", ["q", "v"], [q, v]),
+            ("as many names as tensors", "causal", QKV, [q, k]),
+            ("no input is named 'x'", "causal", QKV + ["x"], [q, k, v, v]),
+            ("'q' is given twice", "causal", QKV + ["q"], [q, k, v, q]),
+            (r"expected input 'q' with the dims \[B, H, T, D\], got shape \[2, 70, 32\]", "causal", QKV, [q[0], k, v]),
+            ("expected dim S of input 'v' to be 70 as in 'k'", "causal", QKV, [q, k, v[:, :, :-1]]),
+            ("expected input 'k' of type f32 like 'v'", "causal", QKV, [q, k.half(), v]),
+            ("expected float32, bfloat16 or float16", "causal", QKV, [q.double(), k.double(), v.double()]),
+            ("expected G to divide H", "causal", QKV, [torch.cat([q, q[:, :1]], 1), k, v]),
+            ("expected input 'doc' of an integer type", "document", QKV + ["doc", "key_doc"],
+             [q, k, v, torch.zeros(1, 70), torch.zeros(1, 70)]),
+            ("an index of a kept pair left its dim", "relative_bias", QKV + ["bias"], [q, k, v, torch.zeros(2, 10)]),
+            ("unknown name 'oops'", "attention t(q: [B,H,T,D], v: [B,H,S,E]) { score oops }", ["q", "v"], [q, v]),
+        ]
+        for message, variant, names, tensors in cases:
+            with self.subTest(message), self.assertRaisesRegex(RuntimeError, message):
+                attention(variant, names, tensors)
+
+    def test_memory_is_linear(self):
+        # 16,384 squared logits of one head would be 1 GiB: this fits only where none are stored.
+        import resource
+        q, k, v = inputs(1, 1, 16384, D=16)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        window = torch.tensor(300, dtype=torch.int32)
+        attention("sliding_window", QKV + ["window"], [q, k, v, window]).sum().backward()
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        self.assertLess(grown, 150, "MiB")
+
+
+if __name__ == "__main__":
+    unittest.main()

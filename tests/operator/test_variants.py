@@ -1,0 +1,150 @@
+"""Every library variant against eager PyTorch: error at most twice that of PyTorch's own math in the
+same type, both measured against float64, for the output and every gradient."""
+
+import math
+import os
+import unittest
+
+import torch
+
+torch.ops.load_library(os.environ["WEFT_LIBRARY"])
+
+
+def attend(q, k, v, keep, bias=0, weight=None, sink=None, cap=None, gate=None):
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    s = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    if cap is not None:
+        s = cap * torch.tanh(s / cap)
+    s = (s + bias).masked_fill(~keep, -math.inf)
+    top = s.amax(-1, keepdim=True).clamp_min(-1e30)
+    if sink is not None:
+        top = torch.maximum(top, sink)
+    e = torch.exp(s - top.detach())
+    if weight is not None:
+        e = e * weight.to(e.dtype)
+    total = e.sum(-1, keepdim=True)
+    if sink is not None:
+        total = total + torch.exp(sink - top.detach())
+    p = e / total.masked_fill(total == 0, 1)
+    if gate is not None:
+        p = p * gate
+    return p @ v
+
+
+def distance(x):
+    T, S = x["q"].shape[2], x["k"].shape[2]
+    return torch.arange(T)[:, None] - torch.arange(S)[None]
+
+
+def head(x):
+    return x[None, :, None, None]
+
+
+def triangle(x):
+    return 4 * (x - torch.floor(x) - 0.5).abs() - 1
+
+
+def span_weight(x):
+    return ((32 + head(x["span"]) - distance(x)) / 32).clamp(0, 1)
+
+
+def wave(x, shape):
+    p, r = head(x["period"]), head(x["ratio"])
+    return (shape(distance(x), p) * p / 4 + 0.5 + p * r).clamp(0, 1)
+
+
+def fourier(d, p):
+    return sum(8 / (math.pi * n) ** 2 * torch.cos(2 * math.pi * n * d / p) for n in (1, 3, 5))
+
+
+QKV = lambda x: (x["q"], x["k"], x["v"])
+REFERENCE = {
+    "causal": lambda x: attend(*QKV(x), distance(x) >= 0),
+    "sliding_window": lambda x: attend(*QKV(x), (distance(x) >= 0) & (distance(x) < x["window"])),
+    "alibi": lambda x: attend(*QKV(x), distance(x) >= 0, bias=-head(x["slope"]) * distance(x)),
+    "soft_cap": lambda x: attend(*QKV(x), distance(x) >= 0, cap=50.0),
+    "document": lambda x: attend(*QKV(x), ((distance(x) >= 0) & (x["doc"][:, :, None] == x["key_doc"][:, None]))[:, None]),
+    "prefix_lm": lambda x: attend(*QKV(x), ((distance(x) >= 0) | (torch.arange(x["k"].shape[2]) < x["prefix"][:, None, None]))[:, None]),
+    "relative_bias": lambda x: attend(*QKV(x), distance(x) >= 0, bias=x["bias"][:, distance(x).clamp_min(0)][None]),
+    "attention_sink": lambda x: attend(*QKV(x), distance(x) >= 0, sink=head(x["c"])),
+    "adaptive_span": lambda x: attend(*QKV(x), distance(x) >= 0, weight=span_weight(x)),
+    "span_periodic": lambda x: attend(*QKV(x), distance(x) >= 0, weight=span_weight(x) * wave(x, lambda d, p: triangle(d / p))),
+    "span_periodic_fourier": lambda x: attend(*QKV(x), distance(x) >= 0, weight=span_weight(x) * wave(x, fourier)),
+    "row_gate": lambda x: attend(*QKV(x), (distance(x) >= 0) & (x["keep"] > 0.05)[..., None], gate=x["keep"][..., None]),
+    "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
+}
+
+
+def make(name, B, H, G, T, S, D):
+    torch.manual_seed(hash((B, H, T, S, D)) % 1000)
+    double = dict(dtype=torch.float64)
+    x = {"q": torch.randn(B, H, T, D, **double), "k": torch.randn(B, G, S, D, **double), "v": torch.randn(B, G, S, D, **double)}
+    if "span" in name:
+        x["span"] = torch.rand(H, **double) * T
+    if "periodic" in name:
+        x["period"], x["ratio"] = 2 + 6 * torch.rand(H, **double), torch.rand(H, **double) / 2 - 0.25
+    if name == "alibi":
+        x["slope"] = torch.rand(H, **double) / 4
+    if name == "relative_bias":
+        x["bias"] = torch.randn(H, T, **double)
+    if name == "attention_sink":
+        x["c"] = torch.randn(H, **double)
+    if name == "row_gate":
+        x["keep"] = torch.rand(B, H, T, **double) * 0.2
+    if name == "content_weight":
+        x["u"], x["w"], x["bias"] = torch.randn(B, H, T, 16, **double), torch.randn(B, H, S, 16, **double), torch.randn(H, **double)
+    if name == "sliding_window":
+        x["window"] = torch.tensor(T // 3 + 1)
+    if name == "prefix_lm":
+        x["prefix"] = torch.randint(0, S, (B,))
+    if name == "document":
+        x["doc"] = (torch.rand(B, T) < 0.05).cumsum(1)
+        x["key_doc"] = x["doc"][:, :S] if S <= T else torch.nn.functional.pad(x["doc"], (0, S - T))
+    return x
+
+
+class Variants(unittest.TestCase):
+    def test_all_library_variants_are_here(self):
+        folder = os.path.join(os.environ["WEFT_SOURCE"], "ops", "variants")
+        self.assertEqual({f[:-5] for f in os.listdir(folder)}, set(REFERENCE))
+
+
+def compare(self, name, dtype, shape):
+    exact = make(name, *shape)
+    # Both computations start from the same rounded inputs.
+    rows = ("q", "k", "v", "u", "w")
+    rounded = {n: t.to(dtype) if n in rows else t.float() if t.is_floating_point() else t for n, t in exact.items()}
+    exact = {n: t.double() if t.is_floating_point() else t for n, t in rounded.items()}
+    floats = [n for n, t in exact.items() if t.is_floating_point()]
+    torch.manual_seed(7)
+    cotangent = torch.randn(*exact["q"].shape[:3], exact["v"].shape[3]).to(dtype)
+
+    def run(values, function):
+        leaves = {n: t.detach().clone().requires_grad_(t.is_floating_point()) for n, t in values.items()}
+        out = function(leaves)
+        grads = torch.autograd.grad(out, [leaves[n] for n in floats], cotangent.to(out.dtype))
+        return [out.detach().double()] + [g.double() for g in grads]
+
+    want = run(exact, REFERENCE[name])
+    math_error = run({n: t.to(dtype) if t.is_floating_point() else t for n, t in rounded.items()}, REFERENCE[name])
+    got = run(rounded, lambda x: torch.ops.weft.attention(name, list(x), list(x.values())))
+    unit = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}[dtype]
+    for what, a, b, c in zip(["o"] + floats, got, math_error, want):
+        # RMS over the tensor; a result exact to a few units in the last place passes in any case.
+        rms = lambda t: t.square().mean().sqrt().item()
+        error, allowed = rms(a - c), 2 * rms(b - c) + 4 * unit * rms(c)
+        self.assertTrue(math.isfinite(error), what)
+        self.assertLessEqual(error, allowed, f"{name} {dtype} {what}: PyTorch {rms(b - c):.3g}")
+
+
+SHAPES = {"odd": (2, 4, 2, 150, 150, 64), "cross": (1, 2, 2, 131, 97, 32)}
+for variant in REFERENCE:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        for shape_name, shape in SHAPES.items():
+            def test(self, variant=variant, dtype=dtype, shape=shape):
+                compare(self, variant, dtype, shape)
+            setattr(Variants, f"test_{variant}_{str(dtype)[6:]}_{shape_name}", test)
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,33 @@
+// Runs a variant's kernels on plain arrays, without torch: what the unit tests share.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "compiler/compiler.h"
+#include "tests/unit/reference.h"
+
+namespace weft::testing {
+
+struct Outcome {
+  std::vector<float> o, lse;
+  std::map<std::string, std::vector<double>> gradients;
+  bool outside = false;  ///< the kernels noted an index outside its dim
+  std::vector<std::vector<int>> tiles;  ///< for each (b, h): 0 empty, 1 partial, 2 full, by query and key tile
+};
+
+struct CallOptions {
+  int tileQ = 64, tileK = 64;
+  bool twoPass = false;
+  int threads = 1;
+};
+
+/// f32 forward and, where `cotangent` is not empty, backward. Throws std::runtime_error.
+Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::string, reference::Array> &inputs,
+             const std::vector<double> &cotangent, const CallOptions &options = {});
+
+/// The library variant or the only variant of a text; a failed test when it has errors.
+std::shared_ptr<const Variant> variantOf(const std::string &nameOrText);
+
+}  // namespace weft::testing

@@ -1,0 +1,166 @@
+// Random well-typed variants against the oracle, and random and mutated texts into the parser.
+// Seeds are printed; WEFT_FUZZ_SEED and WEFT_FUZZ_COUNT repeat and extend a run.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "tests/unit/call.h"
+#include "tests/unit/inputs.h"
+
+namespace weft::testing {
+namespace {
+
+uint64_t setting(const char *name, uint64_t otherwise) {
+  const char *value = std::getenv(name);
+  return value ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
+/// Writes expressions whose values and slopes stay moderate, so that f32 can follow f64.
+class Generator {
+ public:
+  explicit Generator(uint64_t seed) : random(seed) {}
+
+  std::string variant() {
+    std::string text =
+        "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], u: [B,H,T,R], w: [B,H,S,R],\n"
+        "  c: [H], r: [B,H,T], x: [G,S], table: [H,N], tau: [], flag: bool [B,S], tag: int [T])\n{\n";
+    text += "  let d = i - j\n";
+    if (pick(2)) text += "  let z = " + number(2) + "\n";
+    hasLet = text.find("let z") != std::string::npos;
+    for (int at = pick(3); at > 0; --at) text += "  where " + condition(2) + "\n";
+    text += "  score dot(q[i], k[j]) / sqrt(D)" + std::string(pick(2) ? " + " + number(3) : "") + "\n";
+    if (pick(2)) text += "  weight " + positive() + "\n";
+    if (pick(3) == 0) text += "  gate " + number(2) + "\n";
+    const int normalize = pick(4);
+    if (normalize == 0) text += "  normalize sigmoid\n";
+    else if (normalize == 1) text += "  normalize none\n";
+    else if (pick(3) == 0) text += "  sink c[h]\n";
+    return text + "}\n";
+  }
+
+ private:
+  std::mt19937_64 random;
+  bool hasLet = false;
+  int pick(int count) { return static_cast<int>(random() % static_cast<uint64_t>(count)); }
+
+  std::string leaf() {
+    switch (pick(hasLet ? 9 : 8)) {
+      case 0: return "c[h]";
+      case 1: return "r[i]";
+      case 2: return "x[j]";
+      case 3: return "table[h, d + S]";
+      case 4: return "tau";
+      case 5: return "dot(u[i], w[j]) / 4";
+      case 6: return "0.37";
+      case 7: return "(d / 16.0)";
+      default: return "z";
+    }
+  }
+  std::string number(int depth) {
+    if (depth == 0) return leaf();
+    const std::string a = number(depth - 1);
+    switch (pick(13)) {
+      case 0: return "(" + a + " + " + number(depth - 1) + ")";
+      case 1: return "(" + a + " - " + number(depth - 1) + ")";
+      case 2: return "(0.5 * " + a + " * tanh(" + number(depth - 1) + "))";
+      case 3: return "tanh(" + a + ")";
+      case 4: return "sigmoid(" + a + ")";
+      case 5: return "sin(" + a + ")";
+      case 6: return "cos(" + a + ")";
+      case 7: return "softplus(" + a + ")";
+      case 8: return "log1p(exp(tanh(" + a + ")))";
+      case 9: return "sqrt(1.5 + cos(" + a + "))";
+      case 10: return "(if " + condition(1) + " then " + a + " else 0.1)";
+      case 11: return "(" + a + " / (2 + sin(" + number(depth - 1) + ")))";
+      default: return leaf();
+    }
+  }
+  std::string positive() {
+    switch (pick(4)) {
+      case 0: return "sigmoid(" + number(2) + ")";
+      case 1: return "clamp((20 + 8 * c[h] - d) / 16, 0, 1)";
+      case 2: return "exp(0.2 * tanh(" + number(1) + "))";
+      default: return "clamp((20 + 8 * c[h] - d) / 16, 0, 1) * sigmoid(" + number(1) + ")";
+    }
+  }
+  std::string condition(int depth) {
+    if (depth > 1) {
+      switch (pick(4)) {
+        case 0: return "(" + condition(1) + " and " + condition(1) + ")";
+        case 1: return "(" + condition(1) + " or " + condition(1) + ")";
+        case 2: return "not " + condition(1);
+        default: break;
+      }
+    }
+    switch (pick(7)) {
+      case 0: return "(i >= j)";
+      case 1: return "(d < 40)";
+      case 2: return "(d mod 3 != 1)";
+      case 3: return "flag[j]";
+      case 4: return "(tag[i] > j - 10)";
+      case 5: return "(j < 5 or h == 1)";
+      default: return "(floor(i / 8.0) >= floor(j / 8.0))";
+    }
+  }
+};
+
+TEST(Fuzz, randomVariantsMatchTheReference) {
+  const uint64_t first = setting("WEFT_FUZZ_SEED", 1), count = setting("WEFT_FUZZ_COUNT", 40);
+  int compared = 0;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    const std::string text = Generator(seed).variant();
+    SCOPED_TRACE("seed " + std::to_string(seed) + "\n" + text);
+    ParseResult parsed = parse(text, "fuzz");
+    ASSERT_TRUE(parsed.diagnostics.empty()) << render(parsed.diagnostics);
+    auto variant = parsed.variants.at(0);
+    Shape shape{1 + static_cast<int64_t>(seed % 2), 2, 1 + static_cast<int64_t>(seed / 2 % 2), 20 + static_cast<int64_t>(seed * 7 % 60),
+                20 + static_cast<int64_t>(seed * 11 % 60), 16, 16};
+    auto inputs = randomInputs(*variant, shape, seed);
+    for (double &value : inputs["tag"].values) value = static_cast<double>(static_cast<int64_t>(value * 30));
+    auto cotangent = randomCotangent(shape, seed);
+    auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+    auto got = call(variant, inputs, cotangent, {32, 32, seed % 3 == 0, 2});
+    EXPECT_FALSE(got.outside);
+    // Nested functions amplify rounding: 10 times the tolerance of the library's variants.
+    EXPECT_LT(relativeError(got.o, want.o.values), 1.2e-4);
+    for (auto &[name, gradient] : want.gradients)
+      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), 5e-4) << name;
+    ++compared;
+    if (HasFailure()) break;
+  }
+  std::printf("fuzz: %d variants compared, seeds %llu to %llu\n", compared, static_cast<unsigned long long>(first),
+              static_cast<unsigned long long>(first + count - 1));
+  EXPECT_GT(compared, 0);
+}
+
+TEST(Fuzz, brokenTextsGiveDiagnosticsOnly) {
+  const uint64_t first = setting("WEFT_FUZZ_SEED", 1), count = 3000;
+  uint64_t refused = 0;
+  for (uint64_t seed = first; seed < first + count; ++seed) {
+    std::mt19937_64 random(seed);
+    std::string text = Generator(seed).variant();
+    if (seed % 4 == 0) {
+      text.assign(random() % 200, ' ');
+      for (char &c : text) c = static_cast<char>(random());
+    } else {
+      for (uint64_t edit = 1 + random() % 6; edit > 0 && !text.empty(); --edit) {
+        const size_t at = random() % text.size();
+        const uint64_t kind = random() % 3;
+        if (kind == 0) text.erase(at, 1 + random() % 8);
+        else if (kind == 1) text.insert(at, 1, "()[]{}:,=+-*/<>.0a\n$"[random() % 20]);
+        else text.insert(at, text.substr(random() % text.size(), random() % 20));
+      }
+    }
+    ParseResult result = parse(text, "fuzz");
+    refused += !result.diagnostics.empty();
+    for (const Diagnostic &diagnostic : result.diagnostics) {
+      ASSERT_GE(diagnostic.line, 1);
+      ASSERT_FALSE(render(diagnostic).empty());
+    }
+  }
+  std::printf("fuzz: %llu of %llu texts refused\n", static_cast<unsigned long long>(refused), static_cast<unsigned long long>(count));
+  EXPECT_GT(refused, count / 4);
+}
+
+}  // namespace
+}  // namespace weft::testing

@@ -1,0 +1,125 @@
+// Each mistake has its own message, at its place, and says what would be right.
+#include <gtest/gtest.h>
+
+#include "compiler/compiler.h"
+
+namespace weft {
+namespace {
+
+const std::string head = "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], n: int [S])\n{\n";
+
+struct Mistake { std::string text; int line; const char *message; };
+
+TEST(Diagnostics, nameTheMistakeAndItsPlace) {
+  const Mistake mistakes[] = {
+      {"", 1, "expected a variant, got an empty text"},
+      {"attention t", 1, "expected '(' after the variant's name"},
+      {"attention t(q: [B, H, T, D]) { score 1.0 }", 1, "expected an input named 'v'"},
+      {head + "}", 1, "expected a 'score', got none"},
+      {head + "score dot(q[i], k[j]) + oops }", 3, "unknown name 'oops'"},
+      {head + "score dot(q[i], x[j]) }", 3, "unknown input 'x'"},
+      {head + "score foo(1) }", 3, "unknown function 'foo'"},
+      {head + "score dot(q[i], v[j]) }", 3, "expected rows of one length in 'dot', got D and E"},
+      {head + "score dot(q[i], q[i]) }", 3, "expected one row of queries and one row of keys"},
+      {head + "score dot(q[i], k[i]) }", 3, "expected a row of queries x[i]"},
+      {head + "score dot(q[i], k[j])\nwhere i }", 4, "expected a condition after 'where', got int"},
+      {head + "score i >= j }", 3, "expected a number after 'score', got bool"},
+      {head + "score r[i, 0.5] }", 3, "expected an int as an index, got float"},
+      {head + "score n[i, j] }", 3, "expected 1 index(es) of 'n'"},
+      {head + "let a = b2 let b2 = 1 score 1.0 }", 3, "whose let stands below or is this one"},
+      {head + "let a = a + 1 score 1.0 }", 3, "whose let stands below or is this one"},
+      {head + "score 1.0 score 2.0 }", 3, "expected one 'score', got a second one"},
+      {head + "score 1e999 }", 3, "expected a finite number"},
+      {head + "score 1.0 dropout 1.5 }", 3, "expected a probability in [0, 1), got 1.5"},
+      {head + "score 1.0 normalize maybe }", 3, "expected softmax, sigmoid or none after 'normalize'"},
+      {head + "score 1.0 sink r[i] }", 3, "expected a sink of b and h only"},
+      {head + "score clamp(1, 2) }", 3, "expected 3 argument(s) of 'clamp', got 2"},
+      {head + "score if 1 then 2 else 3 }", 3, "expected a condition in 'if', got int"},
+      {head + "score 1 < 2 < 3 }", 3, "expected one comparison, got '<'"},
+      {head + "score 1.0 $ }", 3, "expected a statement, got '$'"},
+      {head + "score (1.0 }", 3, "expected ')' after the expression"},
+      {head + "score q[i] }", 3, "expected a number after 'score', got row"},
+      {"attention t(v: [B, H, S, E], v: [B, H, S, E]) { score 1.0 }", 1, "'v', which is already declared"},
+      {"attention t(q: [T, H, D], v: [B, H, S, E]) { score 1.0 }", 1, "expected H to stand first or after B"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], o: [H]) { score 1.0 }", 1, "expected another name than 'o'"},
+  };
+  for (const Mistake &mistake : mistakes) {
+    ParseResult result = parse(mistake.text, "test.weft");
+    ASSERT_FALSE(result.diagnostics.empty()) << mistake.text;
+    EXPECT_TRUE(result.variants.empty());
+    bool found = false;
+    for (const Diagnostic &diagnostic : result.diagnostics)
+      found |= diagnostic.line == mistake.line && diagnostic.message.find(mistake.message) != std::string::npos;
+    EXPECT_TRUE(found) << mistake.text << "\n" << render(result.diagnostics) << "expected: " << mistake.message;
+  }
+}
+
+TEST(Diagnostics, showTheLineWithACaret) {
+  const std::string text = render(parse(head + "score dot(q[i], k[j]) + oops }", "a.weft").diagnostics);
+  EXPECT_EQ(text,
+            "a.weft:3:25: error: unknown name 'oops'\n"
+            "  score dot(q[i], k[j]) + oops }\n"
+            "                          ^~~~\n"
+            "  hint: names are inputs, constants, lets, dims and the indices b h i j\n");
+}
+
+TEST(Diagnostics, severalAtOnce) {
+  EXPECT_GE(parse(head + "score oops where nope weight never }", "a").diagnostics.size(), 3u);
+}
+
+TEST(Parser, deepAndLongTextsEnd) {
+  EXPECT_FALSE(parse(head + "score " + std::string(100000, '(') + "1", "a").diagnostics.empty());
+  std::string sum = "1.0";
+  for (int at = 0; at < 100000; ++at) sum += "+1";
+  EXPECT_FALSE(parse(head + "score " + sum + "}", "a").diagnostics.empty());
+  std::string lets = "let a0 = 1.5 ";
+  for (int at = 1; at < 60; ++at)
+    lets += "let a" + std::to_string(at) + " = a" + std::to_string(at - 1) + " + a" + std::to_string(at - 1) + " ";
+  EXPECT_TRUE(parse(head + lets + "score a59 }", "a").diagnostics.empty());
+}
+
+TEST(Parser, acceptsWhatTheLanguageHas) {
+  for (const char *body : {"score r[i]", "score r[h, i]", "score r[b, h, i]", "score n[j]", "score q[i, 3]", "score dot(k[j], q[i])",
+                           "score if i > j and not (j == 0) then 1 else 2.5 // comment", "score i mod 3 + pow(2, 3) - -1",
+                           "score 1.0 where true or false gate relu(r[i]) dropout 0.5"}) {
+    ParseResult result = parse(head + body + "\n}", "a");
+    EXPECT_TRUE(result.diagnostics.empty()) << body << "\n" << render(result.diagnostics);
+  }
+}
+
+TEST(Compile, refusesWhatItCannotDo) {
+  CompileRequest request;
+  EXPECT_NE(compile(request).error.find("expected a variant"), std::string::npos);
+  request.variant = parse(head + "score dot(q[i], k[j]) }", "a").variants.at(0);
+  EXPECT_NE(compile(request).error.find("expected dim"), std::string::npos);
+  request.dims = {{"D", 64}, {"E", 64}};
+  request.tileQ = 60;
+  EXPECT_NE(compile(request).error.find("multiples of 16"), std::string::npos);
+  request.tileQ = 64;
+  request.kernel = "sideways";
+  EXPECT_NE(compile(request).error.find("has no kernel 'sideways'"), std::string::npos);
+}
+
+TEST(Compile, sameRequestSameImage) {
+  CompileRequest request;
+  request.variant = parse(head + "score dot(q[i], k[j]) where i >= j }", "a").variants.at(0);
+  request.dims = {{"D", 64}, {"E", 64}};
+  EXPECT_EQ(compile(request).image.code, compile(request).image.code);
+}
+
+TEST(Compile, otherCpusToo) {
+  CompileRequest request;
+  request.variant = parse(head + "score dot(q[i], k[j]) where i >= j }", "a").variants.at(0);
+  request.dims = {{"D", 64}, {"E", 64}};
+  request.stage = Stage::Assembly;
+  request.cpu = "haswell";
+  const std::string avx2 = compile(request).text;
+  EXPECT_NE(avx2.find("vfmadd"), std::string::npos);
+  EXPECT_NE(avx2.find("ymm"), std::string::npos);
+  EXPECT_EQ(avx2.find("zmm"), std::string::npos);
+  request.cpu = "sapphirerapids";
+  EXPECT_NE(compile(request).text.find("zmm"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace weft

@@ -1,0 +1,151 @@
+// Every library variant, forward and each gradient, f32, against the double-precision oracle.
+#include <gtest/gtest.h>
+
+#include "tests/unit/call.h"
+#include "tests/unit/inputs.h"
+
+namespace weft::testing {
+namespace {
+
+// Sums of up to 200 products of normal numbers in f32, relative to the largest element: 200 terms at
+// 2^-24 each in the worst case is 1.2e-5.
+constexpr double tolerance = 1.2e-5;
+
+// A wave's period and ratio move every pair by up to d / p^2 times the period: their gradients are
+// sums of terms several times larger than the sum.
+double toleranceOf(const std::string &input) {
+  return input == "period" || input == "ratio" ? 4 * tolerance : tolerance;
+}
+
+const char *const variants[] = {"causal", "sliding_window", "alibi", "soft_cap", "document", "prefix_lm", "relative_bias",
+                                "attention_sink", "adaptive_span", "span_periodic", "span_periodic_fourier", "row_gate", "content_weight"};
+
+const struct { const char *name; Shape shape; } shapes[] = {
+    {"aligned", {1, 2, 2, 128, 128, 32, 32}},
+    {"odd", {2, 2, 2, 77, 77, 16, 48}},
+    {"moreKeys", {1, 2, 1, 33, 130, 32, 32}},
+    {"moreQueries", {1, 2, 2, 130, 33, 20, 24}},
+    {"grouped", {2, 4, 2, 70, 70, 64, 16}},
+    {"oneKey", {1, 2, 2, 5, 1, 16, 16}},
+    {"single", {1, 1, 1, 65, 65, 80, 80}},
+};
+
+struct Case { std::string variant; size_t shape; bool twoPass; };
+
+class Numerics : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Numerics, matchesReference) {
+  const Case &param = GetParam();
+  const Shape &shape = shapes[param.shape].shape;
+  auto variant = variantOf(param.variant);
+  auto inputs = randomInputs(*variant, shape, 17 + param.shape);
+  auto cotangent = randomCotangent(shape, 5);
+  if (param.twoPass && !variant->hasTwoPassBackward()) {
+    EXPECT_TRUE(param.variant == "relative_bias" || param.variant == "content_weight");
+    return;
+  }
+  auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+  auto got = call(variant, inputs, cotangent, {64, 64, param.twoPass, 2});
+  EXPECT_FALSE(got.outside);
+  EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
+  if (variant->hasSoftmax()) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), tolerance);
+  for (auto &[name, gradient] : want.gradients)
+    EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), toleranceOf(name)) << "gradient of " << name;
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const char *variant : variants)
+    for (size_t shape = 0; shape < std::size(shapes); ++shape)
+      for (bool twoPass : {false, true}) all.push_back({variant, shape, twoPass});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Library, Numerics, ::testing::ValuesIn(cases()), [](const auto &info) {
+  return info.param.variant + "_" + shapes[info.param.shape].name + (info.param.twoPass ? "_twoPass" : "_fused");
+});
+
+TEST(Normalizers, matchReference) {
+  for (const char *normalize : {"sigmoid", "none"}) {
+    auto variant = variantOf(std::string("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i >= j ") +
+                             "score dot(q[i], k[j]) / sqrt(D) + c[h] weight clamp(c[h] * 2, 0.1, 3) gate tanh(c[h] * (i - j)) normalize " +
+                             normalize + " }");
+    const Shape shape{1, 2, 2, 70, 70, 32, 32};
+    auto inputs = randomInputs(*variant, shape, 3);
+    auto cotangent = randomCotangent(shape, 3);
+    auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+    auto got = call(variant, inputs, cotangent);
+    EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << normalize;
+    for (auto &[name, gradient] : want.gradients)
+      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), tolerance) << normalize << " " << name;
+  }
+}
+
+TEST(EmptyRows, giveZeroAndMinusInfinity) {
+  auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i > j + 3 score dot(q[i], k[j]) }");
+  const Shape shape{1, 1, 1, 70, 70, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 3);
+  auto got = call(variant, inputs, randomCotangent(shape, 1));
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(got.lse[i], -INFINITY);
+    for (int e = 0; e < 16; ++e) EXPECT_EQ(got.o[i * 16 + e], 0.0f);
+  }
+  for (auto &[name, gradient] : got.gradients)
+    for (double value : gradient) EXPECT_TRUE(std::isfinite(value)) << name;
+}
+
+TEST(Sink, aloneTakesAll) {
+  auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i > j score dot(q[i], k[j]) sink c[h] }");
+  const Shape shape{1, 1, 1, 20, 20, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 3);
+  auto got = call(variant, inputs, {});
+  EXPECT_FLOAT_EQ(got.lse[0], static_cast<float>(inputs["c"].values[0]));
+  EXPECT_EQ(got.o[0], 0.0f);
+}
+
+TEST(TileSizes, giveTheSame) {
+  auto variant = variantOf("span_periodic");
+  const Shape shape{1, 2, 2, 150, 150, 32, 32};
+  auto inputs = randomInputs(*variant, shape, 8);
+  auto cotangent = randomCotangent(shape, 8);
+  auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+  for (auto [q, k] : {std::pair{16, 16}, {32, 96}, {96, 48}, {128, 64}}) {
+    auto got = call(variant, inputs, cotangent, {q, k, false, 1});
+    EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << q << " " << k;
+    for (auto &[name, gradient] : want.gradients)
+      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), toleranceOf(name)) << name << " " << q << " " << k;
+  }
+}
+
+TEST(Bounds, anIndexThatLeavesItsDimIsNoted) {
+  auto variant = variantOf("relative_bias");
+  const Shape shape{1, 1, 1, 40, 40, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 8);
+  EXPECT_FALSE(call(variant, inputs, {}).outside);
+  inputs["bias"].shape = {1, 30};  // distances up to 39 are read
+  inputs["bias"].values.resize(30);
+  EXPECT_TRUE(call(variant, inputs, {}).outside);
+}
+
+TEST(Causality, laterTokensChangeNothingBefore) {
+  for (const char *name : {"causal", "sliding_window", "alibi", "soft_cap", "document", "relative_bias", "attention_sink", "adaptive_span",
+                           "span_periodic", "span_periodic_fourier", "content_weight"}) {
+    auto variant = variantOf(name);
+    const Shape shape{1, 2, 2, 150, 150, 16, 16};
+    auto inputs = randomInputs(*variant, shape, 4);
+    auto before = call(variant, inputs, {});
+    const int64_t changed = 90;
+    for (auto &input : variant->inputs())
+      if (input.isRow)
+        for (int64_t h = 0; h < 2; ++h)
+          for (int64_t c = 0; c < inputs[input.name].shape[3]; ++c)
+            inputs[input.name].values[(h * 150 + changed) * inputs[input.name].shape[3] + c] += 3;
+    auto after = call(variant, inputs, {});
+    for (int64_t h = 0; h < 2; ++h)
+      for (int64_t at = 0; at < changed * 16; ++at)
+        ASSERT_EQ(before.o[h * 150 * 16 + at], after.o[h * 150 * 16 + at]) << name;
+  }
+}
+
+}  // namespace
+}  // namespace weft::testing

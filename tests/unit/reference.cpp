@@ -1,0 +1,335 @@
+#include "tests/unit/reference.h"
+
+#include <array>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+
+namespace weft::reference {
+namespace {
+
+using ast::Expr;
+using ast::Function;
+using Kind = Expr::Kind;
+
+/// One value on the tape: how it came from up to three others.
+struct Node {
+  double value = 0;
+  int parents[3] = {-1, -1, -1};
+  double slopes[3] = {0, 0, 0};
+  std::function<void(double)> leaf;  ///< receives the cotangent of a read or a dot
+};
+
+class Evaluator {
+ public:
+  Evaluator(const ast::Variant &variant, const std::map<std::string, Array> &inputs)
+      : variant(variant), inputs(inputs) {
+    for (const ast::Input &input : variant.inputs) {
+      const Array &array = inputs.at(input.name);
+      for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = array.shape[d];
+      if (input.element == ast::ElementClass::Float)
+        gradients[input.name] = {array.shape, std::vector<double>(array.values.size(), 0.0)};
+    }
+    if (!dims.count("G")) dims["G"] = dims["H"];
+  }
+
+  const ast::Variant &variant;
+  const std::map<std::string, Array> &inputs;
+  std::map<std::string, int64_t> dims;
+  std::map<std::string, Array> gradients;
+  int64_t b = 0, h = 0, i = 0, j = 0;
+  std::vector<Node> tape;
+  std::map<const Expr *, int> seen;
+  bool recording = false;
+
+  void start(int64_t nb, int64_t nh, int64_t ni, int64_t nj, bool record) {
+    b = nb;
+    h = nh;
+    i = ni;
+    j = nj;
+    recording = record;
+    tape.clear();
+    seen.clear();
+  }
+
+  int eval(const ast::ExprPtr &expr) {
+    if (auto found = seen.find(expr.get()); found != seen.end()) return found->second;
+    const int node = compute(*expr);
+    seen[expr.get()] = node;
+    return node;
+  }
+  double value(const ast::ExprPtr &expr) { return tape[eval(expr)].value; }
+
+  void backward(const std::vector<std::pair<int, double>> &seeds) {
+    std::vector<double> cotangents(tape.size(), 0.0);
+    for (auto [node, seed] : seeds) cotangents[node] += seed;
+    for (int at = static_cast<int>(tape.size()) - 1; at >= 0; --at) {
+      const double own = cotangents[at];
+      if (own == 0) continue;
+      if (tape[at].leaf) tape[at].leaf(own);
+      for (int p = 0; p < 3; ++p)
+        if (tape[at].parents[p] >= 0 && tape[at].slopes[p] != 0)
+          cotangents[tape[at].parents[p]] += own * tape[at].slopes[p];
+    }
+  }
+
+  int64_t offsetOf(const Expr &read) {
+    const ast::Input &input = variant.inputs[read.input];
+    const Array &array = inputs.at(input.name);
+    int64_t offset = 0;
+    for (size_t d = 0; d < read.args.size(); ++d) {
+      int64_t index = static_cast<int64_t>(value(read.args[d]));
+      if (input.dims[d] == "G" && read.args[d]->kind == Kind::Index) index /= dims["H"] / dims["G"];
+      index = std::min(std::max<int64_t>(index, 0), array.shape[d] - 1);
+      offset = offset * array.shape[d] + index;
+    }
+    for (size_t d = read.args.size(); d < array.shape.size(); ++d) offset *= array.shape[d];
+    return offset;
+  }
+
+ private:
+  int push(double v) {
+    tape.push_back({});
+    tape.back().value = v;
+    return static_cast<int>(tape.size()) - 1;
+  }
+
+  int compute(const Expr &e) {
+    switch (e.kind) {
+      case Kind::Number: return push(e.type == ast::Type::Float ? e.value : std::floor(e.value));
+      case Kind::True: return push(1);
+      case Kind::False: return push(0);
+      case Kind::Index: return push(static_cast<double>(std::array{b, h, i, j}[static_cast<int>(e.index)]));
+      case Kind::Dim: return push(static_cast<double>(dims.at(e.name)));
+      case Kind::Let: return eval(e.args[0]);
+      case Kind::Read: {
+        const std::string name = e.name;
+        const int64_t offset = offsetOf(e);
+        const int node = push(inputs.at(name).values[offset]);
+        if (recording && gradients.count(name))
+          tape[node].leaf = [this, name, offset](double c) { gradients[name].values[offset] += c; };
+        return node;
+      }
+      case Kind::Dot: {
+        const std::string left = e.args[0]->name, right = e.args[1]->name;
+        const int64_t l = offsetOf(*e.args[0]), r = offsetOf(*e.args[1]);
+        const int64_t width = inputs.at(left).shape.back();
+        double sum = 0;
+        for (int64_t at = 0; at < width; ++at) sum += inputs.at(left).values[l + at] * inputs.at(right).values[r + at];
+        const int node = push(sum);
+        if (recording)
+          tape[node].leaf = [=, this](double c) {
+            for (int64_t at = 0; at < width; ++at) {
+              gradients[left].values[l + at] += c * inputs.at(right).values[r + at];
+              gradients[right].values[r + at] += c * inputs.at(left).values[l + at];
+            }
+          };
+        return node;
+      }
+      case Kind::Call: return call(e);
+      case Kind::Name: break;
+    }
+    throw std::logic_error("unresolved name in a checked tree");
+  }
+
+  int call(const Expr &e) {
+    std::vector<int> in;
+    for (const ast::ExprPtr &arg : e.args) in.push_back(eval(arg));
+    double x[3] = {0, 0, 0};
+    for (size_t at = 0; at < in.size(); ++at) x[at] = tape[in[at]].value;
+    const bool whole = e.type == ast::Type::Int;
+    double y = 0, d[3] = {0, 0, 0};
+    auto logistic = [](double v) { return 1 / (1 + std::exp(-v)); };
+    switch (e.function) {
+      case Function::Neg: y = -x[0]; d[0] = -1; break;
+      case Function::Add: y = x[0] + x[1]; d[0] = d[1] = 1; break;
+      case Function::Sub: y = x[0] - x[1]; d[0] = 1; d[1] = -1; break;
+      case Function::Mul: y = x[0] * x[1]; d[0] = x[1]; d[1] = x[0]; break;
+      case Function::Div: y = x[0] / x[1]; d[0] = 1 / x[1]; d[1] = -x[0] / (x[1] * x[1]); break;
+      case Function::Mod:
+        if (whole && x[1] == 0) { y = 0; break; }
+        y = x[0] - x[1] * std::floor(x[0] / x[1]); d[0] = 1; d[1] = -std::floor(x[0] / x[1]);
+        break;
+      case Function::Min: y = std::min(x[0], x[1]); d[0] = x[0] < x[1] ? 1 : x[0] == x[1] ? 0.5 : 0; d[1] = 1 - d[0]; break;
+      case Function::Max: y = std::max(x[0], x[1]); d[0] = x[0] > x[1] ? 1 : x[0] == x[1] ? 0.5 : 0; d[1] = 1 - d[0]; break;
+      case Function::Clamp:
+        y = std::min(std::max(x[0], x[1]), x[2]);
+        d[0] = x[0] >= x[1] && x[0] <= x[2];
+        d[1] = x[0] < x[1] && x[1] < x[2];
+        d[2] = x[0] > x[2] || x[1] >= x[2];
+        break;
+      case Function::Abs: y = std::fabs(x[0]); d[0] = (x[0] > 0) - (x[0] < 0); break;
+      case Function::Exp: y = std::exp(x[0]); d[0] = y; break;
+      case Function::Exp2: y = std::exp2(x[0]); d[0] = y * M_LN2; break;
+      case Function::Log: y = std::log(x[0]); d[0] = 1 / x[0]; break;
+      case Function::Log1p: y = std::log1p(x[0]); d[0] = 1 / (1 + x[0]); break;
+      case Function::Sqrt: y = std::sqrt(x[0]); d[0] = 0.5 / y; break;
+      case Function::Rsqrt: y = 1 / std::sqrt(x[0]); d[0] = -0.5 * y / x[0]; break;
+      case Function::Sin: y = std::sin(x[0]); d[0] = std::cos(x[0]); break;
+      case Function::Cos: y = std::cos(x[0]); d[0] = -std::sin(x[0]); break;
+      case Function::Tanh: y = std::tanh(x[0]); d[0] = 1 - y * y; break;
+      case Function::Sigmoid: y = logistic(x[0]); d[0] = y * (1 - y); break;
+      case Function::Relu: y = std::max(x[0], 0.0); d[0] = x[0] > 0; break;
+      case Function::Softplus: y = std::max(x[0], 0.0) + std::log1p(std::exp(-std::fabs(x[0]))); d[0] = logistic(x[0]); break;
+      case Function::Pow: y = std::pow(x[0], x[1]); d[0] = x[1] * std::pow(x[0], x[1] - 1); d[1] = x[0] == 0 ? 0 : y * std::log(x[0]); break;
+      case Function::Triangle: {
+        const double f = x[0] - std::floor(x[0]);
+        y = 4 * std::fabs(f - 0.5) - 1;
+        d[0] = f < 0.5 ? -4 : f > 0.5 ? 4 : 0;
+        break;
+      }
+      case Function::Floor: y = std::floor(x[0]); break;
+      case Function::Ceil: y = std::ceil(x[0]); break;
+      case Function::Round: y = std::nearbyint(x[0]); break;
+      case Function::Lt: y = x[0] < x[1]; break;
+      case Function::Le: y = x[0] <= x[1]; break;
+      case Function::Gt: y = x[0] > x[1]; break;
+      case Function::Ge: y = x[0] >= x[1]; break;
+      case Function::Eq: y = x[0] == x[1]; break;
+      case Function::Ne: y = x[0] != x[1]; break;
+      case Function::And: y = x[0] != 0 && x[1] != 0; break;
+      case Function::Or: y = x[0] != 0 || x[1] != 0; break;
+      case Function::Not: y = x[0] == 0; break;
+      case Function::Select: y = x[0] != 0 ? x[1] : x[2]; d[1] = x[0] != 0; d[2] = x[0] == 0; break;
+      case Function::ToFloat: y = x[0]; break;
+    }
+    const int node = push(y);
+    if (e.type == ast::Type::Float)
+      for (size_t at = 0; at < in.size(); ++at)
+        if (e.args[at]->type == ast::Type::Float) {
+          tape[node].parents[at] = in[at];
+          tape[node].slopes[at] = d[at];
+        }
+    return node;
+  }
+};
+
+}  // namespace
+
+Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
+                const std::vector<double> &cotangent) {
+  Evaluator ev(variant, inputs);
+  const int64_t B = ev.dims["B"], H = ev.dims["H"], G = ev.dims["G"], T = ev.dims["T"], S = ev.dims["S"];
+  const Array &v = inputs.at("v");
+  const int64_t E = v.shape[3];
+  const double infinity = std::numeric_limits<double>::infinity();
+  Result result;
+  result.o = {{B, H, T, E}, std::vector<double>(B * H * T * E, 0.0)};
+  result.lse = {{B, H, T}, std::vector<double>(B * H * T, 0.0)};
+  const bool softmax = variant.normalize == ast::Normalize::Softmax;
+  for (int64_t b = 0; b < B; ++b)
+    for (int64_t h = 0; h < H; ++h)
+      for (int64_t i = 0; i < T; ++i) {
+        const int64_t row = (b * H + h) * T + i;
+        const int64_t valueHead = v.shape[1] == H ? h : h / (H / G);
+        auto valueAt = [&](int64_t j) { return ((b * v.shape[1] + valueHead) * S + j) * E; };
+        struct Pair { bool mask; double s, w, g; };
+        auto look = [&](int64_t j, bool record) {
+          ev.start(b, h, i, j, record);
+          Pair pair{true, 0, 1, 1};
+          for (const ast::ExprPtr &where : variant.wheres) pair.mask &= ev.value(where) != 0;
+          pair.s = ev.value(variant.score);
+          if (variant.weight) pair.w = ev.value(variant.weight);
+          if (variant.gate) pair.g = ev.value(variant.gate);
+          return pair;
+        };
+        std::vector<Pair> pairs;
+        double top = -infinity, sinkValue = -infinity;
+        if (variant.sink) {
+          ev.start(b, h, i, 0, false);
+          top = sinkValue = ev.value(variant.sink);
+        }
+        for (int64_t j = 0; j < S; ++j) {
+          pairs.push_back(look(j, false));
+          if (pairs[j].mask && pairs[j].w > 0) top = std::max(top, pairs[j].s);
+        }
+        double mass = variant.sink ? std::exp(sinkValue - top) : 0;
+        for (const Pair &pair : pairs)
+          if (pair.mask && pair.w > 0) mass += pair.w * std::exp(pair.s - top);
+        const double lse = mass > 0 ? top + std::log(mass) : -infinity;
+        if (softmax) result.lse.values[row] = lse;
+        // e: probability without its weight
+        auto base = [&](const Pair &pair) {
+          if (!pair.mask) return 0.0;
+          if (variant.normalize == ast::Normalize::Sigmoid) return 1 / (1 + std::exp(-pair.s));
+          if (variant.normalize == ast::Normalize::None) return pair.s;
+          return lse == -infinity ? 0.0 : std::exp(pair.s - lse);
+        };
+        double *o = &result.o.values[row * E];
+        for (int64_t j = 0; j < S; ++j) {
+          const double p = pairs[j].w > 0 ? base(pairs[j]) * pairs[j].w : 0;
+          for (int64_t e = 0; e < E; ++e) o[e] += p * pairs[j].g * v.values[valueAt(j) + e];
+        }
+        if (cotangent.empty()) continue;
+        const double *dO = &cotangent[row * E];
+        double delta = 0;
+        for (int64_t e = 0; e < E; ++e) delta += dO[e] * o[e];
+        for (int64_t j = 0; j < S; ++j) {
+          const Pair pair = pairs[j];
+          const double raw = base(pair), p = pair.w > 0 ? raw * pair.w : 0;
+          double dov = 0;
+          for (int64_t e = 0; e < E; ++e) {
+            dov += dO[e] * v.values[valueAt(j) + e];
+            ev.gradients["v"].values[valueAt(j) + e] += p * pair.g * dO[e];
+          }
+          double dP = pair.g * dov, ds, dw;
+          if (softmax) {
+            dw = raw * (dP - delta);
+            ds = p * (dP - delta);
+          } else if (variant.normalize == ast::Normalize::Sigmoid) {
+            dw = raw * dP;
+            ds = p * (1 - raw) * dP;
+          } else {
+            dw = raw * dP;
+            ds = pair.mask && pair.w > 0 ? pair.w * dP : 0;
+          }
+          if (!pair.mask) continue;
+          look(j, true);
+          std::vector<std::pair<int, double>> seeds{{ev.eval(variant.score), ds}};
+          if (variant.weight) seeds.push_back({ev.eval(variant.weight), dw});
+          if (variant.gate) seeds.push_back({ev.eval(variant.gate), p * dov});
+          ev.backward(seeds);
+        }
+        if (variant.sink && lse > -infinity) {
+          ev.start(b, h, i, 0, true);
+          const int node = ev.eval(variant.sink);
+          ev.backward({{node, -std::exp(sinkValue - lse) * delta}});
+        }
+      }
+  result.gradients = std::move(ev.gradients);
+  return result;
+}
+
+std::vector<bool> liveTiles(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
+                            int64_t b, int64_t h, int64_t tileQ, int64_t tileK) {
+  Evaluator ev(variant, inputs);
+  const int64_t T = ev.dims["T"], S = ev.dims["S"];
+  const int64_t columns = (S + tileK - 1) / tileK;
+  std::vector<bool> live((T + tileQ - 1) / tileQ * columns, false);
+  for (int64_t i = 0; i < T; ++i)
+    for (int64_t j = 0; j < S; ++j) {
+      const int64_t tile = i / tileQ * columns + j / tileK;
+      if (live[tile]) continue;
+      ev.start(b, h, i, j, true);
+      bool mask = true;
+      for (const ast::ExprPtr &where : variant.wheres) mask &= ev.value(where) != 0;
+      if (!mask) continue;
+      if (!variant.weight) {
+        live[tile] = true;
+        continue;
+      }
+      const int node = ev.eval(variant.weight);
+      bool matters = ev.tape[node].value != 0;
+      if (!matters) {
+        for (auto &[name, gradient] : ev.gradients) std::fill(gradient.values.begin(), gradient.values.end(), 0.0);
+        ev.backward({{node, 1.0}});
+        for (auto &[name, gradient] : ev.gradients)
+          for (double value : gradient.values) matters |= value != 0;
+      }
+      live[tile] = matters;
+    }
+  return live;
+}
+
+}  // namespace weft::reference

@@ -1,0 +1,77 @@
+// Tile classification against brute force: no tile with a live element is empty, no full tile has a
+// masked one, and where the bounds are closed-form they are as tight as brute force.
+#include <gtest/gtest.h>
+
+#include "tests/unit/call.h"
+#include "tests/unit/inputs.h"
+
+namespace weft::testing {
+namespace {
+
+void compare(const std::string &text, bool tight, int rounds) {
+  auto variant = variantOf(text);
+  std::mt19937_64 random(11);
+  for (int round = 0; round < rounds; ++round) {
+    Shape shape{1, 2, 2, 1 + static_cast<int64_t>(random() % 260), 1 + static_cast<int64_t>(random() % 260), 16, 16};
+    if (text.find("doc") == std::string::npos && random() % 2) shape.S = shape.T;
+    const int tileQ = 16 << random() % 3, tileK = 16 << random() % 3;
+    auto inputs = randomInputs(*variant, shape, random());
+    auto got = call(variant, inputs, {}, {tileQ, tileK, false, 1});
+    for (int64_t head = 0; head < 2; ++head) {
+      auto live = reference::liveTiles(variant->tree(), inputs, 0, head, tileQ, tileK);
+      for (size_t tile = 0; tile < live.size(); ++tile) {
+        if (live[tile]) ASSERT_NE(got.tiles[head][tile], 0) << text << ": live tile skipped, round " << round;
+        if (tight && !live[tile]) ASSERT_EQ(got.tiles[head][tile], 0) << text << ": dead tile kept, round " << round;
+      }
+    }
+  }
+}
+
+TEST(Tiles, closedFormsAreTight) {
+  for (const char *name : {"causal", "sliding_window", "alibi", "adaptive_span"}) {
+    ASSERT_FALSE(variantOf(name)->needsLists()) << name;
+    compare(name, true, 12);
+  }
+}
+
+TEST(Tiles, listsAreSafe) {
+  for (const char *name : {"document", "prefix_lm", "row_gate"}) {
+    ASSERT_TRUE(variantOf(name)->needsLists()) << name;
+    compare(name, false, 8);
+  }
+  compare("span_periodic", false, 6);
+  compare("content_weight", false, 4);
+}
+
+TEST(Tiles, documentsKeepTheirOwnTiles) {
+  // Whole documents of one tile: only diagonal tiles are kept.
+  auto variant = variantOf("document");
+  Shape shape{1, 2, 2, 256, 256, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 1);
+  for (const char *name : {"doc", "key_doc"})
+    for (int64_t at = 0; at < 256; ++at) inputs[name].values[at] = static_cast<double>(at / 64);
+  auto got = call(variant, inputs, {});
+  for (int qt = 0; qt < 4; ++qt)
+    for (int kt = 0; kt < 4; ++kt) EXPECT_EQ(got.tiles[0][qt * 4 + kt] != 0, qt == kt);
+}
+
+TEST(Tiles, masksMonotoneInDistance) {
+  const std::string head = "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], span: [H], window: int []) { score dot(q[i], k[j]) ";
+  for (const char *body : {"where 3 * (i - j) <= 40", "where not (i - j > window)", "where j - i < 5 where i <= j + window",
+                           "weight relu(span[h] - 2 * (i - j))", "where i - j >= 0 weight min(1, max(0, (span[h] - (i - j)) / 7))",
+                           "where floor((i - j) / 3) < 9 and j <= i"}) {
+    ASSERT_FALSE(variantOf(head + body + " }")->needsLists()) << body;
+    compare(head + body + " }", true, 6);
+  }
+}
+
+TEST(Tiles, fullTilesAreMarked) {
+  auto variant = variantOf("causal");
+  Shape shape{1, 2, 2, 256, 256, 16, 16};
+  auto got = call(variant, randomInputs(*variant, shape, 1), {});
+  for (int qt = 0; qt < 4; ++qt)
+    for (int kt = 0; kt < 4; ++kt) EXPECT_EQ(got.tiles[0][qt * 4 + kt], kt < qt ? 2 : kt == qt ? 1 : 0);
+}
+
+}  // namespace
+}  // namespace weft::testing
