@@ -22,22 +22,30 @@ void saveCheckpoint(const std::string &directory, const Config &config, int64_t 
   archive.write("optimizer", state);
   archive.write("step", c10::IValue(step));
   archive.write("config", c10::IValue(printConfig(config)));
+  // To memory first: torch's own file writer ends the process when the disk is full.
+  std::string bytes;
+  archive.save_to([&](const void *data, size_t size) {
+    bytes.append(static_cast<const char *>(data), size);
+    return size;
+  });
   const fs::path path = pathOf(directory), temporary = path.string() + ".tmp";
-  try {
-    archive.save_to(temporary.string());
-    const int file = open(temporary.c_str(), O_RDONLY | O_CLOEXEC);
-    if (file < 0 || fsync(file) != 0) {
-      if (file >= 0) close(file);
-      throw std::runtime_error(std::strerror(errno));
-    }
-    close(file);
-    fs::rename(temporary, path);
-  } catch (const std::exception &error) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    throw std::runtime_error("cannot write " + path.string() + ": " + error.what() +
-                             "; the checkpoint before it is untouched");
+  const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  bool ok = file >= 0;
+  for (size_t done = 0; ok && done < bytes.size();) {
+    const ssize_t part = write(file, bytes.data() + done, bytes.size() - done);
+    ok = part > 0;
+    if (ok) done += static_cast<size_t>(part);
   }
+  ok = ok && fsync(file) == 0;
+  std::string reason = ok ? "" : std::strerror(errno);
+  if (file >= 0) close(file);
+  std::error_code code;
+  if (ok) fs::rename(temporary, path, code);
+  if (code) reason = code.message();
+  if (reason.empty()) return;
+  fs::remove(temporary, code);
+  throw std::runtime_error("cannot write " + path.string() + ": " + reason +
+                           "; the checkpoint before it is untouched");
 }
 
 static torch::serialize::InputArchive openArchive(const std::string &directory) {

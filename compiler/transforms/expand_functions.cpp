@@ -39,8 +39,8 @@ class Expander {
       case Function::Log1p: return math::Log1pOp::create(b, loc, x[0]);
       case Function::Sqrt: return math::SqrtOp::create(b, loc, x[0]);
       case Function::Rsqrt: return div(one(), math::SqrtOp::create(b, loc, x[0]));
-      case Function::Sin: return math::SinOp::create(b, loc, x[0]);
-      case Function::Cos: return math::CosOp::create(b, loc, x[0]);
+      case Function::Sin: return sine(x[0], false);
+      case Function::Cos: return sine(x[0], true);
       case Function::Tanh: return math::TanhOp::create(b, loc, x[0]);
       case Function::Sigmoid: return div(one(), add(one(), exp(neg(x[0]))));
       case Function::Relu: return greatest(x[0], s.constant(0));
@@ -118,6 +118,31 @@ class Expander {
     Value nonzero = arith::XOrIOp::create(b, loc, is(r, 0), s.constantBool(true));
     Value fix = arith::AndIOp::create(b, loc, differ, nonzero);
     return select(fix, arith::AddIOp::create(b, loc, r, safe), r);
+  }
+  /// sin or cos: the quadrant taken off in three parts (Cody and Waite), then the Cephes polynomials.
+  Value sine(Value x, bool cosine) {
+    Value n = math::RoundEvenOp::create(b, loc, mul(x, s.constant(M_2_PI)));
+    Value r = x;
+    for (double part : {-1.57079637050628662109375, 4.37113900018624283e-8, 1.71512449809379e-15})
+      r = fma(n, s.constant(part), r);
+    Value square = mul(r, r);
+    Value p = s.constant(-1.9515295891e-4);
+    p = fma(p, square, s.constant(8.3321608736e-3));
+    p = fma(p, square, s.constant(-1.6666654611e-1));
+    Value sinR = fma(mul(p, square), r, r);
+    Value q = s.constant(2.443315711809948e-5);
+    q = fma(q, square, s.constant(-1.388731625493765e-3));
+    q = fma(q, square, s.constant(4.166664568298827e-2));
+    Value cosR = fma(mul(q, square), square, fma(square, s.constant(-0.5), one()));
+    Value quadrant = toInt(n);
+    if (cosine) quadrant = arith::AddIOp::create(b, loc, quadrant, s.constantInt(1));
+    auto bit = [&](int64_t mask) {
+      return Value(arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne,
+                                         arith::AndIOp::create(b, loc, quadrant, s.constantInt(mask)),
+                                         s.constantInt(0)));
+    };
+    Value result = select(bit(1), cosR, sinR);
+    return select(bit(2), neg(result), result);
   }
   Value exp(Value x) {
     x = least(greatest(x, s.constant(-87.4)), s.constant(88.73));

@@ -1,0 +1,193 @@
+"""The `weft` program: check, compile, train, interrupt, resume, evaluate, sample, and bad input."""
+
+import gzip
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+WEFT = os.environ["WEFT_PROGRAM"]
+SOURCE = os.environ["WEFT_SOURCE"]
+
+
+def run(*args, code=0, timeout=240, env=None):
+    result = subprocess.run([WEFT, *args], capture_output=True, text=True, errors="replace", timeout=timeout,
+                            env={**os.environ, **(env or {})})
+    if result.returncode != code:
+        raise AssertionError(f"weft {args}: exit {result.returncode}, expected {code}\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def tiny(attention="span_periodic", **train):
+    return {"model": {"layers": 2, "heads": 2, "width": 32, "context": 64, "attention": attention, "max_span": 64, "dropout": 0.1},
+            "train": {"steps": 12, "batch": 4, "warmup": 2, "log_every": 1, "save_every": 5, **train}}
+
+
+class Language(unittest.TestCase):
+    def test_library_is_ok(self):
+        folder = os.path.join(SOURCE, "ops", "variants")
+        files = sorted(os.path.join(folder, f) for f in os.listdir(folder))
+        out = run("check", *files).stdout
+        self.assertEqual(out.count(": ok"), len(files))
+        names = run("variants").stdout
+        for file in files:
+            self.assertIn(os.path.basename(file)[:-5], names)
+
+    def test_errors(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".weft") as file:
+            file.write("attention t(q: [B, H, T, D], v: [B, H, S, E]) { score oops }")
+            file.flush()
+            result = run("check", file.name, code=1)
+            self.assertIn("unknown name 'oops'", result.stderr)
+            self.assertIn("^~~~", result.stderr)
+        self.assertIn("the library has:", run("compile", "nope", code=1).stderr)
+        self.assertIn("has no kernel", run("compile", "causal", "--kernel", "nope", code=1).stderr)
+
+    def test_every_stage_prints(self):
+        for stage, sign in {"ast": "attention span_periodic", "weft": "weft.pairwise @backward", "tile": "tile.kernel @span_periodic.",
+                            "vector": "vector.fma", "llvm": "llvm.fma", "asm": ".text"}.items():
+            for kernel in ("forward", "backward", "backward_dq", "backward_dkdv"):
+                self.assertIn(sign, run("compile", "span_periodic", "--kernel", kernel, f"--emit={stage}").stdout)
+        for dtype in ("bf16", "f16"):
+            self.assertIn(".text", run("compile", "causal", "--dtype", dtype, "--head-dim", "80", "--emit=asm").stdout)
+
+    def test_dump(self):
+        with tempfile.TemporaryDirectory() as folder:
+            run("compile", "causal", "--emit=asm", env={"WEFT_DUMP": folder})
+            self.assertIn("causal.forward.03-build_kernel.mlir", os.listdir(folder))
+
+
+class Model(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.folder)
+        words = "the of and to in a is that for it as was with be by on not he his but at are this have".split()
+        random.seed(1)
+        self.data = self.path("text.gz")
+        with gzip.open(self.data, "wt") as file:
+            file.write(" ".join(random.choice(words) for _ in range(40000)))
+        self.config = self.path("config.json")
+        self.write(tiny())
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def write(self, config):
+        with open(self.config, "w") as file:
+            json.dump(config, file)
+
+    def train(self, out, *args, code=0, env=None):
+        return run("train", "--config", self.config, "--data", self.data, "--out", self.path(out), *args, code=code, env=env)
+
+    def metrics(self, out):
+        with open(self.path(out + "/metrics.jsonl")) as file:
+            return [json.loads(line) for line in file]
+
+    def losses(self, out):
+        return [(m["step"], m["loss"]) for m in self.metrics(out)]
+
+    def test_learns_evaluates_and_samples(self):
+        for attention in ("causal", "adaptive_span", "span_periodic", "span_periodic_fourier", "content_weight", "alibi",
+                          "attention_sink", "relative_bias", "sliding_window", "row_gate", "soft_cap"):
+            with self.subTest(attention):
+                self.write(tiny(attention, steps=60, lr=3e-3))
+                self.train(attention)
+                metrics = self.metrics(attention)
+                self.assertLess(metrics[-1]["bpc"], metrics[0]["bpc"] - 2)
+                for key in ("tokens_per_second", "mfu", "mean_span", "kept_tiles", "lr", "grad_norm"):
+                    self.assertIn(key, metrics[-1])
+        out = run("eval", "--checkpoint", self.path("span_periodic"), "--data", self.data, "--split", "test", "--stride", "16").stdout
+        self.assertIn("bpc over", out)
+        self.assertIn("not comparable", out)
+        with open(self.path("span_periodic/eval_test.json")) as file:
+            self.assertLess(json.load(file)["bpc"], 5)
+        with open(self.path("span_periodic/masks.svg")) as file:
+            self.assertEqual(file.read().count("<g>"), 4)
+        sample = lambda seed: run("sample", "--checkpoint", self.path("span_periodic"), "--length", "50", "--seed", seed).stdout
+        self.assertEqual(sample("1"), sample("1"))
+        self.assertNotEqual(sample("1"), sample("2"))
+
+    def test_resume_repeats_an_uninterrupted_run(self):
+        env = {"WEFT_THREADS": "1"}
+        self.train("whole", env=env)
+        self.train("parts", "--set", "steps=12", "--steps", "12", env=env)
+        self.assertEqual(self.losses("whole"), self.losses("parts"))
+        # Stop after 7 of 12 steps: the schedule is of the whole run, so cut the run with a signal.
+        process = subprocess.Popen([WEFT, "train", "--config", self.config, "--data", self.data, "--out", self.path("cut"),
+                                    "--set", "save_every=1", "--steps", "4000"], stderr=subprocess.PIPE, text=True,
+                                   env={**os.environ, **env})
+        while not os.path.exists(self.path("cut/metrics.jsonl")) or len(self.losses("cut")) < 5:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(timeout=60), 130)
+        self.assertIn("Go on with --resume", process.stderr.read())
+        process.stderr.close()
+        done = len(self.losses("cut"))
+        more = subprocess.Popen([WEFT, "train", "--config", self.config, "--data", self.data, "--out", self.path("cut"), "--resume",
+                                 "--steps", "4000"], stderr=subprocess.DEVNULL, env={**os.environ, **env})
+        while len(self.losses("cut")) < done + 5:
+            time.sleep(0.05)
+        more.send_signal(signal.SIGINT)
+        self.assertEqual(more.wait(timeout=60), 130)
+        again = subprocess.Popen([WEFT, "train", "--config", self.config, "--data", self.data, "--out", self.path("straight"),
+                                  "--steps", "4000"], stderr=subprocess.DEVNULL, env={**os.environ, **env})
+        while not os.path.exists(self.path("straight/metrics.jsonl")) or len(self.losses("straight")) < done + 5:
+            time.sleep(0.05)
+        again.send_signal(signal.SIGINT)
+        again.wait(timeout=60)
+        self.assertEqual(self.losses("cut")[:done + 5], self.losses("straight")[:done + 5])
+
+    def test_bad_input(self):
+        out = self.path("x")
+        cases = [
+            ("cannot open", ["--config", "nope.json", "--data", self.data, "--out", out]),
+            ("cannot open nope.txt", ["--config", self.config, "--data", "nope.txt", "--out", out]),
+            ("unknown setting 'model.layrs'", ["--config", self.config, "--data", self.data, "--out", out, "--set", "model.layrs=3"]),
+            ("expected an integer at model.layers", ["--config", self.config, "--data", self.data, "--out", out, "--set", "layers=many"]),
+            ("expected heads to divide width", ["--config", self.config, "--data", self.data, "--out", out, "--set", "heads=3"]),
+            ("has an input 'prefix'", ["--config", self.config, "--data", self.data, "--out", out, "--set", "attention=prefix_lm"]),
+        ]
+        for message, args in cases:
+            with self.subTest(message):
+                self.assertIn(message, run("train", *args, code=1).stderr)
+        with open(self.path("short.txt"), "w") as file:
+            file.write("too short")
+        self.assertIn("at least 10,000 bytes", run("train", "--config", self.config, "--data", self.path("short.txt"), "--out", out, code=1).stderr)
+        self.assertIn("no checkpoint", run("eval", "--checkpoint", out, "--data", self.data, code=1).stderr)
+        self.assertIn("no checkpoint", run("sample", "--checkpoint", out, code=1).stderr)
+        with open(self.path("cut.gz"), "wb") as file, open(self.data, "rb") as whole:
+            file.write(whole.read()[:20000])
+        self.assertIn("cannot read", run("train", "--config", self.config, "--data", self.path("cut.gz"), "--out", out, code=1).stderr)
+
+    def test_damaged_and_existing_checkpoints(self):
+        self.train("a")
+        self.assertIn("go on with --resume", self.train("a", code=1).stderr)
+        with open(self.path("a/checkpoint.pt"), "r+b") as file:
+            file.truncate(1000)
+        self.assertIn("is damaged", self.train("a", "--resume", code=1).stderr)
+        self.assertIn("is damaged", run("eval", "--checkpoint", self.path("a"), "--data", self.data, code=1).stderr)
+
+    def test_full_disk(self):
+        os.makedirs(self.path("full"))
+        os.symlink("/dev/full", self.path("full/checkpoint.pt.tmp"))
+        self.assertIn("cannot write", self.train("full", code=1).stderr)
+
+    def test_non_finite_loss_says_where(self):
+        result = self.train("n", "--set", "lr=1e30", code=1)
+        self.assertIn("the first value that is not finite is in", result.stderr)
+
+    def test_zip(self):
+        import zipfile
+        with zipfile.ZipFile(self.path("t.zip"), "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("enwik", gzip.open(self.data, "rb").read())
+        self.data = self.path("t.zip")
+        self.train("zip", "--steps", "2")
+
+
+if __name__ == "__main__":
+    unittest.main()
