@@ -121,6 +121,8 @@ def compare(self, name, dtype, shape):
         own, torchs, scale = (math.sqrt(sum(d[what][at] for d in draws)) for at in range(3))
         # A result exact to a few units in the last place passes in any case.
         self.assertTrue(math.isfinite(own), what)
+        if not math.isfinite(torchs):
+            torchs = 8 * unit * scale  # PyTorch's own math overflowed in f16
         self.assertLessEqual(own, factor * torchs + 4 * unit * scale, f"{name} {dtype} {what}: PyTorch {torchs:.3g}")
 
 
