@@ -1,3 +1,4 @@
+cmake_minimum_required(VERSION 3.25)
 # Data flows one way: which top folder may include which, and who may see MLIR, LLVM and torch.
 set(compiler_may compiler)
 set(runtime_may compiler runtime)

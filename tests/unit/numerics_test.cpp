@@ -31,6 +31,7 @@ const struct { const char *name; Shape shape; } shapes[] = {
 };
 
 struct Case { std::string variant; size_t shape; bool twoPass; };
+void PrintTo(const Case &param, std::ostream *stream) { *stream << param.variant; }
 
 class Numerics : public ::testing::TestWithParam<Case> {};
 

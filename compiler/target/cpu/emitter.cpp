@@ -106,9 +106,9 @@ void Emitter::product(const Product &p) {
 }
 
 void Emitter::productGroup(const Product &p, Value column, int vectors, int64_t lastLanes) {
-  // Blocks of 6 rows, then of 2, then single ones.
+  // Blocks of 6 rows, then what is left in blocks of 4, 2 and 1.
   Value row = i64(0);
-  for (int blockRows : {6, 2, 1}) {
+  for (int blockRows : {6, 4, 2, 1}) {
     Value left = sub(p.rows, row);
     Value end = add(row, mul(div(left, i64(blockRows)), i64(blockRows)));
     loop(row, end, blockRows,

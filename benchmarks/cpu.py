@@ -1,0 +1,214 @@
+"""./dev bench cpu: generated kernels against PyTorch's, interleaved in one run, medians.
+
+Every row first passes a numeric check against float64. Causal attention counts as half of dense.
+Writes runs/bench_cpu.json and prints a table.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import torch
+
+F = torch.nn.functional
+QKV = ["q", "k", "v"]
+
+
+def interleave(functions, rounds):
+    """Median seconds of each function; one call of each in turn, so that a slow clock hits all."""
+    for f in functions.values():
+        f()
+    times = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, f in functions.items():
+            start = time.perf_counter()
+            f()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def make(B, H, T, D, dtype):
+    torch.manual_seed(0)
+    return [torch.randn(B, H, T, D).to(dtype).requires_grad_() for _ in range(3)]
+
+
+def check(out, q, k, v):
+    """Rows of one head against float64."""
+    rows = torch.tensor([0, q.shape[2] // 3, q.shape[2] - 1])
+    s = q[0, 0, rows].double() @ k[0, 0].double().T / math.sqrt(q.shape[-1])
+    s = s.masked_fill(torch.arange(k.shape[2]) > rows[:, None], -math.inf)
+    want = s.softmax(-1) @ v[0, 0].double()
+    error = (out[0, 0, rows].double() - want).abs().max().item()
+    assert error < (1e-5 if q.dtype == torch.float32 else 0.05), error
+
+
+def dense(dtype, rounds, D=64, T=2048, H=8):
+    q, k, v = make(1, H, T, D, dtype)
+    grad = torch.randn(1, H, T, D).to(dtype)
+    weft = lambda: torch.ops.weft.attention("causal", QKV, [q, k, v])
+    sdpa = lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    check(weft(), q, k, v)
+    flops = 4 * H * T * T * D / 2
+    with torch.no_grad():
+        forward = interleave({"weft": weft, "sdpa": sdpa}, rounds)
+    outs = {"weft": weft(), "sdpa": sdpa()}
+    backward = interleave({n: lambda o=o: torch.autograd.grad(o, [q, k, v], grad, retain_graph=True) for n, o in outs.items()}, rounds)
+    name = str(dtype)[6:]
+    return [dict(row=f"dense causal {name} {way}", weft_ms=1e3 * t["weft"], peer="SDPA", peer_ms=1e3 * t["sdpa"],
+                 ratio=t["sdpa"] / t["weft"], gflops=scale * flops / t["weft"] / 1e9)
+            for way, t, scale in (("forward", forward, 1), ("backward", backward, 2.5))]
+
+
+def sparse(rounds, D=64, T=2048, H=8):
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    torch.set_grad_enabled(False)
+    q, k, v = [x.detach() for x in make(1, H, T, D, torch.float32)]
+    window, span = torch.tensor(256, dtype=torch.int32), torch.full((H,), 256.0)
+    rows = []
+    flex = torch.compile(flex_attention)
+    start = time.perf_counter()
+    mask = create_block_mask(lambda b, h, i, j: (i >= j) & (i - j < 256), None, None, T, T, device="cpu")
+    wide = create_block_mask(lambda b, h, i, j: (i >= j) & (i - j < 288), None, None, T, T, device="cpu")
+
+    def span_mod(score, b, h, i, j):
+        return score + torch.log(torch.clamp((32 + 256.0 - (i - j)) / 32, 0, 1))
+
+    peers = {
+        "window 256 forward": (lambda: torch.ops.weft.attention("sliding_window", QKV + ["window"], [q, k, v, window]),
+                               lambda: flex(q, k, v, block_mask=mask)),
+        "adaptive span 256 forward": (lambda: torch.ops.weft.attention("adaptive_span", QKV + ["span"], [q, k, v, span]),
+                                      lambda: flex(q, k, v, score_mod=span_mod, block_mask=wide)),
+    }
+    for name, (weft, peer) in peers.items():
+        try:
+            difference = (weft() - peer()).abs().max().item()
+            assert difference < 1e-4, difference
+            t = interleave({"weft": weft, "flex": peer}, rounds)
+            rows.append(dict(row=name, weft_ms=1e3 * t["weft"], peer="FlexAttention", peer_ms=1e3 * t["flex"], ratio=t["flex"] / t["weft"]))
+        except Exception as error:  # the peer failed: a row that says so
+            t = interleave({"weft": weft}, rounds)
+            rows.append(dict(row=name, weft_ms=1e3 * t["weft"], peer=f"FlexAttention failed: {str(error)[:60]}"))
+    torch.set_grad_enabled(True)
+    return rows
+
+
+def proportional(rounds, H=8, D=64):
+    rows = []
+    for T in (1024, 4096, 16384):
+        q, k, v = [x.detach() for x in make(1, H, T, D, torch.float32)]
+        full = None
+        for window in (T, T // 2, T // 4, 256):
+            w = torch.tensor(window, dtype=torch.int32)
+            with torch.no_grad():
+                t = interleave({"weft": lambda: torch.ops.weft.attention("sliding_window", QKV + ["window"], [q, k, v, w])},
+                               max(3, rounds // 3))["weft"]
+            tiles = sum(1 for qt in range(T // 64) for kt in range(qt + 1) if qt * 64 - kt * 64 - 63 < window)
+            full = full or (t, tiles)
+            rows.append(dict(row=f"window {window} of T {T}", weft_ms=1e3 * t, kept=tiles / full[1], time_share=t / full[0]))
+    return rows
+
+
+def periodic(rounds, H=8, T=2048, D=64):
+    q, k, v = make(1, H, T, D, torch.float32)
+    span, period, ratio = torch.full((H,), 256.0), torch.linspace(2, 8, H), torch.zeros(H)
+    for x in (span, period, ratio):
+        x.requires_grad_()
+
+    def both(variant, names, extra):
+        torch.ops.weft.attention(variant, QKV + names, [q, k, v] + extra).sum().backward()
+
+    t = interleave({"periodic": lambda: both("span_periodic", ["span", "period", "ratio"], [span, period, ratio]),
+                    "span": lambda: both("adaptive_span", ["span"], [span])}, rounds)
+    return [dict(row="span_periodic forward + backward", weft_ms=1e3 * t["periodic"], peer="adaptive_span", peer_ms=1e3 * t["span"],
+                 ratio=t["span"] / t["periodic"])]
+
+
+START = """
+import sys, time, torch
+torch.ops.load_library(sys.argv[1])
+q, k, v = [torch.randn(1, 1, 64, 64, requires_grad=True) for _ in range(3)]
+span = torch.tensor([20.0], requires_grad=True)
+torch.randn(8, 8) @ torch.randn(8, 8)
+start = time.perf_counter()
+torch.ops.weft.attention("adaptive_span", ["q", "k", "v", "span"], [q, k, v, span]).sum().backward()
+print(time.perf_counter() - start)
+"""
+
+
+def starts(library):
+    with tempfile.TemporaryDirectory() as cache:
+        run = lambda: float(subprocess.run([sys.executable, "-c", START, library], env={**os.environ, "WEFT_CACHE_DIR": cache},
+                                           capture_output=True, text=True, check=True).stdout)
+        cold = run()
+        warm = statistics.median(run() for _ in range(5))
+    return [dict(row="cold start of a forward and backward pair", weft_ms=1e3 * cold), dict(row="warm start from the disk cache", weft_ms=1e3 * warm)]
+
+
+def memory(library):
+    code = """
+import sys, resource, torch
+torch.ops.load_library(sys.argv[1])
+T = int(sys.argv[2])
+q, k, v = [torch.randn(1, 1, T, 64, requires_grad=True) for _ in range(3)]
+w = torch.tensor(256, dtype=torch.int32)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+torch.ops.weft.attention("sliding_window", ["q", "k", "v", "window"], [q, k, v, w]).sum().backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    rows = []
+    for T in (16384, 32768, 65536):
+        out = subprocess.run([sys.executable, "-c", code, library, str(T)], capture_output=True, text=True, check=True).stdout
+        rows.append(dict(row=f"peak memory of forward + backward, one head, T {T}", mib=float(out)))
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--out", default="runs/bench_cpu.json")
+    args = parser.parse_args()
+    torch.ops.load_library(args.library)
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.processor() or platform.machine()}", flush=True)
+    rows = []
+
+    def show(new):
+        for row in new:
+            rows.append(row)
+            text = f"{row['row']:<58}"
+            if "weft_ms" in row:
+                text += f"{row['weft_ms']:9.2f} ms"
+            if "peer_ms" in row:
+                text += f"   {row['peer']} {row['peer_ms']:9.2f} ms   {row['ratio']:5.2f}x"
+            elif "peer" in row:
+                text += "   " + row["peer"]
+            if "gflops" in row:
+                text += f"   {row['gflops']:5.0f} GFLOP/s"
+            if "kept" in row:
+                text += f"   kept {row['kept']:5.1%}   time {row['time_share']:5.1%}"
+            if "mib" in row:
+                text += f"{row['mib']:9.1f} MiB"
+            print(text, flush=True)
+
+    show(dense(torch.float32, args.rounds))
+    show(dense(torch.bfloat16, args.rounds))
+    show(sparse(args.rounds))
+    show(proportional(args.rounds))
+    show(periodic(args.rounds))
+    show(starts(args.library))
+    show(memory(args.library))
+    os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
+    with open(args.out, "w") as file:
+        json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}, file, indent=1)
+    print("written to", args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+// RUN: weft-opt %s --build-kernel-forward | FileCheck %s --check-prefix=FORWARD
+// RUN: weft-opt %s --differentiate --build-kernel-backward | FileCheck %s --check-prefix=BACKWARD
+// RUN: weft-opt %s --differentiate --build-kernel-backward_dkdv | FileCheck %s --check-prefix=KEYS
+// RUN: weft-opt %s --build-plan-plan_band | FileCheck %s --check-prefix=BAND
+// RUN: weft-opt %s --build-kernel-forward --expand-functions | FileCheck %s --check-prefix=EXPAND
+
+// FORWARD-LABEL: tile.kernel @t.forward grid "query"
+// FORWARD: tile.for "keys"
+// FORWARD: %[[S:.*]] = tile.dot "nt"
+// FORWARD: tile.pairwise {{.*}} tiles(%[[S]] : tensor<64x64xf32>) {{.*}} reduce ["max"]
+// FORWARD: tile.pairwise {{.*}} reduce ["add"]
+// FORWARD: %[[SCALED:.*]] = tile.scale_rows
+// FORWARD: tile.dot "nn" {{.*}} add %[[SCALED]]
+// FORWARD: tile.store %{{.*}}, "o"
+// FORWARD: tile.store_rows %{{.*}}, "lse"
+
+// BACKWARD-LABEL: tile.kernel @t.backward grid "group"
+// BACKWARD: tile.for "heads"
+// BACKWARD: tile.for "queries"
+// BACKWARD: tile.for "keys"
+// BACKWARD-COUNT-2: tile.dot "nt"
+// BACKWARD: tile.dot_into "tn" {{.*}} into "dv"
+// BACKWARD: tile.dot_into "tn" {{.*}} into "dk"
+// BACKWARD: tile.dot "nn"
+// BACKWARD: tile.store %{{.*}}, "dq"
+
+// KEYS-LABEL: tile.kernel @t.backward_dkdv grid "key"
+// KEYS: tile.for "kept_queries"
+// KEYS-COUNT-2: tile.dot "tn"
+// KEYS-DAG: tile.store %{{.*}}, "dv"
+// KEYS-DAG: tile.store %{{.*}}, "dk"
+
+// i >= j rises with i - j: one bisection, no list.
+// BAND-LABEL: tile.kernel @t.plan_band grid "head"
+// BAND-COUNT-1: scf.for
+// BAND-NOT: scf.for
+// BAND-COUNT-4: tile.store_int
+
+// EXPAND-LABEL: tile.kernel @t.forward
+// EXPAND-NOT: weft.map
+// EXPAND: arith.cmpi sge
+// EXPAND: math.fma
+module @t attributes {weft.normalize = "softmax", weft.inputs = [
+    {name = "q", dims = ["B", "H", "T", "D"], element = "float"}, {name = "k", dims = ["B", "H", "S", "D"], element = "float"},
+    {name = "v", dims = ["B", "H", "S", "E"], element = "float"}]} {
+  weft.pairwise @forward {
+  ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %m = weft.mask %c
+    %s = weft.dot "q", "k"
+    weft.yield ["mask", "score"] %m, %s : i1, f32
+  }
+}

@@ -1,0 +1,31 @@
+// RUN: weft-opt %s --differentiate --cse | FileCheck %s
+
+// ds reaches the dot and, scaled by the dot, the slope; only one exp is taken.
+// CHECK-LABEL: weft.pairwise @backward
+// CHECK: %[[S:.*]] = weft.dot "q", "k"
+// CHECK: %[[C:.*]] = weft.read "c"[%{{.*}}] : f32
+// CHECK: %[[SCORE:.*]] = weft.map "Mul" %[[S]], %[[C]]
+// CHECK: %[[DOV:.*]] = weft.dot "do", "v"
+// CHECK: %[[LSE:.*]] = weft.row "lse"
+// CHECK: %[[X:.*]] = weft.map "Sub" %[[SCORE]], %[[LSE]]
+// CHECK: %[[E:.*]] = weft.map "Exp" %[[X]]
+// CHECK-NOT: weft.map "Exp"
+// CHECK: %[[DELTA:.*]] = weft.row "delta"
+// CHECK: %[[D:.*]] = weft.map "Sub" %[[DOV]], %[[DELTA]]
+// CHECK: %[[DS:.*]] = weft.map "Mul" %{{.*}}, %[[D]]
+// CHECK: %[[DDOT:.*]] = weft.map "Mul" %[[DS]], %[[C]]
+// CHECK: %[[DC:.*]] = weft.map "Mul" %[[DS]], %[[S]]
+// CHECK: weft.accumulate "c"[%{{.*}}], %[[DC]]
+// CHECK: weft.cotangent "q", "k", %[[DDOT]]
+// CHECK: weft.yield ["value"]
+module @t attributes {weft.normalize = "softmax", weft.inputs = []} {
+  weft.pairwise @forward {
+  ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %m = weft.mask %c
+    %s = weft.dot "q", "k"
+    %k = weft.read "c"[%h] : f32
+    %p = weft.map "Mul" %s, %k : (f32, f32) -> f32
+    weft.yield ["mask", "score"] %m, %p : i1, f32
+  }
+}

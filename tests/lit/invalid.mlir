@@ -1,0 +1,97 @@
+// RUN: weft-opt %s --split-input-file --verify-diagnostics
+
+// expected-error @+1 {{(C1) expected four i32 arguments b, h, i, j}}
+weft.pairwise @short {
+^bb0(%b: i32):
+  weft.yield []
+}
+
+// -----
+
+weft.pairwise @names {
+^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+  // expected-error @+1 {{(C1) expected 1 values, got 0}}
+  weft.yield ["score"]
+}
+
+// -----
+
+weft.pairwise @function {
+^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+  // expected-error @+1 {{(C1) expected a function of the language, got 'Cosine'}}
+  %x = weft.map "Cosine" %b : (i32) -> i32
+  weft.yield []
+}
+
+// -----
+
+weft.pairwise @arity {
+^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+  // expected-error @+1 {{(C2) expected 3 operands, got 1}}
+  %x = weft.map "Clamp" %b : (i32) -> i32
+  weft.yield []
+}
+
+// -----
+
+weft.pairwise @row {
+^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+  // expected-error @+1 {{(C1) expected "lse" or "delta", got "sum"}}
+  %x = weft.row "sum"
+  weft.yield []
+}
+
+// -----
+
+// expected-error @+1 {{(C1) expected grid}}
+tile.kernel @grid grid "diagonal" schedule <q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+}
+
+// -----
+
+// expected-error @+1 {{(C2) expected 3 arguments, got 2}}
+tile.kernel @arguments grid "query" schedule <q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+}
+
+// -----
+
+// expected-error @+1 {{(C3) expected positive tile sizes, got 0 and 64}}
+tile.kernel @tiles grid "head" schedule <q = 0, k = 64> {
+^bb0(%b: i32, %h: i32):
+}
+
+// -----
+
+tile.kernel @over grid "head" schedule <q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+  // expected-error @+1 {{(C1) expected "heads", "queries", "keys" or "kept_queries", got "rows"}}
+  tile.for "rows"[%b, %h] of %h {
+  ^bb1(%x: i32):
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @carried grid "head" schedule <q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+  %zero = arith.constant 0.0 : f32
+  %acc = tile.fill "query" %zero : tensor<64x16xf32>
+  // expected-error @+1 {{(C2) expected results, inits and carried arguments of the same types}}
+  %r = tile.for "queries"[%b, %h] of %h init(%acc : tensor<64x16xf32>) -> tensor<64x16xf32> {
+  ^bb1(%x: i32):
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @dot grid "head" schedule <q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+  %q = tile.load "q"[%b, %h] "query" rows %h : tensor<64x16xf32>
+  %k = tile.load "k"[%b, %h] "key" rows %h : tensor<64x32xf32>
+  // expected-error @+1 {{(C1) expected shapes that fit form "nt"}}
+  %s = tile.dot "nt" %q, %k : tensor<64x16xf32>, tensor<64x32xf32> -> tensor<64x64xf32>
+}

@@ -1,0 +1,54 @@
+// weft-opt: mlir-opt with the two dialects and the compiler's passes, for the lit tests.
+#include "compiler/dialect/dialects.h"
+#include "compiler/transforms/build_kernels.h"
+#include "compiler/transforms/build_plan.h"
+#include "compiler/transforms/differentiate.h"
+#include "compiler/transforms/expand_functions.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/DialectRegistry.h"
+#include "mlir/Pass/Pass.h"
+#include "mlir/Tools/mlir-opt/MlirOptMain.h"
+#include "mlir/Transforms/Passes.h"
+
+namespace {
+
+/// One of the compiler's functions as a pass, named as its file.
+struct FunctionPass : mlir::PassWrapper<FunctionPass, mlir::OperationPass<mlir::ModuleOp>> {
+  MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(FunctionPass)
+  FunctionPass(std::string name, std::function<void(mlir::ModuleOp)> body) : name(std::move(name)), body(std::move(body)) {}
+  FunctionPass(const FunctionPass &) = default;
+  llvm::StringRef getArgument() const override { return name; }
+  llvm::StringRef getDescription() const override { return "see compiler/transforms"; }
+  void getDependentDialects(mlir::DialectRegistry &registry) const override {
+    registry.insert<mlir::arith::ArithDialect, mlir::math::MathDialect, mlir::scf::SCFDialect,
+                    weft::dialect::WeftDialect, weft::tile::TileDialect>();
+  }
+  void runOnOperation() override { body(getOperation()); }
+
+  std::string name;
+  std::function<void(mlir::ModuleOp)> body;
+};
+
+void add(const std::string &name, std::function<void(mlir::ModuleOp)> body) {
+  mlir::registerPass([=] { return std::make_unique<FunctionPass>(name, body); });
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  mlir::DialectRegistry registry;
+  registry.insert<weft::dialect::WeftDialect, weft::tile::TileDialect, mlir::arith::ArithDialect,
+                  mlir::math::MathDialect, mlir::scf::SCFDialect>();
+  mlir::registerCanonicalizerPass();
+  mlir::registerCSEPass();
+  add("differentiate", weft::differentiate);
+  add("expand-functions", weft::expandFunctions);
+  const weft::KernelShape shape{{{"D", 64}, {"E", 32}, {"R", 16}}, 64, 64};
+  for (const char *kernel : {"forward", "backward", "backward_delta", "backward_dq", "backward_dkdv"})
+    add(std::string("build-kernel-") + kernel, [=](mlir::ModuleOp module) { weft::buildKernel(module, kernel, shape); });
+  for (const char *kernel : {"plan_band", "plan_count", "plan_fill", "plan_count_keys", "plan_fill_keys"})
+    add(std::string("build-plan-") + kernel, [=](mlir::ModuleOp module) { weft::buildPlan(module, kernel, shape); });
+  return mlir::asMainReturnCode(mlir::MlirOptMain(argc, argv, "weft-opt\n", registry));
+}
