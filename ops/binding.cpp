@@ -45,7 +45,7 @@ ElementType elementType(at::ScalarType type) {
 
 KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
                      std::map<std::string, int64_t> headDims)
-    : variant(std::move(variant)), type(type), headDims(std::move(headDims)), tileQ(getenv("TQ")?atoi(getenv("TQ")):64), tileK(getenv("TK")?atoi(getenv("TK")):64) {
+    : variant(std::move(variant)), type(type), headDims(std::move(headDims)), tileQ(64), tileK(64) {
   dimNames = {"B", "H", "G", "T", "S"};
   for (const InputInfo &input : this->variant->inputs()) {
     tensorNames.push_back(input.name);

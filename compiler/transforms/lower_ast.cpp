@@ -1,5 +1,6 @@
 #include "compiler/transforms/lower_ast.h"
 
+#include <cmath>
 #include <map>
 #include <unordered_map>
 
@@ -91,6 +92,29 @@ class AstLowering {
     return mlir::FileLineColLoc::get(builder.getContext(), variant.name, 1, expr.range.begin + 1);
   }
 
+  /// A vector division costs as much as many products. Its divisor's reciprocal serves where it is
+  /// exact (a power of two), or where the dividend is a product of rows, whose rounding is larger,
+  /// and the divisor is the same for all pairs. Distances keep their division: masks hang on them.
+  static bool reciprocalFits(const Expr &division) {
+    const Expr &dividend = *division.args[0], &divisor = *division.args[1];
+    if (divisor.kind == Kind::Number) {
+      int exponent;
+      if (divisor.value != 0 && std::abs(std::frexp(divisor.value, &exponent)) == 0.5) return true;
+    }
+    const bool product = dividend.kind == Kind::Dot;
+    int budget = 100;
+    return product && sameForAllPairs(divisor, budget);
+  }
+
+  /// False also where more than `budget` expressions would have to be looked at.
+  static bool sameForAllPairs(const Expr &expr, int &budget) {
+    if (--budget < 0 || expr.kind == Kind::Dot) return false;
+    if (expr.kind == Kind::Index && (expr.index == ast::Index::i || expr.index == ast::Index::j)) return false;
+    for (const ast::ExprPtr &arg : expr.args)
+      if (!sameForAllPairs(*arg, budget)) return false;
+    return true;
+  }
+
   mlir::Value lower(const Expr &expr) {
     if (auto found = lowered.find(&expr); found != lowered.end()) return found->second;
     ScalarBuilder scalar(builder, location(expr));
@@ -123,6 +147,11 @@ class AstLowering {
       case Kind::Call: {
         mlir::SmallVector<mlir::Value> args;
         for (const ast::ExprPtr &arg : expr.args) args.push_back(lower(*arg));
+        if (expr.function == Function::Div && reciprocalFits(expr)) {
+          auto divisor = ScalarBuilder::constantOf(args[1]);
+          return scalar.mul(args[0], divisor ? scalar.constant(1 / *divisor)
+                                             : scalar.div(scalar.constant(1), args[1]));
+        }
         return scalar.map(expr.function, args);
       }
       case Kind::Name: break;
