@@ -2,6 +2,8 @@
 
 #include <mutex>
 
+#include <ATen/Parallel.h>
+
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
 
@@ -25,6 +27,16 @@ int find(const std::vector<std::string> &list, const std::string &name) {
     if (list[at] == name) return static_cast<int>(at);
   return -1;
 }
+
+/// Kernels share torch's threads.
+const bool onTorchThreads = [] {
+  setExecutor([](int threads, const std::function<void(int)> &work) {
+    at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t worker = begin; worker < end; ++worker) work(static_cast<int>(worker));
+    });
+  });
+  return true;
+}();
 
 int threadCount() {
   const int own = environment::threads();

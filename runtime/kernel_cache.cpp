@@ -152,6 +152,8 @@ KernelImage obtain(const CompileRequest &request, const std::string &key) {
 
 }  // namespace
 
+void setExecutor(Executor executor) { cpu::useExecutor(executor); }
+
 std::string cacheDirectory() { return environment::cacheDirectory(); }
 
 std::shared_ptr<const LoadedKernel> loadKernel(const CompileRequest &request) {

@@ -1,6 +1,7 @@
 // Compiled kernels: in memory while the process lives, on disk between processes.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -24,6 +25,12 @@ class LoadedKernel {
   KernelImage kernelImage;
   void (*function)(const int64_t *, int64_t, int64_t, void *);
 };
+
+/// Runs work(worker) once for each worker 0 .. threads - 1, in parallel, and waits for all.
+using Executor = void (*)(int threads, const std::function<void(int worker)> &work);
+/// From now on kernels run on the caller's threads (torch's, say) instead of the runtime's own pool:
+/// two pools on the same cores would fight for them. Call before the first kernel runs.
+void setExecutor(Executor executor);
 
 /// The kernel for `request` (its stage is ignored). Compiles at most once a process and, with a
 /// cache directory, once a machine. Thread-safe. Throws std::runtime_error with the compiler's words.

@@ -11,6 +11,9 @@
 namespace weft::cpu {
 namespace {
 
+/// Several programs at a time when there are many: fewer visits to the counter.
+int64_t chunkOf(int64_t count, int threads) { return std::max<int64_t>(1, count / (threads * 64)); }
+
 class Pool {
  public:
   void run(int64_t count, int threads, const std::function<void(int64_t, int64_t, int)> &body) {
@@ -20,8 +23,7 @@ class Pool {
       std::lock_guard lock(mutex);
       task = &body;
       total = count;
-      // Several programs at a time when there are many: fewer visits to the counter.
-      chunk = std::max<int64_t>(1, count / (threads * 64));
+      chunk = chunkOf(count, threads);
       next.store(0);
       wanted = threads - 1;
       running = threads - 1;
@@ -84,14 +86,26 @@ Pool *&pool() {
 
 }  // namespace
 
+static std::atomic<void (*)(int, const std::function<void(int)> &)> foreignExecutor{nullptr};
+
+void useExecutor(void (*executor)(int, const std::function<void(int)> &)) { foreignExecutor = executor; }
+
 void parallelFor(int64_t count, int threads,
                  const std::function<void(int64_t, int64_t, int)> &body) {
   if (count <= 0) return;
   threads = static_cast<int>(std::min<int64_t>(threads, count));
-  if (threads <= 1)
+  if (threads <= 1) {
     body(0, count, 0);
-  else
+  } else if (auto executor = foreignExecutor.load()) {
+    std::atomic<int64_t> next{0};
+    const int64_t chunk = chunkOf(count, threads);
+    executor(threads, [&](int worker) {
+      for (int64_t begin; (begin = next.fetch_add(chunk)) < count;)
+        body(begin, std::min(count, begin + chunk), worker);
+    });
+  } else {
     pool()->run(count, threads, body);
+  }
 }
 
 }  // namespace weft::cpu

@@ -11,4 +11,7 @@ namespace weft::cpu {
 void parallelFor(int64_t count, int threads,
                  const std::function<void(int64_t begin, int64_t end, int worker)> &body);
 
+/// Work then runs on `executor`'s threads and no own ones are made.
+void useExecutor(void (*executor)(int threads, const std::function<void(int worker)> &work));
+
 }  // namespace weft::cpu
