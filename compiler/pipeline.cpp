@@ -6,6 +6,7 @@
 #include "compiler/dialect/dialects.h"
 #include "compiler/internal_error.h"
 #include "compiler/language/ast.h"
+#include "compiler/target/cpu/expand_exp.h"
 #include "compiler/target/cpu/lower_kernel.h"
 #include "compiler/target/cpu/object_code.h"
 #include "compiler/transforms/build_kernels.h"
@@ -130,6 +131,7 @@ CompileResult runPipeline(const CompileRequest &request) {
   cpu::LowerOptions options{cpu::machineOf(request.cpu), request.type, request.variant->needsLists()};
   step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
   kernel.erase();
+  step("expand_exp", [&] { cpu::expandExp(module, options.machine); });
   for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
   module->removeAttr("weft.inputs");
   module->removeAttr("weft.normalize");

@@ -144,23 +144,7 @@ class Expander {
     Value result = select(bit(1), cosR, sinR);
     return select(bit(2), neg(result), result);
   }
-  Value exp(Value x) {
-    x = least(greatest(x, s.constant(-87.4)), s.constant(88.73));
-    Value n = math::RoundEvenOp::create(b, loc, mul(x, s.constant(1.44269504088896341)));
-    Value r = fma(n, s.constant(-0.693359375), x);
-    r = fma(n, s.constant(2.12194440e-4), r);
-    Value p = s.constant(1.9875691500e-4);
-    for (double c : {1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
-                     5.0000001201e-1})
-      p = fma(p, r, s.constant(c));
-    p = add(fma(p, mul(r, r), r), one());
-    // 2^n as 2 * 2^(n-1), so that n = 128 does not overflow before the product does.
-    Value e = arith::FPToSIOp::create(b, loc, b.getI32Type(), n);
-    e = arith::ShLIOp::create(b, loc, arith::AddIOp::create(b, loc, e, s.constantInt(126)),
-                              s.constantInt(23));
-    Value scale = arith::BitcastOp::create(b, loc, b.getF32Type(), e);
-    return mul(add(p, p), scale);
-  }
+  Value exp(Value x) { return math::ExpOp::create(b, loc, x); }  // each target has its own way
 };
 
 }  // namespace

@@ -1,7 +1,8 @@
 // Replaces `weft.map` by operations of `arith` and `math`.
 //
 // Before: tile kernels whose scalar regions apply functions of the language.
-// After: no `weft.map` is left in them. exp is the Cephes polynomial (1 ulp, zero below -87).
+// After: no `weft.map` is left in them. sin and cos are polynomials; exp stays `math.exp`, which each
+// target expands.
 #pragma once
 
 #include "mlir/IR/BuiltinOps.h"

@@ -39,7 +39,7 @@
 // EXPAND-LABEL: tile.kernel @t.forward
 // EXPAND-NOT: weft.map
 // EXPAND: arith.cmpi sge
-// EXPAND: math.fma
+// EXPAND: math.exp
 module @t attributes {weft.normalize = "softmax", weft.inputs = [
     {name = "q", dims = ["B", "H", "T", "D"], element = "float"}, {name = "k", dims = ["B", "H", "S", "D"], element = "float"},
     {name = "v", dims = ["B", "H", "S", "E"], element = "float"}]} {
