@@ -1,5 +1,6 @@
 #include "compiler/transforms/build_kernels.h"
 
+#include <cmath>
 #include <functional>
 #include <limits>
 
@@ -52,7 +53,7 @@ class KernelBuilder {
     Value peak = fill(-infinity, {shape.tileQ}), mass = fill(0, {shape.tileQ});
     if (program("sink")) {
       peak = rowwise(b, h, qt, {}, 1, [&](mlir::ValueRange args) {
-               return std::vector<Value>{clone(program("sink"), b, h, args[0], args[0], {})["sink"]};
+               return std::vector<Value>{s.toBase2(clone(program("sink"), b, h, args[0], args[0], {})["sink"])};
              })[0];
       mass = fill(1, {shape.tileQ});
     }
@@ -65,7 +66,7 @@ class KernelBuilder {
         Value p = plainProbability(source, tiles, b, h, qt, kt, full);
         return std::vector<Value>{dot("nn", p, values, carried[0])};
       }
-      // First pass: logits, with -inf where the pair does not count, and their row maxima.
+      // First pass: logits in base 2, with -inf where the pair does not count, and their row maxima.
       auto logits = pairwise(b, h, qt, kt, full, tiles, {}, {"max"}, [&](auto args) {
         auto results = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
         Value counts = results["mask"];
@@ -75,7 +76,7 @@ class KernelBuilder {
           out.push_back(weight);
         }
         if (Value factor = outputFactor(results)) out.push_back(factor);
-        Value logit = s.select(counts, results["score"], s.constant(-infinity));
+        Value logit = s.select(counts, s.toBase2(results["score"]), s.constant(-infinity));
         out.insert(out.begin(), logit);
         out.push_back(logit);
         return out;
@@ -85,13 +86,13 @@ class KernelBuilder {
         Value top = s.map(Function::Max, {args[1], args[2]});
         Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
         Value finite = s.select(none, s.constant(0), top);
-        return std::vector<Value>{top, finite, s.exp(s.sub(args[1], finite))};
+        return std::vector<Value>{top, finite, s.exp2(s.sub(args[1], finite))};
       });
       // Second pass: probabilities against the running maximum, and their row sums.
       const bool weighted = results(source, "weight"), gated = hasFactor(source);
       std::vector<Value> second(logits.begin(), logits.end() - 1);
       auto probabilities = pairwise(b, h, qt, kt, full, second, {step[1]}, {"add"}, [&](auto args) {
-        Value p = s.exp(s.sub(args.tiles[0], args.rows[0]));
+        Value p = s.exp2(s.sub(args.tiles[0], args.rows[0]));
         if (weighted) {
           Value positive = s.map(Function::Gt, {args.tiles[1], s.constant(0)});
           p = s.select(positive, s.mul(args.tiles[1], p), s.constant(0));
@@ -114,7 +115,7 @@ class KernelBuilder {
     auto last = rowwise(b, h, qt, {done[1], done[2]}, 2, [&](mlir::ValueRange args) {
       Value some = s.map(Function::Gt, {args[2], s.constant(0)});
       Value inverse = s.select(some, s.div(s.constant(1), args[2]), s.constant(0));
-      Value lse = s.select(some, s.add(args[1], s.map(Function::Log, {args[2]})),
+      Value lse = s.select(some, s.add(s.mul(args[1], s.constant(M_LN2)), s.map(Function::Log, {args[2]})),
                            s.constant(-infinity));
       return std::vector<Value>{inverse, lse};
     });

@@ -209,7 +209,7 @@ void differentiate(mlir::ModuleOp module) {
   Value e, slope;
   Value dp = s.mul(dropped, gate);
   if (normalize == "softmax") {
-    e = s.select(mask, s.exp(s.sub(score, reverse.row("lse"))), zero);
+    e = s.select(mask, s.exp2(s.sub(s.toBase2(score), s.toBase2(reverse.row("lse")))), zero);
     dp = s.sub(dp, reverse.row("delta"));
     slope = s.mul(e, dp);
   } else if (normalize == "sigmoid") {
@@ -237,7 +237,7 @@ void differentiate(mlir::ModuleOp module) {
     Reverse sinkReverse(module, sink, "sink_backward");
     ScalarBuilder &t = sinkReverse.scalar;
     Value c = sinkReverse.results["sink"];
-    Value mass = t.exp(t.sub(c, sinkReverse.row("lse")));
+    Value mass = t.map(Function::Exp, {t.sub(c, sinkReverse.row("lse"))});
     sinkReverse.seed(c, t.neg(t.mul(mass, sinkReverse.row("delta"))));
     sinkReverse.sweep();
     sinkReverse.finish({}, {});

@@ -34,7 +34,7 @@ class Expander {
         return real ? Value(math::AbsFOp::create(b, loc, x[0]))
                     : greatest(x[0], isub(s.constantInt(0), x[0]));
       case Function::Exp: return exp(x[0]);
-      case Function::Exp2: return exp(mul(x[0], s.constant(M_LN2)));
+      case Function::Exp2: return math::Exp2Op::create(b, loc, x[0]);
       case Function::Log: return math::LogOp::create(b, loc, x[0]);
       case Function::Log1p: return math::Log1pOp::create(b, loc, x[0]);
       case Function::Sqrt: return math::SqrtOp::create(b, loc, x[0]);

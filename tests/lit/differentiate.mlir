@@ -1,15 +1,17 @@
 // RUN: weft-opt %s --differentiate --cse | FileCheck %s
 
-// ds reaches the dot and, scaled by the dot, the slope; only one exp is taken.
+// ds reaches the dot and, scaled by the dot, the slope; only one exp is taken, in base 2.
 // CHECK-LABEL: weft.pairwise @backward
 // CHECK: %[[S:.*]] = weft.dot "q", "k"
 // CHECK: %[[C:.*]] = weft.read "c"[%{{.*}}] : f32
 // CHECK: %[[SCORE:.*]] = weft.map "Mul" %[[S]], %[[C]]
 // CHECK: %[[DOV:.*]] = weft.dot "do", "v"
 // CHECK: %[[LSE:.*]] = weft.row "lse"
-// CHECK: %[[X:.*]] = weft.map "Sub" %[[SCORE]], %[[LSE]]
-// CHECK: %[[E:.*]] = weft.map "Exp" %[[X]]
-// CHECK-NOT: weft.map "Exp"
+// CHECK: %[[LSE2:.*]] = weft.map "Mul" %[[LSE]], %{{.*}}
+// CHECK: %[[SCORE2:.*]] = weft.map "Mul" %[[SCORE]], %{{.*}}
+// CHECK: %[[X:.*]] = weft.map "Sub" %[[SCORE2]], %[[LSE2]]
+// CHECK: %[[E:.*]] = weft.map "Exp2" %[[X]]
+// CHECK-NOT: weft.map "Exp
 // CHECK: %[[DELTA:.*]] = weft.row "delta"
 // CHECK: %[[D:.*]] = weft.map "Sub" %[[DOV]], %[[DELTA]]
 // CHECK: %[[DS:.*]] = weft.map "Mul" %{{.*}}, %[[D]]

@@ -150,7 +150,7 @@ def errors(name, dtype, shape, draw):
             for what, a, b, c in zip(["o"] + floats, got, math_error, want)}
 
 
-SHAPES = {"odd": (2, 4, 2, 150, 150, 64), "cross": (1, 2, 2, 131, 97, 32)}
+SHAPES = {"odd": (2, 4, 2, 150, 150, 64), "cross": (1, 2, 2, 131, 97, 32), "wide": (1, 2, 1, 90, 90, 80)}
 for variant in REFERENCE:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for shape_name, shape in SHAPES.items():

@@ -11,10 +11,10 @@ namespace {
 // 2^-24 each in the worst case is 1.2e-5.
 constexpr double tolerance = 1.2e-5;
 
-// A wave's period and ratio move every pair by up to d / p^2 times the period: their gradients are
-// sums of terms several times larger than the sum.
+// A wave's period and ratio move every pair by up to d / p^2 times the period, a slope by d: their
+// gradients are sums of terms several times larger than the sum.
 double toleranceOf(const std::string &input) {
-  return input == "period" || input == "ratio" ? 4 * tolerance : tolerance;
+  return input == "period" || input == "ratio" || input == "slope" ? 4 * tolerance : tolerance;
 }
 
 const char *const variants[] = {"causal", "sliding_window", "alibi", "soft_cap", "document", "prefix_lm", "relative_bias",

@@ -16,6 +16,7 @@ using mlir::Value;
 struct Machine {
   int lanes = 4;        ///< f32 elements of a vector register
   int registers = 16;   ///< vector registers
+  bool amx = false;     ///< AMX tiles of bf16
 };
 
 /// A strided f32 matrix in memory: element (r, c) at base[r * stride + c].

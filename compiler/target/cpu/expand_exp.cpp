@@ -8,11 +8,15 @@ namespace {
 namespace arith = mlir::arith;
 namespace math = mlir::math;
 
+/// Replaces one math.exp or math.exp2.
 class ExpExpansion {
  public:
-  ExpExpansion(math::ExpOp op, const Machine &machine) : b(op), loc(op.getLoc()), type(op.getType()), machine(machine) {
-    op.getResult().replaceAllUsesWith(expand(op.getOperand()));
-    op.erase();
+  ExpExpansion(mlir::Operation *op, const Machine &machine)
+      : b(op), loc(op->getLoc()), type(op->getResult(0).getType()), machine(machine),
+        scalef(machine.lanes == 16 && mlir::isa<mlir::VectorType>(type)) {
+    Value x = op->getOperand(0);
+    op->getResult(0).replaceAllUsesWith(mlir::isa<math::Exp2Op>(op) ? expand2(x) : expand(x));
+    op->erase();
   }
 
  private:
@@ -20,6 +24,7 @@ class ExpExpansion {
   mlir::Location loc;
   mlir::Type type;
   const Machine &machine;
+  const bool scalef;  ///< vscalefps, vrndscaleps, vreduceps
 
   mlir::Type with(mlir::Type element) {
     if (auto vector = mlir::dyn_cast<mlir::VectorType>(type)) return vector.clone(element);
@@ -46,38 +51,69 @@ class ExpExpansion {
     return arith::SelectOp::create(b, loc, outside, limit, x);
   }
 
+  /// A function of one operand, an immediate and the rounding in force, of all lanes.
+  Value masked(const char *intrinsic, Value x, int immediate) {
+    Value imm = arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(immediate));
+    return call(intrinsic, {x, imm, x});
+  }
+  Value call(const char *intrinsic, llvm::SmallVector<Value> args) {
+    args.push_back(arith::ConstantOp::create(b, loc, b.getI16IntegerAttr(-1)));
+    args.push_back(arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(4)));
+    return mlir::LLVM::CallIntrinsicOp::create(b, loc, type, b.getStringAttr(intrinsic), args).getResult(0);
+  }
+
+  /// e^x: n * ln 2 taken off in two parts, then the Cephes polynomial.
   Value expand(Value x) {
-    const bool scalef = machine.lanes == 16 && mlir::isa<mlir::VectorType>(type);
     // With vscalefps any exponent will do; without, 2^n is built from bits and n must stay in range.
     x = bounded(x, arith::CmpFPredicate::OLT, scalef ? -120 : -87.4);
     x = bounded(x, arith::CmpFPredicate::OGT, scalef ? 100 : 88.73);
     Value n = math::RoundEvenOp::create(b, loc, mul(x, constant(1.44269504088896341)));
     Value r = fma(n, constant(-0.693359375), x);
     r = fma(n, constant(2.12194440e-4), r);
-    Value p = constant(1.9875691500e-4);
-    for (double c : {1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1, 1.0, 1.0})
-      p = fma(p, r, constant(c));
+    return scaled(polynomial(r, {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+                                 5.0000001201e-1, 1.0, 1.0}), n);
+  }
+
+  /// 2^x: the nearest integer taken off exactly, then the Cephes polynomial.
+  Value expand2(Value x) {
+    Value n, r;
     if (scalef) {
-      Value mask = arith::ConstantOp::create(b, loc, b.getI16IntegerAttr(-1));
-      Value rounding = arith::ConstantOp::create(b, loc, b.getI32IntegerAttr(4));  // as set
-      return mlir::LLVM::CallIntrinsicOp::create(b, loc, type, b.getStringAttr("llvm.x86.avx512.mask.scalef.ps.512"),
-                                                 mlir::ValueRange{p, n, p, mask, rounding})
-          .getResult(0);
+      n = masked("llvm.x86.avx512.mask.rndscale.ps.512", x, 8);  // nearest, no exception
+      r = masked("llvm.x86.avx512.mask.reduce.ps.512", x, 8);    // x - n; 0 where x is infinite
+    } else {
+      x = bounded(x, arith::CmpFPredicate::OLT, -126);
+      x = bounded(x, arith::CmpFPredicate::OGT, 128);
+      n = math::RoundEvenOp::create(b, loc, x);
+      r = arith::SubFOp::create(b, loc, x, n);
     }
+    return scaled(polynomial(r, {1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3,
+                                 5.550332471162809e-2, 2.402264791363012e-1, 6.931472028550421e-1, 1.0}), n);
+  }
+
+  Value polynomial(Value r, std::initializer_list<double> coefficients) {
+    Value p;
+    for (double c : coefficients) p = p ? fma(p, r, constant(c)) : constant(c);
+    return p;
+  }
+
+  /// p * 2^n.
+  Value scaled(Value p, Value n) {
+    if (scalef) return call("llvm.x86.avx512.mask.scalef.ps.512", {p, n, p});
     // 2^n as 2 * 2^(n-1), so that n = 128 does not overflow before the product does.
     Value e = arith::FPToSIOp::create(b, loc, with(b.getI32Type()), n);
     e = arith::ShLIOp::create(b, loc, arith::AddIOp::create(b, loc, e, constantInt(126)), constantInt(23));
-    Value scale = arith::BitcastOp::create(b, loc, type, e);
-    return mul(arith::AddFOp::create(b, loc, p, p), scale);
+    return mul(arith::AddFOp::create(b, loc, p, p), Value(arith::BitcastOp::create(b, loc, type, e)));
   }
 };
 
 }  // namespace
 
 void expandExp(mlir::ModuleOp module, const Machine &machine) {
-  llvm::SmallVector<math::ExpOp> ops;
-  module.walk([&](math::ExpOp op) { ops.push_back(op); });
-  for (math::ExpOp op : ops) ExpExpansion(op, machine);
+  llvm::SmallVector<mlir::Operation *> ops;
+  module.walk([&](mlir::Operation *op) {
+    if (mlir::isa<math::ExpOp, math::Exp2Op>(op)) ops.push_back(op);
+  });
+  for (mlir::Operation *op : ops) ExpExpansion(op, machine);
 }
 
 }  // namespace weft::cpu

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "compiler/internal_error.h"
+#include "compiler/target/cpu/amx.h"
 #include "compiler/target/cpu/scalar_region.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/STLExtras.h"
@@ -13,7 +14,7 @@ namespace {
 namespace arith = mlir::arith;
 namespace vector = mlir::vector;
 
-/// How a tile value lives in memory, always f32.
+/// How a tile value lives in memory: f32, and with AMX bf16 in the arrangements its products take.
 struct Buffer {
   enum class Kind {
     Operand,      ///< rows of an input: natural [row][column], and packed [column][row] for queries
@@ -27,6 +28,8 @@ struct Buffer {
   Value memory;      ///< Transposed, Natural, Rows
   Value validRows;   ///< Operand: rows inside the tensor (i64)
   int64_t rows = 0, columns = 0;
+  Amx::Operand amxRows, amxTransposed;   ///< Operand of keys
+  Amx::Operand amxColumnPairs, amxRowPairs;   ///< Operand of queries
 };
 
 class KernelLowering {
@@ -34,7 +37,13 @@ class KernelLowering {
   KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
       : options(options), builder(module.getContext()), emit(builder, options.machine),
         slots(emit, tensorTable(describedInputs(module), rowInputs(module), options.type)),
-        module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {}
+        amx(emit), module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {
+    useAmx = options.machine.amx && options.type == ElementType::BF16 && tileQ % 32 == 0 && tileK % 32 == 0;
+    kernel.walk([&](tile::LoadOp load) { useAmx &= shapeOf(load.getResult())[1] % 16 == 0; });
+    bool any = false;
+    kernel.walk([&](mlir::Operation *op) { any |= mlir::isa<tile::DotOp, tile::DotIntoOp>(op); });
+    useAmx &= any;
+  }
 
   KernelImage run() {
     const llvm::StringRef grid = kernel.getGrid();
@@ -54,6 +63,7 @@ class KernelLowering {
     const bool tiles = grid == "query" || grid == "key" || grid == "head_key";
     const bool queryTiles = grid == "query";
     Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
+    if (useAmx) amx.configure(allocate(16));
     Value count = tiles ? tileCount(queryTiles ? "T" : "S", queryTiles ? tileQ : tileK) : emit.i64(1);
     emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
       Value row = tiles ? emit.div(p, count) : p;
@@ -67,6 +77,7 @@ class KernelLowering {
       if (tiles) scalars[body.getArgument(2)] = tile;
       emitBlock(body);
     });
+    if (useAmx) amx.release();
 
     KernelImage image;
     image.entry = function.getSymName().str();
@@ -93,6 +104,8 @@ class KernelLowering {
   mlir::OpBuilder builder;
   Emitter emit;
   Slots slots;
+  Amx amx;
+  bool useAmx = false;
   mlir::ModuleOp module;
   tile::KernelOp kernel;
   int64_t tileQ, tileK;
@@ -172,6 +185,11 @@ class KernelLowering {
     result.validRows = emit.min(left, emit.i64(result.rows));
     Value source = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), first);
     Value stride = slots.stride(name, 2);
+    if (useAmx) {
+      loadForAmx(op, result, source, stride);
+      buffers[op.getResult()] = result;
+      return;
+    }
     bool packed = false, natural = false;
     for (mlir::OpOperand &use : op.getResult().getUses()) {
       auto dot = mlir::dyn_cast<tile::DotOp>(use.getOwner());
@@ -194,6 +212,23 @@ class KernelLowering {
     }
     if (packed) result.packed = pack(source, stride, type, result.validRows, result.rows, result.columns);
     buffers[op.getResult()] = result;
+  }
+
+  void loadForAmx(tile::LoadOp op, Buffer &result, Value source, Value stride) {
+    const int64_t rows = result.rows, columns = result.columns, depth = Amx::roundUp(columns, 32);
+    bool nt = false, nn = false, tn = false;
+    for (mlir::Operation *user : op.getResult().getUsers()) {
+      llvm::StringRef form = "tn";
+      if (auto dot = mlir::dyn_cast<tile::DotOp>(user)) form = dot.getForm();
+      (form == "nt" ? nt : form == "nn" ? nn : tn) = true;
+    }
+    if (op.getSide() == "query") {
+      if (nt) result.amxColumnPairs = amx.transposedPairs(source, stride, result.validRows, rows, columns, allocate(rows * depth / 2));
+      if (tn) result.amxRowPairs = amx.rowPairs(source, stride, result.validRows, rows, columns, allocate(rows * columns / 2));
+    } else {
+      result.amxRows = amx.rows(source, stride, result.validRows, rows, columns, allocate(rows * depth / 2));
+      if (nn) result.amxTransposed = amx.transposed(result.amxRows, rows, columns, allocate(rows * columns / 2));
+    }
   }
 
   /// [column][row] copy of a row-major tile; rows past the end become zero.
@@ -391,6 +426,24 @@ class KernelLowering {
     const llvm::StringRef form = op.getForm();
     Buffer &lhs = buffer(op.getLhs()), &rhs = buffer(op.getRhs());
     Value rowStride = emit.i64(tileQ);
+    if (useAmx) {
+      if (form == "nt") {
+        Buffer out = transposedBuffer(rhs.rows);
+        amx.product(out.memory, rowStride, rhs.amxRows, lhs.amxColumnPairs, rhs.rows, tileQ, Amx::roundUp(lhs.columns, 32), false);
+        buffers[op.getResult()] = out;
+        return;
+      }
+      Buffer out = buffer(op.getAcc());
+      if (form == "nn") {
+        Amx::Operand pairs = amx.pairsOf(lhs.memory, rhs.validRows, tileK, tileQ, allocate(tileK * tileQ / 2));
+        amx.product(out.memory, rowStride, rhs.amxTransposed, pairs, rhs.columns, tileQ, tileK, true);
+      } else {
+        Amx::Operand halves = amx.halvesOf(lhs.memory, rhs.validRows, tileK, tileQ, allocate(tileK * tileQ / 2));
+        amx.product(out.memory, emit.i64(out.columns), halves, rhs.amxRowPairs, tileK, out.columns, tileQ, true);
+      }
+      buffers[op.getResult()] = out;
+      return;
+    }
     if (form == "nt") {
       // logits[j][i] = sum over c of keys[j][c] * packed[c][i]
       Buffer out = transposedBuffer(rhs.rows);
@@ -417,6 +470,26 @@ class KernelLowering {
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileK));
     Value valid = emit.min(emit.sub(slots.dim("S"), first), emit.i64(tileK));
     Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), first);
+    if (useAmx) {
+      Value stride = slots.stride(name, 2);
+      Amx::Operand halves = amx.halvesOf(lhs.memory, rhs.validRows, tileK, tileQ, allocate(tileK * tileQ / 2));
+      auto multiply = [&](Value to, Value step, bool accumulate) {
+        amx.product(to, step, halves, rhs.amxRowPairs, tileK, rhs.columns, tileQ, accumulate);
+      };
+      Value staged = allocate(tileK * rhs.columns), width = emit.i64(rhs.columns);
+      emit.choose(emit.less(valid, emit.i64(tileK)), [&] {
+        // The last keys: registers reach past the end, so their sums go by way of scratch memory.
+        multiply(staged, width, false);
+        emit.loop(emit.i64(0), valid, 1, [&](Value row) {
+          for (int64_t c = 0; c < rhs.columns; c += options.machine.lanes) {
+            Value to = emit.at(out, emit.add(emit.mul(row, stride), emit.i64(c)));
+            Value more = emit.load(emit.floats(), emit.at(staged, emit.add(emit.mul(row, width), emit.i64(c))));
+            emit.store(arith::AddFOp::create(builder, emit.loc, emit.load(emit.floats(), to), more), to);
+          }
+        });
+      }, [&] { multiply(out, stride, true); });
+      return;
+    }
     emit.product({out, slots.stride(name, 2), lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base,
                   rhs.natural.stride, valid, rhs.validRows, rhs.columns, true});
   }
@@ -479,66 +552,86 @@ class KernelLowering {
     body.walk([&](dialect::AccumulateOp sum) {
       if (sum.getPer() == "head" || sum.getPer() == "query") carriedSums.push_back(sum);
     });
-    const size_t tiles = op.tileResults();
+    const size_t tiles = op.tileResults(), reductions = op.getReductions().size();
     Value firstQuery = context.i;
     const int lanes = options.machine.lanes;
+    const int group = vectorsTogether(body);
     Value total = slots.dim("T");
-    emit.loop(emit.i64(0), emit.i64(tileQ), lanes, [&](Value lane) {
-      context.i = emit.add(firstQuery, lane);
-      if (!context.full) context.inBounds = emit.firstLanes(emit.sub(total, context.i));
-      std::vector<Value> inits, rowValues;
-      for (mlir::Attribute reduction : op.getReductions()) {
-        const bool max = mlir::cast<mlir::StringAttr>(reduction).getValue() == "max";
-        const float start = max ? -std::numeric_limits<float>::infinity() : 0.0f;
-        inits.push_back(emit.splat(emit.constantF(start)));
+    emit.loop(emit.i64(0), emit.i64(tileQ), group * lanes, [&](Value firstLane) {
+      // `group` vectors of queries go through the keys side by side: their sums are independent chains.
+      std::vector<Value> inits, laneOf;
+      std::vector<RegionContext> contexts;
+      std::vector<std::vector<Value>> rowValues(group);
+      for (int v = 0; v < group; ++v) {
+        Value lane = laneOf.emplace_back(emit.add(firstLane, emit.i64(v * lanes)));
+        RegionContext &own = contexts.emplace_back(context);
+        own.i = emit.add(firstQuery, lane);
+        if (!own.full) own.inBounds = emit.firstLanes(emit.sub(total, own.i));
+        for (mlir::Attribute reduction : op.getReductions()) {
+          const bool max = mlir::cast<mlir::StringAttr>(reduction).getValue() == "max";
+          const float start = max ? -std::numeric_limits<float>::infinity() : 0.0f;
+          inits.push_back(emit.splat(emit.constantF(start)));
+        }
+        for (size_t at = 0; at < carriedSums.size(); ++at) inits.push_back(emit.zeros());
+        for (Value row : op.getRows())
+          rowValues[v].push_back(emit.load(emit.floats(), emit.at(buffer(row).memory, lane)));
       }
-      for (size_t at = 0; at < carriedSums.size(); ++at) inits.push_back(emit.zeros());
-      for (Value row : op.getRows())
-        rowValues.push_back(emit.load(emit.floats(), emit.at(buffer(row).memory, lane)));
-      auto element = [&](Value tile, Value j) {
+      const size_t carriedEach = reductions + carriedSums.size();
+      auto element = [&](Value tile, Value j, Value lane) {
         Value index = emit.add(emit.mul(j, emit.i64(tileQ)), lane);
         return emit.at(buffer(tile).memory, index);
       };
-      auto step = [&](Value j, mlir::ValueRange carried) {
-        context.j = emit.add(firstKey, j);
-        ScalarRegion region(emit, slots, context);
-        region.onOuter = [&](Value value) { return plain(value); };
-        bindPair(region, op, body, rowValues,
-                 [&](Value tile) { return emit.load(emit.floats(), element(tile, j)); });
+      auto sums = emit.loop(emit.i64(0), keys, 1, inits, [&](Value j, mlir::ValueRange carried) {
         std::vector<Value> next(carried.begin(), carried.end());
-        region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
-          auto found = llvm::find(carriedSums, sum);
-          if (found == carriedSums.end()) return scatter(region, sum, value, context);
-          Value &slot = next[op.getReductions().size() + (found - carriedSums.begin())];
-          if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
-          slot = arith::AddFOp::create(builder, emit.loc, slot, value);
-        };
-        region.emitBlock(body);
-        for (size_t at = 0; at < results.size(); ++at) {
-          Value value = region.result(results[at]);
-          if (at < tiles) {
-            emit.store(value, element(op.getResult(at), j));
-            continue;
-          }
-          Value &slot = next[at - tiles];
-          if (mlir::cast<mlir::StringAttr>(op.getReductions()[at - tiles]).getValue() == "max") {
-            // A NaN logit stays: the comparison fails for it and the new value is taken.
-            Value keep = arith::CmpFOp::create(builder, emit.loc, arith::CmpFPredicate::OGE, slot, value);
-            Value unordered = arith::CmpFOp::create(builder, emit.loc, arith::CmpFPredicate::UNO, slot, slot);
-            keep = arith::OrIOp::create(builder, emit.loc, keep, unordered);
-            slot = arith::SelectOp::create(builder, emit.loc, keep, slot, value);
-          } else {
+        for (int v = 0; v < group; ++v) {
+          RegionContext &own = contexts[v];
+          own.j = emit.add(firstKey, j);
+          ScalarRegion region(emit, slots, own);
+          region.onOuter = [&](Value value) { return plain(value); };
+          bindPair(region, op, body, rowValues[v],
+                   [&](Value tile) { return emit.load(emit.floats(), element(tile, j, laneOf[v])); });
+          region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
+            auto found = llvm::find(carriedSums, sum);
+            if (found == carriedSums.end()) return scatter(region, sum, value, own);
+            Value &slot = next[v * carriedEach + reductions + (found - carriedSums.begin())];
+            if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
             slot = arith::AddFOp::create(builder, emit.loc, slot, value);
+          };
+          region.emitBlock(body);
+          for (size_t at = 0; at < results.size(); ++at) {
+            Value value = region.result(results[at]);
+            if (at < tiles) {
+              emit.store(value, element(op.getResult(at), j, laneOf[v]));
+              continue;
+            }
+            Value &slot = next[v * carriedEach + at - tiles];
+            if (mlir::cast<mlir::StringAttr>(op.getReductions()[at - tiles]).getValue() == "max") {
+              // One vmaxps. A NaN may pass by: the row's sum of exponentials will show it.
+              Value more = arith::CmpFOp::create(builder, emit.loc, arith::CmpFPredicate::OGT, value, slot);
+              slot = arith::SelectOp::create(builder, emit.loc, more, value, slot);
+            } else {
+              slot = arith::AddFOp::create(builder, emit.loc, slot, value);
+            }
           }
         }
         return next;
-      };
-      auto sums = emit.loop(emit.i64(0), keys, 1, inits, step);
-      for (size_t at = tiles; at < op.getNumResults(); ++at)
-        emit.store(sums[at - tiles], emit.at(buffer(op.getResult(at)).memory, lane));
-      for (size_t at = 0; at < carriedSums.size(); ++at)
-        addCarried(carriedSums[at], sums[op.getReductions().size() + at], context);
+      });
+      for (int v = 0; v < group; ++v) {
+        for (size_t at = 0; at < reductions; ++at)
+          emit.store(sums[v * carriedEach + at], emit.at(buffer(op.getResult(tiles + at)).memory, laneOf[v]));
+        for (size_t at = 0; at < carriedSums.size(); ++at)
+          addCarried(carriedSums[at], sums[v * carriedEach + reductions + at], contexts[v]);
+      }
     });
+  }
+
+  /// How many vectors of queries a pairwise pass takes at once: as many as its values leave registers for.
+  int vectorsTogether(mlir::Block &body) {
+    const size_t size = body.getOperations().size();
+    int group = size <= 24 ? 4 : size <= 48 ? 2 : 1;
+    if (options.machine.registers < 32) group = std::max(1, group / 2);
+    while (tileQ / options.machine.lanes % group) group /= 2;
+    return group;
   }
 
   template <class LoadTile>

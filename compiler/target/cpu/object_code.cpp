@@ -2,6 +2,11 @@
 
 #include <mutex>
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "compiler/internal_error.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -29,10 +34,21 @@
 namespace weft::cpu {
 namespace {
 
+/// Linux keeps AMX's tile registers from a process until it asks for them.
+bool amxGranted() {
+#if defined(__linux__) && defined(__x86_64__)
+  constexpr long requestPermission = 0x1023, tileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  static const bool granted = syscall(SYS_arch_prctl, requestPermission, tileData) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+
 std::string hostFeatures() {
   llvm::SubtargetFeatures features;
   for (auto &[feature, enabled] : llvm::sys::getHostCPUFeatures())
-    features.AddFeature(feature, enabled);
+    features.AddFeature(feature, enabled && (!feature.starts_with("amx") || amxGranted()));
   return features.getString();
 }
 
@@ -104,7 +120,8 @@ Machine machineOf(const std::string &cpu) {
   auto target = targetMachine(cpu);
   const llvm::MCSubtargetInfo &info = *target->getMCSubtargetInfo();
   if (!target->getTargetTriple().isX86()) return {4, 32};
-  if (info.checkFeatures("+avx512f")) return {16, 32};
+  if (info.checkFeatures("+avx512f"))
+    return {16, 32, info.checkFeatures("+amx-bf16,+avx512bw,+avx512bf16")};
   if (info.checkFeatures("+avx2")) return {8, 16};
   return {4, 16};
 }

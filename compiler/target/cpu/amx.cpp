@@ -1,0 +1,217 @@
+#include "compiler/target/cpu/amx.h"
+
+#include <array>
+
+namespace weft::cpu {
+
+namespace arith = mlir::arith;
+namespace llvmir = mlir::LLVM;
+
+void Amx::call(const char *intrinsic, llvm::ArrayRef<Value> args) {
+  llvmir::CallIntrinsicOp::create(emit.b, emit.loc, emit.b.getStringAttr(intrinsic), args);
+}
+Value Amx::tile(int number) { return arith::ConstantIntOp::create(emit.b, emit.loc, number, 8); }
+
+Value Amx::address(const Operand &operand, Value row, Value byte) {
+  return emit.at(operand.base, emit.add(emit.mul(row, operand.stride), byte), emit.b.getIntegerType(8));
+}
+Value Amx::shuffle(Value x, Value y, llvm::ArrayRef<int64_t> lanes) {
+  return mlir::vector::ShuffleOp::create(emit.b, emit.loc, x, y, lanes);
+}
+/// x0 y0 x1 y1 ... of two vectors of i16.
+Value Amx::interleaved(Value even, Value odd) {
+  const int64_t lanes = mlir::cast<mlir::VectorType>(even.getType()).getDimSize(0);
+  llvm::SmallVector<int64_t> order;
+  for (int64_t at = 0; at < lanes; ++at) order.append({at, lanes + at});
+  return shuffle(even, odd, order);
+}
+
+void Amx::configure(Value scratch) {
+  // Palette 1; bytes 16 to 31: bytes a row of each register; 48 to 55: rows.
+  std::array<int64_t, 8> words{};
+  words[0] = 1;
+  words[2] = words[3] = 0x0040004000400040;
+  words[6] = 0x1010101010101010;
+  for (int at = 0; at < 8; ++at)
+    emit.store(emit.i64(words[at]), emit.at(scratch, emit.i64(at), emit.b.getI64Type()), 8);
+  call("llvm.x86.ldtilecfg", {scratch});
+}
+void Amx::release() { call("llvm.x86.tilerelease", {}); }
+
+void Amx::product(Value out, Value outStride, const Operand &a, const Operand &b, int64_t rows, int64_t columns,
+                  int64_t depth, bool accumulate) {
+  Value outBytes = emit.mul(outStride, emit.i64(4));
+  const Operand sums{out, outBytes};
+  // Blocks of 2 x 2 registers of sums (0 to 3), two of A (4, 5), two of B (6, 7).
+  auto block = [&](Value m, Value n, int high, int wide) {
+    Value nBytes = emit.mul(n, emit.i64(4));
+    auto sum = [&](int r, int c) {
+      return address(sums, emit.add(m, emit.i64(16 * r)), emit.add(nBytes, emit.i64(64 * c)));
+    };
+    for (int r = 0; r < high; ++r)
+      for (int c = 0; c < wide; ++c) {
+        if (accumulate)
+          call("llvm.x86.tileloadd64", {tile(2 * r + c), sum(r, c), outBytes});
+        else
+          call("llvm.x86.tilezero", {tile(2 * r + c)});
+      }
+    emit.loop(emit.i64(0), emit.i64(depth / 32), 1, [&](Value k) {
+      for (int r = 0; r < high; ++r)
+        call("llvm.x86.tileloadd64",
+             {tile(4 + r), address(a, emit.add(m, emit.i64(16 * r)), emit.mul(k, emit.i64(64))), a.stride});
+      for (int c = 0; c < wide; ++c)
+        call("llvm.x86.tileloadd64", {tile(6 + c),
+                                      address(b, emit.mul(k, emit.i64(16)), emit.add(nBytes, emit.i64(64 * c))),
+                                      b.stride});
+      for (int r = 0; r < high; ++r)
+        for (int c = 0; c < wide; ++c) call("llvm.x86.tdpbf16ps", {tile(2 * r + c), tile(4 + r), tile(6 + c)});
+    });
+    for (int r = 0; r < high; ++r)
+      for (int c = 0; c < wide; ++c) call("llvm.x86.tilestored64", {tile(2 * r + c), sum(r, c), outBytes});
+  };
+  auto row = [&](Value m, int high) {
+    const int64_t whole = columns / 32 * 32;
+    if (whole) emit.loop(emit.i64(0), emit.i64(whole), 32, [&](Value n) { block(m, n, high, 2); });
+    if (whole < columns) block(m, emit.i64(whole), high, 1);
+  };
+  const int64_t whole = rows / 32 * 32;
+  if (whole) emit.loop(emit.i64(0), emit.i64(whole), 32, [&](Value m) { row(m, 2); });
+  if (whole < rows) row(emit.i64(whole), 1);
+}
+
+Amx::Operand Amx::rows(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory) {
+  const int64_t depth = roundUp(columns, 32);
+  mlir::Type half = i16();
+  auto copy = [&] {
+    mlir::VectorType part = vector(half, 16);
+    Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(part));
+    emit.loop(emit.i64(0), emit.i64(rows), 1, [&](Value row) {
+      Value inside = emit.less(row, valid);
+      Value safe = arith::SelectOp::create(emit.b, emit.loc, inside, row, emit.i64(0));
+      for (int64_t c = 0; c < depth; c += 16) {
+        Value to = emit.at(memory, emit.add(emit.mul(row, emit.i64(depth)), emit.i64(c)), half);
+        if (c >= columns) {
+          emit.store(zero, to, 2);
+          continue;
+        }
+        Value value = emit.load(part, emit.at(source, emit.add(emit.mul(safe, stride), emit.i64(c)), half), 2);
+        emit.store(arith::SelectOp::create(emit.b, emit.loc, inside, value, zero), to, 2);
+      }
+    });
+  };
+  Value own = emit.i64(2 * depth);
+  if (depth != columns) {
+    copy();
+    return {memory, own};
+  }
+  Value partial = emit.less(valid, emit.i64(rows));
+  emit.when(partial, copy);
+  return {arith::SelectOp::create(emit.b, emit.loc, partial, memory, source),
+          arith::SelectOp::create(emit.b, emit.loc, partial, own, emit.mul(stride, emit.i64(2)))};
+}
+
+Amx::Operand Amx::transposed(const Operand &from, int64_t rows, int64_t columns, Value memory) {
+  // Sixteen pairs of rows and 16 columns at a time: pairs of halves are words, and words are transposed.
+  mlir::VectorType halves = vector(i16(), 16);
+  emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
+    Value bytes = emit.mul(column, emit.i64(2));
+    emit.loop(emit.i64(0), emit.i64(rows), 32, [&](Value row) {
+      std::vector<Value> words;
+      for (int pair = 0; pair < 16; ++pair) {
+        Value even = emit.load(halves, address(from, emit.add(row, emit.i64(2 * pair)), bytes), 2);
+        Value odd = emit.load(halves, address(from, emit.add(row, emit.i64(2 * pair + 1)), bytes), 2);
+        words.push_back(mlir::vector::BitCastOp::create(emit.b, emit.loc, emit.vectorOf(emit.b.getI32Type()),
+                                                        interleaved(even, odd)));
+      }
+      words = emit.transpose(std::move(words));
+      for (int c = 0; c < 16; ++c) {
+        Value to = emit.add(emit.mul(emit.add(column, emit.i64(c)), emit.i64(rows)), row);
+        emit.store(words[c], emit.at(memory, to, i16()), 2);
+      }
+    });
+  });
+  return {memory, emit.i64(2 * rows)};
+}
+
+Amx::Operand Amx::transposedPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns,
+                                  Value memory) {
+  const int64_t depth = roundUp(columns, 32);
+  mlir::VectorType words = emit.vectorOf(emit.b.getI32Type());
+  Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(words));
+  emit.loop(emit.i64(0), emit.i64(rows), 16, [&](Value row) {
+    for (int64_t column = 0; column < depth; column += 32) {
+      std::vector<Value> vectors;
+      for (int r = 0; r < 16; ++r) {
+        Value own = emit.add(row, emit.i64(r));
+        Value inside = emit.less(own, valid);
+        Value safe = arith::SelectOp::create(emit.b, emit.loc, inside, own, emit.i64(0));
+        Value from = emit.at(source, emit.add(emit.mul(safe, stride), emit.i64(column)), i16());
+        Value part = columns - column >= 32
+                         ? emit.load(words, from, 2)
+                         : Value(llvmir::MaskedLoadOp::create(emit.b, emit.loc, words, from,
+                                                              emit.firstLanes((columns - column) / 2), zero, 2));
+        vectors.push_back(arith::SelectOp::create(emit.b, emit.loc, inside, part, zero));
+      }
+      vectors = emit.transpose(std::move(vectors));
+      for (int pair = 0; pair < 16; ++pair) {
+        Value to = emit.add(emit.i64((column / 2 + pair) * rows), row);
+        emit.store(vectors[pair], emit.at(memory, to, emit.b.getI32Type()), 4);
+      }
+    }
+  });
+  return {memory, emit.i64(4 * rows)};
+}
+
+Amx::Operand Amx::rowPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory) {
+  mlir::VectorType halves = vector(i16(), 16);
+  Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(halves));
+  emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
+    auto load = [&](int64_t odd, int64_t column) -> Value {
+      Value own = emit.add(emit.mul(pair, emit.i64(2)), emit.i64(odd));
+      Value inside = emit.less(own, valid);
+      Value safe = arith::SelectOp::create(emit.b, emit.loc, inside, own, emit.i64(0));
+      Value from = emit.at(source, emit.add(emit.mul(safe, stride), emit.i64(column)), i16());
+      return arith::SelectOp::create(emit.b, emit.loc, inside, emit.load(halves, from, 2), zero);
+    };
+    for (int64_t c = 0; c < columns; c += 16) {
+      Value to = emit.add(emit.mul(pair, emit.i64(2 * columns)), emit.i64(2 * c));
+      emit.store(interleaved(load(0, c), load(1, c)), emit.at(memory, to, i16()), 2);
+    }
+  });
+  return {memory, emit.i64(4 * columns)};
+}
+
+Amx::Operand Amx::pairsOf(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
+  mlir::VectorType bf16 = emit.vectorOf(emit.b.getBF16Type()), halves = vector(i16(), 16);
+  Value zero = emit.zeros();
+  emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
+    auto load = [&](int64_t odd, int64_t column) -> Value {
+      Value row = emit.add(emit.mul(pair, emit.i64(2)), emit.i64(odd));
+      Value value = emit.load(emit.floats(), emit.at(source, emit.add(emit.mul(row, emit.i64(columns)), emit.i64(column))));
+      value = arith::SelectOp::create(emit.b, emit.loc, emit.less(row, valid), value, zero);
+      value = arith::TruncFOp::create(emit.b, emit.loc, bf16, value);
+      return arith::BitcastOp::create(emit.b, emit.loc, halves, value);
+    };
+    for (int64_t c = 0; c < columns; c += 16) {
+      Value to = emit.add(emit.mul(pair, emit.i64(2 * columns)), emit.i64(2 * c));
+      emit.store(interleaved(load(0, c), load(1, c)), emit.at(memory, to, i16()), 2);
+    }
+  });
+  return {memory, emit.i64(4 * columns)};
+}
+
+Amx::Operand Amx::halvesOf(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
+  mlir::VectorType bf16 = emit.vectorOf(emit.b.getBF16Type());
+  emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
+    Value inside = emit.firstLanes(emit.sub(valid, column));
+    emit.loop(emit.i64(0), emit.i64(rows), 1, [&](Value row) {
+      Value index = emit.add(emit.mul(row, emit.i64(columns)), column);
+      Value value = emit.load(emit.floats(), emit.at(source, index));
+      value = arith::SelectOp::create(emit.b, emit.loc, inside, value, emit.zeros());
+      emit.store(arith::TruncFOp::create(emit.b, emit.loc, bf16, value), emit.at(memory, index, emit.b.getBF16Type()), 2);
+    });
+  });
+  return {memory, emit.i64(2 * columns)};
+}
+
+}  // namespace weft::cpu
