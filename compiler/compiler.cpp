@@ -127,6 +127,8 @@ CompileResult compile(const CompileRequest &request) {
                   "' from 1 to 256, got " +
                   (found == request.dims.end() ? "none" : std::to_string(found->second)));
   }
+  if (!cpu::isKnownCpu(request.cpu))
+    return fail("expected \"host\" or a CPU that LLVM knows (llc -mcpu=help lists them), got \"" + request.cpu + "\"");
   auto all = kernelNames(*request.variant, true);
   if (std::find(all.begin(), all.end(), request.kernel) == all.end()) {
     std::string list;

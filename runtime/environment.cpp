@@ -17,6 +17,7 @@ std::string cacheDirectory() {
 std::string dumpDirectory() { return get("WEFT_DUMP"); }
 std::string logLevel() { return get("WEFT_LOG", "warn"); }
 int threads() { return std::atoi(get("WEFT_THREADS", "0").c_str()); }
+std::string cpu() { return get("WEFT_CPU", "host"); }
 std::string device() { return get("WEFT_DEVICE", "cpu"); }
 std::string data() { return get("WEFT_DATA"); }
 

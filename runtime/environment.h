@@ -9,6 +9,7 @@ std::string cacheDirectory();   ///< WEFT_CACHE_DIR, XDG_CACHE_HOME, HOME
 std::string dumpDirectory();    ///< WEFT_DUMP; empty: no dumps
 std::string logLevel();         ///< WEFT_LOG: error warn info debug trace; default warn
 int threads();                  ///< WEFT_THREADS; 0: the caller decides
+std::string cpu();              ///< WEFT_CPU: a CPU name LLVM knows; default host
 std::string device();           ///< WEFT_DEVICE; default cpu
 std::string data();             ///< WEFT_DATA; empty: not set
 

@@ -96,6 +96,9 @@ TEST(Compile, refusesWhatItCannotDo) {
   request.tileQ = 60;
   EXPECT_NE(compile(request).error.find("multiples of 16"), std::string::npos);
   request.tileQ = 64;
+  request.cpu = "nosuch";
+  EXPECT_NE(compile(request).error.find("got \"nosuch\""), std::string::npos);
+  request.cpu = "host";
   request.kernel = "sideways";
   EXPECT_NE(compile(request).error.find("has no kernel 'sideways'"), std::string::npos);
 }
@@ -119,6 +122,9 @@ TEST(Compile, otherCpusToo) {
   EXPECT_EQ(avx2.find("zmm"), std::string::npos);
   request.cpu = "sapphirerapids";
   EXPECT_NE(compile(request).text.find("zmm"), std::string::npos);
+  EXPECT_EQ(compile(request).text.find("tdpbf16ps"), std::string::npos);
+  request.type = ElementType::BF16;
+  EXPECT_NE(compile(request).text.find("tdpbf16ps"), std::string::npos);
 }
 
 }  // namespace

@@ -116,6 +116,10 @@ void optimize(llvm::Module &module, llvm::TargetMachine &target) {
 
 }  // namespace
 
+bool isKnownCpu(const std::string &cpu) {
+  return cpu == "host" || targetMachine("generic")->getMCSubtargetInfo()->isCPUStringValid(cpu);
+}
+
 Machine machineOf(const std::string &cpu) {
   auto target = targetMachine(cpu);
   const llvm::MCSubtargetInfo &info = *target->getMCSubtargetInfo();

@@ -8,6 +8,8 @@
 
 namespace weft::cpu {
 
+/// True for "host" and the names LLVM knows of this architecture.
+bool isKnownCpu(const std::string &cpu);
 /// Lanes and registers of `cpu` ("host" or a name LLVM knows).
 Machine machineOf(const std::string &cpu);
 std::string hostDescription();
