@@ -9,6 +9,7 @@
 #include "compiler/language/parser.h"
 #include "compiler/pipeline.h"
 #include "compiler/target/cpu/object_code.h"
+#include "compiler/target/nvptx/ptx_code.h"
 
 namespace weft {
 
@@ -127,8 +128,10 @@ CompileResult compile(const CompileRequest &request) {
                   "' from 1 to 256, got " +
                   (found == request.dims.end() ? "none" : std::to_string(found->second)));
   }
-  if (!cpu::isKnownCpu(request.cpu))
-    return fail("expected \"host\" or a CPU that LLVM knows (llc -mcpu=help lists them), got \"" + request.cpu + "\"");
+  if (isGpu(request.target) ? !nvptx::isKnownTarget(request.target) : !cpu::isKnownCpu(request.target))
+    return fail("expected \"host\", a CPU that LLVM knows (llc -mcpu=help lists them) or a GPU from \"sm_80\" on, got \"" +
+                request.target + "\"");
+  if (request.stages < 1 || request.stages > 4) return fail("expected 1 to 4 stages, got " + std::to_string(request.stages));
   auto all = kernelNames(*request.variant, true);
   if (std::find(all.begin(), all.end(), request.kernel) == all.end()) {
     std::string list;
@@ -163,6 +166,8 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   }
   return names;
 }
+
+bool isGpu(const std::string &target) { return target.rfind("sm_", 0) == 0; }
 
 const char *buildIdentity() { return WEFT_BUILD_IDENTITY; }
 std::string hostIdentity() { return cpu::hostDescription(); }

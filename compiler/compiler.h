@@ -23,7 +23,7 @@ struct InputInfo {
   bool isFloat = true, isInt = false, isBool = false;
   bool isRow = false;    ///< operand of a dot, or v: has the call's element type
   bool querySide = false;  ///< isRow: its rows are queries
-  int partialKind = 0;   ///< not isRow: 0 per program, 1 per query, 2 per key, 3 any element
+  int partialKind = 0;   ///< not isRow: 0 per head (summed by query), 1 per query, 2 per key, 3 any element
 };
 
 /// A checked variant. Immutable; share it freely between threads.
@@ -56,6 +56,8 @@ struct ParseResult {
 /// Parses and checks a text. Never throws, whatever the text.
 ParseResult parse(std::string_view source, std::string_view fileName);
 
+/// Vector: the target's dialect level (vector code of a CPU, NVVM of a GPU). Assembly: assembly, or PTX. Object:
+/// an object file, or PTX, in the image.
 enum class Stage { Ast, Weft, Tile, Vector, Llvm, Assembly, Object };
 
 struct CompileRequest {
@@ -64,7 +66,8 @@ struct CompileRequest {
   std::map<std::string, int64_t> dims;  ///< sizes of the dims that rows end in, 1 to 256
   ElementType type = ElementType::F32;
   int tileQ = 64, tileK = 64;
-  std::string cpu = "host";             ///< "host" or a CPU name LLVM knows
+  std::string target = "host";          ///< "host", a CPU name LLVM knows, or a GPU: "sm_80", "sm_90a", ...
+  int stages = 2;                       ///< GPU: tiles of a streamed operand in shared memory, 1 to 4
   Stage stage = Stage::Object;          ///< where to stop
   std::string dumpDirectory;            ///< where to write the IR after each pass; empty: nowhere
 };
@@ -80,6 +83,9 @@ CompileResult compile(const CompileRequest &request);
 
 /// Kernels `variant` needs for a forward (and a backward) pass.
 std::vector<std::string> kernelNames(const Variant &variant, bool backward);
+
+/// True for the names of GPUs.
+bool isGpu(const std::string &target);
 
 /// Identifies this build of the compiler; cached kernels of another one are not used.
 const char *buildIdentity();

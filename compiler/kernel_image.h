@@ -31,11 +31,16 @@ struct ArgumentSlot {
 enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head };
 
 struct KernelImage {
-  std::string entry;              ///< symbol: void(int64_t *slots, int64_t begin, int64_t end, void *scratch)
+  /// CPU: the symbol of void(int64_t *slots, int64_t begin, int64_t end, void *scratch). GPU: the kernel's name; its
+  /// one parameter is the slots, by value.
+  std::string entry;
   std::vector<ArgumentSlot> slots;
   Grid grid = Grid::QueryTile;
   int tileQ = 0, tileK = 0;
-  int64_t scratchBytes = 0;       ///< for each thread, aligned to 64
+  int64_t scratchBytes = 0;       ///< CPU: for each thread, aligned to 64
+  int threads = 0;                ///< GPU: of a block
+  int programsPerBlock = 1;       ///< GPU
+  int64_t sharedBytes = 0;        ///< GPU: dynamic shared memory of a block
   std::string code;               ///< object code (CPU) or PTX text
 };
 

@@ -6,17 +6,21 @@
 #include "compiler/dialect/dialects.h"
 #include "compiler/internal_error.h"
 #include "compiler/language/ast.h"
-#include "compiler/target/cpu/expand_exp.h"
+#include "compiler/target/expand_exp.h"
 #include "compiler/target/cpu/lower_kernel.h"
 #include "compiler/target/cpu/object_code.h"
+#include "compiler/target/nvptx/lower_kernel.h"
+#include "compiler/target/nvptx/ptx_code.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/build_plan.h"
 #include "compiler/transforms/differentiate.h"
 #include "compiler/transforms/expand_functions.h"
+#include "compiler/transforms/hoist_loads.h"
 #include "compiler/transforms/lower_ast.h"
 #include "compiler/transforms/signature.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
@@ -30,7 +34,7 @@ std::unique_ptr<mlir::MLIRContext> makeContext() {
   auto context = std::make_unique<mlir::MLIRContext>(mlir::MLIRContext::Threading::DISABLED);
   context->loadDialect<dialect::WeftDialect, tile::TileDialect, mlir::arith::ArithDialect,
                        mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect,
-                       mlir::LLVM::LLVMDialect, mlir::func::FuncDialect, mlir::cf::ControlFlowDialect>();
+                       mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect, mlir::func::FuncDialect, mlir::cf::ControlFlowDialect>();
   return context;
 }
 
@@ -127,11 +131,20 @@ CompileResult runPipeline(const CompileRequest &request) {
     simplify(module);
   });
 
-  // tile -> vector code of this CPU.
-  cpu::LowerOptions options{cpu::machineOf(request.cpu), request.type, request.variant->needsLists()};
-  step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
+  // tile -> code of a GPU's thread, or vector code of a CPU.
+  const bool gpu = isGpu(request.target);
+  target::Machine machine{1, 255};
+  if (gpu) {
+    step("hoist_loads", [&] { hoistLoads(module); });
+    nvptx::LowerOptions options{request.type, request.variant->needsLists(), request.stages};
+    step("lower_kernel", [&] { result.image = nvptx::lowerKernel(module, kernel, options); });
+  } else {
+    machine = cpu::machineOf(request.target);
+    cpu::LowerOptions options{machine, request.type, request.variant->needsLists()};
+    step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
+  }
   kernel.erase();
-  step("expand_exp", [&] { cpu::expandExp(module, options.machine); });
+  step("expand_exp", [&] { target::expandExp(module, machine); });
   for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
   module->removeAttr("weft.inputs");
   module->removeAttr("weft.normalize");
@@ -141,10 +154,16 @@ CompileResult runPipeline(const CompileRequest &request) {
   }
 
   // vector -> LLVM IR -> code.
+  if (gpu) {
+    std::string code = nvptx::generate(module, request.target,
+                                       request.stage == Stage::Llvm ? nvptx::Output::Llvm : nvptx::Output::Ptx);
+    (request.stage == Stage::Object ? result.image.code : result.text) = std::move(code);
+    return result;
+  }
   const cpu::Output output = request.stage == Stage::Llvm       ? cpu::Output::Llvm
                              : request.stage == Stage::Assembly ? cpu::Output::Assembly
                                                                 : cpu::Output::Object;
-  std::string code = cpu::generate(module, request.cpu, output);
+  std::string code = cpu::generate(module, request.target, output);
   if (request.stage == Stage::Object)
     result.image.code = std::move(code);
   else

@@ -59,7 +59,7 @@ std::tuple<at::Tensor, at::Tensor> forwardCpu(c10::string_view variantText, cons
   return {o, lse};
 }
 
-/// Partial sums [B, H, own dims] (or [B, H, query tiles]) to the shape of the input.
+/// Partial sums [B, H, own dims] (or [B, H, T] of an input without own dims) to the shape of the input.
 at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Binding &call) {
   if (input.partialKind == 0) partial = partial.sum(2);
   bool hasBatch = false, hasHead = false, hasGroup = false;
@@ -107,8 +107,7 @@ std::vector<at::Tensor> backwardCpu(c10::string_view variantText, const c10::Lis
                                     : at::zeros(tensor.sizes(), at::kFloat);
     } else {
       std::vector<int64_t> shape{call.B, call.H};
-      if (input.partialKind == 0) shape.push_back(call.queryTiles());
-      if (input.partialKind == 1) shape.push_back(call.T);
+      if (input.partialKind <= 1) shape.push_back(call.T);
       if (input.partialKind == 2) shape.push_back(call.S);
       if (input.partialKind == 3)
         for (const std::string &dim : input.dims)

@@ -84,7 +84,7 @@ const KernelSet::Kernel &KernelSet::kernel(const char *name) {
   request.type = type;
   request.tileQ = tileQ;
   request.tileK = tileK;
-  request.cpu = environment::cpu();
+  request.target = environment::cpu();
   Kernel kernel;
   try {
     kernel.code = loadKernel(request);

@@ -27,7 +27,7 @@ namespace fs = std::filesystem;
 std::string keyOf(const CompileRequest &request) {
   std::ostringstream key;
   static const std::string host = hostIdentity();
-  key << buildIdentity() << '\n' << host << '\n' << request.cpu << '\n'
+  key << buildIdentity() << '\n' << host << '\n' << request.target << '\n'
       << request.kernel << '\n' << name(request.type) << '\n' << request.tileQ << ' ' << request.tileK << '\n';
   for (const auto &[dim, size] : request.dims) key << dim << '=' << size << ' ';
   key << '\n' << request.variant->source();

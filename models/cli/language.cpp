@@ -56,26 +56,28 @@ void addCheck(CLI::App &app, Action &action) {
 
 void addCompile(CLI::App &app, Action &action) {
   struct Options {
-    std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile", cpu = "host";
+    std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile";
     int64_t headDim = 64;
-    int tileQ = 64, tileK = 64;
+    int tileQ = 64, tileK = 64, stages = 2;
   };
   auto options = std::make_shared<Options>();
-  const std::map<std::string, Stage> stages = {{"ast", Stage::Ast},   {"weft", Stage::Weft},    {"tile", Stage::Tile},
+  const std::map<std::string, Stage> stages = {{"nvvm", Stage::Vector}, {"ptx", Stage::Assembly},
+                                               {"ast", Stage::Ast},   {"weft", Stage::Weft},    {"tile", Stage::Tile},
                                                {"vector", Stage::Vector}, {"llvm", Stage::Llvm}, {"asm", Stage::Assembly},
                                                {"obj", Stage::Object}};
   const std::map<std::string, ElementType> types = {{"f32", ElementType::F32}, {"bf16", ElementType::BF16}, {"f16", ElementType::F16}};
   CLI::App *command = app.add_subcommand("compile", "Print any stage of a kernel");
   command->add_option("variant", options->variant, "A library variant, a file, or file:name")->required();
   command->add_option("--kernel", options->kernel, "forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*")->capture_default_str();
-  command->add_option("--target", options->target, "cpu")->check(CLI::IsMember({"cpu"}))->capture_default_str();
-  command->add_option("--cpu", options->cpu, "host, or a CPU name LLVM knows (haswell, sapphirerapids, ...)")->capture_default_str();
+  command->add_option("--target", options->target, "cpu (this one), a CPU LLVM knows (haswell, ...) or a GPU (sm_80, sm_90a, ...)")
+      ->capture_default_str();
+  command->add_option("--stages", options->stages, "GPU: tiles of a streamed operand in shared memory, 1 to 4")->capture_default_str();
   command->add_option("--head-dim", options->headDim, "Size of the dims that rows end in")->capture_default_str();
   command->add_option("--dtype", options->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
   command->add_option("--tile-q", options->tileQ, "Queries a tile")->capture_default_str();
   command->add_option("--tile-k", options->tileK, "Keys a tile")->capture_default_str();
-  command->add_option("--emit", options->stage, "ast, weft, tile, vector, llvm, asm or obj (object code to standard output)")
-      ->check(CLI::IsMember({"ast", "weft", "tile", "vector", "llvm", "asm", "obj"}))
+  command->add_option("--emit", options->stage, "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx")
+      ->check(CLI::IsMember({"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx"}))
       ->capture_default_str();
   command->callback([&action, options, stages, types] {
     action = [options, stages, types] {
@@ -85,7 +87,8 @@ void addCompile(CLI::App &app, Action &action) {
       request.type = types.at(options->type);
       request.tileQ = options->tileQ;
       request.tileK = options->tileK;
-      request.cpu = options->cpu;
+      request.target = options->target == "cpu" ? "host" : options->target;
+      request.stages = options->stages;
       request.stage = stages.at(options->stage);
       request.dumpDirectory = environment::dumpDirectory();
       for (const InputInfo &input : request.variant->inputs())

@@ -156,7 +156,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
       for (size_t d = 0; d < shape.size(); ++d)
         if (input.dims[d] != "B" && input.dims[d] != "H" && input.dims[d] != "G") own *= shape[d];
       int64_t size = B * H * own;
-      if (!input.isRow) size = B * H * (input.partialKind == 0 ? queryTiles : input.partialKind == 1 ? T : input.partialKind == 2 ? S : own);
+      if (!input.isRow) size = B * H * (input.partialKind <= 1 ? T : input.partialKind == 2 ? S : own);
       else size = static_cast<int64_t>(inputs.at(input.name).values.size());
       buffer("d" + input.name, size);
     }

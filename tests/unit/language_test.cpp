@@ -96,9 +96,9 @@ TEST(Compile, refusesWhatItCannotDo) {
   request.tileQ = 60;
   EXPECT_NE(compile(request).error.find("multiples of 16"), std::string::npos);
   request.tileQ = 64;
-  request.cpu = "nosuch";
+  request.target = "nosuch";
   EXPECT_NE(compile(request).error.find("got \"nosuch\""), std::string::npos);
-  request.cpu = "host";
+  request.target = "host";
   request.kernel = "sideways";
   EXPECT_NE(compile(request).error.find("has no kernel 'sideways'"), std::string::npos);
 }
@@ -115,12 +115,12 @@ TEST(Compile, otherCpusToo) {
   request.variant = parse(head + "score dot(q[i], k[j]) where i >= j }", "a").variants.at(0);
   request.dims = {{"D", 64}, {"E", 64}};
   request.stage = Stage::Assembly;
-  request.cpu = "haswell";
+  request.target = "haswell";
   const std::string avx2 = compile(request).text;
   EXPECT_NE(avx2.find("vfmadd"), std::string::npos);
   EXPECT_NE(avx2.find("ymm"), std::string::npos);
   EXPECT_EQ(avx2.find("zmm"), std::string::npos);
-  request.cpu = "sapphirerapids";
+  request.target = "sapphirerapids";
   EXPECT_NE(compile(request).text.find("zmm"), std::string::npos);
   EXPECT_EQ(compile(request).text.find("tdpbf16ps"), std::string::npos);
   request.type = ElementType::BF16;

@@ -136,7 +136,7 @@ Amx::Operand Amx::transposed(const Operand &from, int64_t rows, int64_t columns,
 Amx::Operand Amx::transposedPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns,
                                   Value memory) {
   const int64_t depth = roundUp(columns, 32);
-  mlir::VectorType words = emit.vectorOf(emit.b.getI32Type());
+  mlir::Type words = emit.vectorOf(emit.b.getI32Type());
   Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(words));
   emit.loop(emit.i64(0), emit.i64(rows), 16, [&](Value row) {
     for (int64_t column = 0; column < depth; column += 32) {
@@ -182,7 +182,7 @@ Amx::Operand Amx::rowPairs(Value source, Value stride, Value valid, int64_t rows
 }
 
 Amx::Operand Amx::pairsOf(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
-  mlir::VectorType bf16 = emit.vectorOf(emit.b.getBF16Type()), halves = vector(i16(), 16);
+  mlir::Type bf16 = emit.vectorOf(emit.b.getBF16Type()), halves = vector(i16(), 16);
   Value zero = emit.zeros();
   emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
     auto load = [&](int64_t odd, int64_t column) -> Value {
@@ -201,7 +201,7 @@ Amx::Operand Amx::pairsOf(Value source, Value valid, int64_t rows, int64_t colum
 }
 
 Amx::Operand Amx::halvesOf(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
-  mlir::VectorType bf16 = emit.vectorOf(emit.b.getBF16Type());
+  mlir::Type bf16 = emit.vectorOf(emit.b.getBF16Type());
   emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
     Value inside = emit.firstLanes(emit.sub(valid, column));
     emit.loop(emit.i64(0), emit.i64(rows), 1, [&](Value row) {

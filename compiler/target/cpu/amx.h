@@ -4,9 +4,13 @@
 // as they lie in memory; the query side, packed once a tile, and probabilities are B.
 #pragma once
 
-#include "compiler/target/cpu/emitter.h"
+#include "compiler/target/emitter.h"
 
 namespace weft::cpu {
+
+using target::Emitter;
+using target::Machine;
+using target::Value;
 
 class Amx {
  public:

@@ -4,7 +4,10 @@
 
 #include "compiler/internal_error.h"
 #include "compiler/target/cpu/amx.h"
-#include "compiler/target/cpu/scalar_region.h"
+#include "compiler/target/cpu/product.h"
+#include "compiler/target/kept_tiles.h"
+#include "compiler/target/plan_region.h"
+#include "compiler/target/scalar_region.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/STLExtras.h"
 
@@ -13,6 +16,19 @@ namespace {
 
 namespace arith = mlir::arith;
 namespace vector = mlir::vector;
+
+using target::KeptTiles;
+using target::PlanRegion;
+using target::RegionContext;
+using target::ScalarRegion;
+using target::Slots;
+using target::TensorInfo;
+
+/// A strided f32 matrix in memory: element (r, c) at base[r * stride + c].
+struct Matrix {
+  Value base;        ///< !llvm.ptr
+  Value stride;      ///< i64, elements
+};
 
 /// How a tile value lives in memory: f32, and with AMX bf16 in the arrangements its products take.
 struct Buffer {
@@ -36,8 +52,8 @@ class KernelLowering {
  public:
   KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
       : options(options), builder(module.getContext()), emit(builder, options.machine),
-        slots(emit, tensorTable(describedInputs(module), rowInputs(module), options.type)),
-        amx(emit), module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {
+        slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type)),
+        amx(emit), plan(emit, slots, scalars), module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {
     useAmx = options.machine.amx && options.type == ElementType::BF16 && tileQ % 32 == 0 && tileK % 32 == 0;
     kernel.walk([&](tile::LoadOp load) { useAmx &= shapeOf(load.getResult())[1] % 16 == 0; });
     bool any = false;
@@ -104,14 +120,15 @@ class KernelLowering {
   mlir::OpBuilder builder;
   Emitter emit;
   Slots slots;
+  llvm::DenseMap<Value, Value> scalars;   ///< i32 / i1 / f32 of the kernel to i64 / i1 / f32
   Amx amx;
+  PlanRegion plan;
   bool useAmx = false;
   mlir::ModuleOp module;
   tile::KernelOp kernel;
   int64_t tileQ, tileK;
   Value scratch;
   int64_t scratchFloats = 0;
-  llvm::DenseMap<Value, Value> scalars;   ///< i32 / i1 / f32 of the kernel to i64 / i1 / f32
   llvm::DenseMap<Value, Buffer> buffers;
 
   static std::vector<std::string> rowInputs(mlir::ModuleOp module) {
@@ -123,9 +140,7 @@ class KernelLowering {
     return names;
   }
 
-  Value tileCount(const char *dim, int64_t tile) {
-    return emit.div(emit.add(slots.dim(dim), emit.i64(tile - 1)), emit.i64(tile));
-  }
+  Value tileCount(const char *dim, int64_t tile) { return target::tileCount(emit, slots, dim, tile); }
 
   /// `floats` of this thread's scratch memory, 64-byte aligned.
   Value allocate(int64_t floats) {
@@ -167,7 +182,7 @@ class KernelLowering {
     if (auto store = mlir::dyn_cast<tile::StoreOp>(op)) return emitStore(store);
     if (auto store = mlir::dyn_cast<tile::StoreRowsOp>(op)) return emitStoreRows(store);
     if (mlir::isa<tile::YieldOp>(op)) return;  // the loop copies
-    emitPlanOp(op);
+    plan.emitOp(op);
   }
 
   // ---- loads -------------------------------------------------------------------------------
@@ -347,69 +362,13 @@ class KernelLowering {
       emit.loop(first, emit.add(first, perGroup), 1, [&](Value h) { turn(h, Value()); });
     } else if (over == "queries") {
       emit.loop(emit.i64(0), tileCount("T", tileQ), 1, [&](Value qt) { turn(qt, Value()); });
-    } else if (options.lists) {
-      emitListLoop(over == "keys", batch, head, start, turn);
     } else {
-      emitBandLoop(over == "keys", batch, head, start, turn);
+      KeptTiles kept = keptTiles(emit, slots, {tileQ, tileK, options.lists}, over == "keys", batch, head, start);
+      emit.loop(kept.from, kept.to, 1, [&](Value at) {
+        auto [index, full] = kept.tile(at);
+        turn(index, full);
+      });
     }
-  }
-
-  template <class Turn>
-  void emitListLoop(bool keys, Value batch, Value head, Value start, Turn turn) {
-    Value rowTiles = keys ? tileCount("T", tileQ) : tileCount("S", tileK);
-    Value row = emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start);
-    mlir::Type i32 = builder.getI32Type();
-    Value offsets = slots.pointer(keys ? "offsets" : "offsets_keys");
-    Value entries = slots.pointer(keys ? "entries" : "entries_keys");
-    Value from = emit.toI64(emit.load(i32, emit.at(offsets, row, i32)));
-    Value to = emit.toI64(emit.load(i32, emit.at(offsets, emit.add(row, emit.i64(1)), i32)));
-    emit.loop(from, to, 1, [&](Value at) {
-      Value entry = emit.load(i32, emit.at(entries, at, i32));
-      Value index = emit.toI64(arith::ShRUIOp::create(builder, emit.loc, entry, emit.i32(1)));
-      Value full = arith::TruncIOp::create(builder, emit.loc, builder.getI1Type(), entry);
-      turn(index, full);
-    });
-  }
-
-  /// Tiles that meet the band lo <= i - j <= hi, in closed form.
-  template <class Turn>
-  void emitBandLoop(bool keys, Value batch, Value head, Value start, Turn turn) {
-    Value base = emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), emit.i64(4));
-    mlir::Type i32 = builder.getI32Type();
-    auto bound = [&](int at) {
-      Value address = emit.at(slots.pointer("band"), emit.add(base, emit.i64(at)), i32);
-      return emit.toI64(emit.load(i32, address));
-    };
-    Value lo = bound(0), hi = bound(1), fullLo = bound(2), fullHi = bound(3);
-    const int64_t own = keys ? tileQ : tileK, other = keys ? tileK : tileQ;
-    Value ownDim = slots.dim(keys ? "T" : "S"), otherDim = slots.dim(keys ? "S" : "T");
-    Value one = emit.i64(1);
-    Value first = emit.mul(start, emit.i64(own));
-    Value last = emit.sub(emit.min(emit.add(first, emit.i64(own)), ownDim), one);
-    // keys: i - hi <= j <= i - lo; queries: j + lo <= i <= j + hi.
-    Value from = keys ? emit.sub(first, hi) : emit.add(first, lo);
-    Value to = keys ? emit.sub(last, lo) : emit.add(last, hi);
-    from = emit.max(from, emit.i64(0));
-    to = emit.min(to, emit.sub(otherDim, one));
-    Value none = emit.less(hi, lo);
-    Value firstTile = emit.div(from, emit.i64(other));
-    Value lastTile = arith::FloorDivSIOp::create(builder, emit.loc, to, emit.i64(other));
-    Value end = arith::SelectOp::create(builder, emit.loc, none, firstTile, emit.add(lastTile, one));
-    Value ownWhole = emit.less(emit.add(first, emit.i64(own - 1)), ownDim);
-    emit.loop(firstTile, end, 1, [&](Value index) {
-      Value otherFirst = emit.mul(index, emit.i64(other));
-      Value otherLast = emit.add(otherFirst, emit.i64(other - 1));
-      Value i0 = keys ? first : otherFirst, i1 = keys ? emit.add(first, emit.i64(own - 1)) : otherLast;
-      Value j0 = keys ? otherFirst : first, j1 = keys ? otherLast : emit.add(first, emit.i64(own - 1));
-      auto notLess = [&](Value x, Value y) {
-        return Value(arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::sge, x, y));
-      };
-      Value full = arith::AndIOp::create(builder, emit.loc, notLess(emit.sub(i0, j1), fullLo),
-                                         notLess(fullHi, emit.sub(i1, j0)));
-      Value whole = arith::AndIOp::create(builder, emit.loc, ownWhole, emit.less(otherLast, otherDim));
-      full = arith::AndIOp::create(builder, emit.loc, full, whole);
-      turn(index, full);
-    });
   }
 
   void copyInto(const Buffer &to, const Buffer &from) {
@@ -447,7 +406,7 @@ class KernelLowering {
     if (form == "nt") {
       // logits[j][i] = sum over c of keys[j][c] * packed[c][i]
       Buffer out = transposedBuffer(rhs.rows);
-      emit.product({out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed,
+      product(emit, {out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed,
                     rowStride, rhs.validRows, emit.i64(lhs.columns), tileQ, false});
       buffers[op.getResult()] = out;
       return;
@@ -455,11 +414,11 @@ class KernelLowering {
     Buffer out = buffer(op.getAcc());
     if (form == "nn")
       // out[e][i] += sum over j of values[j][e] * p[j][i]
-      emit.product({out.memory, rowStride, rhs.natural.base, emit.i64(1), rhs.natural.stride, lhs.memory,
+      product(emit, {out.memory, rowStride, rhs.natural.base, emit.i64(1), rhs.natural.stride, lhs.memory,
                     rowStride, emit.i64(rhs.columns), rhs.validRows, tileQ, true});
     else
       // out[j][e] += sum over i of p[j][i] * queries[i][e]
-      emit.product({out.memory, emit.i64(out.columns), lhs.memory, rowStride, emit.i64(1), rhs.natural.base,
+      product(emit, {out.memory, emit.i64(out.columns), lhs.memory, rowStride, emit.i64(1), rhs.natural.base,
                     rhs.natural.stride, emit.i64(out.rows), rhs.validRows, out.columns, true});
     buffers[op.getResult()] = out;
   }
@@ -490,7 +449,7 @@ class KernelLowering {
       }, [&] { multiply(out, stride, true); });
       return;
     }
-    emit.product({out, slots.stride(name, 2), lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base,
+    product(emit, {out, slots.stride(name, 2), lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base,
                   rhs.natural.stride, valid, rhs.validRows, rhs.columns, true});
   }
 
@@ -528,8 +487,7 @@ class KernelLowering {
         buffers[result] = next < reusable.size() ? reusable[next++] : transposedBuffer(tileK);
     }
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead());
-    Value queryTile = scalar(op.getQuery());
-    Value first = emit.mul(queryTile, emit.i64(tileQ));
+    Value first = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
     Value firstKey = emit.mul(scalar(op.getKey()), emit.i64(tileK));
     Value keys = emit.min(emit.sub(slots.dim("S"), firstKey), emit.i64(tileK));
     bool anyMask = false;
@@ -537,7 +495,7 @@ class KernelLowering {
     bool accumulates = false;
     op.getBody().walk([&](dialect::AccumulateOp) { accumulates = true; });
     auto pass = [&](bool full) {
-      emitPairwisePass(op, {batch, head, first, Value(), queryTile, Value(), full}, firstKey, keys);
+      emitPairwisePass(op, {batch, head, first, Value(), Value(), full}, firstKey, keys);
     };
     if (!anyMask && !accumulates)
       pass(true);
@@ -587,7 +545,7 @@ class KernelLowering {
           RegionContext &own = contexts[v];
           own.j = emit.add(firstKey, j);
           ScalarRegion region(emit, slots, own);
-          region.onOuter = [&](Value value) { return plain(value); };
+          region.onOuter = [&](Value value) { return plan.plain(value); };
           bindPair(region, op, body, rowValues[v],
                    [&](Value tile) { return emit.load(emit.floats(), element(tile, j, laneOf[v])); });
           region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
@@ -646,18 +604,10 @@ class KernelLowering {
     for (Value value : rowValues) region.bind(body.getArgument(argument++), value);
   }
 
-  /// Per-program sums: partial[b, h, query tile], and per query: partial[b, h, i].
+  /// Sums of each query: partial[b, h, i].
   void addCarried(dialect::AccumulateOp sum, Value value, const RegionContext &context) {
     const std::string name = "d" + sum.getInput().str();
     Value row = emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
-    if (sum.getPer() == "head") {
-      Value index = emit.add(emit.mul(row, tileCount("T", tileQ)), context.queryTile);
-      Value pointer = emit.at(slots.pointer(name), index);
-      Value scalarSum = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::ADD, value);
-      Value old = emit.load(builder.getF32Type(), pointer);
-      emit.store(arith::AddFOp::create(builder, emit.loc, old, scalarSum), pointer);
-      return;
-    }
     Value pointer = emit.at(slots.pointer(name), emit.add(emit.mul(row, slots.dim("T")), context.i));
     Value mask = emit.firstLanes(emit.sub(slots.dim("T"), context.i));
     Value old = mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), pointer, mask,
@@ -704,11 +654,10 @@ class KernelLowering {
     for (Value result : op.getResults()) buffers[result] = rowBuffer();
     Value first = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
     emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
-      RegionContext context{scalar(op.getBatch()), scalar(op.getHead()), emit.add(first, lane), Value(),
-                            scalar(op.getQuery()), Value(), false};
+      RegionContext context{scalar(op.getBatch()), scalar(op.getHead()), emit.add(first, lane), Value(), Value(), false};
       context.inBounds = emit.firstLanes(emit.sub(slots.dim("T"), context.i));
       ScalarRegion region(emit, slots, context);
-      region.onOuter = [&](Value value) { return plain(value); };
+      region.onOuter = [&](Value value) { return plan.plain(value); };
       region.bindCoordinate(body.getArgument(0), ScalarRegion::Coordinate::I);
       region.bindCoordinate(op.getBatch(), ScalarRegion::Coordinate::B);
       region.bindCoordinate(op.getHead(), ScalarRegion::Coordinate::H);
@@ -802,119 +751,6 @@ class KernelLowering {
       mlir::LLVM::MaskedStoreOp::create(builder, emit.loc, part, emit.at(out, lane),
                                         emit.firstLanes(emit.sub(valid, lane)), 4);
     });
-  }
-
-  // ---- planning kernels: scalar code -------------------------------------------------------
-
-  /// Values of plan kernels keep their own types; coordinates are truncated once.
-  Value plain(Value value) {
-    auto found = scalars.find(value);
-    internalCheck(found != scalars.end(), "cpu lowering", "plan value without code");
-    if (value.getType().isInteger(32) && found->second.getType().isInteger(64))
-      return emit.toI32(found->second);
-    return found->second;
-  }
-
-  void emitPlanOp(mlir::Operation &op) {
-    mlir::Type i32 = builder.getI32Type();
-    if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
-      scalars[dim.getResult()] = emit.toI32(slots.dim(dim.getDim().str()));
-    } else if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
-      scalars[read.getResult()] = planRead(read.getInput().str(), planIndices(read.getInput().str(), read.getIndices()), read.getType());
-    } else if (auto range = mlir::dyn_cast<tile::ReadRangeOp>(op)) {
-      emitReadRange(range);
-    } else if (auto store = mlir::dyn_cast<tile::StoreIntOp>(op)) {
-      Value index = emit.toI64(plain(store.getIndex()));
-      emit.store(plain(store.getValue()), emit.at(slots.pointer(store.getTensor().str()), index, i32));
-    } else if (auto load = mlir::dyn_cast<tile::LoadIntOp>(op)) {
-      Value index = emit.toI64(plain(load.getIndex()));
-      scalars[load.getResult()] = emit.load(i32, emit.at(slots.pointer(load.getTensor().str()), index, i32));
-    } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
-      std::vector<Value> inits;
-      for (Value init : loop.getInitArgs()) inits.push_back(plain(init));
-      auto copy = mlir::scf::ForOp::create(builder, emit.loc, plain(loop.getLowerBound()),
-                                           plain(loop.getUpperBound()), plain(loop.getStep()), inits);
-      mlir::OpBuilder::InsertionGuard guard(builder);
-      builder.setInsertionPointToStart(copy.getBody());
-      for (auto [from, to] : llvm::zip(loop.getBody()->getArguments(), copy.getBody()->getArguments()))
-        scalars[from] = to;
-      for (mlir::Operation &inner : loop.getBody()->without_terminator()) emitOp(inner);
-      std::vector<Value> next;
-      for (Value value : loop.getBody()->getTerminator()->getOperands()) next.push_back(plain(value));
-      mlir::scf::YieldOp::create(builder, emit.loc, next);
-      for (auto [from, to] : llvm::zip(loop.getResults(), copy.getResults())) scalars[from] = to;
-    } else if (auto branch = mlir::dyn_cast<mlir::scf::IfOp>(op)) {
-      emit.when(plain(branch.getCondition()), [&] {
-        for (mlir::Operation &inner : branch.thenBlock()->without_terminator()) emitOp(inner);
-      });
-    } else {
-      mlir::IRMapping mapping;
-      for (Value operand : op.getOperands()) mapping.map(operand, plain(operand));
-      mlir::Operation *copy = builder.clone(op, mapping);
-      for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) scalars[from] = to;
-    }
-  }
-
-  /// Indices as i32, inside their dims; h becomes its group where the dim is G.
-  std::vector<Value> planIndices(const std::string &name, mlir::OperandRange operands) {
-    const TensorInfo &info = slots.info(name);
-    std::vector<Value> indices;
-    for (auto [operand, dim] : llvm::zip(operands, info.dims)) {
-      Value index = plain(operand);
-      if (dim == "G")
-        index = emit.toI32(emit.div(emit.toI64(index), emit.div(slots.dim("H"), slots.dim("G"))));
-      Value last = emit.sub(emit.toI32(slots.dim(dim)), emit.i32(1));
-      indices.push_back(emit.max(emit.min(index, last), emit.i32(0)));
-    }
-    return indices;
-  }
-
-  Value planRead(const std::string &name, llvm::ArrayRef<Value> indices, mlir::Type type) {
-    const TensorInfo &info = slots.info(name);
-    Value offset = emit.i64(0);
-    for (auto [at, index] : llvm::enumerate(indices))
-      offset = emit.add(offset, emit.mul(emit.toI64(index), slots.stride(name, static_cast<int>(at))));
-    mlir::Type element = emit.storage(info.element);
-    Value value = emit.load(element, emit.at(slots.pointer(name), offset, element),
-                            static_cast<unsigned>(bytesOf(info.element)));
-    if (info.element == ElementType::Bool)
-      return arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::ne, value,
-                                   arith::ConstantIntOp::create(builder, emit.loc, 0, 8));
-    if (type.isF32() && info.element != ElementType::F32)
-      return arith::ExtFOp::create(builder, emit.loc, type, value);
-    return value;
-  }
-
-  void emitReadRange(tile::ReadRangeOp op) {
-    const std::string name = op.getTensor().str();
-    std::vector<Value> indices = planIndices(name, op.getIndices());
-    const int axis = static_cast<int>(op.getAxis());
-    const TensorInfo &info = slots.info(name);
-    Value bound = emit.sub(emit.toI32(slots.dim(info.dims[axis])), emit.i32(1));
-    Value last = emit.max(emit.min(plain(op.getLast()), bound), emit.i32(0));
-    mlir::Type type = op.getLeast().getType();
-    Value first = planRead(name, indices, type);
-    auto better = [&](Value x, Value y, bool least) -> Value {
-      if (type.isF32()) {
-        if (least) return arith::MinimumFOp::create(builder, emit.loc, x, y);
-        return arith::MaximumFOp::create(builder, emit.loc, x, y);
-      }
-      if (type.isInteger(1)) {
-        if (least) return arith::AndIOp::create(builder, emit.loc, x, y);
-        return arith::OrIOp::create(builder, emit.loc, x, y);
-      }
-      return least ? emit.min(x, y) : emit.max(x, y);
-    };
-    auto sums = emit.loop(emit.toI64(indices[axis]), emit.add(emit.toI64(last), emit.i64(1)), 1,
-                          mlir::ValueRange{first, first}, [&](Value at, mlir::ValueRange carried) {
-                            std::vector<Value> own = indices;
-                            own[axis] = emit.toI32(at);
-                            Value value = planRead(name, own, type);
-                            return std::vector<Value>{better(carried[0], value, true),
-                                                      better(carried[1], value, false)};
-                          });
-    scalars[op.getLeast()] = sums[0];
-    scalars[op.getGreatest()] = sums[1];
   }
 };
 

@@ -9,10 +9,14 @@
 #pragma once
 
 #include "compiler/dialect/dialects.h"
-#include "compiler/target/cpu/emitter.h"
+#include "compiler/target/emitter.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace weft::cpu {
+
+using target::Emitter;
+using target::Machine;
+using target::Value;
 
 struct LowerOptions {
   Machine machine;

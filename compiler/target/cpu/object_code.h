@@ -3,10 +3,12 @@
 
 #include <string>
 
-#include "compiler/target/cpu/emitter.h"
+#include "compiler/target/emitter.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace weft::cpu {
+
+using target::Machine;
 
 /// True for "host" and the names LLVM knows of this architecture.
 bool isKnownCpu(const std::string &cpu);

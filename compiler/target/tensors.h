@@ -3,10 +3,11 @@
 
 #include <map>
 
-#include "compiler/target/cpu/emitter.h"
+#include "compiler/dialect/dialects.h"
+#include "compiler/target/emitter.h"
 #include "compiler/transforms/signature.h"
 
-namespace weft::cpu {
+namespace weft::target {
 
 struct TensorInfo {
   std::vector<std::string> dims;
@@ -52,4 +53,4 @@ class Slots {
   Value get(ArgumentSlot slot, mlir::Type type);
 };
 
-}  // namespace weft::cpu
+}  // namespace weft::target

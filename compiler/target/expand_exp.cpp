@@ -1,8 +1,8 @@
-#include "compiler/target/cpu/expand_exp.h"
+#include "compiler/target/expand_exp.h"
 
 #include "mlir/Dialect/Math/IR/Math.h"
 
-namespace weft::cpu {
+namespace weft::target {
 namespace {
 
 namespace arith = mlir::arith;
@@ -116,4 +116,4 @@ void expandExp(mlir::ModuleOp module, const Machine &machine) {
   for (mlir::Operation *op : ops) ExpExpansion(op, machine);
 }
 
-}  // namespace weft::cpu
+}  // namespace weft::target

@@ -5,17 +5,17 @@
 #include <functional>
 
 #include "compiler/dialect/dialects.h"
-#include "compiler/target/cpu/tensors.h"
+#include "compiler/target/tensors.h"
 #include "mlir/IR/IRMapping.h"
 
-namespace weft::cpu {
+namespace weft::target {
 
 /// The pair a region is emitted for. Coordinates are i64; `i` is the first lane's query.
 struct RegionContext {
   Value batch, head, i, j;
-  Value queryTile;   ///< i64: number of the query tile, the slot of per-program partial sums
-  Value inBounds;    ///< vector<i1>: lanes with i < T; null where all are
+  Value inBounds;    ///< (vector of) i1: pairs inside the tensors; null where all are
   bool full = false;  ///< every mask of the tile is true
+  bool keysInBounds = true;  ///< j is below S
 };
 
 class ScalarRegion {
@@ -57,4 +57,4 @@ class ScalarRegion {
   static bool isVector(Value value) { return mlir::isa<mlir::VectorType>(value.getType()); }
 };
 
-}  // namespace weft::cpu
+}  // namespace weft::target

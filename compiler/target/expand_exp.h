@@ -4,11 +4,11 @@
 // polynomial, 1 ulp; results below the least normal number are zero (or denormal with AVX-512).
 #pragma once
 
-#include "compiler/target/cpu/emitter.h"
+#include "compiler/target/emitter.h"
 #include "mlir/IR/BuiltinOps.h"
 
-namespace weft::cpu {
+namespace weft::target {
 
 void expandExp(mlir::ModuleOp module, const Machine &machine);
 
-}  // namespace weft::cpu
+}  // namespace weft::target

@@ -1,28 +1,24 @@
-// Shared ground of the CPU lowering: addresses, vectors, argument slots, scratch memory.
+// Short names for what both back ends emit most: integers, addresses, vectors, loops.
 #pragma once
 
 #include "compiler/kernel_image.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/Builders.h"
 
-namespace weft::cpu {
+namespace weft::target {
 
 using mlir::Value;
 
-/// What the lowering asks of the machine it compiles for.
+/// What a lowering asks of the machine it compiles for.
 struct Machine {
-  int lanes = 4;        ///< f32 elements of a vector register
+  int lanes = 4;        ///< f32 elements of a vector register; 1: values stay scalars (a GPU's thread)
   int registers = 16;   ///< vector registers
   bool amx = false;     ///< AMX tiles of bf16
-};
-
-/// A strided f32 matrix in memory: element (r, c) at base[r * stride + c].
-struct Matrix {
-  Value base;        ///< !llvm.ptr
-  Value stride;      ///< i64, elements
+  unsigned globalSpace = 0;  ///< address space of tensors
 };
 
 class Emitter {
@@ -35,11 +31,13 @@ class Emitter {
   Machine machine;
 
   // Types
-  mlir::Type ptrType() { return mlir::LLVM::LLVMPointerType::get(b.getContext()); }
-  mlir::VectorType vectorOf(mlir::Type element) {
+  mlir::Type ptrType() { return mlir::LLVM::LLVMPointerType::get(b.getContext(), machine.globalSpace); }
+  /// A register of elements; the element itself on machines of one lane.
+  mlir::Type vectorOf(mlir::Type element) {
+    if (machine.lanes == 1) return element;
     return mlir::VectorType::get({machine.lanes}, element);
   }
-  mlir::VectorType floats() { return vectorOf(b.getF32Type()); }
+  mlir::Type floats() { return vectorOf(b.getF32Type()); }
   mlir::Type storage(ElementType type);
 
   // Integers (i64 unless said otherwise)
@@ -51,6 +49,7 @@ class Emitter {
   Value div(Value x, Value y) { return mlir::arith::DivUIOp::create(b, loc, x, y); }
   Value min(Value x, Value y) { return mlir::arith::MinSIOp::create(b, loc, x, y); }
   Value max(Value x, Value y) { return mlir::arith::MaxSIOp::create(b, loc, x, y); }
+  Value fma(Value x, Value y, Value z) { return mlir::math::FmaOp::create(b, loc, x, y, z); }
   Value less(Value x, Value y) {
     return mlir::arith::CmpIOp::create(b, loc, mlir::arith::CmpIPredicate::slt, x, y);
   }
@@ -59,13 +58,13 @@ class Emitter {
 
   // Memory
   Value at(Value base, Value index, mlir::Type element) {
-    return mlir::LLVM::GEPOp::create(b, loc, ptrType(), element, base,
+    return mlir::LLVM::GEPOp::create(b, loc, base.getType(), element, base,
                                      llvm::ArrayRef<mlir::LLVM::GEPArg>{index});
   }
   Value at(Value base, Value index) { return at(base, index, b.getF32Type()); }
   Value at(Value base, int32_t index) {
     return index == 0 ? base
-                      : Value(mlir::LLVM::GEPOp::create(b, loc, ptrType(), b.getF32Type(), base,
+                      : Value(mlir::LLVM::GEPOp::create(b, loc, base.getType(), b.getF32Type(), base,
                                                         llvm::ArrayRef<mlir::LLVM::GEPArg>{index}));
   }
   Value load(mlir::Type type, Value pointer, unsigned alignment = 4) {
@@ -83,6 +82,7 @@ class Emitter {
 
   // Vectors
   Value splat(Value scalar) {
+    if (machine.lanes == 1) return scalar;
     return mlir::vector::BroadcastOp::create(b, loc, vectorOf(scalar.getType()), scalar);
   }
   Value constantF(float value) {
@@ -129,23 +129,6 @@ class Emitter {
     b.setInsertionPointToStart(op.elseBlock());
     no();
   }
-
-  /// out[r, c] (+)= sum over k of lhs[r * lhsRow + k * lhsStep] * rhs[k * rhsStep + c],
-  /// r < rows (i64), c < columns, k < depth (i64). Register-blocked: broadcast lhs, vectors of rhs.
-  struct Product {
-    Value out, outStride;
-    Value lhs, lhsRow, lhsStep;
-    Value rhs, rhsStep;
-    Value rows, depth;
-    int64_t columns;
-    bool accumulate;
-  };
-  void product(const Product &p);
-
- private:
-  void productGroup(const Product &p, Value column, int vectors, int64_t lastLanes);
-  void productBlock(const Product &p, Value row, int blockRows, Value column, int vectors,
-                    int64_t lastLanes);
 };
 
-}  // namespace weft::cpu
+}  // namespace weft::target

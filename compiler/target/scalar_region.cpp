@@ -1,8 +1,8 @@
-#include "compiler/target/cpu/scalar_region.h"
+#include "compiler/target/scalar_region.h"
 
 #include "llvm/ADT/STLExtras.h"
 
-namespace weft::cpu {
+namespace weft::target {
 
 namespace arith = mlir::arith;
 namespace vector = mlir::vector;
@@ -108,7 +108,7 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
         continue;
       }
       if ((own == Coordinate::B && dim == "B") || (own == Coordinate::H && dim == "H") ||
-          (own == Coordinate::J && dim == "S")) {
+          (own == Coordinate::J && dim == "S" && context.keysInBounds)) {
         safe.push_back(index);
         continue;
       }
@@ -120,9 +120,10 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
       zero = emit.splat(zero);
     }
     Value clamped = emit.max(emit.min(index, last), zero);
-    // Lanes past the last query read the last element; they are never used.
-    const bool query = coordinate != coordinates.end() && coordinate->second == Coordinate::I && dim == "T";
-    if (!query)
+    // Pairs past the last query or key read the last element; it is never used.
+    const bool own = coordinate != coordinates.end() && ((coordinate->second == Coordinate::I && dim == "T") ||
+                                                         (coordinate->second == Coordinate::J && dim == "S"));
+    if (!own)
       outside.push_back(
           arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, clamped, index));
     safe.push_back(clamped);
@@ -167,13 +168,12 @@ Value ScalarRegion::read(dialect::ReadOp op) {
   Value base = emit.at(slots.pointer(name), scalarOffset, element);
   const unsigned alignment = static_cast<unsigned>(bytesOf(info.element));
   if (!anyVector) return finish(emit.load(element, base, alignment));
-  mlir::VectorType stored = emit.vectorOf(element);
+  mlir::Type stored = emit.vectorOf(element);
   if (contiguous)
     return finish(emit.load(stored, emit.at(base, context.i, element), alignment));
   Value pointers = mlir::LLVM::GEPOp::create(emit.b, emit.loc, emit.vectorOf(emit.ptrType()), element, base,
                                              llvm::ArrayRef<mlir::LLVM::GEPArg>{vectorOffset});
-  Value all = arith::ConstantOp::create(
-      emit.b, emit.loc, mlir::DenseElementsAttr::get(emit.vectorOf(emit.b.getI1Type()), true));
+  Value all = emit.firstLanes(emit.machine.lanes);
   return finish(mlir::LLVM::masked_gather::create(emit.b, emit.loc, stored, pointers, all,
                                                   mlir::ValueRange{}, alignment));
 }
@@ -210,4 +210,4 @@ Value ScalarRegion::random() {
   return arith::MulFOp::create(emit.b, emit.loc, number, emit.splat(emit.constantF(1.0f / 16777216)));
 }
 
-}  // namespace weft::cpu
+}  // namespace weft::target

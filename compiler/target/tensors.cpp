@@ -1,10 +1,10 @@
-#include "compiler/target/cpu/tensors.h"
+#include "compiler/target/tensors.h"
 
 #include <algorithm>
 
 #include "compiler/internal_error.h"
 
-namespace weft::cpu {
+namespace weft::target {
 
 std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription> &inputs,
                                               const std::vector<std::string> &rowInputs,
@@ -80,4 +80,4 @@ Value Slots::row(const std::string &tensor, Value batch, Value head, Value index
   return emit.at(pointer(tensor), offset, emit.storage(info(tensor).element));
 }
 
-}  // namespace weft::cpu
+}  // namespace weft::target

@@ -1,0 +1,71 @@
+#include "compiler/target/cpu/product.h"
+
+namespace weft::cpu {
+namespace {
+
+namespace vector = mlir::vector;
+
+void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Value column, int vectors,
+                           int64_t lastLanes) {
+  auto lanesOf = [&](int v) { return v + 1 == vectors ? lastLanes : emit.machine.lanes; };
+  std::vector<Value> outRows, lhsRows;
+  for (int r = 0; r < blockRows; ++r) {
+    Value index = emit.add(row, emit.i64(r));
+    outRows.push_back(emit.at(p.out, emit.add(emit.mul(index, p.outStride), column)));
+    lhsRows.push_back(emit.at(p.lhs, emit.mul(index, p.lhsRow)));
+  }
+  Value rhs = emit.at(p.rhs, column);
+  std::vector<Value> inits;
+  for (int r = 0; r < blockRows; ++r)
+    for (int v = 0; v < vectors; ++v)
+      inits.push_back(p.accumulate ? emit.loadLanes(emit.at(outRows[r], v * emit.machine.lanes), lanesOf(v))
+                                   : emit.zeros());
+  auto sums = emit.loop(emit.i64(0), p.depth, 1, inits, [&](Value k, mlir::ValueRange carried) {
+    Value source = emit.at(rhs, emit.mul(k, p.rhsStep));
+    std::vector<Value> columns, next;
+    for (int v = 0; v < vectors; ++v)
+      columns.push_back(emit.loadLanes(emit.at(source, v * emit.machine.lanes), lanesOf(v)));
+    Value step = emit.mul(k, p.lhsStep);
+    for (int r = 0; r < blockRows; ++r) {
+      Value scalar = emit.splat(emit.load(emit.b.getF32Type(), emit.at(lhsRows[r], step)));
+      for (int v = 0; v < vectors; ++v)
+        next.push_back(vector::FMAOp::create(emit.b, emit.loc, scalar, columns[v], carried[r * vectors + v]));
+    }
+    return next;
+  });
+  for (int r = 0; r < blockRows; ++r)
+    for (int v = 0; v < vectors; ++v)
+      emit.storeLanes(sums[r * vectors + v], emit.at(outRows[r], v * emit.machine.lanes), lanesOf(v));
+}
+
+void productGroup(Emitter &emit, const Product &p, Value column, int vectors, int64_t lastLanes) {
+  // Blocks of 6 rows, then what is left in blocks of 4, 2 and 1.
+  Value row = emit.i64(0);
+  for (int blockRows : {6, 4, 2, 1}) {
+    Value left = emit.sub(p.rows, row);
+    Value end = emit.add(row, emit.mul(emit.div(left, emit.i64(blockRows)), emit.i64(blockRows)));
+    emit.loop(row, end, blockRows,
+         [&](Value at) { productBlock(emit, p, at, blockRows, column, vectors, lastLanes); });
+    row = end;
+  }
+}
+
+}  // namespace
+
+void product(Emitter &emit, const Product &p) {
+  const int lanes = emit.machine.lanes;
+  // 32 registers hold a block of 6 x 4 accumulators, 16 hold 6 x 2, next to operands.
+  const int most = emit.machine.registers >= 32 ? 4 : 2;
+  const int64_t total = (p.columns + lanes - 1) / lanes;
+  const int64_t groups = p.columns / (most * lanes);
+  if (groups > 1)
+    emit.loop(emit.i64(0), emit.i64(groups * most * lanes), most * lanes,
+         [&](Value column) { productGroup(emit, p, column, most, lanes); });
+  else if (groups == 1)
+    productGroup(emit, p, emit.i64(0), most, lanes);
+  const int rest = static_cast<int>(total - groups * most);
+  if (rest > 0)
+    productGroup(emit, p, emit.i64(groups * most * lanes), rest, p.columns - (total - 1) * lanes);
+}
+
+}  // namespace weft::cpu

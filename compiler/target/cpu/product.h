@@ -1,0 +1,24 @@
+// Register-blocked f32 products: one side broadcast from memory, the other in vectors.
+#pragma once
+
+#include "compiler/target/emitter.h"
+
+namespace weft::cpu {
+
+using target::Emitter;
+using target::Machine;
+using target::Value;
+
+/// out[r, c] (+)= sum over k of lhs[r * lhsRow + k * lhsStep] * rhs[k * rhsStep + c],
+/// r < rows (i64), c < columns, k < depth (i64).
+struct Product {
+  Value out, outStride;
+  Value lhs, lhsRow, lhsStep;
+  Value rhs, rhsStep;
+  Value rows, depth;
+  int64_t columns;
+  bool accumulate;
+};
+void product(Emitter &emit, const Product &p);
+
+}  // namespace weft::cpu

@@ -1,0 +1,77 @@
+#include "compiler/target/kept_tiles.h"
+
+namespace weft::target {
+
+namespace arith = mlir::arith;
+
+Value tileCount(Emitter &emit, Slots &slots, const char *dim, int64_t tile) {
+  return emit.div(emit.add(slots.dim(dim), emit.i64(tile - 1)), emit.i64(tile));
+}
+
+/// Compressed lists: entries[offsets[row] ..], each twice the tile's number plus 1 where it is full.
+static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, bool keys, Value batch, Value head,
+                        Value start) {
+  Value rowTiles = keys ? tileCount(emit, slots, "T", tiling.tileQ) : tileCount(emit, slots, "S", tiling.tileK);
+  Value row = emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start);
+  mlir::Type i32 = emit.b.getI32Type();
+  Value offsets = slots.pointer(keys ? "offsets" : "offsets_keys");
+  Value entries = slots.pointer(keys ? "entries" : "entries_keys");
+  KeptTiles kept;
+  kept.from = emit.toI64(emit.load(i32, emit.at(offsets, row, i32)));
+  kept.to = emit.toI64(emit.load(i32, emit.at(offsets, emit.add(row, emit.i64(1)), i32)));
+  kept.tile = [&emit, entries, i32](Value at) {
+    Value entry = emit.load(i32, emit.at(entries, at, i32));
+    Value index = emit.toI64(arith::ShRUIOp::create(emit.b, emit.loc, entry, emit.i32(1)));
+    Value full = arith::TruncIOp::create(emit.b, emit.loc, emit.b.getI1Type(), entry);
+    return std::pair{index, full};
+  };
+  return kept;
+}
+
+/// Tiles that meet the band lo <= i - j <= hi, in closed form.
+static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, bool keys, Value batch, Value head,
+                        Value start) {
+  Value base = emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), emit.i64(4));
+  mlir::Type i32 = emit.b.getI32Type();
+  auto bound = [&](int at) {
+    Value address = emit.at(slots.pointer("band"), emit.add(base, emit.i64(at)), i32);
+    return emit.toI64(emit.load(i32, address));
+  };
+  Value lo = bound(0), hi = bound(1), fullLo = bound(2), fullHi = bound(3);
+  const int64_t own = keys ? tiling.tileQ : tiling.tileK, other = keys ? tiling.tileK : tiling.tileQ;
+  Value ownDim = slots.dim(keys ? "T" : "S"), otherDim = slots.dim(keys ? "S" : "T");
+  Value one = emit.i64(1);
+  Value first = emit.mul(start, emit.i64(own));
+  Value ownLast = emit.add(first, emit.i64(own - 1));
+  Value last = emit.sub(emit.min(emit.add(first, emit.i64(own)), ownDim), one);
+  // keys: i - hi <= j <= i - lo; queries: j + lo <= i <= j + hi.
+  Value from = keys ? emit.sub(first, hi) : emit.add(first, lo);
+  Value to = keys ? emit.sub(last, lo) : emit.add(last, hi);
+  from = emit.max(from, emit.i64(0));
+  to = emit.min(to, emit.sub(otherDim, one));
+  Value none = emit.less(hi, lo);
+  Value lastTile = arith::FloorDivSIOp::create(emit.b, emit.loc, to, emit.i64(other));
+  KeptTiles kept;
+  kept.from = emit.div(from, emit.i64(other));
+  kept.to = arith::SelectOp::create(emit.b, emit.loc, none, kept.from, emit.add(lastTile, one));
+  Value ownWhole = emit.less(ownLast, ownDim);
+  kept.tile = [&emit, keys, other, first, ownLast, otherDim, fullLo, fullHi, ownWhole](Value index) {
+    Value otherFirst = emit.mul(index, emit.i64(other));
+    Value otherLast = emit.add(otherFirst, emit.i64(other - 1));
+    Value i0 = keys ? first : otherFirst, i1 = keys ? ownLast : otherLast;
+    Value j0 = keys ? otherFirst : first, j1 = keys ? otherLast : ownLast;
+    auto notLess = [&](Value x, Value y) {
+      return Value(arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::sge, x, y));
+    };
+    auto both = [&](Value x, Value y) { return Value(arith::AndIOp::create(emit.b, emit.loc, x, y)); };
+    Value full = both(notLess(emit.sub(i0, j1), fullLo), notLess(fullHi, emit.sub(i1, j0)));
+    return std::pair{index, both(full, both(ownWhole, emit.less(otherLast, otherDim)))};
+  };
+  return kept;
+}
+
+KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, bool keys, Value batch, Value head, Value start) {
+  return (tiling.lists ? listed : banded)(emit, slots, tiling, keys, batch, head, start);
+}
+
+}  // namespace weft::target

@@ -1,0 +1,27 @@
+// The kept tiles of one row of tiles: the bounds of the loop over them, and what each turn is.
+#pragma once
+
+#include <functional>
+
+#include "compiler/target/tensors.h"
+
+namespace weft::target {
+
+struct KeptTiles {
+  Value from, to;   ///< i64: the loop's bounds
+  /// The tile's number (i64) and whether every pair of it is kept and in bounds (i1), of turn `at`.
+  std::function<std::pair<Value, Value>(Value at)> tile;
+};
+
+/// How a kernel's tiles lie: their sizes, and whether lists or bands say which are kept.
+struct Tiling {
+  int64_t tileQ, tileK;
+  bool lists;
+};
+
+/// Tiles of `dim` ("T" or "S"), i64.
+Value tileCount(Emitter &emit, Slots &slots, const char *dim, int64_t tile);
+/// Key tiles that query tile `start` keeps (`keys`), or query tiles that key tile `start` keeps. All i64.
+KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, bool keys, Value batch, Value head, Value start);
+
+}  // namespace weft::target

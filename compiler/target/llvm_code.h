@@ -1,0 +1,20 @@
+// The last steps, the same for every target: scf, arith, math, vector to LLVM IR, optimised, to a file.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "mlir/IR/BuiltinOps.h"
+#include "llvm/IR/LLVMContext.h"
+#include "llvm/IR/Module.h"
+#include "llvm/Target/TargetMachine.h"
+
+namespace weft::target {
+
+/// Consumes the functions of `module`. Throws InternalError, as do all here.
+std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext &context, llvm::TargetMachine &target);
+void optimize(llvm::Module &module, llvm::TargetMachine &target);
+/// Assembly text, or an object file.
+std::string emitFile(llvm::Module &module, llvm::TargetMachine &target, bool assembly);
+
+}  // namespace weft::target

@@ -1,0 +1,53 @@
+#include "compiler/target/nvptx/ptx_code.h"
+
+#include <mutex>
+
+#include "compiler/internal_error.h"
+#include "compiler/target/llvm_code.h"
+#include "llvm/MC/MCSubtargetInfo.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Support/TargetSelect.h"
+
+namespace weft::nvptx {
+namespace {
+
+std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &name) {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    LLVMInitializeNVPTXTargetInfo();
+    LLVMInitializeNVPTXTarget();
+    LLVMInitializeNVPTXTargetMC();
+    LLVMInitializeNVPTXAsmPrinter();
+  });
+  const llvm::Triple triple("nvptx64-nvidia-cuda");
+  std::string message;
+  const llvm::Target *target = llvm::TargetRegistry::lookupTarget(triple, message);
+  internalCheck(target != nullptr, "code generation", message);
+  llvm::TargetOptions options;
+  options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
+  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(triple, name, "", options, llvm::Reloc::PIC_,
+                                                                          std::nullopt, llvm::CodeGenOptLevel::Aggressive));
+}
+
+}  // namespace
+
+bool isKnownTarget(const std::string &name) {
+  if (name.rfind("sm_", 0) != 0 || std::atoi(name.c_str() + 3) < 80) return false;
+  return targetMachine("sm_80")->getMCSubtargetInfo()->isCPUStringValid(name);
+}
+
+std::string generate(mlir::ModuleOp module, const std::string &name, Output output) {
+  llvm::LLVMContext context;
+  auto target = targetMachine(name);
+  std::unique_ptr<llvm::Module> code = target::toLlvmIr(module, context, *target);
+  for (llvm::Function &function : *code)
+    if (!function.isDeclaration()) function.addFnAttr(llvm::Attribute::NoUnwind);
+  target::optimize(*code, *target);
+  if (output == Output::Ptx) return target::emitFile(*code, *target, true);
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  code->print(stream, nullptr);
+  return text;
+}
+
+}  // namespace weft::nvptx
