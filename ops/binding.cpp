@@ -227,7 +227,9 @@ void Binding::run(const char *name) {
     case Grid::Group: programs = B * G; break;
     case Grid::Head: programs = B * H; break;
   }
-  kernel.code->run(slots.data(), programs, threadCount());
+  LaunchContext context;
+  context.threads = threadCount();
+  kernel.code->run(slots.data(), programs, context);
 }
 
 void Binding::plan(bool byKey) {

@@ -15,8 +15,10 @@
 
 #include "runtime/cpu/object_loader.h"
 #include "runtime/cpu/thread_pool.h"
+#include "runtime/cuda/driver.h"
 #include "runtime/environment.h"
 #include "runtime/log.h"
+#include "runtime/ptx_emulator/emulator.h"
 
 namespace weft {
 namespace {
@@ -27,7 +29,7 @@ namespace fs = std::filesystem;
 std::string keyOf(const CompileRequest &request) {
   std::ostringstream key;
   static const std::string host = hostIdentity();
-  key << buildIdentity() << '\n' << host << '\n' << request.target << '\n'
+  key << buildIdentity() << '\n' << (isGpu(request.target) ? "" : host) << '\n' << request.target << ' ' << request.stages << '\n'
       << request.kernel << '\n' << name(request.type) << '\n' << request.tileQ << ' ' << request.tileK << '\n';
   for (const auto &[dim, size] : request.dims) key << dim << '=' << size << ' ';
   key << '\n' << request.variant->source();
@@ -60,6 +62,9 @@ nlohmann::json describe(const KernelImage &image, const std::string &key) {
           {"tileQ", image.tileQ},
           {"tileK", image.tileK},
           {"scratchBytes", image.scratchBytes},
+          {"threads", image.threads},
+          {"programsPerBlock", image.programsPerBlock},
+          {"sharedBytes", image.sharedBytes},
           {"codeBytes", image.code.size()},
           {"codeHash", hex(hashOf(image.code))}};
 }
@@ -95,6 +100,9 @@ KernelImage deserialize(const std::string &text, const std::string &key) {
   image.tileQ = header.at("tileQ");
   image.tileK = header.at("tileK");
   image.scratchBytes = header.at("scratchBytes");
+  image.threads = header.at("threads");
+  image.programsPerBlock = header.at("programsPerBlock");
+  image.sharedBytes = header.at("sharedBytes");
   return image;
 }
 
@@ -150,46 +158,98 @@ KernelImage obtain(const CompileRequest &request, const std::string &key) {
   return std::move(result.image);
 }
 
+class CpuKernel final : public LoadedKernel {
+ public:
+  CpuKernel(KernelImage own, cpu::KernelFunction function) : LoadedKernel(std::move(own)), function(function) {}
+
+  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
+    const int64_t bytes = image().scratchBytes;
+    cpu::parallelFor(programs, context.threads, [&](int64_t begin, int64_t end, int) {
+      // Kept by each thread, grown to the largest kernel it has run.
+      struct Scratch {
+        void *memory = nullptr;
+        int64_t size = 0;
+        ~Scratch() { std::free(memory); }
+      };
+      thread_local Scratch scratch;
+      if (scratch.size < bytes) {
+        std::free(scratch.memory);
+        scratch.memory = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
+        scratch.size = scratch.memory ? bytes : 0;
+        if (!scratch.memory) throw std::bad_alloc();
+      }
+      function(slots, begin, end, scratch.memory);
+    });
+  }
+
+ private:
+  cpu::KernelFunction function;
+};
+
+int64_t blocksOf(const KernelImage &image, int64_t programs) {
+  return (programs + image.programsPerBlock - 1) / image.programsPerBlock;
+}
+
+class EmulatedKernel final : public LoadedKernel {
+ public:
+  EmulatedKernel(KernelImage own, const std::string &ptx) : LoadedKernel(std::move(own)), module(ptx) {}
+
+  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
+    ptx::Launch launch{blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory};
+    launch.parameters.resize(std::max<size_t>(image().slots.size(), 1) * sizeof(int64_t));
+    std::memcpy(launch.parameters.data(), slots, image().slots.size() * sizeof(int64_t));
+    const EmulatorReport report = module.run(image().entry, launch, context.threads);
+    if (context.report) *context.report += report;
+  }
+
+ private:
+  ptx::Module module;
+};
+
+class CudaKernel final : public LoadedKernel {
+ public:
+  CudaKernel(KernelImage own, int device, const std::string &code)
+      : LoadedKernel(std::move(own)), function(device, code, image().entry, image().sharedBytes) {}
+
+  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
+    function.launch(blocksOf(image(), programs), image().threads, context.stream, slots);
+  }
+
+ private:
+  cuda::Function function;
+};
+
+std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device) {
+  const std::string code = std::move(image.code);
+  image.code.clear();
+  switch (device.kind) {
+    case Device::Kind::PtxEmulator: return std::make_shared<EmulatedKernel>(std::move(image), code);
+    case Device::Kind::Cuda: return std::make_shared<CudaKernel>(std::move(image), device.index, code);
+    case Device::Kind::Cpu: break;
+  }
+  cpu::KernelFunction function = cpu::loadObject(code, image.entry);
+  return std::make_shared<CpuKernel>(std::move(image), function);
+}
+
 }  // namespace
 
 void setExecutor(Executor executor) { cpu::useExecutor(executor); }
 
 std::string cacheDirectory() { return environment::cacheDirectory(); }
 
-std::shared_ptr<const LoadedKernel> loadKernel(const CompileRequest &request) {
+std::shared_ptr<const LoadedKernel> loadKernel(const CompileRequest &request, const Device &device) {
   static std::mutex mutex;
   static std::map<std::string, std::shared_ptr<const LoadedKernel>> loaded;
-  const std::string key = keyOf(request);
+  CompileRequest own = request;
+  if (own.target == "host") own.target = targetOf(device);
+  const std::string key = keyOf(own), place = name(device) + "\n" + key;
   {
     std::lock_guard lock(mutex);
-    if (auto found = loaded.find(key); found != loaded.end()) return found->second;
+    if (auto found = loaded.find(place); found != loaded.end()) return found->second;
   }
-  KernelImage image = obtain(request, key);
-  cpu::KernelFunction function = cpu::loadObject(image.code, image.entry);
-  image.code.clear();
-  auto kernel = std::make_shared<const LoadedKernel>(std::move(image), function);
+  auto kernel = load(obtain(own, key), device);
   std::lock_guard lock(mutex);
-  return loaded.try_emplace(key, std::move(kernel)).first->second;
-}
-
-void LoadedKernel::run(const int64_t *slots, int64_t programs, int threads) const {
-  const int64_t bytes = kernelImage.scratchBytes;
-  cpu::parallelFor(programs, threads, [&](int64_t begin, int64_t end, int) {
-    // Kept by each thread, grown to the largest kernel it has run.
-    struct Scratch {
-      void *memory = nullptr;
-      int64_t size = 0;
-      ~Scratch() { std::free(memory); }
-    };
-    thread_local Scratch scratch;
-    if (scratch.size < bytes) {
-      std::free(scratch.memory);
-      scratch.memory = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
-      scratch.size = scratch.memory ? bytes : 0;
-      if (!scratch.memory) throw std::bad_alloc();
-    }
-    function(slots, begin, end, scratch.memory);
-  });
+  return loaded.try_emplace(place, std::move(kernel)).first->second;
 }
 
 }  // namespace weft

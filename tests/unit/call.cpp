@@ -7,6 +7,7 @@
 #include <stdexcept>
 
 #include "runtime/kernel_cache.h"
+#include "runtime/ptx_emulator/numbers.h"
 
 namespace weft::testing {
 
@@ -23,55 +24,87 @@ std::shared_ptr<const Variant> variantOf(const std::string &nameOrText) {
   return result.variants[0];
 }
 
+namespace {
+
+/// An array of one element type, 64-byte aligned as torch's are.
+struct Buffer {
+  ElementType type = ElementType::F32;
+  int64_t count = 0;
+  std::shared_ptr<void> memory;
+
+  Buffer() = default;
+  Buffer(ElementType type, int64_t count)
+      : type(type), count(count), memory(std::aligned_alloc(64, (bytes() + 63) / 64 * 64 + 64), std::free) {
+    std::memset(memory.get(), 0, bytes());
+  }
+  int64_t bytes() const { return std::max<int64_t>(count, 1) * bytesOf(type); }
+  template <class T>
+  T *as() const { return static_cast<T *>(memory.get()); }
+
+  void set(int64_t at, double value) {
+    switch (type) {
+      case ElementType::F32: as<float>()[at] = static_cast<float>(value); break;
+      case ElementType::BF16: as<uint16_t>()[at] = static_cast<uint16_t>(ptx::toBf16(static_cast<float>(value))); break;
+      case ElementType::F16: as<uint16_t>()[at] = static_cast<uint16_t>(ptx::toF16(static_cast<float>(value))); break;
+      case ElementType::I32: as<int32_t>()[at] = static_cast<int32_t>(value); break;
+      case ElementType::Bool: as<uint8_t>()[at] = value != 0; break;
+    }
+  }
+  double get(int64_t at) const {
+    switch (type) {
+      case ElementType::BF16: return ptx::fromBf16(as<uint16_t>()[at]);
+      case ElementType::F16: return ptx::fromF16(as<uint16_t>()[at]);
+      case ElementType::I32: return as<int32_t>()[at];
+      case ElementType::Bool: return as<uint8_t>()[at];
+      default: return as<float>()[at];
+    }
+  }
+  std::vector<float> floats() const {
+    std::vector<float> values(count);
+    for (int64_t at = 0; at < count; ++at) values[at] = static_cast<float>(get(at));
+    return values;
+  }
+};
+
+}  // namespace
+
+double rounded(ElementType type, double value) {
+  Buffer one(type, 1);
+  one.set(0, value);
+  return one.get(0);
+}
+
 Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::string, reference::Array> &inputs,
              const std::vector<double> &cotangent, const CallOptions &options) {
   std::map<std::string, int64_t> dims, headDims;
-  std::map<std::string, std::vector<float>> floats;
-  std::map<std::string, std::vector<int32_t>> ints;
-  std::map<std::string, std::vector<uint8_t>> bools;
-  std::map<std::string, void *> pointers;
+  std::map<std::string, Buffer> buffers;
   std::map<std::string, std::vector<int64_t>> strides;
   auto contiguous = [](const std::vector<int64_t> &shape) {
     std::vector<int64_t> result(shape.size(), 1);
     for (int at = static_cast<int>(shape.size()) - 2; at >= 0; --at) result[at] = result[at + 1] * shape[at + 1];
     return result;
   };
+  auto make = [&](const std::string &name, ElementType type, int64_t count) -> Buffer & {
+    return buffers[name] = Buffer(type, count);
+  };
   for (const InputInfo &input : variant->inputs()) {
     const reference::Array &array = inputs.at(input.name);
     for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = array.shape[d];
     if (input.isRow) headDims[input.dims.back()] = array.shape.back();
     strides[input.name] = strides["d" + input.name] = contiguous(array.shape);
-    if (input.isFloat) {
-      floats[input.name].assign(array.values.begin(), array.values.end());
-      pointers[input.name] = floats[input.name].data();
-    } else if (input.isInt) {
-      ints[input.name].assign(array.values.begin(), array.values.end());
-      pointers[input.name] = ints[input.name].data();
-    } else {
-      bools[input.name].assign(array.values.begin(), array.values.end());
-      pointers[input.name] = bools[input.name].data();
-    }
+    const ElementType type = input.isInt ? ElementType::I32 : input.isBool ? ElementType::Bool : input.isRow ? options.type : ElementType::F32;
+    Buffer &own = make(input.name, type, static_cast<int64_t>(array.values.size()));
+    for (int64_t at = 0; at < own.count; ++at) own.set(at, array.values[at]);
   }
   if (!dims.count("G")) dims["G"] = dims["H"];
   const int64_t B = dims["B"], H = dims["H"], G = dims["G"], T = dims["T"], S = dims["S"];
   const int64_t E = inputs.at("v").shape[3];
   const int64_t queryTiles = (T + options.tileQ - 1) / options.tileQ, keyTiles = (S + options.tileK - 1) / options.tileK;
-  auto buffer = [&](const std::string &name, int64_t size) -> std::vector<float> & {
-    auto &own = floats[name];
-    own.assign(std::max<int64_t>(size, 1), 0.0f);
-    pointers[name] = own.data();
-    return own;
-  };
-  auto intBuffer = [&](const std::string &name, int64_t size) -> std::vector<int32_t> & {
-    auto &own = ints[name];
-    own.assign(std::max<int64_t>(size, 1), 0);
-    pointers[name] = own.data();
-    return own;
-  };
   strides["o"] = strides["do"] = contiguous({B, H, T, E});
-  buffer("o", B * H * T * E);
-  buffer("lse", B * H * T);
-  intBuffer("status", 1);
+  make("o", options.type, B * H * T * E);
+  make("lse", ElementType::F32, B * H * T);
+  make("status", ElementType::I32, 1);
+  Outcome outcome;
 
   auto run = [&](const char *kernel) {
     CompileRequest request;
@@ -80,12 +113,14 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     request.dims = headDims;
     request.tileQ = options.tileQ;
     request.tileK = options.tileK;
-    auto loaded = loadKernel(request);
+    request.type = options.type;
+    request.stages = options.stages;
+    auto loaded = loadKernel(request, options.device);
     std::vector<int64_t> slots;
     for (const ArgumentSlot &slot : loaded->image().slots) {
       switch (slot.kind) {
         case ArgumentSlot::Kind::Dim: slots.push_back(dims.at(slot.name)); break;
-        case ArgumentSlot::Kind::Pointer: slots.push_back(reinterpret_cast<int64_t>(pointers.at(slot.name))); break;
+        case ArgumentSlot::Kind::Pointer: slots.push_back(reinterpret_cast<int64_t>(buffers.at(slot.name).memory.get())); break;
         case ArgumentSlot::Kind::Stride: slots.push_back(strides.at(slot.name)[slot.index]); break;
         case ArgumentSlot::Kind::Seed: slots.push_back(7); break;
       }
@@ -98,38 +133,45 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
       case Grid::Group: programs = B * G; break;
       case Grid::Head: break;
     }
-    loaded->run(slots.data(), programs, options.threads);
+    LaunchContext context;
+    context.threads = options.threads;
+    for (const auto &[name, own] : buffers) context.memory.push_back({reinterpret_cast<uint64_t>(own.memory.get()), own.bytes()});
+    context.report = &outcome.report;
+    loaded->run(slots.data(), programs, context);
   };
 
-  Outcome outcome;
   outcome.tiles.assign(B * H, std::vector<int>(queryTiles * keyTiles, 0));
   auto lists = [&](bool byKey) {
     const int64_t rows = B * H * (byKey ? keyTiles : queryTiles);
-    intBuffer("counts", rows);
+    const Buffer keptOffsets = buffers["offsets"], keptEntries = buffers["entries"];
+    make("counts", ElementType::I32, rows);
     run(byKey ? "plan_count_keys" : "plan_count");
-    std::vector<int32_t> counts = ints["counts"], keptOffsets = ints["offsets"], keptEntries = ints["entries"];
-    auto &offsets = intBuffer("offsets", rows + 1);
-    for (int64_t row = 0; row < rows; ++row) offsets[row + 1] = offsets[row] + counts[row];
-    intBuffer("entries", offsets[rows]);
+    Buffer &offsets = make("offsets", ElementType::I32, rows + 1);
+    for (int64_t row = 0; row < rows; ++row)
+      offsets.as<int>()[row + 1] = offsets.as<int>()[row] + buffers["counts"].as<int>()[row];
+    make("entries", ElementType::I32, offsets.as<int>()[rows]);
     run(byKey ? "plan_fill_keys" : "plan_fill");
     if (!byKey) return;
-    ints["offsets_keys"] = ints["offsets"];
-    ints["entries_keys"] = ints["entries"];
-    ints["offsets"] = keptOffsets;
-    ints["entries"] = keptEntries;
-    for (const char *name : {"offsets", "entries", "offsets_keys", "entries_keys"}) pointers[name] = ints[name].data();
+    buffers["offsets_keys"] = buffers["offsets"];
+    buffers["entries_keys"] = buffers["entries"];
+    buffers["offsets"] = keptOffsets;
+    buffers["entries"] = keptEntries;
   };
   if (variant->needsLists()) {
+    buffers.erase("offsets");
+    buffers["offsets"] = Buffer(ElementType::I32, 1);
+    buffers["entries"] = Buffer(ElementType::I32, 1);
     lists(false);
+    const int *offsets = buffers["offsets"].as<int>(), *entries = buffers["entries"].as<int>();
     for (int64_t head = 0; head < B * H; ++head)
       for (int64_t qt = 0; qt < queryTiles; ++qt)
-        for (int at = ints["offsets"][head * queryTiles + qt]; at < ints["offsets"][head * queryTiles + qt + 1]; ++at)
-          outcome.tiles[head][qt * keyTiles + ints["entries"][at] / 2] = 1 + ints["entries"][at] % 2;
+        for (int at = offsets[head * queryTiles + qt]; at < offsets[head * queryTiles + qt + 1]; ++at)
+          outcome.tiles[head][qt * keyTiles + entries[at] / 2] = 1 + entries[at] % 2;
   } else {
-    intBuffer("band", B * H * 4);
+    make("band", ElementType::I32, B * H * 4);
     run("plan_band");
     for (int64_t head = 0; head < B * H; ++head) {
-      const int *band = &ints["band"][head * 4];
+      const int *band = buffers["band"].as<int>() + head * 4;
       for (int64_t qt = 0; qt < queryTiles; ++qt)
         for (int64_t kt = 0; kt < keyTiles; ++kt) {
           const int64_t i0 = qt * options.tileQ, i1 = std::min<int64_t>(i0 + options.tileQ, T) - 1;
@@ -140,15 +182,13 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     }
   }
   run("forward");
-  outcome.o = floats["o"];
-  outcome.lse = floats["lse"];
-  outcome.o.resize(B * H * T * E);
+  outcome.o = buffers["o"].floats();
+  outcome.lse = buffers["lse"].floats();
   if (!cotangent.empty()) {
-    buffer("do", B * H * T * E);
-    floats["do"].assign(cotangent.begin(), cotangent.end());
-    pointers["do"] = floats["do"].data();
-    buffer("delta", B * H * T);
-    buffer("dlse", B * H * T);
+    Buffer &dO = make("do", options.type, B * H * T * E);
+    for (int64_t at = 0; at < dO.count; ++at) dO.set(at, cotangent[at]);
+    make("delta", ElementType::F32, B * H * T);
+    make("dlse", ElementType::F32, B * H * T);
     for (const InputInfo &input : variant->inputs()) {
       if (!input.isFloat) continue;
       const auto &shape = inputs.at(input.name).shape;
@@ -158,7 +198,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
       int64_t size = B * H * own;
       if (!input.isRow) size = B * H * (input.partialKind <= 1 ? T : input.partialKind == 2 ? S : own);
       else size = static_cast<int64_t>(inputs.at(input.name).values.size());
-      buffer("d" + input.name, size);
+      make("d" + input.name, input.isRow && input.querySide ? options.type : ElementType::F32, size);
     }
     if (variant->hasSoftmax()) run("backward_delta");
     if (options.twoPass && variant->hasTwoPassBackward()) {
@@ -170,7 +210,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     }
     for (const InputInfo &input : variant->inputs()) {
       if (!input.isFloat) continue;
-      const auto &partial = floats["d" + input.name];
+      const std::vector<float> partial = buffers["d" + input.name].floats();
       const auto &shape = inputs.at(input.name).shape;
       std::vector<double> sums(inputs.at(input.name).values.size(), 0.0);
       if (input.isRow) {
@@ -198,7 +238,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
       outcome.gradients[input.name] = std::move(sums);
     }
   }
-  outcome.outside = ints["status"][0] != 0;
+  outcome.outside = buffers["status"].as<int>()[0] != 0;
   return outcome;
 }
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compiler/compiler.h"
+#include "runtime/device.h"
 #include "tests/unit/reference.h"
 
 namespace weft::testing {
@@ -14,6 +15,7 @@ struct Outcome {
   std::vector<float> o, lse;
   std::map<std::string, std::vector<double>> gradients;
   bool outside = false;  ///< the kernels noted an index outside its dim
+  EmulatorReport report;   ///< of all kernels, on the PTX emulator
   std::vector<std::vector<int>> tiles;  ///< for each (b, h): 0 empty, 1 partial, 2 full, by query and key tile
 };
 
@@ -21,11 +23,17 @@ struct CallOptions {
   int tileQ = 64, tileK = 64;
   bool twoPass = false;
   int threads = 1;
+  Device device = {};
+  ElementType type = ElementType::F32;   ///< inputs are rounded to it first
+  int stages = 2;
 };
 
-/// f32 forward and, where `cotangent` is not empty, backward. Throws std::runtime_error.
+/// Forward and, where `cotangent` is not empty, backward. Throws std::runtime_error.
 Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::string, reference::Array> &inputs,
              const std::vector<double> &cotangent, const CallOptions &options = {});
+
+/// The value nearest to `value` in a type.
+double rounded(ElementType type, double value);
 
 /// The library variant or the only variant of a text; a failed test when it has errors.
 std::shared_ptr<const Variant> variantOf(const std::string &nameOrText);

@@ -1,0 +1,159 @@
+#include "runtime/cuda/driver.h"
+
+#include <dlfcn.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <type_traits>
+
+namespace weft::cuda {
+namespace {
+
+// The part of the driver's interface that is used (cuda.h, CUDA Driver API); its ABI is fixed by the _v2 names.
+using Result = int;
+using DeviceHandle = int;
+using Context = void *;
+using Module = void *;
+using FunctionHandle = void *;
+
+enum : int {
+  attributeMajor = 75, attributeMinor = 76,               // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+  functionMaxDynamicShared = 8,                           // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+  jitErrorLog = 5, jitErrorLogSize = 6,                   // CU_JIT_ERROR_LOG_BUFFER, _SIZE_BYTES
+};
+
+// Every driver function, once: name of the member, symbol, signature.
+#define WEFT_CUDA_FUNCTIONS(X)                                                            \
+  X(getErrorName, "cuGetErrorName", Result(Result, const char **))                        \
+  X(getErrorString, "cuGetErrorString", Result(Result, const char **))                    \
+  X(init, "cuInit", Result(unsigned))                                                     \
+  X(driverGetVersion, "cuDriverGetVersion", Result(int *))                                \
+  X(deviceGetCount, "cuDeviceGetCount", Result(int *))                                    \
+  X(deviceGet, "cuDeviceGet", Result(DeviceHandle *, int))                                \
+  X(deviceGetName, "cuDeviceGetName", Result(char *, int, DeviceHandle))                  \
+  X(deviceGetAttribute, "cuDeviceGetAttribute", Result(int *, int, DeviceHandle))         \
+  X(primaryRetain, "cuDevicePrimaryCtxRetain", Result(Context *, DeviceHandle))           \
+  X(pushCurrent, "cuCtxPushCurrent_v2", Result(Context))                                  \
+  X(popCurrent, "cuCtxPopCurrent_v2", Result(Context *))                                  \
+  X(moduleLoad, "cuModuleLoadDataEx", Result(Module *, const void *, unsigned, int *, void **)) \
+  X(moduleGetFunction, "cuModuleGetFunction", Result(FunctionHandle *, Module, const char *)) \
+  X(functionSetAttribute, "cuFuncSetAttribute", Result(FunctionHandle, int, int))         \
+  X(launchKernel, "cuLaunchKernel",                                                       \
+    Result(FunctionHandle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **))
+
+struct Driver {
+#define WEFT_MEMBER(member, symbol, ...) std::add_pointer_t<__VA_ARGS__> member = nullptr;
+  WEFT_CUDA_FUNCTIONS(WEFT_MEMBER)
+#undef WEFT_MEMBER
+  std::string error;   ///< why there is no driver; empty where there is one
+
+  Driver() {
+    void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
+    if (!library) {
+      error = "no NVIDIA driver on this machine (libcuda.so.1 not found); use device cpu";
+      return;
+    }
+#define WEFT_LOAD(member, symbol, ...)                                        \
+    member = reinterpret_cast<decltype(member)>(dlsym(library, symbol));      \
+    if (!member && error.empty()) error = "the NVIDIA driver is too old: it lacks " symbol;
+    WEFT_CUDA_FUNCTIONS(WEFT_LOAD)
+#undef WEFT_LOAD
+    if (!error.empty()) return;
+    if (const Result code = init(0)) error = "cuInit: " + describe(code);
+  }
+
+  std::string describe(Result code) const {
+    const char *name = nullptr, *text = nullptr;
+    getErrorName(code, &name);
+    getErrorString(code, &text);
+    return std::string(name ? name : "unknown error") + " (" + std::to_string(code) + "): " + (text ? text : "");
+  }
+  void check(Result code, const char *what) const {
+    if (code) throw std::runtime_error(std::string(what) + ": " + describe(code));
+  }
+};
+
+const Driver &driver() {
+  static const Driver instance;
+  if (!instance.error.empty()) throw std::runtime_error(instance.error);
+  return instance;
+}
+
+DeviceHandle handleOf(int device) {
+  int count = 0;
+  driver().check(driver().deviceGetCount(&count), "cuDeviceGetCount");
+  if (device < 0 || device >= count)
+    throw std::runtime_error("expected a GPU from 0 to " + std::to_string(count - 1) + ", got " + std::to_string(device));
+  DeviceHandle handle = 0;
+  driver().check(driver().deviceGet(&handle, device), "cuDeviceGet");
+  return handle;
+}
+
+/// The primary context, current while this lives. Retained once a process.
+class Current {
+ public:
+  explicit Current(int device) {
+    static std::mutex mutex;
+    static std::map<int, Context> contexts;
+    Context context = nullptr;
+    {
+      std::lock_guard lock(mutex);
+      Context &slot = contexts[device];
+      if (!slot) driver().check(driver().primaryRetain(&slot, handleOf(device)), "cuDevicePrimaryCtxRetain");
+      context = slot;
+    }
+    driver().check(driver().pushCurrent(context), "cuCtxPushCurrent");
+  }
+  ~Current() {
+    Context previous = nullptr;
+    driver().popCurrent(&previous);
+  }
+};
+
+}  // namespace
+
+std::string architecture(int device) {
+  const DeviceHandle handle = handleOf(device);
+  int major = 0, minor = 0;
+  driver().check(driver().deviceGetAttribute(&major, attributeMajor, handle), "cuDeviceGetAttribute");
+  driver().check(driver().deviceGetAttribute(&minor, attributeMinor, handle), "cuDeviceGetAttribute");
+  if (major < 8) throw std::runtime_error("expected a GPU of compute capability 8.0 or later, got " + std::to_string(major) + "." + std::to_string(minor));
+  // PTX of sm_80 runs on every later GPU, whether or not this LLVM has heard of it.
+  return "sm_80";
+}
+
+std::string identity(int device) {
+  char name[256] = {};
+  int version = 0;
+  driver().check(driver().deviceGetName(name, sizeof name, handleOf(device)), "cuDeviceGetName");
+  driver().check(driver().driverGetVersion(&version), "cuDriverGetVersion");
+  return std::string(name) + ", driver " + std::to_string(version);
+}
+
+Function::Function(int device, const std::string &code, const std::string &entry, int64_t sharedBytes)
+    : device(device), sharedBytes(sharedBytes) {
+  const Current context(device);
+  std::string log(16384, '\0');
+  int options[] = {jitErrorLog, jitErrorLogSize};
+  void *values[] = {log.data(), reinterpret_cast<void *>(log.size())};
+  Module module = nullptr;
+  if (const Result result = driver().moduleLoad(&module, code.c_str(), 2, options, values))
+    throw std::runtime_error("cuModuleLoadDataEx of " + entry + ": " + driver().describe(result) + "\n" + log.c_str());
+  driver().check(driver().moduleGetFunction(&function, module, entry.c_str()), "cuModuleGetFunction");
+  if (sharedBytes > 48 * 1024)
+    driver().check(driver().functionSetAttribute(function, functionMaxDynamicShared, static_cast<int>(sharedBytes)),
+                   "cuFuncSetAttribute (shared memory)");
+}
+
+void Function::launch(int64_t blocks, int threads, void *stream, const void *parameters) const {
+  if (blocks == 0) return;
+  const Current context(device);
+  void *arguments[] = {const_cast<void *>(parameters)};
+  driver().check(driver().launchKernel(function, static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(threads), 1, 1,
+                                       static_cast<unsigned>(sharedBytes), stream, arguments, nullptr),
+                 "cuLaunchKernel");
+}
+
+}  // namespace weft::cuda

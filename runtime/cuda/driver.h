@@ -1,0 +1,29 @@
+// The CUDA driver, opened when first asked for: a machine without it runs everything else.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace weft::cuda {
+
+/// "sm_80" for compute capability 8.0; "sm_90a" and later ones with their own features. Throws std::runtime_error
+/// where there is no driver or no such device, as do all here.
+std::string architecture(int device);
+/// Name of the GPU and version of the driver: what compiled code and tuning results are kept under.
+std::string identity(int device);
+
+/// A kernel loaded into one device's primary context, which it shares with torch. Immutable.
+class Function {
+ public:
+  /// `code` is PTX text or a cubin; the driver's compiler log becomes part of the error.
+  Function(int device, const std::string &code, const std::string &entry, int64_t sharedBytes);
+  /// No allocation, no synchronisation. `parameters` is copied by the driver before this returns.
+  void launch(int64_t blocks, int threads, void *stream, const void *parameters) const;
+
+ private:
+  int device;
+  int64_t sharedBytes;
+  void *function = nullptr;
+};
+
+}  // namespace weft::cuda

@@ -1,0 +1,46 @@
+// Devices kernels run on, and what a launch needs beside its arguments.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace weft {
+
+struct Device {
+  enum class Kind { Cpu, PtxEmulator, Cuda } kind = Kind::Cpu;
+  int index = 0;   ///< of the GPU
+
+  bool operator==(const Device &) const = default;
+};
+
+/// "cpu", "ptx-emulator", "cuda" or "cuda:1". Throws std::runtime_error that says what is known.
+Device parseDevice(const std::string &name);
+std::string name(const Device &device);
+/// What to compile for: "host", "sm_80" for the emulator, the GPU's own architecture.
+std::string targetOf(const Device &device);
+
+/// Memory a kernel may touch: host addresses.
+struct MemoryRange {
+  uint64_t begin = 0;
+  int64_t bytes = 0;
+};
+
+/// What the PTX emulator executed. Counts are of warp instructions, bytes of all lanes together.
+struct EmulatorReport {
+  int64_t instructions = 0, mma = 0, ldmatrix = 0, barriers = 0;
+  int64_t sharedBytes = 0, globalBytes = 0;
+  int64_t sharedAccesses = 0;     ///< shared memory passes that would be enough
+  int64_t bankConflicts = 0;      ///< passes beyond these
+
+  EmulatorReport &operator+=(const EmulatorReport &other);
+};
+
+struct LaunchContext {
+  int threads = 1;                      ///< CPU and emulator: of this machine, at most
+  void *stream = nullptr;               ///< CUDA: the stream to launch on
+  std::vector<MemoryRange> memory;      ///< emulator: all that the kernel may touch
+  EmulatorReport *report = nullptr;     ///< emulator: added to, where given
+};
+
+}  // namespace weft

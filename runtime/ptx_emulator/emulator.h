@@ -1,0 +1,43 @@
+// Executes PTX on the CPU, slowly and strictly: a device without a GPU, and a checker of generated kernels.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/device.h"
+
+namespace weft::ptx {
+
+using Report = EmulatorReport;
+
+struct Launch {
+  int64_t blocks = 1;
+  int threads = 32;                     ///< of a block
+  int64_t sharedBytes = 0;
+  std::vector<uint8_t> parameters;      ///< laid out as the kernel declares them
+  std::vector<MemoryRange> memory;
+};
+
+struct Kernel;
+
+/// A parsed module. Immutable; may run from several threads at once.
+class Module {
+ public:
+  /// Throws std::runtime_error: a malformed text, or the name of an instruction the emulator lacks.
+  explicit Module(const std::string &text);
+  ~Module();
+
+  /// Runs all blocks, on up to `threads` threads of the machine. Throws std::runtime_error that names kernel,
+  /// block, thread, line and instruction for: an access outside `memory` or shared memory, a misaligned access,
+  /// a read of shared memory or a register never written, a read of what a cp.async has not delivered, a race
+  /// between barriers, a barrier that part of a warp reaches, and blocks that wait for ever.
+  Report run(const std::string &kernel, const Launch &launch, int threads = 1) const;
+
+ private:
+  struct Kernels;
+  std::unique_ptr<Kernels> kernels;
+};
+
+}  // namespace weft::ptx

@@ -1,0 +1,82 @@
+// Every library variant's PTX, executed by the strict emulator: forward and each gradient against the oracle.
+//
+// A read or write outside a buffer, a race, a misaligned access or a value never written fails the call itself.
+#include <gtest/gtest.h>
+
+#include "tests/unit/call.h"
+#include "tests/unit/inputs.h"
+
+namespace weft::testing {
+namespace {
+
+struct Case {
+  std::string variant;
+  ElementType type;
+  size_t shape;
+  int tile;
+};
+void PrintTo(const Case &param, std::ostream *stream) { *stream << param.variant; }
+
+const struct { const char *name; Shape shape; } shapes[] = {
+    {"odd", {1, 2, 1, 70, 70, 16, 16}},
+    {"moreKeys", {1, 1, 1, 33, 130, 64, 32}},
+    {"moreQueries", {1, 2, 2, 130, 33, 32, 80}},
+    {"wide", {1, 1, 1, 40, 40, 128, 128}},
+    {"narrow", {1, 1, 1, 20, 20, 20, 24}},
+};
+
+/// f32: as on the CPU. Halves: operands, probabilities and ds are rounded to 2^-9 (bf16) or 2^-12 (f16) of
+/// themselves, outputs once more; sums of up to 130 such terms stay within a few units.
+double toleranceOf(ElementType type, const std::string &input) {
+  const double unit = type == ElementType::F32 ? 1.2e-5 : type == ElementType::BF16 ? 1.0 / 64 : 1.0 / 512;
+  return input == "period" || input == "ratio" || input == "slope" ? 4 * unit : unit;
+}
+
+class GpuNumerics : public ::testing::TestWithParam<Case> {};
+
+TEST_P(GpuNumerics, matchesReference) {
+  const Case &param = GetParam();
+  const Shape &shape = shapes[param.shape].shape;
+  auto variant = variantOf(param.variant);
+  auto inputs = randomInputs(*variant, shape, 17 + param.shape);
+  auto cotangent = randomCotangent(shape, 5);
+  for (const InputInfo &input : variant->inputs())
+    if (input.isRow)
+      for (double &value : inputs[input.name].values) value = rounded(param.type, value);
+  for (double &value : cotangent) value = rounded(param.type, value);
+  auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+  for (bool twoPass : {true, false}) {
+    if (twoPass && !variant->hasTwoPassBackward()) continue;
+    if (!twoPass && variant->hasTwoPassBackward() && param.shape != 0) continue;  // the form of the others
+    CallOptions options{param.tile, param.tile, twoPass, 2, {Device::Kind::PtxEmulator, 0}, param.type, 2};
+    auto got = call(variant, inputs, cotangent, options);
+    EXPECT_FALSE(got.outside);
+    EXPECT_GT(got.report.mma, 0);
+    EXPECT_EQ(got.report.bankConflicts, 0);
+    EXPECT_LT(relativeError(got.o, want.o.values), toleranceOf(param.type, "")) << "o";
+    if (variant->hasSoftmax()) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), toleranceOf(param.type, "")) << "lse";
+    for (auto &[name, gradient] : want.gradients)
+      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), toleranceOf(param.type, name)) << "gradient of " << name;
+  }
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const char *variant : {"causal", "sliding_window", "alibi", "soft_cap", "document", "prefix_lm", "relative_bias", "attention_sink",
+                              "adaptive_span", "span_periodic", "span_periodic_fourier", "row_gate", "content_weight"})
+    for (ElementType type : {ElementType::F32, ElementType::BF16, ElementType::F16})
+      for (size_t shape = 0; shape < std::size(shapes); ++shape) {
+        // Every shape with the plain variant, a small one with the rest.
+        if (std::string(variant) != "causal" && shape != 0) continue;
+        all.push_back({variant, type, shape, 64});
+        if (std::string(variant) == "causal" && shape == 1) all.push_back({variant, type, shape, 128});
+      }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Library, GpuNumerics, ::testing::ValuesIn(cases()), [](const auto &info) {
+  return info.param.variant + "_" + name(info.param.type) + "_" + shapes[info.param.shape].name + "_" + std::to_string(info.param.tile);
+});
+
+}  // namespace
+}  // namespace weft::testing
