@@ -91,6 +91,11 @@ struct Rem { static uint64_t apply(const Instruction &in, uint64_t x, uint64_t y
   if (isSigned(in.type)) return truncated(static_cast<uint64_t>(extended(x, in.type) % extended(y, in.type)), in.type);
   return truncated(x, in.type) % truncated(y, in.type); } };
 template <bool Greater>
+struct ExtremeNaN { static uint64_t apply(const Instruction &, uint64_t x, uint64_t y) {
+  const float a = asFloat(x), b = asFloat(y);
+  if (std::isnan(a) || std::isnan(b)) return 0x7FFFFFFF;
+  return asBits(Greater ? std::fmax(a, b) : std::fmin(a, b)); } };
+template <bool Greater>
 struct Extreme { static uint64_t apply(const Instruction &in, uint64_t x, uint64_t y) {
   if (isFloat(in.type)) return asBits(Greater ? std::fmax(asFloat(x), asFloat(y)) : std::fmin(asFloat(x), asFloat(y)));
   const bool less = isSigned(in.type) ? extended(x, in.type) < extended(y, in.type) : truncated(x, in.type) < truncated(y, in.type);
@@ -253,7 +258,7 @@ void mov(Warp &warp, const Instruction &in, uint32_t lanes) {
 }
 
 void bra(Warp &warp, const Instruction &in, uint32_t lanes) { warp.branch(in.operands[0][0].index, lanes); }
-void ret(Warp &warp, const Instruction &, uint32_t lanes) { warp.alive &= ~lanes; }
+void ret(Warp &warp, const Instruction &, uint32_t lanes) { warp.leave(lanes); }
 void bar(Warp &warp, const Instruction &, uint32_t) { warp.waiting = true; }
 
 void shfl(Warp &warp, const Instruction &in, uint32_t lanes) {
@@ -497,7 +502,7 @@ const std::map<std::string, Simple> simple = {
     {"add", {binary<Add>, "if"}}, {"sub", {binary<Sub>, "if"}}, {"mul.lo", {binary<Mul>, "i"}}, {"mul", {binary<Mul>, "f"}},
     {"mul.hi", {binary<MulHi>, "i"}}, {"mul.wide", {binary<MulWide>, "i"}}, {"mad.lo", {ternary<Mad>, "i"}}, {"mad.wide", {ternary<MadWide>, "i"}},
     {"fma", {ternary<Fma>, "f"}}, {"div", {binary<Div>, "if"}}, {"rem", {binary<Rem>, "i"}}, {"max", {binary<Extreme<true>>, "if"}},
-    {"min", {binary<Extreme<false>>, "if"}}, {"and", {binary<And>, "bp"}}, {"or", {binary<Or>, "bp"}}, {"xor", {binary<Xor>, "bp"}},
+    {"min", {binary<Extreme<false>>, "if"}}, {"max.NaN", {binary<ExtremeNaN<true>>, "f"}}, {"min.NaN", {binary<ExtremeNaN<false>>, "f"}}, {"and", {binary<And>, "bp"}}, {"or", {binary<Or>, "bp"}}, {"xor", {binary<Xor>, "bp"}},
     {"not", {unary<Not>, "bp"}}, {"shl", {binary<Shl>, "b"}}, {"shr", {binary<Shr>, "ib"}}, {"neg", {unary<Neg>, "if"}}, {"abs", {unary<Abs>, "if"}},
     {"rcp", {unary<Rcp>, "f"}}, {"sqrt", {unary<Sqrt>, "f"}}, {"ex2.approx", {unary<Ex2>, "f"}}, {"lg2.approx", {unary<Lg2>, "f"}},
     {"copysign", {binary<CopySign>, "f"}}, {"bfe", {ternary<Bfe>, "i"}}, {"prmt", {ternary<Prmt>, "b"}}, {"selp", {selp, "ibf"}}, {"mov", {mov, "ibfp"}}};
@@ -525,6 +530,8 @@ void decode(const std::string &opcode, Instruction &in) {
   if (auto found = whole.find(opcode); found != whole.end()) {
     in.execute = found->second.first;
     in.converged = found->second.second;
+    if (in.execute == bra) in.ends = Instruction::Ends::Branch;
+    if (in.execute == ret) in.ends = Instruction::Ends::Return;
     return;
   }
   if (opcode == "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16") {

@@ -13,7 +13,9 @@ namespace weft::ptx {
 
 Warp::Warp(Block &block, int number, int lanes)
     : block(block), number(number), alive(lanes >= 32 ? 0xFFFFFFFFu : (1u << lanes) - 1),
-      registers(block.kernel.registers), defined(block.kernel.registers, 0) {}
+      registers(block.kernel.registers), defined(block.kernel.registers, 0) {
+  paths.push_back({0, static_cast<int>(block.kernel.code.size()), alive});
+}
 
 void Warp::fail(const std::string &what, int lane) const {
   std::string where = block.kernel.name;
@@ -40,49 +42,53 @@ Lanes &Warp::write(const Operand &operand, uint32_t lanes) {
 }
 
 void Warp::branch(int target, uint32_t lanes) {
-  for (uint32_t left = lanes; left; left &= left - 1) pc[__builtin_ctz(left)] = target;
+  Path &own = paths.back();
+  if (lanes == own.lanes) {
+    own.pc = target;
+    return;
+  }
+  const int past = own.pc, join = current->join;
+  const uint32_t rest = own.lanes & ~lanes;
+  own.pc = join;
+  if (past != join) paths.push_back({past, join, rest});
+  if (target != join) paths.push_back({target, join, lanes});
+}
+
+void Warp::leave(uint32_t lanes) {
+  alive &= ~lanes;
+  for (Path &path : paths) path.lanes &= ~lanes;
 }
 
 void Warp::run() {
   const auto &code = block.kernel.code;
+  const int end = static_cast<int>(code.size());
   while (alive && !waiting) {
-    // The lanes furthest behind go first: after a branch they meet again where the paths join.
-    int least = static_cast<int>(code.size());
-    for (uint32_t left = alive; left; left &= left - 1) least = std::min(least, pc[__builtin_ctz(left)]);
-    if (least >= static_cast<int>(code.size())) {
-      alive = 0;
-      break;
+    Path &path = paths.back();
+    if (!path.lanes || (path.pc == path.join && paths.size() > 1)) {
+      paths.pop_back();
+      continue;
     }
-    uint32_t lanes = 0;
-    for (uint32_t left = alive; left; left &= left - 1)
-      if (pc[__builtin_ctz(left)] == least) lanes |= left & -left;
-    // Straight on until a lane branches.
-    for (int at = least; at < static_cast<int>(code.size()); ++at) {
-      const Instruction &instruction = code[at];
-      current = &instruction;
-      uint32_t active = lanes;
-      if (instruction.guard >= 0) {
-        const Lanes &predicate = read({Operand::Kind::Register, instruction.guard, 0}, lanes);
-        active = 0;
-        for (uint32_t left = lanes; left; left &= left - 1) {
-          const int lane = __builtin_ctz(left);
-          if ((predicate[lane] != 0) != instruction.guardNegated) active |= 1u << lane;
-        }
+    if (path.pc >= end) {
+      leave(path.lanes);
+      continue;
+    }
+    const Instruction &instruction = code[path.pc++];
+    current = &instruction;
+    uint32_t active = path.lanes;
+    if (instruction.guard >= 0) {
+      const Lanes &predicate = read({Operand::Kind::Register, instruction.guard, 0}, path.lanes);
+      active = 0;
+      for (uint32_t left = path.lanes; left; left &= left - 1) {
+        const int lane = __builtin_ctz(left);
+        if ((predicate[lane] != 0) != instruction.guardNegated) active |= 1u << lane;
       }
-      for (uint32_t left = lanes; left; left &= left - 1) pc[__builtin_ctz(left)] = at + 1;
       if (!active) continue;
-      if (instruction.converged && active != alive)
-        fail("only part of the warp reaches this", __builtin_ctz(alive & ~active));
-      ++steps;
-      ++block.report.instructions;
-      instruction.execute(*this, instruction, active);
-      const int first = __builtin_ctz(lanes);
-      bool same = alive == lanes && !waiting;
-      for (uint32_t left = lanes; left && same; left &= left - 1) same = pc[__builtin_ctz(left)] == pc[first];
-      if (!same) break;
-      at = pc[first] - 1;
-      if (lanes != alive) break;
     }
+    if (instruction.converged && active != alive)
+      fail("only part of the warp reaches this", __builtin_ctz(alive & ~active));
+    ++steps;
+    ++block.report.instructions;
+    instruction.execute(*this, instruction, active);
   }
 }
 

@@ -33,7 +33,9 @@ class Warp {
   Block &block;
   const int number;
   uint32_t alive;                    ///< lanes that have not returned
-  std::array<int, 32> pc{};          ///< of each lane
+  /// Lanes that run together. A branch that splits them leaves them waiting at its join and puts both ways on top.
+  struct Path { int pc, join; uint32_t lanes; };
+  std::vector<Path> paths;
   bool waiting = false;              ///< at a barrier
   int64_t steps = 0;
   std::vector<Lanes> registers;
@@ -52,7 +54,7 @@ class Warp {
     return operand.index >= 0 ? &read({Operand::Kind::Register, operand.index, 0}, lanes) : nullptr;
   }
   void branch(int target, uint32_t lanes);
-  void jumpFrom(int target, int lane) { pc[lane] = target; }
+  void leave(uint32_t lanes);
 
   struct Copy { int lane; uint64_t to; int bytes; uint8_t data[16]; };
   std::vector<Copy> open;                  ///< cp.async since the last commit

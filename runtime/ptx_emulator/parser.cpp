@@ -195,6 +195,7 @@ class Parser {
       operand.index = found->second;
     }
     kernel.registers = static_cast<int>(kernel.registerNames.size());
+    findJoins(kernel);
   }
 
   void declare(Kernel &kernel) {

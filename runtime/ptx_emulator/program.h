@@ -26,6 +26,8 @@ struct Instruction {
   int guard = -1;             ///< predicate register, -1: none
   bool guardNegated = false;
   bool converged = false;     ///< all lanes of the warp must be here: .aligned
+  enum class Ends : uint8_t { No, Branch, Return } ends = Ends::No;   ///< of a basic block
+  int join = -1;              ///< Branch: where both ways meet again
   Type type = Type::None, from = Type::None;
   int variant = 0;            ///< of the handler: comparison, rounding, vector width, address space
   std::vector<std::vector<Operand>> operands;   ///< one list an operand; {a, b} gives several
@@ -45,6 +47,9 @@ struct Kernel {
 /// Parses a PTX module as LLVM writes it. Throws std::runtime_error that names the line, and for an instruction
 /// this emulator lacks, the instruction.
 std::map<std::string, Kernel> parse(const std::string &text);
+
+/// Fills in Instruction::join.
+void findJoins(Kernel &kernel);
 
 /// Decodes opcode and operand types. Throws std::runtime_error("unknown instruction ...").
 void decode(const std::string &opcode, Instruction &instruction);

@@ -75,8 +75,12 @@ void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value v
   for (int64_t first = 0; first < total; first += threads()) {
     auto copy = [&] {
       Value index = emit.add(thread, i32(first));
-      Value row = arith::DivUIOp::create(emit.b, emit.loc, index, i32(chunks));
-      Value offset = emit.mul(arith::RemUIOp::create(emit.b, emit.loc, index, i32(chunks)), i32(chunk));
+      // Eight threads in a row write eight chunks of one row or, where rows are narrower, of eight rows.
+      const int64_t inner = chunks % 8 == 0 ? chunks : tile.rows;
+      Value major = arith::DivUIOp::create(emit.b, emit.loc, index, i32(inner));
+      Value minor = arith::RemUIOp::create(emit.b, emit.loc, index, i32(inner));
+      Value row = inner == chunks ? major : minor;
+      Value offset = emit.mul(inner == chunks ? minor : major, i32(chunk));
       Value inside = emit.less(emit.toI64(row), valid);
       if (tile.padded * bytes() != rowBytes)
         inside = arith::AndIOp::create(emit.b, emit.loc, inside, emit.less(offset, i32(rowBytes)));
@@ -115,14 +119,15 @@ void Warp::store(const SharedTile &tile, llvm::ArrayRef<Value> fragment) {
     for (int64_t n = 0; n < tiles; ++n)
       for (int h = 0; h < 2; ++h) {
         const Value *pair = &fragment[(block * tiles + n) * 4 + 2 * h];
-        Value offset = emit.add(emit.mul(emit.toI32(row(block, h)), i32(tile.pitch)),
-                                emit.mul(emit.toI32(column(n, 0)), i32(bytes())));
-        Value to = emit.at(tile.base, offset, emit.b.getIntegerType(8));
+        Value rowOffset = emit.mul(emit.toI32(row(block, h)), i32(tile.pitch));
+        // f32: of eight columns the even come first, then the odd; 32 threads then write to 32 banks.
+        Value columnOffset = half() ? emit.mul(emit.toI32(column(n, 0)), i32(2)) : emit.mul(emit.add(quad, i32(8 * n)), i32(4));
+        Value to = emit.at(tile.base, emit.add(rowOffset, columnOffset), emit.b.getIntegerType(8));
         if (half()) {
           emit.store(pack(pair[0], pair[1]), to, 4);
         } else {
           emit.store(pair[0], to, 4);
-          emit.store(pair[1], emit.at(to, 1), 4);
+          emit.store(pair[1], emit.at(to, 4), 4);
         }
       }
 }
@@ -255,7 +260,11 @@ void Warp::multiplyTN(std::vector<Value> &sums, const SharedTile &a, const Share
            [&](int64_t block, int64_t k) -> Four {
              if (half()) return matrices(a, {}, 16 * k, 0, blockRow(block), Order::Cross, true);
              Value even = emit.add(twice, i32(8 * k)), odd = emit.add(even, i32(1));
-             Value low = emit.add(blockRow(block), group), high = emit.add(low, i32(8));
+             // As store() has them: column 2c of eight at c, column 2c + 1 at 4 + c.
+             Value half = arith::ShRUIOp::create(emit.b, emit.loc, group, i32(1));
+             Value parity = arith::AndIOp::create(emit.b, emit.loc, group, i32(1));
+             Value place = emit.add(half, emit.mul(parity, i32(4)));
+             Value low = emit.add(blockRow(block), place), high = emit.add(low, i32(8));
              return {element(a, even, low), element(a, even, high), element(a, odd, low), element(a, odd, high)};
            },
            [&](int64_t n, int64_t k) -> Four {

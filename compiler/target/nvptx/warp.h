@@ -51,7 +51,7 @@ class Warp {
   void commit();
   void waitFor(int groupsLeft);
   void barrier();
-  /// Stores a fragment, in the operand type.
+  /// Stores a fragment, in the operand type, for multiplyTN to read as its a.
   void store(const SharedTile &tile, llvm::ArrayRef<Value> fragment);
 
   // Products, added to `sums` (a fragment)
