@@ -167,6 +167,8 @@ class KernelLowering {
   }
   Value select(Value condition, Value yes, Value no) { return arith::SelectOp::create(builder, emit.loc, condition, yes, no); }
   Value both(Value x, Value y) { return arith::AndIOp::create(builder, emit.loc, x, y); }
+  /// A coordinate is inside its dim; both fit in 32 bits.
+  Value below(Value coordinate, const char *dim) { return emit.less(emit.toI32(coordinate), emit.toI32(slots.dim(dim))); }
   Value isFirstOfRow() {
     return arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, warp.quad, emit.i32(0));
   }
@@ -513,7 +515,7 @@ class KernelLowering {
           const int64_t element = (block * wide + n) * 4 + e, row = block * 2 + e / 2;
           context.i = emit.add(firstQuery, warp.row(block, e / 2));
           context.j = emit.add(firstKey, warp.column(n, e));
-          if (!full) context.inBounds = both(emit.less(context.i, slots.dim("T")), emit.less(context.j, slots.dim("S")));
+          if (!full) context.inBounds = both(below(context.i, "T"), below(context.j, "S"));
           ScalarRegion region(emit, slots, context);
           region.onOuter = [&](Value value) { return plan.plain(value); };
           unsigned argument = 0;
@@ -611,7 +613,7 @@ class KernelLowering {
     Value first = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
     eachRow(tileQ, [&](int64_t block, int half, Value row) {
       RegionContext context{scalar(op.getBatch()), scalar(op.getHead()), emit.add(first, row), Value(), Value(), false};
-      context.inBounds = emit.less(context.i, slots.dim("T"));
+      context.inBounds = below(context.i, "T");
       ScalarRegion region(emit, slots, context);
       region.onOuter = [&](Value value) { return plan.plain(value); };
       region.bindCoordinate(body.getArgument(0), ScalarRegion::Coordinate::I);

@@ -6,6 +6,7 @@
 #include "compiler/target/llvm_code.h"
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
+#include "llvm/Support/CommandLine.h"
 #include "llvm/Support/TargetSelect.h"
 
 namespace weft::nvptx {
@@ -18,6 +19,10 @@ std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &name) {
     LLVMInitializeNVPTXTarget();
     LLVMInitializeNVPTXTargetMC();
     LLVMInitializeNVPTXAsmPrinter();
+    // 32-bit pointers to shared memory: half the registers. LLVM has no other switch for it.
+    auto &all = llvm::cl::getRegisteredOptions();
+    if (auto found = all.find("nvptx-short-ptr"); found != all.end())
+      static_cast<llvm::cl::opt<bool> *>(found->second)->setValue(true);
   });
   const llvm::Triple triple("nvptx64-nvidia-cuda");
   std::string message;

@@ -42,10 +42,11 @@ Value Warp::blockRow(int64_t block) {
   return emit.mul(emit.add(warp, i32(block * warps)), i32(16));
 }
 Value Warp::row(int64_t block, int half) {
-  return emit.toI64(emit.add(emit.add(blockRow(block), group), i32(8 * half)));
+  // The constant last, and outside: each use is then one addition, in 32 bits where that is enough.
+  return emit.add(emit.toI64(emit.add(emit.mul(warp, i32(16)), group)), emit.i64(16 * block * warps + 8 * half));
 }
 Value Warp::column(int64_t tile, int e) {
-  return emit.toI64(emit.add(emit.mul(quad, i32(2)), i32(8 * tile + (e & 1))));
+  return emit.add(emit.toI64(emit.mul(quad, i32(2))), emit.i64(8 * tile + (e & 1)));
 }
 
 // ---- shared memory ---------------------------------------------------------------------------
@@ -72,35 +73,52 @@ void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value v
   const int64_t chunks = tile.padded * bytes() / chunk, total = tile.rows * chunks;
   mlir::Type byte = emit.b.getIntegerType(8);
   Value strideBytes = emit.mul(stride, emit.i64(bytes()));
+  // Eight threads in a row write eight chunks of one row or, where rows are narrower, of eight rows.
+  const bool byRow = chunks % 8 == 0;
+  const int64_t inner = byRow ? chunks : tile.rows;
+  // Where whole rows (or columns) of chunks lie between a thread's chunks, each address follows from the last.
+  const bool regular = threads() % inner == 0;
+  Value row, offset, from, to;
+  Value own = anchored(thread);
+  Value rowStep = emit.mul(strideBytes, emit.i64(threads() / inner));
   for (int64_t first = 0; first < total; first += threads()) {
-    auto copy = [&] {
-      Value index = emit.add(thread, i32(first));
-      // Eight threads in a row write eight chunks of one row or, where rows are narrower, of eight rows.
-      const int64_t inner = chunks % 8 == 0 ? chunks : tile.rows;
+    if (first == 0 || !regular) {
+      Value index = emit.add(own, i32(first));
       Value major = arith::DivUIOp::create(emit.b, emit.loc, index, i32(inner));
       Value minor = arith::RemUIOp::create(emit.b, emit.loc, index, i32(inner));
-      Value row = inner == chunks ? major : minor;
-      Value offset = emit.mul(inner == chunks ? minor : major, i32(chunk));
+      row = byRow ? major : minor;
+      offset = emit.mul(byRow ? minor : major, i32(chunk));
+      from = emit.add(emit.mul(emit.toI64(row), strideBytes), emit.toI64(offset));
+      to = emit.add(emit.mul(row, i32(tile.pitch)), offset);
+    } else if (byRow) {
+      row = emit.add(row, i32(threads() / inner));
+      from = emit.add(from, rowStep);
+      to = emit.add(to, i32(threads() / inner * tile.pitch));
+    } else {
+      const int64_t step = threads() / inner * chunk;
+      offset = emit.add(offset, i32(step));
+      from = emit.add(from, emit.i64(step));
+      to = emit.add(to, i32(step));
+    }
+    auto copy = [&] {
       Value inside = emit.less(emit.toI64(row), valid);
       if (tile.padded * bytes() != rowBytes)
         inside = arith::AndIOp::create(emit.b, emit.loc, inside, emit.less(offset, i32(rowBytes)));
       // Where nothing is read the address is the tile's first, which exists.
-      Value from = emit.add(emit.mul(emit.toI64(row), strideBytes), emit.toI64(offset));
-      from = arith::SelectOp::create(emit.b, emit.loc, inside, from, emit.i64(0));
-      from = emit.at(source, from, byte);
-      Value to = emit.at(tile.base, emit.add(emit.mul(row, i32(tile.pitch)), offset), byte);
+      Value address = emit.at(source, arith::SelectOp::create(emit.b, emit.loc, inside, from, emit.i64(0)), byte);
+      Value place = emit.at(tile.base, to, byte);
       if (chunk == 2) {
         // Too narrow for cp.async.
         mlir::Type i16 = emit.b.getIntegerType(16);
         Value zero = arith::ConstantIntOp::create(emit.b, emit.loc, 0, 16);
-        emit.store(arith::SelectOp::create(emit.b, emit.loc, inside, emit.load(i16, from, 2), zero), to, 2);
+        emit.store(arith::SelectOp::create(emit.b, emit.loc, inside, emit.load(i16, address, 2), zero), place, 2);
         return;
       }
       Value size = arith::SelectOp::create(emit.b, emit.loc, inside, i32(chunk), i32(0));
       call(chunk == 16  ? "llvm.nvvm.cp.async.cg.shared.global.16.s"
            : chunk == 8 ? "llvm.nvvm.cp.async.ca.shared.global.8.s"
                         : "llvm.nvvm.cp.async.ca.shared.global.4.s",
-           {}, {to, from, size});
+           {}, {place, address, size});
     };
     if (first + threads() <= total)
       copy();
@@ -156,6 +174,19 @@ Warp::Four Warp::matrices(const SharedTile &tile, Value rowOffset, int64_t row, 
                                             : "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16",
                                  result, {address}), 4);
   return {parts[0], parts[1], parts[2], parts[3]};
+}
+
+/// The same value, hidden from LLVM: else each of the many addresses that a loop uses anew in every turn is
+/// computed ahead of it and takes a register, where base plus constant offset takes none.
+Value Warp::anchored(Value value) {
+  return llvmir::InlineAsmOp::create(emit.b, emit.loc, mlir::TypeRange{value.getType()}, mlir::ValueRange{value},
+                                     "mov.b32 $0, $1;", "=r,r", /*has_side_effects=*/true, /*is_align_stack=*/false,
+                                     llvmir::tailcallkind::TailCallKind::None, llvmir::AsmDialectAttr(), mlir::ArrayAttr())
+      .getResult(0);
+}
+SharedTile Warp::anchored(SharedTile tile) {
+  tile.base = anchored(tile.base);
+  return tile;
 }
 
 Value Warp::element(const SharedTile &tile, Value row, Value column) {
@@ -217,7 +248,8 @@ void Warp::multiply(std::vector<Value> &sums, int64_t blocks, int64_t depth, Loa
   }
 }
 
-void Warp::multiplyNT(std::vector<Value> &sums, const SharedTile &a, const SharedTile &b) {
+void Warp::multiplyNT(std::vector<Value> &sums, const SharedTile &left, const SharedTile &right) {
+  const SharedTile a = anchored(left), b = anchored(right);
   // f32: thread (g, t) takes the depths t and t + 4.
   auto at = [&](const SharedTile &tile, Value row, int64_t depth) { return element(tile, row, emit.add(quad, i32(depth))); };
   multiply(sums, blocks(a.rows), a.padded,
@@ -233,7 +265,8 @@ void Warp::multiplyNT(std::vector<Value> &sums, const SharedTile &a, const Share
            });
 }
 
-void Warp::multiplyNN(std::vector<Value> &sums, llvm::ArrayRef<Value> a, int64_t depth, const SharedTile &b) {
+void Warp::multiplyNN(std::vector<Value> &sums, llvm::ArrayRef<Value> a, int64_t depth, const SharedTile &right) {
+  const SharedTile b = anchored(right);
   const int64_t tiles = depth / 8, blocks = static_cast<int64_t>(a.size()) / (tiles * 4);
   // f32: thread (g, t) takes the depths 2t and 2t + 1, as fragments have them.
   Value twice = emit.mul(quad, i32(2));
@@ -254,7 +287,8 @@ void Warp::multiplyNN(std::vector<Value> &sums, llvm::ArrayRef<Value> a, int64_t
            });
 }
 
-void Warp::multiplyTN(std::vector<Value> &sums, const SharedTile &a, const SharedTile &b) {
+void Warp::multiplyTN(std::vector<Value> &sums, const SharedTile &left, const SharedTile &right) {
+  const SharedTile a = anchored(left), b = anchored(right);
   Value twice = emit.mul(quad, i32(2));
   multiply(sums, blocks(a.columns), a.rows,
            [&](int64_t block, int64_t k) -> Four {

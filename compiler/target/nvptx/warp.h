@@ -84,6 +84,8 @@ class Warp {
   Four matrices(const SharedTile &tile, Value rowOffset, int64_t row, int64_t column, Value columnOffset, Order order,
                 bool transposed);
   Value element(const SharedTile &tile, Value row, Value column);
+  Value anchored(Value value);   ///< 32 bits
+  SharedTile anchored(SharedTile tile);
   Value pack(Value low, Value high);
   void mma(Value *sums, const Four &a, Value b0, Value b1);
   void mmaSplit(Value *sums, const Four &a, Value b0, Value b1);
