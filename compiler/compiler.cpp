@@ -167,6 +167,14 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   return names;
 }
 
+Schedule defaultSchedule(const std::string &target, const std::map<std::string, int64_t> &dims, bool backward) {
+  int64_t widest = 0;
+  for (const auto &[dim, size] : dims) widest = std::max(widest, size);
+  // Wide gradients fill a thread's registers: smaller tiles leave room for the logits.
+  if (isGpu(target) && backward && widest > 64) return {32, 32, 2};
+  return {};
+}
+
 bool isGpu(const std::string &target) { return target.rfind("sm_", 0) == 0; }
 
 const char *buildIdentity() { return WEFT_BUILD_IDENTITY; }

@@ -84,6 +84,12 @@ CompileResult compile(const CompileRequest &request);
 /// Kernels `variant` needs for a forward (and a backward) pass.
 std::vector<std::string> kernelNames(const Variant &variant, bool backward);
 
+struct Schedule {
+  int tileQ = 64, tileK = 64, stages = 2;
+};
+/// What runs well without tuning. The kernels of one direction (and its plan kernels) share a schedule.
+Schedule defaultSchedule(const std::string &target, const std::map<std::string, int64_t> &dims, bool backward);
+
 /// True for the names of GPUs.
 bool isGpu(const std::string &target);
 

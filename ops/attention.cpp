@@ -32,8 +32,8 @@ at::ScalarType callType(const Names &names, at::TensorList tensors) {
   TORCH_CHECK(false, "weft: expected a tensor named 'v' among the names");
 }
 
-Binding bindCall(const std::string &variant, const Names &names, at::TensorList tensors) {
-  return Binding(kernelSet(variant, callType(names, tensors), names, tensors), names, tensors);
+Binding bindCall(const std::string &variant, const Names &names, at::TensorList tensors, bool backward = false) {
+  return Binding(kernelSet(variant, callType(names, tensors), names, tensors), names, tensors, backward);
 }
 
 const at::Tensor &valueOf(const Binding &binding) {
@@ -43,13 +43,13 @@ const at::Tensor &valueOf(const Binding &binding) {
   return binding.prepared[at];
 }
 
-std::tuple<at::Tensor, at::Tensor> forwardCpu(c10::string_view variantText, const c10::List<std::string> &nameList,
+std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variantText, const c10::List<std::string> &nameList,
                                               at::TensorList tensors) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
   Binding call = bindCall(variant, names, tensors);
   at::Tensor o = at::empty({call.B, call.H, call.T, valueOf(call).size(3)}, valueOf(call).options());
-  at::Tensor lse = at::empty({call.B, call.H, call.T}, at::kFloat);
+  at::Tensor lse = at::empty({call.B, call.H, call.T}, o.options().dtype(at::kFloat));
   if (o.numel() == 0 && lse.numel() == 0) return {o, lse};
   call.bind("o", o);
   call.bind("lse", lse);
@@ -81,19 +81,18 @@ at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Bindi
   return partial.reshape(shape);
 }
 
-std::vector<at::Tensor> backwardCpu(c10::string_view variantText, const c10::List<std::string> &nameList,
+std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<std::string> &nameList,
                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
                                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
-  Binding call = bindCall(variant, names, tensors);
+  Binding call = bindCall(variant, names, tensors, true);
   const auto &inputs = call.set.variant->inputs();
-  const bool fused = !call.set.variant->hasTwoPassBackward() || call.B * call.G >= at::get_num_threads();
-
-  auto lastContiguous = [](const at::Tensor &tensor) {
-    return tensor.size(3) > 1 && tensor.stride(3) != 1 ? tensor.contiguous() : tensor;
-  };
-  const at::Tensor gradient = lastContiguous(dO.to(o.scalar_type())), output = lastContiguous(o);
+  // A CPU with a program for each core is best with one pass; a GPU needs many programs.
+  const bool cpu = call.set.device.kind == Device::Kind::Cpu;
+  const bool fused = !call.set.variant->hasTwoPassBackward() || (cpu && call.B * call.G >= at::get_num_threads());
+  const at::TensorOptions floats = o.options().dtype(at::kFloat);
+  const at::Tensor gradient = readable(dO.to(o.scalar_type()), call.set.device), output = readable(o, call.set.device);
   call.bind("o", output);
   call.bind("do", gradient);
   call.bind("lse", lse.contiguous());
@@ -104,7 +103,7 @@ std::vector<at::Tensor> backwardCpu(c10::string_view variantText, const c10::Lis
     const at::Tensor &tensor = call.prepared[at];
     if (input.isRow) {
       buffers[at] = input.querySide ? at::zeros(tensor.sizes(), tensor.options())
-                                    : at::zeros(tensor.sizes(), at::kFloat);
+                                    : at::zeros(tensor.sizes(), floats);
     } else {
       std::vector<int64_t> shape{call.B, call.H};
       if (input.partialKind <= 1) shape.push_back(call.T);
@@ -112,7 +111,7 @@ std::vector<at::Tensor> backwardCpu(c10::string_view variantText, const c10::Lis
       if (input.partialKind == 3)
         for (const std::string &dim : input.dims)
           if (dim != "B" && dim != "H" && dim != "G") shape.push_back(call.dim(dim));
-      buffers[at] = at::zeros(shape, at::kFloat);
+      buffers[at] = at::zeros(shape, floats);
     }
     call.bind("d" + input.name, buffers[at]);
   }
@@ -138,7 +137,7 @@ std::vector<at::Tensor> backwardCpu(c10::string_view variantText, const c10::Lis
     for (size_t at = 0; at < inputs.size(); ++at)
       if (inputs[at].name == names[n] && inputs[at].isFloat)
         result = (inputs[at].isRow ? buffers[at] : reducePartial(buffers[at], inputs[at], call)).to(tensors[n].scalar_type());
-    gradients.push_back(result.defined() ? result : at::zeros({0}, at::kFloat));
+    gradients.push_back(result.defined() ? result : at::zeros({0}, floats));
   }
   return gradients;
 }
@@ -290,21 +289,22 @@ std::vector<at::Tensor> autocastOperands(const std::string &variant, const c10::
                                          at::TensorList tensors) {
   auto parsed = variantOrThrow(variant);
   std::vector<at::Tensor> list = tensors.vec();
-  const at::ScalarType type = at::autocast::get_autocast_dtype(at::kCPU);
+  const at::DeviceType device = tensors.empty() ? at::kCPU : tensors[0].device().type();
+  const at::ScalarType type = at::autocast::get_autocast_dtype(device);
   for (size_t at = 0; at < list.size() && at < names.size(); ++at)
     for (const InputInfo &input : parsed->inputs())
-      if (input.name == names.get(at) && input.isRow) list[at] = at::autocast::cached_cast(type, list[at], at::kCPU);
+      if (input.name == names.get(at) && input.isRow) list[at] = at::autocast::cached_cast(type, list[at], device);
   return list;
 }
 std::tuple<at::Tensor, at::Tensor> withLseAutocast(c10::string_view variant, const c10::List<std::string> &names,
                                                    at::TensorList tensors) {
-  c10::impl::ExcludeDispatchKeyGuard guard(c10::DispatchKey::AutocastCPU);
+  c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
   static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
   return op.call(variant, names, autocastOperands(std::string(variant), names, tensors));
 }
 using AttentionSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
 at::Tensor attentionAutocast(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
-  c10::impl::ExcludeDispatchKeyGuard guard(c10::DispatchKey::AutocastCPU);
+  c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
   static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention", "").typed<AttentionSchema>();
   return op.call(variant, names, autocastOperands(std::string(variant), names, tensors));
 }
@@ -336,18 +336,20 @@ KeptTiles keptTiles(const std::string &variant, const Names &names, const std::v
   call.plan();
   KeptTiles result;
   result.total = call.queryTiles() * call.keyTiles();
-  const int64_t tileQ = call.set.tileQ, tileK = call.set.tileK;
+  const int64_t tileQ = call.schedule.tileQ, tileK = call.schedule.tileK;
+  const at::Tensor bands = call.band.defined() ? call.band.cpu() : at::Tensor();
+  const at::Tensor listed = call.offsets.defined() ? call.offsets.cpu() : at::Tensor();
   for (int64_t head = 0; head < call.B * call.H; ++head) {
     int64_t kept = 0;
     if (call.band.defined()) {
-      const int *band = call.band.data_ptr<int>() + head * 4;
+      const int *band = bands.data_ptr<int>() + head * 4;
       for (int64_t qt = 0; qt < call.queryTiles() && band[0] <= band[1]; ++qt) {
         const int64_t first = qt * tileQ, last = std::min(first + tileQ, call.T) - 1;
         const int64_t from = std::max<int64_t>(first - band[1], 0), to = std::min<int64_t>(last - band[0], call.S - 1);
         if (to >= from) kept += to / tileK - from / tileK + 1;
       }
     } else {
-      const int *offsets = call.offsets.data_ptr<int>();
+      const int *offsets = listed.data_ptr<int>();
       kept = offsets[(head + 1) * call.queryTiles()] - offsets[head * call.queryTiles()];
     }
     result.kept.push_back(kept);
@@ -363,12 +365,14 @@ TORCH_LIBRARY(weft, library) {
       "_attention_backward(str variant, str[] names, Tensor[] tensors, Tensor o, Tensor lse, Tensor do, "
       "Tensor? dlse) -> Tensor[]");
 }
-TORCH_LIBRARY_IMPL(weft, CPU, library) {
+void implement(torch::Library &library) {
   library.impl("attention", withoutLse);
   library.impl("attention_with_lse", withLse);
-  library.impl("_attention_forward", forwardCpu);
-  library.impl("_attention_backward", backwardCpu);
+  library.impl("_attention_forward", forward);
+  library.impl("_attention_backward", backward);
 }
+TORCH_LIBRARY_IMPL(weft, CPU, library) { implement(library); }
+TORCH_LIBRARY_IMPL(weft, CUDA, library) { implement(library); }
 TORCH_LIBRARY_IMPL(weft, Meta, library) {
   library.impl("attention", withoutLse);
   library.impl("attention_with_lse", withLse);
@@ -380,9 +384,11 @@ TORCH_LIBRARY_IMPL(weft, Autograd, library) {
   library.impl("attention_with_lse", withLseAutograd);
   library.impl("_attention_backward", backwardAutograd);
 }
-TORCH_LIBRARY_IMPL(weft, AutocastCPU, library) {
+void implementAutocast(torch::Library &library) {
   library.impl("attention", attentionAutocast);
   library.impl("attention_with_lse", withLseAutocast);
 }
+TORCH_LIBRARY_IMPL(weft, AutocastCPU, library) { implementAutocast(library); }
+TORCH_LIBRARY_IMPL(weft, AutocastCUDA, library) { implementAutocast(library); }
 
 }  // namespace weft::ops

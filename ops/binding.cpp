@@ -3,6 +3,8 @@
 #include <mutex>
 
 #include <ATen/Parallel.h>
+#include <c10/core/Stream.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
@@ -38,12 +40,47 @@ const bool onTorchThreads = [] {
   return true;
 }();
 
+/// Bytes from a tensor's first element to the end of its last.
+size_t extentOf(const at::Tensor &tensor) {
+  int64_t last = 0;
+  for (int64_t dim = 0; dim < tensor.dim(); ++dim) {
+    if (tensor.size(dim) == 0) return 0;
+    last += (tensor.size(dim) - 1) * tensor.stride(dim);
+  }
+  return static_cast<size_t>((last + 1) * tensor.element_size());
+}
+
+/// torch's current stream, asked of the guard that CUDA builds of torch register: no CUDA header is needed.
+void *currentStream(int index) {
+  const c10::impl::VirtualGuardImpl guard(c10::DeviceType::CUDA);
+  const c10::Stream stream = guard.getStream(c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)));
+  return stream.native_handle();
+}
+
 int threadCount() {
   const int own = environment::threads();
   return own > 0 ? std::min(own, at::get_num_threads()) : at::get_num_threads();
 }
 
 }  // namespace
+
+Device deviceOf(at::TensorList tensors) {
+  if (!tensors.empty() && tensors[0].device().is_cuda()) return {Device::Kind::Cuda, tensors[0].device().index()};
+  static const bool emulate = parseDevice(environment::device()).kind == Device::Kind::PtxEmulator;
+  return {emulate ? Device::Kind::PtxEmulator : Device::Kind::Cpu, 0};
+}
+
+at::Tensor readable(const at::Tensor &tensor, const Device &device) {
+  bool fits = tensor.size(3) <= 1 || tensor.stride(3) == 1;
+  // A GPU copies rows in pieces of up to 16 bytes; each must lie at a multiple of its size.
+  if (device.kind != Device::Kind::Cpu) {
+    const int64_t item = tensor.element_size(), row = tensor.size(3) * item;
+    const int64_t piece = row % 16 == 0 ? 16 : row % 8 == 0 ? 8 : row % 4 == 0 ? 4 : item;
+    fits &= reinterpret_cast<uintptr_t>(tensor.data_ptr()) % piece == 0;
+    for (int dim = 0; dim < 3; ++dim) fits &= tensor.stride(dim) * item % piece == 0;
+  }
+  return fits ? tensor : tensor.clone(at::MemoryFormat::Contiguous);
+}
 
 ElementType elementType(at::ScalarType type) {
   switch (type) {
@@ -56,8 +93,9 @@ ElementType elementType(at::ScalarType type) {
 }
 
 KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
-                     std::map<std::string, int64_t> headDims)
-    : variant(std::move(variant)), type(type), headDims(std::move(headDims)), tileQ(64), tileK(64) {
+                     std::map<std::string, int64_t> dims, Device device)
+    : variant(std::move(variant)), type(type), headDims(std::move(dims)), device(device),
+      forward(defaultSchedule(targetOf(device), headDims, false)), backward(defaultSchedule(targetOf(device), headDims, true)) {
   dimNames = {"B", "H", "G", "T", "S"};
   for (const InputInfo &input : this->variant->inputs()) {
     tensorNames.push_back(input.name);
@@ -73,21 +111,24 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
 int KernelSet::dimPosition(const std::string &name) const { return find(dimNames, name); }
 int KernelSet::tensorPosition(const std::string &name) const { return find(tensorNames, name); }
 
-const KernelSet::Kernel &KernelSet::kernel(const char *name) {
+const KernelSet::Kernel &KernelSet::kernel(const char *name, bool backwardKernel) {
   static std::mutex mutex;
   std::lock_guard lock(mutex);
-  if (auto found = kernels.find(name); found != kernels.end()) return found->second;
+  auto &known = kernels[backwardKernel];
+  if (auto found = known.find(name); found != known.end()) return found->second;
+  const Schedule &schedule = backwardKernel ? backward : forward;
   CompileRequest request;
   request.variant = variant;
   request.kernel = name;
   request.dims = headDims;
   request.type = type;
-  request.tileQ = tileQ;
-  request.tileK = tileK;
-  request.target = environment::cpu();
+  request.tileQ = schedule.tileQ;
+  request.tileK = schedule.tileK;
+  request.stages = schedule.stages;
+  if (device.kind == Device::Kind::Cpu) request.target = environment::cpu();
   Kernel kernel;
   try {
-    kernel.code = loadKernel(request);
+    kernel.code = loadKernel(request, device);
   } catch (const std::exception &error) {
     TORCH_CHECK(false, "weft: variant '", variant->name(), "': ", error.what());
   }
@@ -99,7 +140,7 @@ const KernelSet::Kernel &KernelSet::kernel(const char *name) {
     TORCH_CHECK(position >= 0, "weft: internal error: kernel argument ", slot.name);
     kernel.arguments.push_back({slot.kind, position, slot.index});
   }
-  return kernels.try_emplace(name, std::move(kernel)).first->second;
+  return known.try_emplace(name, std::move(kernel)).first->second;
 }
 
 KernelSet &kernelSet(const std::string &variantText, at::ScalarType type,
@@ -116,18 +157,19 @@ KernelSet &kernelSet(const std::string &variantText, at::ScalarType type,
     if (at >= 0 && at < static_cast<int>(tensors.size()) && tensors[at].dim() == 4)
       headDims[input.dims.back()] = tensors[at].size(3);
   }
-  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>>;
+  const Device device = deviceOf(tensors);
+  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int>;
   static std::mutex mutex;
   static std::map<Key, std::unique_ptr<KernelSet>> sets;
   const ElementType element = elementType(type);
   std::lock_guard lock(mutex);
-  auto &slot = sets[{variant.get(), element, headDims}];
-  if (!slot) slot = std::make_unique<KernelSet>(variant, element, headDims);
+  auto &slot = sets[{variant.get(), element, headDims, static_cast<int>(device.kind), device.index}];
+  if (!slot) slot = std::make_unique<KernelSet>(variant, element, headDims, device);
   return *slot;
 }
 
-Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList list)
-    : set(set), dims(set.dimNames.size(), -1), tensors(set.tensorNames.size()) {
+Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList list, bool backward)
+    : set(set), backward(backward), schedule(backward ? set.backward : set.forward), dims(set.dimNames.size(), -1), tensors(set.tensorNames.size()) {
   const Variant &variant = *set.variant;
   const std::string where = "weft: variant '" + variant.name() + "': ";
   for (const std::string &name : names) {
@@ -145,8 +187,8 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
     const int at = find(names, input.name);
     TORCH_CHECK(at >= 0, where, "expected input '", input.name, "' ", dimsText(input), ", got none");
     at::Tensor tensor = list[at];
-    TORCH_CHECK(tensor.device().is_cpu(), where, "expected input '", input.name, "' on the CPU, got it on ",
-                tensor.device());
+    TORCH_CHECK(tensor.device() == list[0].device(), where, "expected input '", input.name, "' on ", list[0].device(),
+                " like '", names[0], "', got it on ", tensor.device());
     TORCH_CHECK(tensor.dim() == static_cast<int64_t>(input.dims.size()), where, "expected input '", input.name,
                 "' with the dims ", dimsText(input), ", got shape ", shapeText(tensor));
     for (size_t d = 0; d < input.dims.size(); ++d) {
@@ -160,7 +202,7 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
     if (input.isRow) {
       TORCH_CHECK(elementType(tensor.scalar_type()) == set.type, where, "expected input '", input.name, "' of type ",
                   name(set.type), " like 'v', got ", tensor.scalar_type());
-      if (tensor.size(3) > 1 && tensor.stride(3) != 1) tensor = tensor.contiguous();
+      tensor = readable(tensor, set.device);
     } else if (input.isFloat) {
       TORCH_CHECK(tensor.is_floating_point(), where, "expected input '", input.name, "' of a float type, got ",
                   tensor.scalar_type());
@@ -188,11 +230,11 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
   if (const int at = find(names, "seed"); at >= 0 && variant.hasDropout()) {
     TORCH_CHECK(list[at].scalar_type() == at::kLong && list[at].numel() == 2, where,
                 "expected 'seed' to be an int64 tensor of 2 elements, the seed and the offset");
-    const at::Tensor state = list[at].contiguous();
+    const at::Tensor state = list[at].contiguous().cpu();
     seed = state.data_ptr<int64_t>()[0];
     offset = state.data_ptr<int64_t>()[1];
   }
-  status = at::zeros({1}, at::kInt);
+  status = at::zeros({1}, prepared[0].options().dtype(at::kInt));
   bind("status", status);
 }
 
@@ -203,7 +245,7 @@ void Binding::bind(const std::string &name, const at::Tensor &tensor) {
 }
 
 void Binding::run(const char *name) {
-  const KernelSet::Kernel &kernel = set.kernel(name);
+  const KernelSet::Kernel &kernel = set.kernel(name, backward);
   c10::SmallVector<int64_t, 64> slots;
   for (const KernelSet::Argument &argument : kernel.arguments) {
     switch (argument.kind) {
@@ -229,30 +271,33 @@ void Binding::run(const char *name) {
   }
   LaunchContext context;
   context.threads = threadCount();
+  if (set.device.kind == Device::Kind::PtxEmulator)
+    for (const at::Tensor &tensor : tensors)
+      if (tensor.defined())
+        context.memory.push_back({reinterpret_cast<uint64_t>(tensor.data_ptr()), static_cast<int64_t>(extentOf(tensor))});
+  if (set.device.kind == Device::Kind::Cuda) context.stream = currentStream(set.device.index);
   kernel.code->run(slots.data(), programs, context);
 }
 
 void Binding::plan(bool byKey) {
   if (!set.variant->needsLists()) {
     if (band.defined()) return;
-    band = at::empty({B * H * 4}, at::kInt);
+    band = at::empty({B * H * 4}, status.options());
     bind("band", band);
     run("plan_band");
     return;
   }
   const int64_t rows = B * H * (byKey ? keyTiles() : queryTiles());
-  at::Tensor counts = at::empty({rows}, at::kInt);
+  at::Tensor counts = at::empty({rows}, status.options());
   bind("counts", counts);
   run(byKey ? "plan_count_keys" : "plan_count");
-  at::Tensor starts = at::empty({rows + 1}, at::kInt);
-  int *start = starts.data_ptr<int>();
-  int64_t total = 0;
-  for (int64_t row = 0; row <= rows; ++row) {
-    start[row] = static_cast<int>(total);
-    if (row < rows) total += counts.data_ptr<int>()[row];
-  }
-  TORCH_CHECK(total < (int64_t{1} << 31), "weft: too many kept tiles for one call");
-  at::Tensor list = at::empty({std::max<int64_t>(total, 1)}, at::kInt);
+  at::Tensor starts = at::zeros({rows + 1}, status.options());
+  starts.slice(0, 1).copy_(counts.cumsum(0));
+  int64_t total = rows * (byKey ? queryTiles() : keyTiles());
+  TORCH_CHECK(total < (int64_t{1} << 31), "weft: too many tiles for one call");
+  // Without asking a GPU how many are kept: room for all.
+  if (set.device.kind != Device::Kind::Cuda) total = rows ? starts[rows].item<int>() : 0;
+  at::Tensor list = at::empty({std::max<int64_t>(total, 1)}, status.options());
   // The fill kernels write through "offsets" and "entries" whichever side they run by.
   bind("offsets", starts);
   bind("entries", list);
@@ -269,7 +314,9 @@ void Binding::plan(bool byKey) {
 }
 
 void Binding::checkStatus() const {
-  TORCH_CHECK(status.data_ptr<int>()[0] == 0, "weft: variant '", set.variant->name(),
+  // On a GPU the answer would have to be waited for; debug builds of a model can ask for it.
+  if (set.device.kind == Device::Kind::Cuda && !environment::synchronous()) return;
+  TORCH_CHECK(status.item<int>() == 0, "weft: variant '", set.variant->name(),
               "': an index of a kept pair left its dim; make the dim large enough, or keep such pairs out with "
               "'where'");
 }

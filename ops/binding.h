@@ -17,7 +17,7 @@ namespace weft::ops {
 class KernelSet {
  public:
   KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
-            std::map<std::string, int64_t> headDims);
+            std::map<std::string, int64_t> headDims, Device device);
 
   struct Argument {
     ArgumentSlot::Kind kind;
@@ -29,20 +29,21 @@ class KernelSet {
     std::vector<Argument> arguments;
   };
   /// Compiled on first use.
-  const Kernel &kernel(const char *name);
+  const Kernel &kernel(const char *name, bool backward);
 
   const std::shared_ptr<const Variant> variant;
   const ElementType type;
   const std::map<std::string, int64_t> headDims;
+  const Device device;
   std::vector<std::string> dimNames;
   std::vector<std::string> tensorNames;
-  int tileQ, tileK;
+  const Schedule forward, backward;
 
   int dimPosition(const std::string &name) const;
   int tensorPosition(const std::string &name) const;
 
  private:
-  std::unordered_map<std::string, Kernel> kernels;
+  std::unordered_map<std::string, Kernel> kernels[2];
 };
 
 /// The kernels for a variant text, type and head dims; the look-up of the hot path.
@@ -52,11 +53,11 @@ KernelSet &kernelSet(const std::string &variant, at::ScalarType type,
 class Binding {
  public:
   /// Checks every tensor against the signature. Throws c10::Error.
-  Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList tensors);
+  Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList tensors, bool backward = false);
 
   int64_t dim(const std::string &name) const;
-  int64_t queryTiles() const { return (T + set.tileQ - 1) / set.tileQ; }
-  int64_t keyTiles() const { return (S + set.tileK - 1) / set.tileK; }
+  int64_t queryTiles() const { return (T + schedule.tileQ - 1) / schedule.tileQ; }
+  int64_t keyTiles() const { return (S + schedule.tileK - 1) / schedule.tileK; }
   void bind(const std::string &name, const at::Tensor &tensor);
   void run(const char *kernel);
   /// Computes the band or the lists of kept tiles; `byKey` the lists by key tile.
@@ -65,6 +66,8 @@ class Binding {
   void checkStatus() const;
 
   KernelSet &set;
+  const bool backward;
+  const Schedule schedule;
   int64_t B = 0, H = 0, G = 0, T = 0, S = 0;
   std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
   at::Tensor band, offsets, entries;
@@ -76,6 +79,10 @@ class Binding {
   at::Tensor status;
 };
 
+/// Where the call runs: with its tensors, or on the emulator where WEFT_DEVICE says so.
+Device deviceOf(at::TensorList tensors);
+/// The tensor itself or, where its rows lie so that the device cannot read them, a copy.
+at::Tensor readable(const at::Tensor &tensor, const Device &device);
 ElementType elementType(at::ScalarType type);
 
 }  // namespace weft::ops

@@ -11,6 +11,7 @@ std::string logLevel();         ///< WEFT_LOG: error warn info debug trace; defa
 int threads();                  ///< WEFT_THREADS; 0: the caller decides
 std::string cpu();              ///< WEFT_CPU: a CPU name LLVM knows; default host
 std::string device();           ///< WEFT_DEVICE; default cpu
+bool synchronous();             ///< WEFT_CHECK: wait for GPU kernels and check what they noted
 std::string data();             ///< WEFT_DATA; empty: not set
 
 }  // namespace weft::environment

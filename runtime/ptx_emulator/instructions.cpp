@@ -320,7 +320,7 @@ void load(Warp &warp, const Instruction &in, uint32_t lanes) {
         (*out[part])[lane] = isSigned(in.type) ? static_cast<uint64_t>(extended(value, in.type)) : value;
       }
     } else if (in.variant == Shared) {
-      if (first % whole) warp.fail("misaligned access of " + std::to_string(whole) + " bytes at a shared address", lane);
+      if (first % whole) warp.fail("misaligned access of " + std::to_string(whole) + " bytes at shared address " + std::to_string(first), lane);
       touched.push_back({lane, first});
       for (size_t part = 0; part < to.size(); ++part)
         (*out[part])[lane] = warp.block.readShared(warp, lane, first + part * bytes, bytes);
@@ -357,7 +357,7 @@ void store(Warp &warp, const Instruction &in, uint32_t lanes) {
     if (in.variant == Global) {
       std::memcpy(warp.block.global(warp, lane, first, whole), packed, whole);
     } else {
-      if (first % whole) warp.fail("misaligned access of " + std::to_string(whole) + " bytes at a shared address", lane);
+      if (first % whole) warp.fail("misaligned access of " + std::to_string(whole) + " bytes at shared address " + std::to_string(first), lane);
       touched.push_back({lane, first});
       for (size_t part = 0; part < from.size(); ++part)
         warp.block.writeShared(warp, lane, first + part * bytes, bytes, packed + part * bytes);

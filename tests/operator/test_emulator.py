@@ -1,0 +1,60 @@
+"""The operator on the PTX emulator: the path of CUDA tensors but for the driver."""
+
+import os
+
+os.environ["WEFT_DEVICE"] = "ptx-emulator"
+
+import unittest
+
+import torch
+
+from test_variants import REFERENCE, make
+
+QKV = ["q", "k", "v"]
+
+
+class Emulator(unittest.TestCase):
+    def compare(self, name, dtype, shape, change=lambda t: t):
+        x = make(name, *shape)
+        rows = ("q", "k", "v", "u", "w")
+        x = {n: change(t.to(dtype)) if n in rows else t.float() if t.is_floating_point() else t for n, t in x.items()}
+        exact = {n: t.double() if t.is_floating_point() else t for n, t in x.items()}
+        floats = [n for n, t in x.items() if t.is_floating_point()]
+        torch.manual_seed(3)
+        cotangent = torch.randn(*x["q"].shape[:3], x["v"].shape[3]).to(dtype)
+
+        def run(values, function):
+            leaves = {n: t.detach().requires_grad_(t.is_floating_point()) for n, t in values.items()}
+            out = function(leaves)
+            return [out] + list(torch.autograd.grad(out, [leaves[n] for n in floats], cotangent.to(out.dtype)))
+
+        got = run(x, lambda leaves: torch.ops.weft.attention(name, list(leaves), list(leaves.values())))
+        want = run(exact, REFERENCE[name])
+        # bf16: 2^-9 of each operand, of probabilities and ds, and of the result.
+        tolerance = 2e-5 if dtype == torch.float32 else 2e-2
+        for what, a, b in zip(["o"] + floats, got, want):
+            scale = max(1.0, b.abs().max().item())
+            self.assertLess((a.double() - b).abs().max().item() / scale, tolerance * (4 if what in ("period", "ratio") else 1), f"{name} {what}")
+
+    def test_variants(self):
+        for name in ("causal", "span_periodic", "document", "content_weight", "attention_sink"):
+            for dtype in (torch.float32, torch.bfloat16):
+                with self.subTest(name=name, dtype=dtype):
+                    self.compare(name, dtype, (1, 2, 2, 70, 70, 32))
+
+    def test_groups_and_wide_heads(self):
+        self.compare("causal", torch.bfloat16, (1, 4, 2, 40, 40, 80))
+
+    def test_strides(self):
+        # [B, T, H, D] in memory, and rows that begin where 16 bytes cannot be read at once.
+        self.compare("causal", torch.bfloat16, (1, 2, 2, 40, 40, 32), lambda t: t.transpose(1, 2).contiguous().transpose(1, 2))
+        self.compare("causal", torch.bfloat16, (1, 2, 2, 40, 40, 32), lambda t: torch.nn.functional.pad(t, (1, 0))[..., 1:])
+
+    def test_out_of_bounds_is_an_error(self):
+        q, k, v = (torch.randn(1, 1, 40, 32) for _ in range(3))
+        with self.assertRaisesRegex(RuntimeError, "left its dim"):
+            torch.ops.weft.attention("relative_bias", QKV + ["bias"], [q, k, v, torch.zeros(1, 8)])
+
+
+if __name__ == "__main__":
+    unittest.main()
