@@ -72,10 +72,10 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
       const std::string &per = found->second;
       info.partialKind = per == "head" ? 0 : per == "query" ? 1 : per == "key" ? 2 : 3;
       // Two passes own queries or keys, not both: sums over both axes need the fused form.
-      if (info.partialKind >= 2) twoPass = false;
+      if (info.partialKind >= 2) twoPass = twoPassGrouped = false;
     }
     // Two passes write a group's gradient once; an input by head would need one a head.
-    if (grouped && info.isRow && !info.querySide && input.dims[1] == "H") twoPass = false;
+    if (grouped && info.isRow && !info.querySide && input.dims[1] == "H") twoPassGrouped = false;
     inputList.push_back(std::move(info));
   }
 }
@@ -156,7 +156,7 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   if (!backward) return names;
   if (variant.hasSoftmax()) names.push_back("backward_delta");
   names.push_back("backward");
-  if (variant.hasTwoPassBackward()) {
+  if (variant.hasTwoPassBackward(false)) {
     names.push_back("backward_dq");
     names.push_back("backward_dkdv");
     if (variant.needsLists()) {
@@ -168,10 +168,11 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
 }
 
 Schedule defaultSchedule(const std::string &target, const std::map<std::string, int64_t> &dims, bool backward) {
-  int64_t widest = 0;
-  for (const auto &[dim, size] : dims) widest = std::max(widest, size);
-  // Wide gradients fill a thread's registers: smaller tiles leave room for the logits.
-  if (isGpu(target) && backward && widest > 64) return {32, 32, 2};
+  int64_t width = 0;
+  for (const auto &[dim, size] : dims) width += size;
+  // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
+  // on ptxas wants a few registers more.
+  if (isGpu(target) && backward && (width > 128 || std::atoi(target.c_str() + 3) >= 100)) return {32, 32, 2};
   return {};
 }
 

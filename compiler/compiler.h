@@ -35,8 +35,8 @@ class Variant {
   const std::vector<InputInfo> &inputs() const { return inputList; }
   /// True where the kept tiles come as lists (see compiler/transforms/build_plan.h).
   bool needsLists() const { return lists; }
-  /// True where the two-pass backward form can compute every gradient.
-  bool hasTwoPassBackward() const { return twoPass; }
+  /// True where the two-pass backward form can compute every gradient of a call; `grouped`: one with G < H.
+  bool hasTwoPassBackward(bool grouped) const { return grouped ? twoPassGrouped : twoPass; }
   bool hasSoftmax() const;
   bool hasDropout() const;
   const ast::Variant &tree() const { return *checked; }
@@ -45,7 +45,7 @@ class Variant {
   std::shared_ptr<const ast::Variant> checked;
   std::vector<InputInfo> inputList;
   bool lists = false;
-  bool twoPass = true;
+  bool twoPass = true, twoPassGrouped = true;
 };
 
 struct ParseResult {

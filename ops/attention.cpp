@@ -90,7 +90,7 @@ std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<s
   const auto &inputs = call.set.variant->inputs();
   // A CPU with a program for each core is best with one pass; a GPU needs many programs.
   const bool cpu = call.set.device.kind == Device::Kind::Cpu;
-  const bool fused = !call.set.variant->hasTwoPassBackward() || (cpu && call.B * call.G >= at::get_num_threads());
+  const bool fused = !call.set.variant->hasTwoPassBackward(call.G != call.H) || (cpu && call.B * call.G >= at::get_num_threads());
   const at::TensorOptions floats = o.options().dtype(at::kFloat);
   const at::Tensor gradient = readable(dO.to(o.scalar_type()), call.set.device), output = readable(o, call.set.device);
   call.bind("o", output);

@@ -20,6 +20,8 @@ int threads() { return std::atoi(get("WEFT_THREADS", "0").c_str()); }
 std::string cpu() { return get("WEFT_CPU", "host"); }
 std::string device() { return get("WEFT_DEVICE", "cpu"); }
 bool synchronous() { return !get("WEFT_CHECK").empty(); }
+std::string path() { return get("PATH"); }
+std::string ptxas() { return get("WEFT_PTXAS"); }
 std::string data() { return get("WEFT_DATA"); }
 
 }  // namespace weft::environment

@@ -9,6 +9,7 @@
 #include "models/cli/commands.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
+#include "runtime/ptxas.h"
 
 namespace weft::cli {
 
@@ -61,7 +62,7 @@ void addCompile(CLI::App &app, Action &action) {
     int tileQ = 64, tileK = 64, stages = 2;
   };
   auto options = std::make_shared<Options>();
-  const std::map<std::string, Stage> stages = {{"nvvm", Stage::Vector}, {"ptx", Stage::Assembly},
+  const std::map<std::string, Stage> stages = {{"nvvm", Stage::Vector}, {"ptx", Stage::Assembly}, {"cubin", Stage::Assembly}, {"sass", Stage::Assembly},
                                                {"ast", Stage::Ast},   {"weft", Stage::Weft},    {"tile", Stage::Tile},
                                                {"vector", Stage::Vector}, {"llvm", Stage::Llvm}, {"asm", Stage::Assembly},
                                                {"obj", Stage::Object}};
@@ -76,8 +77,8 @@ void addCompile(CLI::App &app, Action &action) {
   command->add_option("--dtype", options->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
   command->add_option("--tile-q", options->tileQ, "Queries a tile")->capture_default_str();
   command->add_option("--tile-k", options->tileK, "Keys a tile")->capture_default_str();
-  command->add_option("--emit", options->stage, "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx")
-      ->check(CLI::IsMember({"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx"}))
+  command->add_option("--emit", options->stage, "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx, cubin, sass")
+      ->check(CLI::IsMember({"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx", "cubin", "sass"}))
       ->capture_default_str();
   command->callback([&action, options, stages, types] {
     action = [options, stages, types] {
@@ -95,7 +96,13 @@ void addCompile(CLI::App &app, Action &action) {
         if (input.isRow) request.dims[input.dims.back()] = options->headDim;
       CompileResult result = compile(request);
       if (!result.error.empty()) throw std::runtime_error(result.error);
-      const std::string &out = request.stage == Stage::Object ? result.image.code : result.text;
+      std::string out = request.stage == Stage::Object ? result.image.code : result.text;
+      if (options->stage == "cubin" || options->stage == "sass") {
+        if (!isGpu(request.target)) throw std::runtime_error("expected a GPU for --target (sm_80, sm_90a, ...), got '" + options->target + "'");
+        const Assembled assembled = assemble(out, request.target);
+        std::fprintf(stderr, "%d registers, %lld bytes spilled\n", assembled.registers, static_cast<long long>(assembled.spillBytes));
+        out = options->stage == "cubin" ? assembled.cubin : disassemble(assembled.cubin);
+      }
       std::fwrite(out.data(), 1, out.size(), stdout);
       return 0;
     };

@@ -201,7 +201,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
       make("d" + input.name, input.isRow && input.querySide ? options.type : ElementType::F32, size);
     }
     if (variant->hasSoftmax()) run("backward_delta");
-    if (options.twoPass && variant->hasTwoPassBackward()) {
+    if (options.twoPass && variant->hasTwoPassBackward(G != H)) {
       if (variant->needsLists()) lists(true);
       run("backward_dq");
       run("backward_dkdv");

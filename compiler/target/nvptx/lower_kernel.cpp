@@ -107,6 +107,8 @@ class KernelLowering {
     function.setArgAttr(0, llvmir::LLVMDialect::getAlignAttrName(), builder.getI64IntegerAttr(8));
     function->setAttr(mlir::NVVM::NVVMDialect::getKernelFuncAttrName(), builder.getUnitAttr());
     function->setAttr(mlir::NVVM::NVVMDialect::getReqntidAttrName(), builder.getDenseI32ArrayAttr({threads}));
+    // One block an SM is enough: else ptxas spills to fit more.
+    function->setAttr(mlir::NVVM::NVVMDialect::getMinctasmAttrName(), builder.getI32IntegerAttr(1));
 
     KernelImage image;
     image.entry = function.getSymName().str();
@@ -471,7 +473,7 @@ class KernelLowering {
     op.getBody().walk([&](mlir::Operation *inner) { masks |= mlir::isa<dialect::MaskOp, dialect::AccumulateOp>(inner); });
     std::vector<Value> values;
     if (!masks) {
-      values = pairwisePass(op, true);
+      values = warp.withOwnCoordinates([&] { return pairwisePass(op, true); });
     } else {
       std::vector<mlir::Type> types;
       for (Value result : op.getResults()) types.resize(types.size() + size(fragment(result)), builder.getF32Type());
@@ -479,7 +481,7 @@ class KernelLowering {
       mlir::OpBuilder::InsertionGuard guard(builder);
       for (bool full : {true, false}) {
         builder.setInsertionPointToStart(full ? branch.thenBlock() : branch.elseBlock());
-        mlir::scf::YieldOp::create(builder, emit.loc, pairwisePass(op, full));
+        mlir::scf::YieldOp::create(builder, emit.loc, warp.withOwnCoordinates([&] { return pairwisePass(op, full); }));
       }
       values.assign(branch.getResults().begin(), branch.getResults().end());
     }

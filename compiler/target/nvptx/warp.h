@@ -35,6 +35,20 @@ class Warp {
 
   int64_t bytes() const { return type == ElementType::F32 ? 4 : 2; }
   int64_t blocks(int64_t rows) const { return rows / (16 * warps); }
+  /// Runs body() with coordinates of its own: what follows from them is not computed ahead of a loop around.
+  template <class Body>
+  auto withOwnCoordinates(Body body) {
+    const Value saved[] = {group, quad, warp};
+    group = anchored(group);
+    quad = anchored(quad);
+    warp = anchored(warp);
+    auto result = body();
+    group = saved[0];
+    quad = saved[1];
+    warp = saved[2];
+    return result;
+  }
+
   /// i64 row of register row `half` (0 or 1) of block `block`.
   Value row(int64_t block, int half);
   /// i64 column of element `e` (0 to 3) of the 8 columns `tile`.

@@ -1,0 +1,105 @@
+#include "runtime/ptxas.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+#include "runtime/environment.h"
+
+namespace weft {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string onPath(const std::string &program) {
+  std::istringstream path(environment::path());
+  for (std::string folder; std::getline(path, folder, ':');)
+    if (const fs::path file = fs::path(folder) / program; access(file.c_str(), X_OK) == 0) return file;
+  return "";
+}
+
+/// A folder that goes when this does, unless kept.
+struct Scratch {
+  fs::path folder;
+  bool keep = false;
+  Scratch() {
+    std::string name = (fs::temp_directory_path() / "weft-XXXXXX").string();
+    if (!mkdtemp(name.data())) throw std::runtime_error("cannot make a folder in " + fs::temp_directory_path().string());
+    folder = name;
+  }
+  ~Scratch() {
+    std::error_code ignored;
+    if (!keep) fs::remove_all(folder, ignored);
+  }
+};
+
+std::string readAll(const fs::path &file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+/// Runs a program without a shell; its output, both kinds, goes to `log`. True where it exits with 0.
+bool execute(const std::vector<std::string> &command, const fs::path &log) {
+  const pid_t child = fork();
+  if (child < 0) throw std::runtime_error("cannot start " + command[0]);
+  if (child == 0) {
+    if (!std::freopen(log.c_str(), "w", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(126);
+    std::vector<char *> arguments;
+    for (const std::string &word : command) arguments.push_back(const_cast<char *>(word.c_str()));
+    arguments.push_back(nullptr);
+    execv(arguments[0], arguments.data());
+    _exit(127);
+  }
+  int status = 0;
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace
+
+std::string findPtxas() {
+  const std::string own = environment::ptxas();
+  return own.empty() ? onPath("ptxas") : own;
+}
+
+Assembled assemble(const std::string &ptx, const std::string &target) {
+  const std::string ptxas = findPtxas();
+  if (ptxas.empty())
+    throw std::runtime_error("ptxas not found: put it on the path or name it in WEFT_PTXAS (pip install nvidia-cuda-nvcc brings it)");
+  Scratch scratch;
+  const fs::path source = scratch.folder / "kernel.ptx", cubin = scratch.folder / "kernel.cubin", log = scratch.folder / "log";
+  std::ofstream(source) << ptx;
+  const std::vector<std::string> command{ptxas, "-arch=" + target, "-v", source, "-o", cubin};
+  Assembled result;
+  const bool ok = execute(command, log);
+  result.log = readAll(log);
+  if (!ok) {
+    scratch.keep = true;
+    std::string line;
+    for (const std::string &word : command) line += word + " ";
+    throw std::runtime_error("ptxas failed:\n" + result.log + "command: " + line);
+  }
+  result.cubin = readAll(cubin);
+  std::smatch match;
+  if (std::regex_search(result.log, match, std::regex("Used (\\d+) registers"))) result.registers = std::stoi(match[1]);
+  for (const char *kind : {"(\\d+) bytes spill stores", "(\\d+) bytes spill loads"})
+    if (std::regex_search(result.log, match, std::regex(kind))) result.spillBytes += std::stoll(match[1]);
+  return result;
+}
+
+std::string disassemble(const std::string &cubin) {
+  Scratch scratch;
+  const fs::path file = scratch.folder / "kernel.cubin", log = scratch.folder / "sass";
+  std::ofstream(file, std::ios::binary) << cubin;
+  if (const std::string tool = onPath("nvdisasm"); !tool.empty() && execute({tool, file}, log)) return readAll(log);
+  if (const std::string tool = onPath("cuobjdump"); !tool.empty() && execute({tool, "-sass", file}, log)) return readAll(log);
+  throw std::runtime_error("no disassembler found: put nvdisasm or cuobjdump on the path");
+}
+
+}  // namespace weft

@@ -1,0 +1,23 @@
+// NVIDIA's assembler, where it is installed: PTX to machine code, and what it cost.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace weft {
+
+struct Assembled {
+  std::string cubin;
+  int registers = 0;            ///< of a thread
+  int64_t spillBytes = 0;       ///< stored to and loaded from local memory
+  std::string log;
+};
+
+/// WEFT_PTXAS, else ptxas on the path; empty where there is none.
+std::string findPtxas();
+/// Throws std::runtime_error with ptxas's words, the command, and a file that keeps the PTX.
+Assembled assemble(const std::string &ptx, const std::string &target);
+/// The machine instructions of a cubin, by nvdisasm or cuobjdump. Throws std::runtime_error where neither is found.
+std::string disassemble(const std::string &cubin);
+
+}  // namespace weft

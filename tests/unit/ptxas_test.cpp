@@ -1,0 +1,92 @@
+// Every kernel of every library variant through NVIDIA's assembler, where it is installed: no error, no spill.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "compiler/compiler.h"
+#include "runtime/ptxas.h"
+#include "tests/unit/call.h"
+
+namespace weft::testing {
+namespace {
+
+struct Job {
+  std::shared_ptr<const Variant> variant;
+  std::string kernel, target;
+  ElementType type;
+  int64_t width;
+};
+
+TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
+  if (findPtxas().empty()) GTEST_SKIP() << "ptxas is not installed; WEFT_PTXAS may name it";
+  const struct { const char *target; ElementType type; int64_t width; } kinds[] = {
+      {"sm_80", ElementType::BF16, 64}, {"sm_90a", ElementType::BF16, 64}, {"sm_120", ElementType::BF16, 64},
+      {"sm_80", ElementType::BF16, 128}, {"sm_80", ElementType::F32, 64}, {"sm_80", ElementType::F16, 64}, {"sm_80", ElementType::F32, 128}};
+  std::vector<Job> jobs;
+  for (const auto &file : std::filesystem::directory_iterator(WEFT_VARIANTS)) {
+    auto variant = variantOf(file.path().stem());
+    for (const auto &kind : kinds)
+      for (const std::string &kernel : kernelNames(*variant, true)) jobs.push_back({variant, kernel, kind.target, kind.type, kind.width});
+  }
+  std::atomic<size_t> next{0};
+  std::mutex mutex;
+  size_t assembled = 0;
+  auto work = [&] {
+    for (size_t at = next++; at < jobs.size(); at = next++) {
+      const Job &job = jobs[at];
+      CompileRequest request;
+      request.variant = job.variant;
+      request.kernel = job.kernel;
+      request.target = job.target;
+      request.type = job.type;
+      for (const InputInfo &input : job.variant->inputs())
+        if (input.isRow) request.dims[input.dims.back()] = input.dims.back() == "R" ? 16 : job.width;
+      const Schedule schedule = defaultSchedule(job.target, request.dims, job.kernel.rfind("backward", 0) == 0);
+      request.tileQ = schedule.tileQ;
+      request.tileK = schedule.tileK;
+      request.stages = schedule.stages;
+      request.stage = Stage::Assembly;
+      const std::string what = job.variant->name() + "." + job.kernel + " " + job.target + " " + name(job.type) + " " + std::to_string(job.width);
+      const CompileResult result = compile(request);
+      std::string error = result.error;
+      {
+        std::lock_guard lock(mutex);
+        ++assembled;
+      }
+      int64_t spilled = 0;
+      if (error.empty()) try {
+        spilled = assemble(result.text, job.target).spillBytes;
+      } catch (const std::exception &caught) {
+        error = caught.what();
+      }
+      // Known: the one-pass form, which a GPU uses only where there is no other, and f32 at a width of 128.
+      const bool known = job.width > 64 && job.type == ElementType::F32;
+      if (job.kernel == "backward" && job.variant->hasTwoPassBackward(false)) continue;
+      std::lock_guard lock(mutex);
+      EXPECT_EQ(error, "") << what;
+      if (!known) EXPECT_EQ(spilled, 0) << what;
+      else EXPECT_LT(spilled, 400) << what;
+    }
+  };
+  std::thread other(work);
+  work();
+  other.join();
+  EXPECT_EQ(assembled, jobs.size());
+  EXPECT_GT(assembled, 300u);
+}
+
+TEST(Ptxas, sayWhatIsWrong) {
+  if (findPtxas().empty()) GTEST_SKIP() << "ptxas is not installed; WEFT_PTXAS may name it";
+  try {
+    assemble("this is no ptx", "sm_80");
+    FAIL();
+  } catch (const std::exception &error) {
+    EXPECT_NE(std::string(error.what()).find("-arch=sm_80"), std::string::npos) << error.what();
+  }
+}
+
+}  // namespace
+}  // namespace weft::testing
