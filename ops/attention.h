@@ -13,6 +13,8 @@
 
 #include <torch/torch.h>
 
+#include "runtime/device.h"
+
 namespace weft::ops {
 
 /// o: [B, H, T, E] in the type of v. Differentiable once with respect to every float input.
@@ -32,5 +34,10 @@ struct KeptTiles {
 };
 KeptTiles keptTiles(const std::string &variant, const std::vector<std::string> &names,
                     const std::vector<torch::Tensor> &tensors);
+
+/// Where calls with CPU tensors run from now on: the CPU or the PTX emulator. Default: what WEFT_DEVICE says.
+void setDevice(const Device &device);
+/// All that the PTX emulator has executed in this process.
+EmulatorReport emulatorReport();
 
 }  // namespace weft::ops

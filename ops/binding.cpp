@@ -1,11 +1,13 @@
 #include "ops/binding.h"
 
+#include <atomic>
 #include <mutex>
 
 #include <ATen/Parallel.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "ops/attention.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
 
@@ -66,8 +68,30 @@ int threadCount() {
 
 Device deviceOf(at::TensorList tensors) {
   if (!tensors.empty() && tensors[0].device().is_cuda()) return {Device::Kind::Cuda, tensors[0].device().index()};
-  static const bool emulate = parseDevice(environment::device()).kind == Device::Kind::PtxEmulator;
-  return {emulate ? Device::Kind::PtxEmulator : Device::Kind::Cpu, 0};
+  return {hostDevice(), 0};
+}
+
+static std::atomic<Device::Kind> &hostKind() {
+  static std::atomic<Device::Kind> kind = [] {
+    try {
+      const Device device = parseDevice(environment::device());
+      return device.kind == Device::Kind::PtxEmulator ? device.kind : Device::Kind::Cpu;
+    } catch (const std::exception &error) {
+      TORCH_CHECK(false, "weft: WEFT_DEVICE: ", error.what());
+    }
+  }();
+  return kind;
+}
+Device::Kind hostDevice() { return hostKind(); }
+void setDevice(const Device &device) {
+  hostKind() = device.kind == Device::Kind::PtxEmulator ? device.kind : Device::Kind::Cpu;
+}
+
+static std::mutex reportMutex;
+static EmulatorReport reportTotal;
+EmulatorReport emulatorReport() {
+  std::lock_guard lock(reportMutex);
+  return reportTotal;
 }
 
 at::Tensor readable(const at::Tensor &tensor, const Device &device) {
@@ -276,7 +300,13 @@ void Binding::run(const char *name) {
       if (tensor.defined())
         context.memory.push_back({reinterpret_cast<uint64_t>(tensor.data_ptr()), static_cast<int64_t>(extentOf(tensor))});
   if (set.device.kind == Device::Kind::Cuda) context.stream = currentStream(set.device.index);
+  EmulatorReport report;
+  context.report = &report;
   kernel.code->run(slots.data(), programs, context);
+  if (set.device.kind == Device::Kind::PtxEmulator) {
+    std::lock_guard lock(reportMutex);
+    reportTotal += report;
+  }
 }
 
 void Binding::plan(bool byKey) {

@@ -14,6 +14,7 @@ void addCheck(CLI::App &app, Action &action);
 void addCompile(CLI::App &app, Action &action);
 void addTrain(CLI::App &app, Action &action);
 void addEval(CLI::App &app, Action &action);
+void addRun(CLI::App &app, Action &action);
 void addSample(CLI::App &app, Action &action);
 void addVariants(CLI::App &app, Action &action);
 

