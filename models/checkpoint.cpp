@@ -48,20 +48,20 @@ void saveCheckpoint(const std::string &directory, const Config &config, int64_t 
                            "; the checkpoint before it is untouched");
 }
 
-static torch::serialize::InputArchive openArchive(const std::string &directory) {
+static torch::serialize::InputArchive openArchive(const std::string &directory, torch::Device device) {
   const fs::path path = pathOf(directory);
   if (!fs::exists(path)) throw std::runtime_error("no checkpoint at " + path.string() + "; train one with: weft train");
   torch::serialize::InputArchive archive;
   try {
-    archive.load_from(path.string());
+    archive.load_from(path.string(), device);
   } catch (const std::exception &) {
     throw std::runtime_error(path.string() + " is damaged and cannot be read; remove it, or restore a copy");
   }
   return archive;
 }
 
-Checkpoint loadCheckpoint(const std::string &directory) {
-  auto archive = openArchive(directory);
+Checkpoint loadCheckpoint(const std::string &directory, torch::Device device) {
+  auto archive = openArchive(directory, device);
   Checkpoint checkpoint;
   try {
     c10::IValue step, config;
@@ -70,6 +70,7 @@ Checkpoint loadCheckpoint(const std::string &directory) {
     checkpoint.step = step.toInt();
     checkpoint.config = parseConfig(config.toStringRef(), pathOf(directory).string());
     checkpoint.model = Gpt(checkpoint.config.model);
+    checkpoint.model->to(device);
     torch::serialize::InputArchive weights;
     archive.read("model", weights);
     checkpoint.model->load(weights);
@@ -79,8 +80,8 @@ Checkpoint loadCheckpoint(const std::string &directory) {
   return checkpoint;
 }
 
-void loadOptimizer(const std::string &directory, torch::optim::Optimizer &optimizer) {
-  auto archive = openArchive(directory);
+void loadOptimizer(const std::string &directory, torch::optim::Optimizer &optimizer, torch::Device device) {
+  auto archive = openArchive(directory, device);
   torch::serialize::InputArchive state;
   archive.read("optimizer", state);
   optimizer.load(state);

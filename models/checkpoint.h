@@ -19,8 +19,8 @@ struct Checkpoint {
 void saveCheckpoint(const std::string &directory, const Config &config, int64_t step, Gpt &model,
                     torch::optim::Optimizer &optimizer);
 /// Throws std::runtime_error where there is none or it is damaged.
-Checkpoint loadCheckpoint(const std::string &directory);
+Checkpoint loadCheckpoint(const std::string &directory, torch::Device device = torch::kCPU);
 /// Also the optimizer's state, made for the parameters of `checkpoint.model`.
-void loadOptimizer(const std::string &directory, torch::optim::Optimizer &optimizer);
+void loadOptimizer(const std::string &directory, torch::optim::Optimizer &optimizer, torch::Device device = torch::kCPU);
 
 }  // namespace weft

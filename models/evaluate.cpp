@@ -39,9 +39,9 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
       inputs.push_back(text.slice(0, start, start + context).to(torch::kInt64));
       targets.push_back(text.slice(0, start + 1, start + context + 1).to(torch::kInt64));
     }
-    const Tensor logits = model->forward(torch::stack(inputs));
+    const Tensor logits = model->forward(torch::stack(inputs).to(model->device()));
     const Tensor losses = torch::nn::functional::cross_entropy(
-        logits.transpose(1, 2), torch::stack(targets), torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));
+        logits.transpose(1, 2), torch::stack(targets).to(model->device()), torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));
     for (size_t at = first; at < last; ++at) {
       const int64_t count = windows[at].second;
       sum += losses[static_cast<int64_t>(at - first)].slice(0, context - count, context).sum(torch::kFloat64).item<double>();

@@ -59,7 +59,7 @@ std::map<std::string, Tensor> AttentionImpl::learned() const {
 }
 
 Tensor AttentionImpl::spanCost() const {
-  if (!spanRaw.defined()) return torch::zeros({});
+  if (!spanRaw.defined()) return torch::zeros({}, projection->weight.options());
   auto values = learned();
   const Tensor span = values["span"];
   if (!periodRaw.defined()) return span.mean();
@@ -81,7 +81,7 @@ AttentionInputs AttentionImpl::inputs(const Tensor &x) {
     if (auto found = values.find(name); found != values.end()) {
       call.tensors.push_back(found->second);
     } else if (name == "window") {
-      call.tensors.push_back(torch::tensor(config.window, torch::kInt32));
+      call.tensors.push_back(torch::tensor(config.window, torch::TensorOptions(torch::kInt32).device(x.device())));
     } else if (name == "keep") {
       const Tensor gates = torch::sigmoid(features(torch::relu(hidden(x.mean(1)))));
       call.tensors.push_back(gates.view({batch, heads, config.context}).slice(2, 0, length));
@@ -155,7 +155,7 @@ Tensor GptImpl::forward(const Tensor &tokens) {
 }
 
 Tensor GptImpl::spanCost() const {
-  Tensor sum = torch::zeros({});
+  Tensor sum = torch::zeros({}, embedding.options());
   for (const Block &block : blocks) sum = sum + block->attention->spanCost();
   return sum;
 }

@@ -58,6 +58,7 @@ class GptImpl : public torch::nn::Module {
   /// tokens int64 [B, T], T up to the context -> logits [B, T, 256].
   torch::Tensor forward(const torch::Tensor &tokens);
   torch::Tensor spanCost() const;  ///< sum over layers
+  torch::Device device() const { return embedding.device(); }
   /// Attention inputs of every layer for `tokens` (for statistics and pictures).
   std::vector<AttentionInputs> attentionInputs(const torch::Tensor &tokens);
   /// The first layer whose output is not finite, as text; empty where all are finite.

@@ -20,7 +20,7 @@ void sample(Gpt &model, const std::string &prompt, int64_t length, double temper
   for (int64_t made = 0; made < length && !interrupted(); ++made) {
     const size_t first = bytes.size() > static_cast<size_t>(model->config.context) ? bytes.size() - model->config.context : 0;
     const Tensor tokens = torch::tensor(std::vector<int64_t>(bytes.begin() + first, bytes.end())).unsqueeze(0);
-    const Tensor logits = model->forward(tokens)[0][-1];
+    const Tensor logits = model->forward(tokens.to(model->device()))[0][-1].cpu();
     const int64_t next = temperature == 0 ? logits.argmax().item<int64_t>()
                                           : torch::multinomial(torch::softmax(logits / temperature, 0), 1, false, generator).item<int64_t>();
     bytes.push_back(next);

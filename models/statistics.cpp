@@ -57,9 +57,9 @@ static Tensor maskShares(const std::string &variant, AttentionInputs call) {
     if (call.names[at] == "q") call.tensors[at] = zeros;
   std::vector<Tensor> columns;
   for (int64_t first = 0; first < length; first += chunk) {
-    Tensor identity = torch::zeros({length, chunk});
+    Tensor identity = torch::zeros({length, chunk}, zeros.options());
     const int64_t count = std::min(chunk, length - first);
-    identity.slice(0, first, first + count).slice(1, 0, count).copy_(torch::eye(count));
+    identity.slice(0, first, first + count).slice(1, 0, count).copy_(torch::eye(count, zeros.options()));
     for (size_t at = 0; at < call.names.size(); ++at)
       if (call.names[at] == "v")
         call.tensors[at] = identity.expand({zeros.size(0), zeros.size(1), length, chunk}).contiguous();
@@ -75,8 +75,9 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
   constexpr int64_t cells = 32, cell = 3, gap = 26, left = 60, top = 60;
   const int64_t side = cells * cell;
   std::ostringstream svg;
-  svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << left + heads * (side + 14) << "\" height=\""
-      << top + layers * (side + gap) << "\" font-family=\"sans-serif\" font-size=\"11\">\n"
+  const int64_t width = left + heads * (side + 14), height = top + layers * (side + gap);
+  svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << width << "\" height=\"" << height << "\" viewBox=\"0 0 " << width
+      << ' ' << height << "\" font-family=\"sans-serif\" font-size=\"11\">\n"
       << "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"12\" y=\"22\" font-size=\"15\">Mask of every head, "
       << model->config.attention << ": queries downwards, keys to the right</text>\n";
   for (int64_t layer = 0; layer < layers; ++layer) {
@@ -99,7 +100,7 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
         }
       svg << "<g><text x=\"" << x0 << "\" y=\"" << y0 - 4 << "\" font-size=\"9\">" << label << "</text><rect x=\"" << x0
           << "\" y=\"" << y0 << "\" width=\"" << side << "\" height=\"" << side << "\" fill=\"#f3f3f3\"/>\n";
-      const Tensor picture = small[0][head].contiguous();
+      const Tensor picture = small[0][head].contiguous().cpu();
       const float *values = picture.data_ptr<float>();
       for (int64_t row = 0; row < cells; ++row)
         for (int64_t column = 0; column < cells; ++column) {

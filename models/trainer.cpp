@@ -49,13 +49,13 @@ double learningRate(const TrainConfig &config, int64_t step) {
 }
 
 /// FLOP/s of a large f32 matrix product on this machine, as a yardstick.
-double measuredPeak() {
+double measuredPeak(torch::Device device) {
   torch::NoGradGuard guard;
-  const Tensor a = torch::randn({768, 768}), b = torch::randn({768, 768});
+  const Tensor a = torch::randn({768, 768}, device), b = torch::randn({768, 768}, device);
   double best = 1e9;
   for (int turn = 0; turn < 5; ++turn) {
     const auto start = Clock::now();
-    torch::mm(a, b);
+    torch::mm(a, b).sum().item();  // waits for a GPU
     best = std::min(best, secondsSince(start));
   }
   return 2.0 * 768 * 768 * 768 / best;
@@ -85,7 +85,7 @@ int train(const TrainOptions &options, const TextData &data) {
   int64_t step = 0;
   const bool resuming = options.resume && std::filesystem::exists(checkpointPath);
   if (resuming) {
-    Checkpoint checkpoint = loadCheckpoint(options.directory);
+    Checkpoint checkpoint = loadCheckpoint(options.directory, options.device);
     if (printConfig({checkpoint.config.model, {}}) != printConfig({config.model, {}}))
       throw std::runtime_error("the checkpoint in " + options.directory + " is of another model; resume with its config, or give a new --out");
     model = checkpoint.model;
@@ -94,14 +94,15 @@ int train(const TrainOptions &options, const TextData &data) {
     if (!options.resume && std::filesystem::exists(checkpointPath))
       throw std::runtime_error(checkpointPath + " exists; go on with --resume, or give a new --out");
     model = Gpt(config.model);
+    model->to(options.device);
   }
   auto optimizer = makeOptimizer(model, settings);
-  if (resuming) loadOptimizer(options.directory, *optimizer);
+  if (resuming) loadOptimizer(options.directory, *optimizer, options.device);
   trimMetrics(metricsPath, step);
   std::ofstream metrics(metricsPath, std::ios::app);
 
   const bool terminal = isatty(STDERR_FILENO);
-  const double peak = measuredPeak();
+  const double peak = measuredPeak(options.device);
   std::fprintf(stderr, "%s: %lld parameters, %s\n", config.model.attention.c_str(),
                static_cast<long long>(model->parameterCount()), data.description.c_str());
   model->train();
@@ -118,11 +119,11 @@ int train(const TrainOptions &options, const TextData &data) {
     double loss = 0;
     Tensor tokens;
     for (int64_t part = 0; part < settings.accumulate; ++part) {
-      auto [inputs, targets] = sampleBatch(data.train, settings.batch, config.model.context,
+      const auto [inputs, targets] = sampleBatch(data.train, settings.batch, config.model.context,
                                            settings.seed, step * settings.accumulate + part);
-      tokens = inputs;
-      const Tensor logits = model->forward(inputs);
-      const Tensor entropy = torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.view({-1}));
+      tokens = inputs.to(options.device);
+      const Tensor logits = model->forward(tokens);
+      const Tensor entropy = torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.to(options.device).view({-1}));
       const Tensor total = (entropy + settings.spanReg * model->spanCost()) / settings.accumulate;
       total.backward();
       loss += entropy.item<double>() / static_cast<double>(settings.accumulate);

@@ -12,6 +12,7 @@ struct TrainOptions {
   Config config;
   std::string directory;  ///< checkpoint.pt and metrics.jsonl go here
   bool resume = false;
+  torch::Device device = torch::kCPU;
 };
 
 /// Trains to config.train.steps. Returns 0 when done and 130 after Ctrl-C (state saved).

@@ -35,8 +35,9 @@ struct KeptTiles {
 KeptTiles keptTiles(const std::string &variant, const std::vector<std::string> &names,
                     const std::vector<torch::Tensor> &tensors);
 
-/// Where calls with CPU tensors run from now on: the CPU or the PTX emulator. Default: what WEFT_DEVICE says.
-void setDevice(const Device &device);
+/// Where calls run from now on: "cpu", "cuda", "cuda:N", or "ptx-emulator" for CPU tensors. Gives where tensors must
+/// be. Default: what WEFT_DEVICE says. Throws std::runtime_error where there is no such device.
+torch::Device useDevice(const std::string &name);
 /// All that the PTX emulator has executed in this process.
 EmulatorReport emulatorReport();
 

@@ -83,8 +83,13 @@ static std::atomic<Device::Kind> &hostKind() {
   return kind;
 }
 Device::Kind hostDevice() { return hostKind(); }
-void setDevice(const Device &device) {
+torch::Device useDevice(const std::string &name) {
+  const Device device = parseDevice(name);
   hostKind() = device.kind == Device::Kind::PtxEmulator ? device.kind : Device::Kind::Cpu;
+  if (device.kind != Device::Kind::Cuda) return at::kCPU;
+  targetOf(device);  // says what is missing
+  if (!torch::cuda::is_available()) throw std::runtime_error("this torch was built without CUDA; install one with it, or use device cpu");
+  return torch::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device.index));
 }
 
 static std::mutex reportMutex;

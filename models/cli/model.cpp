@@ -13,6 +13,7 @@
 #include "models/sample.h"
 #include "models/statistics.h"
 #include "models/trainer.h"
+#include "ops/attention.h"
 #include "runtime/environment.h"
 
 namespace weft::cli {
@@ -32,16 +33,22 @@ std::string readAll(const std::string &path) {
   return text.str();
 }
 
-void prepare() {
+void addDevice(CLI::App *command, std::string &device) {
+  device = "cpu";
+  command->add_option("--device", device, "cpu, cuda, cuda:N or ptx-emulator (slow, checks all)")->envname("WEFT_DEVICE")->capture_default_str();
+}
+
+torch::Device prepare(const std::string &device) {
   if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
   catchInterrupts();
+  return ops::useDevice(device);
 }
 
 }  // namespace
 
 void addTrain(CLI::App &app, Action &action) {
   struct Options {
-    std::string config, data, out;
+    std::string config, data, out, device;
     int64_t steps = 0;
     bool resume = false;
     std::vector<std::string> settings;
@@ -54,10 +61,11 @@ void addTrain(CLI::App &app, Action &action) {
   command->add_option("--steps", o->steps, "Overrides train.steps");
   command->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
   command->add_option("--set", o->settings, "Overrides, as train.lr=3e-4");
+  addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
-      prepare();
-      TrainOptions options{parseConfig(readAll(o->config), o->config, o->settings), o->out, o->resume};
+      const torch::Device device = prepare(o->device);
+      TrainOptions options{parseConfig(readAll(o->config), o->config, o->settings), o->out, o->resume, device};
       if (o->steps > 0) options.config.train.steps = o->steps;
       return train(options, loadText(dataPath(o->data)));
     };
@@ -66,7 +74,7 @@ void addTrain(CLI::App &app, Action &action) {
 
 void addEval(CLI::App &app, Action &action) {
   struct Options {
-    std::string checkpoint, data, split = "val", picture;
+    std::string checkpoint, data, split = "val", picture, device;
     int64_t stride = 0, limit = 0;
   };
   auto o = std::make_shared<Options>();
@@ -77,16 +85,17 @@ void addEval(CLI::App &app, Action &action) {
   command->add_option("--stride", o->stride, "Bytes each window moves on (default: half the context)");
   command->add_option("--limit", o->limit, "Evaluate only this many bytes");
   command->add_option("--picture", o->picture, "SVG of every head's mask (default: masks.svg beside the checkpoint)");
+  addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
-      prepare();
-      Checkpoint checkpoint = loadCheckpoint(o->checkpoint);
+      const torch::Device device = prepare(o->device);
+      Checkpoint checkpoint = loadCheckpoint(o->checkpoint, device);
       const TextData data = loadText(dataPath(o->data));
       const torch::Tensor &text = o->split == "test" ? data.test : o->split == "val" ? data.validation : data.train;
       const int64_t context = checkpoint.config.model.context;
       const int64_t stride = o->stride > 0 ? o->stride : context / 2;
       const Evaluation result = evaluate(checkpoint.model, text, stride, o->limit);
-      const torch::Tensor tokens = text.slice(0, 0, context).to(torch::kInt64).unsqueeze(0);
+      const torch::Tensor tokens = text.slice(0, 0, context).to(torch::kInt64).unsqueeze(0).to(device);
       checkpoint.model->eval();
       const auto heads = headStatistics(checkpoint.model, tokens);
       std::printf("data     %s\n", data.description.c_str());
@@ -122,7 +131,7 @@ void addEval(CLI::App &app, Action &action) {
 
 void addSample(CLI::App &app, Action &action) {
   struct Options {
-    std::string checkpoint, prompt = "The ";
+    std::string checkpoint, prompt = "The ", device;
     int64_t length = 400;
     double temperature = 0.8;
     uint64_t seed = 1;
@@ -134,10 +143,11 @@ void addSample(CLI::App &app, Action &action) {
   command->add_option("--length", o->length, "Bytes to write")->capture_default_str();
   command->add_option("--temperature", o->temperature, "0 takes the most likely byte")->capture_default_str();
   command->add_option("--seed", o->seed, "Of the random choices")->capture_default_str();
+  addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
-      prepare();
-      Checkpoint checkpoint = loadCheckpoint(o->checkpoint);
+      const torch::Device device = prepare(o->device);
+      Checkpoint checkpoint = loadCheckpoint(o->checkpoint, device);
       std::fputs(o->prompt.c_str(), stdout);
       sample(checkpoint.model, o->prompt, o->length, o->temperature, o->seed, [](char c) {
         std::fputc(c, stdout);

@@ -26,7 +26,7 @@ std::vector<int64_t> numbers(const std::string &text) {
 }
 
 /// Spans and windows of half the length, periods of 4, one document a quarter; else normal numbers.
-torch::Tensor random(const InputInfo &input, const std::map<std::string, int64_t> &dims, at::ScalarType type, at::Device device) {
+torch::Tensor random(const InputInfo &input, const std::map<std::string, int64_t> &dims, at::ScalarType type, torch::Device device) {
   std::vector<int64_t> shape;
   for (const std::string &dim : input.dims) shape.push_back(dims.count(dim) ? dims.at(dim) : 16);
   const int64_t T = dims.at("T");
@@ -50,8 +50,7 @@ int run(const Options &options) {
   std::map<std::string, int64_t> dims{{"B", sizes[0]}, {"H", sizes[1]}, {"G", sizes[1]}, {"T", sizes[2]}, {"S", sizes[2]},
                                       {"D", sizes[3]}, {"E", sizes[3]}, {"N", 2 * sizes[2]}};
   const Device device = parseDevice(options.device);
-  ops::setDevice(device);
-  const at::Device place = device.kind == Device::Kind::Cuda ? at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device.index)) : at::Device(at::kCPU);
+  const torch::Device place = ops::useDevice(options.device);
   const at::ScalarType type = options.type == "f32" ? at::kFloat : options.type == "bf16" ? at::kBFloat16 : at::kHalf;
   torch::manual_seed(0);
   std::vector<std::string> names;

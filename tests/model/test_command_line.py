@@ -56,6 +56,24 @@ class Language(unittest.TestCase):
         for dtype in ("bf16", "f16"):
             self.assertIn(".text", run("compile", "causal", "--dtype", dtype, "--head-dim", "80", "--emit=asm").stdout)
 
+    def test_gpu_stages(self):
+        for stage, sign in {"nvvm": "llvm.nvvm.mma", "llvm": "@llvm.nvvm.mma", "ptx": "mma.sync.aligned.m16n8k16"}.items():
+            self.assertIn(sign, run("compile", "causal", "--target", "sm_80", "--dtype", "bf16", f"--emit={stage}").stdout)
+        self.assertIn(".target sm_90a", run("compile", "causal", "--target", "sm_90a", "--emit=ptx").stdout)
+        self.assertIn("from \"sm_80\" on", run("compile", "causal", "--target", "sm_70", "--emit=ptx", code=1).stderr)
+        self.assertIn("expected a GPU", run("compile", "causal", "--emit=cubin", code=1).stderr)
+        missing = run("compile", "causal", "--target", "sm_80", "--emit=cubin", code=1, env={"WEFT_PTXAS": "", "PATH": ""}).stderr
+        self.assertIn("WEFT_PTXAS", missing)
+
+    def test_run_on_every_device(self):
+        self.assertIn("kept tiles", run("run", "causal", "--shape", "1,1,100,32").stdout)
+        emulated = run("run", "adaptive_span", "--shape", "1,1,100,32", "--device", "ptx-emulator", "--backward").stdout
+        self.assertIn("bank conflicts                    0", emulated)
+        self.assertIn("no race", emulated)
+        self.assertIn("expected device", run("run", "causal", "--device", "tpu", code=1).stderr)
+        if not os.path.exists("/dev/nvidiactl"):
+            self.assertIn("no NVIDIA driver", run("run", "causal", "--device", "cuda", code=1).stderr)
+
     def test_dump(self):
         with tempfile.TemporaryDirectory() as folder:
             run("compile", "causal", "--emit=asm", env={"WEFT_DUMP": folder})
@@ -111,6 +129,13 @@ class Model(unittest.TestCase):
         sample = lambda seed: run("sample", "--checkpoint", self.path("span_periodic"), "--length", "50", "--seed", seed).stdout
         self.assertEqual(sample("1"), sample("1"))
         self.assertNotEqual(sample("1"), sample("2"))
+
+    def test_training_on_the_emulator_is_training_on_the_cpu(self):
+        arguments = ("--set", "layers=1", "--set", "batch=2", "--steps", "2")
+        self.train("host", *arguments)
+        self.train("emulated", *arguments, "--device", "ptx-emulator")
+        for a, b in zip(self.losses("host"), self.losses("emulated")):
+            self.assertAlmostEqual(a, b, delta=1e-4)  # f32, other orders of the sums
 
     def test_resume_repeats_an_uninterrupted_run(self):
         env = {"WEFT_THREADS": "1"}
