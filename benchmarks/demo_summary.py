@@ -32,7 +32,7 @@ def curve(runs, key, width=640, height=260):
     for line, (_, result), color in zip(points, runs, colors):
         out.append(f'<polyline fill="none" stroke="{color}" stroke-width="2" points="' + " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in line) + '"/>')
     for at, ((_, result), color) in enumerate(zip(runs, colors)):
-        out.append(f'<text x="{width - 190}" y="{34 + 18 * at}" fill="{color}">{result["attention"]}</text>')
+        out.append(f'<text x="{width - 190}" y="{34 + 18 * at}" style="fill:{color};font-weight:bold">{result["attention"]}</text>')
     out.append(f'<text x="{width - 90}" y="{height - 8}">{steps} steps</text></svg>')
     return "\n".join(out)
 
@@ -52,10 +52,10 @@ def main():
     page = f"""<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Weft demo</title><style>:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
 table{{border-collapse:collapse}}td,th{{padding:.3rem .8rem;border-bottom:1px solid #8886;text-align:right}}td:first-child,th:first-child{{text-align:left}}
-svg{{max-width:100%;height:auto}}svg text{{font-size:12px;fill:currentColor}}.masks{{overflow-x:auto}}.masks svg text{{fill:#222}}pre{{white-space:pre-wrap;background:#8882;padding:1rem}}</style>
+svg{{max-width:100%;height:auto}}svg text{{font-size:12px;fill:currentColor}}.masks,.wide{{overflow-x:auto}}.masks svg text{{fill:#222}}pre{{white-space:pre-wrap;background:#8882;padding:1rem}}</style>
 <h1>Two models, the same steps</h1>
 <p>{html.escape(runs[0][1]["data"])}.</p>
-<table><tr><th>attention</th><th>bpc (val, {runs[0][1]["bytes"]:,} bytes)</th><th>kept tiles</th><th>mean span</th><th>tokens/s</th><th>steps</th></tr>{rows}</table>
+<div class="wide"><table><tr><th>attention</th><th>bpc (val, {runs[0][1]["bytes"]:,} bytes)</th><th>kept tiles</th><th>mean span</th><th>tokens/s</th><th>steps</th></tr>{rows}</table></div>
 <h2>Bits per character in training</h2>{curve(runs, "bpc")}
 <h2>Share of attention tiles computed</h2>{curve(runs, "kept_tiles")}
 <h2>What each head sees</h2><div class="masks">{masks}</div>
