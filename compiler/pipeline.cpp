@@ -17,6 +17,7 @@
 #include "compiler/transforms/expand_functions.h"
 #include "compiler/transforms/hoist_loads.h"
 #include "compiler/transforms/lower_ast.h"
+#include "compiler/transforms/place_operands.h"
 #include "compiler/transforms/signature.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -136,7 +137,8 @@ CompileResult runPipeline(const CompileRequest &request) {
   target::Machine machine{1, 255};
   if (gpu) {
     step("hoist_loads", [&] { hoistLoads(module); });
-    nvptx::LowerOptions options{request.type, request.variant->needsLists(), request.stages};
+    step("place_operands", [&] { placeOperands(module, request.stages); });
+    nvptx::LowerOptions options{request.type, request.variant->needsLists()};
     step("lower_kernel", [&] { result.image = nvptx::lowerKernel(module, kernel, options); });
   } else {
     machine = cpu::machineOf(request.target);

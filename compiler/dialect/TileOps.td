@@ -27,9 +27,13 @@ def Tile_LoadOp : TileOp<"load", [Pure]> {
   let summary = "rows of a [B, heads, rows, columns] tensor, as f32";
   let description = [{
     `%Q = tile.load "q"[%b, %h] rows %qt : tensor<64x64xf32>`. Rows past the end read as zero.
-    `side` is "query" or "key".
+    `side` is "query" or "key". `place` and `stages`, where a pass has set them, say where the tile is kept: "stream",
+    "shared" or "global" (see compiler/transforms/place_operands.h).
+    (C1) a known place; (C2) 1 to 4 stages, of a "stream" alone.
   }];
-  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$index, StrAttr:$side);
+  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$index, StrAttr:$side,
+                   OptionalAttr<StrAttr>:$place, OptionalAttr<I32Attr>:$stages);
+  let hasVerifier = 1;
   let results = (outs Tile2D:$result);
   let assemblyFormat =
       "$tensor `[` $batch `,` $head `]` $side `rows` $index attr-dict `:` type($result)";

@@ -30,6 +30,15 @@ llvm::LogicalResult KernelOp::verify() {
   return llvm::success();
 }
 
+llvm::LogicalResult LoadOp::verify() {
+  const llvm::StringRef place = getPlace().value_or("shared");
+  if (place != "stream" && place != "shared" && place != "global")
+    return emitOpError("(C1) expected place \"stream\", \"shared\" or \"global\", got \"") << place << "\"";
+  if (getStages().has_value() != (place == "stream") || getStages().value_or(1) < 1 || getStages().value_or(1) > 4)
+    return emitOpError("(C2) expected 1 to 4 stages with place \"stream\", and none without");
+  return llvm::success();
+}
+
 llvm::LogicalResult ForOp::verify() {
   const llvm::StringRef over = getOver();
   const bool kept = over == "keys" || over == "kept_queries";

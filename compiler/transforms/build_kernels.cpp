@@ -235,7 +235,7 @@ class KernelBuilder {
   Value load(const std::string &name, Value b, Value h, Value index, const char *side) {
     const int64_t rows = llvm::StringRef(side) == "query" ? shape.tileQ : shape.tileK;
     return tile::LoadOp::create(builder, s.loc, tileType({rows, columns(name)}), name, b, h, index,
-                                side);
+                                side, mlir::StringAttr(), mlir::IntegerAttr());
   }
   Value loadRows(const char *name, Value b, Value h, Value index, float fillValue) {
     return tile::LoadRowsOp::create(builder, s.loc, tileType({shape.tileQ}), name, b, h, index,

@@ -95,3 +95,19 @@ tile.kernel @dot grid "head" schedule <q = 64, k = 64> {
   // expected-error @+1 {{(C1) expected shapes that fit form "nt"}}
   %s = tile.dot "nt" %q, %k : tensor<64x16xf32>, tensor<64x32xf32> -> tensor<64x64xf32>
 }
+
+// -----
+
+tile.kernel @k grid "head" schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  // expected-error@+1 {{(C1) expected place "stream", "shared" or "global", got "cloud"}}
+  %0 = tile.load "q"[%b, %h] "query" rows %b {place = "cloud"} : tensor<16x16xf32>
+}
+
+// -----
+
+tile.kernel @k grid "head" schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  // expected-error@+1 {{(C2) expected 1 to 4 stages}}
+  %0 = tile.load "q"[%b, %h] "query" rows %b {place = "stream", stages = 9 : i32} : tensor<16x16xf32>
+}

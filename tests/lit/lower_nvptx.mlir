@@ -1,6 +1,6 @@
-// RUN: weft-opt %s --build-kernel-forward --expand-functions --lower-nvptx | FileCheck %s
+// RUN: weft-opt %s --build-kernel-forward --expand-functions --hoist-loads --place-operands --lower-nvptx | FileCheck %s
 
-// Operands come by cp.async; the key side two tiles deep: the next is on its way while one is used.
+// Operands come by cp.async; the key side three tiles deep: two are on their way while one is used.
 // CHECK: llvm.mlir.global external @weft_shared() {addr_space = 3
 // CHECK-LABEL: llvm.func @weft_t_forward
 // CHECK-SAME: llvm.byval

@@ -5,6 +5,7 @@
 #include "compiler/transforms/differentiate.h"
 #include "compiler/transforms/expand_functions.h"
 #include "compiler/transforms/hoist_loads.h"
+#include "compiler/transforms/place_operands.h"
 #include "compiler/target/nvptx/lower_kernel.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
@@ -49,7 +50,8 @@ int main(int argc, char **argv) {
   add("differentiate", weft::differentiate);
   add("expand-functions", weft::expandFunctions);
   add("hoist-loads", weft::hoistLoads);
-  const weft::nvptx::LowerOptions gpu{weft::ElementType::BF16, false, 2};
+  add("place-operands", [](mlir::ModuleOp module) { weft::placeOperands(module, 3); });
+  const weft::nvptx::LowerOptions gpu{weft::ElementType::BF16, false};
   add("lower-nvptx", [=](mlir::ModuleOp module) {
     auto kernel = *module.getOps<weft::tile::KernelOp>().begin();
     weft::nvptx::lowerKernel(module, kernel, gpu);

@@ -23,6 +23,8 @@ const struct { const char *name; Shape shape; } shapes[] = {
     {"moreQueries", {1, 2, 2, 130, 33, 32, 80}},
     {"wide", {1, 1, 1, 40, 40, 128, 128}},
     {"narrow", {1, 1, 1, 20, 20, 20, 24}},
+    {"tall", {1, 1, 1, 150, 150, 64, 80}},
+    {"model", {1, 1, 1, 70, 70, 128, 128}},
 };
 
 /// f32: as on the CPU. Halves: operands, probabilities and ds are rounded to 2^-9 (bf16) or 2^-12 (f16) of
@@ -67,8 +69,13 @@ std::vector<Case> cases() {
     for (ElementType type : {ElementType::F32, ElementType::BF16, ElementType::F16})
       for (size_t shape = 0; shape < std::size(shapes); ++shape) {
         // Every shape with the plain variant, a small one with the rest.
-        if (std::string(variant) != "causal" && shape != 0) continue;
+        if (shape > 4 || (std::string(variant) != "causal" && shape != 0)) continue;
         all.push_back({variant, type, shape, 64});
+        // Large tiles and the widths of real models, once each.
+        if (shape == 0 && type == ElementType::BF16) {
+          all.push_back({variant, type, 5, 128});
+          all.push_back({variant, type, 6, 32});
+        }
         if (std::string(variant) == "causal" && shape == 1) all.push_back({variant, type, shape, 128});
       }
   return all;

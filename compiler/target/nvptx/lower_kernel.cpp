@@ -213,8 +213,7 @@ class KernelLowering {
   void emitLoad(tile::LoadOp op) {
     if (fragments.count(op.getResult())) return;  // streamed by the loop around
     Fragment result = located(op);
-    const bool read = llvm::all_of(op.getResult().getUsers(), [](mlir::Operation *user) { return mlir::isa<tile::RowDotOp>(user); });
-    if (!read) {
+    if (op.getPlace() != "global") {
       result.kind = Fragment::Kind::Shared;
       result.shared = warp.sharedTile(result.rows, result.columns);
       warp.barrier();  // the turn before may still read
@@ -323,13 +322,13 @@ class KernelLowering {
     spread(op.getResults(), sums);
   }
 
-  /// Operands that change with the turn are streamed: copied `stages - 1` turns ahead of their use.
+  /// Streamed operands are copied `stages - 1` turns ahead of their use.
   void emitKeptLoop(tile::ForOp op, const KeptTiles &tiles) {
     mlir::Block &body = op.getBody().front();
     std::vector<tile::LoadOp> streamed;
     for (auto load : body.getOps<tile::LoadOp>())
-      if (load.getIndex() == body.getArgument(0)) streamed.push_back(load);
-    const int stages = options.stages;
+      if (load.getPlace() == "stream") streamed.push_back(load);
+    const int stages = streamed.empty() ? 1 : static_cast<int>(*streamed[0].getStages());
     std::vector<SharedTile> places;
     for (tile::LoadOp load : streamed) {
       auto shape = shapeOf(load.getResult());

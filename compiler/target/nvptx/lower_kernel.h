@@ -1,6 +1,6 @@
 // Tile kernels to the code of one thread of a CTA.
 //
-// Before: one tile.kernel without weft.map. After: llvm.func @<kernel>(slots), an nvvm kernel of scf, arith, math
+// Before: one tile.kernel without weft.map, its loads placed. After: llvm.func @<kernel>(slots), an nvvm kernel of scf, arith, math
 // and llvm operations: operands in shared memory, fragments of tiles in registers. A program is a CTA; in
 // planning kernels a program is a thread.
 #pragma once
@@ -17,7 +17,6 @@ using target::Value;
 struct LowerOptions {
   ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
   bool lists = false;                   ///< kept tiles come as lists, not as a band
-  int stages = 2;                       ///< tiles of a streamed operand in shared memory, 1 to 4
 };
 
 /// Adds the function to `module` and gives the image, without its code.
