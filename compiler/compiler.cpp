@@ -116,10 +116,7 @@ CompileResult compile(const CompileRequest &request) {
   if (request.type != ElementType::F32 && request.type != ElementType::BF16 &&
       request.type != ElementType::F16)
     return fail(std::string("expected element type f32, bf16 or f16, got ") + name(request.type));
-  if (request.tileQ % 16 || request.tileK % 16 || request.tileQ < 16 || request.tileK < 16 ||
-      request.tileQ > 256 || request.tileK > 256)
-    return fail("expected tile sizes that are multiples of 16 from 16 to 256, got " +
-                std::to_string(request.tileQ) + " and " + std::to_string(request.tileK));
+  if (std::string wrong = illegal(request.schedule); !wrong.empty()) return fail(std::move(wrong));
   for (const InputInfo &input : request.variant->inputs()) {
     if (!input.isRow) continue;
     auto found = request.dims.find(input.dims.back());
@@ -131,7 +128,6 @@ CompileResult compile(const CompileRequest &request) {
   if (isGpu(request.target) ? !nvptx::isKnownTarget(request.target) : !cpu::isKnownCpu(request.target))
     return fail("expected \"host\", a CPU that LLVM knows (llc -mcpu=help lists them) or a GPU from \"sm_80\" on, got \"" +
                 request.target + "\"");
-  if (request.stages < 1 || request.stages > 4) return fail("expected 1 to 4 stages, got " + std::to_string(request.stages));
   auto all = kernelNames(*request.variant, true);
   if (std::find(all.begin(), all.end(), request.kernel) == all.end()) {
     std::string list;
@@ -172,8 +168,35 @@ Schedule defaultSchedule(const std::string &target, const std::map<std::string, 
   for (const auto &[dim, size] : dims) width += size;
   // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
   // on ptxas wants a few registers more.
-  if (isGpu(target) && backward && (width > 128 || std::atoi(target.c_str() + 3) >= 100)) return {32, 32, 2};
+  Schedule schedule;
+  if (!isGpu(target)) return schedule;
+  schedule.order = Order::HeadsInner;
+  if (backward && (width > 128 || std::atoi(target.c_str() + 3) >= 100)) schedule.tileQ = schedule.tileK = 32;
+  return schedule;
+}
+
+std::string illegal(const Schedule &schedule) {
+  for (int tile : {schedule.tileQ, schedule.tileK})
+    if (tile % 16 || tile < 16 || tile > 256)
+      return "expected tile sizes that are multiples of 16 from 16 to 256, got " + std::to_string(schedule.tileQ) + " and " +
+             std::to_string(schedule.tileK);
+  if (schedule.stages < 1 || schedule.stages > 4) return "expected 1 to 4 stages, got " + std::to_string(schedule.stages);
+  if (schedule.blockRows != 6 && schedule.blockRows != 8 && schedule.blockRows != 12)
+    return "expected register blocks of 6, 8 or 12 rows, got " + std::to_string(schedule.blockRows);
   return {};
+}
+
+std::string describe(const Schedule &schedule, const std::string &target) {
+  std::string text = std::to_string(schedule.tileQ) + "x" + std::to_string(schedule.tileK);
+  text += isGpu(target) ? " stages " + std::to_string(schedule.stages) : " block " + std::to_string(schedule.blockRows);
+  text += schedule.order == Order::TilesInner ? " tiles_inner" : " heads_inner";
+  if (schedule.form != BackwardForm::Automatic) text += schedule.form == BackwardForm::Fused ? " fused" : " two_pass";
+  return text;
+}
+
+CpuFacts cpuFacts(const std::string &target) {
+  const target::Machine machine = cpu::machineOf(target);
+  return {machine.lanes, machine.registers, machine.amx};
 }
 
 bool isGpu(const std::string &target) { return target.rfind("sm_", 0) == 0; }

@@ -60,14 +60,34 @@ ParseResult parse(std::string_view source, std::string_view fileName);
 /// an object file, or PTX, in the image.
 enum class Stage { Ast, Weft, Tile, Vector, Llvm, Assembly, Object };
 
+/// Which tile a program computes: neighbours differ by tile (of one head: its keys stay in a cache) or by head
+/// (of one tile: the longest rows of all heads start first).
+enum class Order : uint8_t { TilesInner, HeadsInner };
+/// How gradients are computed: in one pass, or dq apart from dk and dv. Automatic: by the count of programs.
+enum class BackwardForm : uint8_t { Automatic, Fused, TwoPass };
+
+/// How a kernel is cut up: data that changes its speed, never its result beyond rounding.
+struct Schedule {
+  int tileQ = 64, tileK = 64;          ///< multiples of 16, from 16 to 256
+  int stages = 2;                      ///< GPU: tiles of a streamed operand in shared memory, 1 to 4
+  int blockRows = 6;                   ///< CPU: rows of a register block of products: 6, 8 or 12
+  Order order = Order::TilesInner;
+  BackwardForm form = BackwardForm::Automatic;
+
+  bool operator==(const Schedule &) const = default;
+};
+/// The empty string, or what is wrong with a schedule.
+std::string illegal(const Schedule &schedule);
+/// "64x64 stages 2 tiles_inner two_pass": only what `target` uses and what differs from automatic.
+std::string describe(const Schedule &schedule, const std::string &target);
+
 struct CompileRequest {
   std::shared_ptr<const Variant> variant;
   std::string kernel = "forward";      ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*
   std::map<std::string, int64_t> dims;  ///< sizes of the dims that rows end in, 1 to 256
   ElementType type = ElementType::F32;
-  int tileQ = 64, tileK = 64;
+  Schedule schedule;
   std::string target = "host";          ///< "host", a CPU name LLVM knows, or a GPU: "sm_80", "sm_90a", ...
-  int stages = 2;                       ///< GPU: tiles of a streamed operand in shared memory, 1 to 4
   Stage stage = Stage::Object;          ///< where to stop
   std::string dumpDirectory;            ///< where to write the IR after each pass; empty: nowhere
 };
@@ -84,11 +104,17 @@ CompileResult compile(const CompileRequest &request);
 /// Kernels `variant` needs for a forward (and a backward) pass.
 std::vector<std::string> kernelNames(const Variant &variant, bool backward);
 
-struct Schedule {
-  int tileQ = 64, tileK = 64, stages = 2;
-};
 /// What runs well without tuning. The kernels of one direction (and its plan kernels) share a schedule.
 Schedule defaultSchedule(const std::string &target, const std::map<std::string, int64_t> &dims, bool backward);
+
+/// What a CPU's registers allow, as the code generator sees it.
+struct CpuFacts {
+  int lanes = 4;         ///< f32 elements of a vector register
+  int registers = 16;    ///< vector registers
+  bool amx = false;      ///< products of bf16 tiles
+};
+/// `target` is "host" or a CPU name LLVM knows.
+CpuFacts cpuFacts(const std::string &target);
 
 /// True for the names of GPUs.
 bool isGpu(const std::string &target);

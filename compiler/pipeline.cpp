@@ -110,7 +110,7 @@ CompileResult runPipeline(const CompileRequest &request) {
   }
 
   // weft -> tile: the kernel asked for, target-neutral.
-  const KernelShape shape{request.dims, request.tileQ, request.tileK};
+  const KernelShape shape{request.dims, request.schedule.tileQ, request.schedule.tileK};
   step("build_kernel", [&] {
     if (llvm::StringRef(request.kernel).starts_with("plan_"))
       buildPlan(module, request.kernel, shape);
@@ -137,12 +137,12 @@ CompileResult runPipeline(const CompileRequest &request) {
   target::Machine machine{1, 255};
   if (gpu) {
     step("hoist_loads", [&] { hoistLoads(module); });
-    step("place_operands", [&] { placeOperands(module, request.stages); });
-    nvptx::LowerOptions options{request.type, request.variant->needsLists()};
+    step("place_operands", [&] { placeOperands(module, request.schedule.stages); });
+    nvptx::LowerOptions options{request.type, request.variant->needsLists(), request.schedule.order};
     step("lower_kernel", [&] { result.image = nvptx::lowerKernel(module, kernel, options); });
   } else {
     machine = cpu::machineOf(request.target);
-    cpu::LowerOptions options{machine, request.type, request.variant->needsLists()};
+    cpu::LowerOptions options{machine, request.type, request.variant->needsLists(), request.schedule.order, request.schedule.blockRows};
     step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
   }
   kernel.erase();

@@ -4,6 +4,8 @@
 #include <torch/library.h>
 
 #include "ops/binding.h"
+#include "ops/kept_pattern.h"
+#include "ops/passes.h"
 #include "ops/variant_library.h"
 
 namespace weft::ops {
@@ -24,61 +26,12 @@ std::shared_ptr<const Variant> variantOrThrow(const std::string &variant) {
   }
 }
 
-at::ScalarType callType(const Names &names, at::TensorList tensors) {
-  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(),
-              " and ", tensors.size());
-  for (size_t at = 0; at < names.size() && at < tensors.size(); ++at)
-    if (names[at] == "v") return tensors[at].scalar_type();
-  TORCH_CHECK(false, "weft: expected a tensor named 'v' among the names");
-}
-
-Binding bindCall(const std::string &variant, const Names &names, at::TensorList tensors, bool backward = false) {
-  return Binding(kernelSet(variant, callType(names, tensors), names, tensors), names, tensors, backward);
-}
-
-const at::Tensor &valueOf(const Binding &binding) {
-  const auto &inputs = binding.set.variant->inputs();
-  size_t at = 0;
-  while (inputs[at].name != "v") ++at;  // the checker demands it
-  return binding.prepared[at];
-}
-
 std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variantText, const c10::List<std::string> &nameList,
                                               at::TensorList tensors) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
-  Binding call = bindCall(variant, names, tensors);
-  at::Tensor o = at::empty({call.B, call.H, call.T, valueOf(call).size(3)}, valueOf(call).options());
-  at::Tensor lse = at::empty({call.B, call.H, call.T}, o.options().dtype(at::kFloat));
-  if (o.numel() == 0 && lse.numel() == 0) return {o, lse};
-  call.bind("o", o);
-  call.bind("lse", lse);
-  call.plan();
-  call.run("forward");
-  call.checkStatus();
-  return {o, lse};
-}
-
-/// Partial sums [B, H, own dims] (or [B, H, T] of an input without own dims) to the shape of the input.
-at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Binding &call) {
-  if (input.partialKind == 0) partial = partial.sum(2);
-  bool hasBatch = false, hasHead = false, hasGroup = false;
-  for (const std::string &dim : input.dims) {
-    hasBatch |= dim == "B";
-    hasHead |= dim == "H";
-    hasGroup |= dim == "G";
-  }
-  if (hasGroup && call.G != call.H) {
-    std::vector<int64_t> shape{call.B, call.G, call.H / call.G};
-    shape.insert(shape.end(), partial.sizes().begin() + 2, partial.sizes().end());
-    partial = partial.reshape(shape).sum(2);
-  } else if (!hasHead && !hasGroup) {
-    partial = partial.sum(1, true);
-  }
-  if (!hasBatch) partial = partial.sum(0, true);
-  std::vector<int64_t> shape;
-  for (const std::string &dim : input.dims) shape.push_back(call.dim(dim));
-  return partial.reshape(shape);
+  Binding call(kernelSet(variant, names, tensors, false), names, tensors);
+  return runForward(call);
 }
 
 std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<std::string> &nameList,
@@ -86,58 +39,15 @@ std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<s
                                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
-  Binding call = bindCall(variant, names, tensors, true);
+  Binding call(kernelSet(variant, names, tensors, true), names, tensors);
+  const std::vector<at::Tensor> own = runBackward(call, o, lse, dO, dLse);
   const auto &inputs = call.set.variant->inputs();
-  // A CPU with a program for each core is best with one pass; a GPU needs many programs.
-  const bool cpu = call.set.device.kind == Device::Kind::Cpu;
-  const bool fused = !call.set.variant->hasTwoPassBackward(call.G != call.H) || (cpu && call.B * call.G >= at::get_num_threads());
-  const at::TensorOptions floats = o.options().dtype(at::kFloat);
-  const at::Tensor gradient = readable(dO.to(o.scalar_type()), call.set.device), output = readable(o, call.set.device);
-  call.bind("o", output);
-  call.bind("do", gradient);
-  call.bind("lse", lse.contiguous());
-  std::vector<at::Tensor> buffers(inputs.size());
-  for (size_t at = 0; at < inputs.size(); ++at) {
-    const InputInfo &input = inputs[at];
-    if (!input.isFloat) continue;
-    const at::Tensor &tensor = call.prepared[at];
-    if (input.isRow) {
-      buffers[at] = input.querySide ? at::zeros(tensor.sizes(), tensor.options())
-                                    : at::zeros(tensor.sizes(), floats);
-    } else {
-      std::vector<int64_t> shape{call.B, call.H};
-      if (input.partialKind <= 1) shape.push_back(call.T);
-      if (input.partialKind == 2) shape.push_back(call.S);
-      if (input.partialKind == 3)
-        for (const std::string &dim : input.dims)
-          if (dim != "B" && dim != "H" && dim != "G") shape.push_back(call.dim(dim));
-      buffers[at] = at::zeros(shape, floats);
-    }
-    call.bind("d" + input.name, buffers[at]);
-  }
-  if (o.numel() > 0 && call.S > 0) {
-    call.plan();
-    if (call.set.variant->hasSoftmax()) {
-      call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous() : at::zeros_like(lse));
-      call.bind("delta", at::empty_like(lse));
-      call.run("backward_delta");
-    }
-    if (fused) {
-      call.run("backward");
-    } else {
-      call.run("backward_dq");
-      if (call.set.variant->needsLists()) call.plan(true);
-      call.run("backward_dkdv");
-    }
-    call.checkStatus();
-  }
   std::vector<at::Tensor> gradients;
   for (size_t n = 0; n < names.size(); ++n) {
     at::Tensor result;
     for (size_t at = 0; at < inputs.size(); ++at)
-      if (inputs[at].name == names[n] && inputs[at].isFloat)
-        result = (inputs[at].isRow ? buffers[at] : reducePartial(buffers[at], inputs[at], call)).to(tensors[n].scalar_type());
-    gradients.push_back(result.defined() ? result : at::zeros({0}, floats));
+      if (inputs[at].name == names[n] && own[at].defined()) result = own[at].to(tensors[n].scalar_type());
+    gradients.push_back(result.defined() ? result : at::zeros({0}, o.options().dtype(at::kFloat)));
   }
   return gradients;
 }
@@ -332,28 +242,12 @@ std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &var
 
 KeptTiles keptTiles(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors) {
   at::NoGradGuard guard;
-  Binding call = bindCall(variant, names, tensors);
-  call.plan();
+  Binding call(kernelSet(variant, names, tensors, false), names, tensors);
+  const KeptPattern pattern(call);
   KeptTiles result;
   result.total = call.queryTiles() * call.keyTiles();
-  const int64_t tileQ = call.schedule.tileQ, tileK = call.schedule.tileK;
-  const at::Tensor bands = call.band.defined() ? call.band.cpu() : at::Tensor();
-  const at::Tensor listed = call.offsets.defined() ? call.offsets.cpu() : at::Tensor();
-  for (int64_t head = 0; head < call.B * call.H; ++head) {
-    int64_t kept = 0;
-    if (call.band.defined()) {
-      const int *band = bands.data_ptr<int>() + head * 4;
-      for (int64_t qt = 0; qt < call.queryTiles() && band[0] <= band[1]; ++qt) {
-        const int64_t first = qt * tileQ, last = std::min(first + tileQ, call.T) - 1;
-        const int64_t from = std::max<int64_t>(first - band[1], 0), to = std::min<int64_t>(last - band[0], call.S - 1);
-        if (to >= from) kept += to / tileK - from / tileK + 1;
-      }
-    } else {
-      const int *offsets = listed.data_ptr<int>();
-      kept = offsets[(head + 1) * call.queryTiles()] - offsets[head * call.queryTiles()];
-    }
-    result.kept.push_back(kept);
-  }
+  for (int64_t head = 0; head < call.B * call.H; ++head)
+    result.kept.push_back(pattern.count(head, call.set.schedule.tileQ, call.set.schedule.tileK).kept);
   return result;
 }
 

@@ -9,6 +9,7 @@
 
 #include "ops/attention.h"
 #include "ops/variant_library.h"
+#include "runtime/atomic_file.h"
 #include "runtime/environment.h"
 
 namespace weft::ops {
@@ -59,12 +60,12 @@ void *currentStream(int index) {
   return stream.native_handle();
 }
 
+}  // namespace
+
 int threadCount() {
   const int own = environment::threads();
   return own > 0 ? std::min(own, at::get_num_threads()) : at::get_num_threads();
 }
-
-}  // namespace
 
 Device deviceOf(at::TensorList tensors) {
   if (!tensors.empty() && tensors[0].device().is_cuda()) return {Device::Kind::Cuda, tensors[0].device().index()};
@@ -122,9 +123,8 @@ ElementType elementType(at::ScalarType type) {
 }
 
 KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
-                     std::map<std::string, int64_t> dims, Device device)
-    : variant(std::move(variant)), type(type), headDims(std::move(dims)), device(device),
-      forward(defaultSchedule(targetOf(device), headDims, false)), backward(defaultSchedule(targetOf(device), headDims, true)) {
+                     std::map<std::string, int64_t> dims, Device device, const Schedule &schedule)
+    : variant(std::move(variant)), type(type), headDims(std::move(dims)), device(device), schedule(schedule) {
   dimNames = {"B", "H", "G", "T", "S"};
   for (const InputInfo &input : this->variant->inputs()) {
     tensorNames.push_back(input.name);
@@ -140,20 +140,15 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
 int KernelSet::dimPosition(const std::string &name) const { return find(dimNames, name); }
 int KernelSet::tensorPosition(const std::string &name) const { return find(tensorNames, name); }
 
-const KernelSet::Kernel &KernelSet::kernel(const char *name, bool backwardKernel) {
-  static std::mutex mutex;
+const KernelSet::Kernel &KernelSet::kernel(const char *name) {
   std::lock_guard lock(mutex);
-  auto &known = kernels[backwardKernel];
-  if (auto found = known.find(name); found != known.end()) return found->second;
-  const Schedule &schedule = backwardKernel ? backward : forward;
+  if (auto found = kernels.find(name); found != kernels.end()) return found->second;
   CompileRequest request;
   request.variant = variant;
   request.kernel = name;
   request.dims = headDims;
   request.type = type;
-  request.tileQ = schedule.tileQ;
-  request.tileK = schedule.tileK;
-  request.stages = schedule.stages;
+  request.schedule = schedule;
   if (device.kind == Device::Kind::Cpu) request.target = environment::cpu();
   Kernel kernel;
   try {
@@ -169,36 +164,110 @@ const KernelSet::Kernel &KernelSet::kernel(const char *name, bool backwardKernel
     TORCH_CHECK(position >= 0, "weft: internal error: kernel argument ", slot.name);
     kernel.arguments.push_back({slot.kind, position, slot.index});
   }
-  return known.try_emplace(name, std::move(kernel)).first->second;
+  return kernels.try_emplace(name, std::move(kernel)).first->second;
 }
 
-KernelSet &kernelSet(const std::string &variantText, at::ScalarType type,
-                     const std::vector<std::string> &names, at::TensorList tensors) {
+namespace {
+
+/// Sizes a schedule depends on, read off the tensors of a call.
+struct CallShape {
+  std::map<std::string, int64_t> headDims;
+  int64_t B = 1, H = 1, T = 1, S = 1;
+  at::ScalarType type = at::kFloat;
+};
+
+CallShape shapeOf(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {
+  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(), " and ", tensors.size());
+  TORCH_CHECK(find(names, "v") >= 0, "weft: expected a tensor named 'v' among the names");
+  CallShape shape;
+  for (const InputInfo &input : variant.inputs()) {
+    const int at = input.isRow ? find(names, input.name) : -1;
+    if (at < 0 || tensors[at].dim() != 4) continue;  // the binding says what is wrong
+    const at::Tensor &tensor = tensors[at];
+    shape.headDims[input.dims.back()] = tensor.size(3);
+    shape.B = tensor.size(0);
+    if (input.dims[1] == "H") shape.H = tensor.size(1);
+    (input.querySide ? shape.T : shape.S) = tensor.size(2);
+    if (input.name == "v") shape.type = tensor.scalar_type();
+  }
+  return shape;
+}
+
+TuningKey keyOf(const Variant &variant, const CallShape &shape, const Device &device, bool backward) {
+  TuningKey key;
+  key.variant = variant.name();
+  key.variantHash = hashText(variant.source());
+  key.type = elementType(shape.type);
+  key.headDims = shape.headDims;
+  key.backward = backward;
+  key.heads = bucketOf(shape.B * shape.H);
+  key.queries = bucketOf(shape.T);
+  key.keys = bucketOf(shape.S);
+  key.threads = device.kind == Device::Kind::Cpu ? threadCount() : 0;
+  return key;
+}
+
+std::atomic<int> scheduleGeneration{0};
+std::atomic<Tuner> tuner{nullptr};
+
+/// The tuned schedule of this compiler's code, or the default.
+Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const Device &device, bool backward) {
+  // Read once: tuning in another process shows in the next one.
+  static std::mutex mutex;
+  static std::map<std::string, std::pair<int, std::vector<TuningEntry>>> known;
+  const TuningKey key = keyOf(variant, shape, device, backward);
+  std::lock_guard lock(mutex);
+  auto &[generation, entries] = known.try_emplace(name(device), -1, std::vector<TuningEntry>()).first->second;
+  if (generation != scheduleGeneration) {
+    entries = ScheduleCache(device).entries();
+    generation = scheduleGeneration;
+  }
+  for (const TuningEntry &entry : entries)
+    if (entry.key == key && entry.build == buildIdentity() && entry.seconds > 0) return entry.schedule;
+  return defaultSchedule(targetOf(device), shape.headDims, backward);
+}
+
+}  // namespace
+
+TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
+  return keyOf(variant, shapeOf(variant, names, tensors), deviceOf(tensors), backward);
+}
+void forgetSchedules() { ++scheduleGeneration; }
+void setTuner(Tuner own) { tuner = own; }
+
+KernelSet &kernelSet(const std::string &variantText, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
   std::shared_ptr<const Variant> variant;
   try {
     variant = findVariant(variantText);
   } catch (const std::invalid_argument &error) {
     TORCH_CHECK(false, "weft: ", error.what());
   }
-  std::map<std::string, int64_t> headDims;
-  for (const InputInfo &input : variant->inputs()) {
-    const int at = input.isRow ? find(names, input.name) : -1;
-    if (at >= 0 && at < static_cast<int>(tensors.size()) && tensors[at].dim() == 4)
-      headDims[input.dims.back()] = tensors[at].size(3);
-  }
+  const CallShape shape = shapeOf(*variant, names, tensors);
   const Device device = deviceOf(tensors);
-  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int>;
+  const ElementType element = elementType(shape.type);
+  // Schedules are tuned for sizes up to powers of two.
+  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int, int64_t, int64_t, int64_t, int, bool, int>;
+  Key key{variant.get(), element, shape.headDims, static_cast<int>(device.kind), device.index, bucketOf(shape.B * shape.H),
+                bucketOf(shape.T), bucketOf(shape.S), threadCount(), backward, scheduleGeneration.load()};
   static std::mutex mutex;
   static std::map<Key, std::unique_ptr<KernelSet>> sets;
-  const ElementType element = elementType(type);
+  {
+    std::lock_guard lock(mutex);
+    if (auto found = sets.find(key); found != sets.end()) return *found->second;
+  }
+  if (Tuner own = tuner; own && environment::tune() && device.kind != Device::Kind::PtxEmulator) {
+    // Its own calls come with schedules of their own, not through here.
+    own(variantText, names, tensors, backward);
+    std::get<10>(key) = scheduleGeneration.load();
+  }
+  const Schedule schedule = chosenSchedule(*variant, shape, device, backward);
+  auto made = std::make_unique<KernelSet>(variant, element, shape.headDims, device, schedule);
   std::lock_guard lock(mutex);
-  auto &slot = sets[{variant.get(), element, headDims, static_cast<int>(device.kind), device.index}];
-  if (!slot) slot = std::make_unique<KernelSet>(variant, element, headDims, device);
-  return *slot;
+  return *sets.try_emplace(key, std::move(made)).first->second;
 }
 
-Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList list, bool backward)
-    : set(set), backward(backward), schedule(backward ? set.backward : set.forward), dims(set.dimNames.size(), -1), tensors(set.tensorNames.size()) {
+Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList list)
+    : set(set), dims(set.dimNames.size(), -1), tensors(set.tensorNames.size()) {
   const Variant &variant = *set.variant;
   const std::string where = "weft: variant '" + variant.name() + "': ";
   for (const std::string &name : names) {
@@ -274,7 +343,7 @@ void Binding::bind(const std::string &name, const at::Tensor &tensor) {
 }
 
 void Binding::run(const char *name) {
-  const KernelSet::Kernel &kernel = set.kernel(name, backward);
+  const KernelSet::Kernel &kernel = set.kernel(name);
   c10::SmallVector<int64_t, 64> slots;
   for (const KernelSet::Argument &argument : kernel.arguments) {
     switch (argument.kind) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -10,14 +11,15 @@
 
 #include "compiler/compiler.h"
 #include "runtime/kernel_cache.h"
+#include "runtime/schedule_cache.h"
 
 namespace weft::ops {
 
-/// Kernels of one variant for one element type and head dims; arguments resolved to positions.
+/// Kernels of one variant for one element type, head dims and schedule; arguments resolved to positions.
 class KernelSet {
  public:
   KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
-            std::map<std::string, int64_t> headDims, Device device);
+            std::map<std::string, int64_t> headDims, Device device, const Schedule &schedule);
 
   struct Argument {
     ArgumentSlot::Kind kind;
@@ -28,8 +30,8 @@ class KernelSet {
     std::shared_ptr<const LoadedKernel> code;
     std::vector<Argument> arguments;
   };
-  /// Compiled on first use.
-  const Kernel &kernel(const char *name, bool backward);
+  /// Compiled on first use. Thread-safe.
+  const Kernel &kernel(const char *name);
 
   const std::shared_ptr<const Variant> variant;
   const ElementType type;
@@ -37,27 +39,36 @@ class KernelSet {
   const Device device;
   std::vector<std::string> dimNames;
   std::vector<std::string> tensorNames;
-  const Schedule forward, backward;
+  const Schedule schedule;
 
   int dimPosition(const std::string &name) const;
   int tensorPosition(const std::string &name) const;
 
  private:
-  std::unordered_map<std::string, Kernel> kernels[2];
+  std::mutex mutex;
+  std::unordered_map<std::string, Kernel> kernels;
 };
 
-/// The kernels for a variant text, type and head dims; the look-up of the hot path.
-KernelSet &kernelSet(const std::string &variant, at::ScalarType type,
-                     const std::vector<std::string> &names, at::TensorList tensors);
+/// The kernels for a call, in tuned schedules where the cache has them and in default ones else; the look-up of the
+/// hot path.
+KernelSet &kernelSet(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward);
+
+/// Under what a call's schedule is tuned. Throws c10::Error where the tensors do not name every dim.
+TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward);
+/// Calls from now on look schedules up anew.
+void forgetSchedules();
+/// With WEFT_TUNE=1: called once for each key that has no tuned schedule, before its first kernel is compiled.
+using Tuner = void (*)(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward);
+void setTuner(Tuner tuner);
 
 class Binding {
  public:
   /// Checks every tensor against the signature. Throws c10::Error.
-  Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList tensors, bool backward = false);
+  Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList tensors);
 
   int64_t dim(const std::string &name) const;
-  int64_t queryTiles() const { return (T + schedule.tileQ - 1) / schedule.tileQ; }
-  int64_t keyTiles() const { return (S + schedule.tileK - 1) / schedule.tileK; }
+  int64_t queryTiles() const { return (T + set.schedule.tileQ - 1) / set.schedule.tileQ; }
+  int64_t keyTiles() const { return (S + set.schedule.tileK - 1) / set.schedule.tileK; }
   void bind(const std::string &name, const at::Tensor &tensor);
   void run(const char *kernel);
   /// Computes the band or the lists of kept tiles; `byKey` the lists by key tile.
@@ -66,8 +77,6 @@ class Binding {
   void checkStatus() const;
 
   KernelSet &set;
-  const bool backward;
-  const Schedule schedule;
   int64_t B = 0, H = 0, G = 0, T = 0, S = 0;
   std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
   at::Tensor band, offsets, entries;
@@ -86,5 +95,7 @@ Device deviceOf(at::TensorList tensors);
 /// The tensor itself or, where its rows lie so that the device cannot read them, a copy.
 at::Tensor readable(const at::Tensor &tensor, const Device &device);
 ElementType elementType(at::ScalarType type);
+/// CPU threads a call may use: torch's setting, or fewer where WEFT_THREADS says so.
+int threadCount();
 
 }  // namespace weft::ops

@@ -20,6 +20,10 @@ int threads() { return std::atoi(get("WEFT_THREADS", "0").c_str()); }
 std::string cpu() { return get("WEFT_CPU", "host"); }
 std::string device() { return get("WEFT_DEVICE", "cpu"); }
 bool synchronous() { return !get("WEFT_CHECK").empty(); }
+bool tune() {
+  const std::string value = get("WEFT_TUNE");
+  return !value.empty() && value != "0";
+}
 std::string path() { return get("PATH"); }
 std::string ptxas() { return get("WEFT_PTXAS"); }
 std::string data() { return get("WEFT_DATA"); }

@@ -12,6 +12,7 @@ int threads();                  ///< WEFT_THREADS; 0: the caller decides
 std::string cpu();              ///< WEFT_CPU: a CPU name LLVM knows; default host
 std::string device();           ///< WEFT_DEVICE; default cpu
 bool synchronous();             ///< WEFT_CHECK: wait for GPU kernels and check what they noted
+bool tune();                    ///< WEFT_TUNE: tune a call before its first run
 std::string path();            ///< PATH
 std::string ptxas();           ///< WEFT_PTXAS: the assembler; empty: look on the path
 std::string data();             ///< WEFT_DATA; empty: not set

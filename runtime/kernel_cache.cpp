@@ -1,18 +1,14 @@
 #include "runtime/kernel_cache.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <mutex>
 #include <sstream>
 
 #include <nlohmann/json.hpp>
 
+#include "runtime/atomic_file.h"
 #include "runtime/cpu/object_loader.h"
 #include "runtime/cpu/thread_pool.h"
 #include "runtime/cuda/driver.h"
@@ -29,24 +25,11 @@ namespace fs = std::filesystem;
 std::string keyOf(const CompileRequest &request) {
   std::ostringstream key;
   static const std::string host = hostIdentity();
-  key << buildIdentity() << '\n' << (isGpu(request.target) ? "" : host) << '\n' << request.target << ' ' << request.stages << '\n'
-      << request.kernel << '\n' << name(request.type) << '\n' << request.tileQ << ' ' << request.tileK << '\n';
+  key << buildIdentity() << '\n' << (isGpu(request.target) ? "" : host) << '\n' << request.target << ' ' << describe(request.schedule, request.target) << '\n'
+      << request.kernel << '\n' << name(request.type) << '\n';
   for (const auto &[dim, size] : request.dims) key << dim << '=' << size << ' ';
   key << '\n' << request.variant->source();
   return key.str();
-}
-
-/// FNV-1a, 64 bits: names files and detects damage. The key itself is stored and compared.
-uint64_t hashOf(const std::string &text) {
-  uint64_t hash = 1469598103934665603ull;
-  for (unsigned char c : text) hash = (hash ^ c) * 1099511628211ull;
-  return hash;
-}
-
-std::string hex(uint64_t value) {
-  char text[17];
-  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
-  return text;
 }
 
 constexpr char magic[] = "weftkernel1\n";
@@ -66,7 +49,7 @@ nlohmann::json describe(const KernelImage &image, const std::string &key) {
           {"programsPerBlock", image.programsPerBlock},
           {"sharedBytes", image.sharedBytes},
           {"codeBytes", image.code.size()},
-          {"codeHash", hex(hashOf(image.code))}};
+          {"codeHash", hashText(image.code)}};
 }
 
 /// File: magic, length of the header in decimal and a line break, header (JSON), code.
@@ -91,7 +74,7 @@ KernelImage deserialize(const std::string &text, const std::string &key) {
   KernelImage image;
   image.code = text.substr(lineEnd + 1 + headerSize);
   demand(image.code.size() == header.at("codeBytes").get<size_t>(), "truncated code");
-  demand(hex(hashOf(image.code)) == header.at("codeHash").get<std::string>(), "damaged code");
+  demand(hashText(image.code) == header.at("codeHash").get<std::string>(), "damaged code");
   image.entry = header.at("entry");
   for (const auto &slot : header.at("slots"))
     image.slots.push_back({static_cast<ArgumentSlot::Kind>(slot.at(0).get<int>()),
@@ -106,40 +89,18 @@ KernelImage deserialize(const std::string &text, const std::string &key) {
   return image;
 }
 
-bool readFile(const fs::path &path, std::string &text) {
-  std::ifstream stream(path, std::ios::binary);
-  if (!stream) return false;
-  text.assign(std::istreambuf_iterator<char>(stream), {});
-  return true;
-}
-
-/// Atomic: a reader sees the old file, or the whole new one. Failure is logged once, not fatal.
-void writeFile(const fs::path &path, const std::string &text) {
+/// Failure is logged once, not fatal.
+void keep(const fs::path &path, const std::string &text) {
   static std::once_flag warned;
-  std::error_code code;
-  fs::create_directories(path.parent_path(), code);
-  const fs::path temporary = path.string() + "." + std::to_string(getpid()) + ".tmp";
-  const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  bool ok = file >= 0;
-  size_t written = 0;
-  while (ok && written < text.size()) {
-    const ssize_t part = write(file, text.data() + written, text.size() - written);
-    ok = part > 0;
-    if (ok) written += static_cast<size_t>(part);
-  }
-  if (file >= 0) ok = close(file) == 0 && ok;
-  if (ok) fs::rename(temporary, path, code);
-  if (ok && !code) return;
-  const std::string reason = code ? code.message() : std::strerror(errno);
-  fs::remove(temporary, code);
+  const std::string reason = replaceFile(path, text);
+  if (reason.empty()) return;
   std::call_once(warned, [&] {
-    log().warn("kernels cannot be kept in {}: {}; they are compiled anew in each process",
-               path.parent_path().string(), reason);
+    log().warn("kernels cannot be kept in {}: {}; they are compiled anew in each process", path.parent_path().string(), reason);
   });
 }
 
 KernelImage obtain(const CompileRequest &request, const std::string &key) {
-  const fs::path path = fs::path(cacheDirectory()) / "kernels" / (hex(hashOf(key)) + ".weftkernel");
+  const fs::path path = fs::path(cacheDirectory()) / "kernels" / (hashText(key) + ".weftkernel");
   std::string text;
   if (readFile(path, text)) {
     try {
@@ -154,7 +115,7 @@ KernelImage obtain(const CompileRequest &request, const std::string &key) {
   CompileResult result = compile(own);
   if (!result.error.empty()) throw std::runtime_error(result.error);
   log().debug("compiled {}.{}", request.variant->name(), request.kernel);
-  writeFile(path, serialize(result.image, key));
+  keep(path, serialize(result.image, key));
   return std::move(result.image);
 }
 
@@ -242,6 +203,7 @@ std::shared_ptr<const LoadedKernel> loadKernel(const CompileRequest &request, co
   static std::map<std::string, std::shared_ptr<const LoadedKernel>> loaded;
   CompileRequest own = request;
   if (own.target == "host") own.target = targetOf(device);
+  own.schedule.form = BackwardForm::Automatic;  // of no kernel
   const std::string key = keyOf(own), place = name(device) + "\n" + key;
   {
     std::lock_guard lock(mutex);

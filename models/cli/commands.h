@@ -16,6 +16,7 @@ void addTrain(CLI::App &app, Action &action);
 void addEval(CLI::App &app, Action &action);
 void addRun(CLI::App &app, Action &action);
 void addSample(CLI::App &app, Action &action);
+void addTune(CLI::App &app, Action &action);
 void addVariants(CLI::App &app, Action &action);
 
 }  // namespace weft::cli

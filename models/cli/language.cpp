@@ -59,7 +59,7 @@ void addCompile(CLI::App &app, Action &action) {
   struct Options {
     std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile";
     int64_t headDim = 64;
-    int tileQ = 64, tileK = 64, stages = 2;
+    Schedule schedule;
   };
   auto options = std::make_shared<Options>();
   const std::map<std::string, Stage> stages = {{"nvvm", Stage::Vector}, {"ptx", Stage::Assembly}, {"cubin", Stage::Assembly}, {"sass", Stage::Assembly},
@@ -72,11 +72,13 @@ void addCompile(CLI::App &app, Action &action) {
   command->add_option("--kernel", options->kernel, "forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*")->capture_default_str();
   command->add_option("--target", options->target, "cpu (this one), a CPU LLVM knows (haswell, ...) or a GPU (sm_80, sm_90a, ...)")
       ->capture_default_str();
-  command->add_option("--stages", options->stages, "GPU: tiles of a streamed operand in shared memory, 1 to 4")->capture_default_str();
+  command->add_option("--stages", options->schedule.stages, "GPU: tiles of a streamed operand in shared memory, 1 to 4")->capture_default_str();
   command->add_option("--head-dim", options->headDim, "Size of the dims that rows end in")->capture_default_str();
   command->add_option("--dtype", options->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
-  command->add_option("--tile-q", options->tileQ, "Queries a tile")->capture_default_str();
-  command->add_option("--tile-k", options->tileK, "Keys a tile")->capture_default_str();
+  command->add_option("--tile-q", options->schedule.tileQ, "Queries a tile")->capture_default_str();
+  command->add_option("--tile-k", options->schedule.tileK, "Keys a tile")->capture_default_str();
+  command->add_option("--block", options->schedule.blockRows, "CPU: rows of a register block, 6, 8 or 12")->capture_default_str();
+  command->add_flag_callback("--heads-inner", [options] { options->schedule.order = Order::HeadsInner; }, "Programs of one tile, all heads, first");
   command->add_option("--emit", options->stage, "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx, cubin, sass")
       ->check(CLI::IsMember({"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx", "cubin", "sass"}))
       ->capture_default_str();
@@ -86,10 +88,8 @@ void addCompile(CLI::App &app, Action &action) {
       request.variant = findVariant(options->variant);
       request.kernel = options->kernel;
       request.type = types.at(options->type);
-      request.tileQ = options->tileQ;
-      request.tileK = options->tileK;
+      request.schedule = options->schedule;
       request.target = options->target == "cpu" ? "host" : options->target;
-      request.stages = options->stages;
       request.stage = stages.at(options->stage);
       request.dumpDirectory = environment::dumpDirectory();
       for (const InputInfo &input : request.variant->inputs())

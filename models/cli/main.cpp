@@ -12,6 +12,7 @@ int main(int argc, char **argv) {
                "  weft check FILE...                                errors of a variant, or ok\n"
                "  weft compile causal --kernel forward --emit=tile  any stage of a kernel\n"
                "  weft run causal --device ptx-emulator             a variant on random tensors, on any device\n"
+               "  weft tune causal adaptive_span --budget 60s       the fastest tiles on this device, kept\n"
                "  weft train --config models/configs/small_span_periodic.json --data FILE --out runs/a\n"
                "  weft eval --checkpoint runs/a --data FILE         bpc, spans, kept tiles, masks\n"
                "  weft sample --checkpoint runs/a --prompt 'The '   text\n"};
@@ -24,6 +25,7 @@ int main(int argc, char **argv) {
   weft::cli::addEval(app, action);
   weft::cli::addSample(app, action);
   weft::cli::addRun(app, action);
+  weft::cli::addTune(app, action);
   CLI11_PARSE(app, argc, argv);
   try {
     return action();

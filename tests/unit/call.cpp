@@ -111,10 +111,10 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     request.variant = variant;
     request.kernel = kernel;
     request.dims = headDims;
-    request.tileQ = options.tileQ;
-    request.tileK = options.tileK;
+    request.schedule = options.schedule;
+    request.schedule.tileQ = options.tileQ;
+    request.schedule.tileK = options.tileK;
     request.type = options.type;
-    request.stages = options.stages;
     auto loaded = loadKernel(request, options.device);
     std::vector<int64_t> slots;
     for (const ArgumentSlot &slot : loaded->image().slots) {

@@ -25,7 +25,7 @@ struct CallOptions {
   int threads = 1;
   Device device = {};
   ElementType type = ElementType::F32;   ///< inputs are rounded to it first
-  int stages = 2;
+  Schedule schedule = {};   ///< beside the tile sizes
 };
 
 /// Forward and, where `cotangent` is not empty, backward. Throws std::runtime_error.

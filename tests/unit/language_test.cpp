@@ -93,9 +93,9 @@ TEST(Compile, refusesWhatItCannotDo) {
   request.variant = parse(head + "score dot(q[i], k[j]) }", "a").variants.at(0);
   EXPECT_NE(compile(request).error.find("expected dim"), std::string::npos);
   request.dims = {{"D", 64}, {"E", 64}};
-  request.tileQ = 60;
+  request.schedule.tileQ = 60;
   EXPECT_NE(compile(request).error.find("multiples of 16"), std::string::npos);
-  request.tileQ = 64;
+  request.schedule.tileQ = 64;
   request.target = "nosuch";
   EXPECT_NE(compile(request).error.find("got \"nosuch\""), std::string::npos);
   request.target = "host";

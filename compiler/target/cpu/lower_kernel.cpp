@@ -74,16 +74,18 @@ class KernelLowering {
     slots.setEntry(entry, entry->getArgument(0));
     builder.setInsertionPoint(entry->getTerminator());
 
-    // Programs are numbered with tiles innermost; query tiles run from the last, the longest rows of
-    // a causal variant, to the first.
+    // Query tiles run from the last, the longest rows of a causal variant, to the first.
     const bool tiles = grid == "query" || grid == "key" || grid == "head_key";
     const bool queryTiles = grid == "query";
     Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
+    Value rows = emit.mul(slots.dim("B"), heads);
     if (useAmx) amx.configure(allocate(16));
     Value count = tiles ? tileCount(queryTiles ? "T" : "S", queryTiles ? tileQ : tileK) : emit.i64(1);
     emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
-      Value row = tiles ? emit.div(p, count) : p;
-      Value tile = emit.sub(p, emit.mul(row, count));
+      const bool headsInner = tiles && options.order == Order::HeadsInner;
+      Value outer = headsInner ? emit.div(p, rows) : tiles ? emit.div(p, count) : p;
+      Value inner = emit.sub(p, emit.mul(outer, headsInner ? rows : count));
+      Value row = headsInner ? inner : outer, tile = headsInner ? outer : inner;
       if (queryTiles) tile = emit.sub(emit.sub(count, emit.i64(1)), tile);
       Value batch = emit.div(row, heads);
       Value head = emit.sub(row, emit.mul(batch, heads));
@@ -407,7 +409,7 @@ class KernelLowering {
       // logits[j][i] = sum over c of keys[j][c] * packed[c][i]
       Buffer out = transposedBuffer(rhs.rows);
       product(emit, {out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed,
-                    rowStride, rhs.validRows, emit.i64(lhs.columns), tileQ, false});
+                    rowStride, rhs.validRows, emit.i64(lhs.columns), tileQ, false, options.blockRows});
       buffers[op.getResult()] = out;
       return;
     }
@@ -415,11 +417,11 @@ class KernelLowering {
     if (form == "nn")
       // out[e][i] += sum over j of values[j][e] * p[j][i]
       product(emit, {out.memory, rowStride, rhs.natural.base, emit.i64(1), rhs.natural.stride, lhs.memory,
-                    rowStride, emit.i64(rhs.columns), rhs.validRows, tileQ, true});
+                    rowStride, emit.i64(rhs.columns), rhs.validRows, tileQ, true, options.blockRows});
     else
       // out[j][e] += sum over i of p[j][i] * queries[i][e]
       product(emit, {out.memory, emit.i64(out.columns), lhs.memory, rowStride, emit.i64(1), rhs.natural.base,
-                    rhs.natural.stride, emit.i64(out.rows), rhs.validRows, out.columns, true});
+                    rhs.natural.stride, emit.i64(out.rows), rhs.validRows, out.columns, true, options.blockRows});
     buffers[op.getResult()] = out;
   }
 
@@ -450,7 +452,7 @@ class KernelLowering {
       return;
     }
     product(emit, {out, slots.stride(name, 2), lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base,
-                  rhs.natural.stride, valid, rhs.validRows, rhs.columns, true});
+                  rhs.natural.stride, valid, rhs.validRows, rhs.columns, true, options.blockRows});
   }
 
   void emitScale(tile::ScaleRowsOp op) {

@@ -8,6 +8,7 @@
 // side is ever packed, once a query tile.
 #pragma once
 
+#include "compiler/compiler.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/target/emitter.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -22,6 +23,8 @@ struct LowerOptions {
   Machine machine;
   ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
   bool lists = false;                   ///< kept tiles come as lists, not as a band
+  Order order = Order::TilesInner;
+  int blockRows = 6;
 };
 
 /// Adds the function to `module` and gives the image, without its code.

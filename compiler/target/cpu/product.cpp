@@ -1,5 +1,7 @@
 #include "compiler/target/cpu/product.h"
 
+#include <algorithm>
+
 namespace weft::cpu {
 namespace {
 
@@ -39,9 +41,9 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
 }
 
 void productGroup(Emitter &emit, const Product &p, Value column, int vectors, int64_t lastLanes) {
-  // Blocks of 6 rows, then what is left in blocks of 4, 2 and 1.
+  // Whole blocks, then what is left in blocks of 4, 2 and 1.
   Value row = emit.i64(0);
-  for (int blockRows : {6, 4, 2, 1}) {
+  for (int blockRows : {p.blockRows, 4, 2, 1}) {
     Value left = emit.sub(p.rows, row);
     Value end = emit.add(row, emit.mul(emit.div(left, emit.i64(blockRows)), emit.i64(blockRows)));
     emit.loop(row, end, blockRows,
@@ -54,8 +56,8 @@ void productGroup(Emitter &emit, const Product &p, Value column, int vectors, in
 
 void product(Emitter &emit, const Product &p) {
   const int lanes = emit.machine.lanes;
-  // 32 registers hold a block of 6 x 4 accumulators, 16 hold 6 x 2, next to operands.
-  const int most = emit.machine.registers >= 32 ? 4 : 2;
+  // 32 registers hold 24 accumulators next to operands, 16 hold 12.
+  const int most = std::max(1, (emit.machine.registers >= 32 ? 24 : 12) / p.blockRows);
   const int64_t total = (p.columns + lanes - 1) / lanes;
   const int64_t groups = p.columns / (most * lanes);
   if (groups > 1)

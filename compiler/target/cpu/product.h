@@ -18,6 +18,7 @@ struct Product {
   Value rows, depth;
   int64_t columns;
   bool accumulate;
+  int blockRows;       ///< rows of a register block: 6, 8 or 12
 };
 void product(Emitter &emit, const Product &p);
 

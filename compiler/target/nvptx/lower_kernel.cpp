@@ -76,7 +76,7 @@ class KernelLowering {
     warp.begin(llvmir::AddressOfOp::create(builder, emit.loc, llvmir::LLVMPointerType::get(builder.getContext(), sharedSpace),
                                            shared.getSymName()));
 
-    // Tiles are outermost, the longest rows of a causal variant first: the last query tiles.
+    // Query tiles run from the last, the longest rows of a causal variant, to the first.
     const bool tiles = grid == "query" || grid == "key" || grid == "head_key";
     const bool queryTiles = grid == "query";
     Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
@@ -84,8 +84,10 @@ class KernelLowering {
     Value count = tiles ? tileCount(queryTiles ? "T" : "S", queryTiles ? tileQ : tileK) : emit.i64(1);
     Value block = emit.toI64(warp.call("llvm.nvvm.read.ptx.sreg.ctaid.x", builder.getI32Type(), {}));
     auto program = [&](Value p) {
-      Value tile = emit.div(p, rows);
-      Value row = emit.sub(p, emit.mul(tile, rows));
+      const bool headsInner = options.order == Order::HeadsInner;
+      Value outer = emit.div(p, headsInner ? rows : count);
+      Value inner = emit.sub(p, emit.mul(outer, headsInner ? rows : count));
+      Value tile = headsInner ? outer : inner, row = headsInner ? inner : outer;
       if (queryTiles) tile = emit.sub(emit.sub(count, emit.i64(1)), tile);
       Value batch = emit.div(row, heads);
       mlir::Block &body = kernel.getBody().front();

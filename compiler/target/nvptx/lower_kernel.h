@@ -5,6 +5,7 @@
 // planning kernels a program is a thread.
 #pragma once
 
+#include "compiler/compiler.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/target/emitter.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -17,6 +18,7 @@ using target::Value;
 struct LowerOptions {
   ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
   bool lists = false;                   ///< kept tiles come as lists, not as a band
+  Order order = Order::HeadsInner;
 };
 
 /// Adds the function to `module` and gives the image, without its code.

@@ -1,0 +1,47 @@
+#include "autotune/space.h"
+
+#include <algorithm>
+
+#include "runtime/environment.h"
+
+namespace weft::autotune {
+
+std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
+  const bool cpu = call.set.device.kind == Device::Kind::Cpu;
+  const std::string target = cpu ? environment::cpu() : targetOf(call.set.device);
+  const bool amx = cpu && call.set.type == ElementType::BF16 && cpuFacts(target).amx;
+  std::vector<BackwardForm> forms{BackwardForm::Automatic};
+  if (backward && call.set.variant->hasTwoPassBackward(call.G != call.H)) forms = {BackwardForm::Fused, BackwardForm::TwoPass};
+  std::vector<int> tiles = cpu ? std::vector<int>{16, 32, 48, 64, 96, 128, 192, 256} : std::vector<int>{16, 32, 64, 128};
+  // AMX works on steps of 32; other tiles would leave it unused.
+  if (amx) tiles = {32, 64, 96, 128, 192, 256};
+
+  std::vector<Schedule> space{defaultSchedule(target, call.set.headDims, backward)};
+  for (int tileQ : tiles)
+    for (int tileK : tiles) {
+      // Nothing is gained by tiles past the end of a short sequence.
+      if (tileQ >= 2 * std::max<int64_t>(call.T, 16) || tileK >= 2 * std::max<int64_t>(call.S, 16)) continue;
+      for (BackwardForm form : forms)
+        for (Order order : {Order::TilesInner, Order::HeadsInner}) {
+          if (order == Order::HeadsInner && call.B * call.H == 1) continue;
+          Schedule schedule{tileQ, tileK, 2, 6, order, form};
+          if (cpu) {
+            for (int rows : {6, 8, 12}) {
+              if (amx && rows != 6) continue;  // its products have no such blocks
+              schedule.blockRows = rows;
+              space.push_back(schedule);
+            }
+          } else {
+            for (int stages : {1, 2, 3, 4}) {
+              schedule.stages = stages;
+              space.push_back(schedule);
+            }
+          }
+        }
+    }
+  const Schedule first = space[0];
+  space.erase(std::remove(space.begin() + 1, space.end(), first), space.end());
+  return space;
+}
+
+}  // namespace weft::autotune

@@ -1,0 +1,102 @@
+#include "autotune/trial.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include "ops/passes.h"
+#include "ops/variant_library.h"
+
+namespace weft::autotune {
+
+using Clock = std::chrono::steady_clock;
+
+Trial::Trial(const Problem &problem, const Schedule &schedule)
+    : problem(problem), set(findVariant(problem.variant), ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).type,
+                            ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).headDims,
+                            ops::deviceOf(problem.tensors), schedule) {
+  fused = ops::isFused(ops::Binding(set, problem.names, problem.tensors));
+}
+
+void Trial::compile() {
+  for (const std::string &kernel : kernelNames(*set.variant, problem.backward)) {
+    if (problem.backward) {
+      if (kernel == "forward" || (kernel == "backward" && !fused)) continue;
+      const bool twoPass = kernel == "backward_dq" || kernel == "backward_dkdv" || kernel.find("_keys") != std::string::npos;
+      if (twoPass && fused) continue;
+    }
+    set.kernel(kernel.c_str());
+  }
+}
+
+std::vector<at::Tensor> Trial::run(const std::optional<Saved> &saved) {
+  ops::Binding call(set, problem.names, problem.tensors);
+  if (saved) return ops::runBackward(call, saved->o, saved->lse, saved->dO, {});
+  auto [o, lse] = ops::runForward(call);
+  return {o, lse};
+}
+
+double Trial::seconds(const std::optional<Saved> &saved, bool flush) {
+  const at::Device device = problem.tensors[0].device();
+  if (device.is_cuda()) {
+    const c10::impl::VirtualGuardImpl guard(device.type());
+    if (!repeats) run(saved);
+    repeats = 1;
+    if (flush) at::zeros({64 << 20}, problem.tensors[0].options().dtype(at::kInt).requires_grad(false));
+    c10::Event start(device.type(), c10::EventFlag::BACKEND_DEFAULT), end(device.type(), c10::EventFlag::BACKEND_DEFAULT);
+    start.record(guard.getStream(device));
+    run(saved);
+    end.record(guard.getStream(device));
+    end.synchronize();
+    return start.elapsedTime(end) * 1e-3;
+  }
+  auto timed = [&](int count) {
+    const auto begin = Clock::now();
+    for (int turn = 0; turn < count; ++turn) run(saved);
+    return std::chrono::duration<double>(Clock::now() - begin).count() / count;
+  };
+  if (!repeats) {
+    run(saved);
+    repeats = std::clamp(static_cast<int>(3e-3 / timed(1)), 1, 64);
+  }
+  return timed(repeats);
+}
+
+double clockGhz() {
+#if defined(__x86_64__)
+  // A 64-bit multiplication waits three cycles for the one before it.
+  constexpr int count = 300000;
+  double best = HUGE_VAL;
+  for (int turn = 0; turn < 3; ++turn) {
+    uint64_t value = 3;
+    const auto begin = Clock::now();
+    for (int step = 0; step < count; ++step) __asm__ volatile("imul %0, %0" : "+r"(value));
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - begin).count());
+  }
+  return 3.0 * count / best * 1e-9;
+#else
+  return 0;
+#endif
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const size_t middle = values.size() / 2;
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle), values.end());
+  if (values.size() % 2) return values[middle];
+  return (values[middle] + *std::max_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle))) / 2;
+}
+
+double spread(const std::vector<double> &samples) {
+  if (samples.size() < 3) return 1;
+  const double middle = median(samples);
+  std::vector<double> off;
+  for (double sample : samples) off.push_back(std::fabs(sample - middle));
+  // The median's standard error is 1.2533 sigma / sqrt(n); sigma is 1.4826 times the median deviation.
+  return 1.96 * 1.2533 * 1.4826 * median(off) / std::sqrt(static_cast<double>(samples.size())) / middle;
+}
+
+}  // namespace weft::autotune

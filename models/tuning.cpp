@@ -1,0 +1,79 @@
+#include "models/tuning.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <stdexcept>
+
+#include "models/interrupt.h"
+#include "ops/binding.h"
+
+namespace weft {
+
+using autotune::Outcome;
+using autotune::Progress;
+
+double parseSeconds(const std::string &text) {
+  size_t used = 0;
+  double value = -1;
+  try {
+    value = std::stod(text, &used);
+  } catch (const std::exception &) {
+  }
+  const std::string unit = text.substr(std::min(used, text.size()));
+  const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
+  if (!(value > 0) || scale == 0) throw std::runtime_error("expected a time such as 60s or 5m, got '" + text + "'");
+  return value * scale;
+}
+
+int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, const std::string &target) {
+  const bool terminal = isatty(STDERR_FILENO);
+  const auto start = std::chrono::steady_clock::now();
+  const double budget = options.budget;
+  auto left = [&] { return budget - std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  options.stop = [] { return interrupted(); };
+  std::vector<double> gains;
+  size_t measured = 0, unfinished = 0;
+  for (size_t at = 0; at < jobs.size(); ++at) {
+    const autotune::Problem problem = jobs[at].problem();
+    std::string last;
+    options.progress = [&](const Progress &p) {
+      // Without a terminal: a line a stage, so that logs stay short.
+      if (!terminal && p.stage == last) return;
+      last = p.stage;
+      const int filled = p.total ? static_cast<int>(20 * p.done / p.total) : 0;
+      std::fprintf(stderr, "%s[%zu/%zu] %s %s  %-10s [%s%s] %zu/%zu  best %.3f ms (default %.3f)  %.0f s left%s", terminal ? "\r\033[K" : "", at + 1,
+                   jobs.size(), problem.variant.substr(0, 24).c_str(), problem.backward ? "backward" : "forward", p.stage.c_str(),
+                   std::string(filled, '#').c_str(), std::string(20 - filled, '.').c_str(), p.done, p.total, 1e3 * p.bestSeconds,
+                   1e3 * p.defaultSeconds, p.secondsLeft, terminal ? "" : "\n");
+    };
+    // An equal part of what is left; half a second measures at least the default.
+    options.budget = std::max(0.5, left() / static_cast<double>(jobs.size() - at));
+    const Outcome outcome = autotune::tune(problem, options);
+    if (terminal) std::fprintf(stderr, "\r\033[K");
+    measured += outcome.measured;
+    const TuningEntry &entry = outcome.entry;
+    const char *end = outcome.end == Outcome::End::Known      ? "known"
+                      : outcome.end == Outcome::End::Complete ? "complete"
+                      : outcome.end == Outcome::End::Stopped  ? "stopped; kept"
+                                                              : "budget spent; run again to go on";
+    if (entry.seconds > 0) {
+      std::printf("%-64s %-32s %9.3f ms  %5.2fx default  %s\n", describe(entry.key).c_str(), describe(entry.schedule, target).c_str(),
+                  1e3 * entry.seconds, entry.defaultSeconds / entry.seconds, end);
+      gains.push_back(entry.defaultSeconds / entry.seconds);
+    }
+    std::fflush(stdout);
+    unfinished += outcome.end == Outcome::End::BudgetSpent;
+    if (outcome.end == Outcome::End::Stopped) {
+      std::fprintf(stderr, "interrupted; all that was measured is kept. The same command goes on\n");
+      return 130;
+    }
+  }
+  std::printf("%zu tuned, median gain %.2fx, %zu measurements%s\n", gains.size(), autotune::median(gains), measured,
+              unfinished ? "; some searches ran out of budget (--budget)" : "");
+  ops::forgetSchedules();
+  return 0;
+}
+
+}  // namespace weft

@@ -1,0 +1,26 @@
+// Tunes a list of calls at the terminal: a line each, with a progress bar; Ctrl-C keeps what was measured.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "autotune/tuner.h"
+
+namespace weft {
+
+struct TuningJob {
+  std::string variant;
+  bool backward;
+  std::string shape;
+  std::function<autotune::Problem()> problem;   ///< makes the tensors, when its turn comes
+};
+
+/// Shares options.budget among the jobs: what one leaves, the next ones have. Gives the exit code: 0, or 130 when
+/// interrupted.
+int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, const std::string &target);
+
+/// "90", "60s", "5m", "1h". Throws std::runtime_error.
+double parseSeconds(const std::string &text);
+
+}  // namespace weft

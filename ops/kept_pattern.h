@@ -1,0 +1,30 @@
+// Which tiles a call keeps, counted for any tile size.
+#pragma once
+
+#include <vector>
+
+#include "ops/binding.h"
+
+namespace weft::ops {
+
+class KeptPattern {
+ public:
+  /// Plans `call` and reads the plan back.
+  explicit KeptPattern(Binding &call);
+
+  struct Count {
+    int64_t kept = 0;      ///< tiles of the head
+    int64_t longest = 0;   ///< of one row of tiles
+  };
+  /// Of head `head` of B * H. Tiles smaller than those of the plan count as kept where the plan's are.
+  Count count(int64_t head, int64_t tileQ, int64_t tileK) const;
+  int64_t heads() const { return headCount; }
+
+ private:
+  int64_t headCount, T, S;
+  int64_t tileQ, tileK;           ///< of the plan
+  std::vector<int> bands;         ///< 4 a head: the least and the largest i - j, and two the kernels use
+  std::vector<int> offsets, entries;  ///< compressed lists by query tile
+};
+
+}  // namespace weft::ops

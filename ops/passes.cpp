@@ -1,0 +1,107 @@
+#include "ops/passes.h"
+
+namespace weft::ops {
+namespace {
+
+const at::Tensor &valueOf(const Binding &binding) {
+  const auto &inputs = binding.set.variant->inputs();
+  size_t at = 0;
+  while (inputs[at].name != "v") ++at;  // the checker demands it
+  return binding.prepared[at];
+}
+
+/// Partial sums [B, H, own dims] (or [B, H, T] of an input without own dims) to the shape of the input.
+at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Binding &call) {
+  if (input.partialKind == 0) partial = partial.sum(2);
+  bool hasBatch = false, hasHead = false, hasGroup = false;
+  for (const std::string &dim : input.dims) {
+    hasBatch |= dim == "B";
+    hasHead |= dim == "H";
+    hasGroup |= dim == "G";
+  }
+  if (hasGroup && call.G != call.H) {
+    std::vector<int64_t> shape{call.B, call.G, call.H / call.G};
+    shape.insert(shape.end(), partial.sizes().begin() + 2, partial.sizes().end());
+    partial = partial.reshape(shape).sum(2);
+  } else if (!hasHead && !hasGroup) {
+    partial = partial.sum(1, true);
+  }
+  if (!hasBatch) partial = partial.sum(0, true);
+  std::vector<int64_t> shape;
+  for (const std::string &dim : input.dims) shape.push_back(call.dim(dim));
+  return partial.reshape(shape);
+}
+
+}  // namespace
+
+bool isFused(const Binding &call) {
+  if (!call.set.variant->hasTwoPassBackward(call.G != call.H)) return true;
+  const BackwardForm form = call.set.schedule.form;
+  if (form != BackwardForm::Automatic) return form == BackwardForm::Fused;
+  // A CPU with a program for each core is best with one pass; a GPU needs many programs.
+  return call.set.device.kind == Device::Kind::Cpu && call.B * call.G >= at::get_num_threads();
+}
+
+std::tuple<at::Tensor, at::Tensor> runForward(Binding &call) {
+  at::Tensor o = at::empty({call.B, call.H, call.T, valueOf(call).size(3)}, valueOf(call).options());
+  at::Tensor lse = at::empty({call.B, call.H, call.T}, o.options().dtype(at::kFloat));
+  if (o.numel() == 0 && lse.numel() == 0) return {o, lse};
+  call.bind("o", o);
+  call.bind("lse", lse);
+  call.plan();
+  call.run("forward");
+  call.checkStatus();
+  return {o, lse};
+}
+
+std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at::Tensor &lse, const at::Tensor &dO,
+                                    const std::optional<at::Tensor> &dLse) {
+  const auto &inputs = call.set.variant->inputs();
+  const bool fused = isFused(call);
+  const at::TensorOptions floats = o.options().dtype(at::kFloat);
+  const at::Tensor gradient = readable(dO.to(o.scalar_type()), call.set.device), output = readable(o, call.set.device);
+  call.bind("o", output);
+  call.bind("do", gradient);
+  call.bind("lse", lse.contiguous());
+  std::vector<at::Tensor> buffers(inputs.size());
+  for (size_t at = 0; at < inputs.size(); ++at) {
+    const InputInfo &input = inputs[at];
+    if (!input.isFloat) continue;
+    const at::Tensor &tensor = call.prepared[at];
+    if (input.isRow) {
+      buffers[at] = input.querySide ? at::zeros(tensor.sizes(), tensor.options())
+                                    : at::zeros(tensor.sizes(), floats);
+    } else {
+      std::vector<int64_t> shape{call.B, call.H};
+      if (input.partialKind <= 1) shape.push_back(call.T);
+      if (input.partialKind == 2) shape.push_back(call.S);
+      if (input.partialKind == 3)
+        for (const std::string &dim : input.dims)
+          if (dim != "B" && dim != "H" && dim != "G") shape.push_back(call.dim(dim));
+      buffers[at] = at::zeros(shape, floats);
+    }
+    call.bind("d" + input.name, buffers[at]);
+  }
+  if (o.numel() > 0 && call.S > 0) {
+    call.plan();
+    if (call.set.variant->hasSoftmax()) {
+      call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous() : at::zeros_like(lse));
+      call.bind("delta", at::empty_like(lse));
+      call.run("backward_delta");
+    }
+    if (fused) {
+      call.run("backward");
+    } else {
+      call.run("backward_dq");
+      if (call.set.variant->needsLists()) call.plan(true);
+      call.run("backward_dkdv");
+    }
+    call.checkStatus();
+  }
+  std::vector<at::Tensor> gradients(inputs.size());
+  for (size_t at = 0; at < inputs.size(); ++at)
+    if (inputs[at].isFloat) gradients[at] = inputs[at].isRow ? buffers[at] : reducePartial(buffers[at], inputs[at], call);
+  return gradients;
+}
+
+}  // namespace weft::ops

@@ -1,0 +1,62 @@
+#include "ops/sample_inputs.h"
+
+#include <algorithm>
+#include <sstream>
+#include <stdexcept>
+
+namespace weft::ops {
+
+std::string SampleShape::text() const {
+  return std::to_string(B) + "," + std::to_string(H) + "," + std::to_string(T) + "," + std::to_string(D);
+}
+
+SampleShape parseShape(const std::string &text) {
+  std::vector<int64_t> list;
+  std::istringstream stream(text);
+  try {
+    for (std::string part; std::getline(stream, part, ',');) {
+      size_t used = 0;
+      list.push_back(std::stoll(part, &used));
+      if (used != part.size()) list.push_back(0);
+    }
+  } catch (const std::exception &) {
+    list.clear();
+  }
+  if (list.size() != 4 || *std::min_element(list.begin(), list.end()) < 1)
+    throw std::runtime_error("expected a shape B,H,T,D of positive numbers, got '" + text + "'");
+  return {list[0], list[1], list[2], list[3]};
+}
+
+SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::ScalarType type, torch::Device device, int64_t span) {
+  const int64_t T = shape.T, reach = span > 0 ? span : std::max<int64_t>(T / 2, 1);
+  const std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.H}, {"T", T}, {"S", T},
+                                            {"D", shape.D}, {"E", shape.D}, {"N", 2 * T}};
+  SampleInputs inputs;
+  for (const InputInfo &input : variant.inputs()) {
+    std::vector<int64_t> sizes;
+    for (const std::string &dim : input.dims) sizes.push_back(dims.count(dim) ? dims.at(dim) : 16);
+    torch::Tensor value;
+    if (input.isBool) value = torch::rand(sizes) < 0.5;
+    else if (input.isInt && input.name.find("doc") != std::string::npos) value = (torch::arange(T) * 4 / T).to(torch::kInt).expand(sizes).contiguous();
+    else if (input.isInt) value = torch::full(sizes, reach, torch::kInt);
+    else if (input.name == "span") value = torch::full(sizes, static_cast<double>(reach));
+    else if (input.name == "period") value = torch::full(sizes, 4.0);
+    else if (input.name == "ratio") value = torch::zeros(sizes);
+    else if (input.name == "slope" || input.name == "keep") value = torch::rand(sizes) * 0.1;
+    else value = torch::randn(sizes);
+    if (input.isRow) value = value.to(type);
+    value = value.to(device);
+    inputs.names.push_back(input.name);
+    inputs.tensors.push_back(input.isFloat ? value.requires_grad_() : value);
+  }
+  return inputs;
+}
+
+at::ScalarType scalarType(const std::string &name) {
+  if (name == "f32") return at::kFloat;
+  if (name == "bf16") return at::kBFloat16;
+  if (name == "f16") return at::kHalf;
+  throw std::runtime_error("expected f32, bf16 or f16, got '" + name + "'");
+}
+
+}  // namespace weft::ops

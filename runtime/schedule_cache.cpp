@@ -1,0 +1,200 @@
+#include "runtime/schedule_cache.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include <nlohmann/json.hpp>
+
+#include "runtime/atomic_file.h"
+#include "runtime/cuda/driver.h"
+#include "runtime/environment.h"
+#include "runtime/log.h"
+
+namespace weft {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr int schema = 1;
+
+std::string identityOf(const Device &device) {
+  if (device.kind == Device::Kind::Cuda) return cuda::identity(device.index);
+  if (device.kind == Device::Kind::PtxEmulator) return "ptx-emulator";
+  const std::string cpu = environment::cpu();
+  return cpu == "host" ? hostIdentity() : cpu + " on " + hostIdentity();
+}
+
+/// "Intel Xeon; +avx512f,..." -> letters that suit a file name, and a hash of all of it.
+std::string fileName(const std::string &identity) {
+  std::string slug;
+  for (char c : identity.substr(0, identity.find_first_of(";,+\n"))) {
+    if (slug.size() >= 40) break;
+    if (std::isalnum(static_cast<unsigned char>(c)) || c == '_') slug += c;
+    else if (!slug.empty() && slug.back() != '-') slug += '-';
+  }
+  while (!slug.empty() && slug.back() == '-') slug.pop_back();
+  return slug + "-" + hashText(identity).substr(0, 8) + ".json";
+}
+
+json toJson(const Schedule &s) {
+  return {{"tile_q", s.tileQ}, {"tile_k", s.tileK}, {"stages", s.stages}, {"block_rows", s.blockRows},
+          {"order", s.order == Order::TilesInner ? "tiles_inner" : "heads_inner"},
+          {"form", s.form == BackwardForm::Automatic ? "automatic" : s.form == BackwardForm::Fused ? "fused" : "two_pass"}};
+}
+
+Schedule scheduleOf(const json &value) {
+  Schedule s;
+  s.tileQ = value.at("tile_q");
+  s.tileK = value.at("tile_k");
+  s.stages = value.at("stages");
+  s.blockRows = value.at("block_rows");
+  const std::string order = value.at("order"), form = value.at("form");
+  s.order = order == "heads_inner" ? Order::HeadsInner : Order::TilesInner;
+  s.form = form == "fused" ? BackwardForm::Fused : form == "two_pass" ? BackwardForm::TwoPass : BackwardForm::Automatic;
+  if (const std::string wrong = illegal(s); !wrong.empty()) throw std::runtime_error(wrong);
+  return s;
+}
+
+json toJson(const TuningEntry &entry) {
+  const TuningKey &key = entry.key;
+  json points = json::array();
+  for (const TuningPoint &point : entry.points)
+    points.push_back({{"schedule", toJson(point.schedule)}, {"predicted", point.predicted}, {"samples", point.samples}, {"note", point.note}});
+  return {{"variant", key.variant}, {"variant_hash", key.variantHash}, {"type", name(key.type)}, {"head_dims", key.headDims},
+          {"direction", key.backward ? "backward" : "forward"},
+          {"bucket", {{"heads", key.heads}, {"queries", key.queries}, {"keys", key.keys}}}, {"threads", key.threads},
+          {"build", entry.build}, {"shape", entry.shape}, {"complete", entry.complete}, {"schedule", toJson(entry.schedule)},
+          {"seconds", entry.seconds}, {"default_seconds", entry.defaultSeconds}, {"clock_ghz", entry.clockGhz}, {"points", points}};
+}
+
+TuningEntry entryOf(const json &value) {
+  TuningEntry entry;
+  entry.key.variant = value.at("variant");
+  entry.key.variantHash = value.at("variant_hash");
+  const std::string type = value.at("type");
+  entry.key.type = type == "bf16" ? ElementType::BF16 : type == "f16" ? ElementType::F16 : ElementType::F32;
+  entry.key.headDims = value.at("head_dims").get<std::map<std::string, int64_t>>();
+  entry.key.backward = value.at("direction") == "backward";
+  const json &bucket = value.at("bucket");
+  entry.key.heads = bucket.at("heads");
+  entry.key.queries = bucket.at("queries");
+  entry.key.keys = bucket.at("keys");
+  entry.key.threads = value.at("threads");
+  entry.build = value.at("build");
+  entry.shape = value.at("shape");
+  entry.complete = value.at("complete");
+  entry.schedule = scheduleOf(value.at("schedule"));
+  entry.seconds = value.at("seconds");
+  entry.defaultSeconds = value.at("default_seconds");
+  entry.clockGhz = value.at("clock_ghz");
+  for (const json &point : value.at("points"))
+    entry.points.push_back({scheduleOf(point.at("schedule")), point.at("predicted"), point.at("samples").get<std::vector<double>>(), point.at("note")});
+  return entry;
+}
+
+/// Throws std::exception where the text is no cache of this schema for this device.
+std::vector<TuningEntry> parseCache(const std::string &text, const std::string &identity) {
+  const json all = json::parse(text);
+  if (all.at("schema") != schema) throw std::runtime_error("schema " + all.at("schema").dump() + ", expected " + std::to_string(schema));
+  if (all.at("device").at("name") != identity)
+    throw std::runtime_error("of another device: " + all.at("device").at("name").get<std::string>().substr(0, 80));
+  std::vector<TuningEntry> entries;
+  for (const json &entry : all.at("entries")) entries.push_back(entryOf(entry));
+  return entries;
+}
+
+std::string printCache(const std::vector<TuningEntry> &entries, const std::string &identity) {
+  json list = json::array();
+  for (const TuningEntry &entry : entries) list.push_back(toJson(entry));
+  return json({{"schema", schema}, {"device", {{"name", identity}}}, {"entries", list}}).dump(1) + "\n";
+}
+
+/// What the file holds; a damaged one is put aside.
+std::vector<TuningEntry> readCache(const fs::path &file, const std::string &identity) {
+  std::string text;
+  if (!readFile(file, text)) return {};
+  try {
+    return parseCache(text, identity);
+  } catch (const std::exception &error) {
+    fs::path aside;
+    for (int number = 1; aside.empty() || fs::exists(aside); ++number) aside = file.string() + ".damaged-" + std::to_string(number);
+    std::error_code code;
+    fs::rename(file, aside, code);
+    log().warn("{} cannot be read ({}); put aside as {}, tuning starts anew", file.string(), error.what(), aside.filename().string());
+    return {};
+  }
+}
+
+void write(const fs::path &file, const std::vector<TuningEntry> &entries, const std::string &identity) {
+  if (const std::string reason = replaceFile(file, printCache(entries, identity)); !reason.empty())
+    throw std::runtime_error("tuning results cannot be kept in " + file.string() + ": " + reason);
+}
+
+void put(std::vector<TuningEntry> &entries, const TuningEntry &entry) {
+  auto same = std::find_if(entries.begin(), entries.end(), [&](const TuningEntry &other) { return other.key == entry.key; });
+  if (same == entries.end()) entries.push_back(entry);
+  else *same = entry;
+}
+
+}  // namespace
+
+int64_t bucketOf(int64_t size) {
+  int64_t bucket = 1;
+  while (bucket < size) bucket *= 2;
+  return bucket;
+}
+
+std::string describe(const TuningKey &key) {
+  std::string text = key.variant + (key.backward ? " backward " : " forward ") + name(key.type);
+  for (const auto &[dim, size] : key.headDims) text += " " + dim + "=" + std::to_string(size);
+  text += ", " + std::to_string(key.heads) + " x " + std::to_string(key.queries) + " x " + std::to_string(key.keys);
+  if (key.threads) text += ", " + std::to_string(key.threads) + (key.threads == 1 ? " thread" : " threads");
+  return text;
+}
+
+ScheduleCache::ScheduleCache(const Device &device) : identity(identityOf(device)) {
+  file = fs::path(environment::cacheDirectory()) / "schedules" / fileName(identity);
+}
+
+std::vector<TuningEntry> ScheduleCache::entries() const { return readCache(file, identity); }
+
+std::optional<TuningEntry> ScheduleCache::find(const TuningKey &key) const {
+  for (TuningEntry &entry : entries())
+    if (entry.key == key) return std::move(entry);
+  return {};
+}
+
+void ScheduleCache::store(const TuningEntry &entry) const {
+  FileLock lock(file.string() + ".lock");
+  std::vector<TuningEntry> all = entries();
+  put(all, entry);
+  write(file, all, identity);
+}
+
+size_t ScheduleCache::merge(const fs::path &other) const {
+  std::string text;
+  if (!readFile(other, text)) throw std::runtime_error("cannot open " + other.string());
+  std::vector<TuningEntry> theirs;
+  try {
+    theirs = parseCache(text, identity);
+  } catch (const std::exception &error) {
+    throw std::runtime_error(other.string() + " is not a tuning cache for this device: " + error.what());
+  }
+  FileLock lock(file.string() + ".lock");
+  std::vector<TuningEntry> all = entries();
+  size_t added = 0;
+  for (const TuningEntry &entry : theirs) {
+    if (!entry.complete) continue;
+    auto ours = std::find_if(all.begin(), all.end(), [&](const TuningEntry &own) { return own.key == entry.key; });
+    if (ours != all.end() && ours->complete && ours->build == entry.build && ours->seconds <= entry.seconds) continue;
+    put(all, entry);
+    ++added;
+  }
+  if (added) write(file, all, identity);
+  return added;
+}
+
+void ScheduleCache::exportTo(const fs::path &other) const { write(fs::absolute(other), entries(), identity); }
+
+}  // namespace weft
