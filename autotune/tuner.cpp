@@ -26,6 +26,7 @@ constexpr double precision = 0.02;
 constexpr size_t firstSamples = 3, secondSamples = 8, lastSamples = 30;
 /// The model leaves out what it thinks this much slower than the best.
 constexpr double hopeless = 3;
+constexpr char uncompiled[] = "not compiled within half of the budget";
 
 double tolerance(ElementType type) {
   return type == ElementType::F32 ? 1e-4 : type == ElementType::BF16 ? 4e-2 : 5e-3;
@@ -159,7 +160,7 @@ class Search {
     auto work = [&] {
       for (size_t at; (at = next++) < trials.size();) {
         if (at > 0 && (left() < options.budget / 2 || stopped())) {
-          errors[at] = "not compiled within half of the budget";
+          errors[at] = uncompiled;
           ++done;
           continue;
         }
@@ -314,6 +315,9 @@ class Search {
       last = confirm(entry, among);
     }
     outcome.measured = measured;
+    // What there was no time to compile is for the next call.
+    const bool all = std::none_of(entry.points.begin(), entry.points.end(), [](const TuningPoint &p) { return p.note == uncompiled; });
+    if (last == Round::Done && !all) last = stopped() ? Round::Stopped : Round::Spent;
     outcome.end = last == Round::Done ? Outcome::End::Complete : last == Round::Spent ? Outcome::End::BudgetSpent : Outcome::End::Stopped;
   }
 };

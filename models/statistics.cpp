@@ -32,6 +32,16 @@ std::vector<HeadStatistics> headStatistics(Gpt &model, const Tensor &tokens) {
   return all;
 }
 
+std::vector<double> unmaskedKeys(Gpt &model, const Tensor &tokens) {
+  torch::NoGradGuard guard;
+  std::vector<double> all;
+  for (const AttentionInputs &call : model->attentionInputs(tokens.slice(0, 0, 1))) {
+    const Tensor counts = (ops::maskShares(model->config.attention, call.names, call.tensors) > 0).sum(2).to(torch::kDouble).mean(1).cpu();
+    for (int64_t head = 0; head < counts.size(0); ++head) all.push_back(counts[head].item<double>());
+  }
+  return all;
+}
+
 double meanKept(const std::vector<HeadStatistics> &heads) {
   double sum = 0;
   for (const HeadStatistics &head : heads) sum += head.keptTiles;
@@ -49,25 +59,6 @@ double meanOf(const std::vector<HeadStatistics> &heads, const std::string &name,
   return count ? sum / static_cast<double>(count) : otherwise;
 }
 
-/// Probabilities of the variant with every score equal: [H, T, T] of the first batch entry.
-static Tensor maskShares(const std::string &variant, AttentionInputs call) {
-  const int64_t length = call.tensors[0].size(2), chunk = std::min<int64_t>(128, length);
-  Tensor zeros = torch::zeros_like(call.tensors[0]);
-  for (size_t at = 0; at < call.names.size(); ++at)
-    if (call.names[at] == "q") call.tensors[at] = zeros;
-  std::vector<Tensor> columns;
-  for (int64_t first = 0; first < length; first += chunk) {
-    Tensor identity = torch::zeros({length, chunk}, zeros.options());
-    const int64_t count = std::min(chunk, length - first);
-    identity.slice(0, first, first + count).slice(1, 0, count).copy_(torch::eye(count, zeros.options()));
-    for (size_t at = 0; at < call.names.size(); ++at)
-      if (call.names[at] == "v")
-        call.tensors[at] = identity.expand({zeros.size(0), zeros.size(1), length, chunk}).contiguous();
-    columns.push_back(ops::attention(variant, call.names, call.tensors)[0].slice(2, 0, count));
-  }
-  return torch::cat(columns, 2);
-}
-
 std::string maskPicture(Gpt &model, const Tensor &tokens) {
   torch::NoGradGuard guard;
   const auto calls = model->attentionInputs(tokens.slice(0, 0, 1));
@@ -81,7 +72,7 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
       << "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"12\" y=\"22\" font-size=\"15\">Mask of every head, "
       << model->config.attention << ": queries downwards, keys to the right</text>\n";
   for (int64_t layer = 0; layer < layers; ++layer) {
-    const Tensor shares = maskShares(model->config.attention, calls[layer]);
+    const Tensor shares = ops::maskShares(model->config.attention, calls[layer].names, calls[layer].tensors);
     const Tensor relative = shares / shares.amax(2, true).clamp_min(1e-20);
     const Tensor small = torch::nn::functional::adaptive_max_pool2d(
         relative.unsqueeze(0), torch::nn::functional::AdaptiveMaxPool2dFuncOptions({cells, cells}));

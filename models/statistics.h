@@ -15,6 +15,8 @@ struct HeadStatistics {
 };
 
 std::vector<HeadStatistics> headStatistics(Gpt &model, const torch::Tensor &tokens);
+/// Keys with a weight above 0 that a query of each head sees, the mean over queries; layer by layer.
+std::vector<double> unmaskedKeys(Gpt &model, const torch::Tensor &tokens);
 double meanKept(const std::vector<HeadStatistics> &heads);
 double meanOf(const std::vector<HeadStatistics> &heads, const std::string &name, double otherwise);
 

@@ -15,6 +15,7 @@
 #include "models/gpt.h"
 #include "models/interrupt.h"
 #include "models/statistics.h"
+#include "models/tuning.h"
 
 namespace weft {
 namespace {
@@ -61,16 +62,36 @@ double measuredPeak(torch::Device device) {
   return 2.0 * 768 * 768 * 768 / best;
 }
 
-/// Drops metrics past `step`: they belong to steps that will be run again.
-void trimMetrics(const std::string &path, int64_t step) {
+/// Finds schedules for the calls that a step will make. Gives the exit code.
+int tuneModel(Gpt &model, const Tensor &tokens, double budget) {
+  torch::NoGradGuard guard;
+  const AttentionInputs call = model->attentionInputs(tokens).at(0);
+  const std::string shape = std::to_string(tokens.size(0)) + "," + std::to_string(model->config.heads) + "," + std::to_string(tokens.size(1)) + "," +
+                            std::to_string(model->config.width / model->config.heads);
+  std::vector<TuningJob> jobs;
+  for (bool backward : {false, true})
+    jobs.push_back({model->config.attention, backward, shape,
+                    [&, backward] { return autotune::Problem{model->config.attention, call.names, call.tensors, backward, shape}; }});
+  autotune::TuneOptions options;
+  options.budget = budget;
+  const Device device = tokens.is_cuda() ? Device{Device::Kind::Cuda, tokens.device().index()} : Device{};
+  return tuneAll(jobs, options, targetOf(device));
+}
+
+/// Drops metrics past `step`: they belong to steps that will be run again. Gives the last entry that stays.
+nlohmann::json trimMetrics(const std::string &path, int64_t step) {
   std::ifstream in(path);
   std::string line, kept;
+  nlohmann::json last = nlohmann::json::object();
   while (std::getline(in, line)) {
     auto entry = nlohmann::json::parse(line, nullptr, false);
-    if (!entry.is_discarded() && entry.value("step", int64_t{0}) <= step) kept += line + "\n";
+    if (entry.is_discarded() || entry.value("step", int64_t{0}) > step) continue;
+    kept += line + "\n";
+    last = entry;
   }
   in.close();
   std::ofstream(path) << kept;
+  return last;
 }
 
 }  // namespace
@@ -98,13 +119,18 @@ int train(const TrainOptions &options, const TextData &data) {
   }
   auto optimizer = makeOptimizer(model, settings);
   if (resuming) loadOptimizer(options.directory, *optimizer, options.device);
-  trimMetrics(metricsPath, step);
+  const nlohmann::json before = trimMetrics(metricsPath, step);
+  double secondsSpent = before.value("seconds", 0.0), flopsSpent = before.value("flops", 0.0);
   std::ofstream metrics(metricsPath, std::ios::app);
 
   const bool terminal = isatty(STDERR_FILENO);
   const double peak = measuredPeak(options.device);
   std::fprintf(stderr, "%s: %lld parameters, %s\n", config.model.attention.c_str(),
                static_cast<long long>(model->parameterCount()), data.description.c_str());
+  if (options.tuneSeconds > 0) {
+    const Tensor tokens = sampleBatch(data.train, settings.batch, config.model.context, settings.seed, 0).first.to(options.device);
+    if (const int code = tuneModel(model, tokens, options.tuneSeconds); code != 0) return code;
+  }
   model->train();
   auto lastTime = Clock::now();
   int64_t lastStep = step;
@@ -148,9 +174,22 @@ int train(const TrainOptions &options, const TextData &data) {
       const auto heads = headStatistics(model, tokens.slice(0, 0, 1));
       model->train();
       const double kept = meanKept(heads), span = meanOf(heads, "span", static_cast<double>(config.model.context));
+      secondsSpent += seconds;
+      flopsSpent += tokensPerSecond * seconds * model->flopsPerToken(kept);
+      // One list a layer for each learned name, and for the kept tiles.
+      std::map<std::string, std::vector<std::vector<double>>> perHead;
+      for (const HeadStatistics &head : heads) {
+        auto put = [&](const std::string &name, double value) {
+          perHead[name].resize(static_cast<size_t>(head.layer) + 1);
+          perHead[name].back().push_back(value);
+        };
+        for (const auto &[name, value] : head.learned) put(name, value);
+        put("kept_tiles", head.keptTiles);
+      }
       const double utilisation = tokensPerSecond * model->flopsPerToken(kept) / peak;
       metrics << nlohmann::json({{"step", step}, {"loss", loss}, {"bpc", loss / M_LN2}, {"lr", rate}, {"grad_norm", norm},
-                                 {"tokens_per_second", tokensPerSecond}, {"mfu", utilisation}, {"mean_span", span}, {"kept_tiles", kept}})
+                                 {"tokens_per_second", tokensPerSecond}, {"mfu", utilisation}, {"mean_span", span}, {"kept_tiles", kept}, {"seconds", secondsSpent},
+                                 {"flops", flopsSpent}, {"heads", perHead}})
                      .dump()
               << std::endl;
       const int filled = static_cast<int>(24 * step / settings.steps);

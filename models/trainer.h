@@ -13,6 +13,7 @@ struct TrainOptions {
   std::string directory;  ///< checkpoint.pt and metrics.jsonl go here
   bool resume = false;
   torch::Device device = torch::kCPU;
+  double tuneSeconds = 0;   ///< budget for tuning the model's attention before step 1; 0: use what is known
 };
 
 /// Trains to config.train.steps. Returns 0 when done and 130 after Ctrl-C (state saved).

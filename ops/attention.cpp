@@ -251,6 +251,25 @@ KeptTiles keptTiles(const std::string &variant, const Names &names, const std::v
   return result;
 }
 
+at::Tensor maskShares(const std::string &variant, const Names &names, std::vector<at::Tensor> tensors) {
+  at::NoGradGuard guard;
+  auto index = [&](const char *name) { return static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin()); };
+  const size_t q = index("q"), v = index("v");
+  TORCH_CHECK(q < tensors.size() && v < tensors.size(), "weft: expected tensors named 'q' and 'v'");
+  tensors[q] = at::zeros_like(tensors[q]);
+  const at::Tensor value = tensors[v];
+  const int64_t length = value.size(2), chunk = std::min<int64_t>(128, length);
+  std::vector<at::Tensor> columns;
+  for (int64_t first = 0; first < length; first += chunk) {
+    const int64_t count = std::min(chunk, length - first);
+    at::Tensor identity = at::zeros({length, chunk}, value.options().requires_grad(false));
+    identity.slice(0, first, first + count).slice(1, 0, count).copy_(at::eye(count, identity.options()));
+    tensors[v] = identity.expand({value.size(0), value.size(1), length, chunk}).contiguous();
+    columns.push_back(attention(variant, names, tensors)[0].slice(2, 0, count));
+  }
+  return at::cat(columns, 2);
+}
+
 TORCH_LIBRARY(weft, library) {
   library.def("attention(str variant, str[] names, Tensor[] tensors) -> Tensor");
   library.def("attention_with_lse(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");

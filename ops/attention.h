@@ -35,6 +35,10 @@ struct KeptTiles {
 KeptTiles keptTiles(const std::string &variant, const std::vector<std::string> &names,
                     const std::vector<torch::Tensor> &tensors);
 
+/// What the masks do: the probabilities of the variant with every q at zero, [H, T, S] of the first batch entry. T x S
+/// numbers: for pictures and comparisons.
+torch::Tensor maskShares(const std::string &variant, const std::vector<std::string> &names, std::vector<torch::Tensor> tensors);
+
 /// Where calls run from now on: "cpu", "cuda", "cuda:N", or "ptx-emulator" for CPU tensors. Gives where tensors must
 /// be. Default: what WEFT_DEVICE says. Throws std::runtime_error where there is no such device.
 torch::Device useDevice(const std::string &name);

@@ -24,6 +24,7 @@ bool tune() {
   const std::string value = get("WEFT_TUNE");
   return !value.empty() && value != "0";
 }
+std::string python() { return get("WEFT_PYTHON"); }
 std::string path() { return get("PATH"); }
 std::string ptxas() { return get("WEFT_PTXAS"); }
 std::string data() { return get("WEFT_DATA"); }

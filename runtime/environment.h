@@ -13,6 +13,7 @@ std::string cpu();              ///< WEFT_CPU: a CPU name LLVM knows; default ho
 std::string device();           ///< WEFT_DEVICE; default cpu
 bool synchronous();             ///< WEFT_CHECK: wait for GPU kernels and check what they noted
 bool tune();                    ///< WEFT_TUNE: tune a call before its first run
+std::string python();           ///< WEFT_PYTHON: the interpreter for peers and reports; empty: the configured one
 std::string path();            ///< PATH
 std::string ptxas();           ///< WEFT_PTXAS: the assembler; empty: look on the path
 std::string data();             ///< WEFT_DATA; empty: not set

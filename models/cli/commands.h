@@ -10,6 +10,8 @@ namespace weft::cli {
 /// Set by the subcommand the user chose; gives the exit code.
 using Action = std::function<int()>;
 
+void addBench(CLI::App &app, Action &action);
+void addReport(CLI::App &app, Action &action);
 void addCheck(CLI::App &app, Action &action);
 void addCompile(CLI::App &app, Action &action);
 void addTrain(CLI::App &app, Action &action);

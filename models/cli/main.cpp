@@ -15,6 +15,8 @@ int main(int argc, char **argv) {
                "  weft tune causal adaptive_span --budget 60s       the fastest tiles on this device, kept\n"
                "  weft train --config models/configs/small_span_periodic.json --data FILE --out runs/a\n"
                "  weft eval --checkpoint runs/a --data FILE         bpc, spans, kept tiles, masks\n"
+               "  weft report runs/a runs/b                         training runs side by side, one HTML page\n"
+               "  weft bench --peers sdpa,flex                      kernels beside their peers: table, JSON, HTML\n"
                "  weft sample --checkpoint runs/a --prompt 'The '   text\n"};
   app.require_subcommand(1);
   weft::cli::Action action;
@@ -26,6 +28,8 @@ int main(int argc, char **argv) {
   weft::cli::addSample(app, action);
   weft::cli::addRun(app, action);
   weft::cli::addTune(app, action);
+  weft::cli::addBench(app, action);
+  weft::cli::addReport(app, action);
   CLI11_PARSE(app, argc, argv);
   try {
     return action();

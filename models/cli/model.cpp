@@ -13,6 +13,7 @@
 #include "models/sample.h"
 #include "models/statistics.h"
 #include "models/trainer.h"
+#include "models/tuning.h"
 #include "ops/attention.h"
 #include "runtime/environment.h"
 
@@ -50,7 +51,8 @@ void addTrain(CLI::App &app, Action &action) {
   struct Options {
     std::string config, data, out, device;
     int64_t steps = 0;
-    bool resume = false;
+    bool resume = false, tune = false;
+    std::string tuneBudget = "60s";
     std::vector<std::string> settings;
   };
   auto o = std::make_shared<Options>();
@@ -60,12 +62,14 @@ void addTrain(CLI::App &app, Action &action) {
   command->add_option("--out", o->out, "Directory for checkpoint.pt and metrics.jsonl")->required();
   command->add_option("--steps", o->steps, "Overrides train.steps");
   command->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
+  command->add_flag("--tune", o->tune, "Tune the model's attention before the first step");
+  command->add_option("--tune-budget", o->tuneBudget, "Time for --tune")->capture_default_str();
   command->add_option("--set", o->settings, "Overrides, as train.lr=3e-4");
   addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
       const torch::Device device = prepare(o->device);
-      TrainOptions options{parseConfig(readAll(o->config), o->config, o->settings), o->out, o->resume, device};
+      TrainOptions options{parseConfig(readAll(o->config), o->config, o->settings), o->out, o->resume, device, o->tune ? parseSeconds(o->tuneBudget) : 0};
       if (o->steps > 0) options.config.train.steps = o->steps;
       return train(options, loadText(dataPath(o->data)));
     };
@@ -110,11 +114,13 @@ void addEval(CLI::App &app, Action &action) {
       for (const auto &[name, value] : heads[0].learned) std::printf(" %9s", name.c_str());
       std::printf("\n");
       nlohmann::json rows = nlohmann::json::array();
+      const std::vector<double> unmasked = unmaskedKeys(checkpoint.model, tokens);
       for (const HeadStatistics &head : heads) {
         std::printf("%5lld %4lld  %6.1f", static_cast<long long>(head.layer), static_cast<long long>(head.head), 100 * head.keptTiles);
         for (const auto &[name, value] : head.learned) std::printf(" %9.3f", value);
         std::printf("\n");
-        rows.push_back({{"layer", head.layer}, {"head", head.head}, {"kept_tiles", head.keptTiles}, {"learned", head.learned}});
+        rows.push_back({{"layer", head.layer}, {"head", head.head}, {"kept_tiles", head.keptTiles}, {"unmasked_keys", unmasked[rows.size()]},
+                        {"learned", head.learned}});
       }
       const std::string picture = o->picture.empty() ? o->checkpoint + "/masks.svg" : o->picture;
       std::ofstream(picture) << maskPicture(checkpoint.model, tokens);

@@ -7,7 +7,7 @@
 
 #include "compiler/compiler.h"
 #include "runtime/device.h"
-#include "tests/unit/reference.h"
+#include "compiler/reference.h"
 
 namespace weft::testing {
 

@@ -5,7 +5,7 @@
 #include <random>
 
 #include "compiler/compiler.h"
-#include "tests/unit/reference.h"
+#include "compiler/reference.h"
 
 namespace weft::testing {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "compiler/language/ast.h"
+#include "compiler/compiler.h"
 
 namespace weft::reference {
 

@@ -1,4 +1,6 @@
-#include "tests/unit/reference.h"
+#include "compiler/reference.h"
+
+#include "compiler/language/ast.h"
 
 #include <array>
 #include <cmath>

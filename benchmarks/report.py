@@ -1,0 +1,134 @@
+"""weft bench's results as a page: report.py RESULTS.json PAGE.html"""
+
+
+def measured(row, name):
+    return row["results"].get(name, {}).get("ms")
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        results = json.load(file)
+    rows, peers = results["rows"], results["peers"]
+    rows = [row for row in rows if measured(row, "weft")]
+    variants = list(dict.fromkeys(row["variant"] for row in rows))
+    colour = {v: COLOURS[i % len(COLOURS)] for i, v in enumerate(variants)}
+    groups = list(dict.fromkeys((row["dtype"], row["direction"]) for row in rows))
+    page = Page("Weft: generated attention kernels, measured")
+    page.text(f"{html.escape(results['device'])}, {results['threads']} threads, torch {results['torch']}, {results['date']}. One run; each row's methods take turns, "
+              "times are medians. Peaks measured in the same run: "
+              + ", ".join(f"{t} matrix product {g:.0f} GFLOP/s" for t, g in results.get("peak_gflops", {}).items())
+              + f", copy {results.get('bandwidth_gbs', 0):.1f} GB/s.")
+    page.text("GFLOP/s count the products of kept 64 x 64 tiles alone. The error is the largest against a float64 evaluation of the variant, relative to its largest value. "
+              "A ratio is the peer's time over Weft's: above 1, Weft is faster.", soft=True)
+
+    page.heading("All rows")
+    table = []
+    for row in results["rows"]:
+        own = row["results"]["weft"]
+        name = (row["variant"], row["direction"], row["dtype"])
+        if "error" in own:
+            table.append([*name, (str(row["T"]), row["T"]), own["error"]] + [""] * (7 + len(peers)))
+            continue
+        peak = results["peak_gflops"].get(row["dtype"], 0)
+        cells = [*name, (str(row["T"]), row["T"]), (f"{100 * row['kept_tiles']:.1f} %", row["kept_tiles"]), (f"{own['ms']:.2f}", own["ms"]),
+                 (f"{own['low']:.2f} - {own['high']:.2f}", own["high"] - own["low"]), (f"{own['gflops']:.0f}", own["gflops"]),
+                 (f"{100 * own['gflops'] / peak:.0f} %" if peak else "", own["gflops"]), (f"{row['error']:.1e}", row["error"]),
+                 (f"{row['compile_s']:.2f}", row["compile_s"]), (f"{row['peak_mib']:.0f}", row["peak_mib"])]
+        for peer in peers:
+            other = row["results"].get(peer, {"error": "not measured"})
+            if "ms" in other:
+                ratio = other["ms"] / own["ms"]
+                cells.append((f"{ratio:.2f}x ({other['ms']:.1f} ms)", ratio, "good" if ratio >= 1 else "bad"))
+            else:
+                cells.append((other["error"][:60], "x"))
+        table.append(cells)
+    page.table(["variant", "direction", "type", "T", "kept tiles", "ms", "quartiles", "GFLOP/s", "of peak", "error", "compile s", "MiB"] + [f"against {p}" for p in peers], table)
+
+    page.heading("Time against length")
+    figures = []
+    for dtype, direction in groups:
+        data = []
+        for variant in variants:
+            own = sorted((r for r in rows if (r["variant"], r["dtype"], r["direction"]) == (variant, dtype, direction)), key=lambda r: r["T"])
+            data.append(line(variant, [r["T"] for r in own], [measured(r, "weft") for r in own], colour[variant]))
+            for peer, dash in zip(peers, ("dot", "dash", "dashdot", "longdash")):
+                have = [r for r in own if measured(r, peer)]
+                if have:
+                    data.append(line(f"{variant}, {peer}", [r["T"] for r in have], [measured(r, peer) for r in have], colour[variant], dash, "lines"))
+        lengths = sorted({r["T"] for r in rows})
+        figures.append((f"{direction}, {dtype}: ms", data, {"xaxis": {"type": "log", "title": {"text": "T"}, "tickvals": lengths, "ticktext": [str(t) for t in lengths]},
+                                                            "yaxis": {"type": "log", "dtick": 1, "title": {"text": "ms"}}, "height": 460}))
+    page.charts(figures)
+
+    page.heading("Ratio to the peers")
+    longest = max(r["T"] for r in rows)
+    target = 2048 if any(r["T"] == 2048 for r in rows) else longest
+    figures = []
+    for dtype, direction in groups:
+        own = [r for r in rows if (r["dtype"], r["direction"], r["T"]) == (dtype, direction, target)]
+        data = [{"type": "bar", "name": peer, "x": [r["variant"] for r in own if measured(r, peer)],
+                 "y": [measured(r, peer) / measured(r, "weft") for r in own if measured(r, peer)],
+                 "text": [f"{measured(r, peer) / measured(r, 'weft'):.2f}x" for r in own if measured(r, peer)], "marker": {"color": COLOURS[i]}}
+                for i, peer in enumerate(peers)]
+        data = [d for d in data if d["x"]]
+        if data:
+            figures.append((f"{direction}, {dtype}, T = {target}: peer's time over Weft's", data,
+                            {"barmode": "group", "yaxis": {"title": {"text": "ratio"}}, "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"dash": "dot", "color": "#888"}}]}))
+    page.charts(figures) if figures else page.text("No peer could be measured.")
+
+    page.heading("Kept share against time")
+    page.text("Time and kept tiles as shares of the variant that keeps the most tiles at the same length (causal, where measured). On the line, cost follows kept tiles; the rest is masks, planning and work that every row has.", soft=True)
+    data, lengths = [], sorted({r["T"] for r in rows})
+    for variant in variants:
+        x, y, words = [], [], []
+        for row in rows:
+            same = [r for r in rows if (r["dtype"], r["direction"], r["T"]) == (row["dtype"], row["direction"], row["T"])]
+            base = next((r for r in same if r["variant"] == "causal"), max(same, key=lambda r: r["kept_tiles"]))
+            if row["variant"] == variant:
+                x.append(row["kept_tiles"] / base["kept_tiles"])
+                y.append(measured(row, "weft") / measured(base, "weft"))
+                words.append(f"{variant} {row['direction']} {row['dtype']} T={row['T']}")
+        data.append({"type": "scatter", "mode": "markers", "name": variant, "x": x, "y": y, "text": words, "marker": {"color": colour[variant], "size": 8, "opacity": 0.8}})
+    data.append(line("ideal", [0, 1], [0, 1], "#888", "dot", "lines"))
+    kept = ("time share against kept share", data, {"xaxis": {"title": {"text": "kept tiles / most"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "time / time of most"}, "rangemode": "tozero"}})
+    figures = []
+    for dtype in dict.fromkeys(r["dtype"] for r in rows):
+        peak, bandwidth = results["peak_gflops"].get(dtype, 1), results.get("bandwidth_gbs", 1)
+        own = [r for r in rows if r["dtype"] == dtype]
+        data = [{"type": "scatter", "mode": "markers", "name": v, "x": [r["flops"] / r["bytes"] for r in own if r["variant"] == v],
+                 "y": [r["results"]["weft"]["gflops"] for r in own if r["variant"] == v], "marker": {"color": colour[v], "size": 8},
+                 "text": [f"{v} {r['direction']} T={r['T']}" for r in own if r["variant"] == v]} for v in variants]
+        xs = [2.0 ** e for e in range(0, 14)]
+        data.append(line("roof", xs, [min(peak, bandwidth * x) for x in xs], "#888", "dot", "lines"))
+        figures.append((f"roofline, {dtype}: GFLOP/s against FLOP per byte", data, {"xaxis": {"type": "log", "dtick": 1, "title": {"text": "FLOP per byte of operands"}}, "yaxis": {"type": "log", "dtick": 1, "title": {"text": "GFLOP/s"}}}))
+    page.charts([kept] + figures)
+
+    tuning = [t for t in results.get("tuning", []) if len(t["points"]) > 3]
+    page.heading("Autotuning")
+    if tuning:
+        page.text("Best measured time of each tile size, in ms; the first twelve searches of these variants in this device's cache. "
+                  f"Median gain over the default schedule: {sorted(t['default_seconds'] / t['seconds'] for t in tuning)[len(tuning) // 2]:.2f}x.", soft=True)
+        figures = []
+        for entry in tuning[:12]:
+            qs, ks = sorted({p["tile_q"] for p in entry["points"]}), sorted({p["tile_k"] for p in entry["points"]})
+            best = {}
+            for p in entry["points"]:
+                at = (p["tile_q"], p["tile_k"])
+                best[at] = min(best.get(at, math.inf), p["ms"])
+            z = [[best.get((q, k)) for k in ks] for q in qs]
+            figures.append((html.escape(entry["key"].split(",")[0]), [{"type": "heatmap", "x": [str(k) for k in ks], "y": [str(q) for q in qs], "z": z, "colorscale": "Viridis", "reversescale": True,
+                                            "hovertemplate": "queries %{y}, keys %{x}: %{z:.2f} ms<extra></extra>"}],
+                            {"xaxis": {"title": {"text": "keys a tile"}, "type": "category"}, "yaxis": {"title": {"text": "queries a tile"}, "type": "category"}, "height": 320}))
+        page.charts(figures)
+    else:
+        page.text("Nothing is tuned on this device yet: <code>weft tune " + " ".join(html.escape(v) for v in variants) + "</code>", soft=True)
+
+    page.heading("Masks")
+    page.text("The first head at T = 256: probabilities with all scores equal, each row relative to its largest. Queries downwards, keys to the right.", soft=True)
+    page.charts([(variant, [{"type": "heatmap", "z": shares, "colorscale": [[0, "rgba(128,128,128,0.08)"], [1, "#3266cc"]], "showscale": False, "hoverinfo": "skip"}],
+                  {"xaxis": {"visible": False, "scaleanchor": "y", "constrain": "domain"}, "yaxis": {"visible": False, "autorange": "reversed", "constrain": "domain"}, "margin": {"l": 8, "r": 8, "t": 36, "b": 8}})
+                 for variant, shares in results["masks"].items()], small=True)
+    page.write(sys.argv[2])
+
+
+main()

@@ -1,0 +1,10 @@
+// The Python parts, built into the program.
+#pragma once
+
+namespace weft::bench {
+
+extern const char *const peersScript;     ///< benchmarks/peers.py
+extern const char *const reportScript;    ///< benchmarks/report.py: results JSON -> HTML
+extern const char *const trainingScript;  ///< benchmarks/training_report.py: run folders -> HTML
+
+}  // namespace weft::bench

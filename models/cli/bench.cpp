@@ -1,0 +1,145 @@
+// weft bench: generated kernels beside their peers, as a table, JSON and one HTML page. weft report: training runs.
+#include <unistd.h>
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <stdexcept>
+
+#include "benchmarks/bench.h"
+#include "benchmarks/scripts.h"
+#include "models/cli/commands.h"
+#include "models/interrupt.h"
+#include "ops/attention.h"
+#include "ops/variant_library.h"
+#include "runtime/atomic_file.h"
+#include "runtime/environment.h"
+
+namespace weft::cli {
+namespace {
+
+/// Runs a built-in Python script. Gives its exit code.
+int python(const char *script, const std::vector<std::string> &arguments) {
+  const std::string program = bench::pythonProgram();
+  std::vector<const char *> argv{program.c_str(), "-c", script};
+  for (const std::string &argument : arguments) argv.push_back(argument.c_str());
+  argv.push_back(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    execvp(program.c_str(), const_cast<char *const *>(argv.data()));
+    std::fprintf(stderr, "cannot run %s (WEFT_PYTHON names another)\n", program.c_str());
+    _exit(127);
+  }
+  int status = 1;
+  if (child < 0 || waitpid(child, &status, 0) < 0) return 1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+nlohmann::json readResults(const std::string &path) {
+  std::string text;
+  if (!readFile(path, text)) throw std::runtime_error("cannot open " + path);
+  auto parsed = nlohmann::json::parse(text, nullptr, false);
+  if (parsed.is_discarded()) throw std::runtime_error(path + " is not JSON");
+  return parsed;
+}
+
+std::vector<std::string> split(const std::vector<std::string> &lists) {
+  std::vector<std::string> all;
+  for (const std::string &list : lists) {
+    std::stringstream stream(list);
+    for (std::string part; std::getline(stream, part, ',');)
+      if (!part.empty()) all.push_back(part);
+  }
+  return all;
+}
+
+struct Options {
+  std::vector<std::string> variants{"causal,adaptive_span,span_periodic,content_weight,sliding_window"}, shapes, types{"f32"}, peers{"sdpa,flex"}, compare;
+  std::string direction = "both", device = "cpu", out = "runs/bench";
+  int64_t span = 0;
+  int samples = 9;
+  double rowSeconds = 10;
+};
+
+int run(const Options &options) {
+  if (!options.compare.empty()) {
+    const auto lines = bench::regressions(readResults(options.compare.at(0)), readResults(options.compare.at(1)));
+    for (const std::string &line : lines) std::printf("%s\n", line.c_str());
+    if (lines.empty()) std::printf("no regression beyond noise\n");
+    return lines.empty() ? 0 : 1;
+  }
+  catchInterrupts();
+  if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
+  bench::BenchOptions work;
+  work.peers = split(options.peers);
+  for (const std::string &peer : work.peers) bench::makePeer(peer);
+  work.samples = options.samples;
+  work.rowSeconds = options.rowSeconds;
+  work.stop = [] { return interrupted(); };
+  const bool terminal = isatty(STDERR_FILENO);
+  work.progress = [&](size_t done, size_t total, const std::string &what) {
+    std::fprintf(stderr, "%s[%zu/%zu] %s%s", terminal ? "\r\033[K" : "", done + 1, total, what.c_str(), terminal ? "" : "\n");
+  };
+  const std::vector<std::string> shapes = options.shapes.empty() ? std::vector<std::string>{"1,8,2048,64"} : options.shapes;
+  for (const std::string &variant : split(options.variants)) {
+    findVariant(variant);
+    for (const std::string &type : split(options.types))
+      for (bool backward : {false, true}) {
+        if (options.direction == (backward ? "forward" : "backward")) continue;
+        for (const std::string &shape : shapes) work.cases.push_back({variant, ops::parseShape(shape), type, backward, options.span, options.device});
+      }
+  }
+  const nlohmann::json results = bench::runBench(work);
+  if (terminal) std::fprintf(stderr, "\r\033[K");
+  std::fputs(bench::table(results).c_str(), stdout);
+  const std::filesystem::path folder = options.out;
+  const std::string data = (folder / "results.json").string(), page = (folder / "report.html").string();
+  if (const std::string wrong = replaceFile(data, results.dump(1) + "\n"); !wrong.empty()) throw std::runtime_error("cannot write " + data + ": " + wrong);
+  std::printf("results  %s\n", data.c_str());
+  std::fflush(stdout);
+  if (python(bench::reportScript, {data, page}) != 0) throw std::runtime_error("the page was not made; the results are in " + data);
+  std::printf("report   %s\n", page.c_str());
+  return interrupted() ? 130 : 0;
+}
+
+}  // namespace
+
+void addBench(CLI::App &app, Action &action) {
+  auto options = std::make_shared<Options>();
+  CLI::App *command = app.add_subcommand("bench", "Measure variants beside their peers; write JSON and an HTML report");
+  command->add_option("--variants", options->variants, "Variants, apart by commas")->capture_default_str();
+  command->add_option("--shapes", options->shapes, "B,H,T,D, several apart by spaces (default 1,8,2048,64)");
+  command->add_option("--dtype", options->types, "f32, bf16, f16, apart by commas")->capture_default_str();
+  command->add_option("--direction", options->direction, "forward, backward or both")->check(CLI::IsMember({"forward", "backward", "both"}))->capture_default_str();
+  command->add_option("--peers", options->peers, "sdpa, math, flex, triton, apart by commas; \"\" for none")->capture_default_str();
+  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)");
+  command->add_option("--samples", options->samples, "Rounds of each row")->check(CLI::Range(3, 1000))->capture_default_str();
+  command->add_option("--row-seconds", options->rowSeconds, "Fewer rounds where a row takes longer")->capture_default_str();
+  command->add_option("--device", options->device, "cpu, cuda or cuda:N")->envname("WEFT_DEVICE")->capture_default_str();
+  command->add_option("--out", options->out, "Folder for results.json and report.html")->capture_default_str();
+  command->add_option("--compare", options->compare, "OLD.json NEW.json: print regressions beyond noise; exit 1 where there are any")->expected(2);
+  command->callback([&action, options] { action = [options] { return run(*options); }; });
+}
+
+void addReport(CLI::App &app, Action &action) {
+  struct Options {
+    std::vector<std::string> runs;
+    std::string out = "runs/training.html";
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App *command = app.add_subcommand("report", "Compare training runs on one HTML page");
+  command->add_option("runs", options->runs, "Folders of weft train")->required();
+  command->add_option("--out", options->out, "The page")->capture_default_str();
+  command->callback([&action, options] {
+    action = [options] {
+      std::vector<std::string> arguments{options->out};
+      arguments.insert(arguments.end(), options->runs.begin(), options->runs.end());
+      if (const int code = python(bench::trainingScript, arguments); code != 0) return code;
+      std::printf("report   %s\n", options->out.c_str());
+      return 0;
+    };
+  });
+}
+
+}  // namespace weft::cli
