@@ -13,7 +13,7 @@ STYLE = """
 @media(prefers-color-scheme:dark){:root{--fg:#e6e8ec;--bg:#14171c;--card:#1b2027;--line:#323945;--soft:#9aa4b2;--accent:#7ba6ff}}
 *{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,sans-serif}
 main{max-width:1180px;margin:0 auto;padding:20px 16px 60px}h1{font-size:1.7rem;margin:.4em 0}h2{font-size:1.2rem;margin:2em 0 .5em}
-p{max-width:75ch}.soft{color:var(--soft);font-size:.92em}.wide{overflow-x:auto;border:1px solid var(--line);border-radius:8px;background:var(--card)}
+p{max-width:75ch}.soft{color:var(--soft);font-size:.92em}.wide{overflow:auto;max-height:640px;border:1px solid var(--line);border-radius:8px;background:var(--card)}
 table{border-collapse:collapse;width:100%;font-size:.86rem;font-variant-numeric:tabular-nums}
 th,td{padding:5px 10px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}th:first-child,td:first-child{text-align:left}
 tr:last-child td{border-bottom:0}th{cursor:pointer;user-select:none;color:var(--soft);font-weight:600;position:sticky;top:0;background:var(--card)}
@@ -85,12 +85,15 @@ class Page:
         self.parts.append(f'<div class="grid{" small" if small else ""}">{"".join(cells)}</div>')
 
     def table(self, heads, rows):
-        """Cells: text, or (text, number to sort by), or (text, number, class)."""
+        """Cells: text, or (text, number to sort by), or (text, number, class). Long ones are cut short."""
         def cell(value):
             if not isinstance(value, tuple):
                 return f"<td>{html.escape(str(value))}</td>"
             text, number, *kind = value
             style = f' class="{kind[0]}"' if kind else ""
+            if len(text) > 32:  # the whole of it where the pointer rests
+                style += f' title="{html.escape(text, quote=True)}"'
+                text = text[:30] + "\u2026"
             return f'<td data-value="{number}"{style}>{html.escape(text)}</td>'
         head = "".join(f"<th>{html.escape(h)}</th>" for h in heads)
         body = "".join("<tr>" + "".join(cell(c) for c in row) + "</tr>" for row in rows)

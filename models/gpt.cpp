@@ -94,9 +94,8 @@ AttentionInputs AttentionImpl::inputs(const Tensor &x) {
   return call;
 }
 
-Tensor AttentionImpl::forward(const Tensor &x) {
-  AttentionInputs call = inputs(x);
-  const Tensor o = ops::attention(config.attention, call.names, call.tensors);
+Tensor AttentionImpl::forward(const Tensor &x, const Attend &attend) {
+  const Tensor o = attend(inputs(x));
   return output(o.transpose(1, 2).reshape({x.size(0), x.size(1), config.width}));
 }
 
@@ -109,8 +108,8 @@ BlockImpl::BlockImpl(const ModelConfig &config) {
   dropout = register_module("dropout", nn::Dropout(config.dropout));
 }
 
-Tensor BlockImpl::forward(const Tensor &x) {
-  const Tensor y = x + dropout(attention(norm1(x)));
+Tensor BlockImpl::forward(const Tensor &x, const Attend &attend) {
+  const Tensor y = x + dropout(attention(norm1(x), attend));
   return y + dropout(down(torch::gelu(up(norm2(y)))));
 }
 
@@ -140,16 +139,25 @@ GptImpl::GptImpl(const ModelConfig &config) : config(config) {
   }
 }
 
-Tensor GptImpl::embed(const Tensor &tokens) {
-  TORCH_CHECK(tokens.size(1) <= config.context, "expected at most ", config.context, " tokens, got ", tokens.size(1));
-  return dropout(torch::embedding(embedding, tokens) + position.slice(0, 0, tokens.size(1)));
+Tensor GptImpl::embed(const Tensor &tokens, int64_t first) {
+  const int64_t end = first + tokens.size(1);
+  TORCH_CHECK(end <= config.context, "expected at most ", config.context, " tokens, got ", end);
+  return dropout(torch::embedding(embedding, tokens) + position.slice(0, first, end));
+}
+
+Attend GptImpl::whole() const {
+  return [this](const AttentionInputs &call) { return ops::attention(config.attention, call.names, call.tensors); };
 }
 
 Tensor GptImpl::forward(const Tensor &tokens) {
-  Tensor x = embed(tokens);
+  return forward(tokens, 0, [attend = whole()](size_t, const AttentionInputs &call) { return attend(call); });
+}
+
+Tensor GptImpl::forward(const Tensor &tokens, int64_t first, const std::function<Tensor(size_t, const AttentionInputs &)> &attend) {
+  Tensor x = embed(tokens, first);
   for (size_t at = 0; at < blocks.size(); ++at) {
-    if (at > 0) x = x + position.slice(0, 0, tokens.size(1));
-    x = blocks[at](x);
+    if (at > 0) x = x + position.slice(0, first, first + tokens.size(1));
+    x = blocks[at](x, [&](const AttentionInputs &call) { return attend(at, call); });
   }
   return torch::matmul(norm(x), embedding.t());
 }
@@ -167,7 +175,7 @@ std::vector<AttentionInputs> GptImpl::attentionInputs(const Tensor &tokens) {
   for (size_t at = 0; at < blocks.size(); ++at) {
     if (at > 0) x = x + position.slice(0, 0, tokens.size(1));
     all.push_back(blocks[at]->attention->inputs(blocks[at]->norm1(x)));
-    x = blocks[at](x);
+    x = blocks[at](x, whole());
   }
   return all;
 }
@@ -181,8 +189,8 @@ std::string GptImpl::firstNonFinite(const Tensor &tokens) {
   if (!finite(x)) return "the embedding";
   for (size_t at = 0; at < blocks.size(); ++at) {
     if (at > 0) x = x + position.slice(0, 0, tokens.size(1));
-    if (!finite(blocks[at]->attention(blocks[at]->norm1(x)))) return "the attention of layer " + std::to_string(at);
-    x = blocks[at](x);
+    if (!finite(blocks[at]->attention(blocks[at]->norm1(x), whole()))) return "the attention of layer " + std::to_string(at);
+    x = blocks[at](x, whole());
     if (!finite(x)) return "the output of layer " + std::to_string(at);
   }
   return {};

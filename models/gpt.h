@@ -5,6 +5,7 @@
 // ...) become learned parameters or small networks of each layer.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,10 +22,13 @@ struct AttentionInputs {
   std::vector<torch::Tensor> tensors;
 };
 
+/// Attention itself: inputs -> o [B, H, T, E].
+using Attend = std::function<torch::Tensor(const AttentionInputs &)>;
+
 class AttentionImpl : public torch::nn::Module {
  public:
   explicit AttentionImpl(const ModelConfig &config);
-  torch::Tensor forward(const torch::Tensor &x);  ///< [B, T, width] -> the same
+  torch::Tensor forward(const torch::Tensor &x, const Attend &attend);  ///< [B, T, width] -> the same
   AttentionInputs inputs(const torch::Tensor &x);
   /// The layer's term of the loss: mean over heads of span times cost (0 without spans).
   torch::Tensor spanCost() const;
@@ -42,7 +46,7 @@ TORCH_MODULE(Attention);
 class BlockImpl : public torch::nn::Module {
  public:
   explicit BlockImpl(const ModelConfig &config);
-  torch::Tensor forward(const torch::Tensor &x);
+  torch::Tensor forward(const torch::Tensor &x, const Attend &attend);
   Attention attention{nullptr};
   torch::nn::LayerNorm norm1{nullptr}, norm2{nullptr};
 
@@ -57,6 +61,8 @@ class GptImpl : public torch::nn::Module {
   explicit GptImpl(const ModelConfig &config);
   /// tokens int64 [B, T], T up to the context -> logits [B, T, 256].
   torch::Tensor forward(const torch::Tensor &tokens);
+  /// The same for tokens at positions `first` .. of a longer text, whose attention `attend` computes by layer.
+  torch::Tensor forward(const torch::Tensor &tokens, int64_t first, const std::function<torch::Tensor(size_t layer, const AttentionInputs &)> &attend);
   torch::Tensor spanCost() const;  ///< sum over layers
   torch::Device device() const { return embedding.device(); }
   /// Attention inputs of every layer for `tokens` (for statistics and pictures).
@@ -75,7 +81,8 @@ class GptImpl : public torch::nn::Module {
   torch::Tensor embedding, position;
   torch::nn::LayerNorm norm{nullptr};
   torch::nn::Dropout dropout{nullptr};
-  torch::Tensor embed(const torch::Tensor &tokens);
+  torch::Tensor embed(const torch::Tensor &tokens, int64_t first = 0);
+  Attend whole() const;   ///< by the operator, over all tokens
 };
 TORCH_MODULE(Gpt);
 

@@ -361,7 +361,7 @@ void Binding::run(const char *name) {
   }
   int64_t programs = 0;
   switch (kernel.code->image().grid) {
-    case Grid::QueryTile: programs = B * H * queryTiles(); break;
+    case Grid::QueryTile: programs = B * H * (lastTileOnly ? 1 : queryTiles()); break;
     case Grid::KeyTile: programs = B * G * keyTiles(); break;
     case Grid::HeadKeyTile: programs = B * H * keyTiles(); break;
     case Grid::Group: programs = B * G; break;
@@ -392,7 +392,7 @@ void Binding::plan(bool byKey) {
     return;
   }
   const int64_t rows = B * H * (byKey ? keyTiles() : queryTiles());
-  at::Tensor counts = at::empty({rows}, status.options());
+  at::Tensor counts = lastTileOnly ? at::zeros({rows}, status.options()) : at::empty({rows}, status.options());
   bind("counts", counts);
   run(byKey ? "plan_count_keys" : "plan_count");
   at::Tensor starts = at::zeros({rows + 1}, status.options());

@@ -80,6 +80,8 @@ class Binding {
   int64_t B = 0, H = 0, G = 0, T = 0, S = 0;
   std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
   at::Tensor band, offsets, entries;
+  /// Run the last query tile of every head alone; the schedule's order must be HeadsInner, which has them first.
+  bool lastTileOnly = false;
 
  private:
   std::vector<int64_t> dims;

@@ -36,7 +36,10 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
     std::vector<int64_t> sizes;
     for (const std::string &dim : input.dims) sizes.push_back(dims.count(dim) ? dims.at(dim) : 16);
     torch::Tensor value;
-    if (input.isBool) value = torch::rand(sizes) < 0.5;
+    if (input.isBool) value = torch::rand(sizes) < 0.02;
+    else if (input.name == "own" || input.name == "other") value = (torch::arange(T) * 8 / T).to(torch::kInt).expand(sizes).contiguous();
+    else if (input.name == "place" || input.name == "key_place") value = torch::arange(T).to(torch::kInt).expand(sizes).contiguous();
+    else if (input.name == "first") value = torch::full(sizes, 4, torch::kInt);
     else if (input.isInt && input.name.find("doc") != std::string::npos) value = (torch::arange(T) * 4 / T).to(torch::kInt).expand(sizes).contiguous();
     else if (input.isInt) value = torch::full(sizes, reach, torch::kInt);
     else if (input.name == "span") value = torch::full(sizes, static_cast<double>(reach));

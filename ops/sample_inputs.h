@@ -24,7 +24,7 @@ struct SampleInputs {
   std::vector<torch::Tensor> tensors;
 };
 /// `span` is the reach of spans and windows in tokens (0: half of T). Periods are 4, ratios 0, a document is a quarter
-/// of T; other inputs are normal numbers. Floats require gradients.
+/// of T, a bucket an eighth, one bool of fifty is true; other inputs are normal numbers. Floats require gradients.
 SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::ScalarType type, torch::Device device, int64_t span = 0);
 
 /// "f32", "bf16" or "f16".

@@ -15,6 +15,7 @@
 #include "runtime/environment.h"
 #include "runtime/log.h"
 #include "runtime/ptx_emulator/emulator.h"
+#include "runtime/ptxas.h"
 
 namespace weft {
 namespace {
@@ -185,7 +186,7 @@ std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device
   image.code.clear();
   switch (device.kind) {
     case Device::Kind::PtxEmulator: return std::make_shared<EmulatedKernel>(std::move(image), code);
-    case Device::Kind::Cuda: return std::make_shared<CudaKernel>(std::move(image), device.index, code);
+    case Device::Kind::Cuda: return std::make_shared<CudaKernel>(std::move(image), device.index, deviceCode(code, targetOf(device)));
     case Device::Kind::Cpu: break;
   }
   cpu::KernelFunction function = cpu::loadObject(code, image.entry);

@@ -1,4 +1,5 @@
 // weft train, weft eval, weft sample: the GPT at the terminal.
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -139,6 +140,7 @@ void addSample(CLI::App &app, Action &action) {
   struct Options {
     std::string checkpoint, prompt = "The ", device;
     int64_t length = 400;
+    bool recompute = false;
     double temperature = 0.8;
     uint64_t seed = 1;
   };
@@ -148,6 +150,7 @@ void addSample(CLI::App &app, Action &action) {
   command->add_option("--prompt", o->prompt, "Text to go on from")->capture_default_str();
   command->add_option("--length", o->length, "Bytes to write")->capture_default_str();
   command->add_option("--temperature", o->temperature, "0 takes the most likely byte")->capture_default_str();
+  command->add_flag("--no-cache", o->recompute, "Compute the whole context for each byte");
   command->add_option("--seed", o->seed, "Of the random choices")->capture_default_str();
   addDevice(command, o->device);
   command->callback([&action, o] {
@@ -155,11 +158,16 @@ void addSample(CLI::App &app, Action &action) {
       const torch::Device device = prepare(o->device);
       Checkpoint checkpoint = loadCheckpoint(o->checkpoint, device);
       std::fputs(o->prompt.c_str(), stdout);
-      sample(checkpoint.model, o->prompt, o->length, o->temperature, o->seed, [](char c) {
+      int64_t made = 0;
+      const auto start = std::chrono::steady_clock::now();
+      sample(checkpoint.model, o->prompt, o->length, o->temperature, o->seed, !o->recompute, [&](char c) {
         std::fputc(c, stdout);
         std::fflush(stdout);
+        ++made;
       });
       std::fputc('\n', stdout);
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      std::fprintf(stderr, "%lld bytes, %.0f a second\n", static_cast<long long>(made), static_cast<double>(made) / std::max(seconds, 1e-9));
       return interrupted() ? 130 : 0;
     };
   });

@@ -10,7 +10,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "runtime/atomic_file.h"
 #include "runtime/environment.h"
+#include "runtime/log.h"
 
 namespace weft {
 namespace {
@@ -91,6 +93,27 @@ Assembled assemble(const std::string &ptx, const std::string &target) {
   for (const char *kind : {"(\\d+) bytes spill stores", "(\\d+) bytes spill loads"})
     if (std::regex_search(result.log, match, std::regex(kind))) result.spillBytes += std::stoll(match[1]);
   return result;
+}
+
+std::string deviceCode(const std::string &ptx, const std::string &target) {
+  const std::string ptxas = findPtxas();
+  if (ptxas.empty()) return ptx;
+  // The hash of what is inside follows the cubin: a damaged file is made anew.
+  const fs::path file = fs::path(environment::cacheDirectory()) / "cubins" / (hashText(ptxas + "\n" + target + "\n" + ptx) + "." + target + ".cubin");
+  constexpr size_t digits = 16;
+  if (std::string text; readFile(file, text) && text.size() > digits) {
+    const std::string cubin = text.substr(0, text.size() - digits);
+    if (hashText(cubin) == text.substr(text.size() - digits)) return cubin;
+    log().warn("ignoring {}: damaged; it is rebuilt", file.string());
+  }
+  try {
+    const std::string cubin = assemble(ptx, target).cubin;
+    if (const std::string reason = replaceFile(file, cubin + hashText(cubin)); !reason.empty()) log().debug("{} is not kept: {}", file.string(), reason);
+    return cubin;
+  } catch (const std::runtime_error &error) {
+    log().warn("{}; the driver compiles the PTX instead", error.what());
+    return ptx;
+  }
 }
 
 std::string disassemble(const std::string &cubin) {

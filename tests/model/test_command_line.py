@@ -129,6 +129,11 @@ class Model(unittest.TestCase):
         sample = lambda seed: run("sample", "--checkpoint", self.path("span_periodic"), "--length", "50", "--seed", seed).stdout
         self.assertEqual(sample("1"), sample("1"))
         self.assertNotEqual(sample("1"), sample("2"))
+        # Cached keys give the same text as computing all of it anew, as long as the context lasts (64 bytes).
+        likely = lambda *more: run("sample", "--checkpoint", self.path("span_periodic"), "--prompt", "to be ", "--length", "58", "--temperature", "0", *more)
+        self.assertEqual(likely().stdout, likely("--no-cache").stdout)
+        self.assertIn("58 bytes", likely().stderr)
+        self.assertEqual(len(run("sample", "--checkpoint", self.path("span_periodic"), "--length", "200", "--temperature", "0").stdout.encode()) > 100, True)
 
     def test_training_on_the_emulator_is_training_on_the_cpu(self):
         arguments = ("--set", "layers=1", "--set", "batch=2", "--steps", "2")

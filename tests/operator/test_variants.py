@@ -58,6 +58,12 @@ def fourier(d, p):
     return sum(8 / (math.pi * n) ** 2 * torch.cos(2 * math.pi * n * d / p) for n in (1, 3, 5))
 
 
+def powers(x):
+    T, S = x["q"].shape[2], x["k"].shape[2]
+    tiles = torch.arange(T)[:, None] // 64 - torch.arange(S)[None] // 64
+    return (distance(x) >= 0) & ((tiles == 0) | ((tiles > 0) & (tiles & (tiles - 1) == 0)) | (torch.arange(S) < 64))
+
+
 QKV = lambda x: (x["q"], x["k"], x["v"])
 REFERENCE = {
     "causal": lambda x: attend(*QKV(x), distance(x) >= 0),
@@ -72,6 +78,10 @@ REFERENCE = {
     "span_periodic": lambda x: attend(*QKV(x), distance(x) >= 0, weight=span_weight(x) * wave(x, lambda d, p: triangle(d / p))),
     "span_periodic_fourier": lambda x: attend(*QKV(x), distance(x) >= 0, weight=span_weight(x) * wave(x, fourier)),
     "row_gate": lambda x: attend(*QKV(x), (distance(x) >= 0) & (x["keep"] > 0.05)[..., None], gate=x["keep"][..., None]),
+    "power": lambda x: attend(*QKV(x), powers(x)),
+    "a_shape": lambda x: attend(*QKV(x), (distance(x) >= 0) & ((distance(x) < x["window"]) | (torch.arange(x["k"].shape[2]) < x["first"]))),
+    "vertical_slash": lambda x: attend(*QKV(x), ((distance(x) >= 0) & (x["vertical"][:, None] | x["slash"][:, distance(x).clamp_min(0)]))[None]),
+    "bucket": lambda x: attend(*QKV(x), (x["own"][..., None] == x["other"][:, :, None]) & (x["place"][..., None] >= x["key_place"][:, :, None])),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
 }
 
@@ -96,6 +106,13 @@ def make(name, B, H, G, T, S, D, draw=0):
         x["u"], x["w"], x["bias"] = torch.randn(B, H, T, 16, **double), torch.randn(B, H, S, 16, **double), torch.randn(H, **double)
     if name == "sliding_window":
         x["window"] = torch.tensor(T // 3 + 1)
+    if name == "a_shape":
+        x["window"], x["first"] = torch.tensor(T // 5 + 1), torch.tensor(3)
+    if name == "vertical_slash":
+        x["vertical"], x["slash"] = torch.rand(H, S) < 0.05, torch.rand(H, T) < 0.1
+    if name == "bucket":
+        x["own"], x["other"] = torch.randint(0, 3, (B, H, T)), torch.randint(0, 3, (B, H, S))
+        x["place"], x["key_place"] = torch.randint(0, T, (B, H, T)), torch.randint(0, T, (B, H, S))
     if name == "prefix_lm":
         x["prefix"] = torch.randint(0, S, (B,))
     if name == "document":

@@ -1,5 +1,8 @@
 #include "tests/unit/call.h"
 
+#include <algorithm>
+#include <filesystem>
+
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -10,6 +13,13 @@
 #include "runtime/ptx_emulator/numbers.h"
 
 namespace weft::testing {
+
+std::vector<std::string> libraryVariants() {
+  std::vector<std::string> names;
+  for (const auto &file : std::filesystem::directory_iterator(WEFT_VARIANTS)) names.push_back(file.path().stem());
+  std::sort(names.begin(), names.end());
+  return names;
+}
 
 std::shared_ptr<const Variant> variantOf(const std::string &nameOrText) {
   std::string text = nameOrText;

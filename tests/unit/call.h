@@ -35,6 +35,9 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
 /// The value nearest to `value` in a type.
 double rounded(ElementType type, double value);
 
+/// Names of all library variants, sorted.
+std::vector<std::string> libraryVariants();
+
 /// The library variant or the only variant of a text; a failed test when it has errors.
 std::shared_ptr<const Variant> variantOf(const std::string &nameOrText);
 

@@ -64,19 +64,18 @@ TEST_P(GpuNumerics, matchesReference) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const char *variant : {"causal", "sliding_window", "alibi", "soft_cap", "document", "prefix_lm", "relative_bias", "attention_sink",
-                              "adaptive_span", "span_periodic", "span_periodic_fourier", "row_gate", "content_weight"})
+  for (const std::string &variant : libraryVariants())
     for (ElementType type : {ElementType::F32, ElementType::BF16, ElementType::F16})
       for (size_t shape = 0; shape < std::size(shapes); ++shape) {
         // Every shape with the plain variant, a small one with the rest.
-        if (shape > 4 || (std::string(variant) != "causal" && shape != 0)) continue;
+        if (shape > 4 || (variant != "causal" && shape != 0)) continue;
         all.push_back({variant, type, shape, 64});
         // Large tiles and the widths of real models, once each.
         if (shape == 0 && type == ElementType::BF16) {
           all.push_back({variant, type, 5, 128});
           all.push_back({variant, type, 6, 32});
         }
-        if (std::string(variant) == "causal" && shape == 1) all.push_back({variant, type, shape, 128});
+        if (variant == "causal" && shape == 1) all.push_back({variant, type, shape, 128});
       }
   return all;
 }

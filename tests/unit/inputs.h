@@ -37,9 +37,12 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
       if (name == "slope") value = uniform(0, 0.5);
       if (name == "keep") value = uniform(-0.1, 0.3);
       if (name == "window") value = static_cast<double>(1 + random() % static_cast<uint64_t>(shape.T));
+      if (name == "first") value = static_cast<double>(random() % 4);
+      if (name == "own" || name == "other") value = static_cast<double>(random() % 3);
+      if (name == "place" || name == "key_place") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T));
       if (name == "prefix") value = static_cast<double>(random() % static_cast<uint64_t>(shape.S + 1));
       if (name == "doc" || name == "key_doc") value = running += random() % 20 == 0;
-      if (input.isBool) value = random() % 2;
+      if (input.isBool) value = random() % 4 == 0;
       array.values.push_back(input.isFloat ? static_cast<float>(value) : std::floor(value));
     }
     inputs[name] = std::move(array);

@@ -17,9 +17,6 @@ double toleranceOf(const std::string &input) {
   return input == "period" || input == "ratio" || input == "slope" ? 4 * tolerance : tolerance;
 }
 
-const char *const variants[] = {"causal", "sliding_window", "alibi", "soft_cap", "document", "prefix_lm", "relative_bias",
-                                "attention_sink", "adaptive_span", "span_periodic", "span_periodic_fourier", "row_gate", "content_weight"};
-
 const struct { const char *name; Shape shape; } shapes[] = {
     {"aligned", {1, 2, 2, 128, 128, 32, 32}},
     {"odd", {2, 2, 2, 77, 77, 16, 48}},
@@ -56,7 +53,7 @@ TEST_P(Numerics, matchesReference) {
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const char *variant : variants)
+  for (const std::string &variant : libraryVariants())
     for (size_t shape = 0; shape < std::size(shapes); ++shape)
       for (bool twoPass : {false, true}) all.push_back({variant, shape, twoPass});
   return all;

@@ -3,14 +3,17 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <mutex>
 #include <thread>
 
 #include "compiler/compiler.h"
+#include "runtime/kernel_cache.h"
 #include "runtime/ptxas.h"
 #include "tests/unit/call.h"
 
 namespace weft::testing {
+namespace fs = std::filesystem;
 namespace {
 
 struct Job {
@@ -74,6 +77,23 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
   other.join();
   EXPECT_EQ(assembled, jobs.size());
   EXPECT_GT(assembled, 300u);
+}
+
+TEST(Ptxas, cubinsAreKept) {
+  if (findPtxas().empty()) GTEST_SKIP() << "no ptxas: cubins are not checked";
+  const std::string ptx = ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry kept() { ret; }\n";
+  const fs::path folder = fs::path(cacheDirectory()) / "cubins";
+  fs::remove_all(folder);
+  const std::string first = deviceCode(ptx, "sm_80");
+  EXPECT_EQ(first.substr(1, 3), "ELF");
+  ASSERT_EQ(std::distance(fs::directory_iterator(folder), {}), 1);
+  const fs::path file = fs::directory_iterator(folder)->path();
+  const auto written = fs::last_write_time(file);
+  EXPECT_EQ(deviceCode(ptx, "sm_80"), first);
+  EXPECT_EQ(fs::last_write_time(file), written);  // read, not made again
+  std::ofstream(file, std::ios::app) << "damage";
+  EXPECT_EQ(deviceCode(ptx, "sm_80"), first);
+  EXPECT_EQ(deviceCode("no PTX", "sm_80"), "no PTX");  // left to the driver, with a warning
 }
 
 TEST(Ptxas, sayWhatIsWrong) {

@@ -35,7 +35,7 @@ TEST(Tiles, closedFormsAreTight) {
 }
 
 TEST(Tiles, listsAreSafe) {
-  for (const char *name : {"document", "prefix_lm", "row_gate"}) {
+  for (const char *name : {"document", "prefix_lm", "row_gate", "a_shape", "bucket", "power", "vertical_slash"}) {
     ASSERT_TRUE(variantOf(name)->needsLists()) << name;
     compare(name, false, 8);
   }
@@ -53,6 +53,29 @@ TEST(Tiles, documentsKeepTheirOwnTiles) {
   auto got = call(variant, inputs, {});
   for (int qt = 0; qt < 4; ++qt)
     for (int kt = 0; kt < 4; ++kt) EXPECT_EQ(got.tiles[0][qt * 4 + kt] != 0, qt == kt);
+}
+
+TEST(Tiles, powersOfTwoAndTheFirstColumn) {
+  auto got = call(variantOf("power"), randomInputs(*variantOf("power"), {1, 1, 1, 640, 640, 16, 16}, 1), {});
+  for (int qt = 0; qt < 10; ++qt)
+    for (int kt = 0; kt < 10; ++kt) {
+      const int tiles = qt - kt;
+      const bool kept = tiles >= 0 && (kt == 0 || (tiles & (tiles - 1)) == 0);
+      EXPECT_EQ(got.tiles[0][qt * 10 + kt], !kept ? 0 : tiles == 0 ? 1 : 2) << qt << ' ' << kt;
+    }
+}
+
+TEST(Tiles, chosenColumnsAndDiagonalsAlone) {
+  auto variant = variantOf("vertical_slash");
+  Shape shape{1, 1, 1, 512, 512, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 1);
+  for (auto *name : {"vertical", "slash"}) std::fill(inputs[name].values.begin(), inputs[name].values.end(), 0);
+  inputs["vertical"].values[70] = 1;   // tile column 1
+  inputs["slash"].values[0] = 1;       // the diagonal
+  inputs["slash"].values[256] = 1;     // four tiles below
+  auto got = call(variant, inputs, {});
+  for (int qt = 0; qt < 8; ++qt)
+    for (int kt = 0; kt < 8; ++kt) EXPECT_EQ(got.tiles[0][qt * 8 + kt] != 0, qt == kt || qt == kt + 4 || (kt == 1 && qt > 1)) << qt << ' ' << kt;
 }
 
 TEST(Tiles, masksMonotoneInDistance) {

@@ -1,0 +1,58 @@
+"""torch.ops.weft.decode: the newest token alone equals the last row of attention, for every library variant."""
+
+import unittest
+
+import torch
+
+from test_variants import REFERENCE, make
+
+attention, decode = torch.ops.weft.attention, torch.ops.weft.decode
+PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": 2, "doc": 1}  # the dim that counts queries
+
+
+def newest(x):
+    return {n: t.narrow(PER_QUERY[n], t.shape[PER_QUERY[n]] - 1, 1) if n in PER_QUERY else t for n, t in x.items()}
+
+
+class Decode(unittest.TestCase):
+    def compare(self, name, dtype, T, H, G):
+        x = {n: t.to(dtype) if n in ("q", "k", "v", "u", "w") else t.float() if t.is_floating_point() else t for n, t in make(name, 2, H, G, T, T, 32).items()}
+        want = attention(name, list(x), list(x.values()))[:, :, -1:]
+        last = newest(x)
+        got = decode(name, list(last), list(last.values()))
+        self.assertEqual(got.shape, want.shape)
+        tolerance = 1e-6 if dtype == torch.float32 else 2e-2
+        self.assertLess((got.float() - want.float()).abs().max().item(), tolerance * max(1, want.abs().max().item()), f"T = {T}")
+
+    def test_mistakes(self):
+        q, k = torch.randn(1, 2, 3, 16), torch.randn(1, 2, 9, 16)
+        with self.assertRaisesRegex(RuntimeError, "expected dim T of input 'q' to be 1"):
+            decode("causal", ["q", "k", "v"], [q, k, k])
+        with self.assertRaisesRegex(RuntimeError, "expected input 'k'"):
+            decode("causal", ["q", "v"], [q[:, :, :1], k])
+        with self.assertRaisesRegex(RuntimeError, "at least one key"):
+            decode("causal", ["q", "k", "v"], [q[:, :, :1], k[:, :, :0], k[:, :, :0]])
+
+    def test_a_slice_of_a_cache(self):
+        memory = torch.randn(2, 1, 4, 64, 16)  # keys and values, room for 64
+        q = torch.randn(1, 4, 1, 16)
+        for count in (1, 15, 16, 17, 63, 64):
+            k, v = memory[:, :, :, :count]
+            got = decode("causal", ["q", "k", "v"], [q, k, v])
+            want = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+            self.assertLess((got - want).abs().max().item(), 1e-5)
+
+    def test_meta(self):
+        q, k = torch.empty(1, 2, 1, 16, device="meta"), torch.empty(1, 2, 9, 16, device="meta")
+        self.assertEqual(decode("causal", ["q", "k", "v"], [q, k, k]).shape, (1, 2, 1, 16))
+
+
+for variant in REFERENCE:
+    for dtype in (torch.float32, torch.bfloat16):
+        def test(self, variant=variant, dtype=dtype):
+            for T in (1, 2, 16, 33, 130):
+                self.compare(variant, dtype, T, 4, 2)
+        setattr(Decode, f"test_{variant}_{str(dtype)[6:]}", test)
+
+if __name__ == "__main__":
+    unittest.main()
