@@ -145,7 +145,7 @@ CompileResult compile(const CompileRequest &request) {
 std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   std::vector<std::string> names;
   if (variant.needsLists())
-    names = {"plan_count", "plan_fill"};
+    names = {"plan_lists"};
   else
     names = {"plan_band"};
   names.push_back("forward");
@@ -156,8 +156,7 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
     names.push_back("backward_dq");
     names.push_back("backward_dkdv");
     if (variant.needsLists()) {
-      names.push_back("plan_count_keys");
-      names.push_back("plan_fill_keys");
+      names.push_back("plan_lists_keys");
     }
   }
   return names;

@@ -52,6 +52,12 @@ void simplify(mlir::ModuleOp module) {
   internalCheck(mlir::succeeded(passes.run(module)), "simplify", "CSE failed");
 }
 
+void hoistInvariants(mlir::ModuleOp module) {
+  mlir::PassManager passes(module.getContext());
+  passes.addPass(mlir::createLoopInvariantCodeMotionPass());
+  internalCheck(mlir::succeeded(passes.run(module)), "hoist_invariants", "loop-invariant code motion failed");
+}
+
 /// Runs steps in order, verifying and, where asked, dumping after each.
 class Steps {
  public:
@@ -118,6 +124,8 @@ CompileResult runPipeline(const CompileRequest &request) {
       buildKernel(module, request.kernel, shape);
     simplify(module);
   });
+  // tile: what a row of tiles has in common (ranges of its own inputs, above all) leaves the loop over the other side.
+  if (llvm::StringRef(request.kernel).starts_with("plan_")) step("hoist_invariants", [&] { hoistInvariants(module); });
   tile::KernelOp kernel = *module.getOps<tile::KernelOp>().begin();
   if (request.stage == Stage::Tile) {
     llvm::raw_string_ostream stream(result.text);

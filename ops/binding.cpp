@@ -132,8 +132,7 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
       if (find(dimNames, dim) < 0) dimNames.push_back(dim);
   }
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
-  for (const char *name : {"o", "do", "lse", "delta", "dlse", "band", "counts", "offsets", "entries",
-                           "offsets_keys", "entries_keys", "status"})
+  for (const char *name : {"o", "do", "lse", "delta", "dlse", "band", "counts", "entries", "counts_keys", "entries_keys", "status"})
     tensorNames.push_back(name);
 }
 
@@ -391,30 +390,17 @@ void Binding::plan(bool byKey) {
     run("plan_band");
     return;
   }
-  const int64_t rows = B * H * (byKey ? keyTiles() : queryTiles());
-  at::Tensor counts = lastTileOnly ? at::zeros({rows}, status.options()) : at::empty({rows}, status.options());
-  bind("counts", counts);
-  run(byKey ? "plan_count_keys" : "plan_count");
-  at::Tensor starts = at::zeros({rows + 1}, status.options());
-  starts.slice(0, 1).copy_(counts.cumsum(0));
-  int64_t total = rows * (byKey ? queryTiles() : keyTiles());
-  TORCH_CHECK(total < (int64_t{1} << 31), "weft: too many tiles for one call");
-  // Without asking a GPU how many are kept: room for all.
-  if (set.device.kind != Device::Kind::Cuda) total = rows ? starts[rows].item<int>() : 0;
-  at::Tensor list = at::empty({std::max<int64_t>(total, 1)}, status.options());
-  // The fill kernels write through "offsets" and "entries" whichever side they run by.
-  bind("offsets", starts);
-  bind("entries", list);
-  run(byKey ? "plan_fill_keys" : "plan_fill");
-  if (byKey) {
-    bind("offsets_keys", starts);
-    bind("entries_keys", list);
-    bind("offsets", offsets);
-    bind("entries", entries);
-  } else {
-    offsets = starts;
-    entries = list;
-  }
+  const int64_t rows = B * H * (byKey ? keyTiles() : queryTiles()), others = byKey ? queryTiles() : keyTiles();
+  TORCH_CHECK(rows * others < (int64_t{1} << 31), "weft: too many tiles for one call");
+  // Room for all tiles of each row: how many are kept need not be known here, nor waited for.
+  at::Tensor count = lastTileOnly ? at::zeros({rows}, status.options()) : at::empty({rows}, status.options());
+  at::Tensor list = at::empty({std::max<int64_t>(rows * others, 1)}, status.options());
+  bind(byKey ? "counts_keys" : "counts", count);
+  bind(byKey ? "entries_keys" : "entries", list);
+  run(byKey ? "plan_lists_keys" : "plan_lists");
+  if (byKey) return;
+  counts = count;
+  entries = list;
 }
 
 void Binding::checkStatus() const {

@@ -79,7 +79,7 @@ class Binding {
   KernelSet &set;
   int64_t B = 0, H = 0, G = 0, T = 0, S = 0;
   std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
-  at::Tensor band, offsets, entries;
+  at::Tensor band, counts, entries;
   /// Run the last query tile of every head alone; the schedule's order must be HeadsInner, which has them first.
   bool lastTileOnly = false;
 

@@ -12,7 +12,7 @@ KeptPattern::KeptPattern(Binding &call)
     : headCount(call.B * call.H), T(call.T), S(call.S), tileQ(call.set.schedule.tileQ), tileK(call.set.schedule.tileK) {
   call.plan();
   bands = values(call.band);
-  offsets = values(call.offsets);
+  counts = values(call.counts);
   entries = values(call.entries);
 }
 
@@ -31,15 +31,15 @@ KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK
     }
     return result;
   }
-  const int64_t rows = (T + tileQ - 1) / tileQ;
+  const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;
   std::vector<char> kept((S + wantK - 1) / wantK);
   for (int64_t first = 0; first < T; first += wantQ) {
     std::fill(kept.begin(), kept.end(), 0);
     for (int64_t row = first / tileQ; row < rows && row * tileQ < first + wantQ; ++row)
-      for (int at = offsets[head * rows + row]; at < offsets[head * rows + row + 1]; ++at) {
+      for (int64_t at = (head * rows + row) * others, end = at + counts[head * rows + row]; at < end; ++at) {
         // An entry is twice the tile's number, plus one where the tile is full.
-        const int64_t begin = (entries[at] >> 1) * tileK, end = std::min(begin + tileK, S);
-        for (int64_t tile = begin / wantK; tile * wantK < end; ++tile) kept[tile] = 1;
+        const int64_t begin = (entries[at] >> 1) * tileK, last = std::min(begin + tileK, S);
+        for (int64_t tile = begin / wantK; tile * wantK < last; ++tile) kept[tile] = 1;
       }
     add(std::count(kept.begin(), kept.end(), 1));
   }

@@ -24,7 +24,7 @@ class KeptPattern {
   int64_t headCount, T, S;
   int64_t tileQ, tileK;           ///< of the plan
   std::vector<int> bands;         ///< 4 a head: the least and the largest i - j, and two the kernels use
-  std::vector<int> offsets, entries;  ///< compressed lists by query tile
+  std::vector<int> counts, entries;  ///< lists by query tile, each with room for all key tiles
 };
 
 }  // namespace weft::ops

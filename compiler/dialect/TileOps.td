@@ -179,7 +179,7 @@ def Tile_StoreRowsOp : TileOp<"store_rows"> {
 
 // Planning kernels: scalar programs that bound the loops over kept tiles.
 
-def Tile_ReadRangeOp : TileOp<"read_range"> {
+def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
   let summary = "least and greatest element of an input with one index in a range";
   let description = [{
     Index `axis` runs from its entry in `indices` to `last`; the other indices are fixed.
@@ -194,13 +194,6 @@ def Tile_StoreIntOp : TileOp<"store_int"> {
   let summary = "writes one i32 of a flat buffer";
   let arguments = (ins I32:$value, StrAttr:$tensor, I32:$index);
   let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict";
-}
-
-def Tile_LoadIntOp : TileOp<"load_int"> {
-  let summary = "reads one i32 of a flat buffer";
-  let arguments = (ins StrAttr:$tensor, I32:$index);
-  let results = (outs I32:$result);
-  let assemblyFormat = "$tensor `[` $index `]` attr-dict";
 }
 
 #endif

@@ -96,8 +96,8 @@ class Checker {
     for (const Input &input : variant.inputs) {
       // Names the kernels give to their own tensors.
       bool reserved = input.name == "seed" || input.name == "status" || input.name == "band" ||
-                      input.name == "counts" || input.name == "offsets" || input.name == "entries" ||
-                      input.name == "offsets_keys" || input.name == "entries_keys";
+                      input.name == "counts" || input.name == "entries" || input.name == "counts_keys" ||
+                      input.name == "entries_keys";
       for (const char *own : {"o", "do", "lse", "delta", "dlse"}) reserved |= input.name == own;
       for (const Input &other : variant.inputs) reserved |= input.name == "d" + other.name;
       if (reserved)

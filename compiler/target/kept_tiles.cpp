@@ -8,17 +8,18 @@ Value tileCount(Emitter &emit, Slots &slots, const char *dim, int64_t tile) {
   return emit.div(emit.add(slots.dim(dim), emit.i64(tile - 1)), emit.i64(tile));
 }
 
-/// Compressed lists: entries[offsets[row] ..], each twice the tile's number plus 1 where it is full.
+/// Compressed lists: counts[row] entries, each twice the tile's number plus 1 where it is full. A row has room for all
+/// tiles of the other side.
 static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, bool keys, Value batch, Value head,
                         Value start) {
   Value rowTiles = keys ? tileCount(emit, slots, "T", tiling.tileQ) : tileCount(emit, slots, "S", tiling.tileK);
   Value row = emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start);
   mlir::Type i32 = emit.b.getI32Type();
-  Value offsets = slots.pointer(keys ? "offsets" : "offsets_keys");
+  Value counts = slots.pointer(keys ? "counts" : "counts_keys");
   Value entries = slots.pointer(keys ? "entries" : "entries_keys");
   KeptTiles kept;
-  kept.from = emit.toI64(emit.load(i32, emit.at(offsets, row, i32)));
-  kept.to = emit.toI64(emit.load(i32, emit.at(offsets, emit.add(row, emit.i64(1)), i32)));
+  kept.from = emit.mul(row, keys ? tileCount(emit, slots, "S", tiling.tileK) : tileCount(emit, slots, "T", tiling.tileQ));
+  kept.to = emit.add(kept.from, emit.toI64(emit.load(i32, emit.at(counts, row, i32))));
   kept.tile = [&emit, entries, i32](Value at) {
     Value entry = emit.load(i32, emit.at(entries, at, i32));
     Value index = emit.toI64(arith::ShRUIOp::create(emit.b, emit.loc, entry, emit.i32(1)));

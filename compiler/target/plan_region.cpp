@@ -28,9 +28,6 @@ void PlanRegion::emitOp(mlir::Operation &op) {
   } else if (auto store = mlir::dyn_cast<tile::StoreIntOp>(op)) {
     Value index = emit.toI64(plain(store.getIndex()));
     emit.store(plain(store.getValue()), emit.at(slots.pointer(store.getTensor().str()), index, i32));
-  } else if (auto load = mlir::dyn_cast<tile::LoadIntOp>(op)) {
-    Value index = emit.toI64(plain(load.getIndex()));
-    scalars[load.getResult()] = emit.load(i32, emit.at(slots.pointer(load.getTensor().str()), index, i32));
   } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
     std::vector<Value> inits;
     for (Value init : loop.getInitArgs()) inits.push_back(plain(init));

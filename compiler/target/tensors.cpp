@@ -25,7 +25,7 @@ std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription
   table["do"] = table["o"];
   for (const char *rows : {"lse", "delta", "dlse"})
     table[rows] = {{"B", "H", "T"}, ElementType::F32, false};
-  for (const char *buffer : {"band", "counts", "offsets", "entries", "offsets_keys", "entries_keys",
+  for (const char *buffer : {"band", "counts", "entries", "counts_keys", "entries_keys",
                              "status"})
     table[buffer] = {{}, ElementType::I32, false};
   return table;

@@ -216,8 +216,9 @@ class PlanBuilder {
       tile::StoreIntOp::create(builder, s.loc, value, "band", s.add(base, s.constantInt(at++)));
   }
 
-  /// Counts or writes the tiles that row tile `rt` (query tiles, or key tiles) keeps.
-  void lists(const std::string &name, bool byKey, bool fill) {
+  /// Writes the tiles that row tile `rt` (query tiles, or key tiles) keeps, and how many. Each row has room for all the
+  /// tiles of the other side, so one kernel without knowledge of other rows is enough.
+  void lists(const std::string &name, bool byKey) {
     mlir::Block *entry = begin(name, byKey ? "head_key" : "query", 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), rt = entry->getArgument(2);
     const int own = byKey ? shape.tileK : shape.tileQ, other = byKey ? shape.tileQ : shape.tileK;
@@ -234,8 +235,7 @@ class PlanBuilder {
     };
     Interval ownBox = box(rt, own, ownDim);
     Value row = s.add(s.mul(s.add(s.mul(b, dim("H")), h), tiles(ownDim, own)), rt);
-    Value start = fill ? Value(tile::LoadIntOp::create(builder, s.loc, builder.getI32Type(), "offsets", row))
-                       : s.constantInt(0);
+    Value start = s.mul(row, tiles(otherDim, other));
     auto loop = mlir::scf::ForOp::create(builder, s.loc, s.constantInt(0), tiles(otherDim, other),
                                          s.constantInt(1), mlir::ValueRange{start});
     {
@@ -258,18 +258,18 @@ class PlanBuilder {
       Value full = s.map(Function::And, {mask.lo, s.map(Function::And, {whole(ownBox, own),
                                                                         whole(otherBox, other)})});
       Value at = loop.getRegionIterArgs()[0];
-      if (fill) {
+      {
         auto branch = mlir::scf::IfOp::create(builder, s.loc, kept, false);
         mlir::OpBuilder::InsertionGuard inner(builder);
         builder.setInsertionPointToStart(branch.thenBlock());
         Value entryValue = s.add(s.mul(loop.getInductionVar(), s.constantInt(2)),
                                  s.select(full, s.constantInt(1), s.constantInt(0)));
-        tile::StoreIntOp::create(builder, s.loc, entryValue, "entries", at);
+        tile::StoreIntOp::create(builder, s.loc, entryValue, byKey ? "entries_keys" : "entries", at);
       }
       Value next = s.add(at, s.select(kept, s.constantInt(1), s.constantInt(0)));
       mlir::scf::YieldOp::create(builder, s.loc, next);
     }
-    if (!fill) tile::StoreIntOp::create(builder, s.loc, loop.getResult(0), "counts", row);
+    tile::StoreIntOp::create(builder, s.loc, s.sub(loop.getResult(0), start), byKey ? "counts_keys" : "counts", row);
   }
 
  private:
@@ -346,10 +346,8 @@ void buildPlan(mlir::ModuleOp module, const std::string &kernel, const KernelSha
   PlanBuilder plan(module, shape);
   if (kernel == "plan_band")
     plan.band();
-  else if (kernel == "plan_count" || kernel == "plan_fill")
-    plan.lists(kernel, false, kernel == "plan_fill");
-  else if (kernel == "plan_count_keys" || kernel == "plan_fill_keys")
-    plan.lists(kernel, true, kernel == "plan_fill_keys");
+  else if (kernel == "plan_lists" || kernel == "plan_lists_keys")
+    plan.lists(kernel, kernel == "plan_lists_keys");
   else
     throw InternalError("build_plan", "no kernel named " + kernel);
 }

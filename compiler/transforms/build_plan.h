@@ -1,7 +1,7 @@
 // Kernels that bound the loops over kept tiles, by interval analysis of `@forward`.
 //
-// Before: weft.pairwise @forward. After: tile.kernel @plan_band, or @plan_count and @plan_fill (by
-// query tile) and @plan_count_keys and @plan_fill_keys (by key tile).
+// Before: weft.pairwise @forward. After: tile.kernel @plan_band, or @plan_lists (by query tile) and
+// @plan_lists_keys (by key tile).
 //
 // band: every mask is monotone in d = i - j, so head h keeps exactly d in [lo, hi]; the kernel finds
 // both ends by bisection with the kernel's own arithmetic. lists: each tile's box of (i, j) is

@@ -57,10 +57,11 @@ int main(int argc, char **argv) {
     weft::nvptx::lowerKernel(module, kernel, gpu);
     kernel.erase();
   });
+  mlir::registerLoopInvariantCodeMotionPass();
   const weft::KernelShape shape{{{"D", 64}, {"E", 32}, {"R", 16}}, 64, 64};
   for (const char *kernel : {"forward", "backward", "backward_delta", "backward_dq", "backward_dkdv"})
     add(std::string("build-kernel-") + kernel, [=](mlir::ModuleOp module) { weft::buildKernel(module, kernel, shape); });
-  for (const char *kernel : {"plan_band", "plan_count", "plan_fill", "plan_count_keys", "plan_fill_keys"})
+  for (const char *kernel : {"plan_band", "plan_lists", "plan_lists_keys"})
     add(std::string("build-plan-") + kernel, [=](mlir::ModuleOp module) { weft::buildPlan(module, kernel, shape); });
   return mlir::asMainReturnCode(mlir::MlirOptMain(argc, argv, "weft-opt\n", registry));
 }

@@ -152,30 +152,17 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
 
   outcome.tiles.assign(B * H, std::vector<int>(queryTiles * keyTiles, 0));
   auto lists = [&](bool byKey) {
-    const int64_t rows = B * H * (byKey ? keyTiles : queryTiles);
-    const Buffer keptOffsets = buffers["offsets"], keptEntries = buffers["entries"];
-    make("counts", ElementType::I32, rows);
-    run(byKey ? "plan_count_keys" : "plan_count");
-    Buffer &offsets = make("offsets", ElementType::I32, rows + 1);
-    for (int64_t row = 0; row < rows; ++row)
-      offsets.as<int>()[row + 1] = offsets.as<int>()[row] + buffers["counts"].as<int>()[row];
-    make("entries", ElementType::I32, offsets.as<int>()[rows]);
-    run(byKey ? "plan_fill_keys" : "plan_fill");
-    if (!byKey) return;
-    buffers["offsets_keys"] = buffers["offsets"];
-    buffers["entries_keys"] = buffers["entries"];
-    buffers["offsets"] = keptOffsets;
-    buffers["entries"] = keptEntries;
+    const int64_t rows = B * H * (byKey ? keyTiles : queryTiles), others = byKey ? queryTiles : keyTiles;
+    make(byKey ? "counts_keys" : "counts", ElementType::I32, rows);
+    make(byKey ? "entries_keys" : "entries", ElementType::I32, rows * others);
+    run(byKey ? "plan_lists_keys" : "plan_lists");
   };
   if (variant->needsLists()) {
-    buffers.erase("offsets");
-    buffers["offsets"] = Buffer(ElementType::I32, 1);
-    buffers["entries"] = Buffer(ElementType::I32, 1);
     lists(false);
-    const int *offsets = buffers["offsets"].as<int>(), *entries = buffers["entries"].as<int>();
+    const int *counts = buffers["counts"].as<int>(), *entries = buffers["entries"].as<int>();
     for (int64_t head = 0; head < B * H; ++head)
       for (int64_t qt = 0; qt < queryTiles; ++qt)
-        for (int at = offsets[head * queryTiles + qt]; at < offsets[head * queryTiles + qt + 1]; ++at)
+        for (int64_t row = head * queryTiles + qt, at = row * keyTiles; at < row * keyTiles + counts[row]; ++at)
           outcome.tiles[head][qt * keyTiles + entries[at] / 2] = 1 + entries[at] % 2;
   } else {
     make("band", ElementType::I32, B * H * 4);
