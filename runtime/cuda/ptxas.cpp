@@ -1,5 +1,6 @@
 #include "runtime/ptxas.h"
 
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,7 +52,8 @@ bool execute(const std::vector<std::string> &command, const fs::path &log) {
   const pid_t child = fork();
   if (child < 0) throw std::runtime_error("cannot start " + command[0]);
   if (child == 0) {
-    if (!std::freopen(log.c_str(), "w", stdout) || dup2(STDOUT_FILENO, STDERR_FILENO) < 0) _exit(126);
+    const int output = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (output < 0 || dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0) _exit(126);
     std::vector<char *> arguments;
     for (const std::string &word : command) arguments.push_back(const_cast<char *>(word.c_str()));
     arguments.push_back(nullptr);
