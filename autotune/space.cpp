@@ -16,7 +16,7 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   // AMX works on steps of 32; other tiles would leave it unused.
   if (amx) tiles = {32, 64, 96, 128, 192, 256};
 
-  std::vector<Schedule> space{defaultSchedule(target, call.set.headDims, backward)};
+  std::vector<Schedule> space{defaultSchedule(*call.set.variant, target, call.set.headDims, backward)};
   for (int tileQ : tiles)
     for (int tileK : tiles) {
       // Nothing is gained by tiles past the end of a short sequence.
@@ -40,6 +40,7 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
         }
     }
   const Schedule first = space[0];
+  std::erase_if(space, [&](const Schedule &schedule) { return !illegal(schedule, *call.set.variant).empty(); });
   space.erase(std::remove(space.begin() + 1, space.end(), first), space.end());
   return space;
 }

@@ -2,14 +2,17 @@
 
 #include <algorithm>
 #include <functional>
+#include <numeric>
 
 #include "compiler/internal_error.h"
 #include "compiler/language/ast.h"
 #include "compiler/language/checker.h"
 #include "compiler/language/parser.h"
+#include "compiler/language/selection.h"
 #include "compiler/pipeline.h"
 #include "compiler/target/cpu/object_code.h"
 #include "compiler/target/nvptx/ptx_code.h"
+#include "compiler/transforms/build_select.h"
 
 namespace weft {
 
@@ -53,6 +56,18 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
   for (const ast::ExprPtr &expr : {checked->score, checked->weight, checked->gate, checked->sink})
     if (expr) collectRows(*expr, rows, seen);
   for (const ast::ExprPtr &expr : checked->wheres) collectRows(*expr, rows, seen);
+  const std::vector<ast::PooledInput> pools = ast::pooledInputs(*checked);
+  for (const ast::PooledInput &pooled : pools) {
+    selectionInfo.pools.push_back({"pool." + std::to_string(selectionInfo.pools.size()), pooled.input, pooled.tile});
+    rows.push_back(pooled.input);
+  }
+  for (const ast::Select &select : checked->selects) {
+    const auto ranks = std::count_if(select.keeps.begin(), select.keeps.end(), [](const ast::Keep &keep) {
+      return keep.kind == ast::Keep::Kind::TopK || keep.kind == ast::Keep::Kind::TopP;
+    });
+    const size_t round = selectionInfo.rounds.size();
+    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, static_cast<int>(ranks)});
+  }
   const VariantFacts facts = analyse(*checked);
   lists = facts.lists;
   bool grouped = false;
@@ -116,7 +131,7 @@ CompileResult compile(const CompileRequest &request) {
   if (request.type != ElementType::F32 && request.type != ElementType::BF16 &&
       request.type != ElementType::F16)
     return fail(std::string("expected element type f32, bf16 or f16, got ") + name(request.type));
-  if (std::string wrong = illegal(request.schedule); !wrong.empty()) return fail(std::move(wrong));
+  if (std::string wrong = illegal(request.schedule, *request.variant); !wrong.empty()) return fail(std::move(wrong));
   for (const InputInfo &input : request.variant->inputs()) {
     if (!input.isRow) continue;
     auto found = request.dims.find(input.dims.back());
@@ -144,10 +159,9 @@ CompileResult compile(const CompileRequest &request) {
 
 std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   std::vector<std::string> names;
-  if (variant.needsLists())
-    names = {"plan_lists"};
-  else
-    names = {"plan_band"};
+  for (size_t at = 0; at < variant.selection().pools.size(); ++at) names.push_back("pool_" + std::to_string(at));
+  for (size_t at = 0; at < variant.selection().rounds.size(); ++at) names.push_back("select_" + std::to_string(at));
+  names.push_back(variant.needsLists() ? "plan_lists" : "plan_band");
   names.push_back("forward");
   if (!backward) return names;
   if (variant.hasSoftmax()) names.push_back("backward_delta");
@@ -162,15 +176,22 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   return names;
 }
 
-Schedule defaultSchedule(const std::string &target, const std::map<std::string, int64_t> &dims, bool backward) {
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims, bool backward) {
   int64_t width = 0;
   for (const auto &[dim, size] : dims) width += size;
   // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
   // on ptxas wants a few registers more.
   Schedule schedule;
-  if (!isGpu(target)) return schedule;
+  if (!isGpu(target)) return fitted(schedule, variant);
   schedule.order = Order::HeadsInner;
   if (backward && (width > 128 || std::atoi(target.c_str() + 3) >= 100)) schedule.tileQ = schedule.tileK = 32;
+  return fitted(schedule, variant);
+}
+
+Schedule fitted(Schedule schedule, const Variant &variant) {
+  if (!variant.selects()) return schedule;
+  schedule.tileQ = std::gcd(schedule.tileQ, variant.selection().rounds.back().tileQ);
+  schedule.tileK = std::gcd(schedule.tileK, variant.selection().rounds.back().tileK);
   return schedule;
 }
 
@@ -182,6 +203,17 @@ std::string illegal(const Schedule &schedule) {
   if (schedule.stages < 1 || schedule.stages > 4) return "expected 1 to 4 stages, got " + std::to_string(schedule.stages);
   if (schedule.blockRows != 6 && schedule.blockRows != 8 && schedule.blockRows != 12)
     return "expected register blocks of 6, 8 or 12 rows, got " + std::to_string(schedule.blockRows);
+  return {};
+}
+
+std::string illegal(const Schedule &schedule, const Variant &variant) {
+  if (std::string wrong = illegal(schedule); !wrong.empty()) return wrong;
+  if (variant.selects()) {
+    const SelectionInfo::Round &round = variant.selection().rounds.back();
+    if (round.tileQ % schedule.tileQ || round.tileK % schedule.tileK)
+      return "expected tile sizes that divide those selected, " + std::to_string(round.tileQ) + " and " + std::to_string(round.tileK) +
+             ", got " + std::to_string(schedule.tileQ) + " and " + std::to_string(schedule.tileK);
+  }
   return {};
 }
 

@@ -26,6 +26,22 @@ struct InputInfo {
   int partialKind = 0;   ///< not isRow: 0 per head (summed by query), 1 per query, 2 per key, 3 any element
 };
 
+/// What a variant's `select`s write, in the order in which their kernels run: pool_0, ..., select_0, ...
+struct SelectionInfo {
+  struct Pool {
+    std::string buffer;        ///< f32 [B, dim 1 of the input, tiles, dim 3 of the input]
+    int input;                 ///< position in Variant::inputs
+    int tile;                  ///< rows of a tile
+  };
+  struct Round {
+    std::string buffer;        ///< i32 [B, H, query tiles, key tiles]: 1 where the tile is chosen; the last one is "selection"
+    int tileQ, tileK;
+    int ranks;                 ///< topk and topp: each one needs a plane of "select.estimates" and of "select.masses"
+  };
+  std::vector<Pool> pools;
+  std::vector<Round> rounds;   ///< empty: all tiles that the masks leave are kept
+};
+
 /// A checked variant. Immutable; share it freely between threads.
 class Variant {
  public:
@@ -39,11 +55,14 @@ class Variant {
   bool hasTwoPassBackward(bool grouped) const { return grouped ? twoPassGrouped : twoPass; }
   bool hasSoftmax() const;
   bool hasDropout() const;
+  const SelectionInfo &selection() const { return selectionInfo; }
+  bool selects() const { return !selectionInfo.rounds.empty(); }
   const ast::Variant &tree() const { return *checked; }
 
  private:
   std::shared_ptr<const ast::Variant> checked;
   std::vector<InputInfo> inputList;
+  SelectionInfo selectionInfo;
   bool lists = false;
   bool twoPass = true, twoPassGrouped = true;
 };
@@ -76,14 +95,17 @@ struct Schedule {
 
   bool operator==(const Schedule &) const = default;
 };
-/// The empty string, or what is wrong with a schedule.
+/// The empty string, or what is wrong with a schedule, of any variant or of this one.
 std::string illegal(const Schedule &schedule);
+std::string illegal(const Schedule &schedule, const Variant &variant);
+/// The schedule with tiles that divide those a variant selects.
+Schedule fitted(Schedule schedule, const Variant &variant);
 /// "64x64 stages 2 tiles_inner two_pass": only what `target` uses and what differs from automatic.
 std::string describe(const Schedule &schedule, const std::string &target);
 
 struct CompileRequest {
   std::shared_ptr<const Variant> variant;
-  std::string kernel = "forward";      ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*
+  std::string kernel = "forward";      ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*, pool_*, select_*
   std::map<std::string, int64_t> dims;  ///< sizes of the dims that rows end in, 1 to 256
   ElementType type = ElementType::F32;
   Schedule schedule;
@@ -105,7 +127,7 @@ CompileResult compile(const CompileRequest &request);
 std::vector<std::string> kernelNames(const Variant &variant, bool backward);
 
 /// What runs well without tuning. The kernels of one direction (and its plan kernels) share a schedule.
-Schedule defaultSchedule(const std::string &target, const std::map<std::string, int64_t> &dims, bool backward);
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims, bool backward);
 
 /// What a CPU's registers allow, as the code generator sees it.
 struct CpuFacts {

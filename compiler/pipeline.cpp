@@ -13,6 +13,7 @@
 #include "compiler/target/nvptx/ptx_code.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/build_plan.h"
+#include "compiler/transforms/build_select.h"
 #include "compiler/transforms/differentiate.h"
 #include "compiler/transforms/expand_functions.h"
 #include "compiler/transforms/hoist_loads.h"
@@ -117,15 +118,19 @@ CompileResult runPipeline(const CompileRequest &request) {
 
   // weft -> tile: the kernel asked for, target-neutral.
   const KernelShape shape{request.dims, request.schedule.tileQ, request.schedule.tileK};
+  const llvm::StringRef name = request.kernel;
+  const bool plan = name.starts_with("plan_"), select = name.starts_with("pool_") || name.starts_with("select_");
   step("build_kernel", [&] {
-    if (llvm::StringRef(request.kernel).starts_with("plan_"))
+    if (plan)
       buildPlan(module, request.kernel, shape);
+    else if (select)
+      buildSelect(module, request.kernel, shape);
     else
       buildKernel(module, request.kernel, shape);
     simplify(module);
   });
   // tile: what a row of tiles has in common (ranges of its own inputs, above all) leaves the loop over the other side.
-  if (llvm::StringRef(request.kernel).starts_with("plan_")) step("hoist_invariants", [&] { hoistInvariants(module); });
+  if (plan || select) step("hoist_invariants", [&] { hoistInvariants(module); });
   tile::KernelOp kernel = *module.getOps<tile::KernelOp>().begin();
   if (request.stage == Stage::Tile) {
     llvm::raw_string_ostream stream(result.text);
@@ -158,6 +163,7 @@ CompileResult runPipeline(const CompileRequest &request) {
   for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
   module->removeAttr("weft.inputs");
   module->removeAttr("weft.normalize");
+  module->removeAttr("weft.pools");
   if (request.stage == Stage::Vector) {
     result.text = print(module);
     return result;

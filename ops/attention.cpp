@@ -158,12 +158,51 @@ void addSeed(const std::string &variant, c10::List<std::string> &names, std::vec
   tensors.push_back(at::randint(std::numeric_limits<int32_t>::max(), {2}, at::kLong));
 }
 
+using SelectSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
+
+/// Chooses tiles once for both directions, where the variant selects any and the caller gave none.
+void addSelection(const std::string &variant, c10::List<std::string> &names, std::vector<at::Tensor> &tensors) {
+  if (!variantOrThrow(variant)->selects()) return;
+  for (const std::string &name : toNames(names))
+    if (name == "selection") return;
+  at::AutoDispatchBelowADInplaceOrView guard;
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::select", "").typed<SelectSchema>();
+  const at::Tensor selection = op.call(variant, names, tensors);
+  names.push_back("selection");
+  tensors.push_back(selection);
+}
+
+at::Tensor selectTiles(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {
+  at::NoGradGuard guard;
+  const std::string variant(variantText);
+  const Names names = toNames(nameList);
+  Binding call(kernelSet(variant, names, tensors, false), names, tensors);
+  TORCH_CHECK(call.set.variant->selects(), "weft: variant '", call.set.variant->name(), "' selects no tiles; a 'select' statement would");
+  return call.select().clone();  // a tensor of its own, also where it was given
+}
+
+at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {
+  auto variant = variantOrThrow(std::string(variantText));
+  TORCH_CHECK(variant->selects(), "weft: variant '", variant->name(), "' selects no tiles; a 'select' statement would");
+  const SelectionInfo::Round &round = variant->selection().rounds.back();
+  std::map<std::string, c10::SymInt> dims;
+  for (const InputInfo &input : variant->inputs())
+    for (size_t at = 0; at < nameList.size(); ++at)
+      if (nameList.get(at) == input.name && tensors[at].dim() == static_cast<int64_t>(input.dims.size()))
+        for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = tensors[at].sym_size(d);
+  for (const char *dim : {"B", "H", "T", "S"})
+    TORCH_CHECK(dims.count(dim), "weft: variant '", variant->name(), "': no tensor has the dim ", dim);
+  return at::empty_symint({dims["B"], dims["H"], (dims["T"] + (round.tileQ - 1)) / round.tileQ, (dims["S"] + (round.tileK - 1)) / round.tileK},
+                          tensors[0].options().dtype(at::kInt).requires_grad(false));
+}
+
 std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,
                                                    at::TensorList tensors) {
   const std::string variant(variantText);
   c10::List<std::string> names = nameList.copy();
   std::vector<at::Tensor> list = tensors.vec();
   addSeed(variant, names, list);
+  addSelection(variant, names, list);
   auto results = AttentionFunction::apply(variant, names, at::TensorList(list));
   return {results[0], results[1]};
 }
@@ -273,6 +312,7 @@ at::Tensor maskShares(const std::string &variant, const Names &names, std::vecto
 TORCH_LIBRARY(weft, library) {
   library.def("attention(str variant, str[] names, Tensor[] tensors) -> Tensor");
   library.def("attention_with_lse(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
+  library.def("select(str variant, str[] names, Tensor[] tensors) -> Tensor");
   library.def("_attention_forward(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
   library.def(
       "_attention_backward(str variant, str[] names, Tensor[] tensors, Tensor o, Tensor lse, Tensor do, "
@@ -281,6 +321,7 @@ TORCH_LIBRARY(weft, library) {
 void implement(torch::Library &library) {
   library.impl("attention", withoutLse);
   library.impl("attention_with_lse", withLse);
+  library.impl("select", selectTiles);
   library.impl("_attention_forward", forward);
   library.impl("_attention_backward", backward);
 }
@@ -289,6 +330,7 @@ TORCH_LIBRARY_IMPL(weft, CUDA, library) { implement(library); }
 TORCH_LIBRARY_IMPL(weft, Meta, library) {
   library.impl("attention", withoutLse);
   library.impl("attention_with_lse", withLse);
+  library.impl("select", selectMeta);
   library.impl("_attention_forward", forwardMeta);
   library.impl("_attention_backward", backwardMeta);
 }

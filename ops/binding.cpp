@@ -132,7 +132,9 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
       if (find(dimNames, dim) < 0) dimNames.push_back(dim);
   }
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
-  for (const char *name : {"o", "do", "lse", "delta", "dlse", "band", "counts", "entries", "counts_keys", "entries_keys", "status"})
+  for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
+  for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
+  for (const char *name : {"o", "do", "lse", "delta", "dlse", "band", "counts", "entries", "counts_keys", "entries_keys", "select.estimates", "select.masses", "status"})
     tensorNames.push_back(name);
 }
 
@@ -223,7 +225,7 @@ Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const De
   }
   for (const TuningEntry &entry : entries)
     if (entry.key == key && entry.build == buildIdentity() && entry.seconds > 0) return entry.schedule;
-  return defaultSchedule(targetOf(device), shape.headDims, backward);
+  return defaultSchedule(variant, targetOf(device), shape.headDims, backward);
 }
 
 }  // namespace
@@ -270,7 +272,7 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
   const Variant &variant = *set.variant;
   const std::string where = "weft: variant '" + variant.name() + "': ";
   for (const std::string &name : names) {
-    bool known = name == "seed" && variant.hasDropout();
+    bool known = (name == "seed" && variant.hasDropout()) || (name == "selection" && variant.selects());
     std::string inputs;
     for (const InputInfo &input : variant.inputs()) {
       known |= input.name == name;
@@ -331,6 +333,14 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
     seed = state.data_ptr<int64_t>()[0];
     offset = state.data_ptr<int64_t>()[1];
   }
+  if (const int at = find(names, "selection"); at >= 0 && variant.selects()) {
+    const SelectionInfo::Round &round = variant.selection().rounds.back();
+    const std::vector<int64_t> shape{B, H, (T + round.tileQ - 1) / round.tileQ, (S + round.tileK - 1) / round.tileK};
+    TORCH_CHECK(list[at].sizes() == at::IntArrayRef(shape) && list[at].scalar_type() == at::kInt, where, "expected 'selection' of type int32 and shape ",
+                at::IntArrayRef(shape), ", as weft::select gives, got ", list[at].scalar_type(), " ", list[at].sizes());
+    selection = list[at].contiguous();
+    bind("selection", selection);
+  }
   status = at::zeros({1}, prepared[0].options().dtype(at::kInt));
   bind("status", status);
 }
@@ -359,10 +369,12 @@ void Binding::run(const char *name) {
     }
   }
   int64_t programs = 0;
-  switch (kernel.code->image().grid) {
-    case Grid::QueryTile: programs = B * H * (lastTileOnly ? 1 : queryTiles()); break;
-    case Grid::KeyTile: programs = B * G * keyTiles(); break;
-    case Grid::HeadKeyTile: programs = B * H * keyTiles(); break;
+  const KernelImage &image = kernel.code->image();
+  auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
+  switch (image.grid) {
+    case Grid::QueryTile: programs = B * H * (lastTileOnly ? 1 : tiles(T, image.tileQ)); break;
+    case Grid::KeyTile: programs = B * G * tiles(S, image.tileK); break;
+    case Grid::HeadKeyTile: programs = B * H * tiles(S, image.tileK); break;
     case Grid::Group: programs = B * G; break;
     case Grid::Head: programs = B * H; break;
   }
@@ -382,7 +394,31 @@ void Binding::run(const char *name) {
   }
 }
 
+const at::Tensor &Binding::select() {
+  if (!set.variant->selects() || selection.defined()) return selection;
+  auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
+  const SelectionInfo &info = set.variant->selection();
+  const at::TensorOptions floats = status.options().dtype(at::kFloat);
+  for (size_t n = 0; n < info.pools.size(); ++n) {
+    const SelectionInfo::Pool &pool = info.pools[n];
+    const at::Tensor &rows = prepared[pool.input];
+    bind(pool.buffer, at::empty({rows.size(0), rows.size(1), tiles(rows.size(2), pool.tile), rows.size(3)}, floats));
+    run(("pool_" + std::to_string(n)).c_str());
+  }
+  for (size_t n = 0; n < info.rounds.size(); ++n) {
+    const SelectionInfo::Round &round = info.rounds[n];
+    selection = at::empty({B, H, tiles(T, round.tileQ), tiles(S, round.tileK)}, status.options());
+    TORCH_CHECK(selection.numel() * std::max(round.ranks, 1) < (int64_t{1} << 31), "weft: too many tiles for one call");
+    bind(round.buffer, selection);
+    bind("select.estimates", at::empty({round.ranks * selection.numel()}, status.options()));
+    bind("select.masses", at::empty({round.ranks * selection.numel()}, floats));
+    run(("select_" + std::to_string(n)).c_str());
+  }
+  return selection;
+}
+
 void Binding::plan(bool byKey) {
+  select();
   if (!set.variant->needsLists()) {
     if (band.defined()) return;
     band = at::empty({B * H * 4}, status.options());

@@ -71,6 +71,8 @@ class Binding {
   int64_t keyTiles() const { return (S + set.schedule.tileK - 1) / set.schedule.tileK; }
   void bind(const std::string &name, const at::Tensor &tensor);
   void run(const char *kernel);
+  /// Chooses tiles, where the variant selects any and none were given: i32 [B, H, query tiles, key tiles].
+  const at::Tensor &select();
   /// Computes the band or the lists of kept tiles; `byKey` the lists by key tile.
   void plan(bool byKey = false);
   /// Throws where a kept pair read outside an input.
@@ -79,7 +81,7 @@ class Binding {
   KernelSet &set;
   int64_t B = 0, H = 0, G = 0, T = 0, S = 0;
   std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
-  at::Tensor band, counts, entries;
+  at::Tensor band, counts, entries, selection;
   /// Run the last query tile of every head alone; the schedule's order must be HeadsInner, which has them first.
   bool lastTileOnly = false;
 

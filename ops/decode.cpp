@@ -18,12 +18,18 @@ KernelSet &decodeSet(std::shared_ptr<const Variant> variant, const TuningKey &ke
   std::lock_guard lock(mutex);
   auto &slot = sets[{variant.get(), key.type, key.headDims, static_cast<int>(device.kind), device.index}];
   if (!slot) {
-    Schedule schedule = defaultSchedule(targetOf(device), key.headDims, false);
-    schedule.tileQ = tileQ;
+    Schedule schedule = defaultSchedule(*variant, targetOf(device), key.headDims, false);
+    schedule.tileQ = tileQ;  // divides every tile that a variant can select
     schedule.order = Order::HeadsInner;
     slot = std::make_unique<KernelSet>(variant, key.type, key.headDims, device, schedule);
   }
   return *slot;
+}
+
+bool pooled(const Variant &variant, const std::string &name) {
+  for (const SelectionInfo::Pool &pool : variant.selection().pools)
+    if (variant.inputs()[pool.input].name == name) return true;
+  return false;
 }
 
 at::Tensor decodeLast(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {
@@ -49,8 +55,10 @@ at::Tensor decodeLast(c10::string_view variantText, const c10::List<std::string>
       if (names[at] != input.name || all[at].dim() != static_cast<int64_t>(input.dims.size())) continue;  // the binding says so
       std::vector<int64_t> sizes = all[at].sizes().vec();
       for (size_t dim = 0; dim < input.dims.size(); ++dim) {
-        if (input.dims[dim] != "T") continue;
-        TORCH_CHECK(sizes[dim] == 1, where, "expected dim T of input '", input.name, "' to be 1, the newest token, got ", sizes[dim]);
+        // What a selection pools is needed whole: the tile before this one chooses.
+        if (input.dims[dim] != "T" || sizes[dim] == S) continue;
+        TORCH_CHECK(sizes[dim] == 1 && !pooled(*variant, input.name), where, "expected dim T of input '", input.name, "' to be ",
+                    pooled(*variant, input.name) ? "all tokens so far, " + std::to_string(S) : std::string("1, the newest token"), ", got ", sizes[dim]);
         sizes[dim] = S;
       }
       all[at] = all[at].expand(sizes);

@@ -39,6 +39,10 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
     if (input.isBool) value = torch::rand(sizes) < 0.02;
     else if (input.name == "own" || input.name == "other") value = (torch::arange(T) * 8 / T).to(torch::kInt).expand(sizes).contiguous();
     else if (input.name == "place" || input.name == "key_place") value = torch::arange(T).to(torch::kInt).expand(sizes).contiguous();
+    // A selection: an eighth of the tiles, in an eighth of the stretches and one.
+    else if (input.name == "tiles") value = torch::full(sizes, std::max<int64_t>(T / 64 / 8, 1), torch::kInt);
+    else if (input.name == "stretches") value = torch::full(sizes, T / 512 / 8 + 1, torch::kInt);
+    else if (input.name == "share") value = torch::full(sizes, 0.2);
     else if (input.name == "first") value = torch::full(sizes, 4, torch::kInt);
     else if (input.isInt && input.name.find("doc") != std::string::npos) value = (torch::arange(T) * 4 / T).to(torch::kInt).expand(sizes).contiguous();
     else if (input.isInt) value = torch::full(sizes, reach, torch::kInt);

@@ -177,7 +177,7 @@ def Tile_StoreRowsOp : TileOp<"store_rows"> {
       "$value `,` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($value)";
 }
 
-// Planning kernels: scalar programs that bound the loops over kept tiles.
+// Scalar programs: plans that bound the loops over kept tiles, and selections of tiles.
 
 def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
   let summary = "least and greatest element of an input with one index in a range";
@@ -190,10 +190,17 @@ def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
       "$tensor `axis` $axis `to` $last `[` $indices `]` attr-dict `:` type($least) `,` type($greatest)";
 }
 
-def Tile_StoreIntOp : TileOp<"store_int"> {
-  let summary = "writes one i32 of a flat buffer";
-  let arguments = (ins I32:$value, StrAttr:$tensor, I32:$index);
-  let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict";
+def Tile_StoreFlatOp : TileOp<"store_flat"> {
+  let summary = "writes one element of a flat buffer of i32 or f32";
+  let arguments = (ins AnyTypeOf<[I32, F32]>:$value, StrAttr:$tensor, I32:$index);
+  let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict `:` type($value)";
+}
+
+def Tile_LoadFlatOp : TileOp<"load_flat"> {
+  let summary = "one element of a flat buffer of i32 or f32";
+  let arguments = (ins StrAttr:$tensor, I32:$index);
+  let results = (outs AnyTypeOf<[I32, F32]>:$result);
+  let assemblyFormat = "$tensor `[` $index `]` attr-dict `:` type($result)";
 }
 
 #endif

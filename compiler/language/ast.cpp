@@ -27,6 +27,18 @@ int arity(Function function) {
   return 0;
 }
 
+const char *spelling(Pool pool) {
+  switch (pool) {
+    case Pool::Mean: return "mean";
+    case Pool::MeanBefore: return "mean_before";
+    case Pool::Max: return "max";
+    case Pool::Min: return "min";
+    case Pool::First: return "first";
+    case Pool::Last: return "last";
+  }
+  return "?";
+}
+
 const char *typeName(Type type) {
   switch (type) {
     case Type::Unknown: return "unknown";
@@ -64,6 +76,7 @@ std::string print(const Expr &expr) {
     case Expr::Kind::Index: return std::string(1, "bhij"[static_cast<int>(expr.index)]);
     case Expr::Kind::Read: return expr.name + "[" + list() + "]";
     case Expr::Kind::Dot: return "dot(" + list() + ")";
+    case Expr::Kind::Pooled: return std::string(spelling(expr.pool)) + "(" + expr.name + ")";
     case Expr::Kind::Call: return "(" + std::string(spelling(expr.function)) + " " + list() + ")";
   }
   return "?";
@@ -89,6 +102,17 @@ std::string print(const Variant &variant) {
   line("gate", variant.gate);
   line("sink", variant.sink);
   if (variant.dropout) text += "  dropout " + std::to_string(*variant.dropout) + "\n";
+  for (const Select &select : variant.selects) {
+    text += "  select tiles(" + std::to_string(select.tileQ) + ", " + std::to_string(select.tileK) + ")\n";
+    for (const Let &let : select.lets) line("  let " + let.name, let.value);
+    for (const Keep &keep : select.keeps) {
+      const char *kinds[] = {"topk", "topp", "where", "diagonal", "first"};
+      text += std::string("    keep ") + kinds[static_cast<int>(keep.kind)];
+      for (const ExprPtr &expr : {keep.value, keep.amount})
+        if (expr) text += " " + print(*expr);
+      text += "\n";
+    }
+  }
   const char *names[] = {"softmax", "sigmoid", "none"};
   text += std::string("  normalize ") + names[static_cast<int>(variant.normalize)] + "\n";
   return text;

@@ -27,6 +27,10 @@ const char *typeName(Type type);
 /// The index variables of a pair: batch, head, query index, key index.
 enum class Index { b, h, i, j };
 
+/// What stands for the rows of a tile in a `select`.
+enum class Pool { Mean, MeanBefore, Max, Min, First, Last };
+const char *spelling(Pool pool);
+
 struct Expr;
 using ExprPtr = std::shared_ptr<Expr>;
 
@@ -43,6 +47,7 @@ struct Expr {
     Read,   ///< name: input; args: one index an explicit dim, or all dims when full
     Dot,    ///< args: two Reads of Type::Row
     Call,   ///< function, args
+    Pooled, ///< name: input; pool: of the rows of a tile (in a select)
   };
   Kind kind;
   SourceRange range;
@@ -51,8 +56,9 @@ struct Expr {
   std::string name;
   Index index = Index::i;
   Function function = Function::Neg;
+  Pool pool = Pool::Mean;
   std::vector<ExprPtr> args;
-  int input = -1;  ///< Read: position in Variant::inputs
+  int input = -1;  ///< Read, Pooled: position in Variant::inputs
 };
 
 enum class ElementClass { Float, Int, Bool };
@@ -76,6 +82,28 @@ struct Let {
   SourceRange range;
 };
 
+/// One `keep` of a select.
+struct Keep {
+  enum class Kind {
+    TopK,       ///< the `amount` greatest of `value`
+    TopP,       ///< the fewest that hold the share `amount` of the mass of softmax(value)
+    Condition,  ///< where `value` holds
+    Diagonal,   ///< tiles with a pair i = j
+    First,      ///< the first `amount` key tiles
+  };
+  Kind kind;
+  ExprPtr value, amount;
+  SourceRange range;
+};
+
+/// Chooses tiles by what is in them. Its expressions are of a tile: i and j are its first query and key.
+struct Select {
+  int tileQ = 64, tileK = 64;
+  std::vector<Let> lets;
+  std::vector<Keep> keeps;
+  SourceRange range;
+};
+
 enum class Normalize { Softmax, Sigmoid, None };
 
 struct Variant {
@@ -92,6 +120,7 @@ struct Variant {
   ExprPtr sink;                  ///< may be null; depends on b and h only
   std::optional<double> dropout;  ///< probability of dropping a pair
   Normalize normalize = Normalize::Softmax;
+  std::vector<Select> selects;   ///< rounds: each one looks only at what those before it kept
 
   int inputNamed(const std::string &inputName) const;
   /// Position of the value input, the one named `v`.

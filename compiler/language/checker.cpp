@@ -3,6 +3,8 @@
 #include <map>
 #include <set>
 
+#include "compiler/language/selection.h"
+
 namespace weft {
 namespace {
 
@@ -47,6 +49,7 @@ class Checker {
     if (variant.sink && dependsOnPair(*variant.sink))
       report(variant.sink->range, "expected a sink of b and h only, got one of i or j",
              "as in: sink c[h]");
+    checkSelects();
     if (variant.sink && variant.normalize != Normalize::Softmax)
       report(variant.sink->range, "expected 'normalize softmax' with a sink");
     return std::move(diagnostics);
@@ -60,6 +63,7 @@ class Checker {
   std::set<std::string> declared;
   std::set<std::string> dims;
   std::map<std::string, ExprPtr> lets;
+  bool selecting = false;
 
   void report(SourceRange range, std::string message, std::string hint = {}) {
     if (diagnostics.size() < 20)
@@ -98,7 +102,7 @@ class Checker {
       bool reserved = input.name == "seed" || input.name == "status" || input.name == "band" ||
                       input.name == "counts" || input.name == "entries" || input.name == "counts_keys" ||
                       input.name == "entries_keys";
-      for (const char *own : {"o", "do", "lse", "delta", "dlse"}) reserved |= input.name == own;
+      for (const char *own : {"o", "do", "lse", "delta", "dlse", "selection"}) reserved |= input.name == own;
       for (const Input &other : variant.inputs) reserved |= input.name == "d" + other.name;
       if (reserved)
         report(input.range, "expected another name than '" + input.name +
@@ -174,7 +178,124 @@ class Checker {
       case Kind::Read: return checkRead(*expr);
       case Kind::Dot: return checkDot(*expr);
       case Kind::Call: return checkCall(*expr);
+      case Kind::Pooled: return checkPooled(*expr);
     }
+  }
+
+  // ---- selection -----------------------------------------------------------------------------
+
+  void checkPooled(Expr &expr) {
+    expr.input = variant.inputNamed(expr.name);
+    if (expr.input < 0) {
+      report(expr.range, "unknown input '" + expr.name + "'", "declare it between ( and )");
+      return;
+    }
+    const Input &input = variant.inputs[expr.input];
+    if (!allowedRow(input) || (input.dims[2] != "T" && input.dims[2] != "S")) {
+      report(expr.range, "expected rows of queries [B, H, T, D] or of keys [B, G, S, D] in '" + std::string(spelling(expr.pool)) +
+                             "', got input '" + expr.name + "'");
+      return;
+    }
+    if (expr.pool == Pool::MeanBefore && input.dims[2] != "T") {
+      report(expr.range, "expected rows of queries in 'mean_before', got keys", "a key tile is summed up by mean(" + expr.name + ")");
+      return;
+    }
+    if (causal() && expr.pool != Pool::MeanBefore && input.dims[2] == "T") {
+      report(expr.range, "expected a summary of queries before the tile in a causal variant, got '" + std::string(spelling(expr.pool)) + "'",
+             "its own rows hold tokens after its first one; use mean_before(" + expr.name + ")");
+      return;
+    }
+    expr.type = Type::Row;
+  }
+
+  /// ci * i + cj * j + constant of an int expression, or nothing.
+  static bool affineOf(const Expr &expr, int &ci, int &cj, double &constant, int depth = 0) {
+    if (depth > 50) return false;
+    if (expr.kind == Kind::Number) return constant = expr.value, true;
+    if (expr.kind == Kind::Index && expr.index == Index::i) return ci = 1, true;
+    if (expr.kind == Kind::Index && expr.index == Index::j) return cj = 1, true;
+    if (expr.kind == Kind::Let) return affineOf(*expr.args[0], ci, cj, constant, depth + 1);
+    if (expr.kind != Kind::Call || (expr.function != Function::Add && expr.function != Function::Sub)) return false;
+    int bi = 0, bj = 0;
+    double more = 0;
+    if (!affineOf(*expr.args[0], ci, cj, constant, depth + 1) || !affineOf(*expr.args[1], bi, bj, more, depth + 1)) return false;
+    const int sign = expr.function == Function::Add ? 1 : -1;
+    ci += sign * bi;
+    cj += sign * bj;
+    constant += sign * more;
+    return true;
+  }
+
+  /// True where a `where` says that a query sees no key after it, as far as its form shows.
+  bool causal() const {
+    auto says = [&](const auto &self, const Expr &expr) -> bool {
+      if (expr.kind == Kind::Let) return self(self, *expr.args[0]);
+      if (expr.kind != Kind::Call) return false;
+      if (expr.function == Function::And) return self(self, *expr.args[0]) || self(self, *expr.args[1]);
+      const bool less = expr.function == Function::Lt || expr.function == Function::Le;
+      if (!less && expr.function != Function::Gt && expr.function != Function::Ge) return false;
+      int ai = 0, aj = 0, bi = 0, bj = 0;
+      double a = 0, b = 0;
+      if (!affineOf(*expr.args[0], ai, aj, a) || !affineOf(*expr.args[1], bi, bj, b)) return false;
+      const int sign = less ? -1 : 1;  // sign * (left - right) >= 0
+      return sign * (ai - bi) == 1 && sign * (aj - bj) == -1 && sign * (a - b) <= 0;
+    };
+    for (const ExprPtr &where : variant.wheres)
+      if (where->type == Type::Bool && says(says, *where)) return true;
+    return false;
+  }
+
+  void checkSelects() {
+    const std::map<std::string, ExprPtr> outer = std::move(lets);
+    const Select *before = nullptr;
+    selecting = true;
+    for (Select &select : variant.selects) {
+      lets.clear();
+      for (int size : {select.tileQ, select.tileK})
+        if (size % 16 || size < 16 || size > 8192)
+          report(select.range, "expected tile sizes that are multiples of 16 from 16 to 8192, got " + std::to_string(size));
+      if (before && (before->tileQ % std::max(select.tileQ, 1) || before->tileK % std::max(select.tileK, 1)))
+        report(select.range, "expected tile sizes that divide those of the round before, " + std::to_string(before->tileQ) + " and " +
+                                 std::to_string(before->tileK));
+      before = &select;
+      for (Let &let : select.lets) {
+        if (variant.inputNamed(let.name) >= 0 || dims.count(let.name) || !lets.try_emplace(let.name).second)
+          report(let.range, "expected a new name, got '" + let.name + "', which is already declared");
+        lets.erase(let.name);
+        check(let.value);
+        if (let.value->type == Type::Row)
+          report(let.range, "expected a scalar in a let, got a row", "name the dot instead");
+        lets[let.name] = let.value;
+      }
+      bool diagonal = false;
+      for (Keep &keep : select.keeps) {
+        const bool share = keep.kind == Keep::Kind::TopP;
+        if (keep.kind == Keep::Kind::Condition) demandBool(keep.value);
+        if (keep.kind == Keep::Kind::TopK || share) {
+          demandFloat(keep.value, "keep");
+          if (keep.value->type == Type::Float && !holdsDot(*keep.value))
+            report(keep.value->range, "expected an estimate with a 'dot' of pooled rows, got '" + print(*keep.value) + "'",
+                   "as in: let a = dot(mean_before(q), mean(k)) keep topk(a, 8)");
+        }
+        if (keep.amount) {
+          check(keep.amount);
+          if (share && keep.amount->type == Type::Int) keep.amount = toFloat(keep.amount);
+          if (keep.amount->type != (share ? Type::Float : Type::Int) && keep.amount->type != Type::Unknown)
+            report(keep.amount->range, share ? "expected a share between 0 and 1" : "expected a number of tiles, an int",
+                   share ? "as in: keep topp(a, 0.95)" : "as in: keep topk(a, 8); floor, ceil and round make ints");
+          else if (holdsDot(*keep.amount))
+            report(keep.amount->range, "expected an amount that does not hang on an estimate");
+        }
+        diagonal |= keep.kind == Keep::Kind::Diagonal;
+      }
+      if (select.keeps.empty())
+        report(select.range, "expected at least one 'keep', got none", "as in: keep diagonal");
+      else if (causal() && !diagonal)
+        report(select.range, "expected 'keep diagonal' in the selection of a causal variant",
+               "a query's own tile holds tokens after it, which must not choose what it sees");
+    }
+    lets = outer;
+    selecting = false;
   }
 
   void checkName(ExprPtr &expr) {
@@ -291,6 +412,7 @@ class Checker {
   /// 0: a row of queries (dims T), 1: a row of keys (dims S), -1: neither.
   int rowSide(const Expr &expr) {
     const Input &input = variant.inputs[expr.input];
+    if (expr.kind == Kind::Pooled) return input.dims[2] == "T" ? 0 : 1;
     const Expr &index = *expr.args.back();
     if (index.kind == Kind::Index && index.index == Index::i && input.dims[2] == "T") return 0;
     if (index.kind == Kind::Index && index.index == Index::j && input.dims[2] == "S") return 1;
@@ -298,6 +420,7 @@ class Checker {
   }
 
   void checkDot(Expr &expr) {
+    bool pooled = false, plain = false;
     for (ExprPtr &arg : expr.args) {
       check(arg);
       if (arg->type == Type::Unknown) return;
@@ -306,11 +429,16 @@ class Checker {
                "a row leaves one trailing dim unindexed, as in q[i] of q: [B, H, T, D]");
         return;
       }
+      (arg->kind == Kind::Pooled ? pooled : plain) = true;
       if (rowSide(*arg) < 0) {
         report(arg->range, "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys "
                            "y[j] with dims [B, G, S, D] in 'dot'");
         return;
       }
+    }
+    if (plain && (pooled || selecting)) {
+      report(expr.range, "expected pooled rows in the 'dot' of a select", "as in: dot(mean_before(q), mean(k))");
+      return;
     }
     if (rowSide(*expr.args[0]) == 1) std::swap(expr.args[0], expr.args[1]);
     if (rowSide(*expr.args[0]) != 0 || rowSide(*expr.args[1]) != 1) {

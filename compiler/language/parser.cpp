@@ -53,6 +53,7 @@ class Parser {
   std::vector<Token> tokens;
   size_t position = 0;
   int depth = 0;
+  bool inSelect = false;  ///< pooled rows are known there
   std::vector<Diagnostic> diagnostics;
 
   const Token &peek(int ahead = 0) const {
@@ -176,7 +177,7 @@ class Parser {
   }
 
   // statement := 'let' name '=' expr | 'where' expr | 'score' expr | 'weight' expr | 'gate' expr
-  //            | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none')
+  //            | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none') | select
   void parseStatement(ast::Variant &variant) {
     const Token keyword = peek();
     if (accept("let")) {
@@ -217,10 +218,75 @@ class Parser {
       } else {
         fail("softmax, sigmoid or none after 'normalize'");
       }
+    } else if (accept("select")) {
+      variant.selects.push_back(parseSelect(keyword.range));
     } else {
       fail("a statement",
-           "statements start with let, where, score, weight, gate, sink, dropout or normalize");
+           "statements start with let, where, score, weight, gate, sink, dropout, normalize or select");
     }
+  }
+
+  int parseTileSize() {
+    const Token number = peek();
+    if (number.kind != Token::Kind::Integer) fail("a tile size", "as in: select tiles(64, 64) {");
+    ++position;
+    return static_cast<int>(std::min(parseNumber(number), 1e6));
+  }
+
+  // select := 'select' 'tiles' '(' integer ',' integer ')' '{' ('let' name '=' expr | 'keep' keep)* '}'
+  // keep := ('topk' | 'topp') '(' expr ',' expr ')' | 'diagonal' | 'first' primary | expr
+  ast::Select parseSelect(SourceRange begin) {
+    ast::Select select;
+    expect("tiles", "after 'select'");
+    expect("(", "after 'tiles'");
+    select.tileQ = parseTileSize();
+    expect(",", "between the tile's queries and its keys");
+    select.tileK = parseTileSize();
+    expect(")", "after the tile's sizes");
+    expect("{", "before what is kept");
+    select.range = {begin.begin, lastEnd()};
+    inSelect = true;
+    while (!at("}")) {
+      const Token word = peek();
+      if (accept("let")) {
+        const Token name = expectName("the name of the let");
+        expect("=", "after the name of the let");
+        select.lets.push_back({name.text, parseExpr(), name.range});
+      } else if (accept("keep")) {
+        select.keeps.push_back(parseKeep(word.range));
+      } else {
+        inSelect = false;
+        fail("'let' or 'keep'", "as in: keep topk(a, 8)   keep topp(a, 0.95)   keep a > 0.1   keep diagonal   keep first 1");
+      }
+    }
+    inSelect = false;
+    expect("}", "after what is kept");
+    return select;
+  }
+
+  ast::Keep parseKeep(SourceRange range) {
+    using Kind = ast::Keep::Kind;
+    ast::Keep keep{Kind::Condition, nullptr, nullptr, range};
+    const bool call = peek(1).text == "(";
+    const Token::Kind next = peek(1).kind;
+    if (call && (at("topk") || at("topp"))) {
+      keep.kind = at("topk") ? Kind::TopK : Kind::TopP;
+      position += 2;
+      keep.value = parseExpr();
+      expect(",", "between the estimate and how much of it is kept");
+      keep.amount = parseExpr();
+      expect(")", "after how much is kept");
+    } else if (at("first") && (next == Token::Kind::Integer || next == Token::Kind::Name)) {
+      ++position;
+      keep.kind = Kind::First;
+      keep.amount = parsePrimary();
+    } else if (accept("diagonal")) {
+      keep.kind = Kind::Diagonal;
+    } else {
+      keep.value = parseExpr();
+    }
+    keep.range = {range.begin, lastEnd()};
+    return keep;
   }
 
   // expr := 'if' expr 'then' expr 'else' expr | or
@@ -373,6 +439,14 @@ class Parser {
         result->args = std::move(args);
         return result;
       }
+      for (ast::Pool pool : {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
+        if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;
+        if (!inSelect) break;
+        ExprPtr result = node(Expr::Kind::Pooled, range);
+        result->pool = pool;
+        result->name = args[0]->name;
+        return result;
+      }
 #define WEFT_FUNCTION(id, spell, count, typing)                                               \
   if (token.text == spell && Function::id != Function::ToFloat) {                             \
     if (args.size() != count) {                                                               \
@@ -385,7 +459,8 @@ class Parser {
 #include "compiler/language/functions.def"
 #undef WEFT_FUNCTION
       report(token.range, "unknown function '" + token.text + "'",
-             "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
+             inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
+                      : "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
              "relu softplus floor ceil round pow triangle");
       throw SyntaxError();
     }

@@ -1,7 +1,8 @@
 #include "compiler/reference.h"
 
-#include "compiler/language/ast.h"
+#include "compiler/language/selection.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <functional>
@@ -44,6 +45,7 @@ class Evaluator {
   std::vector<Node> tape;
   std::map<const Expr *, int> seen;
   bool recording = false;
+  const ast::Select *selecting = nullptr;  ///< i and j are the first of a tile of it
 
   void start(int64_t nb, int64_t nh, int64_t ni, int64_t nj, bool record) {
     b = nb;
@@ -114,6 +116,12 @@ class Evaluator {
         return node;
       }
       case Kind::Dot: {
+        if (selecting) {
+          double sum = 0;
+          const std::vector<double> x = pooled(*e.args[0]), y = pooled(*e.args[1]);
+          for (size_t at = 0; at < x.size(); ++at) sum += x[at] * y[at];
+          return push(sum);
+        }
         const std::string left = e.args[0]->name, right = e.args[1]->name;
         const int64_t l = offsetOf(*e.args[0]), r = offsetOf(*e.args[1]);
         const int64_t width = inputs.at(left).shape.back();
@@ -130,9 +138,42 @@ class Evaluator {
         return node;
       }
       case Kind::Call: return call(e);
-      case Kind::Name: break;
+      case Kind::Name:
+      case Kind::Pooled: break;
     }
     throw std::logic_error("unresolved name in a checked tree");
+  }
+
+  /// The rows of the tile at (i, j), or of the one before it, as one.
+  std::vector<double> pooled(const Expr &e) {
+    const ast::Input &input = variant.inputs[e.input];
+    const Array &array = inputs.at(input.name);
+    const bool queries = input.dims[2] == "T";
+    const int64_t tile = queries ? selecting->tileQ : selecting->tileK, width = array.shape[3];
+    const int64_t head = input.dims[1] == "G" ? h / (dims["H"] / dims["G"]) : h;
+    int64_t first = queries ? i : j;
+    if (e.pool == ast::Pool::MeanBefore) first -= tile;
+    const int64_t last = std::min(first + tile, array.shape[2]) - 1;
+    std::vector<double> result(width, 0.0);
+    if (first < 0) return result;
+    for (int64_t c = 0; c < width; ++c) {
+      auto at = [&](int64_t row) { return array.values[((b * array.shape[1] + head) * array.shape[2] + row) * width + c]; };
+      double sum = 0, most = at(first), least = at(first);
+      for (int64_t row = first; row <= last; ++row) {
+        sum += at(row);
+        most = std::max(most, at(row));
+        least = std::min(least, at(row));
+      }
+      switch (e.pool) {
+        case ast::Pool::Mean:
+        case ast::Pool::MeanBefore: result[c] = sum / static_cast<double>(last - first + 1); break;
+        case ast::Pool::Max: result[c] = most; break;
+        case ast::Pool::Min: result[c] = least; break;
+        case ast::Pool::First: result[c] = at(first); break;
+        case ast::Pool::Last: result[c] = at(last); break;
+      }
+    }
+    return result;
   }
 
   int call(const Expr &e) {
@@ -207,6 +248,73 @@ class Evaluator {
   }
 };
 
+/// Which pairs of one head the variant's selection leaves: a table of the last round's tiles.
+class Selection {
+ public:
+  Selection(const ast::Variant &variant, Evaluator &ev, int64_t b, int64_t h) : select(variant.selects.empty() ? nullptr : &variant.selects.back()) {
+    const int64_t T = ev.dims["T"], S = ev.dims["S"];
+    std::vector<char> before;
+    const ast::Select *coarse = nullptr;
+    for (const ast::Select &round : variant.selects) {
+      columns = (S + round.tileK - 1) / round.tileK;
+      chosen.assign((T + round.tileQ - 1) / round.tileQ * columns, 0);
+      for (int64_t i = 0; i < T; i += round.tileQ) {
+        std::vector<int64_t> ranked;
+        char *row = &chosen[i / round.tileQ * columns];
+        auto at = [&](int64_t tile, const ast::ExprPtr &expr) {
+          ev.start(b, h, i, tile * round.tileK, false);
+          ev.selecting = &round;
+          const double value = ev.value(expr);
+          ev.selecting = nullptr;
+          return value;
+        };
+        for (int64_t tile = 0; tile < columns; ++tile) {
+          const int64_t j = tile * round.tileK, lastI = std::min(i + round.tileQ, T), lastJ = std::min(j + round.tileK, S);
+          bool possible = false;
+          for (int64_t y = i; y < lastI && !possible; ++y)
+            for (int64_t x = j; x < lastJ && !possible; ++x) {
+              ev.start(b, h, y, x, false);
+              possible = true;
+              for (const ast::ExprPtr &where : variant.wheres) possible = possible && ev.value(where) != 0;
+            }
+          if (coarse) possible = possible && before[i / coarse->tileQ * ((S + coarse->tileK - 1) / coarse->tileK) + j / coarse->tileK];
+          if (!possible) continue;
+          for (const ast::Keep &keep : round.keeps) {
+            if (keep.kind == ast::Keep::Kind::Diagonal) row[tile] |= i < j + round.tileK && j < i + round.tileQ;
+            if (keep.kind == ast::Keep::Kind::First) row[tile] |= static_cast<double>(tile) < at(tile, keep.amount);
+            if (keep.kind == ast::Keep::Kind::Condition && !ast::holdsDot(*keep.value)) row[tile] |= at(tile, keep.value) != 0;
+          }
+          if (!row[tile]) ranked.push_back(tile);
+        }
+        for (const ast::Keep &keep : round.keeps) {
+          if (keep.kind == ast::Keep::Kind::Condition && ast::holdsDot(*keep.value))
+            for (int64_t tile : ranked) row[tile] |= at(tile, keep.value) != 0;
+          if (keep.kind != ast::Keep::Kind::TopK && keep.kind != ast::Keep::Kind::TopP) continue;
+          std::vector<std::pair<double, int64_t>> order;
+          for (int64_t tile : ranked) order.push_back({-at(tile, keep.value), tile});
+          std::sort(order.begin(), order.end());
+          const double amount = at(0, keep.amount);
+          double total = 0, sum = 0;
+          for (auto [value, tile] : order) total += std::exp(order[0].first - value);
+          for (size_t n = 0; n < order.size(); ++n) {
+            if (keep.kind == ast::Keep::Kind::TopK ? static_cast<double>(n) >= amount : sum >= amount * total) break;
+            row[order[n].second] = 1;
+            sum += std::exp(order[0].first - order[n].first);
+          }
+        }
+      }
+      before = chosen;
+      coarse = &round;
+    }
+  }
+  bool operator()(int64_t i, int64_t j) const { return !select || chosen[i / select->tileQ * columns + j / select->tileK]; }
+
+ private:
+  const ast::Select *select;
+  int64_t columns = 0;
+  std::vector<char> chosen;
+};
+
 }  // namespace
 
 Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
@@ -221,7 +329,8 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
   result.lse = {{B, H, T}, std::vector<double>(B * H * T, 0.0)};
   const bool softmax = variant.normalize == ast::Normalize::Softmax;
   for (int64_t b = 0; b < B; ++b)
-    for (int64_t h = 0; h < H; ++h)
+    for (int64_t h = 0; h < H; ++h) {
+      const Selection selected(variant, ev, b, h);
       for (int64_t i = 0; i < T; ++i) {
         const int64_t row = (b * H + h) * T + i;
         const int64_t valueHead = v.shape[1] == H ? h : h / (H / G);
@@ -231,6 +340,7 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           ev.start(b, h, i, j, record);
           Pair pair{true, 0, 1, 1};
           for (const ast::ExprPtr &where : variant.wheres) pair.mask &= ev.value(where) != 0;
+          pair.mask &= selected(i, j);
           pair.s = ev.value(variant.score);
           if (variant.weight) pair.w = ev.value(variant.weight);
           if (variant.gate) pair.g = ev.value(variant.gate);
@@ -299,6 +409,7 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           ev.backward({{node, -std::exp(sinkValue - lse) * delta}});
         }
       }
+    }
   result.gradients = std::move(ev.gradients);
   return result;
 }
@@ -306,13 +417,14 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
 std::vector<bool> liveTiles(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
                             int64_t b, int64_t h, int64_t tileQ, int64_t tileK) {
   Evaluator ev(variant, inputs);
+  const Selection selected(variant, ev, b, h);
   const int64_t T = ev.dims["T"], S = ev.dims["S"];
   const int64_t columns = (S + tileK - 1) / tileK;
   std::vector<bool> live((T + tileQ - 1) / tileQ * columns, false);
   for (int64_t i = 0; i < T; ++i)
     for (int64_t j = 0; j < S; ++j) {
       const int64_t tile = i / tileQ * columns + j / tileK;
-      if (live[tile]) continue;
+      if (live[tile] || !selected(i, j)) continue;
       ev.start(b, h, i, j, true);
       bool mask = true;
       for (const ast::ExprPtr &where : variant.wheres) mask &= ev.value(where) != 0;

@@ -18,16 +18,18 @@ Value PlanRegion::plain(Value value) {
 }
 
 void PlanRegion::emitOp(mlir::Operation &op) {
-  mlir::Type i32 = emit.b.getI32Type();
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
     scalars[dim.getResult()] = emit.toI32(slots.dim(dim.getDim().str()));
   } else if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
     scalars[read.getResult()] = planRead(read.getInput().str(), planIndices(read.getInput().str(), read.getIndices()), read.getType());
   } else if (auto range = mlir::dyn_cast<tile::ReadRangeOp>(op)) {
     emitReadRange(range);
-  } else if (auto store = mlir::dyn_cast<tile::StoreIntOp>(op)) {
-    Value index = emit.toI64(plain(store.getIndex()));
-    emit.store(plain(store.getValue()), emit.at(slots.pointer(store.getTensor().str()), index, i32));
+  } else if (auto store = mlir::dyn_cast<tile::StoreFlatOp>(op)) {
+    Value index = emit.toI64(plain(store.getIndex())), value = plain(store.getValue());
+    emit.store(value, emit.at(slots.pointer(store.getTensor().str()), index, value.getType()));
+  } else if (auto load = mlir::dyn_cast<tile::LoadFlatOp>(op)) {
+    Value index = emit.toI64(plain(load.getIndex()));
+    scalars[load.getResult()] = emit.load(load.getType(), emit.at(slots.pointer(load.getTensor().str()), index, load.getType()));
   } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
     std::vector<Value> inits;
     for (Value init : loop.getInitArgs()) inits.push_back(plain(init));
@@ -40,7 +42,7 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     for (mlir::Operation &inner : loop.getBody()->without_terminator()) emitOp(inner);
     std::vector<Value> next;
     for (Value value : loop.getBody()->getTerminator()->getOperands()) next.push_back(plain(value));
-    mlir::scf::YieldOp::create(emit.b, emit.loc, next);
+    if (!next.empty()) mlir::scf::YieldOp::create(emit.b, emit.loc, next);
     for (auto [from, to] : llvm::zip(loop.getResults(), copy.getResults())) scalars[from] = to;
   } else if (auto branch = mlir::dyn_cast<mlir::scf::IfOp>(op)) {
     emit.when(plain(branch.getCondition()), [&] {

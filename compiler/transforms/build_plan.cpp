@@ -1,10 +1,8 @@
 #include "compiler/transforms/build_plan.h"
 
 #include "compiler/internal_error.h"
-#include "compiler/transforms/intervals.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
-
-#include "llvm/ADT/STLExtras.h"
+#include "compiler/transforms/build_select.h"
+#include "compiler/transforms/plan_kernel.h"
 
 namespace weft {
 namespace {
@@ -166,26 +164,17 @@ struct Parts {
   std::vector<Value> weights;  ///< factors of the weight
 };
 
-Value named(dialect::PairwiseOp program, llvm::StringRef name) {
-  auto yield = mlir::cast<dialect::YieldOp>(program.getBody().front().getTerminator());
-  for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
-    if (mlir::cast<mlir::StringAttr>(attr).getValue() == name) return value;
-  return {};
-}
-
 Parts partsOf(dialect::PairwiseOp program) {
   Parts parts;
-  auto mask = named(program, "mask").getDefiningOp<dialect::MaskOp>();
+  auto mask = resultOf(program, "mask").getDefiningOp<dialect::MaskOp>();
   collect(mask.getValue(), Function::And, parts.masks);
-  if (Value weight = named(program, "weight")) collect(weight, Function::Mul, parts.weights);
+  if (Value weight = resultOf(program, "weight")) collect(weight, Function::Mul, parts.weights);
   return parts;
 }
 
-class PlanBuilder {
+class PlanBuilder : PlanKernel {
  public:
-  PlanBuilder(mlir::ModuleOp module, const KernelShape &shape)
-      : shape(shape), builder(module.getContext()), s(builder, builder.getUnknownLoc()),
-        module(module), program(module.lookupSymbol<dialect::PairwiseOp>("forward")) {}
+  using PlanKernel::PlanKernel;
 
   /// band[(b * H + h) * 4 ...]: least and greatest kept d; least and greatest d where every mask
   /// holds.
@@ -213,7 +202,7 @@ class PlanBuilder {
     Value base = s.map(Function::Mul, {s.add(s.mul(b, dim("H")), h), s.constantInt(4)});
     int at = 0;
     for (Value value : {lo, hi, fullLo, fullHi})
-      tile::StoreIntOp::create(builder, s.loc, value, "band", s.add(base, s.constantInt(at++)));
+      store(value, "band", s.add(base, s.constantInt(at++)));
   }
 
   /// Writes the tiles that row tile `rt` (query tiles, or key tiles) keeps, and how many. Each row has room for all the
@@ -221,75 +210,43 @@ class PlanBuilder {
   void lists(const std::string &name, bool byKey) {
     mlir::Block *entry = begin(name, byKey ? "head_key" : "query", 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), rt = entry->getArgument(2);
-    const int own = byKey ? shape.tileK : shape.tileQ, other = byKey ? shape.tileQ : shape.tileK;
+    const int own = byKey ? tileK : tileQ, other = byKey ? tileQ : tileK;
     Value ownDim = dim(byKey ? "S" : "T"), otherDim = dim(byKey ? "T" : "S");
-    auto tiles = [&](Value extent, int tile) {
-      return Value(mlir::arith::DivSIOp::create(builder, s.loc, s.add(extent, s.constantInt(tile - 1)),
-                                                s.constantInt(tile)));
-    };
-    auto box = [&](Value index, int tile, Value extent) {
-      Value first = s.mul(index, s.constantInt(tile));
-      Value last = s.map(Function::Min, {s.add(first, s.constantInt(tile - 1)),
-                                         s.sub(extent, s.constantInt(1))});
-      return Interval{first, last, s.constantBool(false)};
-    };
     Interval ownBox = box(rt, own, ownDim);
-    Value row = s.add(s.mul(s.add(s.mul(b, dim("H")), h), tiles(ownDim, own)), rt);
+    Value head = s.add(s.mul(b, dim("H")), h);
+    Value row = s.add(s.mul(head, tiles(ownDim, own)), rt);
     Value start = s.mul(row, tiles(otherDim, other));
-    auto loop = mlir::scf::ForOp::create(builder, s.loc, s.constantInt(0), tiles(otherDim, other),
-                                         s.constantInt(1), mlir::ValueRange{start});
-    {
-      mlir::OpBuilder::InsertionGuard guard(builder);
-      builder.setInsertionPointToStart(loop.getBody());
-      Interval otherBox = box(loop.getInductionVar(), other, otherDim);
+    Value end = loop(s.constantInt(0), tiles(otherDim, other), {start}, [&](Value index, mlir::ValueRange carried) {
+      Interval otherBox = box(index, other, otherDim);
       Box pair{b, h, byKey ? otherBox : ownBox, byKey ? ownBox : otherBox};
       IntervalBuilder intervals(s, program, pair);
-      Interval mask = intervals.of(named(program, "mask"));
+      Interval mask = intervals.of(resultOf(program, "mask"));
       Value kept = mask.hi;
-      if (Value weight = named(program, "weight")) {
+      if (Value weight = resultOf(program, "weight")) {
         Interval w = intervals.of(weight);
         Value zero = s.map(Function::Le, {w.hi, s.constant(0)});
-        Value dead = s.map(Function::And, {zero, s.map(Function::Not, {w.varies})});
-        kept = s.map(Function::And, {kept, s.map(Function::Not, {dead})});
+        kept = both(kept, negate(both(zero, negate(w.varies))));
+      }
+      if (const SelectedTiles chosen = selectedTiles(module)) {
+        // Whole tiles were chosen, in a size that this one divides.
+        Value qt = quotient(byKey ? index : rt, chosen.tileQ / tileQ), kt = quotient(byKey ? rt : index, chosen.tileK / tileK);
+        Value at = s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), chosen.tileQ)), qt), tiles(dim("S"), chosen.tileK)), kt);
+        kept = both(kept, s.map(Function::Ne, {load("selection", at, builder.getI32Type()), s.constantInt(0)}));
       }
       auto whole = [&](const Interval &interval, int tile) {
         return s.map(Function::Eq, {s.sub(interval.hi, interval.lo), s.constantInt(tile - 1)});
       };
-      Value full = s.map(Function::And, {mask.lo, s.map(Function::And, {whole(ownBox, own),
-                                                                        whole(otherBox, other)})});
-      Value at = loop.getRegionIterArgs()[0];
-      {
-        auto branch = mlir::scf::IfOp::create(builder, s.loc, kept, false);
-        mlir::OpBuilder::InsertionGuard inner(builder);
-        builder.setInsertionPointToStart(branch.thenBlock());
-        Value entryValue = s.add(s.mul(loop.getInductionVar(), s.constantInt(2)),
-                                 s.select(full, s.constantInt(1), s.constantInt(0)));
-        tile::StoreIntOp::create(builder, s.loc, entryValue, byKey ? "entries_keys" : "entries", at);
-      }
-      Value next = s.add(at, s.select(kept, s.constantInt(1), s.constantInt(0)));
-      mlir::scf::YieldOp::create(builder, s.loc, next);
-    }
-    tile::StoreIntOp::create(builder, s.loc, s.sub(loop.getResult(0), start), byKey ? "counts_keys" : "counts", row);
+      Value full = both(mask.lo, both(whole(ownBox, own), whole(otherBox, other)));
+      when(kept, [&] {
+        Value entryValue = s.add(s.mul(index, s.constantInt(2)), s.select(full, s.constantInt(1), s.constantInt(0)));
+        store(entryValue, byKey ? "entries_keys" : "entries", carried[0]);
+      });
+      return std::vector<Value>{s.add(carried[0], s.select(kept, s.constantInt(1), s.constantInt(0)))};
+    })[0];
+    store(s.sub(end, start), byKey ? "counts_keys" : "counts", row);
   }
 
  private:
-  KernelShape shape;
-  mlir::OpBuilder builder;
-  ScalarBuilder s;
-  mlir::ModuleOp module;
-  dialect::PairwiseOp program;
-
-  mlir::Block *begin(const std::string &name, const char *grid, int arguments) {
-    builder.setInsertionPointToEnd(module.getBody());
-    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, shape.tileQ, shape.tileK);
-    mlir::Block *entry = builder.createBlock(&kernel.getBody());
-    for (int at = 0; at < arguments; ++at) entry->addArgument(builder.getI32Type(), s.loc);
-    return entry;
-  }
-  Value dim(const char *name) {
-    return dialect::DimOp::create(builder, s.loc, builder.getI32Type(), name);
-  }
-
   /// The last d, from the keeping side, that `condition` keeps. Invariant of the loop: `in` side
   /// kept, `out` side not; both ends are one step outside the range.
   Value bisect(Value b, Value h, Value condition, bool weight, bool rising, Value least,
@@ -328,6 +285,7 @@ class PlanBuilder {
 }  // namespace
 
 PlanForm planForm(mlir::ModuleOp module) {
+  if (selectedTiles(module)) return PlanForm::Lists;
   auto program = module.lookupSymbol<dialect::PairwiseOp>("forward");
   Parts parts = partsOf(program);
   for (Value mask : parts.masks) {
@@ -343,7 +301,7 @@ PlanForm planForm(mlir::ModuleOp module) {
 }
 
 void buildPlan(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape) {
-  PlanBuilder plan(module, shape);
+  PlanBuilder plan(module, shape.tileQ, shape.tileK);
   if (kernel == "plan_band")
     plan.band();
   else if (kernel == "plan_lists" || kernel == "plan_lists_keys")

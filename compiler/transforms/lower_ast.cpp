@@ -4,6 +4,7 @@
 #include <map>
 #include <unordered_map>
 
+#include "compiler/language/selection.h"
 #include "compiler/transforms/scalar_builder.h"
 
 namespace weft {
@@ -41,6 +42,7 @@ class AstLowering {
     });
     if (variant.sink)
       program("sink", [&](ScalarBuilder &) { return Results{{"sink", lower(*variant.sink)}}; });
+    for (size_t round = 0; round < variant.selects.size(); ++round) lowerSelect(variant.selects[round], round);
     return module;
   }
 
@@ -50,6 +52,7 @@ class AstLowering {
   const ast::Variant &variant;
   mlir::OpBuilder builder;
   mlir::Block *block = nullptr;
+  const ast::Select *selecting = nullptr;
   std::unordered_map<const Expr *, mlir::Value> lowered;
 
   void describeInputs(mlir::ModuleOp module) {
@@ -64,13 +67,55 @@ class AstLowering {
                                 builder.getStringAttr(elements[static_cast<int>(input.element)]))}));
     }
     module->setAttr("weft.inputs", builder.getArrayAttr(inputs));
+    mlir::SmallVector<mlir::Attribute> pools;
+    for (const ast::PooledInput &pooled : ast::pooledInputs(variant))
+      pools.push_back(builder.getDictionaryAttr({builder.getNamedAttr("pool", builder.getStringAttr(ast::spelling(pooled.pool))),
+                                                 builder.getNamedAttr("input", builder.getStringAttr(variant.inputs[pooled.input].name)),
+                                                 builder.getNamedAttr("tile", builder.getI32IntegerAttr(pooled.tile))}));
+    module->setAttr("weft.pools", builder.getArrayAttr(pools));
     const char *names[] = {"softmax", "sigmoid", "none"};
     module->setAttr("weft.normalize",
                     builder.getStringAttr(names[static_cast<int>(variant.normalize)]));
   }
 
+  /// One round: what each `keep` asks of a tile, named by what is done with it.
+  void lowerSelect(const ast::Select &select, size_t round) {
+    using Keep = ast::Keep::Kind;
+    selecting = &select;
+    auto op = program("select_" + std::to_string(round), [&](ScalarBuilder &s) {
+      mlir::Value i = block->getArgument(2), j = block->getArgument(3);
+      mlir::Value sizeQ = s.constantInt(select.tileQ), sizeK = s.constantInt(select.tileK);
+      Results results;
+      for (const ast::Keep &keep : select.keeps) {
+        switch (keep.kind) {
+          case Keep::Diagonal:
+            results.push_back({"always", s.map(Function::And, {s.map(Function::Lt, {i, s.add(j, sizeK)}), s.map(Function::Lt, {j, s.add(i, sizeQ)})})});
+            break;
+          case Keep::First: results.push_back({"always", s.map(Function::Lt, {j, s.mul(lower(*keep.amount), sizeK)})}); break;
+          case Keep::Condition: results.push_back({ast::holdsDot(*keep.value) ? "where" : "always", lower(*keep.value)}); break;
+          case Keep::TopK:
+          case Keep::TopP:
+            results.push_back({keep.kind == Keep::TopK ? "topk" : "topp", lower(*keep.value)});
+            results.push_back({"amount", lower(*keep.amount)});
+            break;
+        }
+      }
+      return results;
+    });
+    op->setAttr("weft.tiles", builder.getDenseI32ArrayAttr({select.tileQ, select.tileK}));
+    selecting = nullptr;
+  }
+
+  /// The buffer of a pooled input.
+  std::string pooledName(const Expr &expr) const {
+    const bool queries = variant.inputs[expr.input].dims[2] == "T";
+    const auto all = ast::pooledInputs(variant);
+    const ast::PooledInput own{expr.pool, expr.input, queries ? selecting->tileQ : selecting->tileK};
+    return "pool." + std::to_string(std::find(all.begin(), all.end(), own) - all.begin());
+  }
+
   template <class Body>
-  void program(const char *name, Body body) {
+  dialect::PairwiseOp program(const std::string &name, Body body) {
     mlir::OpBuilder::InsertionGuard guard(builder);
     mlir::Location loc = builder.getUnknownLoc();
     auto op = dialect::PairwiseOp::create(builder, loc, name);
@@ -86,6 +131,7 @@ class AstLowering {
       values.push_back(value);
     }
     dialect::YieldOp::create(builder, loc, builder.getStrArrayAttr(names), values);
+    return op;
   }
 
   mlir::Location location(const Expr &expr) {
@@ -142,8 +188,8 @@ class AstLowering {
         return dialect::ReadOp::create(builder, scalar.loc, type, expr.name, indices);
       }
       case Kind::Dot:
-        return dialect::DotOp::create(builder, scalar.loc, builder.getF32Type(), expr.args[0]->name,
-                                      expr.args[1]->name);
+        return dialect::DotOp::create(builder, scalar.loc, builder.getF32Type(), selecting ? pooledName(*expr.args[0]) : expr.args[0]->name,
+                                      selecting ? pooledName(*expr.args[1]) : expr.args[1]->name);
       case Kind::Call: {
         mlir::SmallVector<mlir::Value> args;
         for (const ast::ExprPtr &arg : expr.args) args.push_back(lower(*arg));
@@ -154,7 +200,8 @@ class AstLowering {
         }
         return scalar.map(expr.function, args);
       }
-      case Kind::Name: break;
+      case Kind::Name:
+      case Kind::Pooled: break;
     }
     return scalar.constant(0);
   }

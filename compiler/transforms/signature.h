@@ -5,7 +5,9 @@
 #include <vector>
 
 #include "mlir/IR/BuiltinAttributes.h"
+#include "compiler/dialect/dialects.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/STLExtras.h"
 
 namespace weft {
 
@@ -41,6 +43,37 @@ inline std::vector<InputDescription> describedInputs(mlir::ModuleOp module) {
     inputs.push_back(std::move(input));
   }
   return inputs;
+}
+
+/// Rows of an input pooled over the tiles of one side, for a selection.
+struct PooledDescription {
+  std::string pool, input;
+  int tile;
+};
+inline std::vector<PooledDescription> describedPools(mlir::ModuleOp module) {
+  std::vector<PooledDescription> pools;
+  auto list = module->getAttrOfType<mlir::ArrayAttr>("weft.pools");
+  if (!list) return pools;
+  for (mlir::Attribute attr : list) {
+    auto dict = mlir::cast<mlir::DictionaryAttr>(attr);
+    pools.push_back({mlir::cast<mlir::StringAttr>(dict.get("pool")).str(), mlir::cast<mlir::StringAttr>(dict.get("input")).str(),
+                     static_cast<int>(mlir::cast<mlir::IntegerAttr>(dict.get("tile")).getInt())});
+  }
+  return pools;
+}
+
+/// Inputs whose rows have the call's element type: v, operands of dots, what is pooled.
+inline std::vector<std::string> rowInputs(mlir::ModuleOp module) {
+  std::vector<std::string> names{"v"};
+  auto add = [&](llvm::StringRef name) {
+    if (name != "do" && !llvm::is_contained(names, name)) names.push_back(name.str());
+  };
+  module.walk([&](dialect::DotOp op) {
+    add(op.getQuery());
+    add(op.getKey());
+  });
+  for (const PooledDescription &pool : describedPools(module)) add(pool.input);
+  return names;
 }
 
 }  // namespace weft

@@ -34,7 +34,7 @@
 // BAND-LABEL: tile.kernel @t.plan_band grid "head"
 // BAND-COUNT-1: scf.for
 // BAND-NOT: scf.for
-// BAND-COUNT-4: tile.store_int
+// BAND-COUNT-4: tile.store_flat
 
 // EXPAND-LABEL: tile.kernel @t.forward
 // EXPAND-NOT: weft.map

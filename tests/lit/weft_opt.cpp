@@ -2,6 +2,7 @@
 #include "compiler/dialect/dialects.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/build_plan.h"
+#include "compiler/transforms/build_select.h"
 #include "compiler/transforms/differentiate.h"
 #include "compiler/transforms/expand_functions.h"
 #include "compiler/transforms/hoist_loads.h"
@@ -63,5 +64,7 @@ int main(int argc, char **argv) {
     add(std::string("build-kernel-") + kernel, [=](mlir::ModuleOp module) { weft::buildKernel(module, kernel, shape); });
   for (const char *kernel : {"plan_band", "plan_lists", "plan_lists_keys"})
     add(std::string("build-plan-") + kernel, [=](mlir::ModuleOp module) { weft::buildPlan(module, kernel, shape); });
+  for (const char *kernel : {"pool_0", "select_0"})
+    add(std::string("build-select-") + kernel, [=](mlir::ModuleOp module) { weft::buildSelect(module, kernel, shape); });
   return mlir::asMainReturnCode(mlir::MlirOptMain(argc, argv, "weft-opt\n", registry));
 }

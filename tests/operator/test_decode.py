@@ -10,15 +10,19 @@ attention, decode = torch.ops.weft.attention, torch.ops.weft.decode
 PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": 2, "doc": 1}  # the dim that counts queries
 
 
-def newest(x):
-    return {n: t.narrow(PER_QUERY[n], t.shape[PER_QUERY[n]] - 1, 1) if n in PER_QUERY else t for n, t in x.items()}
+# What chooses tiles is needed whole.
+POOLED = {"content_sparse": "u", "flex_prefill": "q", "block_sparse": "q", "hip": "q", "dhsa": "q"}
+
+
+def newest(name, x):
+    return {n: t.narrow(PER_QUERY[n], t.shape[PER_QUERY[n]] - 1, 1) if n in PER_QUERY and POOLED.get(name) != n else t for n, t in x.items()}
 
 
 class Decode(unittest.TestCase):
     def compare(self, name, dtype, T, H, G):
         x = {n: t.to(dtype) if n in ("q", "k", "v", "u", "w") else t.float() if t.is_floating_point() else t for n, t in make(name, 2, H, G, T, T, 32).items()}
         want = attention(name, list(x), list(x.values()))[:, :, -1:]
-        last = newest(x)
+        last = newest(name, x)
         got = decode(name, list(last), list(last.values()))
         self.assertEqual(got.shape, want.shape)
         tolerance = 1e-6 if dtype == torch.float32 else 2e-2
@@ -28,6 +32,8 @@ class Decode(unittest.TestCase):
         q, k = torch.randn(1, 2, 3, 16), torch.randn(1, 2, 9, 16)
         with self.assertRaisesRegex(RuntimeError, "expected dim T of input 'q' to be 1"):
             decode("causal", ["q", "k", "v"], [q, k, k])
+        with self.assertRaisesRegex(RuntimeError, "expected dim T of input 'q' to be all tokens so far, 9, got 1"):
+            decode("block_sparse", ["q", "k", "v", "tiles"], [q[:, :, :1], k, k, torch.ones(2, dtype=torch.int64)])
         with self.assertRaisesRegex(RuntimeError, "expected input 'k'"):
             decode("causal", ["q", "v"], [q[:, :, :1], k])
         with self.assertRaisesRegex(RuntimeError, "at least one key"):

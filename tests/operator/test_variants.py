@@ -64,6 +64,86 @@ def powers(x):
     return (distance(x) >= 0) & ((tiles == 0) | ((tiles > 0) & (tiles & (tiles - 1) == 0)) | (torch.arange(S) < 64))
 
 
+def before(x, tile=64):
+    """The mean of the tile of queries before each one's own; zeros for the first."""
+    means = pooled(x, tile)
+    return torch.cat([torch.zeros_like(means[:, :, :1]), means[:, :, :-1]], 2)
+
+
+def pooled(x, tile=64, reduce=lambda rows: rows.mean(2)):
+    return torch.stack([reduce(rows) for rows in x.detach().double().split(tile, 2)], 2)
+
+
+def estimate(query, key):
+    return query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(-1, -2)
+
+
+def selected(x, choose, allowed=None, tile=64):
+    """[B, H, T, S] bool: pairs of the chosen tiles. `choose` is a list of (estimates [B, H, tiles, tiles], pick(estimates of a
+    row's ranked tiles, head) -> positions) and `also(t, s)`: what is kept beside the diagonal and not ranked."""
+    estimates, also = choose
+    T, S = x["q"].shape[2], x["k"].shape[2]
+    keep = torch.zeros(estimates[0][0].shape, dtype=torch.bool)
+    B, H, rows, columns = keep.shape
+    for b in range(B):
+        for h in range(H):
+            for t in range(rows):
+                seen = [s for s in range(columns) if s * tile <= min(T, (t + 1) * tile) - 1]
+                if allowed is not None:
+                    seen = [s for s in seen if allowed[b, h, t, s]]
+                always = [s for s in seen if s == t or also(t, s)]
+                ranked = [s for s in seen if s not in always]
+                keep[b, h, t, always] = True
+                for values, pick in estimates:
+                    own = values[b, h, t, ranked]
+                    keep[b, h, t, [ranked[at] for at in pick(own, h)]] = True
+    return keep.repeat_interleave(tile, 2)[:, :, :T].repeat_interleave(tile, 3)[..., :S]
+
+
+def top(counts):
+    return lambda own, h: own.argsort(descending=True, stable=True)[: int(counts[h])].tolist()
+
+
+def share(shares):
+    def pick(own, h):
+        if not len(own):
+            return []
+        order = own.argsort(descending=True, stable=True)
+        mass = own[order].softmax(0).cumsum(0)
+        return order[: int((mass < shares[h]).sum()) + 1].tolist()
+    return pick
+
+
+def blocks(x, pick, also, q="q", k="k", scale=1.0):
+    return (distance(x) >= 0) & selected(x, ([(scale * estimate(before(x[q]), pooled(x[k])), pick)], also))
+
+
+def coarse_to_fine(x):
+    T, S = x["q"].shape[2], x["k"].shape[2]
+    rows, columns = -(-T // 64), -(-S // 64)
+    allowed = torch.zeros(*x["q"].shape[:2], rows, columns, dtype=torch.bool)
+    coarse = estimate(before(x["q"]), pooled(x["k"], 512))
+    for b in range(allowed.shape[0]):
+        for h in range(allowed.shape[1]):
+            for t in range(rows):
+                seen = [s for s in range(coarse.shape[3]) if s * 512 <= t * 64 + 63]
+                kept = [s for s in seen if s == t // 8 or s == 0]
+                ranked = [s for s in seen if s not in kept]
+                kept += [ranked[at] for at in top(x["stretches"])(coarse[b, h, t, ranked], h)]
+                for s in kept:
+                    allowed[b, h, t, s * 8:s * 8 + 8] = True
+    fine = [(estimate(before(x["q"]), pooled(x["k"])), top(x["tiles"]))]
+    return (distance(x) >= 0) & selected(x, (fine, lambda t, s: s == 0), allowed)
+
+
+def likeness(x):
+    S = x["k"].shape[2]
+    sizes = torch.tensor([min(64, S - s) for s in range(0, S, 64)], dtype=torch.float64)
+    means = estimate(before(x["q"]), pooled(x["k"])) * sizes.sqrt()
+    peaks = estimate(before(x["q"]), pooled(x["k"], reduce=lambda rows: rows.amax(2)))
+    return (distance(x) >= 0) & selected(x, ([(means, top(x["tiles"])), (peaks, lambda own, h: top([1])(own, 0))], lambda t, s: False))
+
+
 QKV = lambda x: (x["q"], x["k"], x["v"])
 REFERENCE = {
     "causal": lambda x: attend(*QKV(x), distance(x) >= 0),
@@ -82,6 +162,12 @@ REFERENCE = {
     "a_shape": lambda x: attend(*QKV(x), (distance(x) >= 0) & ((distance(x) < x["window"]) | (torch.arange(x["k"].shape[2]) < x["first"]))),
     "vertical_slash": lambda x: attend(*QKV(x), ((distance(x) >= 0) & (x["vertical"][:, None] | x["slash"][:, distance(x).clamp_min(0)]))[None]),
     "bucket": lambda x: attend(*QKV(x), (x["own"][..., None] == x["other"][:, :, None]) & (x["place"][..., None] >= x["key_place"][:, :, None])),
+    "content_sparse": lambda x: attend(*QKV(x), blocks(x, top(x["tiles"]), lambda t, s: s == 0, "u", "w"),
+                                       weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
+    "flex_prefill": lambda x: attend(*QKV(x), blocks(x, share(x["share"].detach()), lambda t, s: s == 0, scale=x["q"].shape[3] ** -0.5)),
+    "block_sparse": lambda x: attend(*QKV(x), blocks(x, top(x["tiles"]), lambda t, s: s == 0 or s == t - 1)),
+    "hip": lambda x: attend(*QKV(x), coarse_to_fine(x)),
+    "dhsa": lambda x: attend(*QKV(x), likeness(x)),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
 }
 
@@ -102,7 +188,13 @@ def make(name, B, H, G, T, S, D, draw=0):
         x["c"] = torch.randn(H, **double)
     if name == "row_gate":
         x["keep"] = torch.rand(B, H, T, **double) * 0.2
-    if name == "content_weight":
+    if name in ("content_sparse", "block_sparse", "hip", "dhsa"):
+        x["tiles"] = torch.randint(1, 3, (H,))
+    if name == "hip":
+        x["stretches"] = torch.ones(H, dtype=torch.int64)
+    if name == "flex_prefill":
+        x["share"] = 0.1 + 0.5 * torch.rand(H, **double)
+    if name in ("content_weight", "content_sparse"):
         x["u"], x["w"], x["bias"] = torch.randn(B, H, T, 16, **double), torch.randn(B, H, S, 16, **double), torch.randn(H, **double)
     if name == "sliding_window":
         x["window"] = torch.tensor(T // 3 + 1)
@@ -156,7 +248,8 @@ def errors(name, dtype, shape, draw):
     def run(values, function):
         leaves = {n: t.detach().clone().requires_grad_(t.is_floating_point()) for n, t in values.items()}
         out = function(leaves)
-        grads = torch.autograd.grad(out, [leaves[n] for n in floats], cotangent.to(out.dtype))
+        grads = torch.autograd.grad(out, [leaves[n] for n in floats], cotangent.to(out.dtype), allow_unused=True)
+        grads = [torch.zeros_like(leaves[n]) if g is None else g for n, g in zip(floats, grads)]  # what only chooses tiles
         return [out.detach().double()] + [g.double() for g in grads]
 
     want = run(exact, REFERENCE[name])

@@ -85,7 +85,16 @@ double rounded(ElementType type, double value) {
 }
 
 Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::string, reference::Array> &inputs,
-             const std::vector<double> &cotangent, const CallOptions &options) {
+             const std::vector<double> &cotangent, const CallOptions &wanted) {
+  CallOptions options = wanted;
+  {
+    Schedule schedule = wanted.schedule;
+    schedule.tileQ = wanted.tileQ;
+    schedule.tileK = wanted.tileK;
+    options.schedule = fitted(schedule, *variant);
+    options.tileQ = options.schedule.tileQ;
+    options.tileK = options.schedule.tileK;
+  }
   std::map<std::string, int64_t> dims, headDims;
   std::map<std::string, Buffer> buffers;
   std::map<std::string, std::vector<int64_t>> strides;
@@ -116,14 +125,13 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   make("status", ElementType::I32, 1);
   Outcome outcome;
 
-  auto run = [&](const char *kernel) {
+  auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
+  auto run = [&](const std::string &kernel) {
     CompileRequest request;
     request.variant = variant;
     request.kernel = kernel;
     request.dims = headDims;
     request.schedule = options.schedule;
-    request.schedule.tileQ = options.tileQ;
-    request.schedule.tileK = options.tileK;
     request.type = options.type;
     auto loaded = loadKernel(request, options.device);
     std::vector<int64_t> slots;
@@ -137,9 +145,9 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     }
     int64_t programs = B * H;
     switch (loaded->image().grid) {
-      case Grid::QueryTile: programs = B * H * queryTiles; break;
-      case Grid::KeyTile: programs = B * G * keyTiles; break;
-      case Grid::HeadKeyTile: programs = B * H * keyTiles; break;
+      case Grid::QueryTile: programs = B * H * tiles(T, loaded->image().tileQ); break;
+      case Grid::KeyTile: programs = B * G * tiles(S, loaded->image().tileK); break;
+      case Grid::HeadKeyTile: programs = B * H * tiles(S, loaded->image().tileK); break;
       case Grid::Group: programs = B * G; break;
       case Grid::Head: break;
     }
@@ -157,6 +165,20 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     make(byKey ? "entries_keys" : "entries", ElementType::I32, rows * others);
     run(byKey ? "plan_lists_keys" : "plan_lists");
   };
+  const SelectionInfo &selection = variant->selection();
+  for (size_t n = 0; n < selection.pools.size(); ++n) {
+    const auto &shape = inputs.at(variant->inputs()[selection.pools[n].input].name).shape;
+    make(selection.pools[n].buffer, ElementType::F32, shape[0] * shape[1] * tiles(shape[2], selection.pools[n].tile) * shape[3]);
+    run("pool_" + std::to_string(n));
+  }
+  for (size_t n = 0; n < selection.rounds.size(); ++n) {
+    const SelectionInfo::Round &round = selection.rounds[n];
+    const int64_t size = B * H * tiles(T, round.tileQ) * tiles(S, round.tileK);
+    make(round.buffer, ElementType::I32, size);
+    make("select.estimates", ElementType::I32, size * round.ranks);
+    make("select.masses", ElementType::F32, size * round.ranks);
+    run("select_" + std::to_string(n));
+  }
   if (variant->needsLists()) {
     lists(false);
     const int *counts = buffers["counts"].as<int>(), *entries = buffers["entries"].as<int>();

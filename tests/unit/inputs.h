@@ -40,6 +40,8 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
       if (name == "first") value = static_cast<double>(random() % 4);
       if (name == "own" || name == "other") value = static_cast<double>(random() % 3);
       if (name == "place" || name == "key_place") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T));
+      if (name == "tiles" || name == "stretches") value = static_cast<double>(1 + random() % 2);
+      if (name == "share") value = uniform(0.2, 0.9);
       if (name == "prefix") value = static_cast<double>(random() % static_cast<uint64_t>(shape.S + 1));
       if (name == "doc" || name == "key_doc") value = running += random() % 20 == 0;
       if (input.isBool) value = random() % 4 == 0;

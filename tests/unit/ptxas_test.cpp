@@ -47,7 +47,7 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       request.type = job.type;
       for (const InputInfo &input : job.variant->inputs())
         if (input.isRow) request.dims[input.dims.back()] = input.dims.back() == "R" ? 16 : job.width;
-      request.schedule = defaultSchedule(job.target, request.dims, job.kernel.rfind("backward", 0) == 0);
+      request.schedule = defaultSchedule(*job.variant, job.target, request.dims, job.kernel.rfind("backward", 0) == 0);
       request.stage = Stage::Assembly;
       const std::string what = job.variant->name() + "." + job.kernel + " " + job.target + " " + name(job.type) + " " + std::to_string(job.width);
       const CompileResult result = compile(request);

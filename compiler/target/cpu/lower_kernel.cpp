@@ -133,15 +133,6 @@ class KernelLowering {
   int64_t scratchFloats = 0;
   llvm::DenseMap<Value, Buffer> buffers;
 
-  static std::vector<std::string> rowInputs(mlir::ModuleOp module) {
-    std::vector<std::string> names{"v"};
-    module.walk([&](dialect::DotOp op) {
-      for (llvm::StringRef name : {op.getQuery(), op.getKey()})
-        if (name != "do" && !llvm::is_contained(names, name)) names.push_back(name.str());
-    });
-    return names;
-  }
-
   Value tileCount(const char *dim, int64_t tile) { return target::tileCount(emit, slots, dim, tile); }
 
   /// `floats` of this thread's scratch memory, 64-byte aligned.

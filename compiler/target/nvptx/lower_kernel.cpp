@@ -59,7 +59,7 @@ class KernelLowering {
 
   KernelImage run() {
     bool scalarProgram = false;
-    kernel.walk([&](tile::StoreIntOp) { scalarProgram = true; });
+    kernel.walk([&](tile::StoreFlatOp) { scalarProgram = true; });
     const llvm::StringRef grid = kernel.getGrid();
     builder.setInsertionPointToEnd(module.getBody());
     auto shared = llvmir::GlobalOp::create(builder, emit.loc, llvmir::LLVMArrayType::get(builder.getIntegerType(8), 0),
@@ -147,14 +147,6 @@ class KernelLowering {
   int64_t tileQ, tileK;
   llvm::DenseMap<Value, Fragment> fragments;
 
-  static std::vector<std::string> rowInputs(mlir::ModuleOp module) {
-    std::vector<std::string> names{"v"};
-    module.walk([&](dialect::DotOp op) {
-      for (llvm::StringRef name : {op.getQuery(), op.getKey()})
-        if (name != "do" && !llvm::is_contained(names, name)) names.push_back(name.str());
-    });
-    return names;
-  }
   Value tileCount(const char *dim, int64_t tile) { return target::tileCount(emit, slots, dim, tile); }
   Value scalar(Value value) {
     auto found = scalars.find(value);

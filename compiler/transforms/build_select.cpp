@@ -1,0 +1,301 @@
+#include "compiler/transforms/build_select.h"
+
+#include <limits>
+
+#include "compiler/internal_error.h"
+#include "compiler/transforms/plan_kernel.h"
+#include "compiler/transforms/signature.h"
+#include "mlir/IR/IRMapping.h"
+
+namespace weft {
+namespace {
+
+namespace arith = mlir::arith;
+
+/// Of a tile that is not ranked: below every number.
+constexpr int32_t unranked = std::numeric_limits<int32_t>::min();
+
+std::vector<dialect::PairwiseOp> rounds(mlir::ModuleOp module) {
+  std::vector<dialect::PairwiseOp> list;
+  for (auto op : module.getOps<dialect::PairwiseOp>())
+    if (op->hasAttr("weft.tiles")) list.push_back(op);
+  return list;
+}
+
+SelectedTiles tilesOf(dialect::PairwiseOp round) {
+  auto sizes = round->getAttrOfType<mlir::DenseI32ArrayAttr>("weft.tiles");
+  return {sizes[0], sizes[1]};
+}
+
+class PoolBuilder : PlanKernel {
+ public:
+  using PlanKernel::PlanKernel;
+
+  /// pool.N[((b * heads + head) * tiles + tile) * width + c], f32.
+  void build(size_t number, const PooledDescription &pooled, const InputDescription &input, int64_t width) {
+    const bool queries = input.dims[2] == "T", grouped = input.dims[1] == "G";
+    mlir::Block *entry = begin("pool_" + std::to_string(number), queries ? "query" : grouped ? "key" : "head_key", 3);
+    Value b = entry->getArgument(0), head = entry->getArgument(1), tile = entry->getArgument(2);
+    Value extent = dim(input.dims[2]);
+    const bool before = pooled.pool == "mean_before";
+    Interval rows = box(before ? s.sub(tile, s.constantInt(1)) : tile, pooled.tile, extent);
+    Value from = before ? s.map(Function::Max, {rows.lo, s.constantInt(0)}) : rows.lo, to = s.add(rows.hi, s.constantInt(1));
+    Value base = s.mul(s.add(s.mul(s.add(s.mul(b, dim(input.dims[1])), head), tiles(extent, pooled.tile)), tile), s.constantInt(width));
+    // A read takes a head, also of an input by group.
+    Value h = grouped ? s.mul(head, quotient(dim("H"), dim("G"))) : head;
+    auto read = [&](Value row, Value c) {
+      return Value(dialect::ReadOp::create(builder, s.loc, builder.getF32Type(), input.name, mlir::ValueRange{b, h, row, c}));
+    };
+    loop(s.constantInt(0), s.constantInt(width), {}, [&](Value c, mlir::ValueRange) {
+      Value result;
+      if (pooled.pool == "first") {
+        result = read(rows.lo, c);
+      } else if (pooled.pool == "last") {
+        result = read(rows.hi, c);
+      } else if (pooled.pool == "max" || pooled.pool == "min") {
+        const Function better = pooled.pool == "max" ? Function::Max : Function::Min;
+        result = loop(s.add(from, s.constantInt(1)), to, {read(from, c)}, [&](Value row, mlir::ValueRange carried) {
+          return std::vector<Value>{s.map(better, {carried[0], read(row, c)})};
+        })[0];
+      } else {
+        Value sum = loop(from, to, {s.constant(0)}, [&](Value row, mlir::ValueRange carried) {
+          return std::vector<Value>{arith::AddFOp::create(builder, s.loc, carried[0], read(row, c))};
+        })[0];
+        Value count = s.map(Function::ToFloat, {s.map(Function::Max, {s.sub(to, from), s.constantInt(1)})});
+        result = s.div(sum, count);
+      }
+      store(result, "pool." + std::to_string(number), s.add(base, c));
+      return std::vector<Value>{};
+    });
+  }
+};
+
+class SelectBuilder : PlanKernel {
+ public:
+  SelectBuilder(mlir::ModuleOp module, const KernelShape &shape, dialect::PairwiseOp round, size_t number)
+      : PlanKernel(module, tilesOf(round).tileQ, tilesOf(round).tileK), shape(shape), round(round), number(number),
+        pools(describedPools(module)), inputs(describedInputs(module)) {}
+
+  void build() {
+    const auto all = rounds(module);
+    const std::string chosen = selectionBuffer(number, all.size());
+    mlir::Block *entry = begin("select_" + std::to_string(number), "query", 3);
+    b = entry->getArgument(0);
+    h = entry->getArgument(1);
+    Value tile = entry->getArgument(2), T = dim("T"), S = dim("S");
+    head = s.add(s.mul(b, dim("H")), h);
+    count = tiles(S, tileK);
+    base = s.mul(s.add(s.mul(head, tiles(T, tileQ)), tile), count);
+    plane = s.mul(s.mul(s.mul(dim("B"), dim("H")), tiles(T, tileQ)), count);
+    Interval queries = box(tile, tileQ, T);
+
+    // The estimates of what can be kept; what is always kept stands out of the ranking.
+    auto yield = mlir::cast<dialect::YieldOp>(round.getBody().front().getTerminator());
+    std::vector<std::pair<llvm::StringRef, Value>> asked;
+    for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
+      asked.push_back({mlir::cast<mlir::StringAttr>(attr).getValue(), value});
+    loop(s.constantInt(0), count, {}, [&](Value kt, mlir::ValueRange) {
+      Interval keys = box(kt, tileK, S);
+      IntervalBuilder intervals(s, program, {b, h, queries, keys});
+      Value possible = intervals.of(resultOf(program, "mask")).hi;
+      if (number > 0) {
+        const SelectedTiles coarse = tilesOf(all[number - 1]);
+        Value qt = quotient(tile, coarse.tileQ / tileQ), at = quotient(kt, coarse.tileK / tileK);
+        Value index = s.add(s.mul(s.add(s.mul(head, tiles(T, coarse.tileQ)), qt), tiles(S, coarse.tileK)), at);
+        possible = both(possible, s.map(Function::Ne, {load(selectionBuffer(number - 1, all.size()), index, builder.getI32Type()), s.constantInt(0)}));
+      }
+      Known known = start(queries.lo, keys.lo, tile, kt);
+      Value always = s.constantBool(false);
+      for (auto &[name, value] : asked)
+        if (name == "always") always = either(always, emit(value, known));
+      Value at = s.add(base, kt);
+      store(flag(both(possible, always)), chosen, at);
+      int rank = 0;
+      for (auto &[name, value] : asked)
+        if (name == "topk" || name == "topp") store(s.constantInt(unranked), "select.estimates", inPlane(rank++, at));
+      when(both(possible, negate(always)), [&] {
+        Known inner = known;
+        int own = 0;
+        for (auto &[name, value] : asked) {
+          if (name == "topk" || name == "topp") store(ordered(emit(value, inner)), "select.estimates", inPlane(own++, at));
+          if (name == "where") when(emit(value, inner), [&] { store(s.constantInt(1), chosen, at); });
+        }
+      });
+      return std::vector<Value>{};
+    });
+    int rank = 0;
+    for (size_t at = 0; at < asked.size(); ++at) {
+      if (asked[at].first != "topk" && asked[at].first != "topp") continue;
+      Known known = start(queries.lo, s.constantInt(0), tile, s.constantInt(0));
+      Value amount = emit(asked[at + 1].second, known);
+      asked[at].first == "topk" ? keepTop(rank, amount, chosen) : keepShare(rank, amount, chosen);
+      ++rank;
+    }
+  }
+
+ private:
+  using Known = llvm::DenseMap<Value, Value>;
+
+  const KernelShape &shape;
+  dialect::PairwiseOp round;
+  size_t number;
+  std::vector<PooledDescription> pools;
+  std::vector<InputDescription> inputs;
+  Value b, h, head, count, base, plane;
+  Value queryTile, keyTile;
+
+  Value flag(Value condition) { return s.select(condition, s.constantInt(1), s.constantInt(0)); }
+  Value inPlane(int rank, Value at) { return rank == 0 ? at : s.add(s.mul(s.constantInt(rank), plane), at); }
+  Value estimate(int rank, Value kt) { return load("select.estimates", inPlane(rank, s.add(base, kt)), builder.getI32Type()); }
+  Value mass(int rank, Value kt) { return load("select.masses", inPlane(rank, s.add(base, kt)), builder.getF32Type()); }
+  Value compare(arith::CmpIPredicate predicate, Value x, Value y) { return arith::CmpIOp::create(builder, s.loc, predicate, x, y); }
+  Value addF(Value x, Value y) { return arith::AddFOp::create(builder, s.loc, x, y); }
+  Value zeroF() { return s.constant(0); }
+
+  /// The block arguments of the round's program, at a tile.
+  Known start(Value i, Value j, Value qt, Value kt) {
+    mlir::Block &block = round.getBody().front();
+    Known known;
+    const Value pair[] = {b, h, i, j};
+    for (unsigned at = 0; at < 4; ++at) known[block.getArgument(at)] = pair[at];
+    queryTile = qt;
+    keyTile = kt;
+    return known;
+  }
+
+  /// The code of a value of the round's program.
+  Value emit(Value value, Known &known) {
+    if (auto found = known.find(value); found != known.end()) return found->second;
+    mlir::Operation *op = value.getDefiningOp();
+    Value result;
+    if (auto dot = mlir::dyn_cast<dialect::DotOp>(op)) {
+      result = dotOf(dot);
+    } else {
+      mlir::IRMapping mapping;
+      for (Value operand : op->getOperands()) mapping.map(operand, emit(operand, known));
+      result = builder.clone(*op, mapping)->getResult(0);
+    }
+    return known[value] = result;
+  }
+
+  Value dotOf(dialect::DotOp dot) {
+    Value first[2];
+    int64_t width = 0;
+    const std::string names[2] = {dot.getQuery().str(), dot.getKey().str()};
+    for (int side = 0; side < 2; ++side) {
+      const PooledDescription &pooled = pools[std::stoul(names[side].substr(5))];
+      const InputDescription &input = *llvm::find_if(inputs, [&](const InputDescription &own) { return own.name == pooled.input; });
+      width = shape.dims.at(input.dims[3]);
+      Value heads = dim(input.dims[1]);
+      Value own = input.dims[1] == "G" ? quotient(h, quotient(dim("H"), dim("G"))) : h;
+      Value row = s.add(s.mul(s.add(s.mul(b, heads), own), tiles(dim(input.dims[2]), pooled.tile)), side == 0 ? queryTile : keyTile);
+      first[side] = s.mul(row, s.constantInt(width));
+    }
+    return loop(s.constantInt(0), s.constantInt(width), {zeroF()}, [&](Value c, mlir::ValueRange carried) {
+      Value x = load(names[0], s.add(first[0], c), builder.getF32Type()), y = load(names[1], s.add(first[1], c), builder.getF32Type());
+      return std::vector<Value>{addF(carried[0], arith::MulFOp::create(builder, s.loc, x, y))};
+    })[0];
+  }
+
+  /// A number's bits as an int that compares as the number does; -0 counts as 0.
+  Value ordered(Value number) {
+    Value bits = arith::BitcastOp::create(builder, s.loc, builder.getI32Type(), addF(number, zeroF()));
+    Value flipped = arith::XOrIOp::create(builder, s.loc, bits, s.constantInt(std::numeric_limits<int32_t>::max()));
+    return s.select(compare(arith::CmpIPredicate::slt, bits, s.constantInt(0)), flipped, bits);
+  }
+  Value numberOf(Value bits) {
+    Value flipped = arith::XOrIOp::create(builder, s.loc, bits, s.constantInt(std::numeric_limits<int32_t>::max()));
+    Value own = s.select(compare(arith::CmpIPredicate::slt, bits, s.constantInt(0)), flipped, bits);
+    return arith::BitcastOp::create(builder, s.loc, builder.getF32Type(), own);
+  }
+
+  /// The greatest estimate down to which `enough` holds: below every ranked one where it never does.
+  template <class Enough>
+  Value bisect(Enough enough) {
+    Value low = s.constantInt(unranked + 1), high = s.constantInt(std::numeric_limits<int32_t>::max());
+    return loop(s.constantInt(0), s.constantInt(32), {low, high}, [&](Value, mlir::ValueRange carried) {
+      // Their mean, rounded down, without a sum that overflows.
+      Value common = arith::AndIOp::create(builder, s.loc, carried[0], carried[1]);
+      Value differing = arith::XOrIOp::create(builder, s.loc, carried[0], carried[1]);
+      Value middle = arith::AddIOp::create(builder, s.loc, common, arith::ShRSIOp::create(builder, s.loc, differing, s.constantInt(1)));
+      Value holds = enough(middle);
+      return std::vector<Value>{s.select(holds, middle, carried[0]), s.select(holds, carried[1], middle)};
+    })[0];
+  }
+
+  Value counted(int rank, arith::CmpIPredicate predicate, Value bound) {
+    return loop(s.constantInt(0), count, {s.constantInt(0)}, [&](Value kt, mlir::ValueRange carried) {
+      return std::vector<Value>{s.add(carried[0], flag(compare(predicate, estimate(rank, kt), bound)))};
+    })[0];
+  }
+  Value summed(int rank, arith::CmpIPredicate predicate, Value bound) {
+    return loop(s.constantInt(0), count, {zeroF()}, [&](Value kt, mlir::ValueRange carried) {
+      Value own = s.select(compare(predicate, estimate(rank, kt), bound), mass(rank, kt), zeroF());
+      return std::vector<Value>{addF(carried[0], own)};
+    })[0];
+  }
+
+  /// The `amount` greatest; of equal ones the first.
+  void keepTop(int rank, Value amount, const std::string &chosen) {
+    Value bound = bisect([&](Value middle) { return s.map(Function::Ge, {counted(rank, arith::CmpIPredicate::sge, middle), amount}); });
+    Value left = s.sub(amount, counted(rank, arith::CmpIPredicate::sgt, bound));
+    loop(s.constantInt(0), count, {left}, [&](Value kt, mlir::ValueRange carried) {
+      Value own = estimate(rank, kt);
+      Value tie = both(both(compare(arith::CmpIPredicate::eq, own, bound), compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked))),
+                       s.map(Function::Gt, {carried[0], s.constantInt(0)}));
+      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie), [&] { store(s.constantInt(1), chosen, s.add(base, kt)); });
+      return std::vector<Value>{s.sub(carried[0], flag(tie))};
+    });
+  }
+
+  /// The fewest whose softmax over the ranked tiles sums up to `share`.
+  void keepShare(int rank, Value share, const std::string &chosen) {
+    Value top = loop(s.constantInt(0), count, {s.constantInt(unranked)}, [&](Value kt, mlir::ValueRange carried) {
+      return std::vector<Value>{s.map(Function::Max, {carried[0], estimate(rank, kt)})};
+    })[0];
+    Value total = loop(s.constantInt(0), count, {zeroF()}, [&](Value kt, mlir::ValueRange carried) {
+      Value own = estimate(rank, kt);
+      Value above = s.map(Function::Exp, {s.sub(numberOf(own), numberOf(top))});
+      Value part = s.select(compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)), above, zeroF());
+      store(part, "select.masses", inPlane(rank, s.add(base, kt)));
+      return std::vector<Value>{addF(carried[0], part)};
+    })[0];
+    Value wanted = s.mul(share, total);
+    Value bound = bisect([&](Value middle) { return s.map(Function::Ge, {summed(rank, arith::CmpIPredicate::sge, middle), wanted}); });
+    loop(s.constantInt(0), count, {summed(rank, arith::CmpIPredicate::sgt, bound)}, [&](Value kt, mlir::ValueRange carried) {
+      Value own = estimate(rank, kt);
+      Value tie = both(both(compare(arith::CmpIPredicate::eq, own, bound), compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked))),
+                       s.map(Function::Lt, {carried[0], wanted}));
+      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie), [&] { store(s.constantInt(1), chosen, s.add(base, kt)); });
+      return std::vector<Value>{addF(carried[0], s.select(tie, mass(rank, kt), zeroF()))};
+    });
+  }
+};
+
+}  // namespace
+
+SelectedTiles selectedTiles(mlir::ModuleOp module) {
+  const auto all = rounds(module);
+  return all.empty() ? SelectedTiles() : tilesOf(all.back());
+}
+
+std::string selectionBuffer(size_t round, size_t rounds) {
+  return round + 1 == rounds ? "selection" : "round." + std::to_string(round);
+}
+
+void buildSelect(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape) {
+  const size_t number = std::stoul(kernel.substr(kernel.find('_') + 1));
+  if (kernel.rfind("select_", 0) == 0) {
+    const auto all = rounds(module);
+    internalCheck(number < all.size(), "build_select", "no kernel named " + kernel);
+    SelectBuilder(module, shape, all[number], number).build();
+    return;
+  }
+  const auto pools = describedPools(module);
+  internalCheck(number < pools.size(), "build_select", "no kernel named " + kernel);
+  for (const InputDescription &input : describedInputs(module))
+    if (input.name == pools[number].input)
+      PoolBuilder(module, pools[number].tile, pools[number].tile).build(number, pools[number], input, shape.dims.at(input.dims.back()));
+}
+
+}  // namespace weft

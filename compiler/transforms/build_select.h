@@ -1,0 +1,28 @@
+// Kernels that choose tiles by what is in them.
+//
+// Before: weft.pairwise @select_R, one a round: its i and j are a tile's first query and key, its dots are of pooled rows.
+// After: tile.kernel @pool_N, which pools the rows of each tile of one input, or @select_R, which estimates each tile that
+// the masks leave possible and writes 1 for each chosen one to a map of tiles, [B, H, query tiles, key tiles].
+//
+// The k-th greatest estimate of a row, and the estimate down to which a share of the mass lies, are found by bisection over
+// the bits of the numbers: 32 turns whatever the numbers are, and no sorting.
+#pragma once
+
+#include "compiler/transforms/build_kernels.h"
+
+namespace weft {
+
+/// Tile sizes of the last round; false where the variant selects nothing.
+struct SelectedTiles {
+  int tileQ = 0, tileK = 0;
+  explicit operator bool() const { return tileQ > 0; }
+};
+SelectedTiles selectedTiles(mlir::ModuleOp module);
+
+/// `kernel` is pool_N or select_R.
+void buildSelect(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape);
+
+/// The map that round `round` of `rounds` writes.
+std::string selectionBuffer(size_t round, size_t rounds);
+
+}  // namespace weft

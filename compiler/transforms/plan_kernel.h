@@ -1,0 +1,81 @@
+// What kernels over tiles as wholes (plans and selections) are built from: coordinates, boxes of pairs, flat buffers.
+#pragma once
+
+#include "compiler/transforms/build_kernels.h"
+#include "compiler/transforms/intervals.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "llvm/ADT/STLExtras.h"
+
+namespace weft {
+
+/// What `program` yields under a name, or null.
+inline mlir::Value resultOf(dialect::PairwiseOp program, llvm::StringRef name) {
+  auto yield = mlir::cast<dialect::YieldOp>(program.getBody().front().getTerminator());
+  for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
+    if (mlir::cast<mlir::StringAttr>(attr).getValue() == name) return value;
+  return {};
+}
+
+class PlanKernel {
+ public:
+  PlanKernel(mlir::ModuleOp module, int tileQ, int tileK)
+      : tileQ(tileQ), tileK(tileK), builder(module.getContext()), s(builder, builder.getUnknownLoc()), module(module),
+        program(module.lookupSymbol<dialect::PairwiseOp>("forward")) {}
+
+ protected:
+  using Value = mlir::Value;
+
+  int tileQ, tileK;
+  mlir::OpBuilder builder;
+  ScalarBuilder s;
+  mlir::ModuleOp module;
+  dialect::PairwiseOp program;
+
+  mlir::Block *begin(const std::string &name, const char *grid, int arguments) {
+    builder.setInsertionPointToEnd(module.getBody());
+    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, tileQ, tileK);
+    mlir::Block *entry = builder.createBlock(&kernel.getBody());
+    for (int at = 0; at < arguments; ++at) entry->addArgument(builder.getI32Type(), s.loc);
+    return entry;
+  }
+
+  Value dim(llvm::StringRef name) { return dialect::DimOp::create(builder, s.loc, builder.getI32Type(), name); }
+  Value quotient(Value a, Value b) { return mlir::arith::DivSIOp::create(builder, s.loc, a, b); }
+  Value quotient(Value a, int b) { return b == 1 ? a : quotient(a, s.constantInt(b)); }
+  Value tiles(Value extent, int tile) { return quotient(s.add(extent, s.constantInt(tile - 1)), tile); }
+  Value both(Value a, Value b) { return s.map(Function::And, {a, b}); }
+  Value either(Value a, Value b) { return s.map(Function::Or, {a, b}); }
+  Value negate(Value a) { return s.map(Function::Not, {a}); }
+
+  /// First and last position of a tile.
+  Interval box(Value index, int tile, Value extent) {
+    Value first = s.mul(index, s.constantInt(tile));
+    Value last = s.map(Function::Min, {s.add(first, s.constantInt(tile - 1)), s.sub(extent, s.constantInt(1))});
+    return Interval{first, last, s.constantBool(false)};
+  }
+
+  Value load(llvm::StringRef buffer, Value index, mlir::Type type) {
+    return tile::LoadFlatOp::create(builder, s.loc, type, buffer, index);
+  }
+  void store(Value value, llvm::StringRef buffer, Value index) { tile::StoreFlatOp::create(builder, s.loc, value, buffer, index); }
+
+  /// A loop over [from, to) that carries values: body(index, carried) gives the next ones.
+  template <class Body>
+  std::vector<Value> loop(Value from, Value to, mlir::ValueRange inits, Body body) {
+    auto op = mlir::scf::ForOp::create(builder, s.loc, from, to, s.constantInt(1), inits);
+    mlir::OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(op.getBody());
+    std::vector<Value> next = body(op.getInductionVar(), mlir::ValueRange(op.getRegionIterArgs()));
+    if (!next.empty()) mlir::scf::YieldOp::create(builder, s.loc, next);
+    return {op.getResults().begin(), op.getResults().end()};
+  }
+  template <class Body>
+  void when(Value condition, Body body) {
+    auto branch = mlir::scf::IfOp::create(builder, s.loc, condition, false);
+    mlir::OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(branch.thenBlock());
+    body();
+  }
+};
+
+}  // namespace weft

@@ -1,0 +1,47 @@
+// RUN: weft-opt %s --build-select-pool_0 | FileCheck %s --check-prefix=POOL
+// RUN: weft-opt %s --build-select-select_0 | FileCheck %s
+// RUN: weft-opt %s --build-select-select_0 --build-plan-plan_lists | FileCheck %s --check-prefix=PLAN
+
+// The mean of the tile before: no rows before the first tile.
+// POOL-LABEL: tile.kernel @t.pool_0 grid "query"
+// POOL: scf.for
+// POOL: scf.for
+// POOL: weft.read "q"
+// POOL: arith.addf
+// POOL: tile.store_flat %{{.*}}, "pool.0"
+
+// One estimate a tile, then the bisection over their bits, then the map.
+// CHECK-LABEL: tile.kernel @t.select_0 grid "query" schedule<q = 64, k = 64>
+// CHECK: tile.store_flat %{{.*}}, "selection"
+// CHECK: scf.if
+// CHECK: tile.load_flat "pool.0"
+// CHECK: tile.load_flat "pool.1"
+// CHECK: arith.bitcast
+// CHECK: tile.store_flat %{{.*}}, "select.estimates"
+// CHECK: scf.for %{{.*}} = %{{.*}} to %c32
+// CHECK: tile.load_flat "select.estimates"
+// CHECK: tile.store_flat %{{.*}}, "selection"
+
+// Lists of kept tiles read the map.
+// PLAN-LABEL: tile.kernel @t.plan_lists
+// PLAN: tile.load_flat "selection"
+// PLAN: tile.store_flat %{{.*}}, "entries"
+module @t attributes {weft.normalize = "softmax", weft.inputs = [
+    {name = "q", dims = ["B", "H", "T", "D"], element = "float"}, {name = "k", dims = ["B", "G", "S", "D"], element = "float"},
+    {name = "v", dims = ["B", "G", "S", "E"], element = "float"}],
+    weft.pools = [{pool = "mean_before", input = "q", tile = 64 : i32}, {pool = "mean", input = "k", tile = 64 : i32}]} {
+  weft.pairwise @forward {
+  ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %m = weft.mask %c
+    %s = weft.dot "q", "k"
+    weft.yield ["mask", "score"] %m, %s : i1, f32
+  }
+  weft.pairwise @select_0 attributes {weft.tiles = array<i32: 64, 64>} {
+  ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
+    %a = weft.dot "pool.0", "pool.1"
+    %n = arith.constant 4 : i32
+    %own = weft.map "Eq" %i, %j : (i32, i32) -> i1
+    weft.yield ["topk", "amount", "always"] %a, %n, %own : f32, i32, i1
+  }
+}
