@@ -70,6 +70,8 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
   }
   const VariantFacts facts = analyse(*checked);
   lists = facts.lists;
+  // The pieces of a stick follow from the keys after them: one pass over a row's keys, not over a key's queries.
+  if (checked->normalize == ast::Normalize::StickBreaking) twoPass = twoPassGrouped = false;
   bool grouped = false;
   for (const ast::Input &input : checked->inputs)
     grouped |= std::find(input.dims.begin(), input.dims.end(), "G") != input.dims.end();
@@ -180,11 +182,12 @@ Schedule defaultSchedule(const Variant &variant, const std::string &target, cons
   int64_t width = 0;
   for (const auto &[dim, size] : dims) width += size;
   // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
-  // on ptxas wants a few registers more.
+  // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive.
   Schedule schedule;
   if (!isGpu(target)) return fitted(schedule, variant);
   schedule.order = Order::HeadsInner;
-  if (backward && (width > 128 || std::atoi(target.c_str() + 3) >= 100)) schedule.tileQ = schedule.tileK = 32;
+  const bool scans = variant.tree().normalize == ast::Normalize::StickBreaking;
+  if (backward && (width > 128 || scans || std::atoi(target.c_str() + 3) >= 100)) schedule.tileQ = schedule.tileK = 32;
   return fitted(schedule, variant);
 }
 

@@ -60,7 +60,8 @@ def Tile_ForOp : TileOp<"for", [SingleBlock]> {
   let summary = "a loop over heads, tiles, or kept tiles, carrying tiles";
   let description = [{
     `over` is "heads" (of a group: `start` is the group), "queries" (all query tiles), "keys" (kept
-    key tiles of query tile `start`) or "kept_queries" (kept query tiles of key tile `start`).
+    key tiles of query tile `start`), "keys_descending" (the same, the last one first) or "kept_queries" (kept query tiles
+    of key tile `start`).
     The block has the loop index (i32), for kept tiles a flag that is true where the tile is full
     (i1), and the carried values.
     (C1) known `over`; (C2) results, inits and carried arguments agree in number and type.
@@ -71,6 +72,11 @@ def Tile_ForOp : TileOp<"for", [SingleBlock]> {
   let assemblyFormat = [{
     $over `[` $batch `,` $head `]` `of` $start (`init` `(` $inits^ `:` type($inits) `)`)?
     (`->` type($results)^)? attr-dict-with-keyword $body
+  }];
+  let extraClassDeclaration = [{
+    bool overKeys() { return getOver() == "keys" || getOver() == "keys_descending"; }
+    /// Only over the tiles that the plan keeps.
+    bool overKept() { return overKeys() || getOver() == "kept_queries"; }
   }];
   let hasVerifier = 1;
 }
@@ -161,6 +167,18 @@ def Tile_RowDotOp : TileOp<"row_dot", [Pure, AllTypesMatch<["lhs", "rhs"]>]> {
   let arguments = (ins Tile2D:$lhs, Tile2D:$rhs);
   let results = (outs Tile2D:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs) `->` type($result)";
+}
+
+def Tile_ScanSumOp : TileOp<"scan_sum", [Pure, AllTypesMatch<["tile", "sums"]>]> {
+  let summary = "for each pair of a [query, key] tile the sum over the keys after it or before it, and the row's sum over all";
+  let description = [{
+    `side` is "after" or "before"; sums run from the far end, so that small terms there stay exact. `key` is the key tile:
+    keys past the end count as zero. (C1) a known side.
+  }];
+  let arguments = (ins StrAttr:$side, Tile2D:$tile, I32:$key);
+  let results = (outs Tile2D:$sums, Tile2D:$totals);
+  let assemblyFormat = "$side $tile `at` $key attr-dict `:` type($tile) `,` type($totals)";
+  let hasVerifier = 1;
 }
 
 def Tile_StoreOp : TileOp<"store"> {

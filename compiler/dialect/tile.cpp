@@ -41,14 +41,19 @@ llvm::LogicalResult LoadOp::verify() {
 
 llvm::LogicalResult ForOp::verify() {
   const llvm::StringRef over = getOver();
-  const bool kept = over == "keys" || over == "kept_queries";
+  const bool kept = overKept();
   if (!kept && over != "heads" && over != "queries")
-    return emitOpError("(C1) expected \"heads\", \"queries\", \"keys\" or \"kept_queries\", got \"")
+    return emitOpError("(C1) expected \"heads\", \"queries\", \"keys\", \"keys_descending\" or \"kept_queries\", got \"")
            << over << "\"";
   auto arguments = getBody().front().getArguments().drop_front(kept ? 2 : 1);
   if (getInits().getTypes() != getResults().getTypes() ||
       mlir::TypeRange(mlir::ValueRange(arguments)) != getResults().getTypes())
     return emitOpError("(C2) expected results, inits and carried arguments of the same types");
+  return llvm::success();
+}
+
+llvm::LogicalResult ScanSumOp::verify() {
+  if (getSide() != "after" && getSide() != "before") return emitOpError("(C1) expected \"after\" or \"before\", got \"") << getSide() << "\"";
   return llvm::success();
 }
 

@@ -46,9 +46,9 @@ llvm::LogicalResult MapOp::verify() {
 }
 
 llvm::LogicalResult RowOp::verify() {
-  if (getName() != "lse" && getName() != "delta")
-    return emitOpError("(C1) expected \"lse\" or \"delta\", got \"") << getName() << "\"";
-  return llvm::success();
+  for (llvm::StringRef known : {"lse", "delta", "after", "before"})
+    if (getName() == known) return llvm::success();
+  return emitOpError("(C1) expected \"lse\", \"delta\", \"after\" or \"before\", got \"") << getName() << "\"";
 }
 
 }  // namespace weft::dialect

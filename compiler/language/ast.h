@@ -104,7 +104,7 @@ struct Select {
   SourceRange range;
 };
 
-enum class Normalize { Softmax, Sigmoid, None };
+enum class Normalize { Softmax, Sigmoid, None, StickBreaking };
 
 struct Variant {
   std::string name;

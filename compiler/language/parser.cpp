@@ -177,7 +177,7 @@ class Parser {
   }
 
   // statement := 'let' name '=' expr | 'where' expr | 'score' expr | 'weight' expr | 'gate' expr
-  //            | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none') | select
+  //            | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none' | 'stick_breaking') | select
   void parseStatement(ast::Variant &variant) {
     const Token keyword = peek();
     if (accept("let")) {
@@ -215,8 +215,10 @@ class Parser {
         variant.normalize = ast::Normalize::Sigmoid;
       } else if (accept("none")) {
         variant.normalize = ast::Normalize::None;
+      } else if (accept("stick_breaking")) {
+        variant.normalize = ast::Normalize::StickBreaking;
       } else {
-        fail("softmax, sigmoid or none after 'normalize'");
+        fail("softmax, sigmoid, none or stick_breaking after 'normalize'");
       }
     } else if (accept("select")) {
       variant.selects.push_back(parseSelect(keyword.range));

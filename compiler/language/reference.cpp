@@ -361,9 +361,14 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           if (pair.mask && pair.w > 0) mass += pair.w * std::exp(pair.s - top);
         const double lse = mass > 0 ? top + std::log(mass) : -infinity;
         if (softmax) result.lse.values[row] = lse;
+        const bool stick = variant.normalize == ast::Normalize::StickBreaking;
+        auto logistic = [](double x) { return 1 / (1 + std::exp(-x)); };
+        std::vector<double> left(S, 1.0);  // of the stick at each key, once the keys after it have taken their piece
+        for (int64_t j = S - 2; j >= 0; --j) left[j] = left[j + 1] * (pairs[j + 1].mask && pairs[j + 1].w > 0 ? logistic(-pairs[j + 1].s) : 1.0);
         // e: probability without its weight
         auto base = [&](const Pair &pair) {
           if (!pair.mask) return 0.0;
+          if (stick) return logistic(pair.s) * left[&pair - pairs.data()];
           if (variant.normalize == ast::Normalize::Sigmoid) return 1 / (1 + std::exp(-pair.s));
           if (variant.normalize == ast::Normalize::None) return pair.s;
           return lse == -infinity ? 0.0 : std::exp(pair.s - lse);
@@ -377,8 +382,9 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
         const double *dO = &cotangent[row * E];
         double delta = 0;
         for (int64_t e = 0; e < E; ++e) delta += dO[e] * o[e];
+        double before = 0;  // stick breaking: p dP of the keys before j
         for (int64_t j = 0; j < S; ++j) {
-          const Pair pair = pairs[j];
+          const Pair &pair = pairs[j];
           const double raw = base(pair), p = pair.w > 0 ? raw * pair.w : 0;
           double dov = 0;
           for (int64_t e = 0; e < E; ++e) {
@@ -389,6 +395,10 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           if (softmax) {
             dw = raw * (dP - delta);
             ds = p * (dP - delta);
+          } else if (stick) {
+            dw = raw * dP;
+            ds = pair.mask && pair.w > 0 ? p * dP * (1 - logistic(pair.s)) - logistic(pair.s) * before : 0;
+            before += p * dP;
           } else if (variant.normalize == ast::Normalize::Sigmoid) {
             dw = raw * dP;
             ds = p * (1 - raw) * dP;

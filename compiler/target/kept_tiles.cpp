@@ -71,8 +71,12 @@ static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, bool 
   return kept;
 }
 
-KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, bool keys, Value batch, Value head, Value start) {
-  return (tiling.lists ? listed : banded)(emit, slots, tiling, keys, batch, head, start);
+KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head, Value start) {
+  KeptTiles kept = (tiling.lists ? listed : banded)(emit, slots, tiling, loop.overKeys(), batch, head, start);
+  if (loop.getOver() != "keys_descending") return kept;
+  KeptTiles last = kept;
+  last.tile = [&emit, kept](Value at) { return kept.tile(emit.sub(emit.sub(emit.add(kept.from, kept.to), emit.i64(1)), at)); };
+  return last;
 }
 
 }  // namespace weft::target

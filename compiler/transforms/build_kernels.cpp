@@ -40,7 +40,9 @@ class KernelBuilder {
       : module(module), shape(shape), builder(module.getContext()),
         s(builder, builder.getUnknownLoc()), inputs(describedInputs(module)) {
     dependences = gradientDependence(module);
-    softmax = module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue() == "softmax";
+    const llvm::StringRef normalize = module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue();
+    softmax = normalize == "softmax";
+    stick = normalize == "stick_breaking";
   }
 
   void forward() {
@@ -59,9 +61,15 @@ class KernelBuilder {
     }
     std::vector<Value> inits{acc};
     if (softmax) inits = {acc, peak, mass};
-    auto done = loop("keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
+    if (stick) inits = {acc, mass};
+    auto done = loop(stick ? "keys_descending" : "keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
       std::vector<Value> tiles = dotTiles(source, queries, b, h, kt);
       Value values = load("v", b, h, kt, "key");
+      if (stick) {
+        Stick stick = breakStick(source, source, tiles, b, h, qt, kt, full);
+        Value pieces = shortened(stick, carried[1], b, h, qt, kt, full)[0];
+        return std::vector<Value>{dot("nn", pieces, values, carried[0]), addedRows(b, h, qt, carried[1], stick.total)};
+      }
       if (!softmax) {
         Value p = plainProbability(source, tiles, b, h, qt, kt, full);
         return std::vector<Value>{dot("nn", p, values, carried[0])};
@@ -187,9 +195,19 @@ class KernelBuilder {
     Value i, j;
     mlir::ValueRange tiles, rows;
   };
+  /// What the gradient of stick breaking takes besides: softplus(s) summed over all kept keys after each pair; p dp summed
+  /// over the tile's keys before it, and over the tiles before.
+  struct Sticks {
+    Value after, before, tilesBefore;
+  };
   struct QuerySide {
     std::map<std::string, Value> tiles;
     Value lse, delta;
+  };
+  /// Stick breaking at one tile, before the keys of other tiles count: softplus(s) of kept pairs summed over the tile's keys
+  /// after each one, its sum over all, and the pieces as if they came first (in the backward pass p dp).
+  struct Stick {
+    Value after, total, pieces;
   };
   struct Gradients {
     Value factor;
@@ -204,7 +222,7 @@ class KernelBuilder {
   std::vector<InputDescription> inputs;
   std::map<std::string, std::string> dependences;
   mlir::Block *entry = nullptr;
-  bool softmax;
+  bool softmax, stick;
 
   dialect::PairwiseOp program(const char *name) {
     return module.lookupSymbol<dialect::PairwiseOp>(name);
@@ -261,8 +279,7 @@ class KernelBuilder {
     mlir::OpBuilder::InsertionGuard guard(builder);
     mlir::Block *block = builder.createBlock(&op.getBody());
     Value index = block->addArgument(builder.getI32Type(), s.loc), full;
-    const llvm::StringRef name = over;
-    if (name == "keys" || name == "kept_queries")
+    if (op.overKept())
       full = block->addArgument(builder.getI1Type(), s.loc);
     std::vector<Value> carried;
     for (Value init : inits) carried.push_back(block->addArgument(init.getType(), s.loc));
@@ -427,6 +444,67 @@ class KernelBuilder {
     })[0];
   }
 
+  Value addedRows(Value b, Value h, Value qt, Value x, Value y) {
+    return rowwise(b, h, qt, {x, y}, 1, [&](mlir::ValueRange args) { return std::vector<Value>{s.add(args[1], args[2])}; })[0];
+  }
+
+  /// `tiles` are the dots of `dots`; where do . v is one of them, pieces carry dp.
+  Stick breakStick(dialect::PairwiseOp dots, dialect::PairwiseOp source, mlir::ValueRange tiles, Value b, Value h, Value qt, Value kt,
+                   Value full) {
+    auto parts = pairwise(b, h, qt, kt, full, tiles, {}, {}, [&](auto args) {
+      const Bindings bindings = bindTiles(dots, args.tiles);
+      auto named = clone(source, b, h, args.i, args.j, bindings);
+      Value counts = named["mask"], piece = s.map(Function::Sigmoid, {named["score"]});
+      if (Value weight = named.lookup("weight")) {
+        counts = s.map(Function::And, {counts, s.map(Function::Gt, {weight, s.constant(0)})});
+        piece = s.mul(piece, weight);
+      }
+      if (Value factor = outputFactor(named)) piece = s.mul(piece, factor);
+      if (auto found = bindings.find({"do", "v"}); found != bindings.end()) piece = s.mul(piece, found->second);
+      Value zero = s.constant(0);
+      return std::vector<Value>{s.select(counts, s.map(Function::Softplus, {named["score"]}), zero), s.select(counts, piece, zero)};
+    });
+    auto [after, total] = scanSum("after", parts[0], kt);
+    return {after, total, parts[1]};
+  }
+
+  /// The pieces, once the keys of the tiles after this one (`sum` of their softplus(s)) have taken theirs, and the sum over
+  /// all keys after each pair.
+  std::vector<Value> shortened(const Stick &stick, Value sum, Value b, Value h, Value qt, Value kt, Value full) {
+    return pairwise(b, h, qt, kt, full, {stick.pieces, stick.after}, {sum}, {}, [&](auto args) {
+      Value after = s.add(args.tiles[1], args.rows[0]);
+      return std::vector<Value>{s.mul(args.tiles[0], s.map(Function::Exp, {s.neg(after)})), after};
+    });
+  }
+
+  std::pair<Value, Value> scanSum(const char *side, Value tile, Value kt) {
+    auto op = tile::ScanSumOp::create(builder, s.loc, tile.getType(), tileType({shape.tileQ}), side, tile, kt);
+    return {op.getSums(), op.getTotals()};
+  }
+
+  /// A sum of rows in two floats, the second what the first has lost: differences of such sums stay exact.
+  std::array<Value, 2> addTwice(Value b, Value h, Value qt, Value high, Value low, Value added) {
+    auto sum = rowwise(b, h, qt, {high, low, added}, 2, [&](mlir::ValueRange args) {
+      // Knuth's two-sum.
+      Value x = args[1], y = args[3], total = s.add(x, y), part = s.sub(total, x);
+      Value lost = s.add(s.sub(x, s.sub(total, part)), s.sub(y, part));
+      return std::vector<Value>{total, s.add(args[2], lost)};
+    });
+    return {sum[0], sum[1]};
+  }
+
+  /// Of each row, softplus(s) summed over all kept keys. Backward passes go from the oldest key to the newest, where the sum
+  /// over the keys after a tile is what this leaves: pieces of old keys are small, and summed up first.
+  std::array<Value, 2> wholeStick(QuerySide &query, Value b, Value h, Value qt) {
+    auto source = program("forward");
+    auto sums = loop("keys", b, h, qt, {fill(0, {shape.tileQ}), fill(0, {shape.tileQ})}, [&](Value kt, Value full, mlir::ValueRange carried) {
+      Stick stick = breakStick(source, source, dotTiles(source, query.tiles, b, h, kt), b, h, qt, kt, full);
+      const auto sum = addTwice(b, h, qt, carried[0], carried[1], stick.total);
+      return std::vector<Value>{sum[0], sum[1]};
+    });
+    return {sums[0], sums[1]};
+  }
+
   QuerySide querySide(dialect::PairwiseOp source, Value b, Value h, Value qt) {
     QuerySide side;
     std::vector<DotPair> pairs = dotsOf(source);
@@ -446,14 +524,19 @@ class KernelBuilder {
 
   Gradients gradientTiles(dialect::PairwiseOp source, QuerySide &query,
                           const std::vector<Value> &tiles, Value b, Value h, Value qt, Value kt,
-                          Value full, llvm::ArrayRef<llvm::StringRef> accumulate) {
-    std::vector<Value> rows;
+                          Value full, llvm::ArrayRef<llvm::StringRef> accumulate, const Sticks *sticks = nullptr) {
+    std::vector<Value> rows, all = tiles;
     if (softmax) rows = {query.lse, query.delta};
+    if (sticks) {
+      rows = {sticks->tilesBefore};
+      all.insert(all.end(), {sticks->after, sticks->before});
+    }
     std::vector<DotPair> order;
-    auto out = pairwise(b, h, qt, kt, full, tiles, rows, {}, [&](auto args) {
+    auto out = pairwise(b, h, qt, kt, full, all, rows, {}, [&](auto args) {
       Bindings cotangents;
       std::map<std::string, Value> rowValues;
       if (softmax) rowValues = {{"lse", args.rows[0]}, {"delta", args.rows[1]}};
+      if (sticks) rowValues = {{"after", args.tiles[tiles.size()]}, {"before", s.add(args.rows[0], args.tiles[tiles.size() + 1])}};
       auto named = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles), rowValues,
                          accumulate, &cotangents);
       std::vector<Value> values{named["value"]};
@@ -481,15 +564,35 @@ class KernelBuilder {
       names.push_back(op.getQuery().str());
       inits.push_back(fill(0, {shape.tileQ, columns(names.back())}));
     });
+    std::array<Value, 2> whole;
+    if (stick) {
+      whole = wholeStick(query, b, h, qt);
+      for (int sum = 0; sum < 3; ++sum) inits.push_back(fill(0, {shape.tileQ}));
+    }
     auto sums = loop("keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
       auto tiles = dotTiles(source, query.tiles, b, h, kt);
-      Gradients gradients = gradientTiles(source, query, tiles, b, h, qt, kt, full, accumulate);
+      std::vector<Value> next(carried.begin(), carried.end());
+      Sticks sticks;
+      if (stick) {
+        Value &high = next[names.size()], &low = next[names.size() + 1], &seen = next[names.size() + 2];
+        Stick own = breakStick(source, program("forward"), tiles, b, h, qt, kt, full);
+        const auto sum = addTwice(b, h, qt, high, low, own.total);
+        high = sum[0];
+        low = sum[1];
+        Value left = rowwise(b, h, qt, {whole[0], whole[1], high, low}, 1, [&](mlir::ValueRange args) {
+          return std::vector<Value>{s.add(s.sub(args[1], args[3]), s.sub(args[2], args[4]))};
+        })[0];
+        auto pieces = shortened(own, left, b, h, qt, kt, full);
+        auto [before, total] = scanSum("before", pieces[0], kt);
+        sticks = {pieces[1], before, seen};
+        seen = addedRows(b, h, qt, seen, total);
+      }
+      Gradients gradients = gradientTiles(source, query, tiles, b, h, qt, kt, full, accumulate, stick ? &sticks : nullptr);
       if (keys) {
         into(gradients.factor, query.tiles["do"], "v", b, h, kt);
         for (auto &[pair, ds] : gradients.dots)
           into(ds, query.tiles[pair.first], pair.second, b, h, kt);
       }
-      std::vector<Value> next(carried.begin(), carried.end());
       for (auto &[pair, ds] : gradients.dots)
         for (size_t at = 0; at < names.size(); ++at)
           if (names[at] == pair.first) next[at] = dot("nn", ds, keyTiles[pair.second], next[at]);

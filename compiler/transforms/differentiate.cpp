@@ -216,6 +216,14 @@ void differentiate(mlir::ModuleOp module) {
     Value sigmoid = s.map(Function::Sigmoid, {score});
     e = s.select(mask, sigmoid, zero);
     slope = s.mul(s.mul(e, s.sub(one, sigmoid)), dp);
+  } else if (normalize == "stick_breaking") {
+    // p = w sigmoid(s) exp(-after); each kept score also shortens the stick of the keys before it.
+    Value sigmoid = s.map(Function::Sigmoid, {score});
+    e = s.select(mask, s.mul(sigmoid, s.map(Function::Exp, {s.neg(reverse.row("after"))})), zero);
+    Value whole = s.mul(e, dp);
+    if (weight) whole = s.mul(whole, weight);
+    slope = s.sub(s.mul(whole, s.sub(one, sigmoid)), s.mul(sigmoid, reverse.row("before")));
+    slope = s.select(mask, slope, zero);
   } else {
     e = s.select(mask, score, zero);
     slope = s.select(mask, dp, zero);
@@ -225,7 +233,7 @@ void differentiate(mlir::ModuleOp module) {
     Value positive = s.map(Function::Gt, {weight, zero});
     p = s.select(positive, s.mul(weight, e), zero);
     reverse.seed(weight, s.mul(e, dp));
-    slope = s.select(positive, s.mul(weight, slope), zero);
+    slope = s.select(positive, normalize == "stick_breaking" ? slope : s.mul(weight, slope), zero);
   }
   reverse.seed(score, slope);
   if (reverse.results.count("gate")) reverse.seed(gate, s.mul(p, dropped));

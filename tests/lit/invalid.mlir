@@ -111,3 +111,12 @@ tile.kernel @k grid "head" schedule<q = 16, k = 16> {
   // expected-error@+1 {{(C2) expected 1 to 4 stages}}
   %0 = tile.load "q"[%b, %h] "query" rows %b {place = "stream", stages = 9 : i32} : tensor<16x16xf32>
 }
+
+// -----
+
+tile.kernel @k grid "head" schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  %q = tile.load "q"[%b, %h] "query" rows %h : tensor<16x16xf32>
+  // expected-error@+1 {{(C1) expected "after" or "before", got "beside"}}
+  %s, %t = tile.scan_sum "beside" %q at %h : tensor<16x16xf32>, tensor<16xf32>
+}

@@ -32,6 +32,14 @@ def attend(q, k, v, keep, bias=0, weight=None, sink=None, cap=None, gate=None):
     return p @ v
 
 
+def stick(q, k, v, keep):
+    groups = q.shape[1] // k.shape[1]
+    s = q @ k.repeat_interleave(groups, 1).transpose(-1, -2) / math.sqrt(q.shape[-1])
+    taken = torch.nn.functional.softplus(s).masked_fill(~keep, 0)
+    after = taken.flip(-1).cumsum(-1).flip(-1) - taken
+    return (torch.sigmoid(s) * torch.exp(-after)).masked_fill(~keep, 0) @ v.repeat_interleave(groups, 1)
+
+
 def distance(x):
     T, S = x["q"].shape[2], x["k"].shape[2]
     return torch.arange(T)[:, None] - torch.arange(S)[None]
@@ -168,6 +176,7 @@ REFERENCE = {
     "block_sparse": lambda x: attend(*QKV(x), blocks(x, top(x["tiles"]), lambda t, s: s == 0 or s == t - 1)),
     "hip": lambda x: attend(*QKV(x), coarse_to_fine(x)),
     "dhsa": lambda x: attend(*QKV(x), likeness(x)),
+    "stick_breaking": lambda x: stick(*QKV(x), distance(x) > 0),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
 }
 

@@ -31,7 +31,7 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
       {head + "score 1.0 score 2.0 }", 3, "expected one 'score', got a second one"},
       {head + "score 1e999 }", 3, "expected a finite number"},
       {head + "score 1.0 dropout 1.5 }", 3, "expected a probability in [0, 1), got 1.5"},
-      {head + "score 1.0 normalize maybe }", 3, "expected softmax, sigmoid or none after 'normalize'"},
+      {head + "score 1.0 normalize maybe }", 3, "expected softmax, sigmoid, none or stick_breaking after 'normalize'"},
       {head + "score 1.0 sink r[i] }", 3, "expected a sink of b and h only"},
       {head + "score clamp(1, 2) }", 3, "expected 3 argument(s) of 'clamp', got 2"},
       {head + "score if 1 then 2 else 3 }", 3, "expected a condition in 'if', got int"},

@@ -1,6 +1,8 @@
 // Every library variant, forward and each gradient, f32, against the double-precision oracle.
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "tests/unit/call.h"
 #include "tests/unit/inputs.h"
 
@@ -39,7 +41,8 @@ TEST_P(Numerics, matchesReference) {
   auto inputs = randomInputs(*variant, shape, 17 + param.shape);
   auto cotangent = randomCotangent(shape, 5);
   if (param.twoPass && !variant->hasTwoPassBackward(shape.G != shape.H)) {
-    EXPECT_TRUE(param.variant == "relative_bias" || param.variant == "content_weight" || param.variant == "content_sparse");
+    const std::set<std::string> fusedOnly{"relative_bias", "content_weight", "content_sparse", "stick_breaking"};
+    EXPECT_TRUE(fusedOnly.count(param.variant));
     return;
   }
   auto want = reference::evaluate(variant->tree(), inputs, cotangent);
@@ -64,7 +67,7 @@ INSTANTIATE_TEST_SUITE_P(Library, Numerics, ::testing::ValuesIn(cases()), [](con
 });
 
 TEST(Normalizers, matchReference) {
-  for (const char *normalize : {"sigmoid", "none"}) {
+  for (const char *normalize : {"sigmoid", "none", "stick_breaking"}) {
     auto variant = variantOf(std::string("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i >= j ") +
                              "score dot(q[i], k[j]) / sqrt(D) + c[h] weight clamp(c[h] * 2, 0.1, 3) gate tanh(c[h] * (i - j)) normalize " +
                              normalize + " }");

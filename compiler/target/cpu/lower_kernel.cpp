@@ -170,6 +170,7 @@ class KernelLowering {
     if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) return emitDotInto(into);
     if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) return emitScale(scale);
     if (auto pairwise = mlir::dyn_cast<tile::PairwiseOp>(op)) return emitPairwise(pairwise);
+    if (auto scan = mlir::dyn_cast<tile::ScanSumOp>(op)) return emitScanSum(scan);
     if (auto rowwise = mlir::dyn_cast<tile::RowwiseOp>(op)) return emitRowwise(rowwise);
     if (auto rowDot = mlir::dyn_cast<tile::RowDotOp>(op)) return emitRowDot(rowDot);
     if (auto store = mlir::dyn_cast<tile::StoreOp>(op)) return emitStore(store);
@@ -333,7 +334,7 @@ class KernelLowering {
   void emitFor(tile::ForOp op) {
     const llvm::StringRef over = op.getOver();
     mlir::Block &body = op.getBody().front();
-    const bool kept = over == "keys" || over == "kept_queries";
+    const bool kept = op.overKept();
     // Carried tiles stay in one place; a turn writes its results there.
     auto carriedArguments = body.getArguments().drop_front(kept ? 2 : 1);
     for (auto [argument, init, result] : llvm::zip(carriedArguments, op.getInits(), op.getResults())) {
@@ -356,7 +357,7 @@ class KernelLowering {
     } else if (over == "queries") {
       emit.loop(emit.i64(0), tileCount("T", tileQ), 1, [&](Value qt) { turn(qt, Value()); });
     } else {
-      KeptTiles kept = keptTiles(emit, slots, {tileQ, tileK, options.lists}, over == "keys", batch, head, start);
+      KeptTiles kept = keptTiles(emit, slots, {tileQ, tileK, options.lists}, op, batch, head, start);
       emit.loop(kept.from, kept.to, 1, [&](Value at) {
         auto [index, full] = kept.tile(at);
         turn(index, full);
@@ -466,6 +467,25 @@ class KernelLowering {
   }
 
   // ---- scalar programs ---------------------------------------------------------------------
+
+  void emitScanSum(tile::ScanSumOp op) {
+    const Buffer own = buffer(op.getTile());
+    Buffer sums = transposedBuffer(tileK), totals = rowBuffer();
+    Value keys = emit.min(emit.sub(slots.dim("S"), emit.mul(scalar(op.getKey()), emit.i64(tileK))), emit.i64(tileK));
+    Value last = emit.sub(keys, emit.i64(1));
+    emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
+      Value total = emit.loop(emit.i64(0), keys, 1, mlir::ValueRange{emit.zeros()}, [&](Value turn, mlir::ValueRange carried) {
+        Value key = op.getSide() == "after" ? emit.sub(last, turn) : turn;
+        Value index = emit.add(emit.mul(key, emit.i64(tileQ)), lane);
+        Value value = emit.load(emit.floats(), emit.at(own.memory, index));
+        emit.store(carried[0], emit.at(sums.memory, index));
+        return std::vector<Value>{arith::AddFOp::create(builder, emit.loc, carried[0], value)};
+      })[0];
+      emit.store(total, emit.at(totals.memory, lane));
+    });
+    buffers[op.getSums()] = sums;
+    buffers[op.getTotals()] = totals;
+  }
 
   void emitPairwise(tile::PairwiseOp op) {
     // A tile used here for the last time gives its place to a result.

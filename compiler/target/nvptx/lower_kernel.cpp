@@ -179,6 +179,7 @@ class KernelLowering {
     if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) return emitDotInto(into);
     if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) return emitScale(scale);
     if (auto pairwise = mlir::dyn_cast<tile::PairwiseOp>(op)) return emitPairwise(pairwise);
+    if (auto scan = mlir::dyn_cast<tile::ScanSumOp>(op)) return emitScanSum(scan);
     if (auto rowwise = mlir::dyn_cast<tile::RowwiseOp>(op)) return emitRowwise(rowwise);
     if (auto rowDot = mlir::dyn_cast<tile::RowDotOp>(op)) return emitRowDot(rowDot);
     if (auto store = mlir::dyn_cast<tile::StoreOp>(op)) return emitStore(store);
@@ -272,10 +273,9 @@ class KernelLowering {
 
   void emitFor(tile::ForOp op) {
     const llvm::StringRef over = op.getOver();
-    const bool kept = over == "keys" || over == "kept_queries";
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
-    if (kept) {
-      KeptTiles tiles = keptTiles(emit, slots, {tileQ, tileK, options.lists}, over == "keys", batch, head, start);
+    if (op.overKept()) {
+      KeptTiles tiles = keptTiles(emit, slots, {tileQ, tileK, options.lists}, op, batch, head, start);
       return emitKeptLoop(op, tiles);
     }
     Value from = emit.i64(0), to;
@@ -458,6 +458,39 @@ class KernelLowering {
   }
 
   // ---- scalar programs ---------------------------------------------------------------------
+
+  void emitScanSum(tile::ScanSumOp op) {
+    const Fragment own = fragment(op.getTile());
+    Fragment sums = tileFragment(tileQ, tileK), totals = rowFragment();
+    sums.values.resize(size(sums));
+    totals.values.resize(size(totals));
+    auto plus = [&](Value x, Value y) { return Value(arith::AddFOp::create(builder, emit.loc, x, y)); };
+    auto bit = [&](int mask) {
+      Value clear = arith::AndIOp::create(builder, emit.loc, warp.quad, emit.i32(mask));
+      return Value(arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, clear, emit.i32(0)));
+    };
+    // Bit clear: the other thread's columns lie after this one's.
+    const bool after = op.getSide() == "after";
+    Value zero = emit.constantF(0), nearAfter = bit(1), farAfter = bit(2);
+    auto counted = [&](Value later, Value value) { return after ? select(later, value, zero) : select(later, zero, value); };
+    const int64_t wide = tileK / 8, own1 = after ? 1 : 0;
+    for (int64_t block = 0; block < warp.blocks(tileQ); ++block)
+      for (int half = 0; half < 2; ++half) {
+        Value carried = zero;
+        for (int64_t turn = 0; turn < wide; ++turn) {
+          // Four threads hold two columns each: those of the threads beyond this one, then its own farther one.
+          const int64_t at = (block * wide + (after ? wide - 1 - turn : turn)) * 4 + 2 * half;
+          Value pair = plus(own.values[at], own.values[at + 1]);
+          Value near = warp.exchange(pair, 1), far = plus(warp.exchange(pair, 2), warp.exchange(near, 2));
+          sums.values[at + own1] = plus(carried, plus(counted(nearAfter, near), counted(farAfter, far)));
+          sums.values[at + 1 - own1] = plus(sums.values[at + own1], own.values[at + own1]);
+          carried = plus(carried, plus(plus(pair, near), far));
+        }
+        totals.values[block * 2 + half] = carried;
+      }
+    fragments[op.getSums()] = sums;
+    fragments[op.getTotals()] = totals;
+  }
 
   void emitPairwise(tile::PairwiseOp op) {
     for (auto [at, result] : llvm::enumerate(op.getResults()))

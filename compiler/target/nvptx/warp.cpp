@@ -311,18 +311,19 @@ void Warp::multiplyTN(std::vector<Value> &sums, const SharedTile &left, const Sh
 
 // ---- shuffles --------------------------------------------------------------------------------
 
+Value Warp::exchange(Value value, int mask) {
+  return call("llvm.nvvm.shfl.sync.bfly.f32", emit.b.getF32Type(), {i32(-1), value, i32(mask), i32(31)});
+}
 Value Warp::reduceRow(Value value, bool max) {
   for (int distance : {1, 2}) {
-    Value other = call("llvm.nvvm.shfl.sync.bfly.f32", emit.b.getF32Type(), {i32(-1), value, i32(distance), i32(31)});
+    Value other = exchange(value, distance);
     value = max ? Value(arith::MaxNumFOp::create(emit.b, emit.loc, value, other))
                 : Value(arith::AddFOp::create(emit.b, emit.loc, value, other));
   }
   return value;
 }
 Value Warp::addColumn(Value value) {
-  for (int distance : {4, 8, 16})
-    value = arith::AddFOp::create(emit.b, emit.loc, value,
-                                  call("llvm.nvvm.shfl.sync.bfly.f32", emit.b.getF32Type(), {i32(-1), value, i32(distance), i32(31)}));
+  for (int distance : {4, 8, 16}) value = arith::AddFOp::create(emit.b, emit.loc, value, exchange(value, distance));
   return value;
 }
 

@@ -76,6 +76,8 @@ class Warp {
   /// a[k][m] b[k][n]
   void multiplyTN(std::vector<Value> &sums, const SharedTile &a, const SharedTile &b);
 
+  /// The value of the thread whose lane differs in the bits of `mask`.
+  Value exchange(Value value, int mask);
   /// Combines over the four threads that hold a row.
   Value reduceRow(Value value, bool max);
   /// Adds over the eight threads of the warp that hold a column.
