@@ -90,6 +90,8 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
       info.partialKind = per == "head" ? 0 : per == "query" ? 1 : per == "key" ? 2 : 3;
       // Two passes own queries or keys, not both: sums over both axes need the fused form.
       if (info.partialKind >= 2) twoPass = twoPassGrouped = false;
+    } else {
+      info.partialKind = 3;  // no gradient reaches it: zeros of its own shape
     }
     // Two passes write a group's gradient once; an input by head would need one a head.
     if (grouped && info.isRow && !info.querySide && input.dims[1] == "H") twoPassGrouped = false;

@@ -29,9 +29,12 @@ SampleShape parseShape(const std::string &text) {
 
 SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::ScalarType type, torch::Device device, int64_t span) {
   const int64_t T = shape.T, reach = span > 0 ? span : std::max<int64_t>(T / 2, 1);
-  const std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.H}, {"T", T}, {"S", T},
+  std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.H}, {"T", T}, {"S", T},
                                             {"D", shape.D}, {"E", shape.D}, {"N", 2 * T}};
   SampleInputs inputs;
+  bool summaries = false;
+  for (const InputInfo &input : variant.inputs()) summaries |= input.name == "last";
+  if (summaries) dims["S"] = T + T / 64;
   for (const InputInfo &input : variant.inputs()) {
     std::vector<int64_t> sizes;
     for (const std::string &dim : input.dims) sizes.push_back(dims.count(dim) ? dims.at(dim) : 16);
@@ -41,6 +44,11 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
     else if (input.name == "place" || input.name == "key_place") value = torch::arange(T).to(torch::kInt).expand(sizes).contiguous();
     // A selection: an eighth of the tiles, in an eighth of the stretches and one.
     else if (input.name == "tiles") value = torch::full(sizes, std::max<int64_t>(T / 64 / 8, 1), torch::kInt);
+    // Keys with a summary of each 64 tokens after the tokens.
+    else if (input.name == "last") value = torch::cat({torch::arange(T), torch::arange(63, T, 64)}).to(torch::kInt);
+    else if (input.name == "count") value = torch::full(sizes, T / 2, torch::kInt);
+    else if (input.name == "near") value = torch::full(sizes, 16, torch::kInt);
+    else if (input.name == "stride") value = torch::full(sizes, std::max<int64_t>(T / 8, 1), torch::kInt);
     else if (input.name == "stretches") value = torch::full(sizes, T / 512 / 8 + 1, torch::kInt);
     else if (input.name == "share") value = torch::full(sizes, 0.2);
     else if (input.name == "first") value = torch::full(sizes, 4, torch::kInt);

@@ -273,8 +273,8 @@ class Checker {
         if (keep.kind == Keep::Kind::Condition) demandBool(keep.value);
         if (keep.kind == Keep::Kind::TopK || share) {
           demandFloat(keep.value, "keep");
-          if (keep.value->type == Type::Float && !holdsDot(*keep.value))
-            report(keep.value->range, "expected an estimate with a 'dot' of pooled rows, got '" + print(*keep.value) + "'",
+          if (keep.value->type == Type::Float && !dependsOnPair(*keep.value))
+            report(keep.value->range, "expected an estimate that differs from tile to tile, got '" + print(*keep.value) + "'",
                    "as in: let a = dot(mean_before(q), mean(k)) keep topk(a, 8)");
         }
         if (keep.amount) {

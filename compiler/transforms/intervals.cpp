@@ -142,7 +142,14 @@ Interval IntervalBuilder::mapInterval(dialect::MapOp op) {
     case Function::Mod: {
       // Between 0 and the divisor, whichever its sign.
       Value zero = zeroOf(x[1].lo);
-      return {least(zero, x[1].lo), greatest(zero, x[1].hi), varies};
+      Value lo = least(zero, x[1].lo), hi = greatest(zero, x[1].hi);
+      if (op.getType().isInteger(32) && x[1].lo == x[1].hi) {
+        // Between two multiples of a positive divisor it rises.
+        Value first = call(f, {x[0].lo, x[1].lo}), last = call(f, {x[0].hi, x[1].lo});
+        Value one = both(s.map(Function::Lt, {s.sub(x[0].hi, x[0].lo), x[1].lo}), s.map(Function::Le, {first, last}));
+        return {s.select(one, first, lo), s.select(one, last, hi), varies};
+      }
+      return {lo, hi, varies};
     }
     case Function::Min:
     case Function::Max: {

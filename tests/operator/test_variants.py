@@ -86,7 +86,7 @@ def estimate(query, key):
     return query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).transpose(-1, -2)
 
 
-def selected(x, choose, allowed=None, tile=64):
+def selected(x, choose, allowed=None, tile=64, causal=True):
     """[B, H, T, S] bool: pairs of the chosen tiles. `choose` is a list of (estimates [B, H, tiles, tiles], pick(estimates of a
     row's ranked tiles, head) -> positions) and `also(t, s)`: what is kept beside the diagonal and not ranked."""
     estimates, also = choose
@@ -96,7 +96,7 @@ def selected(x, choose, allowed=None, tile=64):
     for b in range(B):
         for h in range(H):
             for t in range(rows):
-                seen = [s for s in range(columns) if s * tile <= min(T, (t + 1) * tile) - 1]
+                seen = [s for s in range(columns) if not causal or s * tile <= min(T, (t + 1) * tile) - 1]
                 if allowed is not None:
                     seen = [s for s in seen if allowed[b, h, t, s]]
                 always = [s for s in seen if s == t or also(t, s)]
@@ -152,6 +152,40 @@ def likeness(x):
     return (distance(x) >= 0) & selected(x, ([(means, top(x["tiles"])), (peaks, lambda own, h: top([1])(own, 0))], lambda t, s: False))
 
 
+def summaries(x, tokens):
+    """Pairs of a query with a token or with a summary of an earlier block."""
+    T, S = x["q"].shape[2], x["k"].shape[2]
+    start = (torch.arange(T) // 64 * 64)[:, None]
+    return torch.where(torch.arange(S) < T, tokens(start, x["last"][None]), x["last"][None] < start)
+
+
+def summarised(x):
+    """The chosen tiles of nsa: tiles that hold summaries are always kept."""
+    T = x["q"].shape[2]
+    means = [(estimate(before(x["q"]), pooled(x["k"])), top(x["tiles"]))]
+    seen = lambda start, last: torch.arange(T)[:, None] >= last
+    mask = summaries(x, seen)
+    tiles = torch.stack([rows.any(0) for rows in mask.split(64)])
+    allowed = torch.stack([columns.any(1) for columns in tiles.split(64, 1)], 1).expand(*x["q"].shape[:2], -1, -1)
+    return mask & selected(x, (means, lambda t, s: s == t - 1 or s * 64 + 63 >= T), allowed, causal=False)
+
+
+def guessed(x):
+    rows, columns = -(-x["q"].shape[2] // 64), -(-x["k"].shape[2] // 64)
+    return (distance(x) >= 0) & selected(x, ([(x["guess"].detach()[:, :, :rows, :columns], top(x["tiles"]))], lambda t, s: False))
+
+
+def permuted(x):
+    places = x["place"][..., None] >= x["key_place"][:, :, None]
+    tiles = torch.stack([rows.any(2) for rows in places.split(64, 2)], 2)
+    allowed = torch.stack([columns.any(3) for columns in tiles.split(64, 3)], 3)
+    return places & selected(x, ([(estimate(pooled(x["q"]), pooled(x["k"])), top(x["tiles"]))], lambda t, s: s == 0), allowed, causal=False)
+
+
+def same_bucket(x):
+    return x["own"][..., None] == x["other"][:, :, None]
+
+
 QKV = lambda x: (x["q"], x["k"], x["v"])
 REFERENCE = {
     "causal": lambda x: attend(*QKV(x), distance(x) >= 0),
@@ -176,6 +210,14 @@ REFERENCE = {
     "block_sparse": lambda x: attend(*QKV(x), blocks(x, top(x["tiles"]), lambda t, s: s == 0 or s == t - 1)),
     "hip": lambda x: attend(*QKV(x), coarse_to_fine(x)),
     "dhsa": lambda x: attend(*QKV(x), likeness(x)),
+    "sea": lambda x: attend(*QKV(x), guessed(x)),
+    "pbs": lambda x: attend(*QKV(x), permuted(x)),
+    "hyper": lambda x: attend(*QKV(x), same_bucket(x) | x["sampled"][:, :, None], weight=torch.where(same_bucket(x), 1.0, x["share"])),
+    "combiner": lambda x: attend(*QKV(x), summaries(x, lambda start, last: (torch.arange(len(start))[:, None] >= last) & (last >= start))),
+    "nsa": lambda x: attend(*QKV(x), summarised(x)),
+    "seqboat": lambda x: attend(*QKV(x), (distance(x) >= 0) & (distance(x) < x["window"]) & (torch.arange(x["q"].shape[2]) < x["count"][:, None])[:, None, :, None]),
+    "sparse_vdit": lambda x: attend(*QKV(x), ((distance(x) + head(x["near"])) % head(x["stride"]) <= 2 * head(x["near"])) | (torch.arange(x["k"].shape[2]) < head(x["first"]))),
+    "tidal": lambda x: attend(*QKV(x), (distance(x) >= 0) & (x["chosen"][:, :, None] | (distance(x) < x["window"]))),
     "stick_breaking": lambda x: stick(*QKV(x), distance(x) > 0),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
 }
@@ -197,8 +239,24 @@ def make(name, B, H, G, T, S, D, draw=0):
         x["c"] = torch.randn(H, **double)
     if name == "row_gate":
         x["keep"] = torch.rand(B, H, T, **double) * 0.2
-    if name in ("content_sparse", "block_sparse", "hip", "dhsa"):
+    if name in ("sea", "pbs", "nsa", "content_sparse", "block_sparse", "hip", "dhsa"):
         x["tiles"] = torch.randint(1, 3, (H,))
+    if name == "sea":
+        x["guess"] = torch.randn(B, H, -(-T // 64), -(-S // 64), **double)
+    if name == "pbs":
+        x["place"], x["key_place"] = torch.randint(0, T, (B, H, T)), torch.randint(0, T, (B, H, S))
+    if name == "hyper":
+        x["own"], x["other"] = torch.randint(0, 3, (B, H, T)), torch.randint(0, 3, (B, H, S))
+        x["sampled"], x["share"] = torch.rand(B, H, S) < 0.1, 1 + 5 * torch.rand((), **double)
+    if name in ("combiner", "nsa"):
+        x["last"] = torch.cat([torch.arange(T), torch.arange(63, T, 64)])
+        x["k"], x["v"] = torch.randn(B, G, len(x["last"]), D, **double), torch.randn(B, G, len(x["last"]), D, **double)
+    if name == "seqboat":
+        x["count"], x["window"] = torch.randint(0, T + 1, (B,)), torch.tensor(T // 3 + 1)
+    if name == "sparse_vdit":
+        x["near"], x["stride"], x["first"] = torch.randint(0, 3, (H,)), torch.randint(5, 50, (H,)), torch.randint(0, 9, (H,))
+    if name == "tidal":
+        x["chosen"], x["window"] = torch.rand(B, H, S) < 0.05, torch.tensor(T // 5 + 1)
     if name == "hip":
         x["stretches"] = torch.ones(H, dtype=torch.int64)
     if name == "flex_prefill":

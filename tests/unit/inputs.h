@@ -40,6 +40,10 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
       if (name == "first") value = static_cast<double>(random() % 4);
       if (name == "own" || name == "other") value = static_cast<double>(random() % 3);
       if (name == "place" || name == "key_place") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T));
+      if (name == "last") value = at < shape.T ? static_cast<double>(at) : static_cast<double>((at - shape.T) * 64 + 63);
+      if (name == "count") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T + 1));
+      if (name == "near") value = static_cast<double>(random() % 3);
+      if (name == "stride") value = static_cast<double>(5 + random() % 40);
       if (name == "tiles" || name == "stretches") value = static_cast<double>(1 + random() % 2);
       if (name == "share") value = uniform(0.2, 0.9);
       if (name == "prefix") value = static_cast<double>(random() % static_cast<uint64_t>(shape.S + 1));

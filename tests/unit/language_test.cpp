@@ -46,7 +46,7 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
       {head + "score 1.0 select tiles(64, 64) { keep topk(dot(q[i], k[j]), 3) } }", 3, "expected pooled rows in the 'dot' of a select"},
       {head + "score dot(mean(q), mean(k)) }", 3, "unknown function 'mean'"},
       {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean(q), mean(k)), 0.5) } }", 3, "expected a number of tiles, an int"},
-      {head + "score 1.0 select tiles(64, 64) { keep topk(1.0, 3) } }", 3, "expected an estimate with a 'dot' of pooled rows"},
+      {head + "score 1.0 select tiles(64, 64) { keep topk(1.0, 3) } }", 3, "expected an estimate that differs from tile to tile"},
       {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean(r), mean(k)), 3) } }", 3, "expected rows of queries [B, H, T, D] or of keys"},
       {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean_before(q), mean_before(k)), 3) } }", 3, "expected rows of queries in 'mean_before', got keys"},
       {head + "score 1.0 where i >= j select tiles(64, 64) { keep topk(dot(mean(q), mean(k)), 3) keep diagonal } }", 3, "expected a summary of queries before the tile"},
