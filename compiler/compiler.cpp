@@ -85,6 +85,7 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
     info.isBool = input.element == ast::ElementClass::Bool;
     info.isRow = std::find(rows.begin(), rows.end(), static_cast<int>(at)) != rows.end();
     info.querySide = info.isRow && input.dims[2] == "T";
+    info.isPooled = std::any_of(pools.begin(), pools.end(), [&](const ast::PooledInput &pooled) { return pooled.input == static_cast<int>(at); });
     if (auto found = facts.per.find(input.name); found != facts.per.end()) {
       const std::string &per = found->second;
       info.partialKind = per == "head" ? 0 : per == "query" ? 1 : per == "key" ? 2 : 3;

@@ -23,6 +23,7 @@ struct InputInfo {
   bool isFloat = true, isInt = false, isBool = false;
   bool isRow = false;    ///< operand of a dot, or v: has the call's element type
   bool querySide = false;  ///< isRow: its rows are queries
+  bool isPooled = false;   ///< isRow: a selection pools it
   int partialKind = 0;   ///< not isRow: 0 per head (summed by query), 1 per query, 2 per key, 3 any element
 };
 

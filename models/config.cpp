@@ -27,6 +27,8 @@ void fields(Config &c, Visit visit) {
   visit("model", "period_max", m.periodMax);
   visit("model", "features", m.features);
   visit("model", "window", m.window);
+  visit("model", "tiles", m.tiles);
+  visit("model", "share", m.share);
   visit("train", "steps", t.steps);
   visit("train", "batch", t.batch);
   visit("train", "accumulate", t.accumulate);

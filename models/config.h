@@ -15,6 +15,8 @@ struct ModelConfig {
   double periodMin = 2, periodMax = 8;
   int64_t features = 16;                    ///< width R of content features
   int64_t window = 128;                     ///< of sliding_window
+  int64_t tiles = 2;                        ///< chosen tiles a row of tiles, where a variant selects by count
+  double share = 0.9;                       ///< of the estimated mass, where it selects by share
 };
 
 struct TrainConfig {

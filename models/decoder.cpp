@@ -78,7 +78,8 @@ Tensor Decoder::advance(const Tensor &tokens) {
     const int64_t reach = reachOf(layer);
     for (const InputInfo &input : variant->inputs())
       for (size_t at = 0; at < call.names.size(); ++at)
-        if (call.names[at] == input.name && input.isRow && !input.querySide) {
+        if (call.names[at] == input.name && input.isRow && (!input.querySide || input.isPooled)) {
+          // What a selection pools is cached too: the tile before the newest token chooses.
           const Tensor newest = keep(layers[layer][input.name], call.tensors[at], reach);
           if (n == 1) whole.tensors[at] = newest;
         }

@@ -27,7 +27,7 @@ AttentionImpl::AttentionImpl(const ModelConfig &config) : config(config) {
       periodRaw = register_parameter("period", torch::logit(share));
     } else if (name == "ratio") {
       ratioRaw = register_parameter("ratio", torch::zeros({heads}));
-    } else if (name == "bias" && config.attention == "content_weight") {
+    } else if (name == "bias" && input.dims.size() == 1) {
       headBias = register_parameter("bias", torch::full({heads}, 2.0));
     } else if (name == "u" || name == "w" || name == "keep") {
       if (!hidden) hidden = register_module("hidden", nn::Linear(width, 64));
@@ -39,7 +39,7 @@ AttentionImpl::AttentionImpl(const ModelConfig &config) : config(config) {
       sink = register_parameter("sink", torch::zeros({heads}));
     } else if (name == "bias") {
       headBias = register_parameter("bias", torch::zeros({heads, config.context}));
-    } else if (name != "window") {
+    } else if (name != "window" && name != "tiles" && name != "stretches" && name != "share") {
       throw std::invalid_argument("model.attention: variant '" + config.attention + "' has an input '" + name +
                                   "' that the GPT does not make");
     }
@@ -82,6 +82,10 @@ AttentionInputs AttentionImpl::inputs(const Tensor &x) {
       call.tensors.push_back(found->second);
     } else if (name == "window") {
       call.tensors.push_back(torch::tensor(config.window, torch::TensorOptions(torch::kInt32).device(x.device())));
+    } else if (name == "tiles" || name == "stretches") {
+      call.tensors.push_back(torch::full({heads}, config.tiles, torch::TensorOptions(torch::kInt32).device(x.device())));
+    } else if (name == "share") {
+      call.tensors.push_back(torch::full({heads}, config.share, torch::TensorOptions(torch::kFloat).device(x.device())));
     } else if (name == "keep") {
       const Tensor gates = torch::sigmoid(features(torch::relu(hidden(x.mean(1)))));
       call.tensors.push_back(gates.view({batch, heads, config.context}).slice(2, 0, length));

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "ops/attention.h"
+#include "ops/variant_library.h"
 
 namespace weft {
 
@@ -19,12 +20,13 @@ std::vector<HeadStatistics> headStatistics(Gpt &model, const Tensor &tokens) {
     const auto kept = ops::keptTiles(model->config.attention, calls[layer].names, calls[layer].tensors);
     const auto learned = model->blocks[layer]->attention->learned();
     for (int64_t head = 0; head < heads; ++head) {
-      HeadStatistics entry{static_cast<int64_t>(layer), head, {}, 0};
+      HeadStatistics entry{static_cast<int64_t>(layer), head, {}, 0, 0};
       for (const auto &[name, values] : learned)
         if (values.dim() == 1) entry.learned[name] = values[head].item<double>();
       double sum = 0;
       const int64_t batches = static_cast<int64_t>(kept.kept.size()) / heads;
       for (int64_t batch = 0; batch < batches; ++batch) sum += static_cast<double>(kept.kept[batch * heads + head]);
+      for (int64_t batch = 0; batch < batches; ++batch) entry.entropy += kept.entropy[batch * heads + head] / static_cast<double>(batches);
       entry.keptTiles = sum / static_cast<double>(std::max<int64_t>(1, batches * kept.total));
       all.push_back(entry);
     }
@@ -63,6 +65,7 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
   torch::NoGradGuard guard;
   const auto calls = model->attentionInputs(tokens.slice(0, 0, 1));
   const int64_t heads = model->config.heads, layers = static_cast<int64_t>(calls.size());
+  const auto statistics = findVariant(model->config.attention)->selects() ? headStatistics(model, tokens.slice(0, 0, 1)) : std::vector<HeadStatistics>();
   constexpr int64_t cells = 32, cell = 3, gap = 26, left = 60, top = 60;
   const int64_t side = cells * cell;
   std::ostringstream svg;
@@ -89,6 +92,11 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
                         found->second[head].item<double>());
           label += text;
         }
+      if (!statistics.empty()) {
+        char text[32];
+        std::snprintf(text, sizeof text, "%.0f%% of tiles", 100 * statistics[static_cast<size_t>(layer * heads + head)].keptTiles);
+        label += (label.empty() ? "" : ", ") + std::string(text);
+      }
       svg << "<g><text x=\"" << x0 << "\" y=\"" << y0 - 4 << "\" font-size=\"9\">" << label << "</text><rect x=\"" << x0
           << "\" y=\"" << y0 << "\" width=\"" << side << "\" height=\"" << side << "\" fill=\"#f3f3f3\"/>\n";
       const Tensor picture = small[0][head].contiguous().cpu();

@@ -12,6 +12,7 @@ struct HeadStatistics {
   int64_t layer, head;
   std::map<std::string, double> learned;  ///< span, period, ratio where the variant has them
   double keptTiles;                       ///< share of the tiles of a dense [T, T] kernel
+  double entropy;                         ///< bits: over which distances the kept tiles spread
 };
 
 std::vector<HeadStatistics> headStatistics(Gpt &model, const torch::Tensor &tokens);

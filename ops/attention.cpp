@@ -287,11 +287,16 @@ KeptTiles keptTiles(const std::string &variant, const Names &names, const std::v
   result.total = call.queryTiles() * call.keyTiles();
   for (int64_t head = 0; head < call.B * call.H; ++head)
     result.kept.push_back(pattern.count(head, call.set.schedule.tileQ, call.set.schedule.tileK).kept);
+  for (int64_t head = 0; head < call.B * call.H; ++head) result.entropy.push_back(pattern.entropy(head));
   return result;
 }
 
-at::Tensor maskShares(const std::string &variant, const Names &names, std::vector<at::Tensor> tensors) {
+at::Tensor maskShares(const std::string &variant, const Names &givenNames, std::vector<at::Tensor> tensors) {
   at::NoGradGuard guard;
+  // What is chosen is chosen by the true queries.
+  c10::List<std::string> list = toList(givenNames);
+  addSelection(variant, list, tensors);
+  const Names names = toNames(list);
   auto index = [&](const char *name) { return static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin()); };
   const size_t q = index("q"), v = index("v");
   TORCH_CHECK(q < tensors.size() && v < tensors.size(), "weft: expected tensors named 'q' and 'v'");

@@ -31,6 +31,7 @@ std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &var
 struct KeptTiles {
   int64_t total = 0;               ///< tiles a head
   std::vector<int64_t> kept;       ///< B * H entries
+  std::vector<double> entropy;     ///< bits of the distribution of kept tiles over their distance from the diagonal
 };
 KeptTiles keptTiles(const std::string &variant, const std::vector<std::string> &names,
                     const std::vector<torch::Tensor> &tensors);

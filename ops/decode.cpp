@@ -26,12 +26,6 @@ KernelSet &decodeSet(std::shared_ptr<const Variant> variant, const TuningKey &ke
   return *slot;
 }
 
-bool pooled(const Variant &variant, const std::string &name) {
-  for (const SelectionInfo::Pool &pool : variant.selection().pools)
-    if (variant.inputs()[pool.input].name == name) return true;
-  return false;
-}
-
 at::Tensor decodeLast(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {
   std::shared_ptr<const Variant> variant;
   try {
@@ -57,8 +51,8 @@ at::Tensor decodeLast(c10::string_view variantText, const c10::List<std::string>
       for (size_t dim = 0; dim < input.dims.size(); ++dim) {
         // What a selection pools is needed whole: the tile before this one chooses.
         if (input.dims[dim] != "T" || sizes[dim] == S) continue;
-        TORCH_CHECK(sizes[dim] == 1 && !pooled(*variant, input.name), where, "expected dim T of input '", input.name, "' to be ",
-                    pooled(*variant, input.name) ? "all tokens so far, " + std::to_string(S) : std::string("1, the newest token"), ", got ", sizes[dim]);
+        TORCH_CHECK(sizes[dim] == 1 && !input.isPooled, where, "expected dim T of input '", input.name, "' to be ",
+                    input.isPooled ? "all tokens so far, " + std::to_string(S) : std::string("1, the newest token"), ", got ", sizes[dim]);
         sizes[dim] = S;
       }
       all[at] = all[at].expand(sizes);

@@ -1,5 +1,8 @@
 #include "ops/kept_pattern.h"
 
+#include <cmath>
+#include <map>
+
 namespace weft::ops {
 
 static std::vector<int> values(const at::Tensor &tensor) {
@@ -44,6 +47,32 @@ KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK
     add(std::count(kept.begin(), kept.end(), 1));
   }
   return result;
+}
+
+double KeptPattern::entropy(int64_t head) const {
+  const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;
+  std::map<int64_t, int64_t> histogram;
+  int64_t total = 0;
+  auto add = [&](int64_t row, int64_t tile) {
+    ++histogram[row * tileQ - tile * tileK];
+    ++total;
+  };
+  for (int64_t row = 0; row < rows; ++row) {
+    if (!bands.empty()) {
+      const int low = bands[head * 4], high = bands[head * 4 + 1];
+      const int64_t first = row * tileQ, last = std::min(first + tileQ, T) - 1;
+      const int64_t from = std::max<int64_t>(first - high, 0), to = std::min<int64_t>(last - low, S - 1);
+      for (int64_t tile = from / tileK; low <= high && to >= from && tile <= to / tileK; ++tile) add(row, tile);
+    } else {
+      for (int64_t at = (head * rows + row) * others, end = at + counts[head * rows + row]; at < end; ++at) add(row, entries[at] >> 1);
+    }
+  }
+  double bits = 0;
+  for (const auto &[distance, count] : histogram) {
+    const double share = static_cast<double>(count) / static_cast<double>(total);
+    bits -= share * std::log2(share);
+  }
+  return bits;
 }
 
 }  // namespace weft::ops

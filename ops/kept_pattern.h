@@ -18,6 +18,8 @@ class KeptPattern {
   };
   /// Of head `head` of B * H. Tiles smaller than those of the plan count as kept where the plan's are.
   Count count(int64_t head, int64_t tileQ, int64_t tileK) const;
+  /// Bits of the distribution of kept tiles over their distance, query tile less key tile: 0 where all are of one distance.
+  double entropy(int64_t head) const;
   int64_t heads() const { return headCount; }
 
  private:

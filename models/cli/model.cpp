@@ -111,16 +111,16 @@ void addEval(CLI::App &app, Action &action) {
       const double kept = meanKept(heads);
       std::printf("kept     %.1f%% of dense tiles; attention FLOPs saved against dense causal: %.1f%%\n", 100 * kept,
                   100 * (1 - kept / ((static_cast<double>((context + 63) / 64) + 1) / 2 / static_cast<double>((context + 63) / 64))));
-      std::printf("\nlayer head   kept%%");
+      std::printf("\nlayer head   kept%%   bits");
       for (const auto &[name, value] : heads[0].learned) std::printf(" %9s", name.c_str());
       std::printf("\n");
       nlohmann::json rows = nlohmann::json::array();
       const std::vector<double> unmasked = unmaskedKeys(checkpoint.model, tokens);
       for (const HeadStatistics &head : heads) {
-        std::printf("%5lld %4lld  %6.1f", static_cast<long long>(head.layer), static_cast<long long>(head.head), 100 * head.keptTiles);
+        std::printf("%5lld %4lld  %6.1f %6.2f", static_cast<long long>(head.layer), static_cast<long long>(head.head), 100 * head.keptTiles, head.entropy);
         for (const auto &[name, value] : head.learned) std::printf(" %9.3f", value);
         std::printf("\n");
-        rows.push_back({{"layer", head.layer}, {"head", head.head}, {"kept_tiles", head.keptTiles}, {"unmasked_keys", unmasked[rows.size()]},
+        rows.push_back({{"layer", head.layer}, {"head", head.head}, {"kept_tiles", head.keptTiles}, {"entropy_bits", head.entropy}, {"unmasked_keys", unmasked[rows.size()]},
                         {"learned", head.learned}});
       }
       const std::string picture = o->picture.empty() ? o->checkpoint + "/masks.svg" : o->picture;
