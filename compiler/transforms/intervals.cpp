@@ -189,8 +189,20 @@ Interval IntervalBuilder::mapInterval(dialect::MapOp op) {
     case Function::Floor:
     case Function::Ceil:
     case Function::Round: return rising();
+    case Function::Triangle: {
+      // 1 at whole numbers, -1 halfway between, straight lines from one to the next.
+      auto passes = [&](double shift) {
+        auto turns = [&](Value v) { return s.map(Function::Floor, {shift == 0 ? v : s.sub(v, s.constant(shift))}); };
+        return s.map(Function::Lt, {turns(x[0].lo), turns(x[0].hi)});
+      };
+      Value a = call(f, {x[0].lo}), b = call(f, {x[0].hi});
+      // Turns are counted in ints.
+      Value narrow = both(s.map(Function::Lt, {s.map(Function::Abs, {x[0].lo}), s.constant(1e9)}),
+                          s.map(Function::Lt, {s.map(Function::Abs, {x[0].hi}), s.constant(1e9)}));
+      Value top = s.select(passes(0), s.constant(1), greatest(a, b)), bottom = s.select(passes(0.5), s.constant(-1), least(a, b));
+      return {s.select(narrow, bottom, s.constant(-1)), s.select(narrow, top, s.constant(1)), varies};
+    }
     case Function::Tanh:
-    case Function::Triangle:
     case Function::Sin:
     case Function::Cos: return {s.constant(-1), s.constant(1), varies};
     case Function::Rsqrt: return {s.constant(0), whole(op.getType(), varies).hi, varies};

@@ -7,7 +7,7 @@ import torch
 from test_variants import REFERENCE, make
 
 attention, decode = torch.ops.weft.attention, torch.ops.weft.decode
-PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": 2, "doc": 1}  # the dim that counts queries
+PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": -1, "phase": -1, "doc": 1}  # the dim that counts queries
 
 
 # Summaries among the keys: there are more keys than tokens, and the newest query is not the last row.

@@ -62,6 +62,10 @@ def wave(x, shape):
     return (shape(distance(x), p) * p / 4 + 0.5 + p * r).clamp(0, 1)
 
 
+def sorted_distance(x):
+    return (x["place"][:, :, None] - x["key_place"][:, None])[None]
+
+
 def fourier(d, p):
     return sum(8 / (math.pi * n) ** 2 * torch.cos(2 * math.pi * n * d / p) for n in (1, 3, 5))
 
@@ -218,6 +222,8 @@ REFERENCE = {
     "seqboat": lambda x: attend(*QKV(x), (distance(x) >= 0) & (distance(x) < x["window"]) & (torch.arange(x["q"].shape[2]) < x["count"][:, None])[:, None, :, None]),
     "sparse_vdit": lambda x: attend(*QKV(x), ((distance(x) + head(x["near"])) % head(x["stride"]) <= 2 * head(x["near"])) | (torch.arange(x["k"].shape[2]) < head(x["first"]))),
     "tidal": lambda x: attend(*QKV(x), (distance(x) >= 0) & (x["chosen"][:, :, None] | (distance(x) < x["window"]))),
+    "span_periodic_sorted": lambda x: attend(*QKV(x), sorted_distance(x) >= 0, weight=((32 + head(x["span"]) - sorted_distance(x)) / 32).clamp(0, 1) *
+                                             (triangle(sorted_distance(x) / head(x["period"])) * head(x["period"]) / 4 + 0.5 + head(x["period"] * x["ratio"])).clamp(0, 1)),
     "stick_breaking": lambda x: stick(*QKV(x), distance(x) > 0),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
 }
@@ -231,6 +237,13 @@ def make(name, B, H, G, T, S, D, draw=0):
         x["span"] = torch.rand(H, **double) * T
     if "periodic" in name:
         x["period"], x["ratio"] = 2 + 6 * torch.rand(H, **double), torch.rand(H, **double) / 2 - 0.25
+    if name == "span_periodic_sorted":
+        x["k"], x["v"] = torch.randn(B, H, S, D, **double), torch.randn(B, H, S, D, **double)
+        places = torch.stack([torch.randperm(max(T, S)) for _ in range(H)])
+        x["place"], x["key_place"] = places[:, :T], places[:, :S]
+        # As the periods that the kernels see: f32.
+        phases = places.double() % x["period"].float().double()[:, None]
+        x["phase"], x["key_phase"] = phases[:, :T].float(), phases[:, :S].float()
     if name == "alibi":
         x["slope"] = torch.rand(H, **double) / 4
     if name == "relative_bias":

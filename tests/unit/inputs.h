@@ -39,6 +39,8 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
       if (name == "window") value = static_cast<double>(1 + random() % static_cast<uint64_t>(shape.T));
       if (name == "first") value = static_cast<double>(random() % 4);
       if (name == "own" || name == "other") value = static_cast<double>(random() % 3);
+      if (name == "phase" || name == "key_phase")
+        value = std::fmod(inputs.at(name == "phase" ? "place" : "key_place").values[at], inputs.at("period").values[at / array.shape.back()]);
       if (name == "place" || name == "key_place") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T));
       if (name == "last") value = at < shape.T ? static_cast<double>(at) : static_cast<double>((at - shape.T) * 64 + 63);
       if (name == "count") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T + 1));
