@@ -48,8 +48,8 @@ TEST_P(Numerics, matchesReference) {
   auto want = reference::evaluate(variant->tree(), inputs, cotangent);
   auto got = call(variant, inputs, cotangent, {64, 64, param.twoPass, 2});
   EXPECT_FALSE(got.outside);
-  // At places drawn at random a wave leaves rows with one pair of a tiny weight, which is a difference of large numbers.
-  const double more = param.variant == "span_periodic_sorted" ? 8 : 1;
+  // Of an unsorted row's first keys a wave can leave one with a tiny weight: a difference of numbers near 1.
+  const double more = param.variant == "span_periodic_sorted" ? 3 : 1;
   EXPECT_LT(relativeError(got.o, want.o.values), more * tolerance);
   if (variant->hasSoftmax()) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), more * tolerance);
   for (auto &[name, gradient] : want.gradients)
