@@ -110,6 +110,7 @@ struct CompileRequest {
   std::map<std::string, int64_t> dims;  ///< sizes of the dims that rows end in, 1 to 256
   ElementType type = ElementType::F32;
   Schedule schedule;
+  bool paged = false;                   ///< forward, plan, pool and select kernels: keys lie in pages of a multiple of tileK rows
   std::string target = "host";          ///< "host", a CPU name LLVM knows, or a GPU: "sm_80", "sm_90a", ...
   Stage stage = Stage::Object;          ///< where to stop
   std::string dumpDirectory;            ///< where to write the IR after each pass; empty: nowhere

@@ -151,11 +151,11 @@ CompileResult runPipeline(const CompileRequest &request) {
   if (gpu) {
     step("hoist_loads", [&] { hoistLoads(module); });
     step("place_operands", [&] { placeOperands(module, request.schedule.stages); });
-    nvptx::LowerOptions options{request.type, request.variant->needsLists(), request.schedule.order};
+    nvptx::LowerOptions options{request.type, request.variant->needsLists(), request.schedule.order, request.paged};
     step("lower_kernel", [&] { result.image = nvptx::lowerKernel(module, kernel, options); });
   } else {
     machine = cpu::machineOf(request.target);
-    cpu::LowerOptions options{machine, request.type, request.variant->needsLists(), request.schedule.order, request.schedule.blockRows};
+    cpu::LowerOptions options{machine, request.type, request.variant->needsLists(), request.schedule.order, request.schedule.blockRows, request.paged};
     step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
   }
   kernel.erase();

@@ -123,18 +123,19 @@ ElementType elementType(at::ScalarType type) {
 }
 
 KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
-                     std::map<std::string, int64_t> dims, Device device, const Schedule &schedule)
-    : variant(std::move(variant)), type(type), headDims(std::move(dims)), device(device), schedule(schedule) {
+                     std::map<std::string, int64_t> dims, Device device, const Schedule &schedule, bool paged)
+    : variant(std::move(variant)), type(type), headDims(std::move(dims)), device(device), schedule(schedule), paged(paged) {
   dimNames = {"B", "H", "G", "T", "S"};
   for (const InputInfo &input : this->variant->inputs()) {
     tensorNames.push_back(input.name);
     for (const std::string &dim : input.dims)
       if (find(dimNames, dim) < 0) dimNames.push_back(dim);
   }
+  if (paged) dimNames.insert(dimNames.end(), {"page", "pages"});
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
-  for (const char *name : {"o", "do", "lse", "delta", "dlse", "band", "counts", "entries", "counts_keys", "entries_keys", "select.estimates", "select.masses", "status"})
+  for (const char *name : {"o", "do", "lse", "delta", "dlse", "band", "counts", "entries", "counts_keys", "entries_keys", "select.estimates", "select.masses", "pages", "status"})
     tensorNames.push_back(name);
 }
 
@@ -150,6 +151,7 @@ const KernelSet::Kernel &KernelSet::kernel(const char *name) {
   request.dims = headDims;
   request.type = type;
   request.schedule = schedule;
+  request.paged = paged;
   if (device.kind == Device::Kind::Cpu) request.target = environment::cpu();
   Kernel kernel;
   try {

@@ -19,7 +19,7 @@ namespace weft::ops {
 class KernelSet {
  public:
   KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
-            std::map<std::string, int64_t> headDims, Device device, const Schedule &schedule);
+            std::map<std::string, int64_t> headDims, Device device, const Schedule &schedule, bool paged = false);
 
   struct Argument {
     ArgumentSlot::Kind kind;
@@ -40,6 +40,7 @@ class KernelSet {
   std::vector<std::string> dimNames;
   std::vector<std::string> tensorNames;
   const Schedule schedule;
+  const bool paged;   ///< keys lie in pages (see ops/decode.h)
 
   int dimPosition(const std::string &name) const;
   int tensorPosition(const std::string &name) const;
@@ -70,6 +71,7 @@ class Binding {
   int64_t queryTiles() const { return (T + set.schedule.tileQ - 1) / set.schedule.tileQ; }
   int64_t keyTiles() const { return (S + set.schedule.tileK - 1) / set.schedule.tileK; }
   void bind(const std::string &name, const at::Tensor &tensor);
+  void setDim(const std::string &name, int64_t size) { dims[set.dimPosition(name)] = size; }
   void run(const char *kernel);
   /// Chooses tiles, where the variant selects any and none were given: i32 [B, H, query tiles, key tiles].
   const at::Tensor &select();

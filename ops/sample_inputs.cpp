@@ -1,5 +1,7 @@
 #include "ops/sample_inputs.h"
 
+#include "ops/phase_order.h"
+
 #include <algorithm>
 #include <sstream>
 #include <stdexcept>
@@ -32,6 +34,7 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
   std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.H}, {"T", T}, {"S", T},
                                             {"D", shape.D}, {"E", shape.D}, {"N", 2 * T}};
   SampleInputs inputs;
+  const auto order = phaseOrder(torch::full({shape.H}, 4.0), T, std::min<int64_t>(T, 1024));
   bool summaries = false;
   for (const InputInfo &input : variant.inputs()) summaries |= input.name == "last";
   if (summaries) dims["S"] = T + T / 64;
@@ -41,6 +44,9 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
     torch::Tensor value;
     if (input.isBool) value = torch::rand(sizes) < 0.02;
     else if (input.name == "own" || input.name == "other") value = (torch::arange(T) * 8 / T).to(torch::kInt).expand(sizes).contiguous();
+    // Sorted by the phase of the period below.
+    else if (input.dims.size() == 2 && (input.name == "place" || input.name == "key_place")) value = std::get<0>(order).to(torch::kInt);
+    else if (input.name == "phase" || input.name == "key_phase") value = std::get<1>(order).clone();
     else if (input.name == "place" || input.name == "key_place") value = torch::arange(T).to(torch::kInt).expand(sizes).contiguous();
     // A selection: an eighth of the tiles, in an eighth of the stretches and one.
     else if (input.name == "tiles") value = torch::full(sizes, std::max<int64_t>(T / 64 / 8, 1), torch::kInt);

@@ -27,7 +27,7 @@ std::string keyOf(const CompileRequest &request) {
   std::ostringstream key;
   static const std::string host = hostIdentity();
   key << buildIdentity() << '\n' << (isGpu(request.target) ? "" : host) << '\n' << request.target << ' ' << describe(request.schedule, request.target) << '\n'
-      << request.kernel << '\n' << name(request.type) << '\n';
+      << request.kernel << (request.paged ? " paged" : "") << '\n' << name(request.type) << '\n';
   for (const auto &[dim, size] : request.dims) key << dim << '=' << size << ' ';
   key << '\n' << request.variant->source();
   return key.str();

@@ -90,6 +90,7 @@ class Checker {
       declare(input.name, input.range);
       for (size_t at = 0; at < input.dims.size(); ++at) {
         const std::string &dim = input.dims[at];
+        if (dim == "page" || dim == "pages") report(input.range, "expected another dim than '" + dim + "', which is one of the kernels");
         if (dim == "B" && at != 0)
           report(input.range, "expected B to be the first dim of '" + input.name + "'");
         const bool afterBatch = at == 0 || (at == 1 && input.dims[0] == "B");
@@ -102,7 +103,7 @@ class Checker {
       bool reserved = input.name == "seed" || input.name == "status" || input.name == "band" ||
                       input.name == "counts" || input.name == "entries" || input.name == "counts_keys" ||
                       input.name == "entries_keys";
-      for (const char *own : {"o", "do", "lse", "delta", "dlse", "selection"}) reserved |= input.name == own;
+      for (const char *own : {"o", "do", "lse", "delta", "dlse", "selection", "pages"}) reserved |= input.name == own;
       for (const Input &other : variant.inputs) reserved |= input.name == "d" + other.name;
       if (reserved)
         report(input.range, "expected another name than '" + input.name +

@@ -73,8 +73,10 @@ std::vector<Value> PlanRegion::planIndices(const std::string &name, mlir::Operan
 Value PlanRegion::planRead(const std::string &name, llvm::ArrayRef<Value> indices, mlir::Type type) {
   const TensorInfo &info = slots.info(name);
   Value offset = emit.i64(0);
-  for (auto [at, index] : llvm::enumerate(indices))
-    offset = emit.add(offset, emit.mul(emit.toI64(index), slots.stride(name, static_cast<int>(at))));
+  std::vector<Value> place;
+  for (Value index : indices) place.push_back(emit.toI64(index));
+  if (place.size() == 4) slots.locate(name, place[0], place[2]);
+  for (auto [at, index] : llvm::enumerate(place)) offset = emit.add(offset, emit.mul(index, slots.stride(name, static_cast<int>(at))));
   mlir::Type element = emit.storage(info.element);
   Value value = emit.load(element, emit.at(slots.pointer(name), offset, element),
                           static_cast<unsigned>(bytesOf(info.element)));

@@ -73,7 +73,18 @@ Value Slots::headOf(const std::string &tensor, Value head) {
   return emit.div(head, emit.div(dim("H"), dim("G")));
 }
 
+void Slots::locate(const std::string &tensor, Value &batch, Value &index) {
+  const TensorInfo &own = info(tensor);
+  if (!paged || !own.strided || own.dims.size() != 4 || own.dims[2] != "S") return;
+  Value number = emit.div(index, dim("page"));
+  Value at = emit.add(emit.mul(batch, dim("pages")), number);
+  mlir::Type i32 = emit.b.getI32Type();
+  batch = emit.toI64(emit.load(i32, emit.at(pointer("pages"), at, i32)));
+  index = emit.sub(index, emit.mul(number, dim("page")));
+}
+
 Value Slots::row(const std::string &tensor, Value batch, Value head, Value index) {
+  locate(tensor, batch, index);
   Value offset = emit.mul(batch, stride(tensor, 0));
   offset = emit.add(offset, emit.mul(head, stride(tensor, 1)));
   offset = emit.add(offset, emit.mul(index, stride(tensor, 2)));

@@ -23,8 +23,10 @@ std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription
 /// Argument slots of one kernel, in the order in which the code first asked for them.
 class Slots {
  public:
-  Slots(Emitter &emit, std::map<std::string, TensorInfo> tensors)
-      : emit(emit), tensors(std::move(tensors)) {}
+  /// `paged`: rows of keys lie in pages. Row j of batch entry b is row j mod `page` of entry pages[b, j / page] of a tensor
+  /// whose first dim counts pages; `page` and `pages`, the columns of that table, are dims.
+  Slots(Emitter &emit, std::map<std::string, TensorInfo> tensors, bool paged = false)
+      : emit(emit), tensors(std::move(tensors)), paged(paged) {}
 
   /// Where slot loads go: the start of the function.
   void setEntry(mlir::Block *block, Value pointer) {
@@ -40,12 +42,15 @@ class Slots {
   Value headOf(const std::string &tensor, Value head);
   /// Address of [b, h, row, 0] of a tensor whose first dims are B and heads (i64 values).
   Value row(const std::string &tensor, Value batch, Value head, Value index);
+  /// Where [b, ..., row, ...] of a tensor lies: the same, or what its page says.
+  void locate(const std::string &tensor, Value &batch, Value &index);
 
   std::vector<ArgumentSlot> list;
 
  private:
   Emitter &emit;
   std::map<std::string, TensorInfo> tensors;
+  bool paged;
   mlir::Block *entry = nullptr;
   Value slotPointer;
   std::vector<Value> values;

@@ -50,6 +50,41 @@ class Decode(unittest.TestCase):
             want = torch.nn.functional.scaled_dot_product_attention(q, k, v)
             self.assertLess((got - want).abs().max().item(), 1e-5)
 
+    def test_pages(self):
+        """Keys and values scattered over pages: every variant that decodes, equal to a contiguous cache."""
+        for name in REFERENCE:
+            if name in NO_DECODE:
+                continue
+            for T, page in ((130, 16), (130, 48), (64, 64), (33, 128)):
+                x = {n: t.float() if t.is_floating_point() else t for n, t in make(name, 2, 4, 2, T, T, 32).items()}
+                last = newest(name, x)
+                want = decode(name, list(last), list(last.values()))
+                count = -(-T // page)
+                table = torch.randperm(2 * count + 3)[: 2 * count].view(2, count)
+                for n in ("k", "v", "w"):
+                    if n not in x:
+                        continue
+                    pool = torch.full((2 * count + 3, x[n].shape[1], page, x[n].shape[3]), float("nan"))
+                    for b in range(2):
+                        for at, rows in enumerate(x[n][b].split(page, 1)):
+                            pool[table[b, at], :, : rows.shape[1]] = rows
+                    last[n] = pool
+                got = torch.ops.weft.decode_paged(name, list(last), list(last.values()), table, T)
+                self.assertLess((got - want).abs().max().item(), 2e-6 * max(1, want.abs().max().item()), f"{name} {T} {page}")
+
+    def test_page_mistakes(self):
+        q, pool = torch.randn(1, 2, 1, 16), torch.randn(5, 2, 32, 16)
+        paged = lambda k, v, table, length: torch.ops.weft.decode_paged("causal", ["q", "k", "v"], [q, k, v], torch.tensor(table), length)
+        self.assertEqual(paged(pool, pool, [[3, 1]], 40).shape, (1, 2, 1, 16))
+        with self.assertRaisesRegex(RuntimeError, "room for 70 tokens, got 2 pages of 32"):
+            paged(pool, pool, [[3, 1]], 70)
+        with self.assertRaisesRegex(RuntimeError, "page numbers from 0 to 4, got 1 to 5"):
+            paged(pool, pool, [[5, 1]], 40)
+        with self.assertRaisesRegex(RuntimeError, "multiple of 16 tokens, got 20"):
+            paged(pool[:, :, :20], pool[:, :, :20], [[3, 1]], 40)
+        with self.assertRaisesRegex(RuntimeError, "expected input 'k' in 5 pages of 32"):
+            paged(pool[:4], pool, [[3, 1]], 40)
+
     def test_meta(self):
         q, k = torch.empty(1, 2, 1, 16, device="meta"), torch.empty(1, 2, 9, 16, device="meta")
         self.assertEqual(decode("causal", ["q", "k", "v"], [q, k, k]).shape, (1, 2, 1, 16))

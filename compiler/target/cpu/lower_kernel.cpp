@@ -52,7 +52,7 @@ class KernelLowering {
  public:
   KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
       : options(options), builder(module.getContext()), emit(builder, options.machine),
-        slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type)),
+        slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type), options.paged),
         amx(emit), plan(emit, slots, scalars), module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {
     useAmx = options.machine.amx && options.type == ElementType::BF16 && tileQ % 32 == 0 && tileK % 32 == 0;
     kernel.walk([&](tile::LoadOp load) { useAmx &= shapeOf(load.getResult())[1] % 16 == 0; });

@@ -25,6 +25,7 @@ struct LowerOptions {
   bool lists = false;                   ///< kept tiles come as lists, not as a band
   Order order = Order::TilesInner;
   int blockRows = 6;
+  bool paged = false;                   ///< keys lie in pages (see Slots)
 };
 
 /// Adds the function to `module` and gives the image, without its code.

@@ -53,7 +53,7 @@ class KernelLowering {
  public:
   KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
       : options(options), builder(module.getContext()), emit(builder, {1, 255, false, globalSpace}),
-        slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type)),
+        slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type), options.paged),
         plan(emit, slots, scalars), warp(emit, options.type, warpsOf(kernel.getTileQ(), kernel.getTileK())),
         module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {}
 

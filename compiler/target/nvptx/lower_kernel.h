@@ -19,6 +19,7 @@ struct LowerOptions {
   ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
   bool lists = false;                   ///< kept tiles come as lists, not as a band
   Order order = Order::HeadsInner;
+  bool paged = false;                   ///< keys lie in pages (see Slots)
 };
 
 /// Adds the function to `module` and gives the image, without its code.
