@@ -4,7 +4,13 @@
 //
 // Equal to the last row of torch.ops.weft.attention over T = S tokens: inputs with a T dim give its last entry alone
 // (size 1), inputs with an S dim all S of them, any strides: a slice of a larger cache will do. Only the tiles of keys
-// that this row keeps are read.
+// that this row keeps are read. What a `select` pools of the queries is needed whole, with all S rows.
+//
+//   torch.ops.weft.decode_paged(variant, names, tensors, pages, length) -> o [B, H, 1, E]
+//
+// The same where rows of keys lie in pages: k, v and other operands of dots with an S dim are pools [P, G, page, D], and row j
+// of sequence b is row j mod page of pool entry pages[b, j / page] (an integer tensor [B, n], n * page >= length). A page
+// has a multiple of 16 tokens; all sequences have `length` of them. Nothing is copied.
 #pragma once
 
 #include <string>

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/atomic_file.h"
+#include "runtime/cpu/denormals.h"
 #include "runtime/cpu/object_loader.h"
 #include "runtime/cpu/thread_pool.h"
 #include "runtime/cuda/driver.h"
@@ -140,6 +141,7 @@ class CpuKernel final : public LoadedKernel {
         scratch.size = scratch.memory ? bytes : 0;
         if (!scratch.memory) throw std::bad_alloc();
       }
+      const cpu::FlushDenormals flush;
       function(slots, begin, end, scratch.memory);
     });
   }

@@ -45,9 +45,11 @@ class Expander {
       case Function::Sigmoid: return div(one(), add(one(), exp(neg(x[0]))));
       case Function::Relu: return greatest(x[0], s.constant(0));
       case Function::Softplus: {
-        Value magnitude = math::AbsFOp::create(b, loc, x[0]);
-        return add(greatest(x[0], s.constant(0)),
-                   math::Log1pOp::create(b, loc, exp(neg(magnitude))));
+        // log(1 + e) = 2 artanh(e / (2 + e)); with e up to 1 eight terms of its series leave 1e-9.
+        Value e = exp(neg(math::AbsFOp::create(b, loc, x[0])));
+        Value z = div(e, add(e, s.constant(2))), square = mul(z, z), sum = s.constant(2.0 / 15);
+        for (int odd = 13; odd > 0; odd -= 2) sum = add(mul(sum, square), s.constant(2.0 / odd));
+        return add(greatest(x[0], s.constant(0)), mul(z, sum));
       }
       case Function::Pow: return math::PowFOp::create(b, loc, x[0], x[1]);
       case Function::Triangle: {
@@ -106,18 +108,24 @@ class Expander {
     Value number = compare({x, x}, arith::CmpFPredicate::OEQ, arith::CmpIPredicate::eq);
     return arith::FPToSIOp::create(b, loc, b.getI32Type(), select(number, inside, s.constant(0)));
   }
-  /// Sign of the divisor; x mod 0 is 0 (a trap on some targets otherwise, as is INT_MIN mod -1).
+  /// Sign of the divisor; x mod 0 is 0. Vectors have no integer division: a quotient in f32, off by up to 2^9 / |y| + 1,
+  /// leaves at most 2^9 + |y|; a second one is off by one at most.
   Value imod(Value x, Value y) {
-    auto is = [&](Value v, int64_t n) {
-      return Value(arith::CmpIOp::create(b, loc, arith::CmpIPredicate::eq, v, s.constantInt(n)));
-    };
-    Value safe = select(arith::OrIOp::create(b, loc, is(y, 0), is(y, -1)), s.constantInt(1), y);
-    Value r = arith::RemSIOp::create(b, loc, x, safe);
-    Value differ = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt,
-                                         arith::XOrIOp::create(b, loc, r, safe), s.constantInt(0));
-    Value nonzero = arith::XOrIOp::create(b, loc, is(r, 0), s.constantBool(true));
-    Value fix = arith::AndIOp::create(b, loc, differ, nonzero);
-    return select(fix, arith::AddIOp::create(b, loc, r, safe), r);
+    auto compareInts = [&](arith::CmpIPredicate predicate, Value v, Value w) { return Value(arith::CmpIOp::create(b, loc, predicate, v, w)); };
+    auto iadd = [&](Value v, Value w) { return Value(arith::AddIOp::create(b, loc, v, w)); };
+    auto toFloat = [&](Value v) { return Value(arith::SIToFPOp::create(b, loc, b.getF32Type(), v)); };
+    Value zero = s.constantInt(0);
+    Value safe = select(compareInts(arith::CmpIPredicate::eq, y, zero), s.constantInt(1), y);
+    Value inverse = div(one(), toFloat(safe)), r = x;
+    for (int step = 0; step < 2; ++step) {
+      Value quotient = toInt(floorF(mul(toFloat(r), inverse)));
+      r = isub(r, arith::MulIOp::create(b, loc, quotient, safe));
+    }
+    Value opposite = arith::AndIOp::create(b, loc, compareInts(arith::CmpIPredicate::slt, arith::XOrIOp::create(b, loc, r, safe), zero),
+                                           compareInts(arith::CmpIPredicate::ne, r, zero));
+    Value beyond = select(compareInts(arith::CmpIPredicate::sgt, safe, zero), compareInts(arith::CmpIPredicate::sge, r, safe),
+                          compareInts(arith::CmpIPredicate::sle, r, safe));
+    return select(opposite, iadd(r, safe), select(beyond, isub(r, safe), r));
   }
   /// sin or cos: the quadrant taken off in three parts (Cody and Waite), then the Cephes polynomials.
   Value sine(Value x, bool cosine) {
