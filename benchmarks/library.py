@@ -25,7 +25,7 @@ def variants(weft, folder):
         text = "\n".join(l.split("//")[0] for l in open(os.path.join(folder, name + ".weft")))
         tiles = re.findall(r"select tiles\((\d+), (\d+)\)", text)
         plan = subprocess.run([weft, "compile", name, "--kernel", "plan_band"], capture_output=True, text=True)
-        how = "content, tiles " + " then ".join("x".join(t) for t in tiles) if tiles else "band of i - j" if plan.returncode == 0 else "mask, tiles"
+        how = "content, tiles " + " then ".join("x".join(t) for t in tiles) if tiles else "listed keys" if "keys = " in text else "band of i - j" if plan.returncode == 0 else "mask, tiles"
         yield name, how, "last: int [S]" not in text
 
 

@@ -70,6 +70,10 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
   }
   const VariantFacts facts = analyse(*checked);
   lists = facts.lists;
+  if (checked->keys) {
+    keys = {checked->keys->input, checked->keys->tile, checked->inputs[checked->keys->input].dims.back()};
+    twoPass = twoPassGrouped = false;  // which queries look at a key, its lists do not say
+  }
   // The pieces of a stick follow from the keys after them: one pass over a row's keys, not over a key's queries.
   if (checked->normalize == ast::Normalize::StickBreaking) twoPass = twoPassGrouped = false;
   bool grouped = false;
@@ -195,6 +199,7 @@ Schedule defaultSchedule(const Variant &variant, const std::string &target, cons
 }
 
 Schedule fitted(Schedule schedule, const Variant &variant) {
+  if (variant.keyList().tile) schedule.tileQ = std::gcd(schedule.tileQ, variant.keyList().tile);
   if (!variant.selects()) return schedule;
   schedule.tileQ = std::gcd(schedule.tileQ, variant.selection().rounds.back().tileQ);
   schedule.tileK = std::gcd(schedule.tileK, variant.selection().rounds.back().tileK);
@@ -214,6 +219,8 @@ std::string illegal(const Schedule &schedule) {
 
 std::string illegal(const Schedule &schedule, const Variant &variant) {
   if (std::string wrong = illegal(schedule); !wrong.empty()) return wrong;
+  if (const int tile = variant.keyList().tile; tile && tile % schedule.tileQ)
+    return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " + std::to_string(schedule.tileQ);
   if (variant.selects()) {
     const SelectionInfo::Round &round = variant.selection().rounds.back();
     if (round.tileQ % schedule.tileQ || round.tileK % schedule.tileK)

@@ -43,6 +43,13 @@ struct SelectionInfo {
   std::vector<Round> rounds;   ///< empty: all tiles that the masks leave are kept
 };
 
+/// Keys named by lists of positions.
+struct KeyListInfo {
+  int input = -1;          ///< position in Variant::inputs; below 0: all keys are looked at
+  int tile = 0;            ///< queries that share a list; 0: all
+  std::string dim = "S";   ///< the dim that counts a row's keys
+};
+
 /// A checked variant. Immutable; share it freely between threads.
 class Variant {
  public:
@@ -57,6 +64,7 @@ class Variant {
   bool hasSoftmax() const;
   bool hasDropout() const;
   const SelectionInfo &selection() const { return selectionInfo; }
+  const KeyListInfo &keyList() const { return keys; }
   bool selects() const { return !selectionInfo.rounds.empty(); }
   const ast::Variant &tree() const { return *checked; }
 
@@ -64,6 +72,7 @@ class Variant {
   std::shared_ptr<const ast::Variant> checked;
   std::vector<InputInfo> inputList;
   SelectionInfo selectionInfo;
+  KeyListInfo keys;
   bool lists = false;
   bool twoPass = true, twoPassGrouped = true;
 };
@@ -99,7 +108,7 @@ struct Schedule {
 /// The empty string, or what is wrong with a schedule, of any variant or of this one.
 std::string illegal(const Schedule &schedule);
 std::string illegal(const Schedule &schedule, const Variant &variant);
-/// The schedule with tiles that divide those a variant selects.
+/// The schedule with tiles that divide those a variant selects, or that share a list of keys.
 Schedule fitted(Schedule schedule, const Variant &variant);
 /// "64x64 stages 2 tiles_inner two_pass": only what `target` uses and what differs from automatic.
 std::string describe(const Schedule &schedule, const std::string &target);

@@ -328,6 +328,11 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
   S = dims[4];
   TORCH_CHECK(G > 0 && H % G == 0, where, "expected G to divide H, got G = ", G, " and H = ", H);
   TORCH_CHECK(T < (int64_t{1} << 30) && S < (int64_t{1} << 30), where, "expected T and S below 2^30");
+  if (const KeyListInfo &keys = variant.keyList(); keys.tile) {
+    const at::Tensor &lists = prepared[keys.input];
+    TORCH_CHECK(lists.size(-2) * keys.tile >= T, where, "expected input '", variant.inputs()[keys.input].name, "' with a list for each ", keys.tile,
+                " of ", T, " queries, got ", lists.size(-2));
+  }
   if (const int at = find(names, "seed"); at >= 0 && variant.hasDropout()) {
     TORCH_CHECK(list[at].scalar_type() == at::kLong && list[at].numel() == 2, where,
                 "expected 'seed' to be an int64 tensor of 2 elements, the seed and the offset");

@@ -69,7 +69,9 @@ class Binding {
 
   int64_t dim(const std::string &name) const;
   int64_t queryTiles() const { return (T + set.schedule.tileQ - 1) / set.schedule.tileQ; }
-  int64_t keyTiles() const { return (S + set.schedule.tileK - 1) / set.schedule.tileK; }
+  int64_t keyTiles() const { return (keyExtent() + set.schedule.tileK - 1) / set.schedule.tileK; }
+  /// Keys that a row looks at: S, or as many as its list has entries.
+  int64_t keyExtent() const { return set.variant->keyList().input < 0 ? S : dim(set.variant->keyList().dim); }
   void bind(const std::string &name, const at::Tensor &tensor);
   void setDim(const std::string &name, int64_t size) { dims[set.dimPosition(name)] = size; }
   void run(const char *kernel);

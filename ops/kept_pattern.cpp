@@ -12,7 +12,7 @@ static std::vector<int> values(const at::Tensor &tensor) {
 }
 
 KeptPattern::KeptPattern(Binding &call)
-    : headCount(call.B * call.H), T(call.T), S(call.S), tileQ(call.set.schedule.tileQ), tileK(call.set.schedule.tileK) {
+    : headCount(call.B * call.H), T(call.T), S(call.keyExtent()), tileQ(call.set.schedule.tileQ), tileK(call.set.schedule.tileK) {
   call.plan();
   bands = values(call.band);
   counts = values(call.counts);

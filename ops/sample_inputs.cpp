@@ -52,6 +52,14 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
     else if (input.name == "tiles") value = torch::full(sizes, std::max<int64_t>(T / 64 / 8, 1), torch::kInt);
     // Keys with a summary of each 64 tokens after the tokens.
     else if (input.name == "last") value = torch::cat({torch::arange(T), torch::arange(63, T, 64)}).to(torch::kInt);
+    // Lists of an eighth of the keys; the newest 64 of each tile of queries among them.
+    else if (input.name == "list") value = torch::arange(std::max<int64_t>(T / 8, 1)).mul(8).to(torch::kInt).expand({shape.B, shape.H, -1}).contiguous();
+    else if (input.name == "stripes") {
+      const int64_t rows = (T + 63) / 64, length = std::max<int64_t>(T / 8, 64);
+      const torch::Tensor own = torch::arange(rows).mul(64).unsqueeze(1) + torch::arange(64);
+      const torch::Tensor before = torch::arange(length - 64).mul(8).expand({rows, length - 64});
+      value = torch::cat({before.masked_fill(before >= own.slice(1, 0, 1), -1), own.masked_fill(own >= T, -1)}, 1).to(torch::kInt).expand({shape.B, shape.H, rows, length}).contiguous();
+    }
     else if (input.name == "count") value = torch::full(sizes, T / 2, torch::kInt);
     else if (input.name == "near") value = torch::full(sizes, 16, torch::kInt);
     else if (input.name == "stride") value = torch::full(sizes, std::max<int64_t>(T / 8, 1), torch::kInt);

@@ -102,6 +102,7 @@ std::string print(const Variant &variant) {
   line("gate", variant.gate);
   line("sink", variant.sink);
   if (variant.dropout) text += "  dropout " + std::to_string(*variant.dropout) + "\n";
+  if (variant.keys) text += "  keys = " + variant.inputs[variant.keys->input].name + " of each " + (variant.keys->tile ? std::to_string(variant.keys->tile) + " queries" : "head") + "\n";
   for (const Select &select : variant.selects) {
     text += "  select tiles(" + std::to_string(select.tileQ) + ", " + std::to_string(select.tileK) + ")\n";
     for (const Let &let : select.lets) line("  let " + let.name, let.value);

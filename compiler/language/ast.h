@@ -104,6 +104,13 @@ struct Select {
   SourceRange range;
 };
 
+/// Keys named by lists of positions instead of all from 0 to S - 1; a negative position is none.
+struct KeyList {
+  int input = -1;       ///< position in Variant::inputs: int [B?, H?, N], or [B?, H?, M, N] with a list for each `tile` queries
+  int tile = 0;         ///< 0: one list for all queries
+  ExprPtr expr;         ///< as written: a read without its last index
+};
+
 enum class Normalize { Softmax, Sigmoid, None, StickBreaking };
 
 struct Variant {
@@ -120,6 +127,7 @@ struct Variant {
   ExprPtr sink;                  ///< may be null; depends on b and h only
   std::optional<double> dropout;  ///< probability of dropping a pair
   Normalize normalize = Normalize::Softmax;
+  std::optional<KeyList> keys;
   std::vector<Select> selects;   ///< rounds: each one looks only at what those before it kept
 
   int inputNamed(const std::string &inputName) const;

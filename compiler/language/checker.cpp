@@ -50,6 +50,7 @@ class Checker {
       report(variant.sink->range, "expected a sink of b and h only, got one of i or j",
              "as in: sink c[h]");
     checkSelects();
+    if (variant.keys) checkKeys(*variant.keys);
     if (variant.sink && variant.normalize != Normalize::Softmax)
       report(variant.sink->range, "expected 'normalize softmax' with a sink");
     return std::move(diagnostics);
@@ -244,6 +245,35 @@ class Checker {
     for (const ExprPtr &where : variant.wheres)
       if (where->type == Type::Bool && says(says, *where)) return true;
     return false;
+  }
+
+  void checkKeys(KeyList &keys) {
+    const Expr &expr = *keys.expr;
+    const char *hint = "as in: keys = list[h]   with list: int [H, N]   or   keys = list[floor(i / 64)]   with list: int [B, H, M, N]";
+    auto wrong = [&](const std::string &message) { report(expr.range, message, hint); };
+    keys.input = expr.kind == Kind::Name || expr.kind == Kind::Read ? variant.inputNamed(expr.name) : -1;
+    if (keys.input < 0) return wrong("expected an input after 'keys =', got '" + print(expr) + "'");
+    const Input &input = variant.inputs[keys.input];
+    size_t leading = 0;
+    while (leading < input.dims.size() && (input.dims[leading] == "B" || input.dims[leading] == "H")) ++leading;
+    const size_t own = input.dims.size() - leading;
+    if (input.element != ElementClass::Int || own < 1 || own > 2) return wrong("expected lists of keys int [B, H, N] or int [B, H, M, N], got '" + input.name + "'");
+    if (input.dims.back() == "T" || input.dims.back() == "S") return wrong("expected a dim of its own for the length of the lists, got " + input.dims.back());
+    std::vector<ExprPtr> args = expr.args;
+    while (!args.empty() && args[0]->kind == Kind::Index && (args[0]->index == Index::b || args[0]->index == Index::h)) args.erase(args.begin());
+    if (args.size() + 1 != own) return wrong("expected " + std::to_string(own - 1) + " index(es) of '" + input.name + "' besides b and h, got " + std::to_string(args.size()));
+    if (own == 2) {
+      // floor(i / c)
+      const Expr &index = *args[0];
+      const bool floored = index.kind == Kind::Call && index.function == Function::Floor && index.args[0]->kind == Kind::Call && index.args[0]->function == Function::Div;
+      const Expr *from = floored ? index.args[0]->args[0].get() : nullptr, *by = floored ? index.args[0]->args[1].get() : nullptr;
+      if (!floored || from->kind != Kind::Index || from->index != Index::i || by->kind != Kind::Number) return wrong("expected a list for each tile of queries: floor(i / 64)");
+      keys.tile = static_cast<int>(std::min(by->value, 1e6));
+      if (keys.tile != by->value || keys.tile % 16 || keys.tile < 16 || keys.tile > 8192)
+        return wrong("expected lists for a multiple of 16 queries from 16 to 8192, got " + print(*by));
+    }
+    if (!variant.selects.empty()) wrong("expected 'keys' or 'select', got both");
+    if (variant.normalize == Normalize::StickBreaking) wrong("expected another normaliser than stick_breaking with lists of keys: they have no order");
   }
 
   void checkSelects() {

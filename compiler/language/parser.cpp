@@ -177,7 +177,7 @@ class Parser {
   }
 
   // statement := 'let' name '=' expr | 'where' expr | 'score' expr | 'weight' expr | 'gate' expr
-  //            | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none' | 'stick_breaking') | select
+  //            | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none' | 'stick_breaking') | select | 'keys' '=' name ('[' arguments ']')?
   void parseStatement(ast::Variant &variant) {
     const Token keyword = peek();
     if (accept("let")) {
@@ -220,11 +220,15 @@ class Parser {
       } else {
         fail("softmax, sigmoid, none or stick_breaking after 'normalize'");
       }
+    } else if (at("keys") && peek(1).text == "=") {
+      position += 2;
+      once(variant.keys, keyword);
+      variant.keys = ast::KeyList{-1, 0, parsePrimary()};
     } else if (accept("select")) {
       variant.selects.push_back(parseSelect(keyword.range));
     } else {
       fail("a statement",
-           "statements start with let, where, score, weight, gate, sink, dropout, normalize or select");
+           "statements start with let, where, score, weight, gate, sink, dropout, normalize, select or keys");
     }
   }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 
 namespace weft::reference {
@@ -346,15 +347,28 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           if (variant.gate) pair.g = ev.value(variant.gate);
           return pair;
         };
+        // The keys of the row, in the order of its list.
+        std::vector<int64_t> keys(S);
+        std::iota(keys.begin(), keys.end(), 0);
+        if (variant.keys) {
+          const ast::Input &input = variant.inputs[variant.keys->input];
+          const Array &lists = inputs.at(input.name);
+          int64_t list = 0;
+          for (size_t dim = 0; dim + 1 < input.dims.size(); ++dim)
+            list = list * lists.shape[dim] + (input.dims[dim] == "B" ? b : input.dims[dim] == "H" ? h : i / variant.keys->tile);
+          keys.clear();
+          for (int64_t n = 0; n < lists.shape.back(); ++n)
+            if (const double key = lists.values[list * lists.shape.back() + n]; key >= 0 && key < static_cast<double>(S)) keys.push_back(static_cast<int64_t>(key));
+        }
         std::vector<Pair> pairs;
         double top = -infinity, sinkValue = -infinity;
         if (variant.sink) {
           ev.start(b, h, i, 0, false);
           top = sinkValue = ev.value(variant.sink);
         }
-        for (int64_t j = 0; j < S; ++j) {
+        for (int64_t j : keys) {
           pairs.push_back(look(j, false));
-          if (pairs[j].mask && pairs[j].w > 0) top = std::max(top, pairs[j].s);
+          if (pairs.back().mask && pairs.back().w > 0) top = std::max(top, pairs.back().s);
         }
         double mass = variant.sink ? std::exp(sinkValue - top) : 0;
         for (const Pair &pair : pairs)
@@ -374,17 +388,19 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           return lse == -infinity ? 0.0 : std::exp(pair.s - lse);
         };
         double *o = &result.o.values[row * E];
-        for (int64_t j = 0; j < S; ++j) {
-          const double p = pairs[j].w > 0 ? base(pairs[j]) * pairs[j].w : 0;
-          for (int64_t e = 0; e < E; ++e) o[e] += p * pairs[j].g * v.values[valueAt(j) + e];
+        for (size_t n = 0; n < keys.size(); ++n) {
+          const int64_t j = keys[n];
+          const double p = pairs[n].w > 0 ? base(pairs[n]) * pairs[n].w : 0;
+          for (int64_t e = 0; e < E; ++e) o[e] += p * pairs[n].g * v.values[valueAt(j) + e];
         }
         if (cotangent.empty()) continue;
         const double *dO = &cotangent[row * E];
         double delta = 0;
         for (int64_t e = 0; e < E; ++e) delta += dO[e] * o[e];
         double before = 0;  // stick breaking: p dP of the keys before j
-        for (int64_t j = 0; j < S; ++j) {
-          const Pair &pair = pairs[j];
+        for (size_t n = 0; n < keys.size(); ++n) {
+          const int64_t j = keys[n];
+          const Pair &pair = pairs[n];
           const double raw = base(pair), p = pair.w > 0 ? raw * pair.w : 0;
           double dov = 0;
           for (int64_t e = 0; e < E; ++e) {

@@ -4,7 +4,7 @@ namespace weft::target {
 
 namespace arith = mlir::arith;
 
-Value tileCount(Emitter &emit, Slots &slots, const char *dim, int64_t tile) {
+Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t tile) {
   return emit.div(emit.add(slots.dim(dim), emit.i64(tile - 1)), emit.i64(tile));
 }
 
@@ -18,7 +18,7 @@ static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, bool 
   Value counts = slots.pointer(keys ? "counts" : "counts_keys");
   Value entries = slots.pointer(keys ? "entries" : "entries_keys");
   KeptTiles kept;
-  kept.from = emit.mul(row, keys ? tileCount(emit, slots, "S", tiling.tileK) : tileCount(emit, slots, "T", tiling.tileQ));
+  kept.from = emit.mul(row, keys ? tileCount(emit, slots, slots.keys.dim, tiling.tileK) : tileCount(emit, slots, "T", tiling.tileQ));
   kept.to = emit.add(kept.from, emit.toI64(emit.load(i32, emit.at(counts, row, i32))));
   kept.tile = [&emit, entries, i32](Value at) {
     Value entry = emit.load(i32, emit.at(entries, at, i32));

@@ -20,7 +20,7 @@ struct Tiling {
 };
 
 /// Tiles of `dim` ("T" or "S"), i64.
-Value tileCount(Emitter &emit, Slots &slots, const char *dim, int64_t tile);
+Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t tile);
 /// What `loop` runs over: key tiles that query tile `start` keeps, or query tiles that key tile `start` keeps. All i64.
 KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head, Value start);
 

@@ -73,6 +73,26 @@ Value Slots::headOf(const std::string &tensor, Value head) {
   return emit.div(head, emit.div(dim("H"), dim("G")));
 }
 
+void Slots::enterRow(Value batch, Value head, Value query) {
+  if (!keys) return;
+  Value offset = emit.i64(0);
+  for (const std::string &name : info(keys.input).dims) {
+    offset = emit.mul(offset, dim(name));
+    if (name == "B") offset = emit.add(offset, batch);
+    else if (name == "H") offset = emit.add(offset, head);
+    else if (name != keys.dim) offset = emit.add(offset, emit.div(query, emit.i64(keys.tile)));
+  }
+  keyPointer = emit.at(pointer(keys.input), offset, emit.b.getI32Type());
+}
+
+std::pair<Value, Value> Slots::keyAt(Value n) {
+  if (!keys) return {n, Value()};
+  Value position = emit.toI64(emit.load(emit.b.getI32Type(), emit.at(keyPointer, n, emit.b.getI32Type())));
+  Value last = emit.sub(dim("S"), emit.i64(1));
+  Value safe = emit.max(emit.min(position, last), emit.i64(0));
+  return {safe, mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::eq, safe, position)};
+}
+
 void Slots::locate(const std::string &tensor, Value &batch, Value &index) {
   const TensorInfo &own = info(tensor);
   if (!paged || !own.strided || own.dims.size() != 4 || own.dims[2] != "S") return;

@@ -42,6 +42,15 @@ class Slots {
   Value headOf(const std::string &tensor, Value head);
   /// Address of [b, h, row, 0] of a tensor whose first dims are B and heads (i64 values).
   Value row(const std::string &tensor, Value batch, Value head, Value index);
+  /// Keys of a row: all S, or as many as its list has entries.
+  Value keyCount() { return dim(keys.dim); }
+  /// Where keys come from lists: the list of (b, h, query) is the one that keyAt reads from here on.
+  void enterRow(Value batch, Value head, Value query);
+  /// Position of a row's n-th key, and whether there is one (null: always); where there is none the position is one that
+  /// can be read. All i64.
+  std::pair<Value, Value> keyAt(Value n);
+  KeyListDescription keys;
+
   /// Where [b, ..., row, ...] of a tensor lies: the same, or what its page says.
   void locate(const std::string &tensor, Value &batch, Value &index);
 
@@ -52,7 +61,7 @@ class Slots {
   std::map<std::string, TensorInfo> tensors;
   bool paged;
   mlir::Block *entry = nullptr;
-  Value slotPointer;
+  Value slotPointer, keyPointer;
   std::vector<Value> values;
 
   Value get(ArgumentSlot slot, mlir::Type type);

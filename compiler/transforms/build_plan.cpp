@@ -3,6 +3,7 @@
 #include "compiler/internal_error.h"
 #include "compiler/transforms/build_select.h"
 #include "compiler/transforms/plan_kernel.h"
+#include "compiler/transforms/signature.h"
 
 namespace weft {
 namespace {
@@ -211,17 +212,24 @@ class PlanBuilder : PlanKernel {
     mlir::Block *entry = begin(name, byKey ? "head_key" : "query", 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), rt = entry->getArgument(2);
     const int own = byKey ? tileK : tileQ, other = byKey ? tileQ : tileK;
-    Value ownDim = dim(byKey ? "S" : "T"), otherDim = dim(byKey ? "T" : "S");
+    const KeyListDescription listed = describedKeys(module);
+    Value ownDim = dim(byKey ? "S" : "T"), otherDim = dim(byKey ? "T" : listed.dim);
     Interval ownBox = box(rt, own, ownDim);
     Value head = s.add(s.mul(b, dim("H")), h);
     Value row = s.add(s.mul(head, tiles(ownDim, own)), rt);
     Value start = s.mul(row, tiles(otherDim, other));
     Value end = loop(s.constantInt(0), tiles(otherDim, other), {start}, [&](Value index, mlir::ValueRange carried) {
-      Interval otherBox = box(index, other, otherDim);
-      Box pair{b, h, byKey ? otherBox : ownBox, byKey ? ownBox : otherBox};
+      Interval otherBox = box(index, other, otherDim), positions = otherBox;
+      if (listed) positions = listedKeys(listed, b, h, rt, otherBox);
+      Box pair{b, h, byKey ? otherBox : ownBox, byKey ? ownBox : positions};
       IntervalBuilder intervals(s, program, pair);
       Interval mask = intervals.of(resultOf(program, "mask"));
       Value kept = mask.hi;
+      if (listed) {
+        kept = both(kept, s.map(Function::Ge, {positions.hi, s.constantInt(0)}));
+        Value known = both(s.map(Function::Ge, {positions.lo, s.constantInt(0)}), s.map(Function::Lt, {positions.hi, dim("S")}));
+        mask.lo = both(mask.lo, known);
+      }
       if (Value weight = resultOf(program, "weight")) {
         Interval w = intervals.of(weight);
         Value zero = s.map(Function::Le, {w.hi, s.constant(0)});
@@ -247,6 +255,22 @@ class PlanBuilder : PlanKernel {
   }
 
  private:
+  /// Least and greatest position that a tile of a list names.
+  Interval listedKeys(const KeyListDescription &listed, Value b, Value h, Value queryTile, const Interval &entries) {
+    llvm::SmallVector<Value> indices;
+    for (const InputDescription &input : describedInputs(module))
+      if (input.name == listed.input)
+        for (const std::string &name : input.dims) {
+          if (name == "B") indices.push_back(b);
+          else if (name == "H") indices.push_back(h);
+          else if (name == listed.dim) indices.push_back(entries.lo);
+          else indices.push_back(quotient(queryTile, listed.tile / tileQ));
+        }
+    const int axis = static_cast<int>(indices.size()) - 1;
+    auto range = tile::ReadRangeOp::create(builder, s.loc, builder.getI32Type(), builder.getI32Type(), listed.input, axis, entries.hi, indices);
+    return {range.getLeast(), range.getGreatest(), s.constantBool(false)};
+  }
+
   /// The last d, from the keeping side, that `condition` keeps. Invariant of the loop: `in` side
   /// kept, `out` side not; both ends are one step outside the range.
   Value bisect(Value b, Value h, Value condition, bool weight, bool rising, Value least,
@@ -285,7 +309,7 @@ class PlanBuilder : PlanKernel {
 }  // namespace
 
 PlanForm planForm(mlir::ModuleOp module) {
-  if (selectedTiles(module)) return PlanForm::Lists;
+  if (selectedTiles(module) || describedKeys(module)) return PlanForm::Lists;
   auto program = module.lookupSymbol<dialect::PairwiseOp>("forward");
   Parts parts = partsOf(program);
   for (Value mask : parts.masks) {

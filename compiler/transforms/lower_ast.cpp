@@ -67,6 +67,12 @@ class AstLowering {
                                 builder.getStringAttr(elements[static_cast<int>(input.element)]))}));
     }
     module->setAttr("weft.inputs", builder.getArrayAttr(inputs));
+    if (variant.keys) {
+      const ast::Input &list = variant.inputs[variant.keys->input];
+      module->setAttr("weft.keys", builder.getDictionaryAttr({builder.getNamedAttr("input", builder.getStringAttr(list.name)),
+                                                              builder.getNamedAttr("dim", builder.getStringAttr(list.dims.back())),
+                                                              builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.keys->tile))}));
+    }
     mlir::SmallVector<mlir::Attribute> pools;
     for (const ast::PooledInput &pooled : ast::pooledInputs(variant))
       pools.push_back(builder.getDictionaryAttr({builder.getNamedAttr("pool", builder.getStringAttr(ast::spelling(pooled.pool))),

@@ -62,6 +62,22 @@ inline std::vector<PooledDescription> describedPools(mlir::ModuleOp module) {
   return pools;
 }
 
+/// Keys named by lists of positions; `input` is empty where all keys are looked at.
+struct KeyListDescription {
+  std::string input, dim = "S";   ///< the dim that counts a row's keys
+  int tile = 0;                   ///< queries that share a list; 0: all
+  explicit operator bool() const { return !input.empty(); }
+};
+inline KeyListDescription describedKeys(mlir::ModuleOp module) {
+  KeyListDescription keys;
+  if (auto dict = module->getAttrOfType<mlir::DictionaryAttr>("weft.keys")) {
+    keys.input = mlir::cast<mlir::StringAttr>(dict.get("input")).str();
+    keys.dim = mlir::cast<mlir::StringAttr>(dict.get("dim")).str();
+    keys.tile = static_cast<int>(mlir::cast<mlir::IntegerAttr>(dict.get("tile")).getInt());
+  }
+  return keys;
+}
+
 /// Inputs whose rows have the call's element type: v, operands of dots, what is pooled.
 inline std::vector<std::string> rowInputs(mlir::ModuleOp module) {
   std::vector<std::string> names{"v"};

@@ -186,6 +186,12 @@ def permuted(x):
     return places & selected(x, ([(estimate(pooled(x["q"]), pooled(x["k"])), top(x["tiles"]))], lambda t, s: s == 0), allowed, causal=False)
 
 
+def listed(lists, x):
+    """[..., S] bool: keys that a list names."""
+    S = x["k"].shape[2]
+    return torch.nn.functional.one_hot(lists % (S + 1), S + 1).any(-2)[..., :S]
+
+
 def same_bucket(x):
     return x["own"][..., None] == x["other"][:, :, None]
 
@@ -224,6 +230,8 @@ REFERENCE = {
     "tidal": lambda x: attend(*QKV(x), (distance(x) >= 0) & (x["chosen"][:, :, None] | (distance(x) < x["window"]))),
     "span_periodic_sorted": lambda x: attend(*QKV(x), sorted_distance(x) >= 0, weight=((32 + head(x["span"]) - sorted_distance(x)) / 32).clamp(0, 1) *
                                              (triangle(sorted_distance(x) / head(x["period"])) * head(x["period"]) / 4 + 0.5 + head(x["period"] * x["ratio"])).clamp(0, 1)),
+    "anchor": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["stripes"], x).repeat_interleave(64, 2)[:, :, :x["q"].shape[2]]),
+    "gathered": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["list"], x)[:, :, None]),
     "stick_breaking": lambda x: stick(*QKV(x), distance(x) > 0),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
 }
@@ -264,6 +272,12 @@ def make(name, B, H, G, T, S, D, draw=0):
     if name in ("combiner", "nsa"):
         x["last"] = torch.cat([torch.arange(T), torch.arange(63, T, 64)])
         x["k"], x["v"] = torch.randn(B, G, len(x["last"]), D, **double), torch.randn(B, G, len(x["last"]), D, **double)
+    if name == "anchor":  # each key once; -1 ends a list
+        x["stripes"] = torch.rand(B, H, -(-T // 64), S).argsort(-1)[..., :max(S // 2, 1)]
+        x["stripes"][torch.rand(x["stripes"].shape) < 0.3] = -1
+    if name == "gathered":
+        x["list"] = torch.rand(B, H, S).argsort(-1)[..., :max(S // 2, 1)]
+        x["list"][torch.rand(x["list"].shape) < 0.2] = -1
     if name == "seqboat":
         x["count"], x["window"] = torch.randint(0, T + 1, (B,)), torch.tensor(T // 3 + 1)
     if name == "sparse_vdit":

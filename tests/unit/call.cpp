@@ -118,7 +118,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   if (!dims.count("G")) dims["G"] = dims["H"];
   const int64_t B = dims["B"], H = dims["H"], G = dims["G"], T = dims["T"], S = dims["S"];
   const int64_t E = inputs.at("v").shape[3];
-  const int64_t queryTiles = (T + options.tileQ - 1) / options.tileQ, keyTiles = (S + options.tileK - 1) / options.tileK;
+  const int64_t queryTiles = (T + options.tileQ - 1) / options.tileQ, keyTiles = ((variant->keyList().input < 0 ? S : dims[variant->keyList().dim]) + options.tileK - 1) / options.tileK;
   strides["o"] = strides["do"] = contiguous({B, H, T, E});
   make("o", options.type, B * H * T * E);
   make("lse", ElementType::F32, B * H * T);

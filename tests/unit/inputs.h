@@ -46,6 +46,7 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
       if (name == "count") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T + 1));
       if (name == "near") value = static_cast<double>(random() % 3);
       if (name == "stride") value = static_cast<double>(5 + random() % 40);
+      if (name == "stripes" || name == "list") value = random() % 3 == 0 ? -1.0 : static_cast<double>(random() % static_cast<uint64_t>(shape.S));
       if (name == "tiles" || name == "stretches") value = static_cast<double>(1 + random() % 2);
       if (name == "share") value = uniform(0.2, 0.9);
       // Sorted by phase in small chunks, as it were: neighbours change places.

@@ -55,6 +55,7 @@ class KernelLowering {
         slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type), options.paged),
         amx(emit), plan(emit, slots, scalars), module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {
     useAmx = options.machine.amx && options.type == ElementType::BF16 && tileQ % 32 == 0 && tileK % 32 == 0;
+    slots.keys = describedKeys(module);
     kernel.walk([&](tile::LoadOp load) { useAmx &= shapeOf(load.getResult())[1] % 16 == 0; });
     bool any = false;
     kernel.walk([&](mlir::Operation *op) { any |= mlir::isa<tile::DotOp, tile::DotIntoOp>(op); });
@@ -190,10 +191,14 @@ class KernelLowering {
     result.rows = shapeOf(op.getResult())[0];
     result.columns = shapeOf(op.getResult())[1];
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(result.rows));
-    Value left = emit.sub(slots.dim(query ? "T" : "S"), first);
+    Value left = emit.sub(query ? slots.dim("T") : slots.keyCount(), first);
     result.validRows = emit.min(left, emit.i64(result.rows));
-    Value source = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), first);
-    Value stride = slots.stride(name, 2);
+    Value head = slots.headOf(name, scalar(op.getHead())), stride = slots.stride(name, 2);
+    Value source = slots.row(name, scalar(op.getBatch()), head, !query && slots.keys ? emit.i64(0) : first);
+    if (!query && slots.keys) {
+      source = gather(source, stride, type, first, result);
+      stride = emit.i64(result.columns);
+    }
     if (useAmx) {
       loadForAmx(op, result, source, stride);
       buffers[op.getResult()] = result;
@@ -221,6 +226,21 @@ class KernelLowering {
     }
     if (packed) result.packed = pack(source, stride, type, result.validRows, result.rows, result.columns);
     buffers[op.getResult()] = result;
+  }
+
+  /// The rows that the list names, side by side.
+  Value gather(Value source, Value stride, ElementType type, Value first, const Buffer &own) {
+    Value memory = allocate((own.rows * own.columns * bytesOf(type) + 3) / 4);
+    mlir::Type element = emit.storage(type);
+    emit.loop(emit.i64(0), own.validRows, 1, [&](Value row) {
+      Value from = emit.at(source, emit.mul(slots.keyAt(emit.add(first, row)).first, stride), element);
+      Value to = emit.at(memory, emit.mul(row, emit.i64(own.columns)), element);
+      for (int64_t c = 0; c < own.columns; c += options.machine.lanes) {
+        Value part = emit.loadAs(type, emit.at(from, emit.i64(c), element), own.columns - c);
+        emit.storeAs(type, part, emit.at(to, emit.i64(c), element), own.columns - c);
+      }
+    });
+    return memory;
   }
 
   void loadForAmx(tile::LoadOp op, Buffer &result, Value source, Value stride) {
@@ -350,6 +370,7 @@ class KernelLowering {
         copyInto(buffer(argument), buffer(value));
     };
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
+    if (op.overKeys()) slots.enterRow(batch, head, emit.mul(start, emit.i64(tileQ)));
     if (over == "heads") {
       Value perGroup = emit.div(slots.dim("H"), slots.dim("G"));
       Value first = emit.mul(start, perGroup);
@@ -421,29 +442,47 @@ class KernelLowering {
     Buffer &lhs = buffer(op.getLhs()), &rhs = buffer(op.getRhs());
     const std::string name = op.getTensor().str();
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileK));
-    Value valid = emit.min(emit.sub(slots.dim("S"), first), emit.i64(tileK));
-    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), first);
+    Value valid = emit.min(emit.sub(slots.keyCount(), first), emit.i64(tileK)), stride = slots.stride(name, 2);
+    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), slots.keys ? emit.i64(0) : first);
+    Value staged, width = emit.i64(rhs.columns);
+    // Rows of `staged` to where they belong.
+    auto addRows = [&] {
+      emit.loop(emit.i64(0), valid, 1, [&](Value row) {
+        auto [key, exists] = slots.keys ? slots.keyAt(emit.add(first, row)) : std::pair{row, Value()};
+        auto add = [&, key = key] {
+          for (int64_t c = 0; c < rhs.columns; c += options.machine.lanes) {
+            Value to = emit.at(out, emit.add(emit.mul(key, stride), emit.i64(c)));
+            Value more = emit.loadLanes(emit.at(staged, emit.add(emit.mul(row, width), emit.i64(c))), rhs.columns - c);
+            Value old = emit.loadLanes(to, rhs.columns - c);
+            emit.storeLanes(arith::AddFOp::create(builder, emit.loc, old, more), to, rhs.columns - c);
+          }
+        };
+        exists ? emit.when(exists, add) : add();
+      });
+    };
     if (useAmx) {
-      Value stride = slots.stride(name, 2);
       Amx::Operand halves = amx.halvesOf(lhs.memory, rhs.validRows, tileK, tileQ, allocate(tileK * tileQ / 2));
       auto multiply = [&](Value to, Value step, bool accumulate) {
         amx.product(to, step, halves, rhs.amxRowPairs, tileK, rhs.columns, tileQ, accumulate);
       };
-      Value staged = allocate(tileK * rhs.columns), width = emit.i64(rhs.columns);
-      emit.choose(emit.less(valid, emit.i64(tileK)), [&] {
-        // The last keys: registers reach past the end, so their sums go by way of scratch memory.
+      staged = allocate(tileK * rhs.columns);
+      auto byWay = [&] {
         multiply(staged, width, false);
-        emit.loop(emit.i64(0), valid, 1, [&](Value row) {
-          for (int64_t c = 0; c < rhs.columns; c += options.machine.lanes) {
-            Value to = emit.at(out, emit.add(emit.mul(row, stride), emit.i64(c)));
-            Value more = emit.load(emit.floats(), emit.at(staged, emit.add(emit.mul(row, width), emit.i64(c))));
-            emit.store(arith::AddFOp::create(builder, emit.loc, emit.load(emit.floats(), to), more), to);
-          }
-        });
-      }, [&] { multiply(out, stride, true); });
+        addRows();
+      };
+      if (slots.keys) return byWay();
+      // The last keys: registers reach past the end, so their sums go by way of scratch memory.
+      emit.choose(emit.less(valid, emit.i64(tileK)), byWay, [&] { multiply(out, stride, true); });
       return;
     }
-    product(emit, {out, slots.stride(name, 2), lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base,
+    if (slots.keys) {
+      staged = allocate(tileK * rhs.columns + options.machine.lanes);
+      emit.loop(emit.i64(0), emit.i64(tileK * rhs.columns), options.machine.lanes, [&](Value at) { emit.store(emit.zeros(), emit.at(staged, at)); });
+      product(emit, {staged, width, lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base, rhs.natural.stride, valid, rhs.validRows,
+                     rhs.columns, true, options.blockRows});
+      return addRows();
+    }
+    product(emit, {out, stride, lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base,
                   rhs.natural.stride, valid, rhs.validRows, rhs.columns, true, options.blockRows});
   }
 
@@ -502,7 +541,7 @@ class KernelLowering {
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead());
     Value first = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
     Value firstKey = emit.mul(scalar(op.getKey()), emit.i64(tileK));
-    Value keys = emit.min(emit.sub(slots.dim("S"), firstKey), emit.i64(tileK));
+    Value keys = emit.min(emit.sub(slots.keyCount(), firstKey), emit.i64(tileK));
     bool anyMask = false;
     op.getBody().walk([&](dialect::MaskOp) { anyMask = true; });
     bool accumulates = false;
@@ -555,8 +594,10 @@ class KernelLowering {
       auto sums = emit.loop(emit.i64(0), keys, 1, inits, [&](Value j, mlir::ValueRange carried) {
         std::vector<Value> next(carried.begin(), carried.end());
         for (int v = 0; v < group; ++v) {
-          RegionContext &own = contexts[v];
-          own.j = emit.add(firstKey, j);
+          RegionContext own = contexts[v];
+          Value exists;
+          std::tie(own.j, exists) = slots.keyAt(emit.add(firstKey, j));
+          if (exists && !own.full) own.inBounds = arith::AndIOp::create(builder, emit.loc, own.inBounds, emit.splat(exists));
           ScalarRegion region(emit, slots, own);
           region.onOuter = [&](Value value) { return plan.plain(value); };
           bindPair(region, op, body, rowValues[v],

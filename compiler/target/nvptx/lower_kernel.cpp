@@ -37,6 +37,7 @@ struct Fragment {
   Kind kind = Kind::Rows;
   SharedTile shared;
   Value source, stride, valid;   ///< Global: row 0, elements from row to row, rows inside the tensor
+  std::function<Value(Value)> rowOf;   ///< Global: where row r (i64) lies; null: r
   std::vector<Value> values;
   int64_t rows = 0, columns = 0;
   int64_t tiles() const { return (columns + 15) / 16 * 2; }   ///< Tile: groups of 8 columns
@@ -59,6 +60,7 @@ class KernelLowering {
 
   KernelImage run() {
     bool scalarProgram = false;
+    slots.keys = describedKeys(module);
     kernel.walk([&](tile::StoreFlatOp) { scalarProgram = true; });
     const llvm::StringRef grid = kernel.getGrid();
     builder.setInsertionPointToEnd(module.getBody());
@@ -190,6 +192,12 @@ class KernelLowering {
 
   // ---- loads -------------------------------------------------------------------------------
 
+  /// slots.keyAt, also past the end of the list.
+  std::pair<Value, Value> keyAt(Value n) {
+    if (!slots.keys) return {n, Value()};
+    return slots.keyAt(emit.min(n, emit.sub(slots.keyCount(), emit.i64(1))));
+  }
+
   /// Where the rows of a load begin: source, stride, valid rows.
   Fragment located(tile::LoadOp op) {
     const bool query = op.getSide() == "query";
@@ -199,8 +207,10 @@ class KernelLowering {
     result.rows = shapeOf(op.getResult())[0];
     result.columns = shapeOf(op.getResult())[1];
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(result.rows));
-    result.valid = emit.min(emit.sub(slots.dim(query ? "T" : "S"), first), emit.i64(result.rows));
-    result.source = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), first);
+    result.valid = emit.min(emit.sub(query ? slots.dim("T") : slots.keyCount(), first), emit.i64(result.rows));
+    const bool listed = !query && slots.keys;
+    result.source = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), listed ? emit.i64(0) : first);
+    if (listed) result.rowOf = [this, first](Value row) { return keyAt(emit.add(first, row)).first; };
     result.stride = slots.stride(name, 2);
     return result;
   }
@@ -212,7 +222,7 @@ class KernelLowering {
       result.kind = Fragment::Kind::Shared;
       result.shared = warp.sharedTile(result.rows, result.columns);
       warp.barrier();  // the turn before may still read
-      warp.copyAsync(result.shared, result.source, result.stride, result.valid);
+      warp.copyAsync(result.shared, result.source, result.stride, result.valid, result.rowOf);
       warp.commit();
       warp.waitFor(0);
       warp.barrier();
@@ -274,6 +284,7 @@ class KernelLowering {
   void emitFor(tile::ForOp op) {
     const llvm::StringRef over = op.getOver();
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
+    if (op.overKeys()) slots.enterRow(batch, head, emit.mul(start, emit.i64(tileQ)));
     if (op.overKept()) {
       KeptTiles tiles = keptTiles(emit, slots, {tileQ, tileK, options.lists}, op, batch, head, start);
       return emitKeptLoop(op, tiles);
@@ -342,7 +353,7 @@ class KernelLowering {
         Value stage = stageOf(turn);
         for (auto [which, load] : llvm::enumerate(streamed)) {
           Fragment from = located(load);
-          warp.copyAsync(placeOf(which, stage), from.source, from.stride, from.valid);
+          warp.copyAsync(placeOf(which, stage), from.source, from.stride, from.valid, from.rowOf);
         }
       });
       warp.commit();
@@ -418,20 +429,27 @@ class KernelLowering {
     warp.multiplyTN(sums.values, inShared(op.getLhs()), rhsTile);
     const std::string name = op.getTensor().str();
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileK));
-    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), first);
-    eachElement(sums, emit.sub(slots.dim("S"), first), out, slots.stride(name, 2), builder.getF32Type(),
+    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), slots.keys ? emit.i64(0) : first);
+    std::function<std::pair<Value, Value>(Value)> place;
+    if (slots.keys) place = [this, first](Value row) { return keyAt(emit.add(first, row)); };
+    eachElement(sums, emit.sub(slots.keyCount(), first), out, slots.stride(name, 2), builder.getF32Type(),
                 [&](Value pointer, Value value) {
+                  // A list may name a key twice.
+                  if (slots.keys) return atomicAdd(pointer, value);
                   Value old = emit.load(builder.getF32Type(), pointer);
                   emit.store(arith::AddFOp::create(builder, emit.loc, old, value), pointer);
-                });
+                }, place);
   }
 
   /// body(pointer, value) for each element of a tile that is inside a tensor of `element`s.
   template <class Body>
-  void eachElement(const Fragment &own, Value valid, Value out, Value stride, mlir::Type element, Body body) {
+  void eachElement(const Fragment &own, Value valid, Value out, Value stride, mlir::Type element, Body body,
+                   const std::function<std::pair<Value, Value>(Value row)> &place = nullptr) {
     eachRow(own.rows, [&](int64_t block, int half, Value row) {
-      emit.when(emit.less(row, valid), [&] {
-        Value start = emit.at(out, emit.mul(row, stride), element);
+      auto [at, exists] = place ? place(row) : std::pair{row, Value()};
+      Value inside = emit.less(row, valid);
+      emit.when(exists ? both(inside, exists) : inside, [&, at = at] {
+        Value start = emit.at(out, emit.mul(at, stride), element);
         for (int64_t n = 0; n < own.tiles(); ++n)
           for (int e = 0; e < 2; ++e) {
             if (8 * n + e >= own.columns) continue;
@@ -542,8 +560,10 @@ class KernelLowering {
         for (int e = 0; e < 4; ++e) {
           const int64_t element = (block * wide + n) * 4 + e, row = block * 2 + e / 2;
           context.i = emit.add(firstQuery, warp.row(block, e / 2));
-          context.j = emit.add(firstKey, warp.column(n, e));
-          if (!full) context.inBounds = both(below(context.i, "T"), below(context.j, "S"));
+          Value key = emit.add(firstKey, warp.column(n, e)), exists;
+          std::tie(context.j, exists) = keyAt(key);
+          if (!full) context.inBounds = both(below(context.i, "T"), emit.less(key, slots.keyCount()));
+          if (!full && exists) context.inBounds = both(context.inBounds, exists);
           ScalarRegion region(emit, slots, context);
           region.onOuter = [&](Value value) { return plan.plain(value); };
           unsigned argument = 0;

@@ -5,6 +5,8 @@
 // (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1). Row values lie with them: rows g and g + 8 of each block.
 #pragma once
 
+#include <functional>
+
 #include "compiler/target/emitter.h"
 
 namespace weft::nvptx {
@@ -61,7 +63,8 @@ class Warp {
   SharedTile at(SharedTile tile, Value byteOffset);
   int64_t bytesOf(const SharedTile &tile) const { return tile.rows * tile.pitch; }
   /// Starts the copy of rows of a global tensor; rows from `valid` (i64) on become zero. `stride` counts elements.
-  void copyAsync(const SharedTile &tile, Value source, Value stride, Value valid);
+  /// `rowOf` says where row r of the tile lies in the tensor; null: r.
+  void copyAsync(const SharedTile &tile, Value source, Value stride, Value valid, const std::function<Value(Value)> &rowOf = nullptr);
   void commit();
   void waitFor(int groupsLeft);
   void barrier();
