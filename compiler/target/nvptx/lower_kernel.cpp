@@ -166,7 +166,7 @@ class KernelLowering {
   Value select(Value condition, Value yes, Value no) { return arith::SelectOp::create(builder, emit.loc, condition, yes, no); }
   Value both(Value x, Value y) { return arith::AndIOp::create(builder, emit.loc, x, y); }
   /// A coordinate is inside its dim; both fit in 32 bits.
-  Value below(Value coordinate, const char *dim) { return emit.less(emit.toI32(coordinate), emit.toI32(slots.dim(dim))); }
+  Value below(Value coordinate, const std::string &dim) { return emit.less(emit.toI32(coordinate), emit.toI32(slots.dim(dim))); }
   Value isFirstOfRow() {
     return arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, warp.quad, emit.i32(0));
   }
@@ -562,7 +562,7 @@ class KernelLowering {
           context.i = emit.add(firstQuery, warp.row(block, e / 2));
           Value key = emit.add(firstKey, warp.column(n, e)), exists;
           std::tie(context.j, exists) = keyAt(key);
-          if (!full) context.inBounds = both(below(context.i, "T"), emit.less(key, slots.keyCount()));
+          if (!full) context.inBounds = both(below(context.i, "T"), below(key, slots.keys.dim));
           if (!full && exists) context.inBounds = both(context.inBounds, exists);
           ScalarRegion region(emit, slots, context);
           region.onOuter = [&](Value value) { return plan.plain(value); };
