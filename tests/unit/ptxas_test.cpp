@@ -65,7 +65,7 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       }
       // Known: the one-pass form, which a GPU uses only where there is no other, and f32 at a width of 128.
       // And three products, four indices a pair or running sums along the keys, at that width.
-      const std::set<std::string> full{"content_weight", "content_sparse", "bucket", "stick_breaking"};
+      const std::set<std::string> full{"content_weight", "content_sparse", "bucket", "hyper", "stick_breaking"};
       const bool known = job.width > 64 && (job.type == ElementType::F32 || full.count(job.variant->name()));
       if (job.kernel == "backward" && job.variant->hasTwoPassBackward(false)) continue;
       std::lock_guard lock(mutex);
