@@ -25,7 +25,7 @@ void Trial::compile() {
   for (const std::string &kernel : kernelNames(*set.variant, problem.backward)) {
     if (problem.backward) {
       if (kernel == "forward" || (kernel == "backward" && !fused)) continue;
-      const bool twoPass = kernel == "backward_dq" || kernel == "backward_dkdv" || kernel.find("_keys") != std::string::npos;
+      const bool twoPass = kernel == "backward_dq" || kernel.rfind("backward_dkdv", 0) == 0 || kernel.find("_keys") != std::string::npos;
       if (twoPass && fused) continue;
     }
     set.kernel(kernel.c_str());

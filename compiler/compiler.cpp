@@ -51,11 +51,14 @@ void collectRows(const ast::Expr &expr, std::vector<int> &rows, std::vector<cons
 }  // namespace
 
 Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(tree)) {
-  std::vector<int> rows{checked->valueInput()};
+  std::vector<int> rows;
   std::vector<const ast::Expr *> seen;
-  for (const ast::ExprPtr &expr : {checked->score, checked->weight, checked->gate, checked->sink})
-    if (expr) collectRows(*expr, rows, seen);
-  for (const ast::ExprPtr &expr : checked->wheres) collectRows(*expr, rows, seen);
+  for (const ast::KeySet &set : checked->sets) {
+    rows.push_back(set.values);
+    for (const ast::ExprPtr &expr : {set.score, set.weight, set.gate})
+      if (expr) collectRows(*expr, rows, seen);
+    for (const ast::ExprPtr &expr : set.wheres) collectRows(*expr, rows, seen);
+  }
   const std::vector<ast::PooledInput> pools = ast::pooledInputs(*checked);
   for (const ast::PooledInput &pooled : pools) {
     selectionInfo.pools.push_back({"pool." + std::to_string(selectionInfo.pools.size()), pooled.input, pooled.tile});
@@ -69,7 +72,7 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
     selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, static_cast<int>(ranks)});
   }
   const VariantFacts facts = analyse(*checked);
-  lists = facts.lists;
+  for (const ast::KeySet &set : checked->sets) sets.push_back({set.dim, set.values, facts.lists.count(set.dim) > 0});
   if (checked->keys) {
     keys = {checked->keys->input, checked->keys->tile, checked->inputs[checked->keys->input].dims.back()};
     twoPass = twoPassGrouped = false;  // which queries look at a key, its lists do not say
@@ -104,6 +107,12 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
   }
 }
 
+std::set<std::string> Variant::listedDims() const {
+  std::set<std::string> dims;
+  for (const KeySetInfo &set : sets)
+    if (set.lists) dims.insert(set.dim);
+  return dims;
+}
 const std::string &Variant::name() const { return checked->name; }
 const std::string &Variant::source() const { return checked->source; }
 bool Variant::hasSoftmax() const { return checked->normalize == ast::Normalize::Softmax; }
@@ -170,16 +179,16 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   std::vector<std::string> names;
   for (size_t at = 0; at < variant.selection().pools.size(); ++at) names.push_back("pool_" + std::to_string(at));
   for (size_t at = 0; at < variant.selection().rounds.size(); ++at) names.push_back("select_" + std::to_string(at));
-  names.push_back(variant.needsLists() ? "plan_lists" : "plan_band");
+  for (const KeySetInfo &set : variant.keySets()) names.push_back(ofKeys(set.lists ? "plan_lists" : "plan_band", set.dim));
   names.push_back("forward");
   if (!backward) return names;
   if (variant.hasSoftmax()) names.push_back("backward_delta");
   names.push_back("backward");
   if (variant.hasTwoPassBackward(false)) {
     names.push_back("backward_dq");
-    names.push_back("backward_dkdv");
-    if (variant.needsLists()) {
-      names.push_back("plan_lists_keys");
+    for (const KeySetInfo &set : variant.keySets()) {
+      names.push_back(ofKeys("backward_dkdv", set.dim));
+      if (set.lists) names.push_back(ofKeys("plan_lists_keys", set.dim));
     }
   }
   return names;

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -50,6 +51,13 @@ struct KeyListInfo {
   std::string dim = "S";   ///< the dim that counts a row's keys
 };
 
+/// Keys that share the variant's normaliser; the first ones are those of v. Their kernels and buffers are named by ofKeys.
+struct KeySetInfo {
+  std::string dim;         ///< counts the keys
+  int values;              ///< position in Variant::inputs
+  bool lists;              ///< kept tiles come as lists (see compiler/transforms/build_plan.h)
+};
+
 /// A checked variant. Immutable; share it freely between threads.
 class Variant {
  public:
@@ -57,8 +65,11 @@ class Variant {
   const std::string &name() const;
   const std::string &source() const;
   const std::vector<InputInfo> &inputs() const { return inputList; }
-  /// True where the kept tiles come as lists (see compiler/transforms/build_plan.h).
-  bool needsLists() const { return lists; }
+  const std::vector<KeySetInfo> &keySets() const { return sets; }
+  /// Dims of the keys whose kept tiles come as lists.
+  std::set<std::string> listedDims() const;
+  /// True where those of the keys of v do.
+  bool needsLists() const { return sets[0].lists; }
   /// True where the two-pass backward form can compute every gradient of a call; `grouped`: one with G < H.
   bool hasTwoPassBackward(bool grouped) const { return grouped ? twoPassGrouped : twoPass; }
   bool hasSoftmax() const;
@@ -73,7 +84,7 @@ class Variant {
   std::vector<InputInfo> inputList;
   SelectionInfo selectionInfo;
   KeyListInfo keys;
-  bool lists = false;
+  std::vector<KeySetInfo> sets;
   bool twoPass = true, twoPassGrouped = true;
 };
 

@@ -27,6 +27,9 @@ struct ArgumentSlot {
   bool operator==(const ArgumentSlot &) const = default;
 };
 
+/// The name that a kernel or a buffer has for the keys that `dim` counts: those of v, S, have the plain one.
+inline std::string ofKeys(const std::string &name, const std::string &dim) { return dim == "S" ? name : name + "." + dim; }
+
 /// What one program of the kernel's grid is.
 enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head };
 
@@ -36,6 +39,7 @@ struct KernelImage {
   std::string entry;
   std::vector<ArgumentSlot> slots;
   Grid grid = Grid::QueryTile;
+  std::string keyDim = "S";       ///< KeyTile, HeadKeyTile: the dim that the tiles divide
   int tileQ = 0, tileK = 0;
   int64_t scratchBytes = 0;       ///< CPU: for each thread, aligned to 64
   int threads = 0;                ///< GPU: of a block

@@ -151,11 +151,11 @@ CompileResult runPipeline(const CompileRequest &request) {
   if (gpu) {
     step("hoist_loads", [&] { hoistLoads(module); });
     step("place_operands", [&] { placeOperands(module, request.schedule.stages); });
-    nvptx::LowerOptions options{request.type, request.variant->needsLists(), request.schedule.order, request.paged};
+    nvptx::LowerOptions options{request.type, request.variant->listedDims(), request.schedule.order, request.paged};
     step("lower_kernel", [&] { result.image = nvptx::lowerKernel(module, kernel, options); });
   } else {
     machine = cpu::machineOf(request.target);
-    cpu::LowerOptions options{machine, request.type, request.variant->needsLists(), request.schedule.order, request.schedule.blockRows, request.paged};
+    cpu::LowerOptions options{machine, request.type, request.variant->listedDims(), request.schedule.order, request.schedule.blockRows, request.paged};
     step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
   }
   kernel.erase();
@@ -163,6 +163,7 @@ CompileResult runPipeline(const CompileRequest &request) {
   for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
   module->removeAttr("weft.inputs");
   module->removeAttr("weft.normalize");
+  module->removeAttr("weft.also");
   module->removeAttr("weft.pools");
   if (request.stage == Stage::Vector) {
     result.text = print(module);
@@ -192,7 +193,8 @@ VariantFacts analyse(const ast::Variant &variant) {
   mlir::OwningOpRef<mlir::ModuleOp> module = lowerAst(variant, *context);
   differentiate(*module);
   VariantFacts facts;
-  facts.lists = planForm(*module) == PlanForm::Lists;
+  for (const ast::KeySet &set : variant.sets)
+    if (planForm(*module, set.dim) == PlanForm::Lists) facts.lists.insert(set.dim);
   facts.per = gradientDependence(*module);
   return facts;
 }

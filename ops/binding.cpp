@@ -135,8 +135,9 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
-  for (const char *name : {"o", "do", "lse", "delta", "dlse", "band", "counts", "entries", "counts_keys", "entries_keys", "select.estimates", "select.masses", "pages", "status"})
-    tensorNames.push_back(name);
+  for (const char *name : {"o", "do", "lse", "delta", "dlse", "select.estimates", "select.masses", "pages", "status"}) tensorNames.push_back(name);
+  for (const KeySetInfo &keys : this->variant->keySets())
+    for (const char *name : {"band", "counts", "entries", "counts_keys", "entries_keys"}) tensorNames.push_back(ofKeys(name, keys.dim));
 }
 
 int KernelSet::dimPosition(const std::string &name) const { return find(dimNames, name); }
@@ -190,7 +191,8 @@ CallShape shapeOf(const Variant &variant, const std::vector<std::string> &names,
     shape.headDims[input.dims.back()] = tensor.size(3);
     shape.B = tensor.size(0);
     if (input.dims[1] == "H") shape.H = tensor.size(1);
-    (input.querySide ? shape.T : shape.S) = tensor.size(2);
+    if (input.dims[2] == "T") shape.T = tensor.size(2);
+    if (input.dims[2] == "S") shape.S = tensor.size(2);
     if (input.name == "v") shape.type = tensor.scalar_type();
   }
   return shape;
@@ -380,8 +382,8 @@ void Binding::run(const char *name) {
   auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
   switch (image.grid) {
     case Grid::QueryTile: programs = B * H * (lastTileOnly ? 1 : tiles(T, image.tileQ)); break;
-    case Grid::KeyTile: programs = B * G * tiles(S, image.tileK); break;
-    case Grid::HeadKeyTile: programs = B * H * tiles(S, image.tileK); break;
+    case Grid::KeyTile: programs = B * G * tiles(dim(image.keyDim), image.tileK); break;
+    case Grid::HeadKeyTile: programs = B * H * tiles(dim(image.keyDim), image.tileK); break;
     case Grid::Group: programs = B * G; break;
     case Grid::Head: programs = B * H; break;
   }
@@ -426,22 +428,29 @@ const at::Tensor &Binding::select() {
 
 void Binding::plan(bool byKey) {
   select();
-  if (!set.variant->needsLists()) {
-    if (band.defined()) return;
-    band = at::empty({B * H * 4}, status.options());
-    bind("band", band);
-    run("plan_band");
+  for (const KeySetInfo &keys : set.variant->keySets()) planKeys(keys, byKey);
+}
+
+void Binding::planKeys(const KeySetInfo &keys, bool byKey) {
+  const bool main = keys.dim == "S";
+  if (!keys.lists) {
+    if (byKey) return;  // a band serves both sides
+    at::Tensor bounds = at::empty({B * H * 4}, status.options());
+    bind(ofKeys("band", keys.dim), bounds);
+    run(ofKeys("plan_band", keys.dim).c_str());
+    if (main) band = bounds;
     return;
   }
-  const int64_t rows = B * H * (byKey ? keyTiles() : queryTiles()), others = byKey ? queryTiles() : keyTiles();
+  const int64_t ownTiles = main ? keyTiles() : (dim(keys.dim) + set.schedule.tileK - 1) / set.schedule.tileK;
+  const int64_t rows = B * H * (byKey ? ownTiles : queryTiles()), others = byKey ? queryTiles() : ownTiles;
   TORCH_CHECK(rows * others < (int64_t{1} << 31), "weft: too many tiles for one call");
   // Room for all tiles of each row: how many are kept need not be known here, nor waited for.
   at::Tensor count = lastTileOnly ? at::zeros({rows}, status.options()) : at::empty({rows}, status.options());
   at::Tensor list = at::empty({std::max<int64_t>(rows * others, 1)}, status.options());
-  bind(byKey ? "counts_keys" : "counts", count);
-  bind(byKey ? "entries_keys" : "entries", list);
-  run(byKey ? "plan_lists_keys" : "plan_lists");
-  if (byKey) return;
+  bind(ofKeys(byKey ? "counts_keys" : "counts", keys.dim), count);
+  bind(ofKeys(byKey ? "entries_keys" : "entries", keys.dim), list);
+  run(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keys.dim).c_str());
+  if (byKey || !main) return;
   counts = count;
   entries = list;
 }

@@ -77,7 +77,7 @@ class Binding {
   void run(const char *kernel);
   /// Chooses tiles, where the variant selects any and none were given: i32 [B, H, query tiles, key tiles].
   const at::Tensor &select();
-  /// Computes the band or the lists of kept tiles; `byKey` the lists by key tile.
+  /// Computes the bands or the lists of kept tiles; `byKey` the lists by key tile.
   void plan(bool byKey = false);
   /// Throws where a kept pair read outside an input.
   void checkStatus() const;
@@ -90,6 +90,8 @@ class Binding {
   bool lastTileOnly = false;
 
  private:
+  void planKeys(const KeySetInfo &keys, bool byKey);
+
   std::vector<int64_t> dims;
   std::vector<at::Tensor> tensors;
   int64_t seed = 0, offset = 0;

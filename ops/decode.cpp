@@ -50,7 +50,6 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   const int64_t S = pages ? pages->length : value.size(2), B = pages ? pages->table.size(0) : value.size(0), E = value.size(3), page = pages ? value.size(2) : 0;
   TORCH_CHECK(S > 0, where, "expected at least one key");
   if (pages) {
-    TORCH_CHECK(variant->keyList().input < 0, where, "expected a variant that looks at all keys; lists of keys are not followed into pages");
     TORCH_CHECK(page >= 16 && page % 16 == 0, where, "expected pages of a multiple of 16 tokens, got ", page);
     TORCH_CHECK(pages->table.size(1) * page >= S, where, "expected a page table with room for ", S, " tokens, got ", pages->table.size(1), " pages of ", page);
   }
@@ -60,7 +59,7 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
     for (size_t at = 0; at < names.size(); ++at) {
       if (names[at] != input.name || all[at].dim() != static_cast<int64_t>(input.dims.size())) continue;  // the binding says so
       std::vector<int64_t> sizes = all[at].sizes().vec();
-      if (pages && input.isRow && !input.querySide) {
+      if (pages && input.isRow && input.dims[2] == "S") {
         TORCH_CHECK(sizes[2] == page && sizes[0] == value.size(0), where, "expected input '", input.name, "' in ", value.size(0), " pages of ", page,
                     " tokens like 'v', got ", sizes[0], " of ", sizes[2]);
         // For its shape alone: the kernels go by the table.

@@ -74,7 +74,7 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
     } else {
       std::vector<int64_t> shape{call.B, call.H};
       if (input.partialKind <= 1) shape.push_back(call.T);
-      if (input.partialKind == 2) shape.push_back(call.S);
+      if (input.partialKind == 2) shape.push_back(call.dim(input.dims.back()));
       if (input.partialKind == 3)
         for (const std::string &dim : input.dims)
           if (dim != "B" && dim != "H" && dim != "G") shape.push_back(call.dim(dim));
@@ -82,7 +82,9 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
     }
     call.bind("d" + input.name, buffers[at]);
   }
-  if (o.numel() > 0 && call.S > 0) {
+  int64_t keys = 0;
+  for (const KeySetInfo &set : call.set.variant->keySets()) keys += call.dim(set.dim);
+  if (o.numel() > 0 && keys > 0) {
     call.plan();
     if (call.set.variant->hasSoftmax()) {
       call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous() : at::zeros_like(lse));
@@ -93,8 +95,9 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
       call.run("backward");
     } else {
       call.run("backward_dq");
-      if (call.set.variant->needsLists()) call.plan(true);
-      call.run("backward_dkdv");
+      call.plan(true);
+      for (const KeySetInfo &set : call.set.variant->keySets())
+        if (call.dim(set.dim) > 0) call.run(ofKeys("backward_dkdv", set.dim).c_str());
     }
     call.checkStatus();
   }

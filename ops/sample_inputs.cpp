@@ -32,12 +32,9 @@ SampleShape parseShape(const std::string &text) {
 SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::ScalarType type, torch::Device device, int64_t span) {
   const int64_t T = shape.T, reach = span > 0 ? span : std::max<int64_t>(T / 2, 1);
   std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.H}, {"T", T}, {"S", T},
-                                            {"D", shape.D}, {"E", shape.D}, {"N", 2 * T}};
+                                            {"D", shape.D}, {"E", shape.D}, {"N", 2 * T}, {"M", (T + 63) / 64}};
   SampleInputs inputs;
   const auto order = phaseOrder(torch::full({shape.H}, 4.0), T, std::min<int64_t>(T, 1024));
-  bool summaries = false;
-  for (const InputInfo &input : variant.inputs()) summaries |= input.name == "last";
-  if (summaries) dims["S"] = T + T / 64;
   for (const InputInfo &input : variant.inputs()) {
     std::vector<int64_t> sizes;
     for (const std::string &dim : input.dims) sizes.push_back(dims.count(dim) ? dims.at(dim) : 16);
@@ -50,8 +47,6 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
     else if (input.name == "place" || input.name == "key_place") value = torch::arange(T).to(torch::kInt).expand(sizes).contiguous();
     // A selection: an eighth of the tiles, in an eighth of the stretches and one.
     else if (input.name == "tiles") value = torch::full(sizes, std::max<int64_t>(T / 64 / 8, 1), torch::kInt);
-    // Keys with a summary of each 64 tokens after the tokens.
-    else if (input.name == "last") value = torch::cat({torch::arange(T), torch::arange(63, T, 64)}).to(torch::kInt);
     // Lists of an eighth of the keys; the newest 64 of each tile of queries among them.
     else if (input.name == "list") value = torch::arange(std::max<int64_t>(T / 8, 1)).mul(8).to(torch::kInt).expand({shape.B, shape.H, -1}).contiguous();
     else if (input.name == "stripes") {

@@ -34,7 +34,7 @@ std::string keyOf(const CompileRequest &request) {
   return key.str();
 }
 
-constexpr char magic[] = "weftkernel1\n";
+constexpr char magic[] = "weftkernel2\n";
 
 nlohmann::json describe(const KernelImage &image, const std::string &key) {
   nlohmann::json slots = nlohmann::json::array();
@@ -44,6 +44,7 @@ nlohmann::json describe(const KernelImage &image, const std::string &key) {
           {"entry", image.entry},
           {"slots", slots},
           {"grid", static_cast<int>(image.grid)},
+          {"keyDim", image.keyDim},
           {"tileQ", image.tileQ},
           {"tileK", image.tileK},
           {"scratchBytes", image.scratchBytes},
@@ -82,6 +83,7 @@ KernelImage deserialize(const std::string &text, const std::string &key) {
     image.slots.push_back({static_cast<ArgumentSlot::Kind>(slot.at(0).get<int>()),
                            slot.at(1).get<std::string>(), slot.at(2).get<int>()});
   image.grid = static_cast<Grid>(header.at("grid").get<int>());
+  image.keyDim = header.at("keyDim");
   image.tileQ = header.at("tileQ");
   image.tileK = header.at("tileK");
   image.scratchBytes = header.at("scratchBytes");

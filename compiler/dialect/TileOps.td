@@ -14,9 +14,11 @@ def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SingleBlock, No
   let description = [{
     `grid` names the programs: "query" (b, h, query tile), "key" (b, g, key tile), "head_key" (b, h, key tile), "group" (b, g) or
     "head" (b, h). The block arguments are the program's coordinates (i32).
+    `keyDim` is the dim that key tiles divide: another one than S for keys of `also`.
     (C1) known grid; (C2) 2 or 3 arguments to fit it; (C3) tile sizes are positive.
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$grid, I32Attr:$tileQ, I32Attr:$tileK);
+  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$grid, I32Attr:$tileQ, I32Attr:$tileK,
+                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat =
       "$sym_name `grid` $grid `schedule` `<` `q` `=` $tileQ `,` `k` `=` $tileK `>` attr-dict-with-keyword $body";
@@ -62,11 +64,12 @@ def Tile_ForOp : TileOp<"for", [SingleBlock]> {
     `over` is "heads" (of a group: `start` is the group), "queries" (all query tiles), "keys" (kept
     key tiles of query tile `start`), "keys_descending" (the same, the last one first) or "kept_queries" (kept query tiles
     of key tile `start`).
-    The block has the loop index (i32), for kept tiles a flag that is true where the tile is full
+    `keyDim` counts the keys. The block has the loop index (i32), for kept tiles a flag that is true where the tile is full
     (i1), and the carried values.
     (C1) known `over`; (C2) results, inits and carried arguments agree in number and type.
   }];
-  let arguments = (ins StrAttr:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$inits);
+  let arguments = (ins StrAttr:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$inits,
+                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
   let results = (outs Variadic<Tile2D>:$results);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
@@ -130,7 +133,8 @@ def Tile_PairwiseOp : TileOp<"pairwise", [SingleBlock, AttrSizedOperandSegments]
     (C1) tiles are all [query, key]; (C2) results agree with `tile.result`.
   }];
   let arguments = (ins I32:$batch, I32:$head, I32:$query, I32:$key, Optional<I1>:$full,
-                   Variadic<Tile2D>:$tiles, Variadic<Tile2D>:$rows, StrArrayAttr:$reductions);
+                   Variadic<Tile2D>:$tiles, Variadic<Tile2D>:$rows, StrArrayAttr:$reductions,
+                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
   let results = (outs Variadic<Tile2D>:$results);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{

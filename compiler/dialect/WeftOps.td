@@ -93,8 +93,10 @@ def Weft_RowOp : WeftOp<"row", [Pure]> {
 def Weft_RandomOp : WeftOp<"random", [Pure]> {
   let summary = "the pair's uniform number in [0, 1) from Philox4x32-10";
   let description = [{
-    Counter (i, j, b * H + h, offset), key seed; the same in forward and backward. `%u = weft.random`
+    Counter (i, j, b * H + h, offset), key seed; the same in forward and backward. `set` is the number of the pair's set of
+    keys, from 0; it stands above the bits of j. `%u = weft.random`
   }];
+  let arguments = (ins DefaultValuedAttr<I32Attr, "0">:$set);
   let results = (outs F32:$result);
   let assemblyFormat = "attr-dict";
 }

@@ -95,11 +95,16 @@ std::string print(const Variant &variant) {
   auto line = [&](const std::string &keyword, const ExprPtr &expr) {
     if (expr) text += "  " + keyword + " : " + typeName(expr->type) + " = " + print(*expr) + "\n";
   };
-  for (const Let &let : variant.lets) line("let " + let.name, let.value);
-  for (const ExprPtr &where : variant.wheres) line("where", where);
-  line("score", variant.score);
-  line("weight", variant.weight);
-  line("gate", variant.gate);
+  for (const KeySet &set : variant.sets) {
+    const bool own = &set == &variant.sets[0];
+    if (!own) text += "  also " + variant.inputs[set.values].name + ", j below " + set.dim + "\n";
+    const std::string indent = own ? "" : "  ";
+    for (const Let &let : set.lets) line(indent + "let " + let.name, let.value);
+    for (const ExprPtr &where : set.wheres) line(indent + "where", where);
+    line(indent + "score", set.score);
+    line(indent + "weight", set.weight);
+    line(indent + "gate", set.gate);
+  }
   line("sink", variant.sink);
   if (variant.dropout) text += "  dropout " + std::to_string(*variant.dropout) + "\n";
   if (variant.keys) text += "  keys = " + variant.inputs[variant.keys->input].name + " of each " + (variant.keys->tile ? std::to_string(variant.keys->tile) + " queries" : "head") + "\n";

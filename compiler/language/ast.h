@@ -113,17 +113,25 @@ struct KeyList {
 
 enum class Normalize { Softmax, Sigmoid, None, StickBreaking };
 
+/// Keys that share the variant's normaliser: what one pair of a query and one of them says.
+struct KeySet {
+  std::string dim = "S";   ///< counts the keys: j is below it
+  int values = -1;         ///< position in Variant::inputs
+  std::vector<Let> lets;
+  ExprPtr score;
+  std::vector<ExprPtr> wheres;
+  ExprPtr weight;          ///< may be null: 1
+  ExprPtr gate;            ///< may be null: 1
+  SourceRange range;
+};
+
 struct Variant {
   std::string name;
   std::string source;  ///< the text of this variant, from `attention` to `}`
   SourceRange range;
   std::vector<Input> inputs;
   std::vector<Constant> constants;
-  std::vector<Let> lets;
-  ExprPtr score;
-  std::vector<ExprPtr> wheres;
-  ExprPtr weight;                ///< may be null: 1
-  ExprPtr gate;                  ///< may be null: 1
+  std::vector<KeySet> sets{1};   ///< the first one is that of v, any others those of `also`
   ExprPtr sink;                  ///< may be null; depends on b and h only
   std::optional<double> dropout;  ///< probability of dropping a pair
   Normalize normalize = Normalize::Softmax;
@@ -131,8 +139,6 @@ struct Variant {
   std::vector<Select> selects;   ///< rounds: each one looks only at what those before it kept
 
   int inputNamed(const std::string &inputName) const;
-  /// Position of the value input, the one named `v`.
-  int valueInput() const { return inputNamed("v"); }
 };
 
 /// Indented text of a checked variant (`weft compile --emit=ast`).

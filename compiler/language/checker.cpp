@@ -1,5 +1,6 @@
 #include "compiler/language/checker.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -31,26 +32,20 @@ class Checker {
 
   std::vector<Diagnostic> run() {
     checkInputs();
-    for (Let &let : variant.lets) {
+    set = &variant.sets[0];
+    set->range = variant.range;
+    for (Let &let : set->lets) {
       declare(let.name, let.range);
-      check(let.value);
-      if (let.value->type == Type::Row)
-        report(let.range, "expected a scalar in a let, got a row", "name the dot instead");
-      lets[let.name] = let.value;
+      checkLet(let);
     }
-    if (!variant.score)
-      report(variant.range, "expected a 'score', got none",
-             "as in: score dot(q[i], k[j]) / sqrt(D)");
-    for (ExprPtr &where : variant.wheres) demandBool(where);
-    demandFloat(variant.score, "score");
-    demandFloat(variant.weight, "weight");
-    demandFloat(variant.gate, "gate");
+    checkPair();
     demandFloat(variant.sink, "sink");
     if (variant.sink && dependsOnPair(*variant.sink))
       report(variant.sink->range, "expected a sink of b and h only, got one of i or j",
              "as in: sink c[h]");
     checkSelects();
     if (variant.keys) checkKeys(*variant.keys);
+    for (size_t at = 1; at < variant.sets.size(); ++at) checkAlso(variant.sets[at]);
     if (variant.sink && variant.normalize != Normalize::Softmax)
       report(variant.sink->range, "expected 'normalize softmax' with a sink");
     return std::move(diagnostics);
@@ -65,6 +60,7 @@ class Checker {
   std::set<std::string> dims;
   std::map<std::string, ExprPtr> lets;
   bool selecting = false;
+  KeySet *set = nullptr;  ///< whose keys j counts
 
   void report(SourceRange range, std::string message, std::string hint = {}) {
     if (diagnostics.size() < 20)
@@ -81,7 +77,7 @@ class Checker {
 
   bool allowedRow(const Input &input) const {
     return input.dims.size() == 4 && input.element == ElementClass::Float && input.dims[0] == "B" &&
-           (input.dims[1] == "H" || (input.dims[1] == "G" && input.dims[2] == "S"));
+           (input.dims[1] == "H" || (input.dims[1] == "G" && input.dims[2] != "T"));
   }
 
   void checkInputs() {
@@ -111,7 +107,7 @@ class Checker {
                                 "', which is a tensor of the kernels");
     }
     for (const Constant &constant : variant.constants) declare(constant.name, constant.range);
-    const int v = variant.valueInput();
+    const int v = variant.sets[0].values = variant.inputNamed("v");
     if (v < 0) {
       report(variant.range, "expected an input named 'v', got none",
              "the output is the sum of p_ij v_j; declare v: [B, H, S, E] or v: [B, G, S, E]");
@@ -126,12 +122,69 @@ class Checker {
              "as in: q: [B, H, T, D]");
   }
 
-  bool dependsOnPair(const Expr &expr) const {
+  /// True where `expr` holds one of `indices`, or a dot; each shared let is looked at once.
+  static bool depends(const Expr &expr, std::initializer_list<Index> indices, std::set<const Expr *> &seen) {
     if (expr.kind == Kind::Dot) return true;
-    if (expr.kind == Kind::Index) return expr.index == Index::i || expr.index == Index::j;
+    if (expr.kind == Kind::Index) return std::find(indices.begin(), indices.end(), expr.index) != indices.end();
+    if (!seen.insert(&expr).second) return false;
     for (const ExprPtr &arg : expr.args)
-      if (dependsOnPair(*arg)) return true;
+      if (depends(*arg, indices, seen)) return true;
     return false;
+  }
+  static bool dependsOnPair(const Expr &expr) {
+    std::set<const Expr *> seen;
+    return depends(expr, {Index::i, Index::j}, seen);
+  }
+  static bool dependsOnKey(const Expr &expr) {
+    std::set<const Expr *> seen;
+    return depends(expr, {Index::j}, seen);
+  }
+
+  void checkLet(Let &let) {
+    check(let.value);
+    if (let.value->type == Type::Row)
+      report(let.range, "expected a scalar in a let, got a row", "name the dot instead");
+    lets[let.name] = let.value;
+  }
+  /// A let of a block, which may have the name of one outside it.
+  void checkInnerLet(Let &let, std::set<std::string> &own) {
+    if (variant.inputNamed(let.name) >= 0 || dims.count(let.name) || !own.insert(let.name).second)
+      report(let.range, "expected a new name, got '" + let.name + "', which is already declared");
+    lets.erase(let.name);
+    checkLet(let);
+  }
+
+  /// The statements of a set of keys, besides its lets.
+  void checkPair() {
+    if (!set->score)
+      report(set->range, "expected a 'score', got none", "as in: score dot(q[i], k[j]) / sqrt(D)");
+    for (ExprPtr &where : set->wheres) demandBool(where);
+    demandFloat(set->score, "score");
+    demandFloat(set->weight, "weight");
+    demandFloat(set->gate, "gate");
+  }
+
+  void checkAlso(KeySet &also) {
+    if (also.values < 0 || variant.sets[0].values < 0) return;
+    const Input &own = variant.inputs[also.values], &main = variant.inputs[variant.sets[0].values];
+    const char *hint = "as in: also sv { ... }   with sk: [B, H, N, D], sv: [B, H, N, E]";
+    if (own.element != ElementClass::Float || own.dims.size() != 4 || own.dims[0] != "B" || (own.dims[1] != "H" && own.dims[1] != "G") ||
+        own.dims[3] != main.dims.back())
+      return report(also.range, "expected values [B, H, N, " + main.dims.back() + "] or [B, G, N, " + main.dims.back() + "] like 'v', got '" + own.name + "'", hint);
+    also.dim = own.dims[2];
+    bool taken = also.dim == "T" || (variant.keys && variant.keys->input >= 0 && variant.inputs[variant.keys->input].dims.back() == also.dim);
+    for (const KeySet &other : variant.sets) taken |= &other != &also && other.dim == also.dim;
+    if (taken) return report(also.range, "expected a dim of its own for the number of its keys, got " + also.dim, hint);
+    if (variant.normalize == Normalize::StickBreaking)
+      report(also.range, "expected another normaliser than stick_breaking with 'also': its keys do not follow those of v");
+    const std::map<std::string, ExprPtr> outer = lets;
+    std::erase_if(lets, [](const auto &let) { return dependsOnKey(*let.second); });
+    set = &also;
+    std::set<std::string> names;
+    for (Let &let : also.lets) checkInnerLet(let, names);
+    checkPair();
+    set = &variant.sets[0];
+    lets = outer;
   }
 
   void demandBool(ExprPtr &expr) {
@@ -242,7 +295,7 @@ class Checker {
       const int sign = less ? -1 : 1;  // sign * (left - right) >= 0
       return sign * (ai - bi) == 1 && sign * (aj - bj) == -1 && sign * (a - b) <= 0;
     };
-    for (const ExprPtr &where : variant.wheres)
+    for (const ExprPtr &where : variant.sets[0].wheres)
       if (where->type == Type::Bool && says(says, *where)) return true;
     return false;
   }
@@ -289,15 +342,8 @@ class Checker {
         report(select.range, "expected tile sizes that divide those of the round before, " + std::to_string(before->tileQ) + " and " +
                                  std::to_string(before->tileK));
       before = &select;
-      for (Let &let : select.lets) {
-        if (variant.inputNamed(let.name) >= 0 || dims.count(let.name) || !lets.try_emplace(let.name).second)
-          report(let.range, "expected a new name, got '" + let.name + "', which is already declared");
-        lets.erase(let.name);
-        check(let.value);
-        if (let.value->type == Type::Row)
-          report(let.range, "expected a scalar in a let, got a row", "name the dot instead");
-        lets[let.name] = let.value;
-      }
+      std::set<std::string> names;
+      for (Let &let : select.lets) checkInnerLet(let, names);
       bool diagonal = false;
       for (Keep &keep : select.keeps) {
         const bool share = keep.kind == Keep::Kind::TopP;
@@ -353,11 +399,16 @@ class Checker {
       expr->kind = Kind::Read;
       return checkRead(*expr);
     }
-    for (const Let &let : variant.lets)
+    for (const Let &let : set->lets)
       if (let.name == name) {
         report(expr->range, "expected a name declared above, got '" + name +
                                 "', whose let stands below or is this one",
                "a let may use only what stands before it");
+        return;
+      }
+    for (const Let &let : variant.sets[0].lets)
+      if (let.name == name) {
+        report(expr->range, "expected a name of this block, got '" + name + "', which hangs on the keys of v", "name it again here: j counts other keys");
         return;
       }
     report(expr->range, "unknown name '" + name + "'",
@@ -440,13 +491,13 @@ class Checker {
                                                        : Type::Bool;
   }
 
-  /// 0: a row of queries (dims T), 1: a row of keys (dims S), -1: neither.
+  /// 0: a row of queries (dims T), 1: a row of the set's keys (dims S), -1: neither.
   int rowSide(const Expr &expr) {
     const Input &input = variant.inputs[expr.input];
     if (expr.kind == Kind::Pooled) return input.dims[2] == "T" ? 0 : 1;
     const Expr &index = *expr.args.back();
     if (index.kind == Kind::Index && index.index == Index::i && input.dims[2] == "T") return 0;
-    if (index.kind == Kind::Index && index.index == Index::j && input.dims[2] == "S") return 1;
+    if (index.kind == Kind::Index && index.index == Index::j && input.dims[2] == set->dim) return 1;
     return -1;
   }
 
@@ -463,7 +514,7 @@ class Checker {
       (arg->kind == Kind::Pooled ? pooled : plain) = true;
       if (rowSide(*arg) < 0) {
         report(arg->range, "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys "
-                           "y[j] with dims [B, G, S, D] in 'dot'");
+                           "y[j] with dims [B, G, " + set->dim + ", D] in 'dot'");
         return;
       }
     }

@@ -176,26 +176,52 @@ class Parser {
              "combine them in one expression");
   }
 
-  // statement := 'let' name '=' expr | 'where' expr | 'score' expr | 'weight' expr | 'gate' expr
-  //            | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none' | 'stick_breaking') | select | 'keys' '=' name ('[' arguments ']')?
-  void parseStatement(ast::Variant &variant) {
+  // pair := 'let' name '=' expr | 'where' expr | 'score' expr | 'weight' expr | 'gate' expr
+  /// What is said of a pair; false where no such statement stands here.
+  bool parsePair(ast::KeySet &set) {
     const Token keyword = peek();
     if (accept("let")) {
       const Token name = expectName("the name of the let");
       expect("=", "after the name of the let");
       ExprPtr value = parseExpr();
-      variant.lets.push_back({name.text, value, name.range});
+      set.lets.push_back({name.text, value, name.range});
     } else if (accept("where")) {
-      variant.wheres.push_back(parseExpr());
+      set.wheres.push_back(parseExpr());
     } else if (accept("score")) {
-      once(variant.score, keyword);
-      variant.score = parseExpr();
+      once(set.score, keyword);
+      set.score = parseExpr();
     } else if (accept("weight")) {
-      once(variant.weight, keyword);
-      variant.weight = parseExpr();
+      once(set.weight, keyword);
+      set.weight = parseExpr();
     } else if (accept("gate")) {
-      once(variant.gate, keyword);
-      variant.gate = parseExpr();
+      once(set.gate, keyword);
+      set.gate = parseExpr();
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  // also := 'also' name '{' pair* '}'
+  ast::KeySet parseAlso(const ast::Variant &variant) {
+    ast::KeySet set;
+    const Token name = expectName("the input that holds the values of more keys");
+    set.range = name.range;
+    set.values = variant.inputNamed(name.text);
+    if (set.values < 0) report(name.range, "unknown input '" + name.text + "'", "as in: also sv { score dot(q[i], sk[j]) }   with sk: [B, H, N, D], sv: [B, H, N, E]");
+    expect("{", "before what is said of its keys");
+    while (!at("}"))
+      if (!parsePair(set)) fail("'let', 'where', 'score', 'weight' or 'gate' in the block of 'also'");
+    expect("}", "after what is said of its keys");
+    return set;
+  }
+
+  // statement := pair | also | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none' | 'stick_breaking') | select | 'keys' '=' name ('[' arguments ']')?
+  void parseStatement(ast::Variant &variant) {
+    if (parsePair(variant.sets[0])) return;
+    const Token keyword = peek();
+    if (accept("also")) {
+      variant.sets.push_back(parseAlso(variant));
     } else if (accept("sink")) {
       once(variant.sink, keyword);
       variant.sink = parseExpr();
@@ -228,7 +254,7 @@ class Parser {
       variant.selects.push_back(parseSelect(keyword.range));
     } else {
       fail("a statement",
-           "statements start with let, where, score, weight, gate, sink, dropout, normalize, select or keys");
+           "statements start with let, where, score, weight, gate, sink, dropout, normalize, select, keys or also");
     }
   }
 

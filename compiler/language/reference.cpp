@@ -7,7 +7,6 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <numeric>
 #include <stdexcept>
 
 namespace weft::reference {
@@ -276,7 +275,7 @@ class Selection {
             for (int64_t x = j; x < lastJ && !possible; ++x) {
               ev.start(b, h, y, x, false);
               possible = true;
-              for (const ast::ExprPtr &where : variant.wheres) possible = possible && ev.value(where) != 0;
+              for (const ast::ExprPtr &where : variant.sets[0].wheres) possible = possible && ev.value(where) != 0;
             }
           if (coarse) possible = possible && before[i / coarse->tileQ * ((S + coarse->tileK - 1) / coarse->tileK) + j / coarse->tileK];
           if (!possible) continue;
@@ -322,8 +321,7 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
                 const std::vector<double> &cotangent) {
   Evaluator ev(variant, inputs);
   const int64_t B = ev.dims["B"], H = ev.dims["H"], G = ev.dims["G"], T = ev.dims["T"], S = ev.dims["S"];
-  const Array &v = inputs.at("v");
-  const int64_t E = v.shape[3];
+  const int64_t E = inputs.at("v").shape[3];
   const double infinity = std::numeric_limits<double>::infinity();
   Result result;
   result.o = {{B, H, T, E}, std::vector<double>(B * H * T * E, 0.0)};
@@ -334,22 +332,27 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
       const Selection selected(variant, ev, b, h);
       for (int64_t i = 0; i < T; ++i) {
         const int64_t row = (b * H + h) * T + i;
-        const int64_t valueHead = v.shape[1] == H ? h : h / (H / G);
-        auto valueAt = [&](int64_t j) { return ((b * v.shape[1] + valueHead) * S + j) * E; };
+        struct Key { const ast::KeySet *set; int64_t j; };
+        auto valueName = [&](const Key &key) -> const std::string & { return variant.inputs[key.set->values].name; };
+        auto valueAt = [&](const Key &key) {
+          const Array &values = inputs.at(valueName(key));
+          const int64_t head = values.shape[1] == H ? h : h / (H / G);
+          return ((b * values.shape[1] + head) * values.shape[2] + key.j) * E;
+        };
         struct Pair { bool mask; double s, w, g; };
-        auto look = [&](int64_t j, bool record) {
-          ev.start(b, h, i, j, record);
+        auto look = [&](const Key &key, bool record) {
+          ev.start(b, h, i, key.j, record);
           Pair pair{true, 0, 1, 1};
-          for (const ast::ExprPtr &where : variant.wheres) pair.mask &= ev.value(where) != 0;
-          pair.mask &= selected(i, j);
-          pair.s = ev.value(variant.score);
-          if (variant.weight) pair.w = ev.value(variant.weight);
-          if (variant.gate) pair.g = ev.value(variant.gate);
+          for (const ast::ExprPtr &where : key.set->wheres) pair.mask &= ev.value(where) != 0;
+          if (key.set == &variant.sets[0]) pair.mask &= selected(i, key.j);
+          pair.s = ev.value(key.set->score);
+          if (key.set->weight) pair.w = ev.value(key.set->weight);
+          if (key.set->gate) pair.g = ev.value(key.set->gate);
           return pair;
         };
-        // The keys of the row, in the order of its list.
-        std::vector<int64_t> keys(S);
-        std::iota(keys.begin(), keys.end(), 0);
+        // The keys of the row, in the order of its list, then those of the other sets.
+        std::vector<Key> keys;
+        for (int64_t j = 0; j < S; ++j) keys.push_back({&variant.sets[0], j});
         if (variant.keys) {
           const ast::Input &input = variant.inputs[variant.keys->input];
           const Array &lists = inputs.at(input.name);
@@ -358,15 +361,17 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
             list = list * lists.shape[dim] + (input.dims[dim] == "B" ? b : input.dims[dim] == "H" ? h : i / variant.keys->tile);
           keys.clear();
           for (int64_t n = 0; n < lists.shape.back(); ++n)
-            if (const double key = lists.values[list * lists.shape.back() + n]; key >= 0 && key < static_cast<double>(S)) keys.push_back(static_cast<int64_t>(key));
+            if (const double key = lists.values[list * lists.shape.back() + n]; key >= 0 && key < static_cast<double>(S)) keys.push_back({&variant.sets[0], static_cast<int64_t>(key)});
         }
+        for (size_t at = 1; at < variant.sets.size(); ++at)
+          for (int64_t j = 0; j < ev.dims[variant.sets[at].dim]; ++j) keys.push_back({&variant.sets[at], j});
         std::vector<Pair> pairs;
         double top = -infinity, sinkValue = -infinity;
         if (variant.sink) {
           ev.start(b, h, i, 0, false);
           top = sinkValue = ev.value(variant.sink);
         }
-        for (int64_t j : keys) {
+        for (const Key &j : keys) {
           pairs.push_back(look(j, false));
           if (pairs.back().mask && pairs.back().w > 0) top = std::max(top, pairs.back().s);
         }
@@ -389,9 +394,10 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
         };
         double *o = &result.o.values[row * E];
         for (size_t n = 0; n < keys.size(); ++n) {
-          const int64_t j = keys[n];
+          const Key &j = keys[n];
+          const std::vector<double> &values = inputs.at(valueName(j)).values;
           const double p = pairs[n].w > 0 ? base(pairs[n]) * pairs[n].w : 0;
-          for (int64_t e = 0; e < E; ++e) o[e] += p * pairs[n].g * v.values[valueAt(j) + e];
+          for (int64_t e = 0; e < E; ++e) o[e] += p * pairs[n].g * values[valueAt(j) + e];
         }
         if (cotangent.empty()) continue;
         const double *dO = &cotangent[row * E];
@@ -399,13 +405,15 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
         for (int64_t e = 0; e < E; ++e) delta += dO[e] * o[e];
         double before = 0;  // stick breaking: p dP of the keys before j
         for (size_t n = 0; n < keys.size(); ++n) {
-          const int64_t j = keys[n];
+          const Key &j = keys[n];
+          const std::vector<double> &values = inputs.at(valueName(j)).values;
+          std::vector<double> &dValues = ev.gradients[valueName(j)].values;
           const Pair &pair = pairs[n];
           const double raw = base(pair), p = pair.w > 0 ? raw * pair.w : 0;
           double dov = 0;
           for (int64_t e = 0; e < E; ++e) {
-            dov += dO[e] * v.values[valueAt(j) + e];
-            ev.gradients["v"].values[valueAt(j) + e] += p * pair.g * dO[e];
+            dov += dO[e] * values[valueAt(j) + e];
+            dValues[valueAt(j) + e] += p * pair.g * dO[e];
           }
           double dP = pair.g * dov, ds, dw;
           if (softmax) {
@@ -424,9 +432,9 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           }
           if (!pair.mask) continue;
           look(j, true);
-          std::vector<std::pair<int, double>> seeds{{ev.eval(variant.score), ds}};
-          if (variant.weight) seeds.push_back({ev.eval(variant.weight), dw});
-          if (variant.gate) seeds.push_back({ev.eval(variant.gate), p * dov});
+          std::vector<std::pair<int, double>> seeds{{ev.eval(j.set->score), ds}};
+          if (j.set->weight) seeds.push_back({ev.eval(j.set->weight), dw});
+          if (j.set->gate) seeds.push_back({ev.eval(j.set->gate), p * dov});
           ev.backward(seeds);
         }
         if (variant.sink && lse > -infinity) {
@@ -453,13 +461,13 @@ std::vector<bool> liveTiles(const ast::Variant &variant, const std::map<std::str
       if (live[tile] || !selected(i, j)) continue;
       ev.start(b, h, i, j, true);
       bool mask = true;
-      for (const ast::ExprPtr &where : variant.wheres) mask &= ev.value(where) != 0;
+      for (const ast::ExprPtr &where : variant.sets[0].wheres) mask &= ev.value(where) != 0;
       if (!mask) continue;
-      if (!variant.weight) {
+      if (!variant.sets[0].weight) {
         live[tile] = true;
         continue;
       }
-      const int node = ev.eval(variant.weight);
+      const int node = ev.eval(variant.sets[0].weight);
       bool matters = ev.tape[node].value != 0;
       if (!matters) {
         for (auto &[name, gradient] : ev.gradients) std::fill(gradient.values.begin(), gradient.values.end(), 0.0);

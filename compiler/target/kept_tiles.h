@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <set>
 
 #include "compiler/target/tensors.h"
 
@@ -13,13 +14,13 @@ struct KeptTiles {
   std::function<std::pair<Value, Value>(Value at)> tile;
 };
 
-/// How a kernel's tiles lie: their sizes, and whether lists or bands say which are kept.
+/// How a kernel's tiles lie: their sizes, and of which keys (by their dim) lists instead of bands say what is kept.
 struct Tiling {
   int64_t tileQ, tileK;
-  bool lists;
+  const std::set<std::string> &lists;
 };
 
-/// Tiles of `dim` ("T" or "S"), i64.
+/// Tiles of `dim`, i64.
 Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t tile);
 /// What `loop` runs over: key tiles that query tile `start` keeps, or query tiles that key tile `start` keeps. All i64.
 KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head, Value start);

@@ -40,8 +40,8 @@ void ScalarRegion::emitBlock(mlir::Block &block) {
       mapping.map(read.getResult(), this->read(read));
     } else if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
       mapping.map(dim.getResult(), emit.toI32(slots.dim(dim.getDim().str())));
-    } else if (mlir::isa<dialect::RandomOp>(op)) {
-      mapping.map(op.getResult(0), random());
+    } else if (auto number = mlir::dyn_cast<dialect::RandomOp>(op)) {
+      mapping.map(op.getResult(0), random(static_cast<int>(number.getSet())));
     } else if (auto maskOp = mlir::dyn_cast<dialect::MaskOp>(op)) {
       if (context.full) {
         mask = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getBoolAttr(true));
@@ -108,7 +108,7 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
         continue;
       }
       if ((own == Coordinate::B && dim == "B") || (own == Coordinate::H && dim == "H") ||
-          (own == Coordinate::J && dim == "S" && context.keysInBounds)) {
+          (own == Coordinate::J && dim == context.keyDim && context.keysInBounds)) {
         safe.push_back(index);
         continue;
       }
@@ -122,7 +122,7 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
     Value clamped = emit.max(emit.min(index, last), zero);
     // Pairs past the last query or key read the last element; it is never used.
     const bool own = coordinate != coordinates.end() && ((coordinate->second == Coordinate::I && dim == "T") ||
-                                                         (coordinate->second == Coordinate::J && dim == "S"));
+                                                         (coordinate->second == Coordinate::J && dim == context.keyDim));
     if (!own)
       outside.push_back(
           arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, clamped, index));
@@ -180,7 +180,7 @@ Value ScalarRegion::read(dialect::ReadOp op) {
 
 /// Philox4x32-10 (Salmon et al. 2011), counter (i, j, b * H + h, offset), key seed; the first word's
 /// upper 24 bits as a number in [0, 1).
-Value ScalarRegion::random() {
+Value ScalarRegion::random(int set) {
   auto vectorI32 = [&](Value scalar) { return emit.splat(scalar); };
   auto constant = [&](uint32_t value) { return vectorI32(emit.i32(static_cast<int32_t>(value))); };
   auto low = [&](Value wide) { return emit.toI32(wide); };
@@ -188,7 +188,7 @@ Value ScalarRegion::random() {
     return emit.toI32(arith::ShRUIOp::create(emit.b, emit.loc, wide, emit.i64(32)));
   };
   Value x0 = emit.add(vectorI32(low(context.i)), emit.iota());
-  Value x1 = vectorI32(low(context.j));
+  Value x1 = vectorI32(low(emit.add(context.j, emit.i64(int64_t{set} << 30))));
   Value x2 = vectorI32(low(emit.add(emit.mul(context.batch, slots.dim("H")), context.head)));
   Value x3 = vectorI32(low(slots.seed(1)));
   Value key0 = vectorI32(low(slots.seed(0))), key1 = vectorI32(high(slots.seed(0)));

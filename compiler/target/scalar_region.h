@@ -15,7 +15,8 @@ struct RegionContext {
   Value batch, head, i, j;
   Value inBounds;    ///< (vector of) i1: pairs inside the tensors; null where all are
   bool full = false;  ///< every mask of the tile is true
-  bool keysInBounds = true;  ///< j is below S
+  bool keysInBounds = true;  ///< j is below `keyDim`
+  std::string keyDim = "S";  ///< the dim that counts the keys
 };
 
 class ScalarRegion {
@@ -52,7 +53,7 @@ class ScalarRegion {
 
   Value lookup(Value value);
   Value read(dialect::ReadOp op);
-  Value random();
+  Value random(int set);
   void noteOutside();
   static bool isVector(Value value) { return mlir::isa<mlir::VectorType>(value.getType()); }
 };

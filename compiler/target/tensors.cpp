@@ -25,9 +25,6 @@ std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription
   table["do"] = table["o"];
   for (const char *rows : {"lse", "delta", "dlse"})
     table[rows] = {{"B", "H", "T"}, ElementType::F32, false};
-  for (const char *buffer : {"band", "counts", "entries", "counts_keys", "entries_keys",
-                             "status"})
-    table[buffer] = {{}, ElementType::I32, false};
   return table;
 }
 
@@ -86,7 +83,6 @@ void Slots::enterRow(Value batch, Value head, Value query) {
 }
 
 std::pair<Value, Value> Slots::keyAt(Value n) {
-  if (!keys) return {n, Value()};
   Value position = emit.toI64(emit.load(emit.b.getI32Type(), emit.at(keyPointer, n, emit.b.getI32Type())));
   Value last = emit.sub(dim("S"), emit.i64(1));
   Value safe = emit.max(emit.min(position, last), emit.i64(0));
@@ -103,11 +99,15 @@ void Slots::locate(const std::string &tensor, Value &batch, Value &index) {
   index = emit.sub(index, emit.mul(number, dim("page")));
 }
 
-Value Slots::row(const std::string &tensor, Value batch, Value head, Value index) {
+Value Slots::rowOffset(const std::string &tensor, Value batch, Value head, Value index) {
   locate(tensor, batch, index);
   Value offset = emit.mul(batch, stride(tensor, 0));
   offset = emit.add(offset, emit.mul(head, stride(tensor, 1)));
-  offset = emit.add(offset, emit.mul(index, stride(tensor, 2)));
+  return emit.add(offset, emit.mul(index, stride(tensor, 2)));
+}
+
+Value Slots::row(const std::string &tensor, Value batch, Value head, Value index) {
+  Value offset = rowOffset(tensor, batch, head, index);
   return emit.at(pointer(tensor), offset, emit.storage(info(tensor).element));
 }
 

@@ -42,12 +42,16 @@ class Slots {
   Value headOf(const std::string &tensor, Value head);
   /// Address of [b, h, row, 0] of a tensor whose first dims are B and heads (i64 values).
   Value row(const std::string &tensor, Value batch, Value head, Value index);
-  /// Keys of a row: all S, or as many as its list has entries.
-  Value keyCount() { return dim(keys.dim); }
+  /// The same as elements after the tensor's first (i64).
+  Value rowOffset(const std::string &tensor, Value batch, Value head, Value index);
+  /// True where the keys that `keyDim` counts come from lists.
+  bool listed(const std::string &keyDim) const { return keys && keyDim == "S"; }
+  /// The dim that counts a row's keys: `keyDim`, or that of its list.
+  const std::string &keyExtent(const std::string &keyDim) const { return listed(keyDim) ? keys.dim : keyDim; }
   /// Where keys come from lists: the list of (b, h, query) is the one that keyAt reads from here on.
   void enterRow(Value batch, Value head, Value query);
-  /// Position of a row's n-th key, and whether there is one (null: always); where there is none the position is one that
-  /// can be read. All i64.
+  /// Position of a row's n-th key in its list, and whether there is one; where there is none the position is one that can be
+  /// read. All i64.
   std::pair<Value, Value> keyAt(Value n);
   KeyListDescription keys;
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "compiler/internal_error.h"
+#include "compiler/kernel_image.h"
 #include "compiler/transforms/scalar_builder.h"
 #include "compiler/transforms/signature.h"
 #include "mlir/IR/IRMapping.h"
@@ -19,8 +20,8 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 /// A dot of the pairwise program: query-side input, key-side input.
 using DotPair = std::pair<std::string, std::string>;
 
-/// What an accumulated element depends on, by the index used after the leading dims.
-std::string dependence(const std::vector<InputDescription> &inputs, dialect::AccumulateOp op) {
+/// What an accumulated element depends on, by the index used after the leading dims; `keyDim` counts the program's keys.
+std::string dependence(const std::vector<InputDescription> &inputs, dialect::AccumulateOp op, llvm::StringRef keyDim) {
   mlir::Block &block = *op->getBlock();
   for (const InputDescription &input : inputs) {
     if (op.getInput() != input.name) continue;
@@ -28,7 +29,7 @@ std::string dependence(const std::vector<InputDescription> &inputs, dialect::Acc
     if (own == 0) return "head";
     if (own == 1 && op.getIndices().back() == block.getArgument(2) && input.dims.back() == "T")
       return "query";
-    if (own == 1 && op.getIndices().back() == block.getArgument(3) && input.dims.back() == "S")
+    if (own == 1 && op.getIndices().back() == block.getArgument(3) && input.dims.back() == keyDim)
       return "key";
   }
   return "any";
@@ -38,7 +39,7 @@ class KernelBuilder {
  public:
   KernelBuilder(mlir::ModuleOp module, const KernelShape &shape)
       : module(module), shape(shape), builder(module.getContext()),
-        s(builder, builder.getUnknownLoc()), inputs(describedInputs(module)) {
+        s(builder, builder.getUnknownLoc()), inputs(describedInputs(module)), sets(describedSets(module)), set(&sets[0]) {
     dependences = gradientDependence(module);
     const llvm::StringRef normalize = module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue();
     softmax = normalize == "softmax";
@@ -47,74 +48,23 @@ class KernelBuilder {
 
   void forward() {
     begin("forward", "query");
-    auto source = program("forward");
     Value b = arg(0), h = arg(1), qt = arg(2);
-    std::map<std::string, Value> queries = loadQueries(dotsOf(source), b, h, qt);
+    std::map<std::string, Value> queries;
+    eachSet([&] { loadQueries(dotsOf(program("forward")), b, h, qt, queries); });
     const int64_t width = columns("v");
     Value acc = fill(0, {shape.tileQ, width});
     Value peak = fill(-infinity, {shape.tileQ}), mass = fill(0, {shape.tileQ});
-    if (program("sink")) {
+    if (sink("sink")) {
       peak = rowwise(b, h, qt, {}, 1, [&](mlir::ValueRange args) {
-               return std::vector<Value>{s.toBase2(clone(program("sink"), b, h, args[0], args[0], {})["sink"])};
+               return std::vector<Value>{s.toBase2(clone(sink("sink"), b, h, args[0], args[0], {})["sink"])};
              })[0];
       mass = fill(1, {shape.tileQ});
     }
     std::vector<Value> inits{acc};
     if (softmax) inits = {acc, peak, mass};
     if (stick) inits = {acc, mass};
-    auto done = loop(stick ? "keys_descending" : "keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
-      std::vector<Value> tiles = dotTiles(source, queries, b, h, kt);
-      Value values = load("v", b, h, kt, "key");
-      if (stick) {
-        Stick stick = breakStick(source, source, tiles, b, h, qt, kt, full);
-        Value pieces = shortened(stick, carried[1], b, h, qt, kt, full)[0];
-        return std::vector<Value>{dot("nn", pieces, values, carried[0]), addedRows(b, h, qt, carried[1], stick.total)};
-      }
-      if (!softmax) {
-        Value p = plainProbability(source, tiles, b, h, qt, kt, full);
-        return std::vector<Value>{dot("nn", p, values, carried[0])};
-      }
-      // First pass: logits in base 2, with -inf where the pair does not count, and their row maxima.
-      auto logits = pairwise(b, h, qt, kt, full, tiles, {}, {"max"}, [&](auto args) {
-        auto results = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
-        Value counts = results["mask"];
-        std::vector<Value> out;
-        if (Value weight = results["weight"]) {
-          counts = s.map(Function::And, {counts, s.map(Function::Gt, {weight, s.constant(0)})});
-          out.push_back(weight);
-        }
-        if (Value factor = outputFactor(results)) out.push_back(factor);
-        Value logit = s.select(counts, s.toBase2(results["score"]), s.constant(-infinity));
-        out.insert(out.begin(), logit);
-        out.push_back(logit);
-        return out;
-      });
-      Value tileMax = logits.back();
-      auto step = rowwise(b, h, qt, {carried[1], tileMax}, 3, [&](mlir::ValueRange args) {
-        Value top = s.map(Function::Max, {args[1], args[2]});
-        Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
-        Value finite = s.select(none, s.constant(0), top);
-        return std::vector<Value>{top, finite, s.exp2(s.sub(args[1], finite))};
-      });
-      // Second pass: probabilities against the running maximum, and their row sums.
-      const bool weighted = results(source, "weight"), gated = hasFactor(source);
-      std::vector<Value> second(logits.begin(), logits.end() - 1);
-      auto probabilities = pairwise(b, h, qt, kt, full, second, {step[1]}, {"add"}, [&](auto args) {
-        Value p = s.exp2(s.sub(args.tiles[0], args.rows[0]));
-        if (weighted) {
-          Value positive = s.map(Function::Gt, {args.tiles[1], s.constant(0)});
-          p = s.select(positive, s.mul(args.tiles[1], p), s.constant(0));
-        }
-        Value output = gated ? s.mul(p, args.tiles[weighted ? 2 : 1]) : p;
-        return std::vector<Value>{output, p};
-      });
-      Value scaled = tile::ScaleRowsOp::create(builder, s.loc, carried[0].getType(), carried[0], step[2]);
-      Value sum = rowwise(b, h, qt, {carried[2], step[2], probabilities[1]}, 1,
-                          [&](mlir::ValueRange args) {
-                            return std::vector<Value>{s.add(s.mul(args[1], args[2]), args[3])};
-                          })[0];
-      return std::vector<Value>{dot("nn", probabilities[0], values, scaled), step[0], sum};
-    });
+    std::vector<Value> done = inits;
+    eachSet([&] { done = forwardKeys(queries, b, h, qt, done); });
     if (!softmax) {
       store(done[0], "o", b, h, qt);
       storeRows(fill(0, {shape.tileQ}), "lse", b, h, qt);
@@ -131,6 +81,7 @@ class KernelBuilder {
     store(out, "o", b, h, qt);
     storeRows(last[1], "lse", b, h, qt);
   }
+
 
   /// All gradients in one pass: queries outside, kept keys inside, dk and dv added up in memory.
   void backward() {
@@ -163,19 +114,22 @@ class KernelBuilder {
     queryPass(arg(0), arg(1), arg(2), false, {"head", "query"});
   }
 
-  void backwardKeys() {
-    begin("backward_dkdv", "key");
+  /// `keyDim`: whose keys.
+  void backwardKeys(llvm::StringRef keyDim) {
+    for (const KeySetDescription &own : sets)
+      if (own.dim == keyDim) set = &own;
+    begin(ofKeys("backward_dkdv", set->dim), "key");
     auto source = program("backward");
     Value b = arg(0), g = arg(1), kt = arg(2);
-    std::vector<std::pair<std::string, Value>> inits = {{"v", fill(0, {shape.tileK, columns("v")}, "key")}};
+    std::vector<std::pair<std::string, Value>> inits = {{set->values, fill(0, {shape.tileK, columns(set->values)}, "key")}};
     for (const std::string &name : keyInputs(source))
-      if (name != "v") inits.push_back({name, fill(0, {shape.tileK, columns(name)}, "key")});
+      if (name != set->values) inits.push_back({name, fill(0, {shape.tileK, columns(name)}, "key")});
     std::vector<Value> values;
     for (auto &[name, value] : inits) values.push_back(value);
     // The gradients are carried over the heads of the group and the query tiles that keep this one.
     auto sums = loop("heads", b, g, g, values, [&](Value h, Value, mlir::ValueRange heads) {
       return loop("kept_queries", b, h, kt, heads, [&](Value qt, Value full, mlir::ValueRange carried) {
-        QuerySide query = querySide(source, b, h, qt);
+        QuerySide query = querySide(b, h, qt);
         auto tiles = dotTiles(source, query.tiles, b, h, kt);
         Gradients gradients = gradientTiles(source, query, tiles, b, h, qt, kt, full, {"key"});
         std::vector<Value> next(carried.begin(), carried.end());
@@ -220,19 +174,34 @@ class KernelBuilder {
   mlir::OpBuilder builder;
   ScalarBuilder s;
   std::vector<InputDescription> inputs;
+  std::vector<KeySetDescription> sets;
+  const KeySetDescription *set;   ///< whose keys the code at hand goes through
   std::map<std::string, std::string> dependences;
   mlir::Block *entry = nullptr;
   bool softmax, stick;
 
+  /// A program of the set at hand.
   dialect::PairwiseOp program(const char *name) {
-    return module.lookupSymbol<dialect::PairwiseOp>(name);
+    return module.lookupSymbol<dialect::PairwiseOp>(ofKeys(name, set->dim));
+  }
+  /// The sink has no keys.
+  dialect::PairwiseOp sink(const char *name) { return module.lookupSymbol<dialect::PairwiseOp>(name); }
+
+  /// One set of keys after another shares the normaliser.
+  template <class Body>
+  void eachSet(Body body) {
+    for (const KeySetDescription &own : sets) {
+      set = &own;
+      body();
+    }
+    set = &sets[0];
   }
   Value arg(unsigned at) { return entry->getArgument(at); }
 
-  void begin(const char *name, const char *grid) {
+  void begin(const std::string &name, const char *grid) {
     builder.setInsertionPointToEnd(module.getBody());
     auto kernel =
-        tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, shape.tileQ, shape.tileK);
+        tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, shape.tileQ, shape.tileK, set->dim);
     entry = builder.createBlock(&kernel.getBody());
     const int count = llvm::StringRef(grid) == "query" || llvm::StringRef(grid) == "key" ? 3 : 2;
     for (int at = 0; at < count; ++at) entry->addArgument(builder.getI32Type(), s.loc);
@@ -275,7 +244,7 @@ class KernelBuilder {
   template <class Body>
   std::vector<Value> loop(const char *over, Value b, Value h, Value start, mlir::ValueRange inits,
                           Body body) {
-    auto op = tile::ForOp::create(builder, s.loc, inits.getTypes(), over, b, h, start, inits);
+    auto op = tile::ForOp::create(builder, s.loc, inits.getTypes(), over, b, h, start, inits, set->dim);
     mlir::OpBuilder::InsertionGuard guard(builder);
     mlir::Block *block = builder.createBlock(&op.getBody());
     Value index = block->addArgument(builder.getI32Type(), s.loc), full;
@@ -315,7 +284,7 @@ class KernelBuilder {
                                   tileType({shape.tileQ, shape.tileK}));
     types.resize(values.size(), tileType({shape.tileQ}));
     auto op = tile::PairwiseOp::create(builder, s.loc, types, b, h, qt, kt, full, tiles, rows,
-                                       builder.getStrArrayAttr(reductions));
+                                       builder.getStrArrayAttr(reductions), builder.getStringAttr(set->dim));
     op.getBody().takeBody(region);
     return {op.getResults().begin(), op.getResults().end()};
   }
@@ -350,12 +319,9 @@ class KernelBuilder {
     });
     return names;
   }
-  std::map<std::string, Value> loadQueries(llvm::ArrayRef<DotPair> pairs, Value b, Value h,
-                                           Value qt) {
-    std::map<std::string, Value> tiles;
+  void loadQueries(llvm::ArrayRef<DotPair> pairs, Value b, Value h, Value qt, std::map<std::string, Value> &tiles) {
     for (const DotPair &pair : pairs)
       if (!tiles.count(pair.first)) tiles[pair.first] = load(pair.first, b, h, qt, "query");
-    return tiles;
   }
   std::map<std::string, Value> keyTiles;  // of the innermost kept pair, by input
 
@@ -460,7 +426,7 @@ class KernelBuilder {
         piece = s.mul(piece, weight);
       }
       if (Value factor = outputFactor(named)) piece = s.mul(piece, factor);
-      if (auto found = bindings.find({"do", "v"}); found != bindings.end()) piece = s.mul(piece, found->second);
+      if (auto found = bindings.find({"do", set->values}); found != bindings.end()) piece = s.mul(piece, found->second);
       Value zero = s.constant(0);
       return std::vector<Value>{s.select(counts, s.map(Function::Softplus, {named["score"]}), zero), s.select(counts, piece, zero)};
     });
@@ -505,11 +471,69 @@ class KernelBuilder {
     return {sums[0], sums[1]};
   }
 
-  QuerySide querySide(dialect::PairwiseOp source, Value b, Value h, Value qt) {
+  /// Goes through the kept keys of one set: the output's sum, its scale and its mass (see forward).
+  std::vector<Value> forwardKeys(std::map<std::string, Value> &queries, Value b, Value h, Value qt, mlir::ValueRange inits) {
+    auto source = program("forward");
+    return loop(stick ? "keys_descending" : "keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
+      std::vector<Value> tiles = dotTiles(source, queries, b, h, kt);
+      Value values = load(set->values, b, h, kt, "key");
+      if (stick) {
+        Stick stick = breakStick(source, source, tiles, b, h, qt, kt, full);
+        Value pieces = shortened(stick, carried[1], b, h, qt, kt, full)[0];
+        return std::vector<Value>{dot("nn", pieces, values, carried[0]), addedRows(b, h, qt, carried[1], stick.total)};
+      }
+      if (!softmax) {
+        Value p = plainProbability(source, tiles, b, h, qt, kt, full);
+        return std::vector<Value>{dot("nn", p, values, carried[0])};
+      }
+      // First pass: logits in base 2, with -inf where the pair does not count, and their row maxima.
+      auto logits = pairwise(b, h, qt, kt, full, tiles, {}, {"max"}, [&](auto args) {
+        auto results = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
+        Value counts = results["mask"];
+        std::vector<Value> out;
+        if (Value weight = results["weight"]) {
+          counts = s.map(Function::And, {counts, s.map(Function::Gt, {weight, s.constant(0)})});
+          out.push_back(weight);
+        }
+        if (Value factor = outputFactor(results)) out.push_back(factor);
+        Value logit = s.select(counts, s.toBase2(results["score"]), s.constant(-infinity));
+        out.insert(out.begin(), logit);
+        out.push_back(logit);
+        return out;
+      });
+      Value tileMax = logits.back();
+      auto step = rowwise(b, h, qt, {carried[1], tileMax}, 3, [&](mlir::ValueRange args) {
+        Value top = s.map(Function::Max, {args[1], args[2]});
+        Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
+        Value finite = s.select(none, s.constant(0), top);
+        return std::vector<Value>{top, finite, s.exp2(s.sub(args[1], finite))};
+      });
+      // Second pass: probabilities against the running maximum, and their row sums.
+      const bool weighted = results(source, "weight"), gated = hasFactor(source);
+      std::vector<Value> second(logits.begin(), logits.end() - 1);
+      auto probabilities = pairwise(b, h, qt, kt, full, second, {step[1]}, {"add"}, [&](auto args) {
+        Value p = s.exp2(s.sub(args.tiles[0], args.rows[0]));
+        if (weighted) {
+          Value positive = s.map(Function::Gt, {args.tiles[1], s.constant(0)});
+          p = s.select(positive, s.mul(args.tiles[1], p), s.constant(0));
+        }
+        Value output = gated ? s.mul(p, args.tiles[weighted ? 2 : 1]) : p;
+        return std::vector<Value>{output, p};
+      });
+      Value scaled = tile::ScaleRowsOp::create(builder, s.loc, carried[0].getType(), carried[0], step[2]);
+      Value sum = rowwise(b, h, qt, {carried[2], step[2], probabilities[1]}, 1,
+                          [&](mlir::ValueRange args) {
+                            return std::vector<Value>{s.add(s.mul(args[1], args[2]), args[3])};
+                          })[0];
+      return std::vector<Value>{dot("nn", probabilities[0], values, scaled), step[0], sum};
+    });
+  }
+
+  /// With the operands of the set at hand.
+  QuerySide querySide(Value b, Value h, Value qt) {
     QuerySide side;
-    std::vector<DotPair> pairs = dotsOf(source);
-    pairs.push_back({"do", "v"});
-    side.tiles = loadQueries(pairs, b, h, qt);
+    loadQueries(dotsOf(program("backward")), b, h, qt, side.tiles);
+    loadQueries(DotPair{"do", set->values}, b, h, qt, side.tiles);
     if (softmax) {
       Value lse = loadRows("lse", b, h, qt, std::numeric_limits<float>::infinity());
       // A row that keeps no key has l = -inf; +inf makes each of its probabilities an exact zero.
@@ -555,21 +579,37 @@ class KernelBuilder {
   /// Everything a query tile contributes: its own gradients, and with `keys` those of the key side.
   void queryPass(Value b, Value h, Value qt, bool keys,
                  llvm::ArrayRef<llvm::StringRef> accumulate) {
-    auto source = program("backward");
-    QuerySide query = querySide(source, b, h, qt);
+    QuerySide query = querySide(b, h, qt);
     std::vector<std::string> names;
-    std::vector<Value> inits;
-    source.walk([&](dialect::CotangentOp op) {
-      if (llvm::is_contained(names, op.getQuery())) return;
-      names.push_back(op.getQuery().str());
-      inits.push_back(fill(0, {shape.tileQ, columns(names.back())}));
+    std::vector<Value> sums;
+    eachSet([&] {
+      loadQueries(dotsOf(program("backward")), b, h, qt, query.tiles);
+      program("backward").walk([&](dialect::CotangentOp op) {
+        if (llvm::is_contained(names, op.getQuery())) return;
+        names.push_back(op.getQuery().str());
+        sums.push_back(fill(0, {shape.tileQ, columns(names.back())}));
+      });
     });
+    eachSet([&] { sums = queryPassKeys(query, names, sums, b, h, qt, keys, accumulate); });
+    for (auto [name, value] : llvm::zip(names, sums)) store(value, "d" + name, b, h, qt);
+    if (sink("sink_backward"))
+      rowwise(b, h, qt, {query.lse, query.delta}, 0, [&](mlir::ValueRange args) {
+        clone(sink("sink_backward"), b, h, args[0], args[0], {},
+              {{"lse", args[1]}, {"delta", args[2]}}, {"head"});
+        return std::vector<Value>{};
+      });
+  }
+
+  /// What the keys of one set add to the gradients of the query side, `names`.
+  std::vector<Value> queryPassKeys(QuerySide &query, const std::vector<std::string> &names, std::vector<Value> inits, Value b, Value h, Value qt,
+                                   bool keys, llvm::ArrayRef<llvm::StringRef> accumulate) {
+    auto source = program("backward");
     std::array<Value, 2> whole;
     if (stick) {
       whole = wholeStick(query, b, h, qt);
       for (int sum = 0; sum < 3; ++sum) inits.push_back(fill(0, {shape.tileQ}));
     }
-    auto sums = loop("keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
+    return loop("keys", b, h, qt, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
       auto tiles = dotTiles(source, query.tiles, b, h, kt);
       std::vector<Value> next(carried.begin(), carried.end());
       Sticks sticks;
@@ -589,7 +629,7 @@ class KernelBuilder {
       }
       Gradients gradients = gradientTiles(source, query, tiles, b, h, qt, kt, full, accumulate, stick ? &sticks : nullptr);
       if (keys) {
-        into(gradients.factor, query.tiles["do"], "v", b, h, kt);
+        into(gradients.factor, query.tiles["do"], set->values, b, h, kt);
         for (auto &[pair, ds] : gradients.dots)
           into(ds, query.tiles[pair.first], pair.second, b, h, kt);
       }
@@ -598,13 +638,6 @@ class KernelBuilder {
           if (names[at] == pair.first) next[at] = dot("nn", ds, keyTiles[pair.second], next[at]);
       return next;
     });
-    for (auto [name, value] : llvm::zip(names, sums)) store(value, "d" + name, b, h, qt);
-    if (program("sink_backward"))
-      rowwise(b, h, qt, {query.lse, query.delta}, 0, [&](mlir::ValueRange args) {
-        clone(program("sink_backward"), b, h, args[0], args[0], {},
-              {{"lse", args[1]}, {"delta", args[2]}}, {"head"});
-        return std::vector<Value>{};
-      });
   }
 
   void into(Value lhs, Value rhs, const std::string &name, Value b, Value h, Value kt) {
@@ -619,7 +652,9 @@ std::map<std::string, std::string> gradientDependence(mlir::ModuleOp module) {
   const auto inputs = describedInputs(module);
   std::map<std::string, std::string> result;
   module.walk([&](dialect::AccumulateOp op) {
-    const std::string per = dependence(inputs, op);
+    const std::string program = op->getParentOfType<dialect::PairwiseOp>().getSymName().str();
+    const size_t dot = program.find('.');
+    const std::string per = dependence(inputs, op, dot == std::string::npos ? "S" : program.substr(dot + 1));
     auto [entry, fresh] = result.try_emplace(op.getInput().str(), per);
     if (!fresh && entry->second != per) entry->second = "any";
   });
@@ -636,8 +671,8 @@ void buildKernel(mlir::ModuleOp module, const std::string &kernel, const KernelS
     builder.backwardDelta();
   else if (kernel == "backward_dq")
     builder.backwardQueries();
-  else if (kernel == "backward_dkdv")
-    builder.backwardKeys();
+  else if (llvm::StringRef(kernel).split('.').first == "backward_dkdv")
+    builder.backwardKeys(kernel.find('.') == std::string::npos ? "S" : kernel.substr(kernel.find('.') + 1));
   else
     throw InternalError("build_kernels", "no kernel named " + kernel);
 }

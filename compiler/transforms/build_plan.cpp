@@ -180,9 +180,9 @@ class PlanBuilder : PlanKernel {
   /// band[(b * H + h) * 4 ...]: least and greatest kept d; least and greatest d where every mask
   /// holds.
   void band() {
-    mlir::Block *entry = begin("plan_band", "head", 2);
+    mlir::Block *entry = begin(ofKeys("plan_band", keyDim), "head", 2);
     Value b = entry->getArgument(0), h = entry->getArgument(1);
-    Value least = s.map(Function::Neg, {dim("S")}), greatest = dim("T");
+    Value least = s.map(Function::Neg, {dim(keyDim)}), greatest = dim("T");
     Value lo = least, hi = greatest;
     Parts parts = partsOf(program);
     Value fullLo, fullHi;
@@ -203,17 +203,19 @@ class PlanBuilder : PlanKernel {
     Value base = s.map(Function::Mul, {s.add(s.mul(b, dim("H")), h), s.constantInt(4)});
     int at = 0;
     for (Value value : {lo, hi, fullLo, fullHi})
-      store(value, "band", s.add(base, s.constantInt(at++)));
+      store(value, ofKeys("band", keyDim), s.add(base, s.constantInt(at++)));
   }
 
   /// Writes the tiles that row tile `rt` (query tiles, or key tiles) keeps, and how many. Each row has room for all the
   /// tiles of the other side, so one kernel without knowledge of other rows is enough.
-  void lists(const std::string &name, bool byKey) {
-    mlir::Block *entry = begin(name, byKey ? "head_key" : "query", 3);
+  void lists(bool byKey) {
+    mlir::Block *entry = begin(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keyDim), byKey ? "head_key" : "query", 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), rt = entry->getArgument(2);
     const int own = byKey ? tileK : tileQ, other = byKey ? tileQ : tileK;
-    const KeyListDescription listed = describedKeys(module);
-    Value ownDim = dim(byKey ? "S" : "T"), otherDim = dim(byKey ? "T" : listed.dim);
+    // Lists of keys and selections are of the keys of v.
+    const bool main = keyDim == "S";
+    const KeyListDescription listed = main ? describedKeys(module) : KeyListDescription();
+    Value ownDim = dim(byKey ? keyDim : "T"), otherDim = dim(byKey ? "T" : listed ? listed.dim : keyDim);
     Interval ownBox = box(rt, own, ownDim);
     Value head = s.add(s.mul(b, dim("H")), h);
     Value row = s.add(s.mul(head, tiles(ownDim, own)), rt);
@@ -235,7 +237,7 @@ class PlanBuilder : PlanKernel {
         Value zero = s.map(Function::Le, {w.hi, s.constant(0)});
         kept = both(kept, negate(both(zero, negate(w.varies))));
       }
-      if (const SelectedTiles chosen = selectedTiles(module)) {
+      if (const SelectedTiles chosen = main ? selectedTiles(module) : SelectedTiles()) {
         // Whole tiles were chosen, in a size that this one divides.
         Value qt = quotient(byKey ? index : rt, chosen.tileQ / tileQ), kt = quotient(byKey ? rt : index, chosen.tileK / tileK);
         Value at = s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), chosen.tileQ)), qt), tiles(dim("S"), chosen.tileK)), kt);
@@ -247,11 +249,11 @@ class PlanBuilder : PlanKernel {
       Value full = both(mask.lo, both(whole(ownBox, own), whole(otherBox, other)));
       when(kept, [&] {
         Value entryValue = s.add(s.mul(index, s.constantInt(2)), s.select(full, s.constantInt(1), s.constantInt(0)));
-        store(entryValue, byKey ? "entries_keys" : "entries", carried[0]);
+        store(entryValue, ofKeys(byKey ? "entries_keys" : "entries", keyDim), carried[0]);
       });
       return std::vector<Value>{s.add(carried[0], s.select(kept, s.constantInt(1), s.constantInt(0)))};
     })[0];
-    store(s.sub(end, start), byKey ? "counts_keys" : "counts", row);
+    store(s.sub(end, start), ofKeys(byKey ? "counts_keys" : "counts", keyDim), row);
   }
 
  private:
@@ -308,9 +310,9 @@ class PlanBuilder : PlanKernel {
 
 }  // namespace
 
-PlanForm planForm(mlir::ModuleOp module) {
-  if (selectedTiles(module) || describedKeys(module)) return PlanForm::Lists;
-  auto program = module.lookupSymbol<dialect::PairwiseOp>("forward");
+PlanForm planForm(mlir::ModuleOp module, const std::string &keyDim) {
+  if (keyDim == "S" && (selectedTiles(module) || describedKeys(module))) return PlanForm::Lists;
+  auto program = module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", keyDim));
   Parts parts = partsOf(program);
   for (Value mask : parts.masks) {
     const Dependence dependence = dependenceOf(mask);
@@ -325,11 +327,12 @@ PlanForm planForm(mlir::ModuleOp module) {
 }
 
 void buildPlan(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape) {
-  PlanBuilder plan(module, shape.tileQ, shape.tileK);
-  if (kernel == "plan_band")
+  auto [name, keyDim] = llvm::StringRef(kernel).split('.');
+  PlanBuilder plan(module, shape.tileQ, shape.tileK, keyDim.empty() ? "S" : keyDim.str());
+  if (name == "plan_band")
     plan.band();
-  else if (kernel == "plan_lists" || kernel == "plan_lists_keys")
-    plan.lists(kernel, kernel == "plan_lists_keys");
+  else if (name == "plan_lists" || name == "plan_lists_keys")
+    plan.lists(name == "plan_lists_keys");
   else
     throw InternalError("build_plan", "no kernel named " + kernel);
 }

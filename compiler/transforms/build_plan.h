@@ -5,7 +5,7 @@
 //
 // band: every mask is monotone in d = i - j, so head h keeps exactly d in [lo, hi]; the kernel finds
 // both ends by bisection with the kernel's own arithmetic. lists: each tile's box of (i, j) is
-// classified with intervals as empty, full or partial.
+// classified with intervals as empty, full or partial. Of other keys than v's the names end in their dim: @plan_band.N.
 #pragma once
 
 #include "compiler/transforms/build_kernels.h"
@@ -14,7 +14,8 @@ namespace weft {
 
 enum class PlanForm { Band, Lists };
 
-PlanForm planForm(mlir::ModuleOp module);
+/// Of the keys that `keyDim` counts.
+PlanForm planForm(mlir::ModuleOp module, const std::string &keyDim);
 void buildPlan(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape);
 
 }  // namespace weft

@@ -1,6 +1,8 @@
 #include "compiler/transforms/differentiate.h"
 
+#include "compiler/kernel_image.h"
 #include "compiler/transforms/scalar_builder.h"
+#include "compiler/transforms/signature.h"
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/STLExtras.h"
@@ -103,7 +105,7 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
 /// Copies a pairwise program and walks it backwards.
 class Reverse {
  public:
-  Reverse(mlir::ModuleOp module, dialect::PairwiseOp source, const char *name)
+  Reverse(mlir::ModuleOp module, dialect::PairwiseOp source, const std::string &name)
       : builder(module.getContext()), scalar(builder, source.getLoc()), module(module) {
     builder.setInsertionPointToEnd(module.getBody());
     auto target = dialect::PairwiseOp::create(builder, source.getLoc(), name);
@@ -187,12 +189,13 @@ class Reverse {
 
 }  // namespace
 
-void differentiate(mlir::ModuleOp module) {
-  auto forward = module.lookupSymbol<dialect::PairwiseOp>("forward");
+/// Derives @backward of the pairs of one set of keys.
+static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set) {
+  auto forward = module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", set.dim));
   const llvm::StringRef normalize =
       module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue();
 
-  Reverse reverse(module, forward, "backward");
+  Reverse reverse(module, forward, ofKeys("backward", set.dim));
   ScalarBuilder &s = reverse.scalar;
   Value one = s.constant(1), zero = s.constant(0);
   auto part = [&](const char *name, Value otherwise) {
@@ -202,7 +205,7 @@ void differentiate(mlir::ModuleOp module) {
   Value mask = part("mask", Value()), score = part("score", Value());
   Value weight = part("weight", Value());
   Value gate = part("gate", one), dropout = part("dropout", one);
-  Value dov = dialect::DotOp::create(reverse.builder, s.loc, reverse.builder.getF32Type(), "do", "v");
+  Value dov = dialect::DotOp::create(reverse.builder, s.loc, reverse.builder.getF32Type(), "do", set.values);
   Value dropped = s.mul(dov, dropout);
 
   // e: the probability without its weight. A weight of zero is exact even where e overflows.
@@ -240,7 +243,10 @@ void differentiate(mlir::ModuleOp module) {
   Value factor = s.mul(s.mul(p, gate), dropout);
   reverse.sweep();
   reverse.finish({"value"}, {factor});
+}
 
+void differentiate(mlir::ModuleOp module) {
+  for (const KeySetDescription &set : describedSets(module)) differentiateSet(module, set);
   if (auto sink = module.lookupSymbol<dialect::PairwiseOp>("sink")) {
     Reverse sinkReverse(module, sink, "sink_backward");
     ScalarBuilder &t = sinkReverse.scalar;

@@ -4,8 +4,10 @@
 #include <map>
 #include <unordered_map>
 
+#include "compiler/kernel_image.h"
 #include "compiler/language/selection.h"
 #include "compiler/transforms/scalar_builder.h"
+#include "llvm/ADT/STLExtras.h"
 
 namespace weft {
 namespace {
@@ -23,23 +25,7 @@ class AstLowering {
         mlir::ModuleOp::create(builder.getUnknownLoc(), variant.name);
     describeInputs(*module);
     builder.setInsertionPointToEnd(module->getBody());
-    program("forward", [&](ScalarBuilder &scalar) {
-      mlir::Value mask = scalar.constantBool(true);
-      for (const ast::ExprPtr &where : variant.wheres)
-        mask = scalar.map(Function::And, {mask, lower(*where)});
-      mask = dialect::MaskOp::create(builder, scalar.loc, builder.getI1Type(), mask);
-      Results results{{"mask", mask}, {"score", lower(*variant.score)}};
-      if (variant.weight) results.push_back({"weight", lower(*variant.weight)});
-      if (variant.gate) results.push_back({"gate", lower(*variant.gate)});
-      if (variant.dropout && *variant.dropout > 0) {
-        mlir::Value random = dialect::RandomOp::create(builder, scalar.loc, builder.getF32Type());
-        mlir::Value kept =
-            scalar.map(Function::Ge, {random, scalar.constant(*variant.dropout)});
-        results.push_back({"dropout", scalar.select(kept, scalar.constant(1 / (1 - *variant.dropout)),
-                                                    scalar.constant(0))});
-      }
-      return results;
-    });
+    for (size_t at = 0; at < variant.sets.size(); ++at) lowerSet(variant.sets[at], static_cast<int32_t>(at));
     if (variant.sink)
       program("sink", [&](ScalarBuilder &) { return Results{{"sink", lower(*variant.sink)}}; });
     for (size_t round = 0; round < variant.selects.size(); ++round) lowerSelect(variant.selects[round], round);
@@ -67,6 +53,11 @@ class AstLowering {
                                 builder.getStringAttr(elements[static_cast<int>(input.element)]))}));
     }
     module->setAttr("weft.inputs", builder.getArrayAttr(inputs));
+    mlir::SmallVector<mlir::Attribute> sets;
+    for (const ast::KeySet &set : llvm::drop_begin(variant.sets))
+      sets.push_back(builder.getDictionaryAttr({builder.getNamedAttr("dim", builder.getStringAttr(set.dim)),
+                                                builder.getNamedAttr("values", builder.getStringAttr(variant.inputs[set.values].name))}));
+    if (!sets.empty()) module->setAttr("weft.also", builder.getArrayAttr(sets));
     if (variant.keys) {
       const ast::Input &list = variant.inputs[variant.keys->input];
       module->setAttr("weft.keys", builder.getDictionaryAttr({builder.getNamedAttr("input", builder.getStringAttr(list.name)),
@@ -82,6 +73,27 @@ class AstLowering {
     const char *names[] = {"softmax", "sigmoid", "none", "stick_breaking"};
     module->setAttr("weft.normalize",
                     builder.getStringAttr(names[static_cast<int>(variant.normalize)]));
+  }
+
+  /// The pairs of one set of keys.
+  void lowerSet(const ast::KeySet &set, int32_t number) {
+    program(ofKeys("forward", set.dim), [&](ScalarBuilder &scalar) {
+      mlir::Value mask = scalar.constantBool(true);
+      for (const ast::ExprPtr &where : set.wheres)
+        mask = scalar.map(Function::And, {mask, lower(*where)});
+      mask = dialect::MaskOp::create(builder, scalar.loc, builder.getI1Type(), mask);
+      Results results{{"mask", mask}, {"score", lower(*set.score)}};
+      if (set.weight) results.push_back({"weight", lower(*set.weight)});
+      if (set.gate) results.push_back({"gate", lower(*set.gate)});
+      if (variant.dropout && *variant.dropout > 0) {
+        mlir::Value random = dialect::RandomOp::create(builder, scalar.loc, builder.getF32Type(), number);
+        mlir::Value kept =
+            scalar.map(Function::Ge, {random, scalar.constant(*variant.dropout)});
+        results.push_back({"dropout", scalar.select(kept, scalar.constant(1 / (1 - *variant.dropout)),
+                                                    scalar.constant(0))});
+      }
+      return results;
+    });
   }
 
   /// One round: what each `keep` asks of a tile, named by what is done with it.

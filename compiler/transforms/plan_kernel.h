@@ -1,6 +1,7 @@
 // What kernels over tiles as wholes (plans and selections) are built from: coordinates, boxes of pairs, flat buffers.
 #pragma once
 
+#include "compiler/kernel_image.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/intervals.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -18,9 +19,10 @@ inline mlir::Value resultOf(dialect::PairwiseOp program, llvm::StringRef name) {
 
 class PlanKernel {
  public:
-  PlanKernel(mlir::ModuleOp module, int tileQ, int tileK)
+  /// `keyDim`: of which keys.
+  PlanKernel(mlir::ModuleOp module, int tileQ, int tileK, std::string keyDim = "S")
       : tileQ(tileQ), tileK(tileK), builder(module.getContext()), s(builder, builder.getUnknownLoc()), module(module),
-        program(module.lookupSymbol<dialect::PairwiseOp>("forward")) {}
+        keyDim(std::move(keyDim)), program(module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", this->keyDim))) {}
 
  protected:
   using Value = mlir::Value;
@@ -29,11 +31,12 @@ class PlanKernel {
   mlir::OpBuilder builder;
   ScalarBuilder s;
   mlir::ModuleOp module;
+  std::string keyDim;
   dialect::PairwiseOp program;
 
   mlir::Block *begin(const std::string &name, const char *grid, int arguments) {
     builder.setInsertionPointToEnd(module.getBody());
-    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, tileQ, tileK);
+    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, tileQ, tileK, keyDim);
     mlir::Block *entry = builder.createBlock(&kernel.getBody());
     for (int at = 0; at < arguments; ++at) entry->addArgument(builder.getI32Type(), s.loc);
     return entry;

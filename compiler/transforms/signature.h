@@ -78,12 +78,28 @@ inline KeyListDescription describedKeys(mlir::ModuleOp module) {
   return keys;
 }
 
+/// Keys that share the normaliser: the dim that counts them and the input that holds their values. The first set is that of v.
+struct KeySetDescription {
+  std::string dim, values;
+};
+inline std::vector<KeySetDescription> describedSets(mlir::ModuleOp module) {
+  std::vector<KeySetDescription> sets{{"S", "v"}};
+  auto others = module->getAttrOfType<mlir::ArrayAttr>("weft.also");
+  if (!others) return sets;
+  for (mlir::Attribute attr : others) {
+    auto dict = mlir::cast<mlir::DictionaryAttr>(attr);
+    sets.push_back({mlir::cast<mlir::StringAttr>(dict.get("dim")).str(), mlir::cast<mlir::StringAttr>(dict.get("values")).str()});
+  }
+  return sets;
+}
+
 /// Inputs whose rows have the call's element type: v, operands of dots, what is pooled.
 inline std::vector<std::string> rowInputs(mlir::ModuleOp module) {
-  std::vector<std::string> names{"v"};
+  std::vector<std::string> names;
   auto add = [&](llvm::StringRef name) {
     if (name != "do" && !llvm::is_contained(names, name)) names.push_back(name.str());
   };
+  for (const KeySetDescription &set : describedSets(module)) add(set.values);
   module.walk([&](dialect::DotOp op) {
     add(op.getQuery());
     add(op.getKey());

@@ -52,7 +52,7 @@ int main(int argc, char **argv) {
   add("expand-functions", weft::expandFunctions);
   add("hoist-loads", weft::hoistLoads);
   add("place-operands", [](mlir::ModuleOp module) { weft::placeOperands(module, 3); });
-  const weft::nvptx::LowerOptions gpu{weft::ElementType::BF16, false};
+  const weft::nvptx::LowerOptions gpu{weft::ElementType::BF16};
   add("lower-nvptx", [=](mlir::ModuleOp module) {
     auto kernel = *module.getOps<weft::tile::KernelOp>().begin();
     weft::nvptx::lowerKernel(module, kernel, gpu);
@@ -60,9 +60,9 @@ int main(int argc, char **argv) {
   });
   mlir::registerLoopInvariantCodeMotionPass();
   const weft::KernelShape shape{{{"D", 64}, {"E", 32}, {"R", 16}}, 64, 64};
-  for (const char *kernel : {"forward", "backward", "backward_delta", "backward_dq", "backward_dkdv"})
+  for (const char *kernel : {"forward", "backward", "backward_delta", "backward_dq", "backward_dkdv", "backward_dkdv.M"})
     add(std::string("build-kernel-") + kernel, [=](mlir::ModuleOp module) { weft::buildKernel(module, kernel, shape); });
-  for (const char *kernel : {"plan_band", "plan_lists", "plan_lists_keys"})
+  for (const char *kernel : {"plan_band", "plan_lists", "plan_lists_keys", "plan_band.M"})
     add(std::string("build-plan-") + kernel, [=](mlir::ModuleOp module) { weft::buildPlan(module, kernel, shape); });
   for (const char *kernel : {"pool_0", "select_0"})
     add(std::string("build-select-") + kernel, [=](mlir::ModuleOp module) { weft::buildSelect(module, kernel, shape); });

@@ -4,16 +4,14 @@ import unittest
 
 import torch
 
-from test_variants import REFERENCE, make
+from test_variants import REFERENCE, ROWS, make
 
 attention, decode = torch.ops.weft.attention, torch.ops.weft.decode
 PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": -1, "phase": -1, "doc": 1}  # the dim that counts queries
 
 
-# Summaries among the keys: there are more keys than tokens, and the newest query is not the last row.
-NO_DECODE = ("combiner", "nsa")
 # What chooses tiles is needed whole.
-POOLED = {"pbs": "q", "content_sparse": "u", "flex_prefill": "q", "block_sparse": "q", "hip": "q", "dhsa": "q"}
+POOLED = {"pbs": "q", "content_sparse": "u", "flex_prefill": "q", "block_sparse": "q", "hip": "q", "dhsa": "q", "nsa": "q"}
 
 
 def newest(name, x):
@@ -22,7 +20,7 @@ def newest(name, x):
 
 class Decode(unittest.TestCase):
     def compare(self, name, dtype, T, H, G):
-        x = {n: t.to(dtype) if n in ("q", "k", "v", "u", "w") else t.float() if t.is_floating_point() else t for n, t in make(name, 2, H, G, T, T, 32).items()}
+        x = {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in make(name, 2, H, G, T, T, 32).items()}
         want = attention(name, list(x), list(x.values()))[:, :, -1:]
         last = newest(name, x)
         got = decode(name, list(last), list(last.values()))
@@ -51,10 +49,8 @@ class Decode(unittest.TestCase):
             self.assertLess((got - want).abs().max().item(), 1e-5)
 
     def test_pages(self):
-        """Keys and values scattered over pages: every variant that decodes, equal to a contiguous cache."""
+        """Keys and values scattered over pages: equal to a contiguous cache."""
         for name in REFERENCE:
-            if name in NO_DECODE or name in ("anchor", "gathered"):
-                continue
             for T, page in ((130, 16), (130, 48), (64, 64), (33, 128)):
                 x = {n: t.float() if t.is_floating_point() else t for n, t in make(name, 2, 4, 2, T, T, 32).items()}
                 last = newest(name, x)
@@ -82,8 +78,6 @@ class Decode(unittest.TestCase):
             paged(pool, pool, [[5, 1]], 40)
         with self.assertRaisesRegex(RuntimeError, "multiple of 16 tokens, got 20"):
             paged(pool[:, :, :20], pool[:, :, :20], [[3, 1]], 40)
-        with self.assertRaisesRegex(RuntimeError, "lists of keys are not followed into pages"):
-            torch.ops.weft.decode_paged("gathered", ["q", "k", "v", "list"], [q, pool, pool, torch.zeros(1, 2, 3).int()], torch.tensor([[3, 1]]), 40)
         with self.assertRaisesRegex(RuntimeError, "expected input 'k' in 5 pages of 32"):
             paged(pool[:4], pool, [[3, 1]], 40)
 
@@ -93,8 +87,6 @@ class Decode(unittest.TestCase):
 
 
 for variant in REFERENCE:
-    if variant in NO_DECODE:
-        continue
     for dtype in (torch.float32, torch.bfloat16):
         def test(self, variant=variant, dtype=dtype):
             for T in (1, 2, 16, 33, 130):

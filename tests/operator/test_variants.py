@@ -156,22 +156,16 @@ def likeness(x):
     return (distance(x) >= 0) & selected(x, ([(means, top(x["tiles"])), (peaks, lambda own, h: top([1])(own, 0))], lambda t, s: False))
 
 
-def summaries(x, tokens):
-    """Pairs of a query with a token or with a summary of an earlier block."""
-    T, S = x["q"].shape[2], x["k"].shape[2]
-    start = (torch.arange(T) // 64 * 64)[:, None]
-    return torch.where(torch.arange(S) < T, tokens(start, x["last"][None]), x["last"][None] < start)
+def with_summaries(x, keep):
+    """One softmax over the tokens that `keep` leaves and a summary of each block of 64 before the query's own."""
+    T, M = x["q"].shape[2], x["sk"].shape[2]
+    earlier = torch.arange(M) < (torch.arange(T) // 64)[:, None]
+    keep = torch.cat([keep.expand(*x["q"].shape[:2], -1, -1), earlier.expand(*x["q"].shape[:2], -1, -1)], -1)
+    return attend(x["q"], torch.cat([x["k"], x["sk"]], 2), torch.cat([x["v"], x["sv"]], 2), keep)
 
 
-def summarised(x):
-    """The chosen tiles of nsa: tiles that hold summaries are always kept."""
-    T = x["q"].shape[2]
-    means = [(estimate(before(x["q"]), pooled(x["k"])), top(x["tiles"]))]
-    seen = lambda start, last: torch.arange(T)[:, None] >= last
-    mask = summaries(x, seen)
-    tiles = torch.stack([rows.any(0) for rows in mask.split(64)])
-    allowed = torch.stack([columns.any(1) for columns in tiles.split(64, 1)], 1).expand(*x["q"].shape[:2], -1, -1)
-    return mask & selected(x, (means, lambda t, s: s == t - 1 or s * 64 + 63 >= T), allowed, causal=False)
+def same_block(x):
+    return torch.arange(x["q"].shape[2])[:, None] // 64 == torch.arange(x["k"].shape[2]) // 64
 
 
 def guessed(x):
@@ -223,8 +217,8 @@ REFERENCE = {
     "sea": lambda x: attend(*QKV(x), guessed(x)),
     "pbs": lambda x: attend(*QKV(x), permuted(x)),
     "hyper": lambda x: attend(*QKV(x), same_bucket(x) | x["sampled"][:, :, None], weight=torch.where(same_bucket(x), 1.0, x["share"])),
-    "combiner": lambda x: attend(*QKV(x), summaries(x, lambda start, last: (torch.arange(len(start))[:, None] >= last) & (last >= start))),
-    "nsa": lambda x: attend(*QKV(x), summarised(x)),
+    "combiner": lambda x: with_summaries(x, (distance(x) >= 0) & same_block(x)),
+    "nsa": lambda x: with_summaries(x, blocks(x, top(x["tiles"]), lambda t, s: s == t - 1)),
     "seqboat": lambda x: attend(*QKV(x), (distance(x) >= 0) & (distance(x) < x["window"]) & (torch.arange(x["q"].shape[2]) < x["count"][:, None])[:, None, :, None]),
     "sparse_vdit": lambda x: attend(*QKV(x), ((distance(x) + head(x["near"])) % head(x["stride"]) <= 2 * head(x["near"])) | (torch.arange(x["k"].shape[2]) < head(x["first"]))),
     "tidal": lambda x: attend(*QKV(x), (distance(x) >= 0) & (x["chosen"][:, :, None] | (distance(x) < x["window"]))),
@@ -235,6 +229,9 @@ REFERENCE = {
     "stick_breaking": lambda x: stick(*QKV(x), distance(x) > 0),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
 }
+
+
+ROWS = ("q", "k", "v", "u", "w", "sk", "sv")
 
 
 def make(name, B, H, G, T, S, D, draw=0):
@@ -270,8 +267,7 @@ def make(name, B, H, G, T, S, D, draw=0):
         x["own"], x["other"] = torch.randint(0, 3, (B, H, T)), torch.randint(0, 3, (B, H, S))
         x["sampled"], x["share"] = torch.rand(B, H, S) < 0.1, 1 + 5 * torch.rand((), **double)
     if name in ("combiner", "nsa"):
-        x["last"] = torch.cat([torch.arange(T), torch.arange(63, T, 64)])
-        x["k"], x["v"] = torch.randn(B, G, len(x["last"]), D, **double), torch.randn(B, G, len(x["last"]), D, **double)
+        x["sk"], x["sv"] = torch.randn(B, G, T // 64 + 1, D, **double), torch.randn(B, G, T // 64 + 1, D, **double)
     if name == "anchor":  # each key once; -1 ends a list
         x["stripes"] = torch.rand(B, H, -(-T // 64), S).argsort(-1)[..., :max(S // 2, 1)]
         x["stripes"][torch.rand(x["stripes"].shape) < 0.3] = -1
@@ -332,7 +328,7 @@ def compare(self, name, dtype, shape):
 def errors(name, dtype, shape, draw):
     exact = make(name, *shape, draw)
     # Both computations start from the same rounded inputs.
-    rows = ("q", "k", "v", "u", "w")
+    rows = ROWS
     rounded = {n: t.to(dtype) if n in rows else t.float() if t.is_floating_point() else t for n, t in exact.items()}
     exact = {n: t.double() if t.is_floating_point() else t for n, t in rounded.items()}
     floats = [n for n, t in exact.items() if t.is_floating_point()]

@@ -146,8 +146,8 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     int64_t programs = B * H;
     switch (loaded->image().grid) {
       case Grid::QueryTile: programs = B * H * tiles(T, loaded->image().tileQ); break;
-      case Grid::KeyTile: programs = B * G * tiles(S, loaded->image().tileK); break;
-      case Grid::HeadKeyTile: programs = B * H * tiles(S, loaded->image().tileK); break;
+      case Grid::KeyTile: programs = B * G * tiles(dims.at(loaded->image().keyDim), loaded->image().tileK); break;
+      case Grid::HeadKeyTile: programs = B * H * tiles(dims.at(loaded->image().keyDim), loaded->image().tileK); break;
       case Grid::Group: programs = B * G; break;
       case Grid::Head: break;
     }
@@ -159,11 +159,12 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   };
 
   outcome.tiles.assign(B * H, std::vector<int>(queryTiles * keyTiles, 0));
-  auto lists = [&](bool byKey) {
-    const int64_t rows = B * H * (byKey ? keyTiles : queryTiles), others = byKey ? queryTiles : keyTiles;
-    make(byKey ? "counts_keys" : "counts", ElementType::I32, rows);
-    make(byKey ? "entries_keys" : "entries", ElementType::I32, rows * others);
-    run(byKey ? "plan_lists_keys" : "plan_lists");
+  auto lists = [&](bool byKey, const std::string &keyDim = "S") {
+    const int64_t ownTiles = keyDim == "S" ? keyTiles : tiles(dims.at(keyDim), options.tileK);
+    const int64_t rows = B * H * (byKey ? ownTiles : queryTiles), others = byKey ? queryTiles : ownTiles;
+    make(ofKeys(byKey ? "counts_keys" : "counts", keyDim), ElementType::I32, rows);
+    make(ofKeys(byKey ? "entries_keys" : "entries", keyDim), ElementType::I32, rows * others);
+    run(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keyDim));
   };
   const SelectionInfo &selection = variant->selection();
   for (size_t n = 0; n < selection.pools.size(); ++n) {
@@ -200,6 +201,15 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
         }
     }
   }
+  for (const KeySetInfo &keys : variant->keySets()) {
+    if (keys.dim == "S") continue;
+    if (keys.lists) {
+      lists(false, keys.dim);
+    } else {
+      make(ofKeys("band", keys.dim), ElementType::I32, B * H * 4);
+      run(ofKeys("plan_band", keys.dim));
+    }
+  }
   run("forward");
   outcome.o = buffers["o"].floats();
   outcome.lse = buffers["lse"].floats();
@@ -215,15 +225,17 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
       for (size_t d = 0; d < shape.size(); ++d)
         if (input.dims[d] != "B" && input.dims[d] != "H" && input.dims[d] != "G") own *= shape[d];
       int64_t size = B * H * own;
-      if (!input.isRow) size = B * H * (input.partialKind <= 1 ? T : input.partialKind == 2 ? S : own);
+      if (!input.isRow) size = B * H * (input.partialKind <= 1 ? T : input.partialKind == 2 ? dims.at(input.dims.back()) : own);
       else size = static_cast<int64_t>(inputs.at(input.name).values.size());
       make("d" + input.name, input.isRow && input.querySide ? options.type : ElementType::F32, size);
     }
     if (variant->hasSoftmax()) run("backward_delta");
     if (options.twoPass && variant->hasTwoPassBackward(G != H)) {
-      if (variant->needsLists()) lists(true);
       run("backward_dq");
-      run("backward_dkdv");
+      for (const KeySetInfo &keys : variant->keySets()) {
+        if (keys.lists) lists(true, keys.dim);
+        run(ofKeys("backward_dkdv", keys.dim));
+      }
     } else {
       run("backward");
     }

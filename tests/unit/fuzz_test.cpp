@@ -23,7 +23,8 @@ class Generator {
   std::string variant() {
     std::string text =
         "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], u: [B,H,T,R], w: [B,H,S,R],\n"
-        "  c: [H], r: [B,H,T], x: [G,S], table: [H,N], tau: [], flag: bool [B,S], tag: int [T])\n{\n";
+        "  c: [H], r: [B,H,T], x: [G,S], table: [H,N], tau: [], flag: bool [B,S], tag: int [T],\n"
+        "  sk: [B,G,M,D], sv: [B,G,M,E], sw: [B,H,M,R], sx: [G,M], sflag: bool [B,M])\n{\n";
     text += "  let d = i - j\n";
     if (pick(2)) text += "  let z = " + number(2) + "\n";
     hasLet = text.find("let z") != std::string::npos;
@@ -35,10 +36,23 @@ class Generator {
     if (normalize == 0) text += "  normalize sigmoid\n";
     else if (normalize == 1) text += "  normalize none\n";
     else if (pick(3) == 0) text += "  sink c[h]\n";
+    if (pick(3) == 0) text += also();
     return text + "}\n";
   }
 
  private:
+  /// The same kinds of statements of other keys: names of v's keys become theirs.
+  std::string also() {
+    hasLet = false;
+    std::string text = "  also sv {\n    let d = i - j\n    score dot(q[i], k[j]) / sqrt(D) + " + number(1) + "\n";
+    if (pick(2)) text += "    where " + condition(2) + "\n";
+    if (pick(2)) text += "    weight " + positive() + "\n";
+    if (pick(3) == 0) text += "    gate " + number(1) + "\n";
+    for (const char *name : {"k[j]", "w[j]", "x[j]", "flag[j]"})
+      for (size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 2)) text.insert(at, "s");
+    return text + "  }\n";
+  }
+
   std::mt19937_64 random;
   bool hasLet = false;
   int pick(int count) { return static_cast<int>(random() % static_cast<uint64_t>(count)); }

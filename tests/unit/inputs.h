@@ -42,7 +42,6 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
       if (name == "phase" || name == "key_phase")
         value = std::fmod(inputs.at(name == "phase" ? "place" : "key_place").values[at], inputs.at("period").values[at / array.shape.back()]);
       if (name == "place" || name == "key_place") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T));
-      if (name == "last") value = at < shape.T ? static_cast<double>(at) : static_cast<double>((at - shape.T) * 64 + 63);
       if (name == "count") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T + 1));
       if (name == "near") value = static_cast<double>(random() % 3);
       if (name == "stride") value = static_cast<double>(5 + random() % 40);

@@ -8,6 +8,8 @@ namespace {
 
 const std::string head = "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], n: int [S])\n{\n";
 
+const std::string also = "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], sk: [B, G, M, D], sv: [B, G, M, E])\n{ let d = i - j score 1.0 ";
+
 struct Mistake { std::string text; int line; const char *message; };
 
 TEST(Diagnostics, nameTheMistakeAndItsPlace) {
@@ -60,6 +62,17 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
       {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[floor(i / 64)] }", 1, "expected 0 index(es) of 'l' besides b and h, got 1"},
       {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[h] normalize stick_breaking }", 1, "they have no order"},
       {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[h] select tiles(16, 16) { keep first 1 } }", 1, "expected 'keys' or 'select', got both"},
+      {also + "also w { score 1.0 } }", 2, "unknown input 'w'"},
+      {also + "also sv score 1.0 }", 2, "expected '{' before what is said of its keys"},
+      {also + "also sv { sink 1.0 } }", 2, "expected 'let', 'where', 'score', 'weight' or 'gate' in the block of 'also', got 'sink'"},
+      {also + "also sv { where i >= j } }", 2, "expected a 'score', got none"},
+      {also + "also k { score 1.0 } }", 2, "expected values [B, H, N, E] or [B, G, N, E] like 'v', got 'k'"},
+      {also + "also v { score 1.0 } }", 2, "expected a dim of its own for the number of its keys, got S"},
+      {also + "also sv { score 1.0 } also sv { score 1.0 } }", 2, "expected a dim of its own for the number of its keys, got M"},
+      {also + "also sv { score dot(q[i], k[j]) } }", 2, "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys y[j] with dims [B, G, M, D]"},
+      {also + "also sv { score d } }", 2, "expected a name of this block, got 'd', which hangs on the keys of v"},
+      {also + "also sv { let e = e score e } }", 2, "whose let stands below or is this one"},
+      {also + "normalize stick_breaking also sv { score 1.0 } }", 2, "expected another normaliser than stick_breaking with 'also'"},
       {"attention t(v: [B, H, S, E], v: [B, H, S, E]) { score 1.0 }", 1, "'v', which is already declared"},
       {"attention t(q: [T, H, D], v: [B, H, S, E]) { score 1.0 }", 1, "expected H to stand first or after B"},
       {"attention t(q: [B, H, T, D], v: [B, H, S, E], o: [H]) { score 1.0 }", 1, "expected another name than 'o'"},

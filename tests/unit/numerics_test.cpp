@@ -84,6 +84,55 @@ TEST(Normalizers, matchReference) {
   }
 }
 
+// More keys in the same normaliser, with everything that a set of keys can say.
+TEST(Also, matchesReference) {
+  const std::string head = "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], sk: [B,G,M,D], sv: [B,H,M,E], p: [B,H,T,R], pk: [B,H,P,R], "
+                           "pv: [B,G,P,E], c: [H], y: [H,M], r: [B,H,T], list: int [H,N], tiles: int [H]) { let near = i / 8 ";
+  struct { const char *name; std::string body; } bodies[] = {
+      {"window", "where i >= j and i - j < 20 score dot(q[i], k[j]) / sqrt(D) also sv { where 8 * (j + 1) <= i score dot(q[i], sk[j]) / sqrt(D) + y[h, j] }"},
+      {"weighted", "where i >= j score dot(q[i], k[j]) / sqrt(D) weight sigmoid(c[h] * (i - j)) gate r[i] sink c[h] "
+                   "also sv { let d = near - j score dot(q[i], sk[j]) / sqrt(D) - 0.1 * abs(d) weight clamp(d + c[h], 0, 1) gate tanh(y[h, j] + r[i]) }"},
+      {"three", "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) / 5 + c[h] } also pv { where j < near score dot(p[i], pk[j]) / 4 }"},
+      {"sigmoid", "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) / 5 weight sigmoid(y[h, j]) } normalize sigmoid"},
+      {"plain", "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) * y[h, j] } normalize none"},
+      {"listed", "keys = list[h] where i >= j score dot(q[i], k[j]) / sqrt(D) also sv { where j < near score dot(q[i], sk[j]) / sqrt(D) }"},
+      {"selected", "where i >= j score dot(q[i], k[j]) / sqrt(D) also sv { where j < near score dot(q[i], sk[j]) / sqrt(D) } "
+                   "select tiles(32, 32) { keep topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal }"},
+  };
+  for (auto &[name, body] : bodies) {
+    auto variant = variantOf(head + body + " }");
+    const Shape shape{2, 4, 2, 110, 70, 32, 16};
+    auto inputs = randomInputs(*variant, shape, 3);
+    auto cotangent = randomCotangent(shape, 3);
+    auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+    for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}})
+      for (bool twoPass : {false, true}) {
+        CallOptions options;
+        options.device = device;
+        options.twoPass = twoPass;
+        options.tileQ = options.tileK = 32;
+        auto got = call(variant, inputs, cotangent, options);
+        EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << name;
+        EXPECT_LT(relativeError(got.lse, want.lse.values), tolerance) << name;
+        for (auto &[input, gradient] : want.gradients)
+          EXPECT_LT(relativeError(got.gradients.at(input), gradient.values), 4 * tolerance) << name << " " << input << (twoPass ? " in two passes" : "");
+      }
+  }
+}
+
+// Its keys are not those of v: other pairs, other random numbers.
+TEST(Also, dropsOtherPairs) {
+  const std::string head = "attention t(q: [B,H,T,D], k: [B,H,S,D], v: [B,H,S,E], sk: [B,H,M,D], sv: [B,H,M,E]) { dropout 0.5 normalize none ";
+  auto variant = variantOf(head + "score 1.0 also sv { score -1.0 } }");
+  const Shape shape{1, 1, 1, 32, 8, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 1);
+  inputs["v"].values.assign(inputs["v"].values.size(), 1.0);
+  inputs["sv"].values = inputs["v"].values;
+  double apart = 0;
+  for (float o : call(variant, inputs, {}).o) apart += o != 0;
+  EXPECT_GT(apart, 100);  // all 0 if j dropped the same pairs of both
+}
+
 TEST(Functions, modOfIntsIsExact) {
   auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: int [T], y: int [S]) { "
                            "score ((x[i] mod y[j]) mod 1021) * 0.001 + ((x[i] mod y[j]) mod 1009) * 0.01 }");

@@ -81,7 +81,7 @@ class KernelLowering {
     Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
     Value rows = emit.mul(slots.dim("B"), heads);
     if (useAmx) amx.configure(allocate(16));
-    Value count = tiles ? tileCount(queryTiles ? "T" : "S", queryTiles ? tileQ : tileK) : emit.i64(1);
+    Value count = tiles ? tileCount(queryTiles ? "T" : kernel.getKeyDim().str(), queryTiles ? tileQ : tileK) : emit.i64(1);
     emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
       const bool headsInner = tiles && options.order == Order::HeadsInner;
       Value outer = headsInner ? emit.div(p, rows) : tiles ? emit.div(p, count) : p;
@@ -106,6 +106,7 @@ class KernelLowering {
                  : grid == "head_key" ? Grid::HeadKeyTile
                  : grid == "group"    ? Grid::Group
                                       : Grid::Head;
+    image.keyDim = kernel.getKeyDim().str();
     image.tileQ = static_cast<int>(tileQ);
     image.tileK = static_cast<int>(tileK);
     image.scratchBytes = scratchFloats * 4;
@@ -134,7 +135,7 @@ class KernelLowering {
   int64_t scratchFloats = 0;
   llvm::DenseMap<Value, Buffer> buffers;
 
-  Value tileCount(const char *dim, int64_t tile) { return target::tileCount(emit, slots, dim, tile); }
+  Value tileCount(const std::string &dim, int64_t tile) { return target::tileCount(emit, slots, dim, tile); }
 
   /// `floats` of this thread's scratch memory, 64-byte aligned.
   Value allocate(int64_t floats) {
@@ -191,13 +192,15 @@ class KernelLowering {
     result.rows = shapeOf(op.getResult())[0];
     result.columns = shapeOf(op.getResult())[1];
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(result.rows));
-    Value left = emit.sub(query ? slots.dim("T") : slots.keyCount(), first);
-    result.validRows = emit.min(left, emit.i64(result.rows));
-    Value head = slots.headOf(name, scalar(op.getHead())), stride = slots.stride(name, 2);
-    Value source = slots.row(name, scalar(op.getBatch()), head, !query && slots.keys ? emit.i64(0) : first);
-    if (!query && slots.keys) {
-      source = gather(source, stride, type, first, result);
+    const std::string &dim = slots.info(name).dims[2];
+    const bool listed = slots.listed(dim);
+    result.validRows = emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(result.rows));
+    Value head = slots.headOf(name, scalar(op.getHead())), stride = slots.stride(name, 2), source;
+    if (listed) {
+      source = gather(name, scalar(op.getBatch()), head, first, result);
       stride = emit.i64(result.columns);
+    } else {
+      source = slots.row(name, scalar(op.getBatch()), head, first);
     }
     if (useAmx) {
       loadForAmx(op, result, source, stride);
@@ -229,11 +232,12 @@ class KernelLowering {
   }
 
   /// The rows that the list names, side by side.
-  Value gather(Value source, Value stride, ElementType type, Value first, const Buffer &own) {
+  Value gather(const std::string &name, Value batch, Value head, Value first, const Buffer &own) {
+    const ElementType type = slots.info(name).element;
     Value memory = allocate((own.rows * own.columns * bytesOf(type) + 3) / 4);
     mlir::Type element = emit.storage(type);
     emit.loop(emit.i64(0), own.validRows, 1, [&](Value row) {
-      Value from = emit.at(source, emit.mul(slots.keyAt(emit.add(first, row)).first, stride), element);
+      Value from = slots.row(name, batch, head, slots.keyAt(emit.add(first, row)).first);
       Value to = emit.at(memory, emit.mul(row, emit.i64(own.columns)), element);
       for (int64_t c = 0; c < own.columns; c += options.machine.lanes) {
         Value part = emit.loadAs(type, emit.at(from, emit.i64(c), element), own.columns - c);
@@ -441,14 +445,16 @@ class KernelLowering {
   void emitDotInto(tile::DotIntoOp op) {
     Buffer &lhs = buffer(op.getLhs()), &rhs = buffer(op.getRhs());
     const std::string name = op.getTensor().str();
+    const std::string &dim = slots.info(name).dims[2];
+    const bool listed = slots.listed(dim);
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileK));
-    Value valid = emit.min(emit.sub(slots.keyCount(), first), emit.i64(tileK)), stride = slots.stride(name, 2);
-    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), slots.keys ? emit.i64(0) : first);
+    Value valid = emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(tileK)), stride = slots.stride(name, 2);
+    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), listed ? emit.i64(0) : first);
     Value staged, width = emit.i64(rhs.columns);
     // Rows of `staged` to where they belong.
     auto addRows = [&] {
       emit.loop(emit.i64(0), valid, 1, [&](Value row) {
-        auto [key, exists] = slots.keys ? slots.keyAt(emit.add(first, row)) : std::pair{row, Value()};
+        auto [key, exists] = listed ? slots.keyAt(emit.add(first, row)) : std::pair{row, Value()};
         auto add = [&, key = key] {
           for (int64_t c = 0; c < rhs.columns; c += options.machine.lanes) {
             Value to = emit.at(out, emit.add(emit.mul(key, stride), emit.i64(c)));
@@ -470,12 +476,12 @@ class KernelLowering {
         multiply(staged, width, false);
         addRows();
       };
-      if (slots.keys) return byWay();
+      if (listed) return byWay();
       // The last keys: registers reach past the end, so their sums go by way of scratch memory.
       emit.choose(emit.less(valid, emit.i64(tileK)), byWay, [&] { multiply(out, stride, true); });
       return;
     }
-    if (slots.keys) {
+    if (listed) {
       staged = allocate(tileK * rhs.columns + options.machine.lanes);
       emit.loop(emit.i64(0), emit.i64(tileK * rhs.columns), options.machine.lanes, [&](Value at) { emit.store(emit.zeros(), emit.at(staged, at)); });
       product(emit, {staged, width, lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base, rhs.natural.stride, valid, rhs.validRows,
@@ -541,13 +547,13 @@ class KernelLowering {
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead());
     Value first = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
     Value firstKey = emit.mul(scalar(op.getKey()), emit.i64(tileK));
-    Value keys = emit.min(emit.sub(slots.keyCount(), firstKey), emit.i64(tileK));
+    Value keys = emit.min(emit.sub(slots.dim(slots.keyExtent(op.getKeyDim().str())), firstKey), emit.i64(tileK));
     bool anyMask = false;
     op.getBody().walk([&](dialect::MaskOp) { anyMask = true; });
     bool accumulates = false;
     op.getBody().walk([&](dialect::AccumulateOp) { accumulates = true; });
     auto pass = [&](bool full) {
-      emitPairwisePass(op, {batch, head, first, Value(), Value(), full}, firstKey, keys);
+      emitPairwisePass(op, {batch, head, first, Value(), Value(), full, true, op.getKeyDim().str()}, firstKey, keys);
     };
     if (!anyMask && !accumulates)
       pass(true);
@@ -596,7 +602,8 @@ class KernelLowering {
         for (int v = 0; v < group; ++v) {
           RegionContext own = contexts[v];
           Value exists;
-          std::tie(own.j, exists) = slots.keyAt(emit.add(firstKey, j));
+          own.j = emit.add(firstKey, j);
+          if (slots.listed(own.keyDim)) std::tie(own.j, exists) = slots.keyAt(own.j);
           if (exists && !own.full) own.inBounds = arith::AndIOp::create(builder, emit.loc, own.inBounds, emit.splat(exists));
           ScalarRegion region(emit, slots, own);
           region.onOuter = [&](Value value) { return plan.plain(value); };
@@ -682,7 +689,7 @@ class KernelLowering {
     if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
     if (sum.getPer() == "key") {
       Value part = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::ADD, value);
-      return addTo(emit.add(emit.mul(row, slots.dim("S")), context.j), part);
+      return addTo(emit.add(emit.mul(row, slots.dim(context.keyDim)), context.j), part);
     }
     const TensorInfo &info = slots.info(sum.getInput().str());
     std::vector<Value> indices = region.safeIndices(sum.getInput(), sum.getIndices());
@@ -756,7 +763,7 @@ class KernelLowering {
     mlir::Type element = emit.storage(type);
     const bool query = value.kind == Buffer::Kind::Transposed;
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(value.rows));
-    Value valid = emit.min(emit.sub(slots.dim(query ? "T" : "S"), first), emit.i64(value.rows));
+    Value valid = emit.min(emit.sub(slots.dim(slots.info(name).dims[2]), first), emit.i64(value.rows));
     Value out = slots.row(name, scalar(op.getBatch()),
                           query ? slots.headOf(name, scalar(op.getHead())) : scalar(op.getHead()), first);
     Value stride = slots.stride(name, 2);

@@ -8,6 +8,9 @@
 // side is ever packed, once a query tile.
 #pragma once
 
+#include <set>
+#include <string>
+
 #include "compiler/compiler.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/target/emitter.h"
@@ -22,7 +25,7 @@ using target::Value;
 struct LowerOptions {
   Machine machine;
   ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
-  bool lists = false;                   ///< kept tiles come as lists, not as a band
+  std::set<std::string> lists = {};     ///< of which keys (their dims) the kept tiles come as lists, not as a band
   Order order = Order::TilesInner;
   int blockRows = 6;
   bool paged = false;                   ///< keys lie in pages (see Slots)

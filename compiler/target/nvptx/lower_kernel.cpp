@@ -37,7 +37,7 @@ struct Fragment {
   Kind kind = Kind::Rows;
   SharedTile shared;
   Value source, stride, valid;   ///< Global: row 0, elements from row to row, rows inside the tensor
-  std::function<Value(Value)> rowOf;   ///< Global: where row r (i64) lies; null: r
+  std::function<Value(Value)> offsetOf;   ///< Global: elements from `source` to row r (i64); null: r strides
   std::vector<Value> values;
   int64_t rows = 0, columns = 0;
   int64_t tiles() const { return (columns + 15) / 16 * 2; }   ///< Tile: groups of 8 columns
@@ -83,7 +83,7 @@ class KernelLowering {
     const bool queryTiles = grid == "query";
     Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
     Value rows = emit.mul(slots.dim("B"), heads);
-    Value count = tiles ? tileCount(queryTiles ? "T" : "S", queryTiles ? tileQ : tileK) : emit.i64(1);
+    Value count = tiles ? tileCount(queryTiles ? "T" : kernel.getKeyDim().str(), queryTiles ? tileQ : tileK) : emit.i64(1);
     Value block = emit.toI64(warp.call("llvm.nvvm.read.ptx.sreg.ctaid.x", builder.getI32Type(), {}));
     auto program = [&](Value p) {
       const bool headsInner = options.order == Order::HeadsInner;
@@ -122,6 +122,7 @@ class KernelLowering {
                  : grid == "head_key" ? Grid::HeadKeyTile
                  : grid == "group"    ? Grid::Group
                                       : Grid::Head;
+    image.keyDim = kernel.getKeyDim().str();
     image.tileQ = static_cast<int>(tileQ);
     image.tileK = static_cast<int>(tileK);
     image.threads = threads;
@@ -149,7 +150,7 @@ class KernelLowering {
   int64_t tileQ, tileK;
   llvm::DenseMap<Value, Fragment> fragments;
 
-  Value tileCount(const char *dim, int64_t tile) { return target::tileCount(emit, slots, dim, tile); }
+  Value tileCount(const std::string &dim, int64_t tile) { return target::tileCount(emit, slots, dim, tile); }
   Value scalar(Value value) {
     auto found = scalars.find(value);
     internalCheck(found != scalars.end(), "nvptx lowering", "scalar without a value");
@@ -194,23 +195,23 @@ class KernelLowering {
 
   /// slots.keyAt, also past the end of the list.
   std::pair<Value, Value> keyAt(Value n) {
-    if (!slots.keys) return {n, Value()};
-    return slots.keyAt(emit.min(n, emit.sub(slots.keyCount(), emit.i64(1))));
+    return slots.keyAt(emit.min(n, emit.sub(slots.dim(slots.keys.dim), emit.i64(1))));
   }
 
   /// Where the rows of a load begin: source, stride, valid rows.
   Fragment located(tile::LoadOp op) {
-    const bool query = op.getSide() == "query";
     const std::string name = op.getTensor().str();
     Fragment result;
     result.kind = Fragment::Kind::Global;
     result.rows = shapeOf(op.getResult())[0];
     result.columns = shapeOf(op.getResult())[1];
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(result.rows));
-    result.valid = emit.min(emit.sub(query ? slots.dim("T") : slots.keyCount(), first), emit.i64(result.rows));
-    const bool listed = !query && slots.keys;
-    result.source = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), listed ? emit.i64(0) : first);
-    if (listed) result.rowOf = [this, first](Value row) { return keyAt(emit.add(first, row)).first; };
+    const std::string &dim = slots.info(name).dims[2];
+    const bool listed = slots.listed(dim);
+    result.valid = emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(result.rows));
+    Value batch = scalar(op.getBatch()), head = slots.headOf(name, scalar(op.getHead()));
+    result.source = listed ? slots.pointer(name) : slots.row(name, batch, head, first);
+    if (listed) result.offsetOf = [=, this](Value row) { return slots.rowOffset(name, batch, head, keyAt(emit.add(first, row)).first); };
     result.stride = slots.stride(name, 2);
     return result;
   }
@@ -222,7 +223,7 @@ class KernelLowering {
       result.kind = Fragment::Kind::Shared;
       result.shared = warp.sharedTile(result.rows, result.columns);
       warp.barrier();  // the turn before may still read
-      warp.copyAsync(result.shared, result.source, result.stride, result.valid, result.rowOf);
+      warp.copyAsync(result.shared, result.source, result.stride, result.valid, result.offsetOf);
       warp.commit();
       warp.waitFor(0);
       warp.barrier();
@@ -353,7 +354,7 @@ class KernelLowering {
         Value stage = stageOf(turn);
         for (auto [which, load] : llvm::enumerate(streamed)) {
           Fragment from = located(load);
-          warp.copyAsync(placeOf(which, stage), from.source, from.stride, from.valid, from.rowOf);
+          warp.copyAsync(placeOf(which, stage), from.source, from.stride, from.valid, from.offsetOf);
         }
       });
       warp.commit();
@@ -428,14 +429,16 @@ class KernelLowering {
     SharedTile rhsTile = rhs.shared;
     warp.multiplyTN(sums.values, inShared(op.getLhs()), rhsTile);
     const std::string name = op.getTensor().str();
+    const std::string &dim = slots.info(name).dims[2];
+    const bool listed = slots.listed(dim);
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileK));
-    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), slots.keys ? emit.i64(0) : first);
+    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), listed ? emit.i64(0) : first);
     std::function<std::pair<Value, Value>(Value)> place;
-    if (slots.keys) place = [this, first](Value row) { return keyAt(emit.add(first, row)); };
-    eachElement(sums, emit.sub(slots.keyCount(), first), out, slots.stride(name, 2), builder.getF32Type(),
+    if (listed) place = [this, first](Value row) { return keyAt(emit.add(first, row)); };
+    eachElement(sums, emit.sub(slots.dim(slots.keyExtent(dim)), first), out, slots.stride(name, 2), builder.getF32Type(),
                 [&](Value pointer, Value value) {
                   // A list may name a key twice.
-                  if (slots.keys) return atomicAdd(pointer, value);
+                  if (listed) return atomicAdd(pointer, value);
                   Value old = emit.load(builder.getF32Type(), pointer);
                   emit.store(arith::AddFOp::create(builder, emit.loc, old, value), pointer);
                 }, place);
@@ -551,7 +554,8 @@ class KernelLowering {
     for (size_t at = 0; at < results.size(); ++at) out[at].resize(at < tiles ? blocks * wide * 4 : blocks * 2);
     Value firstQuery = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
     Value firstKey = emit.mul(scalar(op.getKey()), emit.i64(tileK));
-    RegionContext context{scalar(op.getBatch()), scalar(op.getHead()), Value(), Value(), Value(), full, full};
+    const std::string keyDim = op.getKeyDim().str();
+    RegionContext context{scalar(op.getBatch()), scalar(op.getHead()), Value(), Value(), Value(), full, full, keyDim};
     auto addTo = [&](Value &sum, Value value) {
       sum = sum ? Value(arith::AddFOp::create(builder, emit.loc, sum, value)) : value;
     };
@@ -561,8 +565,9 @@ class KernelLowering {
           const int64_t element = (block * wide + n) * 4 + e, row = block * 2 + e / 2;
           context.i = emit.add(firstQuery, warp.row(block, e / 2));
           Value key = emit.add(firstKey, warp.column(n, e)), exists;
-          std::tie(context.j, exists) = keyAt(key);
-          if (!full) context.inBounds = both(below(context.i, "T"), below(key, slots.keys.dim));
+          context.j = key;
+          if (slots.listed(keyDim)) std::tie(context.j, exists) = keyAt(key);
+          if (!full) context.inBounds = both(below(context.i, "T"), below(key, slots.keyExtent(keyDim)));
           if (!full && exists) context.inBounds = both(context.inBounds, exists);
           ScalarRegion region(emit, slots, context);
           region.onOuter = [&](Value value) { return plan.plain(value); };
@@ -637,8 +642,8 @@ class KernelLowering {
   /// partial[b, h, j] += value; several warps meet there.
   void addToColumn(dialect::AccumulateOp sum, Value value, const RegionContext &context, Value j) {
     Value first = arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, warp.group, emit.i32(0));
-    emit.when(both(first, emit.less(j, slots.dim("S"))), [&] {
-      Value index = emit.add(emit.mul(headRow(context), slots.dim("S")), j);
+    emit.when(both(first, emit.less(j, slots.dim(context.keyDim))), [&] {
+      Value index = emit.add(emit.mul(headRow(context), slots.dim(context.keyDim)), j);
       atomicAdd(emit.at(slots.pointer("d" + sum.getInput().str()), index), value);
     });
   }
@@ -711,7 +716,7 @@ class KernelLowering {
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(value.rows));
     Value out = slots.row(name, scalar(op.getBatch()),
                           query ? slots.headOf(name, scalar(op.getHead())) : scalar(op.getHead()), first);
-    eachElement(value, emit.sub(slots.dim(query ? "T" : "S"), first), out, slots.stride(name, 2), element,
+    eachElement(value, emit.sub(slots.dim(slots.info(name).dims[2]), first), out, slots.stride(name, 2), element,
                 [&](Value pointer, Value number) {
                   if (type != ElementType::F32) number = arith::TruncFOp::create(builder, emit.loc, element, number);
                   emit.store(number, pointer, static_cast<unsigned>(weft::bytesOf(type)));

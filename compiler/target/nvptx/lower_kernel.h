@@ -5,6 +5,9 @@
 // planning kernels a program is a thread.
 #pragma once
 
+#include <set>
+#include <string>
+
 #include "compiler/compiler.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/target/emitter.h"
@@ -17,7 +20,7 @@ using target::Value;
 
 struct LowerOptions {
   ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
-  bool lists = false;                   ///< kept tiles come as lists, not as a band
+  std::set<std::string> lists = {};     ///< of which keys (their dims) the kept tiles come as lists, not as a band
   Order order = Order::HeadsInner;
   bool paged = false;                   ///< keys lie in pages (see Slots)
 };

@@ -67,7 +67,7 @@ SharedTile Warp::at(SharedTile tile, Value byteOffset) {
   return tile;
 }
 
-void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value valid, const std::function<Value(Value)> &rowOf) {
+void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value valid, const std::function<Value(Value)> &offsetOf) {
   const int64_t rowBytes = tile.columns * bytes();
   const int64_t chunk = rowBytes % 16 == 0 ? 16 : rowBytes % 8 == 0 ? 8 : rowBytes % 4 == 0 ? 4 : 2;
   const int64_t chunks = tile.padded * bytes() / chunk, total = tile.rows * chunks;
@@ -77,7 +77,7 @@ void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value v
   const bool byRow = chunks % 8 == 0;
   const int64_t inner = byRow ? chunks : tile.rows;
   // Where whole rows (or columns) of chunks lie between a thread's chunks, each address follows from the last.
-  const bool regular = threads() % inner == 0 && !rowOf;
+  const bool regular = threads() % inner == 0 && !offsetOf;
   Value row, offset, from, to;
   Value own = anchored(thread);
   Value rowStep = emit.mul(strideBytes, emit.i64(threads() / inner));
@@ -88,8 +88,8 @@ void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value v
       Value minor = arith::RemUIOp::create(emit.b, emit.loc, index, i32(inner));
       row = byRow ? major : minor;
       offset = emit.mul(byRow ? minor : major, i32(chunk));
-      Value place = rowOf ? rowOf(emit.toI64(row)) : emit.toI64(row);
-      from = emit.add(emit.mul(place, strideBytes), emit.toI64(offset));
+      Value start = offsetOf ? emit.mul(offsetOf(emit.toI64(row)), emit.i64(bytes())) : emit.mul(emit.toI64(row), strideBytes);
+      from = emit.add(start, emit.toI64(offset));
       to = emit.add(emit.mul(row, i32(tile.pitch)), offset);
     } else if (byRow) {
       row = emit.add(row, i32(threads() / inner));

@@ -62,9 +62,9 @@ class Warp {
   SharedTile sharedTile(int64_t rows, int64_t columns);
   SharedTile at(SharedTile tile, Value byteOffset);
   int64_t bytesOf(const SharedTile &tile) const { return tile.rows * tile.pitch; }
-  /// Starts the copy of rows of a global tensor; rows from `valid` (i64) on become zero. `stride` counts elements.
-  /// `rowOf` says where row r of the tile lies in the tensor; null: r.
-  void copyAsync(const SharedTile &tile, Value source, Value stride, Value valid, const std::function<Value(Value)> &rowOf = nullptr);
+  /// Starts the copy of rows of a global tensor; rows from `valid` (i64) on become zero.
+  /// Row r lies `stride` elements times r, or offsetOf(r) elements, after `source`.
+  void copyAsync(const SharedTile &tile, Value source, Value stride, Value valid, const std::function<Value(Value)> &offsetOf = nullptr);
   void commit();
   void waitFor(int groupsLeft);
   void barrier();
