@@ -303,6 +303,11 @@ at::Tensor maskShares(const std::string &variant, const Names &givenNames, std::
   tensors[q] = at::zeros_like(tensors[q]);
   const at::Tensor value = tensors[v];
   const int64_t length = value.size(2), chunk = std::min<int64_t>(128, length);
+  // Keys beside those of v take their share of the mass and show nothing.
+  const auto made = findVariant(variant);
+  for (const KeySetInfo &keys : made->keySets())
+    if (const size_t at = index(made->inputs()[keys.values].name.c_str()); at != v && at < tensors.size())
+      tensors[at] = at::zeros({tensors[at].size(0), tensors[at].size(1), tensors[at].size(2), chunk}, value.options().requires_grad(false));
   std::vector<at::Tensor> columns;
   for (int64_t first = 0; first < length; first += chunk) {
     const int64_t count = std::min(chunk, length - first);

@@ -428,31 +428,30 @@ const at::Tensor &Binding::select() {
 
 void Binding::plan(bool byKey) {
   select();
-  for (const KeySetInfo &keys : set.variant->keySets()) planKeys(keys, byKey);
+  std::vector<Plan> made;
+  for (const KeySetInfo &keys : set.variant->keySets())
+    if (keys.lists || !byKey) made.push_back(planKeys(keys, byKey));  // a band serves both sides
+  if (!byKey) plans = std::move(made);
 }
 
-void Binding::planKeys(const KeySetInfo &keys, bool byKey) {
-  const bool main = keys.dim == "S";
+Binding::Plan Binding::planKeys(const KeySetInfo &keys, bool byKey) {
+  Plan plan{keys.dim == "S" ? keyExtent() : dim(keys.dim), {}, {}, {}};
   if (!keys.lists) {
-    if (byKey) return;  // a band serves both sides
-    at::Tensor bounds = at::empty({B * H * 4}, status.options());
-    bind(ofKeys("band", keys.dim), bounds);
+    plan.band = at::empty({B * H * 4}, status.options());
+    bind(ofKeys("band", keys.dim), plan.band);
     run(ofKeys("plan_band", keys.dim).c_str());
-    if (main) band = bounds;
-    return;
+    return plan;
   }
-  const int64_t ownTiles = main ? keyTiles() : (dim(keys.dim) + set.schedule.tileK - 1) / set.schedule.tileK;
+  const int64_t ownTiles = (plan.keys + set.schedule.tileK - 1) / set.schedule.tileK;
   const int64_t rows = B * H * (byKey ? ownTiles : queryTiles()), others = byKey ? queryTiles() : ownTiles;
   TORCH_CHECK(rows * others < (int64_t{1} << 31), "weft: too many tiles for one call");
   // Room for all tiles of each row: how many are kept need not be known here, nor waited for.
-  at::Tensor count = lastTileOnly ? at::zeros({rows}, status.options()) : at::empty({rows}, status.options());
-  at::Tensor list = at::empty({std::max<int64_t>(rows * others, 1)}, status.options());
-  bind(ofKeys(byKey ? "counts_keys" : "counts", keys.dim), count);
-  bind(ofKeys(byKey ? "entries_keys" : "entries", keys.dim), list);
+  plan.counts = lastTileOnly ? at::zeros({rows}, status.options()) : at::empty({rows}, status.options());
+  plan.entries = at::empty({std::max<int64_t>(rows * others, 1)}, status.options());
+  bind(ofKeys(byKey ? "counts_keys" : "counts", keys.dim), plan.counts);
+  bind(ofKeys(byKey ? "entries_keys" : "entries", keys.dim), plan.entries);
   run(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keys.dim).c_str());
-  if (byKey || !main) return;
-  counts = count;
-  entries = list;
+  return plan;
 }
 
 void Binding::checkStatus() const {

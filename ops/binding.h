@@ -70,7 +70,7 @@ class Binding {
   int64_t dim(const std::string &name) const;
   int64_t queryTiles() const { return (T + set.schedule.tileQ - 1) / set.schedule.tileQ; }
   int64_t keyTiles() const { return (keyExtent() + set.schedule.tileK - 1) / set.schedule.tileK; }
-  /// Keys that a row looks at: S, or as many as its list has entries.
+  /// Keys of v that a row looks at: S, or as many as its list has entries.
   int64_t keyExtent() const { return set.variant->keyList().input < 0 ? S : dim(set.variant->keyList().dim); }
   void bind(const std::string &name, const at::Tensor &tensor);
   void setDim(const std::string &name, int64_t size) { dims[set.dimPosition(name)] = size; }
@@ -85,12 +85,18 @@ class Binding {
   KernelSet &set;
   int64_t B = 0, H = 0, G = 0, T = 0, S = 0;
   std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
-  at::Tensor band, counts, entries, selection;
+  /// What is kept of one set of keys: a band a head, or lists by query tile.
+  struct Plan {
+    int64_t keys;   ///< that a row can look at
+    at::Tensor band, counts, entries;
+  };
+  std::vector<Plan> plans;           ///< of each of the variant's sets of keys, once planned
+  at::Tensor selection;
   /// Run the last query tile of every head alone; the schedule's order must be HeadsInner, which has them first.
   bool lastTileOnly = false;
 
  private:
-  void planKeys(const KeySetInfo &keys, bool byKey);
+  Plan planKeys(const KeySetInfo &keys, bool byKey);
 
   std::vector<int64_t> dims;
   std::vector<at::Tensor> tensors;

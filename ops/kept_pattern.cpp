@@ -12,18 +12,23 @@ static std::vector<int> values(const at::Tensor &tensor) {
 }
 
 KeptPattern::KeptPattern(Binding &call)
-    : headCount(call.B * call.H), T(call.T), S(call.keyExtent()), tileQ(call.set.schedule.tileQ), tileK(call.set.schedule.tileK) {
+    : headCount(call.B * call.H), T(call.T), tileQ(call.set.schedule.tileQ), tileK(call.set.schedule.tileK) {
   call.plan();
-  bands = values(call.band);
-  counts = values(call.counts);
-  entries = values(call.entries);
+  for (const Binding::Plan &plan : call.plans) sets.push_back({plan.keys, values(plan.band), values(plan.counts), values(plan.entries)});
 }
 
 KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK) const {
   Count result;
+  for (const Keys &keys : sets) add(keys, head, wantQ, wantK, result);
+  return result;
+}
+
+void KeptPattern::add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wantK, Count &result) const {
+  const auto &[S, bands, counts, entries] = keys;
+  int64_t longest = 0;
   auto add = [&](int64_t tiles) {
     result.kept += tiles;
-    result.longest = std::max(result.longest, tiles);
+    longest = std::max(longest, tiles);
   };
   if (!bands.empty()) {
     const int low = bands[head * 4], high = bands[head * 4 + 1];
@@ -32,7 +37,8 @@ KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK
       const int64_t from = std::max<int64_t>(first - high, 0), to = std::min<int64_t>(last - low, S - 1);
       if (to >= from) add(to / wantK - from / wantK + 1);
     }
-    return result;
+    result.longest += longest;
+    return;
   }
   const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;
   std::vector<char> kept((S + wantK - 1) / wantK);
@@ -46,10 +52,11 @@ KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK
       }
     add(std::count(kept.begin(), kept.end(), 1));
   }
-  return result;
+  result.longest += longest;
 }
 
 double KeptPattern::entropy(int64_t head) const {
+  const auto &[S, bands, counts, entries] = sets[0];
   const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;
   std::map<int64_t, int64_t> histogram;
   int64_t total = 0;

@@ -336,6 +336,7 @@ class KernelLowering {
       if (load.getPlace() == "stream") streamed.push_back(load);
     const int stages = streamed.empty() ? 1 : static_cast<int>(*streamed[0].getStages());
     std::vector<SharedTile> places;
+    const int64_t mark = warp.mark();
     for (tile::LoadOp load : streamed) {
       auto shape = shapeOf(load.getResult());
       places.push_back(warp.sharedTile(shape[0], shape[1]));
@@ -384,6 +385,7 @@ class KernelLowering {
       }
     });
     for (tile::LoadOp load : streamed) fragments.erase(load.getResult());
+    warp.release(mark);
   }
 
   // ---- products ----------------------------------------------------------------------------

@@ -59,6 +59,7 @@ SharedTile Warp::sharedTile(int64_t rows, int64_t columns) {
   tile.pitch = (tile.padded * bytes() / 16 | 1) * 16;
   tile.base = emit.at(shared, i32(used), emit.b.getIntegerType(8));
   used += rows * tile.pitch;
+  most = std::max(most, used);
   return tile;
 }
 

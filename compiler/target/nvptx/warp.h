@@ -58,7 +58,10 @@ class Warp {
 
   // Shared memory
   /// `dynamic` bytes of it are in use.
-  int64_t sharedBytes() const { return used; }
+  int64_t sharedBytes() const { return most; }
+  /// Shared memory taken since then is free again: what comes next may lie there, after a barrier.
+  int64_t mark() const { return used; }
+  void release(int64_t mark) { used = mark; }
   SharedTile sharedTile(int64_t rows, int64_t columns);
   SharedTile at(SharedTile tile, Value byteOffset);
   int64_t bytesOf(const SharedTile &tile) const { return tile.rows * tile.pitch; }
@@ -93,7 +96,7 @@ class Warp {
   Value shared, warp, lane;
   Value pairRow, pairColumn;   ///< ldmatrix: rows by bit 3 of the lane, columns by bit 4
   Value crossRow, crossColumn;   ///< ldmatrix: the other way round
-  int64_t used = 0;
+  int64_t used = 0, most = 0;
 
   enum class Order { Pair, Cross };
   using Four = std::array<Value, 4>;
