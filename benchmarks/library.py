@@ -1,7 +1,8 @@
 """./dev bench library: every library variant against dense causal attention and against its ideal time.
 
 The ideal is the time of `causal` times the share of its tiles that the variant keeps. Content-based variants are measured
-with their selection. Prints a Markdown table, then what sorting by phase saves for periodic masks; writes runs/library.json.
+with their selection. Prints a Markdown table, then what sorting by phase saves for periodic masks; writes runs/library.json and
+runs/library.html.
 """
 
 import argparse
@@ -42,9 +43,10 @@ def measure(weft, names, T, heads, seconds):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([weft, "bench", "--variants", ",".join(names), "--shapes", f"1,{heads},{T},64", "--peers", "", "--direction", "both", "--samples", "5",
                         "--row-seconds", str(seconds), "--out", folder], check=True, stdout=subprocess.DEVNULL)
-        rows = json.load(open(os.path.join(folder, "results.json")))["rows"]
+        results = json.load(open(os.path.join(folder, "results.json")))
+    rows = results["rows"]
     dense = {r["direction"]: {"ms": r["results"]["weft"]["ms"], "kept_tiles": r["kept_tiles"]} for r in rows if r["variant"] == "causal"}
-    return [{**row, "dense": dense[row["direction"]]} for row in rows]
+    return {**results, "rows": [{**row, "dense": dense[row["direction"]]} for row in rows]}
 
 
 def table(rows, info, lengths):
@@ -133,13 +135,19 @@ def main():
     args = parser.parse_args()
     torch.ops.load_library(args.library)
     info = list(variants(args.weft, args.folder))
-    rows = [row for T in args.lengths for names in groups([name for name, _ in info]) for row in measure(args.weft, names, T, args.heads, args.seconds)]
+    parts = [measure(args.weft, names, T, args.heads, args.seconds) for T in args.lengths for names in groups([name for name, _ in info])]
+    rows = [row for at, part in enumerate(parts) for row in part["rows"] if at == 0 or row["variant"] != "causal" or row["T"] != parts[at - 1]["rows"][0]["T"]]
     table(rows, info, args.lengths)
     waves = phases(8192, 3)
     os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
+    masks = {name: mask for part in parts for name, mask in part["masks"].items()}
     with open(args.out, "w") as file:
-        json.dump({"rows": rows, "phases": waves}, file, indent=1)
-    print("written to", args.out)
+        json.dump({**parts[0], "rows": rows, "masks": masks, "phases": waves}, file, indent=1)
+    page = os.path.splitext(args.out)[0] + ".html"
+    # As weft bench does: its page is made by these two.
+    script = "".join(open(os.path.join(os.path.dirname(os.path.abspath(__file__)), part + ".py")).read() for part in ("page", "report"))
+    subprocess.run([sys.executable, "-c", script, args.out, page], check=True)
+    print("written to", args.out, "and", page)
 
 
 if __name__ == "__main__":

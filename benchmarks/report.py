@@ -5,6 +5,17 @@ def measured(row, name):
     return row["results"].get(name, {}).get("ms")
 
 
+def against_dense(row, rows):
+    """Time as a share of causal's, and against the ideal: causal's time times the share of its tiles that are kept."""
+    dense = row.get("dense") or next(({"ms": measured(r, "weft"), "kept_tiles": r["kept_tiles"]} for r in rows if r["variant"] == "causal" and all(
+        r[key] == row[key] for key in ("B", "H", "T", "D", "dtype", "direction"))), None)
+    if not dense or not dense["ms"] or not row["kept_tiles"]:
+        return ["", ""]
+    share = measured(row, "weft") / dense["ms"]
+    ideal = share / (row["kept_tiles"] / dense["kept_tiles"])
+    return [(f"{share:.2f}", share), (f"{ideal:.2f}x", ideal, "good" if ideal <= 1.5 else "bad")]
+
+
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         results = json.load(file)
@@ -19,7 +30,7 @@ def main():
               + ", ".join(f"{t} matrix product {g:.0f} GFLOP/s" for t, g in results.get("peak_gflops", {}).items())
               + f", copy {results.get('bandwidth_gbs', 0):.1f} GB/s.")
     page.text("GFLOP/s count the products of kept 64 x 64 tiles alone. The error is the largest against a float64 evaluation of the variant, relative to its largest value. "
-              "A ratio is the peer's time over Weft's: above 1, Weft is faster.", soft=True)
+              "A ratio is the peer's time over Weft's: above 1, Weft is faster. The ideal is causal's time times the kept share.", soft=True)
 
     page.heading("All rows")
     table = []
@@ -27,10 +38,10 @@ def main():
         own = row["results"]["weft"]
         name = (row["variant"], row["direction"], row["dtype"])
         if "error" in own:
-            table.append([*name, (str(row["T"]), row["T"]), "", (own["error"], "x")] + [""] * (6 + len(peers)))
+            table.append([*name, (str(row["T"]), row["T"]), "", (own["error"], "x")] + [""] * (8 + len(peers)))
             continue
         peak = results["peak_gflops"].get(row["dtype"], 0)
-        cells = [*name, (str(row["T"]), row["T"]), (f"{100 * row['kept_tiles']:.1f} %", row["kept_tiles"]), (f"{own['ms']:.2f}", own["ms"])]
+        cells = [*name, (str(row["T"]), row["T"]), (f"{100 * row['kept_tiles']:.1f} %", row["kept_tiles"]), (f"{own['ms']:.2f}", own["ms"])] + against_dense(row, rows)
         more = [(f"{own['low']:.2f} - {own['high']:.2f}", own["high"] - own["low"]), (f"{own['gflops']:.0f}", own["gflops"]),
                  (f"{100 * own['gflops'] / peak:.0f} %" if peak else "", own["gflops"]), (f"{row['error']:.1e}", row["error"]),
                  (f"{row['compile_s']:.2f}", row["compile_s"]), (f"{row['peak_mib']:.0f}", row["peak_mib"])]
@@ -42,7 +53,7 @@ def main():
             else:
                 cells.append((other["error"], "x"))
         table.append(cells + more)
-    page.table(["variant", "direction", "type", "T", "kept tiles", "ms"] + [f"against {p}" for p in peers]
+    page.table(["variant", "direction", "type", "T", "kept tiles", "ms", "of causal", "of ideal"] + [f"against {p}" for p in peers]
                + ["quartiles", "GFLOP/s", "of peak", "error", "compile s", "MiB"], table)
 
     page.heading("Time against length")

@@ -3,6 +3,7 @@
 #include <torch/library.h>
 
 #include "ops/attention.h"
+#include "ops/sorted_rows.h"
 
 namespace weft::ops {
 namespace {
@@ -22,19 +23,8 @@ Call unsorted(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &s
   return {{"q", "k", "v", "span", "period", "ratio"}, {q, k, v, span, period, ratio}};
 }
 
-/// `order` as the index of rows of [B, H, T, D].
-Tensor rowIndex(const Tensor &order, const Tensor &like) {
-  return order.unsqueeze(0).unsqueeze(3).expand({like.size(0), order.size(0), order.size(1), like.size(3)});
-}
-
 Call sorted(Call call, const Tensor &order, const Tensor &phase) {
-  const int64_t heads = order.size(0);
-  for (int at = 0; at < 3; ++at) {
-    // Every head has its own order, also those of one group.
-    const Tensor &rows = call.tensors[at];
-    const Tensor all = rows.size(1) == heads ? rows : rows.repeat_interleave(heads / rows.size(1), 1);
-    call.tensors[at] = all.gather(2, rowIndex(order, all));
-  }
+  for (int at = 0; at < 3; ++at) call.tensors[at] = inOrder(call.tensors[at], order.unsqueeze(0));
   const Tensor place = order.to(torch::kInt32);
   for (const char *name : {"place", "key_place", "phase", "key_phase"}) call.names.push_back(name);
   for (const Tensor &tensor : {place, place, phase, phase}) call.tensors.push_back(tensor);
@@ -92,8 +82,7 @@ Tensor attentionByPhase(const Tensor &q, const Tensor &k, const Tensor &v, const
   if (chunk == 0) return attention("span_periodic", plain.names, plain.tensors);
   const auto [order, phase] = phaseOrder(period, q.size(2), chunk);
   const Call call = sorted(plain, order, phase);
-  const Tensor o = attention("span_periodic_sorted", call.names, call.tensors);
-  return o.gather(2, rowIndex(std::get<1>(order.sort(1)), o));
+  return asBefore(attention("span_periodic_sorted", call.names, call.tensors), order.unsqueeze(0));
 }
 
 TORCH_LIBRARY_FRAGMENT(weft, library) {

@@ -199,7 +199,9 @@ def Tile_StoreRowsOp : TileOp<"store_rows"> {
       "$value `,` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($value)";
 }
 
-// Scalar programs: plans that bound the loops over kept tiles, and selections of tiles.
+// Scalar programs: plans that bound the loops over kept tiles, and selections of tiles. A loop of theirs whose turns are
+// independent says so in `tile.together`: how its carried values combine, "add" or "max"; "append" where they are the end of
+// a list; "" where there are none. The threads of a GPU's warp share such turns.
 
 def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
   let summary = "least and greatest element of an input with one index in a range";
@@ -216,6 +218,14 @@ def Tile_StoreFlatOp : TileOp<"store_flat"> {
   let summary = "writes one element of a flat buffer of i32 or f32";
   let arguments = (ins AnyTypeOf<[I32, F32]>:$value, StrAttr:$tensor, I32:$index);
   let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict `:` type($value)";
+}
+
+def Tile_AppendOp : TileOp<"append"> {
+  let summary = "writes a value at the end of a list where it counts, and gives the list's new end";
+  let description = "`%end = tile.append %value if %kept to \"entries\"[%at]`";
+  let arguments = (ins I32:$value, I1:$kept, StrAttr:$tensor, I32:$index);
+  let results = (outs I32:$next);
+  let assemblyFormat = "$value `if` $kept `to` $tensor `[` $index `]` attr-dict";
 }
 
 def Tile_LoadFlatOp : TileOp<"load_flat"> {

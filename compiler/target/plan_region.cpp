@@ -26,24 +26,19 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     emitReadRange(range);
   } else if (auto store = mlir::dyn_cast<tile::StoreFlatOp>(op)) {
     Value index = emit.toI64(plain(store.getIndex())), value = plain(store.getValue());
-    emit.store(value, emit.at(slots.pointer(store.getTensor().str()), index, value.getType()));
+    Value buffer = slots.pointer(store.getTensor().str());
+    byOne([&] { emit.store(value, emit.at(buffer, index, value.getType())); });
+  } else if (auto append = mlir::dyn_cast<tile::AppendOp>(op)) {
+    scalars[append.getNext()] = emitAppend(append);
   } else if (auto load = mlir::dyn_cast<tile::LoadFlatOp>(op)) {
     Value index = emit.toI64(plain(load.getIndex()));
     scalars[load.getResult()] = emit.load(load.getType(), emit.at(slots.pointer(load.getTensor().str()), index, load.getType()));
   } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
-    std::vector<Value> inits;
-    for (Value init : loop.getInitArgs()) inits.push_back(plain(init));
-    auto copy = mlir::scf::ForOp::create(emit.b, emit.loc, plain(loop.getLowerBound()),
-                                         plain(loop.getUpperBound()), plain(loop.getStep()), inits);
-    mlir::OpBuilder::InsertionGuard guard(emit.b);
-    emit.b.setInsertionPointToStart(copy.getBody());
-    for (auto [from, to] : llvm::zip(loop.getBody()->getArguments(), copy.getBody()->getArguments()))
-      scalars[from] = to;
-    for (mlir::Operation &inner : loop.getBody()->without_terminator()) emitOp(inner);
-    std::vector<Value> next;
-    for (Value value : loop.getBody()->getTerminator()->getOperands()) next.push_back(plain(value));
-    if (!next.empty()) mlir::scf::YieldOp::create(emit.b, emit.loc, next);
-    for (auto [from, to] : llvm::zip(loop.getResults(), copy.getResults())) scalars[from] = to;
+    auto together = loop->getAttrOfType<mlir::StringAttr>("tile.together");
+    if (lanes && !shared && together)
+      emitSharedLoop(loop, together.getValue());
+    else
+      emitLoop(loop, plain(loop.getLowerBound()), plain(loop.getStep()), loopInits(loop), nullptr);
   } else if (auto branch = mlir::dyn_cast<mlir::scf::IfOp>(op)) {
     emit.when(plain(branch.getCondition()), [&] {
       for (mlir::Operation &inner : branch.thenBlock()->without_terminator()) emitOp(inner);
@@ -54,6 +49,80 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     mlir::Operation *copy = emit.b.clone(op, mapping);
     for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) scalars[from] = to;
   }
+}
+
+std::vector<Value> PlanRegion::loopInits(mlir::scf::ForOp loop) {
+  std::vector<Value> inits;
+  for (Value init : loop.getInitArgs()) inits.push_back(plain(init));
+  return inits;
+}
+
+/// From `from` on, by `step`; `turn`, where given, makes the body's index of the loop's own.
+void PlanRegion::emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits, const std::function<Value(Value)> &turn) {
+  auto copy = mlir::scf::ForOp::create(emit.b, emit.loc, from, plain(loop.getUpperBound()), step, inits);
+  mlir::OpBuilder::InsertionGuard guard(emit.b);
+  emit.b.setInsertionPointToStart(copy.getBody());
+  for (auto [own, argument] : llvm::zip(loop.getBody()->getArguments(), copy.getBody()->getArguments())) scalars[own] = argument;
+  if (turn) scalars[loop.getInductionVar()] = turn(copy.getInductionVar());
+  for (mlir::Operation &inner : loop.getBody()->without_terminator()) emitOp(inner);
+  std::vector<Value> next;
+  for (Value value : loop.getBody()->getTerminator()->getOperands()) next.push_back(plain(value));
+  if (!next.empty()) mlir::scf::YieldOp::create(emit.b, emit.loc, next);
+  for (auto [own, result] : llvm::zip(loop.getResults(), copy.getResults())) scalars[own] = result;
+}
+
+/// Lane n takes turns n, n + 32, ...; what they carry meets at the end.
+void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together) {
+  Value from = plain(loop.getLowerBound()), step = emit.i32(Lanes::count);
+  const std::vector<Value> inits = loopInits(loop);
+  std::vector<Value> starts = inits;
+  if (together == "add")
+    for (Value &start : starts) start = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(start.getType()));
+  shared = true;
+  if (together == "append") {
+    // All lanes take part in every turn: they share the list's end. Those past the last one repeat it, and append nothing.
+    Value last = emit.sub(plain(loop.getUpperBound()), emit.i32(1));
+    emitLoop(loop, from, step, starts, [&](Value first) {
+      Value index = emit.add(first, lanes->own);
+      inRange = arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::sle, index, last);
+      return emit.min(index, last);
+    });
+    inRange = Value();
+  } else {
+    emitLoop(loop, emit.add(from, lanes->own), step, starts, nullptr);
+  }
+  shared = false;
+  for (auto [result, init] : llvm::zip(loop.getResults(), inits)) {
+    if (together == "append") continue;
+    Value &sum = scalars[result];
+    const bool whole = sum.getType().isInteger();
+    auto combine = [&](Value x, Value y) -> Value {
+      if (together == "add") return whole ? emit.add(x, y) : Value(arith::AddFOp::create(emit.b, emit.loc, x, y));
+      return whole ? emit.max(x, y) : Value(arith::MaxNumFOp::create(emit.b, emit.loc, x, y));
+    };
+    for (int mask = Lanes::count / 2; mask > 0; mask /= 2) sum = combine(sum, lanes->exchange(sum, mask));
+    if (together == "add") sum = combine(init, sum);
+  }
+  bool stores = false;
+  loop.walk([&](tile::StoreFlatOp) { stores = true; });
+  if (stores) lanes->meet();
+}
+
+Value PlanRegion::emitAppend(tile::AppendOp op) {
+  Value index = plain(op.getIndex()), kept = plain(op.getKept()), value = plain(op.getValue()), buffer = slots.pointer(op.getTensor().str());
+  auto store = [&](Value at) {
+    emit.when(kept, [&] { emit.store(value, emit.at(buffer, emit.toI64(at), value.getType())); });
+  };
+  if (!lanes) {
+    store(index);
+    return emit.add(index, arith::ExtUIOp::create(emit.b, emit.loc, emit.b.getI32Type(), kept));
+  }
+  if (inRange) kept = arith::AndIOp::create(emit.b, emit.loc, kept, inRange);
+  auto count = [&](Value bits) { return Value(mlir::math::CtPopOp::create(emit.b, emit.loc, bits)); };
+  Value all = lanes->ballot(kept);
+  Value before = arith::SubIOp::create(emit.b, emit.loc, arith::ShLIOp::create(emit.b, emit.loc, emit.i32(1), lanes->own), emit.i32(1));
+  store(emit.add(index, count(arith::AndIOp::create(emit.b, emit.loc, all, before))));
+  return emit.add(index, count(all));
 }
 
 /// Indices as i32, inside their dims; h becomes its group where the dim is G.

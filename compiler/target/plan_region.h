@@ -1,15 +1,29 @@
 // Planning kernels: scalar programs whose values keep their own types, for any target.
 #pragma once
 
+#include <functional>
+#include <optional>
+
 #include "compiler/target/tensors.h"
 
 namespace weft::target {
+
+/// The threads of a warp that share the turns of a program's loops.
+struct Lanes {
+  static constexpr int count = 32;
+  Value own;                                              ///< i32, below `count`
+  std::function<Value(Value value, int mask)> exchange;   ///< i32 or f32: that of lane own xor mask
+  std::function<Value(Value flag)> ballot;                ///< i32: the flags of all lanes
+  std::function<void()> meet;                             ///< what a lane has stored before, the others can load after it
+};
 
 class PlanRegion {
  public:
   /// `scalars` maps the kernel's values to code; coordinates there are i64.
   PlanRegion(Emitter &emit, Slots &slots, llvm::DenseMap<Value, Value> &scalars)
       : emit(emit), slots(slots), scalars(scalars) {}
+
+  std::optional<Lanes> lanes;   ///< null: one thread runs a program alone
 
   /// The code of a value in the type the kernel gave it.
   Value plain(Value value);
@@ -20,6 +34,19 @@ class PlanRegion {
   Slots &slots;
   llvm::DenseMap<Value, Value> &scalars;
 
+  bool shared = false;   ///< in a loop whose turns the lanes share
+  Value inRange;         ///< there: this lane has a turn; null: all do
+
+  std::vector<Value> loopInits(mlir::scf::ForOp loop);
+  void emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits, const std::function<Value(Value)> &turn);
+  void emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together);
+  Value emitAppend(tile::AppendOp op);
+  /// One of the lanes alone, where all run the same.
+  template <class Body>
+  void byOne(Body body) {
+    if (!lanes || shared) return body();
+    emit.when(mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::eq, lanes->own, emit.i32(0)), body);
+  }
   std::vector<Value> planIndices(const std::string &name, mlir::OperandRange operands);
   Value planRead(const std::string &name, llvm::ArrayRef<Value> indices, mlir::Type type);
   void emitReadRange(tile::ReadRangeOp op);

@@ -247,12 +247,9 @@ class PlanBuilder : PlanKernel {
         return s.map(Function::Eq, {s.sub(interval.hi, interval.lo), s.constantInt(tile - 1)});
       };
       Value full = both(mask.lo, both(whole(ownBox, own), whole(otherBox, other)));
-      when(kept, [&] {
-        Value entryValue = s.add(s.mul(index, s.constantInt(2)), s.select(full, s.constantInt(1), s.constantInt(0)));
-        store(entryValue, ofKeys(byKey ? "entries_keys" : "entries", keyDim), carried[0]);
-      });
-      return std::vector<Value>{s.add(carried[0], s.select(kept, s.constantInt(1), s.constantInt(0)))};
-    })[0];
+      Value entryValue = s.add(s.mul(index, s.constantInt(2)), s.select(full, s.constantInt(1), s.constantInt(0)));
+      return std::vector<Value>{append(entryValue, kept, ofKeys(byKey ? "entries_keys" : "entries", keyDim), carried[0])};
+    }, "append")[0];
     store(s.sub(end, start), ofKeys(byKey ? "counts_keys" : "counts", keyDim), row);
   }
 

@@ -66,7 +66,7 @@ class PoolBuilder : PlanKernel {
       }
       store(result, "pool." + std::to_string(number), s.add(base, c));
       return std::vector<Value>{};
-    });
+    }, "");
   }
 };
 
@@ -122,7 +122,7 @@ class SelectBuilder : PlanKernel {
         }
       });
       return std::vector<Value>{};
-    });
+    }, "");
     int rank = 0;
     for (size_t at = 0; at < asked.size(); ++at) {
       if (asked[at].first != "topk" && asked[at].first != "topp") continue;
@@ -226,13 +226,13 @@ class SelectBuilder : PlanKernel {
   Value counted(int rank, arith::CmpIPredicate predicate, Value bound) {
     return loop(s.constantInt(0), count, {s.constantInt(0)}, [&](Value kt, mlir::ValueRange carried) {
       return std::vector<Value>{s.add(carried[0], flag(compare(predicate, estimate(rank, kt), bound)))};
-    })[0];
+    }, "add")[0];
   }
   Value summed(int rank, arith::CmpIPredicate predicate, Value bound) {
     return loop(s.constantInt(0), count, {zeroF()}, [&](Value kt, mlir::ValueRange carried) {
       Value own = s.select(compare(predicate, estimate(rank, kt), bound), mass(rank, kt), zeroF());
       return std::vector<Value>{addF(carried[0], own)};
-    })[0];
+    }, "add")[0];
   }
 
   /// The `amount` greatest; of equal ones the first.
@@ -252,14 +252,14 @@ class SelectBuilder : PlanKernel {
   void keepShare(int rank, Value share, const std::string &chosen) {
     Value top = loop(s.constantInt(0), count, {s.constantInt(unranked)}, [&](Value kt, mlir::ValueRange carried) {
       return std::vector<Value>{s.map(Function::Max, {carried[0], estimate(rank, kt)})};
-    })[0];
+    }, "max")[0];
     Value total = loop(s.constantInt(0), count, {zeroF()}, [&](Value kt, mlir::ValueRange carried) {
       Value own = estimate(rank, kt);
       Value above = s.map(Function::Exp, {s.sub(numberOf(own), numberOf(top))});
       Value part = s.select(compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)), above, zeroF());
       store(part, "select.masses", inPlane(rank, s.add(base, kt)));
       return std::vector<Value>{addF(carried[0], part)};
-    })[0];
+    }, "add")[0];
     Value wanted = s.mul(share, total);
     Value bound = bisect([&](Value middle) { return s.map(Function::Ge, {summed(rank, arith::CmpIPredicate::sge, middle), wanted}); });
     loop(s.constantInt(0), count, {summed(rank, arith::CmpIPredicate::sgt, bound)}, [&](Value kt, mlir::ValueRange carried) {

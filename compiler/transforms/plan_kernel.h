@@ -60,12 +60,17 @@ class PlanKernel {
   Value load(llvm::StringRef buffer, Value index, mlir::Type type) {
     return tile::LoadFlatOp::create(builder, s.loc, type, buffer, index);
   }
+  Value append(Value value, Value kept, llvm::StringRef buffer, Value index) {
+    return tile::AppendOp::create(builder, s.loc, builder.getI32Type(), value, kept, buffer, index);
+  }
   void store(Value value, llvm::StringRef buffer, Value index) { tile::StoreFlatOp::create(builder, s.loc, value, buffer, index); }
 
-  /// A loop over [from, to) that carries values: body(index, carried) gives the next ones.
+  /// A loop over [from, to) that carries values: body(index, carried) gives the next ones. `together` says that its turns are
+  /// independent, and how carried values combine (see TileOps.td).
   template <class Body>
-  std::vector<Value> loop(Value from, Value to, mlir::ValueRange inits, Body body) {
+  std::vector<Value> loop(Value from, Value to, mlir::ValueRange inits, Body body, const char *together = nullptr) {
     auto op = mlir::scf::ForOp::create(builder, s.loc, from, to, s.constantInt(1), inits);
+    if (together) op->setAttr("tile.together", builder.getStringAttr(together));
     mlir::OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(op.getBody());
     std::vector<Value> next = body(op.getInductionVar(), mlir::ValueRange(op.getRegionIterArgs()));

@@ -104,6 +104,7 @@ struct And { static uint64_t apply(const Instruction &, uint64_t x, uint64_t y) 
 struct Or { static uint64_t apply(const Instruction &in, uint64_t x, uint64_t y) { return truncated(x | y, in.type); } };
 struct Xor { static uint64_t apply(const Instruction &in, uint64_t x, uint64_t y) { return truncated(x ^ y, in.type); } };
 struct Not { static uint64_t apply(const Instruction &in, uint64_t x) { return truncated(~x, in.type); } };
+struct Popc { static uint64_t apply(const Instruction &, uint64_t x) { return static_cast<uint64_t>(std::popcount(x & 0xFFFFFFFF)); } };
 struct Shl { static uint64_t apply(const Instruction &in, uint64_t x, uint64_t y) {
   return (y & 0xFFFFFFFF) >= static_cast<uint64_t>(bitsOf(in.type)) ? 0 : truncated(x << (y & 63), in.type); } };
 struct Shr { static uint64_t apply(const Instruction &in, uint64_t x, uint64_t y) {
@@ -260,6 +261,16 @@ void mov(Warp &warp, const Instruction &in, uint32_t lanes) {
 void bra(Warp &warp, const Instruction &in, uint32_t lanes) { warp.branch(in.operands[0][0].index, lanes); }
 void ret(Warp &warp, const Instruction &, uint32_t lanes) { warp.leave(lanes); }
 void bar(Warp &warp, const Instruction &, uint32_t) { warp.waiting = true; }
+
+/// All lanes are here, and what they have stored can be loaded: the table says `converged`.
+void meet(Warp &, const Instruction &, uint32_t) {}
+
+void ballot(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const Lanes &flags = warp.read(in.operands[1][0], lanes);
+  uint64_t all = 0;
+  each(lanes, [&](int lane) { all |= (flags[lane] & 1) << lane; });
+  assign(warp, in, lanes, [&](int) { return all; });
+}
 
 void shfl(Warp &warp, const Instruction &in, uint32_t lanes) {
   const Lanes x = warp.read(in.operands[1][0], lanes);
@@ -505,7 +516,7 @@ const std::map<std::string, Simple> simple = {
     {"min", {binary<Extreme<false>>, "if"}}, {"max.NaN", {binary<ExtremeNaN<true>>, "f"}}, {"min.NaN", {binary<ExtremeNaN<false>>, "f"}}, {"and", {binary<And>, "bp"}}, {"or", {binary<Or>, "bp"}}, {"xor", {binary<Xor>, "bp"}},
     {"not", {unary<Not>, "bp"}}, {"shl", {binary<Shl>, "b"}}, {"shr", {binary<Shr>, "ib"}}, {"neg", {unary<Neg>, "if"}}, {"abs", {unary<Abs>, "if"}},
     {"rcp", {unary<Rcp>, "f"}}, {"sqrt", {unary<Sqrt>, "f"}}, {"ex2.approx", {unary<Ex2>, "f"}}, {"lg2.approx", {unary<Lg2>, "f"}},
-    {"copysign", {binary<CopySign>, "f"}}, {"bfe", {ternary<Bfe>, "i"}}, {"prmt", {ternary<Prmt>, "b"}}, {"selp", {selp, "ibf"}}, {"mov", {mov, "ibfp"}}};
+    {"copysign", {binary<CopySign>, "f"}}, {"bfe", {ternary<Bfe>, "i"}}, {"prmt", {ternary<Prmt>, "b"}}, {"selp", {selp, "ibf"}}, {"popc", {unary<Popc>, "b"}}, {"mov", {mov, "ibfp"}}};
 
 char kindOf(Type type) {
   switch (type) {
@@ -526,7 +537,7 @@ void decode(const std::string &opcode, Instruction &in) {
       {"cp.async.commit_group", {cpCommit, false}}, {"cp.async.wait_group", {cpWait, false}}, {"cp.async.cg.shared.global", {cpAsync, false}},
       {"cp.async.ca.shared.global", {cpAsync, false}}, {"atom.global.add.f32", {atomicAdd, false}}, {"red.global.add.f32", {atomicAdd, false}},
       {"atom.relaxed.gpu.global.add.f32", {atomicAdd, false}}, {"red.relaxed.gpu.global.add.f32", {atomicAdd, false}},
-      {"shfl.sync.bfly.b32", {shfl, true}}, {"ldmatrix.sync.aligned.m8n8.x4.shared.b16", {ldmatrix, true}}};
+      {"bar.warp.sync", {meet, true}}, {"vote.sync.ballot.b32", {ballot, true}}, {"shfl.sync.bfly.b32", {shfl, true}}, {"ldmatrix.sync.aligned.m8n8.x4.shared.b16", {ldmatrix, true}}};
   if (auto found = whole.find(opcode); found != whole.end()) {
     in.execute = found->second.first;
     in.converged = found->second.second;

@@ -8,12 +8,11 @@
 // CHECK: scf.for
 // CHECK-NOT: tile.read_range "doc"
 // CHECK: tile.read_range "key_doc"
-// CHECK: scf.if
-// CHECK: tile.store_flat %{{.*}}, "entries"
+// CHECK: tile.append %{{.*}} to "entries"
 // CHECK: tile.store_flat %{{.*}}, "counts"
 
 // KEYS-LABEL: tile.kernel @t.plan_lists_keys grid "head_key"
-// KEYS: tile.store_flat %{{.*}}, "entries_keys"
+// KEYS: tile.append %{{.*}} to "entries_keys"
 // KEYS: tile.store_flat %{{.*}}, "counts_keys"
 module @t attributes {weft.normalize = "softmax", weft.inputs = [
     {name = "q", dims = ["B", "H", "T", "D"], element = "float"}, {name = "k", dims = ["B", "H", "S", "D"], element = "float"},

@@ -25,7 +25,7 @@
 // Lists of kept tiles read the map.
 // PLAN-LABEL: tile.kernel @t.plan_lists
 // PLAN: tile.load_flat "selection"
-// PLAN: tile.store_flat %{{.*}}, "entries"
+// PLAN: tile.append %{{.*}} to "entries"
 module @t attributes {weft.normalize = "softmax", weft.inputs = [
     {name = "q", dims = ["B", "H", "T", "D"], element = "float"}, {name = "k", dims = ["B", "G", "S", "D"], element = "float"},
     {name = "v", dims = ["B", "G", "S", "E"], element = "float"}],

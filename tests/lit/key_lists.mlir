@@ -5,7 +5,7 @@
 // CHECK-LABEL: tile.kernel @t.plan_lists grid "query"
 // CHECK: weft.dim "N"
 // CHECK: tile.read_range "list" axis 2
-// CHECK: tile.store_flat %{{.*}}, "entries"
+// CHECK: tile.append %{{.*}} to "entries"
 
 // Rows are gathered as they are copied: each address follows from an entry of the list.
 // GPU: llvm.func @weft_t_forward

@@ -1,4 +1,5 @@
-"""Periodic masks on tokens sorted by phase: the same results and gradients as span_periodic, in fewer tiles."""
+"""Tokens in other orders. Sorted by phase: the results and gradients of span_periodic, in fewer tiles. Sorted by bucket: causal
+attention inside buckets."""
 
 import os
 import unittest
@@ -55,6 +56,30 @@ class Phase(unittest.TestCase):
             weft.attention_by_phase(x[0][:, :, :9], *x[1:])
         with self.assertRaisesRegex(RuntimeError, r"expected periods \[H\]"):
             weft.phase_order(torch.ones(2, 2), 9, 4)
+
+
+class Bucket(unittest.TestCase):
+    def test_same_as_a_mask(self):
+        torch.manual_seed(4)
+        for B, H, G, T, S in ((2, 4, 2, 300, 300), (1, 2, 2, 130, 97)):
+            q, k, v = [torch.randn(B, heads, n, 32).requires_grad_() for heads, n in ((H, T), (G, S), (G, S))]
+            own, other = torch.randint(-2, 5, (B, H, T)), torch.randint(-2, 5, (B, H, S))
+            got = weft.attention_by_bucket(q, k, v, own, other)
+            keep = (own[..., None] == other[:, :, None]) & (torch.arange(T)[:, None] >= torch.arange(S))
+            kk, vv = (t.repeat_interleave(H // G, 1) for t in (k, v))
+            s = (q @ kk.transpose(-1, -2) / 32 ** 0.5).masked_fill(~keep, -1e30)
+            want = (s.softmax(-1) * keep) @ vv
+            self.assertLess((got - want).abs().max().item(), 2e-6)
+            cotangent = torch.randn_like(want)
+            for a, b in zip(torch.autograd.grad(got, (q, k, v), cotangent), torch.autograd.grad(want, (q, k, v), cotangent)):
+                self.assertLess((a - b).abs().max().item(), 2e-5)
+
+    def test_mistakes(self):
+        q, ids = torch.randn(1, 2, 9, 16), torch.zeros(1, 2, 9, dtype=torch.int64)
+        with self.assertRaisesRegex(RuntimeError, r"expected key buckets of integers \[1, 2, 9\], got Float"):
+            weft.attention_by_bucket(q, q, q, ids, ids.float())
+        with self.assertRaisesRegex(RuntimeError, r"expected query buckets of integers \[1, 2, 9\], got Long \[1, 2, 8\]"):
+            weft.attention_by_bucket(q, q, q, ids[:, :, 1:], ids)
 
 
 if __name__ == "__main__":

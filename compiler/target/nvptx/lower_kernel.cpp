@@ -61,7 +61,12 @@ class KernelLowering {
   KernelImage run() {
     bool scalarProgram = false;
     slots.keys = describedKeys(module);
-    kernel.walk([&](tile::StoreFlatOp) { scalarProgram = true; });
+    // A warp for a program whose turns can be shared, else a thread.
+    bool turnsShared = false;
+    kernel.walk([&](mlir::Operation *op) {
+      scalarProgram |= mlir::isa<tile::StoreFlatOp>(op);
+      turnsShared |= op->hasAttr("tile.together");
+    });
     const llvm::StringRef grid = kernel.getGrid();
     builder.setInsertionPointToEnd(module.getBody());
     auto shared = llvmir::GlobalOp::create(builder, emit.loc, llvmir::LLVMArrayType::get(builder.getIntegerType(8), 0),
@@ -99,7 +104,10 @@ class KernelLowering {
       for (mlir::Operation &op : body) emitOp(op);
     };
     const int threads = scalarProgram ? planThreads : warp.threads();
-    if (scalarProgram) {
+    if (turnsShared) {
+      plan.lanes = warp.lanes();
+      program(block);
+    } else if (scalarProgram) {
       Value p = emit.add(emit.mul(block, emit.i64(planThreads)), emit.toI64(warp.thread));
       emit.when(emit.less(p, emit.mul(rows, count)), [&] { program(p); });
     } else {
@@ -126,7 +134,7 @@ class KernelLowering {
     image.tileQ = static_cast<int>(tileQ);
     image.tileK = static_cast<int>(tileK);
     image.threads = threads;
-    image.programsPerBlock = scalarProgram ? planThreads : 1;
+    image.programsPerBlock = scalarProgram && !turnsShared ? planThreads : 1;
     image.sharedBytes = warp.sharedBytes();
     return image;
   }

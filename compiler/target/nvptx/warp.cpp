@@ -316,6 +316,18 @@ void Warp::multiplyTN(std::vector<Value> &sums, const SharedTile &left, const Sh
 Value Warp::exchange(Value value, int mask) {
   return call("llvm.nvvm.shfl.sync.bfly.f32", emit.b.getF32Type(), {i32(-1), value, i32(mask), i32(31)});
 }
+target::Lanes Warp::lanes() {
+  mlir::Type i32Type = emit.b.getI32Type();
+  target::Lanes lanes;
+  lanes.own = lane;
+  lanes.exchange = [this, i32Type](Value value, int mask) {
+    if (value.getType().isF32()) return exchange(value, mask);
+    return call("llvm.nvvm.shfl.sync.bfly.i32", i32Type, {i32(-1), value, i32(mask), i32(31)});
+  };
+  lanes.ballot = [this, i32Type](Value flag) { return call("llvm.nvvm.vote.ballot.sync", i32Type, {i32(-1), flag}); };
+  lanes.meet = [this] { call("llvm.nvvm.bar.warp.sync", mlir::Type(), {i32(-1)}); };
+  return lanes;
+}
 Value Warp::reduceRow(Value value, bool max) {
   for (int distance : {1, 2}) {
     Value other = exchange(value, distance);

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "compiler/target/emitter.h"
+#include "compiler/target/plan_region.h"
 
 namespace weft::nvptx {
 
@@ -58,6 +59,8 @@ class Warp {
 
   // Shared memory
   /// `dynamic` bytes of it are in use.
+  /// This warp's threads, for a program that they share.
+  target::Lanes lanes();
   int64_t sharedBytes() const { return most; }
   /// Shared memory taken since then is free again: what comes next may lie there, after a barrier.
   int64_t mark() const { return used; }
