@@ -25,8 +25,9 @@ def variants(weft, folder):
         name = line.split()[0]
         text = "\n".join(l.split("//")[0] for l in open(os.path.join(folder, name + ".weft")))
         tiles = re.findall(r"select tiles\((\d+), (\d+)\)", text)
+        keys = re.findall(r"select keys\((\d+)\)", text)
         plan = subprocess.run([weft, "compile", name, "--kernel", "plan_band"], capture_output=True, text=True)
-        how = "content, tiles " + " then ".join("x".join(t) for t in tiles) if tiles else "listed keys" if "keys = " in text else "band of i - j" if plan.returncode == 0 else "mask, tiles"
+        how = f"content, single keys by {keys[0]} queries" if keys else "content, tiles " + " then ".join("x".join(t) for t in tiles) if tiles else "listed keys" if "keys = " in text else "band of i - j" if plan.returncode == 0 else "mask, tiles"
         if " also " in text:
             how += ", and summaries"
         yield name, how
@@ -128,17 +129,18 @@ def main():
     parser.add_argument("weft")
     parser.add_argument("library")
     parser.add_argument("folder", help="of the variants' files")
+    parser.add_argument("--variants", nargs="+", help="only these, and causal")
     parser.add_argument("--lengths", type=int, nargs="+", default=[4096, 16384])
     parser.add_argument("--heads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3, help="a row")
     parser.add_argument("--out", default="runs/library.json")
     args = parser.parse_args()
     torch.ops.load_library(args.library)
-    info = list(variants(args.weft, args.folder))
+    info = [own for own in variants(args.weft, args.folder) if not args.variants or own[0] in args.variants or own[0] == "causal"]
     parts = [measure(args.weft, names, T, args.heads, args.seconds) for T in args.lengths for names in groups([name for name, _ in info])]
     rows = [row for at, part in enumerate(parts) for row in part["rows"] if at == 0 or row["variant"] != "causal" or row["T"] != parts[at - 1]["rows"][0]["T"]]
     table(rows, info, args.lengths)
-    waves = phases(8192, 3)
+    waves = [] if args.variants else phases(8192, 3)
     os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
     masks = {name: mask for part in parts for name, mask in part["masks"].items()}
     with open(args.out, "w") as file:

@@ -66,13 +66,14 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
   }
   for (const ast::Select &select : checked->selects) {
     const auto ranks = std::count_if(select.keeps.begin(), select.keeps.end(), [](const ast::Keep &keep) {
-      return keep.kind == ast::Keep::Kind::TopK || keep.kind == ast::Keep::Kind::TopP;
+      return keep.kind == ast::Keep::Kind::TopK || keep.kind == ast::Keep::Kind::TopP || keep.kind == ast::Keep::Kind::Near;
     });
     const size_t round = selectionInfo.rounds.size();
     selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, static_cast<int>(ranks)});
   }
   const VariantFacts facts = analyse(*checked);
   for (const ast::KeySet &set : checked->sets) sets.push_back({set.dim, set.values, facts.lists.count(set.dim) > 0});
+  if (checked->selectsKeys()) twoPass = twoPassGrouped = false;
   if (checked->keys) {
     keys = {checked->keys->input, checked->keys->tile, checked->inputs[checked->keys->input].dims.back()};
     twoPass = twoPassGrouped = false;  // which queries look at a key, its lists do not say
@@ -179,6 +180,7 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   std::vector<std::string> names;
   for (size_t at = 0; at < variant.selection().pools.size(); ++at) names.push_back("pool_" + std::to_string(at));
   for (size_t at = 0; at < variant.selection().rounds.size(); ++at) names.push_back("select_" + std::to_string(at));
+  if (variant.selectsKeys()) names.push_back("list_keys");
   for (const KeySetInfo &set : variant.keySets()) names.push_back(ofKeys(set.lists ? "plan_lists" : "plan_band", set.dim));
   names.push_back("forward");
   if (!backward) return names;
@@ -211,7 +213,7 @@ Schedule fitted(Schedule schedule, const Variant &variant) {
   if (variant.keyList().tile) schedule.tileQ = std::gcd(schedule.tileQ, variant.keyList().tile);
   if (!variant.selects()) return schedule;
   schedule.tileQ = std::gcd(schedule.tileQ, variant.selection().rounds.back().tileQ);
-  schedule.tileK = std::gcd(schedule.tileK, variant.selection().rounds.back().tileK);
+  if (!variant.selectsKeys()) schedule.tileK = std::gcd(schedule.tileK, variant.selection().rounds.back().tileK);
   return schedule;
 }
 
@@ -232,7 +234,9 @@ std::string illegal(const Schedule &schedule, const Variant &variant) {
     return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " + std::to_string(schedule.tileQ);
   if (variant.selects()) {
     const SelectionInfo::Round &round = variant.selection().rounds.back();
-    if (round.tileQ % schedule.tileQ || round.tileK % schedule.tileK)
+    if (variant.selectsKeys() && round.tileQ % schedule.tileQ)
+      return "expected queries of a tile to divide those that share a choice of keys, " + std::to_string(round.tileQ) + ", got " + std::to_string(schedule.tileQ);
+    if (!variant.selectsKeys() && (round.tileQ % schedule.tileQ || round.tileK % schedule.tileK))
       return "expected tile sizes that divide those selected, " + std::to_string(round.tileQ) + " and " + std::to_string(round.tileK) +
              ", got " + std::to_string(schedule.tileQ) + " and " + std::to_string(schedule.tileK);
   }

@@ -77,6 +77,8 @@ class Variant {
   const SelectionInfo &selection() const { return selectionInfo; }
   const KeyListInfo &keyList() const { return keys; }
   bool selects() const { return !selectionInfo.rounds.empty(); }
+  /// True where single keys are chosen: list_keys makes lists of them, selectedKeys.
+  bool selectsKeys() const { return selects() && selectionInfo.rounds.back().tileK == 1; }
   const ast::Variant &tree() const { return *checked; }
 
  private:
@@ -126,7 +128,7 @@ std::string describe(const Schedule &schedule, const std::string &target);
 
 struct CompileRequest {
   std::shared_ptr<const Variant> variant;
-  std::string kernel = "forward";      ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*, pool_*, select_*
+  std::string kernel = "forward";      ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*, pool_*, select_*, list_keys
   std::map<std::string, int64_t> dims;  ///< sizes of the dims that rows end in, 1 to 256
   ElementType type = ElementType::F32;
   Schedule schedule;

@@ -30,6 +30,9 @@ struct ArgumentSlot {
 /// The name that a kernel or a buffer has for the keys that `dim` counts: those of v, S, have the plain one.
 inline std::string ofKeys(const std::string &name, const std::string &dim) { return dim == "S" ? name : name + "." + dim; }
 
+/// Of variants that choose single keys: the lists of chosen keys, i32 [B, H, selectedRows, S], -1 after the last one.
+inline const char *const selectedKeys = "selection.keys", *const selectedRows = "selection.rows";
+
 /// What one program of the kernel's grid is.
 enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head };
 

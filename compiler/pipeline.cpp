@@ -119,7 +119,7 @@ CompileResult runPipeline(const CompileRequest &request) {
   // weft -> tile: the kernel asked for, target-neutral.
   const KernelShape shape{request.dims, request.schedule.tileQ, request.schedule.tileK};
   const llvm::StringRef name = request.kernel;
-  const bool plan = name.starts_with("plan_"), select = name.starts_with("pool_") || name.starts_with("select_");
+  const bool plan = name.starts_with("plan_"), select = name.starts_with("pool_") || name.starts_with("select_") || name == "list_keys";
   step("build_kernel", [&] {
     if (plan)
       buildPlan(module, request.kernel, shape);
@@ -180,7 +180,7 @@ CompileResult runPipeline(const CompileRequest &request) {
   const cpu::Output output = request.stage == Stage::Llvm       ? cpu::Output::Llvm
                              : request.stage == Stage::Assembly ? cpu::Output::Assembly
                                                                 : cpu::Output::Object;
-  std::string code = cpu::generate(module, request.target, output);
+  std::string code = cpu::generate(module, request.target, output, plan || select);
   if (request.stage == Stage::Object)
     result.image.code = std::move(code);
   else

@@ -131,11 +131,12 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
     for (const std::string &dim : input.dims)
       if (find(dimNames, dim) < 0) dimNames.push_back(dim);
   }
+  dimNames.push_back(selectedRows);
   if (paged) dimNames.insert(dimNames.end(), {"page", "pages"});
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
-  for (const char *name : {"o", "do", "lse", "delta", "dlse", "select.estimates", "select.masses", "pages", "status"}) tensorNames.push_back(name);
+  for (const char *name : {"o", "do", "lse", "delta", "dlse", "select.estimates", "select.masses", selectedKeys, "pages", "status"}) tensorNames.push_back(name);
   for (const KeySetInfo &keys : this->variant->keySets())
     for (const char *name : {"band", "counts", "entries", "counts_keys", "entries_keys"}) tensorNames.push_back(ofKeys(name, keys.dim));
 }
@@ -404,7 +405,18 @@ void Binding::run(const char *name) {
 }
 
 const at::Tensor &Binding::select() {
-  if (!set.variant->selects() || selection.defined()) return selection;
+  if (!set.variant->selects()) return selection;
+  if (!selection.defined()) choose();
+  if (set.variant->selectsKeys() && !chosenKeys.defined()) {
+    chosenKeys = at::empty_like(selection);
+    setDim(selectedRows, selection.size(2));
+    bind(selectedKeys, chosenKeys);
+    run("list_keys");
+  }
+  return selection;
+}
+
+void Binding::choose() {
   auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
   const SelectionInfo &info = set.variant->selection();
   const at::TensorOptions floats = status.options().dtype(at::kFloat);
@@ -423,7 +435,6 @@ const at::Tensor &Binding::select() {
     bind("select.masses", at::empty({round.ranks * selection.numel()}, floats));
     run(("select_" + std::to_string(n)).c_str());
   }
-  return selection;
 }
 
 void Binding::plan(bool byKey) {

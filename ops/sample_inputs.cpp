@@ -60,6 +60,7 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
     else if (input.name == "stride") value = torch::full(sizes, std::max<int64_t>(T / 8, 1), torch::kInt);
     else if (input.name == "stretches") value = torch::full(sizes, T / 512 / 8 + 1, torch::kInt);
     else if (input.name == "share") value = torch::full(sizes, 0.2);
+    else if (input.name == "theta") value = torch::full(sizes, -0.06);
     else if (input.name == "first") value = torch::full(sizes, 4, torch::kInt);
     else if (input.isInt && input.name.find("doc") != std::string::npos) value = (torch::arange(T) * 4 / T).to(torch::kInt).expand(sizes).contiguous();
     else if (input.isInt) value = torch::full(sizes, reach, torch::kInt);

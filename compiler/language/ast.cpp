@@ -109,10 +109,10 @@ std::string print(const Variant &variant) {
   if (variant.dropout) text += "  dropout " + std::to_string(*variant.dropout) + "\n";
   if (variant.keys) text += "  keys = " + variant.inputs[variant.keys->input].name + " of each " + (variant.keys->tile ? std::to_string(variant.keys->tile) + " queries" : "head") + "\n";
   for (const Select &select : variant.selects) {
-    text += "  select tiles(" + std::to_string(select.tileQ) + ", " + std::to_string(select.tileK) + ")\n";
+    text += "  select " + (select.keys() ? "keys(" + std::to_string(select.tileQ) : "tiles(" + std::to_string(select.tileQ) + ", " + std::to_string(select.tileK)) + ")\n";
     for (const Let &let : select.lets) line("  let " + let.name, let.value);
     for (const Keep &keep : select.keeps) {
-      const char *kinds[] = {"topk", "topp", "where", "diagonal", "first"};
+      const char *kinds[] = {"topk", "topp", "near", "where", "diagonal", "first"};
       text += std::string("    keep ") + kinds[static_cast<int>(keep.kind)];
       for (const ExprPtr &expr : {keep.value, keep.amount})
         if (expr) text += " " + print(*expr);

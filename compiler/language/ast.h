@@ -87,6 +87,7 @@ struct Keep {
   enum class Kind {
     TopK,       ///< the `amount` greatest of `value`
     TopP,       ///< the fewest that hold the share `amount` of the mass of softmax(value)
+    Near,       ///< where `value` is at least its greatest over the tiles kept in any case, off the diagonal, less `amount`
     Condition,  ///< where `value` holds
     Diagonal,   ///< tiles with a pair i = j
     First,      ///< the first `amount` key tiles
@@ -98,7 +99,8 @@ struct Keep {
 
 /// Chooses tiles by what is in them. Its expressions are of a tile: i and j are its first query and key.
 struct Select {
-  int tileQ = 64, tileK = 64;
+  int tileQ = 64, tileK = 64;   ///< tileK 1: single keys
+  bool keys() const { return tileK == 1; }
   std::vector<Let> lets;
   std::vector<Keep> keeps;
   SourceRange range;
@@ -137,6 +139,7 @@ struct Variant {
   Normalize normalize = Normalize::Softmax;
   std::optional<KeyList> keys;
   std::vector<Select> selects;   ///< rounds: each one looks only at what those before it kept
+  bool selectsKeys() const { return !selects.empty() && selects.back().keys(); }
 
   int inputNamed(const std::string &inputName) const;
 };

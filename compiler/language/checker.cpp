@@ -60,6 +60,7 @@ class Checker {
   std::set<std::string> dims;
   std::map<std::string, ExprPtr> lets;
   bool selecting = false;
+  bool keysAlone = false;  ///< of a select: a tile holds one key
   KeySet *set = nullptr;  ///< whose keys j counts
 
   void report(SourceRange range, std::string message, std::string hint = {}) {
@@ -335,20 +336,23 @@ class Checker {
     selecting = true;
     for (Select &select : variant.selects) {
       lets.clear();
-      for (int size : {select.tileQ, select.tileK})
+      for (int size : {select.tileQ, select.keys() ? 16 : select.tileK})
         if (size % 16 || size < 16 || size > 8192)
           report(select.range, "expected tile sizes that are multiples of 16 from 16 to 8192, got " + std::to_string(size));
       if (before && (before->tileQ % std::max(select.tileQ, 1) || before->tileK % std::max(select.tileK, 1)))
         report(select.range, "expected tile sizes that divide those of the round before, " + std::to_string(before->tileQ) + " and " +
                                  std::to_string(before->tileK));
       before = &select;
+      if (select.keys() && variant.normalize == Normalize::StickBreaking)
+        report(select.range, "expected another normaliser than stick_breaking with 'select keys'", "'select tiles' goes with it");
+      keysAlone = select.keys();
       std::set<std::string> names;
       for (Let &let : select.lets) checkInnerLet(let, names);
       bool diagonal = false;
       for (Keep &keep : select.keeps) {
-        const bool share = keep.kind == Keep::Kind::TopP;
+        const bool share = keep.kind == Keep::Kind::TopP, near = keep.kind == Keep::Kind::Near, number = share || near;
         if (keep.kind == Keep::Kind::Condition) demandBool(keep.value);
-        if (keep.kind == Keep::Kind::TopK || share) {
+        if (keep.kind == Keep::Kind::TopK || number) {
           demandFloat(keep.value, "keep");
           if (keep.value->type == Type::Float && !dependsOnPair(*keep.value))
             report(keep.value->range, "expected an estimate that differs from tile to tile, got '" + print(*keep.value) + "'",
@@ -356,10 +360,10 @@ class Checker {
         }
         if (keep.amount) {
           check(keep.amount);
-          if (share && keep.amount->type == Type::Int) keep.amount = toFloat(keep.amount);
-          if (keep.amount->type != (share ? Type::Float : Type::Int) && keep.amount->type != Type::Unknown)
-            report(keep.amount->range, share ? "expected a share between 0 and 1" : "expected a number of tiles, an int",
-                   share ? "as in: keep topp(a, 0.95)" : "as in: keep topk(a, 8); floor, ceil and round make ints");
+          if (number && keep.amount->type == Type::Int) keep.amount = toFloat(keep.amount);
+          if (keep.amount->type != (number ? Type::Float : Type::Int) && keep.amount->type != Type::Unknown)
+            report(keep.amount->range, near ? "expected a distance from the greatest estimate" : share ? "expected a share between 0 and 1" : "expected a number of tiles, an int",
+                   near ? "as in: keep near(a, 4.0)" : share ? "as in: keep topp(a, 0.95)" : "as in: keep topk(a, 8); floor, ceil and round make ints");
           else if (holdsDot(*keep.amount))
             report(keep.amount->range, "expected an amount that does not hang on an estimate");
         }
@@ -372,7 +376,7 @@ class Checker {
                "a query's own tile holds tokens after it, which must not choose what it sees");
     }
     lets = outer;
-    selecting = false;
+    selecting = keysAlone = false;
   }
 
   void checkName(ExprPtr &expr) {
@@ -504,6 +508,14 @@ class Checker {
   void checkDot(Expr &expr) {
     bool pooled = false, plain = false;
     for (ExprPtr &arg : expr.args) {
+      // A tile of one key is summed up by the key itself.
+      if (keysAlone && arg->kind == Kind::Name)
+        if (const int input = variant.inputNamed(arg->name); input >= 0 && variant.inputs[input].dims.size() == 4 && variant.inputs[input].dims[2] == "S") {
+          arg->kind = Kind::Pooled;
+          arg->pool = Pool::First;
+        }
+      if (selecting && arg->kind == Kind::Name && !lets.count(arg->name) && variant.inputNamed(arg->name) >= 0)
+        return report(arg->range, "expected pooled rows in the 'dot' of a select, got '" + arg->name + "'", "as in: mean_before(q), mean(k)");
       check(arg);
       if (arg->type == Type::Unknown) return;
       if (arg->type != Type::Row) {

@@ -265,16 +265,24 @@ class Parser {
     return static_cast<int>(std::min(parseNumber(number), 1e6));
   }
 
-  // select := 'select' 'tiles' '(' integer ',' integer ')' '{' ('let' name '=' expr | 'keep' keep)* '}'
-  // keep := ('topk' | 'topp') '(' expr ',' expr ')' | 'diagonal' | 'first' primary | expr
+  // select := 'select' ('tiles' '(' integer ',' integer ')' | 'keys' '(' integer ')') '{' ('let' name '=' expr | 'keep' keep)* '}'
+  // keep := ('topk' | 'topp' | 'near') '(' expr ',' expr ')' | 'diagonal' | 'first' primary | expr
   ast::Select parseSelect(SourceRange begin) {
     ast::Select select;
-    expect("tiles", "after 'select'");
-    expect("(", "after 'tiles'");
-    select.tileQ = parseTileSize();
-    expect(",", "between the tile's queries and its keys");
-    select.tileK = parseTileSize();
-    expect(")", "after the tile's sizes");
+    if (accept("keys")) {
+      expect("(", "after 'keys'");
+      select.tileQ = parseTileSize();
+      select.tileK = 1;
+      expect(")", "after the number of queries that share a choice");
+    } else {
+      if (!accept("tiles")) fail("'tiles' or 'keys' after 'select'", "as in: select tiles(64, 64) {   or   select keys(64) {");
+      expect("(", "after 'tiles'");
+      select.tileQ = parseTileSize();
+      expect(",", "between the tile's queries and its keys");
+      select.tileK = parseTileSize();
+      if (select.tileK == 1) fail("more keys a tile", "single keys are chosen by: select keys(64) {");
+      expect(")", "after the tile's sizes");
+    }
     expect("{", "before what is kept");
     select.range = {begin.begin, lastEnd()};
     inSelect = true;
@@ -288,7 +296,7 @@ class Parser {
         select.keeps.push_back(parseKeep(word.range));
       } else {
         inSelect = false;
-        fail("'let' or 'keep'", "as in: keep topk(a, 8)   keep topp(a, 0.95)   keep a > 0.1   keep diagonal   keep first 1");
+        fail("'let' or 'keep'", "as in: keep topk(a, 8)   keep topp(a, 0.95)   keep near(a, 4.0)   keep a > 0.1   keep diagonal   keep first 1");
       }
     }
     inSelect = false;
@@ -301,8 +309,8 @@ class Parser {
     ast::Keep keep{Kind::Condition, nullptr, nullptr, range};
     const bool call = peek(1).text == "(";
     const Token::Kind next = peek(1).kind;
-    if (call && (at("topk") || at("topp"))) {
-      keep.kind = at("topk") ? Kind::TopK : Kind::TopP;
+    if (call && (at("topk") || at("topp") || at("near"))) {
+      keep.kind = at("topk") ? Kind::TopK : at("topp") ? Kind::TopP : Kind::Near;
       position += 2;
       keep.value = parseExpr();
       expect(",", "between the estimate and how much of it is kept");

@@ -259,7 +259,7 @@ class Selection {
       columns = (S + round.tileK - 1) / round.tileK;
       chosen.assign((T + round.tileQ - 1) / round.tileQ * columns, 0);
       for (int64_t i = 0; i < T; i += round.tileQ) {
-        std::vector<int64_t> ranked;
+        std::vector<int64_t> ranked, anchors;   // anchors: kept in any case, off the diagonal
         char *row = &chosen[i / round.tileQ * columns];
         auto at = [&](int64_t tile, const ast::ExprPtr &expr) {
           ev.start(b, h, i, tile * round.tileK, false);
@@ -285,10 +285,16 @@ class Selection {
             if (keep.kind == ast::Keep::Kind::Condition && !ast::holdsDot(*keep.value)) row[tile] |= at(tile, keep.value) != 0;
           }
           if (!row[tile]) ranked.push_back(tile);
+          else if (i >= j + round.tileK || j >= i + round.tileQ) anchors.push_back(tile);
         }
         for (const ast::Keep &keep : round.keeps) {
           if (keep.kind == ast::Keep::Kind::Condition && ast::holdsDot(*keep.value))
             for (int64_t tile : ranked) row[tile] |= at(tile, keep.value) != 0;
+          if (keep.kind == ast::Keep::Kind::Near) {
+            double anchor = -std::numeric_limits<double>::infinity();
+            for (int64_t tile : anchors) anchor = std::max(anchor, at(tile, keep.value));
+            for (int64_t tile : ranked) row[tile] |= !anchors.empty() && at(tile, keep.value) >= anchor - at(0, keep.amount);
+          }
           if (keep.kind != ast::Keep::Kind::TopK && keep.kind != ast::Keep::Kind::TopP) continue;
           std::vector<std::pair<double, int64_t>> order;
           for (int64_t tile : ranked) order.push_back({-at(tile, keep.value), tile});

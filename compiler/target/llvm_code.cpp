@@ -57,14 +57,14 @@ std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext 
   return code;
 }
 
-void optimize(llvm::Module &module, llvm::TargetMachine &target) {
+void optimize(llvm::Module &module, llvm::TargetMachine &target, bool vectorizeLoops) {
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
   llvm::CGSCCAnalysisManager callGraph;
   llvm::ModuleAnalysisManager modules;
   llvm::PipelineTuningOptions tuning;
-  // Loops are already vectors; the vectorizers only cost time.
-  tuning.LoopVectorization = false;
+  // Where loops are already vectors the vectorizers only cost time.
+  tuning.LoopVectorization = vectorizeLoops;
   tuning.SLPVectorization = false;
   llvm::PassBuilder builder(&target, tuning);
   builder.registerModuleAnalyses(modules);

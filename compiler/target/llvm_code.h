@@ -13,7 +13,8 @@ namespace weft::target {
 
 /// Consumes the functions of `module`. Throws InternalError, as do all here.
 std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext &context, llvm::TargetMachine &target);
-void optimize(llvm::Module &module, llvm::TargetMachine &target);
+/// `vectorizeLoops`: for scalar programs; the loops of others are vector code already, or a GPU thread's own.
+void optimize(llvm::Module &module, llvm::TargetMachine &target, bool vectorizeLoops = false);
 /// Assembly text, or an object file.
 std::string emitFile(llvm::Module &module, llvm::TargetMachine &target, bool assembly);
 

@@ -21,6 +21,7 @@ std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription
     table["d" + input.name] = {input.dims, query ? type : ElementType::F32, row};
   }
   const std::string width = table.at("v").dims.back();
+  table[selectedKeys] = {{"B", "H", selectedRows, "S"}, ElementType::I32, false};
   table["o"] = {{"B", "H", "T", width}, type, true};
   table["do"] = table["o"];
   for (const char *rows : {"lse", "delta", "dlse"})
@@ -73,7 +74,7 @@ Value Slots::headOf(const std::string &tensor, Value head) {
 void Slots::enterRow(Value batch, Value head, Value query) {
   if (!keys) return;
   Value offset = emit.i64(0);
-  for (const std::string &name : info(keys.input).dims) {
+  for (const std::string &name : keys.dims) {
     offset = emit.mul(offset, dim(name));
     if (name == "B") offset = emit.add(offset, batch);
     else if (name == "H") offset = emit.add(offset, head);

@@ -257,14 +257,12 @@ class PlanBuilder : PlanKernel {
   /// Least and greatest position that a tile of a list names.
   Interval listedKeys(const KeyListDescription &listed, Value b, Value h, Value queryTile, const Interval &entries) {
     llvm::SmallVector<Value> indices;
-    for (const InputDescription &input : describedInputs(module))
-      if (input.name == listed.input)
-        for (const std::string &name : input.dims) {
-          if (name == "B") indices.push_back(b);
-          else if (name == "H") indices.push_back(h);
-          else if (name == listed.dim) indices.push_back(entries.lo);
-          else indices.push_back(quotient(queryTile, listed.tile / tileQ));
-        }
+    for (const std::string &name : listed.dims) {
+      if (name == "B") indices.push_back(b);
+      else if (name == "H") indices.push_back(h);
+      else if (name == listed.dim) indices.push_back(entries.lo);
+      else indices.push_back(quotient(queryTile, listed.tile / tileQ));
+    }
     const int axis = static_cast<int>(indices.size()) - 1;
     auto range = tile::ReadRangeOp::create(builder, s.loc, builder.getI32Type(), builder.getI32Type(), listed.input, axis, entries.hi, indices);
     return {range.getLeast(), range.getGreatest(), s.constantBool(false)};

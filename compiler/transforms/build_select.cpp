@@ -83,6 +83,7 @@ class SelectBuilder : PlanKernel {
     b = entry->getArgument(0);
     h = entry->getArgument(1);
     Value tile = entry->getArgument(2), T = dim("T"), S = dim("S");
+    group = quotient(h, quotient(dim("H"), dim("G")));   // here, for no loop-invariant code leaves a condition
     head = s.add(s.mul(b, dim("H")), h);
     count = tiles(S, tileK);
     base = s.mul(s.add(s.mul(head, tiles(T, tileQ)), tile), count);
@@ -112,23 +113,47 @@ class SelectBuilder : PlanKernel {
       store(flag(both(possible, always)), chosen, at);
       int rank = 0;
       for (auto &[name, value] : asked)
-        if (name == "topk" || name == "topp") store(s.constantInt(unranked), "select.estimates", inPlane(rank++, at));
+        if (isRank(name)) store(s.constantInt(unranked), "select.estimates", inPlane(rank++, at));
       when(both(possible, negate(always)), [&] {
         Known inner = known;
         int own = 0;
         for (auto &[name, value] : asked) {
-          if (name == "topk" || name == "topp") store(ordered(emit(value, inner)), "select.estimates", inPlane(own++, at));
+          if (isRank(name)) store(ordered(emit(value, inner)), "select.estimates", inPlane(own++, at));
           if (name == "where") when(emit(value, inner), [&] { store(s.constantInt(1), chosen, at); });
         }
       });
+      rank = 0;
+      for (auto &[name, value] : asked) {
+        if (name == "near") {
+          // What is kept in any case is measured too: it is what the others must come near.
+          Value diagonal = both(s.map(Function::Lt, {queries.lo, s.add(keys.lo, s.constantInt(tileK))}), s.map(Function::Lt, {keys.lo, s.add(queries.lo, s.constantInt(tileQ))}));
+          when(both(both(possible, always), negate(diagonal)), [&, &value = value] {
+            Known inner = known;
+            store(ordered(emit(value, inner)), "select.estimates", inPlane(rank, at));
+          });
+        }
+        rank += isRank(name);
+      }
       return std::vector<Value>{};
     }, "");
     int rank = 0;
     for (size_t at = 0; at < asked.size(); ++at) {
-      if (asked[at].first != "topk" && asked[at].first != "topp") continue;
+      if (!isRank(asked[at].first)) continue;
       Known known = start(queries.lo, s.constantInt(0), tile, s.constantInt(0));
       Value amount = emit(asked[at + 1].second, known);
-      asked[at].first == "topk" ? keepTop(rank, amount, chosen) : keepShare(rank, amount, chosen);
+      if (asked[at].first == "topk") {
+        keepTop(rank, amount, chosen);
+      } else if (asked[at].first == "topp") {
+        keepShare(rank, amount, chosen);
+      } else {
+        keepNear(rank, amount, chosen, [&](Value kt) {
+          Known inner = start(queries.lo, s.mul(kt, s.constantInt(tileK)), tile, kt);
+          Value always = s.constantBool(false);
+          for (auto &[name, value] : asked)
+            if (name == "always") always = either(always, emit(value, inner));
+          return always;
+        });
+      }
       ++rank;
     }
   }
@@ -141,9 +166,10 @@ class SelectBuilder : PlanKernel {
   size_t number;
   std::vector<PooledDescription> pools;
   std::vector<InputDescription> inputs;
-  Value b, h, head, count, base, plane;
+  Value b, h, group, head, count, base, plane;
   Value queryTile, keyTile;
 
+  static bool isRank(llvm::StringRef name) { return name == "topk" || name == "topp" || name == "near"; }
   Value flag(Value condition) { return s.select(condition, s.constantInt(1), s.constantInt(0)); }
   Value inPlane(int rank, Value at) { return rank == 0 ? at : s.add(s.mul(s.constantInt(rank), plane), at); }
   Value estimate(int rank, Value kt) { return load("select.estimates", inPlane(rank, s.add(base, kt)), builder.getI32Type()); }
@@ -187,13 +213,18 @@ class SelectBuilder : PlanKernel {
       const InputDescription &input = *llvm::find_if(inputs, [&](const InputDescription &own) { return own.name == pooled.input; });
       width = shape.dims.at(input.dims[3]);
       Value heads = dim(input.dims[1]);
-      Value own = input.dims[1] == "G" ? quotient(h, quotient(dim("H"), dim("G"))) : h;
+      Value own = input.dims[1] == "G" ? group : h;
       Value row = s.add(s.mul(s.add(s.mul(b, heads), own), tiles(dim(input.dims[2]), pooled.tile)), side == 0 ? queryTile : keyTile);
       first[side] = s.mul(row, s.constantInt(width));
     }
     return loop(s.constantInt(0), s.constantInt(width), {zeroF()}, [&](Value c, mlir::ValueRange carried) {
-      Value x = load(names[0], s.add(first[0], c), builder.getF32Type()), y = load(names[1], s.add(first[1], c), builder.getF32Type());
-      return std::vector<Value>{addF(carried[0], arith::MulFOp::create(builder, s.loc, x, y))};
+      // Indices fit in 32 bits: said, so that neighbours are seen to be neighbours.
+      auto at = [&](Value start) { return Value(arith::AddIOp::create(builder, s.loc, start, c, arith::IntegerOverflowFlags::nsw)); };
+      Value x = load(names[0], at(first[0]), builder.getF32Type()), y = load(names[1], at(first[1]), builder.getF32Type());
+      // Rounding of estimates may differ: lanes of a register sum up parts.
+      constexpr auto anyOrder = arith::FastMathFlags::reassoc | arith::FastMathFlags::contract;
+      Value product = arith::MulFOp::create(builder, s.loc, x, y, anyOrder);
+      return std::vector<Value>{arith::AddFOp::create(builder, s.loc, carried[0], product, anyOrder)};
     })[0];
   }
 
@@ -248,6 +279,22 @@ class SelectBuilder : PlanKernel {
     });
   }
 
+  /// Those at most `distance` below the greatest of the tiles that `always` keeps; none where there is no such tile.
+  template <class Always>
+  void keepNear(int rank, Value distance, const std::string &chosen, Always always) {
+    Value top = loop(s.constantInt(0), count, {s.constantInt(unranked)}, [&](Value kt, mlir::ValueRange carried) {
+      return std::vector<Value>{s.map(Function::Max, {carried[0], s.select(always(kt), estimate(rank, kt), s.constantInt(unranked))})};
+    }, "max")[0];
+    Value bound = s.sub(numberOf(top), distance);
+    Value some = compare(arith::CmpIPredicate::ne, top, s.constantInt(unranked));
+    loop(s.constantInt(0), count, {}, [&](Value kt, mlir::ValueRange) {
+      Value own = estimate(rank, kt);
+      Value ranked = both(some, compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)));
+      when(both(ranked, s.map(Function::Ge, {numberOf(own), bound})), [&] { store(s.constantInt(1), chosen, s.add(base, kt)); });
+      return std::vector<Value>{};
+    }, "");
+  }
+
   /// The fewest whose softmax over the ranked tiles sums up to `share`.
   void keepShare(int rank, Value share, const std::string &chosen) {
     Value top = loop(s.constantInt(0), count, {s.constantInt(unranked)}, [&](Value kt, mlir::ValueRange carried) {
@@ -272,11 +319,32 @@ class SelectBuilder : PlanKernel {
   }
 };
 
+class ListBuilder : PlanKernel {
+ public:
+  using PlanKernel::PlanKernel;
+
+  /// The keys that the map has chosen for each tile of queries, in their order, then -1.
+  void build() {
+    mlir::Block *entry = begin("list_keys", "query", 3);
+    Value b = entry->getArgument(0), h = entry->getArgument(1), tile = entry->getArgument(2), S = dim("S");
+    Value row = s.add(s.mul(s.add(s.mul(b, dim("H")), h), tiles(dim("T"), tileQ)), tile);
+    Value begin = s.mul(row, S);
+    Value end = loop(s.constantInt(0), S, {begin}, [&](Value key, mlir::ValueRange carried) {
+      Value chosen = s.map(Function::Ne, {load("selection", s.add(begin, key), builder.getI32Type()), s.constantInt(0)});
+      return std::vector<Value>{append(key, chosen, selectedKeys, carried[0])};
+    }, "append")[0];
+    loop(end, s.add(begin, S), {}, [&](Value at, mlir::ValueRange) {
+      store(s.constantInt(-1), selectedKeys, at);
+      return std::vector<Value>{};
+    }, "");
+  }
+};
+
 }  // namespace
 
 SelectedTiles selectedTiles(mlir::ModuleOp module) {
   const auto all = rounds(module);
-  return all.empty() ? SelectedTiles() : tilesOf(all.back());
+  return all.empty() || tilesOf(all.back()).tileK == 1 ? SelectedTiles() : tilesOf(all.back());
 }
 
 std::string selectionBuffer(size_t round, size_t rounds) {
@@ -284,6 +352,10 @@ std::string selectionBuffer(size_t round, size_t rounds) {
 }
 
 void buildSelect(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape) {
+  if (kernel == "list_keys") {
+    const SelectedTiles last = tilesOf(rounds(module).back());
+    return ListBuilder(module, last.tileQ, last.tileK).build();
+  }
   const size_t number = std::stoul(kernel.substr(kernel.find('_') + 1));
   if (kernel.rfind("select_", 0) == 0) {
     const auto all = rounds(module);

@@ -4,6 +4,8 @@
 // After: tile.kernel @pool_N, which pools the rows of each tile of one input, or @select_R, which estimates each tile that
 // the masks leave possible and writes 1 for each chosen one to a map of tiles, [B, H, query tiles, key tiles].
 //
+// Single keys are tiles of one; @list_keys makes lists of them from the last round's map.
+//
 // The k-th greatest estimate of a row, and the estimate down to which a share of the mass lies, are found by bisection over
 // the bits of the numbers: 32 turns whatever the numbers are, and no sorting.
 #pragma once
@@ -12,14 +14,14 @@
 
 namespace weft {
 
-/// Tile sizes of the last round; false where the variant selects nothing.
+/// Tile sizes of the last round; false where the variant selects nothing, or single keys: those come as lists.
 struct SelectedTiles {
   int tileQ = 0, tileK = 0;
   explicit operator bool() const { return tileQ > 0; }
 };
 SelectedTiles selectedTiles(mlir::ModuleOp module);
 
-/// `kernel` is pool_N or select_R.
+/// `kernel` is pool_N, select_R or list_keys.
 void buildSelect(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape);
 
 /// The map that round `round` of `rounds` writes.

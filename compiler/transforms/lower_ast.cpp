@@ -64,6 +64,10 @@ class AstLowering {
                                                               builder.getNamedAttr("dim", builder.getStringAttr(list.dims.back())),
                                                               builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.keys->tile))}));
     }
+    if (variant.selectsKeys())
+      module->setAttr("weft.keys", builder.getDictionaryAttr({builder.getNamedAttr("input", builder.getStringAttr(selectedKeys)),
+                                                              builder.getNamedAttr("dim", builder.getStringAttr("S")),
+                                                              builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.selects.back().tileQ))}));
     mlir::SmallVector<mlir::Attribute> pools;
     for (const ast::PooledInput &pooled : ast::pooledInputs(variant))
       pools.push_back(builder.getDictionaryAttr({builder.getNamedAttr("pool", builder.getStringAttr(ast::spelling(pooled.pool))),
@@ -113,7 +117,8 @@ class AstLowering {
           case Keep::Condition: results.push_back({ast::holdsDot(*keep.value) ? "where" : "always", lower(*keep.value)}); break;
           case Keep::TopK:
           case Keep::TopP:
-            results.push_back({keep.kind == Keep::TopK ? "topk" : "topp", lower(*keep.value)});
+          case Keep::Near:
+            results.push_back({keep.kind == Keep::TopK ? "topk" : keep.kind == Keep::TopP ? "topp" : "near", lower(*keep.value)});
             results.push_back({"amount", lower(*keep.amount)});
             break;
         }

@@ -6,6 +6,7 @@
 
 #include "mlir/IR/BuiltinAttributes.h"
 #include "compiler/dialect/dialects.h"
+#include "compiler/kernel_image.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/STLExtras.h"
 
@@ -66,6 +67,7 @@ inline std::vector<PooledDescription> describedPools(mlir::ModuleOp module) {
 struct KeyListDescription {
   std::string input, dim = "S";   ///< the dim that counts a row's keys
   int tile = 0;                   ///< queries that share a list; 0: all
+  std::vector<std::string> dims;  ///< of the lists
   explicit operator bool() const { return !input.empty(); }
 };
 inline KeyListDescription describedKeys(mlir::ModuleOp module) {
@@ -74,6 +76,9 @@ inline KeyListDescription describedKeys(mlir::ModuleOp module) {
     keys.input = mlir::cast<mlir::StringAttr>(dict.get("input")).str();
     keys.dim = mlir::cast<mlir::StringAttr>(dict.get("dim")).str();
     keys.tile = static_cast<int>(mlir::cast<mlir::IntegerAttr>(dict.get("tile")).getInt());
+    keys.dims = {"B", "H", selectedRows, "S"};
+    for (const InputDescription &input : describedInputs(module))
+      if (input.name == keys.input) keys.dims = input.dims;
   }
   return keys;
 }

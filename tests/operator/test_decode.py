@@ -11,7 +11,7 @@ PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": -1, "phase": -1, "doc
 
 
 # What chooses tiles is needed whole.
-POOLED = {"pbs": "q", "content_sparse": "u", "flex_prefill": "q", "block_sparse": "q", "hip": "q", "dhsa": "q", "nsa": "q"}
+POOLED = {"pbs": "q", "content_sparse": "u", "flex_prefill": "q", "block_sparse": "q", "hip": "q", "dhsa": "q", "nsa": "q", "anchor": "q"}
 
 
 def newest(name, x):

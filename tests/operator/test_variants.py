@@ -168,6 +168,17 @@ def same_block(x):
     return torch.arange(x["q"].shape[2])[:, None] // 64 == torch.arange(x["k"].shape[2]) // 64
 
 
+def anchored(x):
+    T, S, D = x["q"].shape[2], x["k"].shape[2], x["q"].shape[3]
+    estimates = estimate(before(x["q"]), x["k"].detach().double()) / math.sqrt(D)
+    first, keys = torch.arange(0, T, 64)[:, None], torch.arange(S)
+    own = (keys >= first) & (keys < first + 64)
+    always = ((first - keys <= 64) | (keys < 16)) & (keys < first) | own
+    anchor = estimates.masked_fill(~always | own, -math.inf).amax(-1, keepdim=True)
+    near = (keys < first) & (estimates >= anchor - head(x["theta"].detach().double())) & anchor.isfinite()
+    return (distance(x) >= 0) & (always | near).repeat_interleave(64, 2)[:, :, :T]
+
+
 def guessed(x):
     rows, columns = -(-x["q"].shape[2] // 64), -(-x["k"].shape[2] // 64)
     return (distance(x) >= 0) & selected(x, ([(x["guess"].detach()[:, :, :rows, :columns], top(x["tiles"]))], lambda t, s: False))
@@ -224,7 +235,8 @@ REFERENCE = {
     "tidal": lambda x: attend(*QKV(x), (distance(x) >= 0) & (x["chosen"][:, :, None] | (distance(x) < x["window"]))),
     "span_periodic_sorted": lambda x: attend(*QKV(x), sorted_distance(x) >= 0, weight=((32 + head(x["span"]) - sorted_distance(x)) / 32).clamp(0, 1) *
                                              (triangle(sorted_distance(x) / head(x["period"])) * head(x["period"]) / 4 + 0.5 + head(x["period"] * x["ratio"])).clamp(0, 1)),
-    "anchor": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["stripes"], x).repeat_interleave(64, 2)[:, :, :x["q"].shape[2]]),
+    "anchor": lambda x: attend(*QKV(x), anchored(x)),
+    "stripes": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["stripes"], x).repeat_interleave(64, 2)[:, :, :x["q"].shape[2]]),
     "gathered": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["list"], x)[:, :, None]),
     "stick_breaking": lambda x: stick(*QKV(x), distance(x) > 0),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
@@ -268,7 +280,9 @@ def make(name, B, H, G, T, S, D, draw=0):
         x["sampled"], x["share"] = torch.rand(B, H, S) < 0.1, 1 + 5 * torch.rand((), **double)
     if name in ("combiner", "nsa"):
         x["sk"], x["sv"] = torch.randn(B, G, T // 64 + 1, D, **double), torch.randn(B, G, T // 64 + 1, D, **double)
-    if name == "anchor":  # each key once; -1 ends a list
+    if name == "anchor":
+        x["theta"] = torch.rand(H, **double) - 0.3
+    if name == "stripes":  # each key once; -1 ends a list
         x["stripes"] = torch.rand(B, H, -(-T // 64), S).argsort(-1)[..., :max(S // 2, 1)]
         x["stripes"][torch.rand(x["stripes"].shape) < 0.3] = -1
     if name == "gathered":

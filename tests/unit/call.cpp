@@ -180,6 +180,12 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     make("select.masses", ElementType::F32, size * round.ranks);
     run("select_" + std::to_string(n));
   }
+  if (variant->selects()) outcome.selection.assign(buffers["selection"].as<int>(), buffers["selection"].as<int>() + buffers["selection"].count);
+  if (variant->selectsKeys()) {
+    dims[selectedRows] = tiles(T, selection.rounds.back().tileQ);
+    make(selectedKeys, ElementType::I32, buffers["selection"].count);
+    run("list_keys");
+  }
   if (variant->needsLists()) {
     lists(false);
     const int *counts = buffers["counts"].as<int>(), *entries = buffers["entries"].as<int>();

@@ -47,6 +47,7 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
       if (name == "stride") value = static_cast<double>(5 + random() % 40);
       if (name == "stripes" || name == "list") value = random() % 3 == 0 ? -1.0 : static_cast<double>(random() % static_cast<uint64_t>(shape.S));
       if (name == "tiles" || name == "stretches") value = static_cast<double>(1 + random() % 2);
+      if (name == "theta") value = uniform(-0.2, 0.5);
       if (name == "share") value = uniform(0.2, 0.9);
       // Sorted by phase in small chunks, as it were: neighbours change places.
       if (input.dims.size() == 2 && (name == "place" || name == "key_place")) value = static_cast<double>((at % array.shape.back()) ^ 5);

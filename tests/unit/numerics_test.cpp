@@ -41,7 +41,7 @@ TEST_P(Numerics, matchesReference) {
   auto inputs = randomInputs(*variant, shape, 17 + param.shape);
   auto cotangent = randomCotangent(shape, 5);
   if (param.twoPass && !variant->hasTwoPassBackward(shape.G != shape.H)) {
-    const std::set<std::string> fusedOnly{"relative_bias", "content_weight", "content_sparse", "stick_breaking", "anchor", "gathered"};
+    const std::set<std::string> fusedOnly{"relative_bias", "content_weight", "content_sparse", "stick_breaking", "anchor", "stripes", "gathered"};
     EXPECT_TRUE(fusedOnly.count(param.variant));
     return;
   }

@@ -18,6 +18,12 @@ const struct { const char *name; std::string text; Shape shape; } selections[] =
     {"rounds", head + "where i >= j select tiles(32, 64) { keep topk(dot(mean_before(q), mean(k)), 1) keep diagonal keep first 1 } "
                       "select tiles(16, 16) { keep topp(dot(mean_before(q), mean(k)), share[h]) keep diagonal } }", {1, 2, 1, 270, 270, 16, 16}},
     {"bothWays", head + "select tiles(16, 16) { keep topk(dot(mean(q), last(k)) + dot(first(q), mean(k)), tiles[h] + 1) } }", {1, 2, 2, 90, 150, 32, 16}},
+    {"near", head + "where i >= j select tiles(16, 16) { keep near(dot(mean_before(q), mean(k)), 0.3) keep diagonal keep first 2 } }", {1, 2, 2, 200, 200, 16, 16}},
+    {"keysNear", head + "where i >= j select keys(32) { keep near(dot(mean_before(q), k) / sqrt(D), share[h]) keep diagonal keep first 3 keep i - j <= 7 } }", {2, 4, 2, 200, 200, 16, 32}},
+    {"keysTop", head + "where i >= j select keys(16) { keep topk(dot(mean_before(q), k), 20 * tiles[h]) keep diagonal } }", {1, 2, 2, 210, 210, 16, 16}},
+    {"keysShare", head + "where i >= j select tiles(32, 64) { keep topk(dot(mean_before(q), mean(k)), 1) keep diagonal keep first 1 } "
+                         "select keys(32) { keep topp(dot(mean_before(q), k) / sqrt(D), share[h] / 2) keep diagonal } }", {1, 2, 2, 270, 270, 16, 16}},
+    {"keysBothWays", head + "weight sigmoid(share[h] * (i - j) / 50) select keys(16) { keep dot(mean(q), k) > share[h] } }", {1, 2, 1, 90, 150, 32, 16}},
     {"document", head.substr(0, head.find(')')) + ", doc: int [B, T], key_doc: int [B, S]) { score dot(q[i], k[j]) / sqrt(D) "
                  "where i >= j where doc[i] == key_doc[j] select tiles(16, 16) { keep topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal } }", {1, 2, 2, 200, 200, 16, 16}},
 };
@@ -35,7 +41,11 @@ void compare(const CallOptions &options, double tolerance) {
       EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), tolerance) << selection.name << " " << name;
     // The selection leaves something out, and the plan follows it to the tile.
     auto all = variantOf(selection.text.substr(0, selection.text.find("select")) + "}");
-    const Schedule tiles = fitted({options.tileQ, options.tileK}, *variant);
+    Schedule tiles = fitted({options.tileQ, options.tileK}, *variant);
+    if (variant->selectsKeys()) {
+      tiles.tileQ = variant->selection().rounds.back().tileQ;
+      tiles.tileK = 1;
+    }
     size_t kept = 0, possible = 0;
     for (int64_t h = 0; h < selection.shape.H; ++h) {
       auto chosen = reference::liveTiles(variant->tree(), inputs, 0, h, tiles.tileQ, tiles.tileK);
@@ -45,7 +55,7 @@ void compare(const CallOptions &options, double tolerance) {
         possible += live[at];
         // Intervals of document numbers are not tight: such a tile may be kept in vain.
         if (chosen[at] || selection.name != std::string("document"))
-          EXPECT_EQ(got.tiles[h][at] != 0, chosen[at]) << selection.name << " tile " << at;
+          EXPECT_EQ(variant->selectsKeys() ? got.selection[h * live.size() + at] != 0 : got.tiles[h][at] != 0, chosen[at]) << selection.name << " tile " << at;
       }
     }
     EXPECT_LT(kept, possible * 9 / 10) << selection.name;

@@ -76,7 +76,7 @@ std::string hostDescription() {
   return llvm::sys::getHostCPUName().str() + " " + hostFeatures();
 }
 
-std::string generate(mlir::ModuleOp module, const std::string &cpu, Output output) {
+std::string generate(mlir::ModuleOp module, const std::string &cpu, Output output, bool scalar) {
   llvm::LLVMContext context;
   auto target = targetMachine(cpu);
   std::unique_ptr<llvm::Module> code = target::toLlvmIr(module, context, *target);
@@ -88,7 +88,7 @@ std::string generate(mlir::ModuleOp module, const std::string &cpu, Output outpu
     function.addFnAttr("target-features", target->getTargetFeatureString());
     function.addFnAttr(llvm::Attribute::NoUnwind);
   }
-  target::optimize(*code, *target);
+  target::optimize(*code, *target, scalar);
   std::string text;
   if (output == Output::Llvm) {
     llvm::raw_string_ostream stream(text);

@@ -19,6 +19,7 @@ std::string hostDescription();
 enum class Output { Llvm, Assembly, Object };
 
 /// Consumes the func.func operations of `module`. Throws InternalError.
-std::string generate(mlir::ModuleOp module, const std::string &cpu, Output output);
+/// `scalar`: the module is a scalar program (a plan or a selection), whose loops LLVM makes vectors of.
+std::string generate(mlir::ModuleOp module, const std::string &cpu, Output output, bool scalar);
 
 }  // namespace weft::cpu
