@@ -90,9 +90,13 @@ std::pair<Value, Value> Slots::keyAt(Value n) {
   return {safe, mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::eq, safe, position)};
 }
 
-void Slots::locate(const std::string &tensor, Value &batch, Value &index) {
+bool Slots::inPages(const std::string &tensor) const {
   const TensorInfo &own = info(tensor);
-  if (!paged || !own.strided || own.dims.size() != 4 || own.dims[2] != "S") return;
+  return paged && own.strided && own.dims.size() == 4 && own.dims[2] == "S";
+}
+
+void Slots::locate(const std::string &tensor, Value &batch, Value &index) {
+  if (!inPages(tensor)) return;
   Value number = emit.div(index, dim("page"));
   Value at = emit.add(emit.mul(batch, dim("pages")), number);
   mlir::Type i32 = emit.b.getI32Type();

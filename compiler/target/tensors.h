@@ -55,6 +55,8 @@ class Slots {
   std::pair<Value, Value> keyAt(Value n);
   KeyListDescription keys;
 
+  /// True where a tensor's rows lie in pages.
+  bool inPages(const std::string &tensor) const;
   /// Where [b, ..., row, ...] of a tensor lies: the same, or what its page says.
   void locate(const std::string &tensor, Value &batch, Value &index);
 

@@ -64,8 +64,8 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
         error = caught.what();
       }
       // Known: the one-pass form, which a GPU uses only where there is no other, and f32 at a width of 128.
-      // And three products, four indices a pair or running sums along the keys, at that width.
-      const std::set<std::string> full{"content_weight", "content_sparse", "bucket", "hyper", "stick_breaking"};
+      // And three products, four indices a pair, running sums along the keys or lists of keys in one pass, at that width.
+      const std::set<std::string> full{"content_weight", "content_sparse", "bucket", "hyper", "stick_breaking", "anchor", "stripes", "gathered"};
       const bool known = job.width > 64 && (job.type == ElementType::F32 || full.count(job.variant->name()));
       if (job.kernel == "backward" && job.variant->hasTwoPassBackward(false)) continue;
       std::lock_guard lock(mutex);

@@ -37,7 +37,7 @@ struct Fragment {
   Kind kind = Kind::Rows;
   SharedTile shared;
   Value source, stride, valid;   ///< Global: row 0, elements from row to row, rows inside the tensor
-  std::function<Value(Value)> offsetOf;   ///< Global: elements from `source` to row r (i64); null: r strides
+  std::function<Value(Value)> offsetOf;   ///< Global: bytes from `source` to row r (i64); null: r strides
   std::vector<Value> values;
   int64_t rows = 0, columns = 0;
   int64_t tiles() const { return (columns + 15) / 16 * 2; }   ///< Tile: groups of 8 columns
@@ -218,8 +218,14 @@ class KernelLowering {
     const bool listed = slots.listed(dim);
     result.valid = emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(result.rows));
     Value batch = scalar(op.getBatch()), head = slots.headOf(name, scalar(op.getHead()));
-    result.source = listed ? slots.pointer(name) : slots.row(name, batch, head, first);
-    if (listed) result.offsetOf = [=, this](Value row) { return slots.rowOffset(name, batch, head, keyAt(emit.add(first, row)).first); };
+    const bool anywhere = listed && slots.inPages(name);
+    result.source = anywhere ? slots.pointer(name) : slots.row(name, batch, head, listed ? emit.i64(0) : first);
+    Value bytes = emit.i64(weft::bytesOf(options.type)), rowBytes = emit.mul(slots.stride(name, 2), bytes);
+    if (listed)
+      result.offsetOf = [=, this](Value row) {
+        Value key = keyAt(emit.add(first, row)).first;
+        return anywhere ? emit.mul(slots.rowOffset(name, batch, head, key), bytes) : emit.mul(key, rowBytes);
+      };
     result.stride = slots.stride(name, 2);
     return result;
   }

@@ -89,7 +89,7 @@ void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value v
       Value minor = arith::RemUIOp::create(emit.b, emit.loc, index, i32(inner));
       row = byRow ? major : minor;
       offset = emit.mul(byRow ? minor : major, i32(chunk));
-      Value start = offsetOf ? emit.mul(offsetOf(emit.toI64(row)), emit.i64(bytes())) : emit.mul(emit.toI64(row), strideBytes);
+      Value start = offsetOf ? offsetOf(emit.toI64(row)) : emit.mul(emit.toI64(row), strideBytes);
       from = emit.add(start, emit.toI64(offset));
       to = emit.add(emit.mul(row, i32(tile.pitch)), offset);
     } else if (byRow) {

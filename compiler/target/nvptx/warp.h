@@ -69,7 +69,7 @@ class Warp {
   SharedTile at(SharedTile tile, Value byteOffset);
   int64_t bytesOf(const SharedTile &tile) const { return tile.rows * tile.pitch; }
   /// Starts the copy of rows of a global tensor; rows from `valid` (i64) on become zero.
-  /// Row r lies `stride` elements times r, or offsetOf(r) elements, after `source`.
+  /// Row r lies `stride` elements times r, or offsetOf(r) bytes, after `source`.
   void copyAsync(const SharedTile &tile, Value source, Value stride, Value valid, const std::function<Value(Value)> &offsetOf = nullptr);
   void commit();
   void waitFor(int groupsLeft);
