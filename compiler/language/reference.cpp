@@ -388,8 +388,8 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
         if (softmax) result.lse.values[row] = lse;
         const bool stick = variant.normalize == ast::Normalize::StickBreaking;
         auto logistic = [](double x) { return 1 / (1 + std::exp(-x)); };
-        std::vector<double> left(S, 1.0);  // of the stick at each key, once the keys after it have taken their piece
-        for (int64_t j = S - 2; j >= 0; --j) left[j] = left[j + 1] * (pairs[j + 1].mask && pairs[j + 1].w > 0 ? logistic(-pairs[j + 1].s) : 1.0);
+        std::vector<double> left(stick ? pairs.size() : 0, 1.0);  // of the stick at each key, once the keys after it have taken their piece
+        for (size_t n = left.size(); n-- > 1;) left[n - 1] = left[n] * (pairs[n].mask && pairs[n].w > 0 ? logistic(-pairs[n].s) : 1.0);
         // e: probability without its weight
         auto base = [&](const Pair &pair) {
           if (!pair.mask) return 0.0;

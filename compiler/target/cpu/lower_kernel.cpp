@@ -362,8 +362,9 @@ class KernelLowering {
     // Carried tiles stay in one place; a turn writes its results there.
     auto carriedArguments = body.getArguments().drop_front(kept ? 2 : 1);
     for (auto [argument, init, result] : llvm::zip(carriedArguments, op.getInits(), op.getResults())) {
-      buffers[argument] = buffer(init);
-      buffers[result] = buffer(init);
+      const Buffer own = buffer(init);   // a new entry may move the others
+      buffers[argument] = own;
+      buffers[result] = own;
     }
     auto turn = [&](Value index, Value full) {
       scalars[body.getArgument(0)] = index;
