@@ -4,6 +4,7 @@
 #include <functional>
 #include <numeric>
 
+#include "compiler/dialect/dialects.h"
 #include "compiler/internal_error.h"
 #include "compiler/language/ast.h"
 #include "compiler/language/checker.h"
@@ -61,15 +62,16 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
   }
   const std::vector<ast::PooledInput> pools = ast::pooledInputs(*checked);
   for (const ast::PooledInput &pooled : pools) {
-    selectionInfo.pools.push_back({"pool." + std::to_string(selectionInfo.pools.size()), pooled.input, pooled.tile});
+    const bool keys = checked->inputs[pooled.input].dims[2] != "T";
+    selectionInfo.pools.push_back({"pool." + std::to_string(selectionInfo.pools.size()), pooled.input, pooled.tile, keys ? tile::flatBlock : 1});
     rows.push_back(pooled.input);
   }
   for (const ast::Select &select : checked->selects) {
-    const auto ranks = std::count_if(select.keeps.begin(), select.keeps.end(), [](const ast::Keep &keep) {
+    const int ranks = static_cast<int>(std::count_if(select.keeps.begin(), select.keeps.end(), [](const ast::Keep &keep) {
       return keep.kind == ast::Keep::Kind::TopK || keep.kind == ast::Keep::Kind::TopP || keep.kind == ast::Keep::Kind::Near;
-    });
+    }));
     const size_t round = selectionInfo.rounds.size();
-    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, static_cast<int>(ranks)});
+    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, ranks, std::max(ranks, ast::pooledProducts(select))});
   }
   const VariantFacts facts = analyse(*checked);
   for (const ast::KeySet &set : checked->sets) sets.push_back({set.dim, set.values, facts.lists.count(set.dim) > 0});

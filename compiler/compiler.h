@@ -31,14 +31,16 @@ struct InputInfo {
 /// What a variant's `select`s write, in the order in which their kernels run: pool_0, ..., select_0, ...
 struct SelectionInfo {
   struct Pool {
-    std::string buffer;        ///< f32 [B, dim 1 of the input, tiles, dim 3 of the input]
+    std::string buffer;        ///< f32, room for [B, dim 1 of the input, tiles up to a multiple of `block`, dim 3 of the input]
     int input;                 ///< position in Variant::inputs
     int tile;                  ///< rows of a tile
+    int block;                 ///< rows that lie column by column
   };
   struct Round {
     std::string buffer;        ///< i32 [B, H, query tiles, key tiles]: 1 where the tile is chosen; the last one is "selection"
     int tileQ, tileK;
-    int ranks;                 ///< topk and topp: each one needs a plane of "select.estimates" and of "select.masses"
+    int ranks;                 ///< topk, topp and near: each one needs a plane, as large as `buffer`, of "select.masses"
+    int planes;                ///< of "select.estimates": one for each rank, and for each different product
   };
   std::vector<Pool> pools;
   std::vector<Round> rounds;   ///< empty: all tiles that the masks leave are kept

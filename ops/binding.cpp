@@ -423,15 +423,15 @@ void Binding::choose() {
   for (size_t n = 0; n < info.pools.size(); ++n) {
     const SelectionInfo::Pool &pool = info.pools[n];
     const at::Tensor &rows = prepared[pool.input];
-    bind(pool.buffer, at::empty({rows.size(0), rows.size(1), tiles(rows.size(2), pool.tile), rows.size(3)}, floats));
+    bind(pool.buffer, at::empty({rows.size(0), rows.size(1), tiles(tiles(rows.size(2), pool.tile), pool.block) * pool.block, rows.size(3)}, floats));
     run(("pool_" + std::to_string(n)).c_str());
   }
   for (size_t n = 0; n < info.rounds.size(); ++n) {
     const SelectionInfo::Round &round = info.rounds[n];
     selection = at::empty({B, H, tiles(T, round.tileQ), tiles(S, round.tileK)}, status.options());
-    TORCH_CHECK(selection.numel() * std::max(round.ranks, 1) < (int64_t{1} << 31), "weft: too many tiles for one call");
+    TORCH_CHECK(selection.numel() * std::max(round.planes, 1) < (int64_t{1} << 31), "weft: too many tiles for one call");
     bind(round.buffer, selection);
-    bind("select.estimates", at::empty({round.ranks * selection.numel()}, status.options()));
+    bind("select.estimates", at::empty({round.planes * selection.numel()}, status.options()));
     bind("select.masses", at::empty({round.ranks * selection.numel()}, floats));
     run(("select_" + std::to_string(n)).c_str());
   }

@@ -228,6 +228,18 @@ def Tile_AppendOp : TileOp<"append"> {
   let assemblyFormat = "$value `if` $kept `to` $tensor `[` $index `]` attr-dict";
 }
 
+def Tile_FlatDotsOp : TileOp<"flat_dots"> {
+  let summary = "dot products of a row with the rows of a block";
+  let description = [{
+    `to[at + n] = sum over c < width of row[r + c] * block[k + flatBlock * c + n]` for n < count, all f32: a block holds flatBlock
+    rows column by column, so that neighbours in a register or a warp read neighbours. Sums run in any order.
+    (C1) a positive width.
+  }];
+  let arguments = (ins StrAttr:$row, I32:$rowIndex, StrAttr:$block, I32:$blockIndex, I64Attr:$width, I32:$count, StrAttr:$tensor, I32:$index);
+  let assemblyFormat = "$row `[` $rowIndex `]` `,` $block `[` $blockIndex `]` `width` $width `count` $count `to` $tensor `[` $index `]` attr-dict";
+  let hasVerifier = 1;
+}
+
 def Tile_LoadFlatOp : TileOp<"load_flat"> {
   let summary = "one element of a flat buffer of i32 or f32";
   let arguments = (ins StrAttr:$tensor, I32:$index);

@@ -13,6 +13,11 @@
 #define GET_OP_CLASSES
 #include "compiler/dialect/WeftOps.h.inc"
 
+namespace weft::tile {
+/// Rows of a block of tile.flat_dots.
+inline constexpr int flatBlock = 32;
+}  // namespace weft::tile
+
 #include "compiler/dialect/TileDialect.h.inc"
 #define GET_OP_CLASSES
 #include "compiler/dialect/TileOps.h.inc"

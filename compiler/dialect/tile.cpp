@@ -57,6 +57,11 @@ llvm::LogicalResult ScanSumOp::verify() {
   return llvm::success();
 }
 
+llvm::LogicalResult FlatDotsOp::verify() {
+  if (static_cast<int64_t>(getWidth()) <= 0) return emitOpError("(C1) expected a positive width");
+  return llvm::success();
+}
+
 llvm::LogicalResult DotOp::verify() {
   auto lhs = mlir::cast<mlir::RankedTensorType>(getLhs().getType()).getShape();
   auto rhs = mlir::cast<mlir::RankedTensorType>(getRhs().getType()).getShape();

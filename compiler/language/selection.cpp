@@ -1,7 +1,9 @@
 #include "compiler/language/selection.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
+#include <tuple>
 
 namespace weft::ast {
 namespace {
@@ -33,6 +35,20 @@ std::vector<PooledInput> pooledInputs(const Variant &variant) {
         if (expr) collect(*expr, variant, select, seen, list);
   }
   return list;
+}
+
+int pooledProducts(const Select &select) {
+  std::set<const Expr *> seen;
+  std::set<std::tuple<Pool, int, Pool, int>> products;
+  std::function<void(const Expr &)> collect = [&](const Expr &expr) {
+    if (!seen.insert(&expr).second) return;
+    if (expr.kind == Expr::Kind::Dot) products.insert({expr.args[0]->pool, expr.args[0]->input, expr.args[1]->pool, expr.args[1]->input});
+    for (const ExprPtr &arg : expr.args) collect(*arg);
+  };
+  for (const Keep &keep : select.keeps)
+    for (const ExprPtr &expr : {keep.value, keep.amount})
+      if (expr) collect(*expr);
+  return static_cast<int>(products.size());
 }
 
 bool holdsDot(const Expr &expr) {

@@ -17,6 +17,9 @@ struct PooledInput {
 /// All pooled inputs of all rounds, in the order of their first use.
 std::vector<PooledInput> pooledInputs(const Variant &variant);
 
+/// The number of different pairs of pooled rows that a round multiplies.
+int pooledProducts(const Select &select);
+
 /// True where a `dot` is part of the expression.
 bool holdsDot(const Expr &expr);
 

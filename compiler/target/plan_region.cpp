@@ -30,6 +30,8 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     byOne([&] { emit.store(value, emit.at(buffer, index, value.getType())); });
   } else if (auto append = mlir::dyn_cast<tile::AppendOp>(op)) {
     scalars[append.getNext()] = emitAppend(append);
+  } else if (auto dots = mlir::dyn_cast<tile::FlatDotsOp>(op)) {
+    emitFlatDots(dots);
   } else if (auto load = mlir::dyn_cast<tile::LoadFlatOp>(op)) {
     Value index = emit.toI64(plain(load.getIndex()));
     scalars[load.getResult()] = emit.load(load.getType(), emit.at(slots.pointer(load.getTensor().str()), index, load.getType()));
@@ -123,6 +125,48 @@ Value PlanRegion::emitAppend(tile::AppendOp op) {
   Value before = arith::SubIOp::create(emit.b, emit.loc, arith::ShLIOp::create(emit.b, emit.loc, emit.i32(1), lanes->own), emit.i32(1));
   store(emit.add(index, count(arith::AndIOp::create(emit.b, emit.loc, all, before))));
   return emit.add(index, count(all));
+}
+
+/// A lane, or an element of a register, for each row of the block.
+void PlanRegion::emitFlatDots(tile::FlatDotsOp op) {
+  Value row = emit.at(slots.pointer(op.getRow().str()), emit.toI64(plain(op.getRowIndex())));
+  Value block = emit.at(slots.pointer(op.getBlock().str()), emit.toI64(plain(op.getBlockIndex())));
+  Value to = emit.at(slots.pointer(op.getTensor().str()), emit.toI64(plain(op.getIndex())));
+  Value count = emit.toI64(plain(op.getCount())), step = emit.i64(tile::flatBlock);
+  const int64_t width = static_cast<int64_t>(op.getWidth());
+  mlir::Type element = emit.b.getF32Type();
+  if (lanes) {
+    static_assert(Lanes::count == tile::flatBlock);
+    Value own = emit.toI64(lanes->own);
+    emit.when(emit.less(own, count), [&] {
+      Value zero = emit.constantF(0);
+      Value sum = emit.loop(emit.i64(0), emit.i64(width), 1, mlir::ValueRange{zero}, [&](Value c, mlir::ValueRange carried) {
+        Value key = emit.load(element, emit.at(block, emit.add(emit.mul(c, step), own)));
+        return std::vector<Value>{emit.fma(emit.load(element, emit.at(row, c)), key, carried[0])};
+      })[0];
+      emit.store(sum, emit.at(to, own));
+    });
+    lanes->meet();
+    return;
+  }
+  // Several sums a register of rows: the next product need not wait for the last.
+  const int64_t registers = tile::flatBlock / emit.machine.lanes, parts = width % 4 == 0 ? std::max<int64_t>(8 / registers, 1) : 1;
+  std::vector<Value> sums = emit.loop(emit.i64(0), emit.i64(width), parts, std::vector<Value>(registers * parts, emit.zeros()), [&](Value c, mlir::ValueRange carried) {
+    std::vector<Value> next;
+    for (int64_t part = 0; part < parts; ++part) {
+      Value column = emit.add(c, emit.i64(part));
+      Value own = emit.splat(emit.load(element, emit.at(row, column))), keys = emit.at(block, emit.mul(column, step));
+      for (int64_t at = 0; at < registers; ++at)
+        next.push_back(emit.fma(own, emit.load(emit.floats(), emit.at(keys, static_cast<int32_t>(at * emit.machine.lanes))), carried[next.size()]));
+    }
+    return next;
+  });
+  for (int64_t at = 0; at < registers; ++at) {
+    Value sum = sums[at];
+    for (int64_t part = 1; part < parts; ++part) sum = arith::AddFOp::create(emit.b, emit.loc, sum, sums[part * registers + at]);
+    Value first = emit.i64(at * emit.machine.lanes);
+    mlir::LLVM::MaskedStoreOp::create(emit.b, emit.loc, sum, emit.at(to, first), emit.firstLanes(emit.sub(count, first)), 4);
+  }
 }
 
 /// Indices as i32, inside their dims; h becomes its group where the dim is G.

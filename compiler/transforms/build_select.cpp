@@ -27,11 +27,25 @@ SelectedTiles tilesOf(dialect::PairwiseOp round) {
   return {sizes[0], sizes[1]};
 }
 
-class PoolBuilder : PlanKernel {
+class SelectionKernel : public PlanKernel {
  public:
   using PlanKernel::PlanKernel;
 
-  /// pool.N[((b * heads + head) * tiles + tile) * width + c], f32.
+ protected:
+  /// Where a tile's pooled row begins, of `plane` = b * heads + head: rows of queries lie one after another, those of keys column
+  /// by column in blocks (see tile.flat_dots).
+  Value pooledRow(bool keys, Value plane, Value tile, Value count, int64_t width) {
+    if (!keys) return s.mul(s.add(s.mul(plane, count), tile), s.constantInt(width));
+    Value block = quotient(tile, tile::flatBlock);
+    Value start = s.mul(s.add(s.mul(plane, tiles(count, tile::flatBlock)), block), s.constantInt(tile::flatBlock * width));
+    return s.add(start, s.sub(tile, s.mul(block, s.constantInt(tile::flatBlock))));
+  }
+};
+
+class PoolBuilder : SelectionKernel {
+ public:
+  using SelectionKernel::SelectionKernel;
+
   void build(size_t number, const PooledDescription &pooled, const InputDescription &input, int64_t width) {
     const bool queries = input.dims[2] == "T", grouped = input.dims[1] == "G";
     mlir::Block *entry = begin("pool_" + std::to_string(number), queries ? "query" : grouped ? "key" : "head_key", 3);
@@ -40,7 +54,8 @@ class PoolBuilder : PlanKernel {
     const bool before = pooled.pool == "mean_before";
     Interval rows = box(before ? s.sub(tile, s.constantInt(1)) : tile, pooled.tile, extent);
     Value from = before ? s.map(Function::Max, {rows.lo, s.constantInt(0)}) : rows.lo, to = s.add(rows.hi, s.constantInt(1));
-    Value base = s.mul(s.add(s.mul(s.add(s.mul(b, dim(input.dims[1])), head), tiles(extent, pooled.tile)), tile), s.constantInt(width));
+    Value base = pooledRow(!queries, s.add(s.mul(b, dim(input.dims[1])), head), tile, tiles(extent, pooled.tile), width);
+    Value step = s.constantInt(queries ? 1 : tile::flatBlock);
     // A read takes a head, also of an input by group.
     Value h = grouped ? s.mul(head, quotient(dim("H"), dim("G"))) : head;
     auto read = [&](Value row, Value c) {
@@ -64,16 +79,16 @@ class PoolBuilder : PlanKernel {
         Value count = s.map(Function::ToFloat, {s.map(Function::Max, {s.sub(to, from), s.constantInt(1)})});
         result = s.div(sum, count);
       }
-      store(result, "pool." + std::to_string(number), s.add(base, c));
+      store(result, "pool." + std::to_string(number), s.add(base, s.mul(c, step)));
       return std::vector<Value>{};
     }, "");
   }
 };
 
-class SelectBuilder : PlanKernel {
+class SelectBuilder : SelectionKernel {
  public:
   SelectBuilder(mlir::ModuleOp module, const KernelShape &shape, dialect::PairwiseOp round, size_t number)
-      : PlanKernel(module, tilesOf(round).tileQ, tilesOf(round).tileK), shape(shape), round(round), number(number),
+      : SelectionKernel(module, tilesOf(round).tileQ, tilesOf(round).tileK), shape(shape), round(round), number(number),
         pools(describedPools(module)), inputs(describedInputs(module)) {}
 
   void build() {
@@ -95,51 +110,35 @@ class SelectBuilder : PlanKernel {
     std::vector<std::pair<llvm::StringRef, Value>> asked;
     for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
       asked.push_back({mlir::cast<mlir::StringAttr>(attr).getValue(), value});
-    loop(s.constantInt(0), count, {}, [&](Value kt, mlir::ValueRange) {
-      Interval keys = box(kt, tileK, S);
-      IntervalBuilder intervals(s, program, {b, h, queries, keys});
-      Value possible = intervals.of(resultOf(program, "mask")).hi;
-      if (number > 0) {
-        const SelectedTiles coarse = tilesOf(all[number - 1]);
-        Value qt = quotient(tile, coarse.tileQ / tileQ), at = quotient(kt, coarse.tileK / tileK);
-        Value index = s.add(s.mul(s.add(s.mul(head, tiles(T, coarse.tileQ)), qt), tiles(S, coarse.tileK)), at);
-        possible = both(possible, s.map(Function::Ne, {load(selectionBuffer(number - 1, all.size()), index, builder.getI32Type()), s.constantInt(0)}));
-      }
-      Known known = start(queries.lo, keys.lo, tile, kt);
-      Value always = s.constantBool(false);
-      for (auto &[name, value] : asked)
-        if (name == "always") always = either(always, emit(value, known));
-      Value at = s.add(base, kt);
-      store(flag(both(possible, always)), chosen, at);
-      int rank = 0;
-      for (auto &[name, value] : asked)
-        if (isRank(name)) store(s.constantInt(unranked), "select.estimates", inPlane(rank++, at));
-      when(both(possible, negate(always)), [&] {
-        Known inner = known;
-        int own = 0;
-        for (auto &[name, value] : asked) {
-          if (isRank(name)) store(ordered(emit(value, inner)), "select.estimates", inPlane(own++, at));
-          if (name == "where") when(emit(value, inner), [&] { store(s.constantInt(1), chosen, at); });
-        }
+    round.getBody().walk([&](dialect::DotOp dot) {
+      if (!llvm::is_contained(products, Pools(dot.getQuery(), dot.getKey()))) products.push_back({dot.getQuery(), dot.getKey()});
+    });
+    // Blocks of tiles side by side: all their dot products at once, then the expressions of each.
+    loop(s.constantInt(0), tiles(count, tile::flatBlock), {}, [&](Value at, mlir::ValueRange) {
+      Value first = s.mul(at, s.constantInt(tile::flatBlock)), end = s.map(Function::Min, {s.add(first, s.constantInt(tile::flatBlock)), count});
+      Interval keys = box(at, tile::flatBlock * tileK, S);
+      Value possible = IntervalBuilder(s, program, {b, h, queries, keys}).of(resultOf(program, "mask")).hi;
+      when(possible, [&] {
+        for (size_t plane = 0; plane < products.size(); ++plane) multiply(static_cast<int>(plane), tile, first, s.sub(end, first));
+        loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
+          judge(asked, tile, kt, queries, chosen);
+          return std::vector<Value>{};
+        }, "");
       });
-      rank = 0;
-      for (auto &[name, value] : asked) {
-        if (name == "near") {
-          // What is kept in any case is measured too: it is what the others must come near.
-          Value diagonal = both(s.map(Function::Lt, {queries.lo, s.add(keys.lo, s.constantInt(tileK))}), s.map(Function::Lt, {keys.lo, s.add(queries.lo, s.constantInt(tileQ))}));
-          when(both(both(possible, always), negate(diagonal)), [&, &value = value] {
-            Known inner = known;
-            store(ordered(emit(value, inner)), "select.estimates", inPlane(rank, at));
-          });
-        }
-        rank += isRank(name);
-      }
+      when(negate(possible), [&] {
+        loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
+          store(s.constantInt(0), chosen, s.add(base, kt));
+          for (int rank = 0, ranks = llvm::count_if(asked, [](auto &one) { return isRank(one.first); }); rank < ranks; ++rank)
+            store(s.constantInt(unranked), "select.estimates", inPlane(rank, s.add(base, kt)));
+          return std::vector<Value>{};
+        }, "");
+      });
       return std::vector<Value>{};
-    }, "");
+    });
     int rank = 0;
     for (size_t at = 0; at < asked.size(); ++at) {
       if (!isRank(asked[at].first)) continue;
-      Known known = start(queries.lo, s.constantInt(0), tile, s.constantInt(0));
+      Known known = start(queries.lo, s.constantInt(0));
       Value amount = emit(asked[at + 1].second, known);
       if (asked[at].first == "topk") {
         keepTop(rank, amount, chosen);
@@ -147,7 +146,7 @@ class SelectBuilder : PlanKernel {
         keepShare(rank, amount, chosen);
       } else {
         keepNear(rank, amount, chosen, [&](Value kt) {
-          Known inner = start(queries.lo, s.mul(kt, s.constantInt(tileK)), tile, kt);
+          Known inner = start(queries.lo, s.mul(kt, s.constantInt(tileK)));
           Value always = s.constantBool(false);
           for (auto &[name, value] : asked)
             if (name == "always") always = either(always, emit(value, inner));
@@ -167,7 +166,8 @@ class SelectBuilder : PlanKernel {
   std::vector<PooledDescription> pools;
   std::vector<InputDescription> inputs;
   Value b, h, group, head, count, base, plane;
-  Value queryTile, keyTile;
+  using Pools = std::pair<llvm::StringRef, llvm::StringRef>;
+  std::vector<Pools> products;   ///< of which pools, queries and keys, this round asks
 
   static bool isRank(llvm::StringRef name) { return name == "topk" || name == "topp" || name == "near"; }
   Value flag(Value condition) { return s.select(condition, s.constantInt(1), s.constantInt(0)); }
@@ -179,13 +179,11 @@ class SelectBuilder : PlanKernel {
   Value zeroF() { return s.constant(0); }
 
   /// The block arguments of the round's program, at a tile.
-  Known start(Value i, Value j, Value qt, Value kt) {
+  Known start(Value i, Value j) {
     mlir::Block &block = round.getBody().front();
     Known known;
     const Value pair[] = {b, h, i, j};
     for (unsigned at = 0; at < 4; ++at) known[block.getArgument(at)] = pair[at];
-    queryTile = qt;
-    keyTile = kt;
     return known;
   }
 
@@ -193,39 +191,61 @@ class SelectBuilder : PlanKernel {
   Value emit(Value value, Known &known) {
     if (auto found = known.find(value); found != known.end()) return found->second;
     mlir::Operation *op = value.getDefiningOp();
-    Value result;
-    if (auto dot = mlir::dyn_cast<dialect::DotOp>(op)) {
-      result = dotOf(dot);
-    } else {
-      mlir::IRMapping mapping;
-      for (Value operand : op->getOperands()) mapping.map(operand, emit(operand, known));
-      result = builder.clone(*op, mapping)->getResult(0);
-    }
-    return known[value] = result;
+    mlir::IRMapping mapping;
+    for (Value operand : op->getOperands()) mapping.map(operand, emit(operand, known));
+    return known[value] = builder.clone(*op, mapping)->getResult(0);
   }
 
-  Value dotOf(dialect::DotOp dot) {
-    Value first[2];
+  /// The products of the query tile's row with those of `count` key tiles from `first` on: in a plane of estimates, until
+  /// these take their places.
+  void multiply(int plane, Value tile, Value first, Value count) {
+    Value rows[2];
     int64_t width = 0;
-    const std::string names[2] = {dot.getQuery().str(), dot.getKey().str()};
+    const llvm::StringRef names[2] = {products[plane].first, products[plane].second};
     for (int side = 0; side < 2; ++side) {
-      const PooledDescription &pooled = pools[std::stoul(names[side].substr(5))];
+      const PooledDescription &pooled = pools[std::stoul(names[side].substr(5).str())];
       const InputDescription &input = *llvm::find_if(inputs, [&](const InputDescription &own) { return own.name == pooled.input; });
       width = shape.dims.at(input.dims[3]);
-      Value heads = dim(input.dims[1]);
-      Value own = input.dims[1] == "G" ? group : h;
-      Value row = s.add(s.mul(s.add(s.mul(b, heads), own), tiles(dim(input.dims[2]), pooled.tile)), side == 0 ? queryTile : keyTile);
-      first[side] = s.mul(row, s.constantInt(width));
+      Value own = input.dims[1] == "G" ? group : h, heads = s.add(s.mul(b, dim(input.dims[1])), own);
+      rows[side] = pooledRow(side == 1, heads, side == 0 ? tile : first, tiles(dim(input.dims[2]), pooled.tile), width);
     }
-    return loop(s.constantInt(0), s.constantInt(width), {zeroF()}, [&](Value c, mlir::ValueRange carried) {
-      // Indices fit in 32 bits: said, so that neighbours are seen to be neighbours.
-      auto at = [&](Value start) { return Value(arith::AddIOp::create(builder, s.loc, start, c, arith::IntegerOverflowFlags::nsw)); };
-      Value x = load(names[0], at(first[0]), builder.getF32Type()), y = load(names[1], at(first[1]), builder.getF32Type());
-      // Rounding of estimates may differ: lanes of a register sum up parts.
-      constexpr auto anyOrder = arith::FastMathFlags::reassoc | arith::FastMathFlags::contract;
-      Value product = arith::MulFOp::create(builder, s.loc, x, y, anyOrder);
-      return std::vector<Value>{arith::AddFOp::create(builder, s.loc, carried[0], product, anyOrder)};
-    })[0];
+    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], names[1], rows[1], width, count, "select.estimates", inPlane(plane, s.add(base, first)));
+  }
+  Value product(dialect::DotOp dot, Value at) {
+    const auto plane = llvm::find(products, Pools(dot.getQuery(), dot.getKey())) - products.begin();
+    return load("select.estimates", inPlane(static_cast<int>(plane), at), builder.getF32Type());
+  }
+
+  /// What is asked of one tile: whether it is kept in any case, and its estimates.
+  void judge(llvm::ArrayRef<std::pair<llvm::StringRef, Value>> asked, Value tile, Value kt, Interval queries, const std::string &chosen) {
+    const auto all = rounds(module);
+    Interval keys = box(kt, tileK, dim("S"));
+    Value possible = IntervalBuilder(s, program, {b, h, queries, keys}).of(resultOf(program, "mask")).hi;
+    if (number > 0) {
+      const SelectedTiles coarse = tilesOf(all[number - 1]);
+      Value qt = quotient(tile, coarse.tileQ / tileQ), at = quotient(kt, coarse.tileK / tileK);
+      Value index = s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), coarse.tileQ)), qt), tiles(dim("S"), coarse.tileK)), at);
+      possible = both(possible, s.map(Function::Ne, {load(selectionBuffer(number - 1, all.size()), index, builder.getI32Type()), s.constantInt(0)}));
+    }
+    Value at = s.add(base, kt);
+    Known known = start(queries.lo, keys.lo);
+    round.getBody().walk([&](dialect::DotOp dot) { known[dot.getResult()] = product(dot, at); });
+    Value always = s.constantBool(false), kept = always;
+    std::vector<Value> estimates;
+    for (auto &[name, value] : asked) {
+      if (name == "always") always = either(always, emit(value, known));
+      if (name == "where") kept = either(kept, emit(value, known));
+    }
+    store(flag(both(possible, either(always, kept))), chosen, at);
+    for (auto &[name, value] : asked) {
+      if (!isRank(name)) continue;
+      // What is kept in any case stands out of the ranking; what others must come near is measured too, but for the diagonal.
+      Value out = always;
+      if (name == "near")
+        out = both(always, both(s.map(Function::Lt, {queries.lo, s.add(keys.lo, s.constantInt(tileK))}), s.map(Function::Lt, {keys.lo, s.add(queries.lo, s.constantInt(tileQ))})));
+      estimates.push_back(s.select(both(possible, negate(out)), ordered(emit(value, known)), s.constantInt(unranked)));
+    }
+    for (size_t rank = 0; rank < estimates.size(); ++rank) store(estimates[rank], "select.estimates", inPlane(static_cast<int>(rank), at));
   }
 
   /// A number's bits as an int that compares as the number does; -0 counts as 0.
@@ -319,9 +339,9 @@ class SelectBuilder : PlanKernel {
   }
 };
 
-class ListBuilder : PlanKernel {
+class ListBuilder : SelectionKernel {
  public:
-  using PlanKernel::PlanKernel;
+  using SelectionKernel::SelectionKernel;
 
   /// The keys that the map has chosen for each tile of queries, in their order, then -1.
   void build() {

@@ -169,14 +169,14 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   const SelectionInfo &selection = variant->selection();
   for (size_t n = 0; n < selection.pools.size(); ++n) {
     const auto &shape = inputs.at(variant->inputs()[selection.pools[n].input].name).shape;
-    make(selection.pools[n].buffer, ElementType::F32, shape[0] * shape[1] * tiles(shape[2], selection.pools[n].tile) * shape[3]);
+    make(selection.pools[n].buffer, ElementType::F32, shape[0] * shape[1] * tiles(tiles(shape[2], selection.pools[n].tile), selection.pools[n].block) * selection.pools[n].block * shape[3]);
     run("pool_" + std::to_string(n));
   }
   for (size_t n = 0; n < selection.rounds.size(); ++n) {
     const SelectionInfo::Round &round = selection.rounds[n];
     const int64_t size = B * H * tiles(T, round.tileQ) * tiles(S, round.tileK);
     make(round.buffer, ElementType::I32, size);
-    make("select.estimates", ElementType::I32, size * round.ranks);
+    make("select.estimates", ElementType::I32, size * round.planes);
     make("select.masses", ElementType::F32, size * round.ranks);
     run("select_" + std::to_string(n));
   }
