@@ -67,11 +67,14 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
     rows.push_back(pooled.input);
   }
   for (const ast::Select &select : checked->selects) {
-    const int ranks = static_cast<int>(std::count_if(select.keeps.begin(), select.keeps.end(), [](const ast::Keep &keep) {
-      return keep.kind == ast::Keep::Kind::TopK || keep.kind == ast::Keep::Kind::TopP || keep.kind == ast::Keep::Kind::Near;
-    }));
+    auto having = [&](std::initializer_list<ast::Keep::Kind> kinds) {
+      return static_cast<int>(std::count_if(select.keeps.begin(), select.keeps.end(), [&](const ast::Keep &keep) { return std::count(kinds.begin(), kinds.end(), keep.kind); }));
+    };
+    // Products, then estimates in their places; the masses of topp.
+    const int ranks = having({ast::Keep::Kind::TopK, ast::Keep::Kind::TopP, ast::Keep::Kind::Near});
+    const int planes = std::max(ranks, ast::pooledProducts(select)) + (having({ast::Keep::Kind::TopP}) ? ranks : 0);
     const size_t round = selectionInfo.rounds.size();
-    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, ranks, std::max(ranks, ast::pooledProducts(select))});
+    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, planes});
   }
   const VariantFacts facts = analyse(*checked);
   for (const ast::KeySet &set : checked->sets) sets.push_back({set.dim, set.values, facts.lists.count(set.dim) > 0});

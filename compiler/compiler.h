@@ -39,8 +39,7 @@ struct SelectionInfo {
   struct Round {
     std::string buffer;        ///< i32 [B, H, query tiles, key tiles]: 1 where the tile is chosen; the last one is "selection"
     int tileQ, tileK;
-    int ranks;                 ///< topk, topp and near: each one needs a plane, as large as `buffer`, of "select.masses"
-    int planes;                ///< of "select.estimates": one for each rank, and for each different product
+    int planes;                ///< rows of key tiles in the workspace of its kernel's programs
   };
   std::vector<Pool> pools;
   std::vector<Round> rounds;   ///< empty: all tiles that the masks leave are kept

@@ -33,6 +33,10 @@ inline std::string ofKeys(const std::string &name, const std::string &dim) { ret
 /// Of variants that choose single keys: the lists of chosen keys, i32 [B, H, selectedRows, S], -1 after the last one.
 inline const char *const selectedKeys = "selection.keys", *const selectedRows = "selection.rows";
 
+/// 32-bit elements of each program's own, `workspaceRow` of them: on CPUs behind the thread's scratch, so that they stay in its
+/// caches (LaunchContext::workspaceBytes); on GPUs a buffer with a row for each program.
+inline const char *const workspace = "workspace", *const workspaceRow = "workspace.row";
+
 /// What one program of the kernel's grid is.
 enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head };
 

@@ -178,7 +178,8 @@ at::Tensor selectTiles(c10::string_view variantText, const c10::List<std::string
   const Names names = toNames(nameList);
   Binding call(kernelSet(variant, names, tensors, false), names, tensors);
   TORCH_CHECK(call.set.variant->selects(), "weft: variant '", call.set.variant->name(), "' selects no tiles; a 'select' statement would");
-  return call.select().clone();  // a tensor of its own, also where it was given
+  const bool given = call.selection.defined();
+  return given ? call.selection.clone() : call.select();
 }
 
 at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {

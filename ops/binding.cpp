@@ -1,5 +1,7 @@
 #include "ops/binding.h"
 
+#include <sys/mman.h>
+
 #include <atomic>
 #include <mutex>
 
@@ -51,6 +53,18 @@ size_t extentOf(const at::Tensor &tensor) {
     last += (tensor.size(dim) - 1) * tensor.stride(dim);
   }
   return static_cast<size_t>((last + 1) * tensor.element_size());
+}
+
+/// As at::empty. A large one on a CPU asks for huge pages: faults of small ones would take as long as the kernels that fill it.
+at::Tensor emptyLarge(at::IntArrayRef sizes, const at::TensorOptions &options) {
+  at::Tensor tensor = at::empty(sizes, options);
+#ifdef MADV_HUGEPAGE
+  constexpr uintptr_t page = uintptr_t{2} << 20;
+  const auto begin = reinterpret_cast<uintptr_t>(tensor.data_ptr()), first = (begin + page - 1) / page * page;
+  const uintptr_t end = (begin + tensor.nbytes()) / page * page;
+  if (tensor.is_cpu() && end > first) madvise(reinterpret_cast<void *>(first), end - first, MADV_HUGEPAGE);  // advice: may fail
+#endif
+  return tensor;
 }
 
 /// torch's current stream, asked of the guard that CUDA builds of torch register: no CUDA header is needed.
@@ -131,12 +145,12 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
     for (const std::string &dim : input.dims)
       if (find(dimNames, dim) < 0) dimNames.push_back(dim);
   }
-  dimNames.push_back(selectedRows);
+  dimNames.insert(dimNames.end(), {selectedRows, workspaceRow});
   if (paged) dimNames.insert(dimNames.end(), {"page", "pages"});
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
-  for (const char *name : {"o", "do", "lse", "delta", "dlse", "select.estimates", "select.masses", selectedKeys, "pages", "status"}) tensorNames.push_back(name);
+  for (const char *name : {"o", "do", "lse", "delta", "dlse", workspace, selectedKeys, "pages", "status"}) tensorNames.push_back(name);
   for (const KeySetInfo &keys : this->variant->keySets())
     for (const char *name : {"band", "counts", "entries", "counts_keys", "entries_keys"}) tensorNames.push_back(ofKeys(name, keys.dim));
 }
@@ -390,6 +404,7 @@ void Binding::run(const char *name) {
   }
   LaunchContext context;
   context.threads = threadCount();
+  context.workspaceBytes = 4 * dim(workspaceRow);
   if (set.device.kind == Device::Kind::PtxEmulator)
     for (const at::Tensor &tensor : tensors)
       if (tensor.defined())
@@ -405,18 +420,7 @@ void Binding::run(const char *name) {
 }
 
 const at::Tensor &Binding::select() {
-  if (!set.variant->selects()) return selection;
-  if (!selection.defined()) choose();
-  if (set.variant->selectsKeys() && !chosenKeys.defined()) {
-    chosenKeys = at::empty_like(selection);
-    setDim(selectedRows, selection.size(2));
-    bind(selectedKeys, chosenKeys);
-    run("list_keys");
-  }
-  return selection;
-}
-
-void Binding::choose() {
+  if (!set.variant->selects() || selection.defined()) return selection;
   auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
   const SelectionInfo &info = set.variant->selection();
   const at::TensorOptions floats = status.options().dtype(at::kFloat);
@@ -428,17 +432,28 @@ void Binding::choose() {
   }
   for (size_t n = 0; n < info.rounds.size(); ++n) {
     const SelectionInfo::Round &round = info.rounds[n];
-    selection = at::empty({B, H, tiles(T, round.tileQ), tiles(S, round.tileK)}, status.options());
-    TORCH_CHECK(selection.numel() * std::max(round.planes, 1) < (int64_t{1} << 31), "weft: too many tiles for one call");
+    selection = emptyLarge({B, H, tiles(T, round.tileQ), tiles(S, round.tileK)}, status.options());
+    TORCH_CHECK(selection.numel() < (int64_t{1} << 31), "weft: too many tiles for one call");
     bind(round.buffer, selection);
-    bind("select.estimates", at::empty({round.planes * selection.numel()}, status.options()));
-    bind("select.masses", at::empty({round.ranks * selection.numel()}, floats));
+    setDim(workspaceRow, round.planes * selection.size(3));
+    if (set.device.kind != Device::Kind::Cpu) bind(workspace, at::empty({round.planes * selection.numel()}, floats));
     run(("select_" + std::to_string(n)).c_str());
   }
+  setDim(workspaceRow, 0);
+  bind(workspace, at::Tensor());
+  return selection;
+}
+
+void Binding::listKeys() {
+  chosenKeys = emptyLarge(select().sizes(), selection.options());
+  setDim(selectedRows, selection.size(2));
+  bind(selectedKeys, chosenKeys);
+  run("list_keys");
 }
 
 void Binding::plan(bool byKey) {
   select();
+  if (set.variant->selectsKeys() && !chosenKeys.defined()) listKeys();
   std::vector<Plan> made;
   for (const KeySetInfo &keys : set.variant->keySets())
     if (keys.lists || !byKey) made.push_back(planKeys(keys, byKey));  // a band serves both sides

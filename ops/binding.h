@@ -76,7 +76,6 @@ class Binding {
   void setDim(const std::string &name, int64_t size) { dims[set.dimPosition(name)] = size; }
   void run(const char *kernel);
   /// Chooses tiles, where the variant selects any and none were given: i32 [B, H, query tiles, key tiles].
-  /// Where it selects single keys, makes their lists too.
   const at::Tensor &select();
   /// Computes the bands or the lists of kept tiles; `byKey` the lists by key tile.
   void plan(bool byKey = false);
@@ -97,13 +96,13 @@ class Binding {
   bool lastTileOnly = false;
 
  private:
-  void choose();
+  void listKeys();
   Plan planKeys(const KeySetInfo &keys, bool byKey);
 
   std::vector<int64_t> dims;
   std::vector<at::Tensor> tensors;
   int64_t seed = 0, offset = 0;
-  at::Tensor status, chosenKeys;
+  at::Tensor status, chosenKeys;   ///< chosenKeys: the lists of single keys, once made
 };
 
 /// What CPU tensors are computed on: the CPU or the emulator.

@@ -38,6 +38,7 @@ struct EmulatorReport {
 
 struct LaunchContext {
   int threads = 1;                      ///< CPU and emulator: of this machine, at most
+  int64_t workspaceBytes = 0;           ///< CPU: of each program (see kernel_image.h)
   void *stream = nullptr;               ///< CUDA: the stream to launch on
   std::vector<MemoryRange> memory;      ///< emulator: all that the kernel may touch
   EmulatorReport *report = nullptr;     ///< emulator: added to, where given

@@ -128,7 +128,7 @@ class CpuKernel final : public LoadedKernel {
   CpuKernel(KernelImage own, cpu::KernelFunction function) : LoadedKernel(std::move(own)), function(function) {}
 
   void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
-    const int64_t bytes = image().scratchBytes;
+    const int64_t bytes = std::max(image().scratchBytes, context.workspaceBytes);
     cpu::parallelFor(programs, context.threads, [&](int64_t begin, int64_t end, int) {
       // Kept by each thread, grown to the largest kernel it has run.
       struct Scratch {

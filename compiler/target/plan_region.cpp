@@ -17,6 +17,8 @@ Value PlanRegion::plain(Value value) {
   return found->second;
 }
 
+Value PlanRegion::buffer(llvm::StringRef name) { return name == weft::workspace ? workspace : slots.pointer(name.str()); }
+
 void PlanRegion::emitOp(mlir::Operation &op) {
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
     scalars[dim.getResult()] = emit.toI32(slots.dim(dim.getDim().str()));
@@ -26,15 +28,15 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     emitReadRange(range);
   } else if (auto store = mlir::dyn_cast<tile::StoreFlatOp>(op)) {
     Value index = emit.toI64(plain(store.getIndex())), value = plain(store.getValue());
-    Value buffer = slots.pointer(store.getTensor().str());
-    byOne([&] { emit.store(value, emit.at(buffer, index, value.getType())); });
+    Value to = buffer(store.getTensor());
+    byOne([&] { emit.store(value, emit.at(to, index, value.getType())); });
   } else if (auto append = mlir::dyn_cast<tile::AppendOp>(op)) {
     scalars[append.getNext()] = emitAppend(append);
   } else if (auto dots = mlir::dyn_cast<tile::FlatDotsOp>(op)) {
     emitFlatDots(dots);
   } else if (auto load = mlir::dyn_cast<tile::LoadFlatOp>(op)) {
     Value index = emit.toI64(plain(load.getIndex()));
-    scalars[load.getResult()] = emit.load(load.getType(), emit.at(slots.pointer(load.getTensor().str()), index, load.getType()));
+    scalars[load.getResult()] = emit.load(load.getType(), emit.at(buffer(load.getTensor()), index, load.getType()));
   } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
     auto together = loop->getAttrOfType<mlir::StringAttr>("tile.together");
     if (lanes && !shared && together)
@@ -111,9 +113,9 @@ void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together)
 }
 
 Value PlanRegion::emitAppend(tile::AppendOp op) {
-  Value index = plain(op.getIndex()), kept = plain(op.getKept()), value = plain(op.getValue()), buffer = slots.pointer(op.getTensor().str());
+  Value index = plain(op.getIndex()), kept = plain(op.getKept()), value = plain(op.getValue()), list = buffer(op.getTensor());
   auto store = [&](Value at) {
-    emit.when(kept, [&] { emit.store(value, emit.at(buffer, emit.toI64(at), value.getType())); });
+    emit.when(kept, [&] { emit.store(value, emit.at(list, emit.toI64(at), value.getType())); });
   };
   if (!lanes) {
     store(index);
@@ -129,9 +131,9 @@ Value PlanRegion::emitAppend(tile::AppendOp op) {
 
 /// A lane, or an element of a register, for each row of the block.
 void PlanRegion::emitFlatDots(tile::FlatDotsOp op) {
-  Value row = emit.at(slots.pointer(op.getRow().str()), emit.toI64(plain(op.getRowIndex())));
-  Value block = emit.at(slots.pointer(op.getBlock().str()), emit.toI64(plain(op.getBlockIndex())));
-  Value to = emit.at(slots.pointer(op.getTensor().str()), emit.toI64(plain(op.getIndex())));
+  Value row = emit.at(buffer(op.getRow()), emit.toI64(plain(op.getRowIndex())));
+  Value block = emit.at(buffer(op.getBlock()), emit.toI64(plain(op.getBlockIndex())));
+  Value to = emit.at(buffer(op.getTensor()), emit.toI64(plain(op.getIndex())));
   Value count = emit.toI64(plain(op.getCount())), step = emit.i64(tile::flatBlock);
   const int64_t width = static_cast<int64_t>(op.getWidth());
   mlir::Type element = emit.b.getF32Type();

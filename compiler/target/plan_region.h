@@ -24,6 +24,7 @@ class PlanRegion {
       : emit(emit), slots(slots), scalars(scalars) {}
 
   std::optional<Lanes> lanes;   ///< null: one thread runs a program alone
+  Value workspace;              ///< the program's own, see kernel_image.h
 
   /// The code of a value in the type the kernel gave it.
   Value plain(Value value);
@@ -36,6 +37,8 @@ class PlanRegion {
 
   bool shared = false;   ///< in a loop whose turns the lanes share
   Value inRange;         ///< there: this lane has a turn; null: all do
+
+  Value buffer(llvm::StringRef name);
 
   std::vector<Value> loopInits(mlir::scf::ForOp loop);
   void emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits, const std::function<Value(Value)> &turn);

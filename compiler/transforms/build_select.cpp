@@ -102,7 +102,6 @@ class SelectBuilder : SelectionKernel {
     head = s.add(s.mul(b, dim("H")), h);
     count = tiles(S, tileK);
     base = s.mul(s.add(s.mul(head, tiles(T, tileQ)), tile), count);
-    plane = s.mul(s.mul(s.mul(dim("B"), dim("H")), tiles(T, tileQ)), count);
     Interval queries = box(tile, tileQ, T);
 
     // The estimates of what can be kept; what is always kept stands out of the ranking.
@@ -113,6 +112,7 @@ class SelectBuilder : SelectionKernel {
     round.getBody().walk([&](dialect::DotOp dot) {
       if (!llvm::is_contained(products, Pools(dot.getQuery(), dot.getKey()))) products.push_back({dot.getQuery(), dot.getKey()});
     });
+    planes = static_cast<int>(std::max<size_t>(llvm::count_if(asked, [](auto &one) { return isRank(one.first); }), products.size()));
     // Blocks of tiles side by side: all their dot products at once, then the expressions of each.
     loop(s.constantInt(0), tiles(count, tile::flatBlock), {}, [&](Value at, mlir::ValueRange) {
       Value first = s.mul(at, s.constantInt(tile::flatBlock)), end = s.map(Function::Min, {s.add(first, s.constantInt(tile::flatBlock)), count});
@@ -129,7 +129,7 @@ class SelectBuilder : SelectionKernel {
         loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
           store(s.constantInt(0), chosen, s.add(base, kt));
           for (int rank = 0, ranks = llvm::count_if(asked, [](auto &one) { return isRank(one.first); }); rank < ranks; ++rank)
-            store(s.constantInt(unranked), "select.estimates", inPlane(rank, s.add(base, kt)));
+            store(s.constantInt(unranked), workspace, inPlane(rank, kt));
           return std::vector<Value>{};
         }, "");
       });
@@ -165,15 +165,18 @@ class SelectBuilder : SelectionKernel {
   size_t number;
   std::vector<PooledDescription> pools;
   std::vector<InputDescription> inputs;
-  Value b, h, group, head, count, base, plane;
+  Value b, h, group, head, count, base;
+  int planes = 0;   ///< of estimates
   using Pools = std::pair<llvm::StringRef, llvm::StringRef>;
   std::vector<Pools> products;   ///< of which pools, queries and keys, this round asks
 
   static bool isRank(llvm::StringRef name) { return name == "topk" || name == "topp" || name == "near"; }
   Value flag(Value condition) { return s.select(condition, s.constantInt(1), s.constantInt(0)); }
-  Value inPlane(int rank, Value at) { return rank == 0 ? at : s.add(s.mul(s.constantInt(rank), plane), at); }
-  Value estimate(int rank, Value kt) { return load("select.estimates", inPlane(rank, s.add(base, kt)), builder.getI32Type()); }
-  Value mass(int rank, Value kt) { return load("select.masses", inPlane(rank, s.add(base, kt)), builder.getF32Type()); }
+  /// In the program's workspace: estimates, or the products they are made of, in the first planes; the masses of `topp` after them.
+  Value inPlane(int plane, Value kt) { return plane == 0 ? kt : s.add(s.mul(s.constantInt(plane), count), kt); }
+  Value estimate(int rank, Value kt) { return load(workspace, inPlane(rank, kt), builder.getI32Type()); }
+  Value massAt(int rank, Value kt) { return inPlane(planes + rank, kt); }
+  Value mass(int rank, Value kt) { return load(workspace, massAt(rank, kt), builder.getF32Type()); }
   Value compare(arith::CmpIPredicate predicate, Value x, Value y) { return arith::CmpIOp::create(builder, s.loc, predicate, x, y); }
   Value addF(Value x, Value y) { return arith::AddFOp::create(builder, s.loc, x, y); }
   Value zeroF() { return s.constant(0); }
@@ -209,11 +212,11 @@ class SelectBuilder : SelectionKernel {
       Value own = input.dims[1] == "G" ? group : h, heads = s.add(s.mul(b, dim(input.dims[1])), own);
       rows[side] = pooledRow(side == 1, heads, side == 0 ? tile : first, tiles(dim(input.dims[2]), pooled.tile), width);
     }
-    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], names[1], rows[1], width, count, "select.estimates", inPlane(plane, s.add(base, first)));
+    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], names[1], rows[1], width, count, workspace, inPlane(plane, first));
   }
-  Value product(dialect::DotOp dot, Value at) {
+  Value product(dialect::DotOp dot, Value kt) {
     const auto plane = llvm::find(products, Pools(dot.getQuery(), dot.getKey())) - products.begin();
-    return load("select.estimates", inPlane(static_cast<int>(plane), at), builder.getF32Type());
+    return load(workspace, inPlane(static_cast<int>(plane), kt), builder.getF32Type());
   }
 
   /// What is asked of one tile: whether it is kept in any case, and its estimates.
@@ -229,7 +232,7 @@ class SelectBuilder : SelectionKernel {
     }
     Value at = s.add(base, kt);
     Known known = start(queries.lo, keys.lo);
-    round.getBody().walk([&](dialect::DotOp dot) { known[dot.getResult()] = product(dot, at); });
+    round.getBody().walk([&](dialect::DotOp dot) { known[dot.getResult()] = product(dot, kt); });
     Value always = s.constantBool(false), kept = always;
     std::vector<Value> estimates;
     for (auto &[name, value] : asked) {
@@ -245,7 +248,7 @@ class SelectBuilder : SelectionKernel {
         out = both(always, both(s.map(Function::Lt, {queries.lo, s.add(keys.lo, s.constantInt(tileK))}), s.map(Function::Lt, {keys.lo, s.add(queries.lo, s.constantInt(tileQ))})));
       estimates.push_back(s.select(both(possible, negate(out)), ordered(emit(value, known)), s.constantInt(unranked)));
     }
-    for (size_t rank = 0; rank < estimates.size(); ++rank) store(estimates[rank], "select.estimates", inPlane(static_cast<int>(rank), at));
+    for (size_t rank = 0; rank < estimates.size(); ++rank) store(estimates[rank], workspace, inPlane(static_cast<int>(rank), kt));
   }
 
   /// A number's bits as an int that compares as the number does; -0 counts as 0.
@@ -324,7 +327,7 @@ class SelectBuilder : SelectionKernel {
       Value own = estimate(rank, kt);
       Value above = s.map(Function::Exp, {s.sub(numberOf(own), numberOf(top))});
       Value part = s.select(compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)), above, zeroF());
-      store(part, "select.masses", inPlane(rank, s.add(base, kt)));
+      store(part, workspace, massAt(rank, kt));
       return std::vector<Value>{addF(carried[0], part)};
     }, "add")[0];
     Value wanted = s.mul(share, total);

@@ -1,4 +1,5 @@
 // RUN: weft-opt %s --build-select-pool_0 | FileCheck %s --check-prefix=POOL
+// RUN: weft-opt %s --build-select-pool_1 | FileCheck %s --check-prefix=KEYS
 // RUN: weft-opt %s --build-select-select_0 | FileCheck %s
 // RUN: weft-opt %s --build-select-select_0 --build-plan-plan_lists | FileCheck %s --check-prefix=PLAN
 
@@ -10,16 +11,22 @@
 // POOL: arith.addf
 // POOL: tile.store_flat %{{.*}}, "pool.0"
 
-// One estimate a tile, then the bisection over their bits, then the map.
+// Key tiles lie column by column, in blocks.
+// KEYS-LABEL: tile.kernel @t.pool_1 grid "key"
+// KEYS: arith.divsi %arg2, %c32
+// KEYS: tile.store_flat %{{.*}}, "pool.1"
+
+// Blocks that the masks leave possible: their products, then one estimate a tile in the product's place. The bisection over
+// the estimates' bits, then the map.
 // CHECK-LABEL: tile.kernel @t.select_0 grid "query" schedule<q = 64, k = 64>
-// CHECK: tile.store_flat %{{.*}}, "selection"
 // CHECK: scf.if
-// CHECK: tile.load_flat "pool.0"
-// CHECK: tile.load_flat "pool.1"
-// CHECK: arith.bitcast
-// CHECK: tile.store_flat %{{.*}}, "select.estimates"
+// CHECK: tile.flat_dots "pool.0"[%{{.*}}], "pool.1"[%{{.*}}] width 64 count %{{.*}} to "workspace"
+// CHECK: tile.load_flat "workspace"[%{{.*}}] : f32
+// CHECK: tile.store_flat %{{.*}}, "selection"
+// CHECK: tile.store_flat %{{.*}}, "workspace"[%{{.*}}] : i32
+// CHECK: {tile.together = ""}
 // CHECK: scf.for %{{.*}} = %{{.*}} to %c32
-// CHECK: tile.load_flat "select.estimates"
+// CHECK: tile.load_flat "workspace"[%{{.*}}] : i32
 // CHECK: tile.store_flat %{{.*}}, "selection"
 
 // Lists of kept tiles read the map.

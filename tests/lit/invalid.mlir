@@ -120,3 +120,11 @@ tile.kernel @k grid "head" schedule<q = 16, k = 16> {
   // expected-error@+1 {{(C1) expected "after" or "before", got "beside"}}
   %s, %t = tile.scan_sum "beside" %q at %h : tensor<16x16xf32>, tensor<16xf32>
 }
+
+// -----
+
+tile.kernel @k grid "query" schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32, %t: i32):
+  // expected-error@+1 {{(C1) expected a positive width}}
+  tile.flat_dots "row"[%b], "block"[%h] width 0 count %t to "workspace"[%t]
+}

@@ -4,10 +4,10 @@
 
 // A tile of one key. What is always kept is measured off the diagonal too: its greatest estimate is the anchor.
 // CHECK-LABEL: tile.kernel @t.select_0 grid "query" schedule<q = 64, k = 1>
+// CHECK: tile.flat_dots "pool.0"
 // CHECK: tile.store_flat %{{.*}}, "selection"
-// CHECK: tile.store_flat %{{.*}}, "select.estimates"
-// CHECK: scf.if
-// CHECK: tile.store_flat %{{.*}}, "select.estimates"
+// CHECK: tile.store_flat %{{.*}}, "workspace"
+// CHECK: {tile.together = ""}
 // CHECK: {tile.together = ""}
 // CHECK: {tile.together = "max"}
 // CHECK: tile.store_flat %{{.*}}, "selection"

@@ -64,7 +64,7 @@ int main(int argc, char **argv) {
     add(std::string("build-kernel-") + kernel, [=](mlir::ModuleOp module) { weft::buildKernel(module, kernel, shape); });
   for (const char *kernel : {"plan_band", "plan_lists", "plan_lists_keys", "plan_band.M"})
     add(std::string("build-plan-") + kernel, [=](mlir::ModuleOp module) { weft::buildPlan(module, kernel, shape); });
-  for (const char *kernel : {"pool_0", "select_0", "list_keys"})
+  for (const char *kernel : {"pool_0", "pool_1", "select_0", "list_keys"})
     add(std::string("build-select-") + kernel, [=](mlir::ModuleOp module) { weft::buildSelect(module, kernel, shape); });
   return mlir::asMainReturnCode(mlir::MlirOptMain(argc, argv, "weft-opt\n", registry));
 }

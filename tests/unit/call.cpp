@@ -153,6 +153,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     }
     LaunchContext context;
     context.threads = options.threads;
+    context.workspaceBytes = 4 * dims[workspaceRow];
     for (const auto &[name, own] : buffers) context.memory.push_back({reinterpret_cast<uint64_t>(own.memory.get()), own.bytes()});
     context.report = &outcome.report;
     loaded->run(slots.data(), programs, context);
@@ -176,8 +177,8 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     const SelectionInfo::Round &round = selection.rounds[n];
     const int64_t size = B * H * tiles(T, round.tileQ) * tiles(S, round.tileK);
     make(round.buffer, ElementType::I32, size);
-    make("select.estimates", ElementType::I32, size * round.planes);
-    make("select.masses", ElementType::F32, size * round.ranks);
+    dims[workspaceRow] = round.planes * tiles(S, round.tileK);
+    make(workspace, ElementType::F32, size * round.planes);
     run("select_" + std::to_string(n));
   }
   if (variant->selects()) outcome.selection.assign(buffers["selection"].as<int>(), buffers["selection"].as<int>() + buffers["selection"].count);

@@ -94,6 +94,7 @@ class KernelLowering {
       scalars[body.getArgument(0)] = batch;
       scalars[body.getArgument(1)] = head;
       if (tiles) scalars[body.getArgument(2)] = tile;
+      plan.workspace = scratch;   // programs that have one keep no tiles
       emitBlock(body);
     });
     if (useAmx) amx.release();

@@ -62,10 +62,11 @@ class KernelLowering {
     bool scalarProgram = false;
     slots.keys = describedKeys(module);
     // A warp for a program whose turns can be shared, else a thread.
-    bool turnsShared = false;
+    bool turnsShared = false, usesWorkspace = false;
     kernel.walk([&](mlir::Operation *op) {
       scalarProgram |= mlir::isa<tile::StoreFlatOp>(op);
       turnsShared |= op->hasAttr("tile.together");
+      usesWorkspace |= op->getAttrOfType<mlir::StringAttr>("tensor") == builder.getStringAttr(workspace);
     });
     const llvm::StringRef grid = kernel.getGrid();
     builder.setInsertionPointToEnd(module.getBody());
@@ -101,6 +102,7 @@ class KernelLowering {
       scalars[body.getArgument(0)] = batch;
       scalars[body.getArgument(1)] = emit.sub(row, emit.mul(batch, heads));
       if (tiles) scalars[body.getArgument(2)] = tile;
+      if (usesWorkspace) plan.workspace = emit.at(slots.pointer(workspace), emit.mul(p, slots.dim(workspaceRow)));
       for (mlir::Operation &op : body) emitOp(op);
     };
     const int threads = scalarProgram ? planThreads : warp.threads();
