@@ -112,7 +112,8 @@ class SelectBuilder : SelectionKernel {
     round.getBody().walk([&](dialect::DotOp dot) {
       if (!llvm::is_contained(products, Pools(dot.getQuery(), dot.getKey()))) products.push_back({dot.getQuery(), dot.getKey()});
     });
-    planes = static_cast<int>(std::max<size_t>(llvm::count_if(asked, [](auto &one) { return isRank(one.first); }), products.size()));
+    ranks = static_cast<int>(llvm::count_if(asked, [](auto &one) { return isRank(one.first); }));
+    planes = std::max(ranks, static_cast<int>(products.size()));
     // Blocks of tiles side by side: all their dot products at once, then the expressions of each.
     loop(s.constantInt(0), tiles(count, tile::flatBlock), {}, [&](Value at, mlir::ValueRange) {
       Value first = s.mul(at, s.constantInt(tile::flatBlock)), end = s.map(Function::Min, {s.add(first, s.constantInt(tile::flatBlock)), count});
@@ -128,8 +129,7 @@ class SelectBuilder : SelectionKernel {
       when(negate(possible), [&] {
         loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
           store(s.constantInt(0), chosen, s.add(base, kt));
-          for (int rank = 0, ranks = llvm::count_if(asked, [](auto &one) { return isRank(one.first); }); rank < ranks; ++rank)
-            store(s.constantInt(unranked), workspace, inPlane(rank, kt));
+          for (int rank = 0; rank < ranks; ++rank) store(s.constantInt(unranked), workspace, inPlane(rank, kt));
           return std::vector<Value>{};
         }, "");
       });
@@ -166,7 +166,8 @@ class SelectBuilder : SelectionKernel {
   std::vector<PooledDescription> pools;
   std::vector<InputDescription> inputs;
   Value b, h, group, head, count, base;
-  int planes = 0;   ///< of estimates
+  int ranks = 0;    ///< estimates of a tile: of topk, topp and near
+  int planes = 0;   ///< of the workspace, for the estimates and the products they are made of
   using Pools = std::pair<llvm::StringRef, llvm::StringRef>;
   std::vector<Pools> products;   ///< of which pools, queries and keys, this round asks
 
