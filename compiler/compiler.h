@@ -37,7 +37,7 @@ struct SelectionInfo {
     int block;                 ///< rows that lie column by column
   };
   struct Round {
-    std::string buffer;        ///< i32 [B, H, query tiles, key tiles]: 1 where the tile is chosen; the last one is "selection"
+    std::string buffer;        ///< bool [B, H, query tiles, key tiles]: which tiles are chosen; the last one is "selection"
     int tileQ, tileK;
     int planes;                ///< rows of key tiles in the workspace of its kernel's programs
   };

@@ -30,8 +30,9 @@ struct ArgumentSlot {
 /// The name that a kernel or a buffer has for the keys that `dim` counts: those of v, S, have the plain one.
 inline std::string ofKeys(const std::string &name, const std::string &dim) { return dim == "S" ? name : name + "." + dim; }
 
-/// Of variants that choose single keys: the lists of chosen keys, i32 [B, H, selectedRows, S], -1 after the last one.
-inline const char *const selectedKeys = "selection.keys", *const selectedRows = "selection.rows";
+/// Of variants that choose single keys: the lists of chosen keys, i32 [B, H, selectedRows, S], and how many each holds. The rest
+/// of the last tile of keys is -1; what comes after it is not written.
+inline const char *const selectedKeys = "selection.keys", *const selectedCounts = "selection.counts", *const selectedRows = "selection.rows";
 
 /// 32-bit elements of each program's own, `workspaceRow` of them: on CPUs behind the thread's scratch, so that they stay in its
 /// caches (LaunchContext::workspaceBytes); on GPUs a buffer with a row for each program.

@@ -194,7 +194,7 @@ at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string>
   for (const char *dim : {"B", "H", "T", "S"})
     TORCH_CHECK(dims.count(dim), "weft: variant '", variant->name(), "': no tensor has the dim ", dim);
   return at::empty_symint({dims["B"], dims["H"], (dims["T"] + (round.tileQ - 1)) / round.tileQ, (dims["S"] + (round.tileK - 1)) / round.tileK},
-                          tensors[0].options().dtype(at::kInt).requires_grad(false));
+                          tensors[0].options().dtype(at::kBool).requires_grad(false));
 }
 
 std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,

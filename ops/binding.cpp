@@ -150,7 +150,7 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
-  for (const char *name : {"o", "do", "lse", "delta", "dlse", workspace, selectedKeys, "pages", "status"}) tensorNames.push_back(name);
+  for (const char *name : {"o", "do", "lse", "delta", "dlse", workspace, selectedKeys, selectedCounts, "pages", "status"}) tensorNames.push_back(name);
   for (const KeySetInfo &keys : this->variant->keySets())
     for (const char *name : {"band", "counts", "entries", "counts_keys", "entries_keys"}) tensorNames.push_back(ofKeys(name, keys.dim));
 }
@@ -360,7 +360,7 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
   if (const int at = find(names, "selection"); at >= 0 && variant.selects()) {
     const SelectionInfo::Round &round = variant.selection().rounds.back();
     const std::vector<int64_t> shape{B, H, (T + round.tileQ - 1) / round.tileQ, (S + round.tileK - 1) / round.tileK};
-    TORCH_CHECK(list[at].sizes() == at::IntArrayRef(shape) && list[at].scalar_type() == at::kInt, where, "expected 'selection' of type int32 and shape ",
+    TORCH_CHECK(list[at].sizes() == at::IntArrayRef(shape) && list[at].scalar_type() == at::kBool, where, "expected 'selection' of type bool and shape ",
                 at::IntArrayRef(shape), ", as weft::select gives, got ", list[at].scalar_type(), " ", list[at].sizes());
     selection = list[at].contiguous();
     bind("selection", selection);
@@ -432,7 +432,7 @@ const at::Tensor &Binding::select() {
   }
   for (size_t n = 0; n < info.rounds.size(); ++n) {
     const SelectionInfo::Round &round = info.rounds[n];
-    selection = emptyLarge({B, H, tiles(T, round.tileQ), tiles(S, round.tileK)}, status.options());
+    selection = emptyLarge({B, H, tiles(T, round.tileQ), tiles(S, round.tileK)}, status.options().dtype(at::kBool));
     TORCH_CHECK(selection.numel() < (int64_t{1} << 31), "weft: too many tiles for one call");
     bind(round.buffer, selection);
     setDim(workspaceRow, round.planes * selection.size(3));
@@ -445,9 +445,11 @@ const at::Tensor &Binding::select() {
 }
 
 void Binding::listKeys() {
-  chosenKeys = emptyLarge(select().sizes(), selection.options());
+  // Only what is chosen is written to the lists, a small part of their room.
+  chosenKeys = at::empty(select().sizes(), status.options());
   setDim(selectedRows, selection.size(2));
   bind(selectedKeys, chosenKeys);
+  bind(selectedCounts, at::empty({B, H, selection.size(2)}, status.options()));
   run("list_keys");
 }
 

@@ -75,7 +75,7 @@ class Binding {
   void bind(const std::string &name, const at::Tensor &tensor);
   void setDim(const std::string &name, int64_t size) { dims[set.dimPosition(name)] = size; }
   void run(const char *kernel);
-  /// Chooses tiles, where the variant selects any and none were given: i32 [B, H, query tiles, key tiles].
+  /// Chooses tiles, where the variant selects any and none were given: bool [B, H, query tiles, key tiles].
   const at::Tensor &select();
   /// Computes the bands or the lists of kept tiles; `byKey` the lists by key tile.
   void plan(bool byKey = false);

@@ -215,8 +215,8 @@ def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
 }
 
 def Tile_StoreFlatOp : TileOp<"store_flat"> {
-  let summary = "writes one element of a flat buffer of i32 or f32";
-  let arguments = (ins AnyTypeOf<[I32, F32]>:$value, StrAttr:$tensor, I32:$index);
+  let summary = "writes one element of a flat buffer of i32, f32 or, a byte each, bools";
+  let arguments = (ins AnyTypeOf<[I1, I32, F32]>:$value, StrAttr:$tensor, I32:$index);
   let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict `:` type($value)";
 }
 
@@ -241,9 +241,9 @@ def Tile_FlatDotsOp : TileOp<"flat_dots"> {
 }
 
 def Tile_LoadFlatOp : TileOp<"load_flat"> {
-  let summary = "one element of a flat buffer of i32 or f32";
+  let summary = "one element of a flat buffer of i32, f32 or, a byte each, bools";
   let arguments = (ins StrAttr:$tensor, I32:$index);
-  let results = (outs AnyTypeOf<[I32, F32]>:$result);
+  let results = (outs AnyTypeOf<[I1, I32, F32]>:$result);
   let assemblyFormat = "$tensor `[` $index `]` attr-dict `:` type($result)";
 }
 

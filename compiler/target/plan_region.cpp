@@ -29,14 +29,14 @@ void PlanRegion::emitOp(mlir::Operation &op) {
   } else if (auto store = mlir::dyn_cast<tile::StoreFlatOp>(op)) {
     Value index = emit.toI64(plain(store.getIndex())), value = plain(store.getValue());
     Value to = buffer(store.getTensor());
-    byOne([&] { emit.store(value, emit.at(to, index, value.getType())); });
+    byOne([&] { storeFlat(value, to, index); });
   } else if (auto append = mlir::dyn_cast<tile::AppendOp>(op)) {
     scalars[append.getNext()] = emitAppend(append);
   } else if (auto dots = mlir::dyn_cast<tile::FlatDotsOp>(op)) {
     emitFlatDots(dots);
   } else if (auto load = mlir::dyn_cast<tile::LoadFlatOp>(op)) {
     Value index = emit.toI64(plain(load.getIndex()));
-    scalars[load.getResult()] = emit.load(load.getType(), emit.at(buffer(load.getTensor()), index, load.getType()));
+    scalars[load.getResult()] = loadFlat(load.getType(), buffer(load.getTensor()), index);
   } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
     auto together = loop->getAttrOfType<mlir::StringAttr>("tile.together");
     if (lanes && !shared && together)
@@ -53,6 +53,23 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     mlir::Operation *copy = emit.b.clone(op, mapping);
     for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) scalars[from] = to;
   }
+}
+
+/// Of a bool as it is stored, in a byte.
+Value PlanRegion::isTrue(Value byte) {
+  return arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, byte, arith::ConstantIntOp::create(emit.b, emit.loc, 0, 8));
+}
+
+Value PlanRegion::loadFlat(mlir::Type type, Value from, Value index) {
+  if (!type.isInteger(1)) return emit.load(type, emit.at(from, index, type));
+  mlir::Type byte = emit.storage(ElementType::Bool);
+  return isTrue(emit.load(byte, emit.at(from, index, byte), 1));
+}
+
+void PlanRegion::storeFlat(Value value, Value to, Value index) {
+  if (!value.getType().isInteger(1)) return emit.store(value, emit.at(to, index, value.getType()));
+  mlir::Type byte = emit.storage(ElementType::Bool);
+  emit.store(arith::ExtUIOp::create(emit.b, emit.loc, byte, value), emit.at(to, index, byte), 1);
 }
 
 std::vector<Value> PlanRegion::loopInits(mlir::scf::ForOp loop) {
@@ -195,9 +212,7 @@ Value PlanRegion::planRead(const std::string &name, llvm::ArrayRef<Value> indice
   mlir::Type element = emit.storage(info.element);
   Value value = emit.load(element, emit.at(slots.pointer(name), offset, element),
                           static_cast<unsigned>(bytesOf(info.element)));
-  if (info.element == ElementType::Bool)
-    return arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, value,
-                                 arith::ConstantIntOp::create(emit.b, emit.loc, 0, 8));
+  if (info.element == ElementType::Bool) return isTrue(value);
   if (type.isF32() && info.element != ElementType::F32)
     return arith::ExtFOp::create(emit.b, emit.loc, type, value);
   return value;

@@ -39,6 +39,9 @@ class PlanRegion {
   Value inRange;         ///< there: this lane has a turn; null: all do
 
   Value buffer(llvm::StringRef name);
+  Value isTrue(Value byte);
+  Value loadFlat(mlir::Type type, Value from, Value index);
+  void storeFlat(Value value, Value to, Value index);
 
   std::vector<Value> loopInits(mlir::scf::ForOp loop);
   void emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits, const std::function<Value(Value)> &turn);

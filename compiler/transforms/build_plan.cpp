@@ -220,6 +220,7 @@ class PlanBuilder : PlanKernel {
     Value head = s.add(s.mul(b, dim("H")), h);
     Value row = s.add(s.mul(head, tiles(ownDim, own)), rt);
     Value start = s.mul(row, tiles(otherDim, other));
+    if (!listed.counts.empty()) otherDim = load(listed.counts, s.add(s.mul(head, dim(selectedRows)), quotient(rt, listed.tile / tileQ)), builder.getI32Type());
     Value end = loop(s.constantInt(0), tiles(otherDim, other), {start}, [&](Value index, mlir::ValueRange carried) {
       Interval otherBox = box(index, other, otherDim), positions = otherBox;
       if (listed) positions = listedKeys(listed, b, h, rt, otherBox);
@@ -241,7 +242,7 @@ class PlanBuilder : PlanKernel {
         // Whole tiles were chosen, in a size that this one divides.
         Value qt = quotient(byKey ? index : rt, chosen.tileQ / tileQ), kt = quotient(byKey ? rt : index, chosen.tileK / tileK);
         Value at = s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), chosen.tileQ)), qt), tiles(dim("S"), chosen.tileK)), kt);
-        kept = both(kept, s.map(Function::Ne, {load("selection", at, builder.getI32Type()), s.constantInt(0)}));
+        kept = both(kept, load("selection", at, builder.getI1Type()));
       }
       auto whole = [&](const Interval &interval, int tile) {
         return s.map(Function::Eq, {s.sub(interval.hi, interval.lo), s.constantInt(tile - 1)});

@@ -128,7 +128,7 @@ class SelectBuilder : SelectionKernel {
       });
       when(negate(possible), [&] {
         loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
-          store(s.constantInt(0), chosen, s.add(base, kt));
+          store(s.constantBool(false), chosen, s.add(base, kt));
           for (int rank = 0; rank < ranks; ++rank) store(s.constantInt(unranked), workspace, inPlane(rank, kt));
           return std::vector<Value>{};
         }, "");
@@ -229,7 +229,7 @@ class SelectBuilder : SelectionKernel {
       const SelectedTiles coarse = tilesOf(all[number - 1]);
       Value qt = quotient(tile, coarse.tileQ / tileQ), at = quotient(kt, coarse.tileK / tileK);
       Value index = s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), coarse.tileQ)), qt), tiles(dim("S"), coarse.tileK)), at);
-      possible = both(possible, s.map(Function::Ne, {load(selectionBuffer(number - 1, all.size()), index, builder.getI32Type()), s.constantInt(0)}));
+      possible = both(possible, load(selectionBuffer(number - 1, all.size()), index, builder.getI1Type()));
     }
     Value at = s.add(base, kt);
     Known known = start(queries.lo, keys.lo);
@@ -240,7 +240,7 @@ class SelectBuilder : SelectionKernel {
       if (name == "always") always = either(always, emit(value, known));
       if (name == "where") kept = either(kept, emit(value, known));
     }
-    store(flag(both(possible, either(always, kept))), chosen, at);
+    store(both(possible, either(always, kept)), chosen, at);
     for (auto &[name, value] : asked) {
       if (!isRank(name)) continue;
       // What is kept in any case stands out of the ranking; what others must come near is measured too, but for the diagonal.
@@ -298,7 +298,7 @@ class SelectBuilder : SelectionKernel {
       Value own = estimate(rank, kt);
       Value tie = both(both(compare(arith::CmpIPredicate::eq, own, bound), compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked))),
                        s.map(Function::Gt, {carried[0], s.constantInt(0)}));
-      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie), [&] { store(s.constantInt(1), chosen, s.add(base, kt)); });
+      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie), [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
       return std::vector<Value>{s.sub(carried[0], flag(tie))};
     });
   }
@@ -314,7 +314,7 @@ class SelectBuilder : SelectionKernel {
     loop(s.constantInt(0), count, {}, [&](Value kt, mlir::ValueRange) {
       Value own = estimate(rank, kt);
       Value ranked = both(some, compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)));
-      when(both(ranked, s.map(Function::Ge, {numberOf(own), bound})), [&] { store(s.constantInt(1), chosen, s.add(base, kt)); });
+      when(both(ranked, s.map(Function::Ge, {numberOf(own), bound})), [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
       return std::vector<Value>{};
     }, "");
   }
@@ -337,7 +337,7 @@ class SelectBuilder : SelectionKernel {
       Value own = estimate(rank, kt);
       Value tie = both(both(compare(arith::CmpIPredicate::eq, own, bound), compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked))),
                        s.map(Function::Lt, {carried[0], wanted}));
-      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie), [&] { store(s.constantInt(1), chosen, s.add(base, kt)); });
+      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie), [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
       return std::vector<Value>{addF(carried[0], s.select(tie, mass(rank, kt), zeroF()))};
     });
   }
@@ -347,17 +347,20 @@ class ListBuilder : SelectionKernel {
  public:
   using SelectionKernel::SelectionKernel;
 
-  /// The keys that the map has chosen for each tile of queries, in their order, then -1.
-  void build() {
+  /// The keys that the map has chosen for each tile of queries, in their order, and how many. What is left of the last tile of
+  /// `multiple` keys becomes -1.
+  void build(int multiple) {
     mlir::Block *entry = begin("list_keys", "query", 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), tile = entry->getArgument(2), S = dim("S");
     Value row = s.add(s.mul(s.add(s.mul(b, dim("H")), h), tiles(dim("T"), tileQ)), tile);
     Value begin = s.mul(row, S);
     Value end = loop(s.constantInt(0), S, {begin}, [&](Value key, mlir::ValueRange carried) {
-      Value chosen = s.map(Function::Ne, {load("selection", s.add(begin, key), builder.getI32Type()), s.constantInt(0)});
-      return std::vector<Value>{append(key, chosen, selectedKeys, carried[0])};
+      return std::vector<Value>{append(key, load("selection", s.add(begin, key), builder.getI1Type()), selectedKeys, carried[0])};
     }, "append")[0];
-    loop(end, s.add(begin, S), {}, [&](Value at, mlir::ValueRange) {
+    Value count = s.sub(end, begin);
+    store(count, selectedCounts, row);
+    Value filled = s.map(Function::Min, {s.mul(tiles(count, multiple), s.constantInt(multiple)), S});
+    loop(end, s.add(begin, filled), {}, [&](Value at, mlir::ValueRange) {
       store(s.constantInt(-1), selectedKeys, at);
       return std::vector<Value>{};
     }, "");
@@ -378,7 +381,7 @@ std::string selectionBuffer(size_t round, size_t rounds) {
 void buildSelect(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape) {
   if (kernel == "list_keys") {
     const SelectedTiles last = tilesOf(rounds(module).back());
-    return ListBuilder(module, last.tileQ, last.tileK).build();
+    return ListBuilder(module, last.tileQ, last.tileK).build(shape.tileK);
   }
   const size_t number = std::stoul(kernel.substr(kernel.find('_') + 1));
   if (kernel.rfind("select_", 0) == 0) {

@@ -2,7 +2,7 @@
 //
 // Before: weft.pairwise @select_R, one a round: its i and j are a tile's first query and key, its dots are of pooled rows.
 // After: tile.kernel @pool_N, which pools the rows of each tile of one input, or @select_R, which estimates each tile that
-// the masks leave possible and writes 1 for each chosen one to a map of tiles, [B, H, query tiles, key tiles].
+// the masks leave possible and writes which it chooses to a map of tiles, bool [B, H, query tiles, key tiles].
 //
 // Single keys are tiles of one; @list_keys makes lists of them from the last round's map.
 //

@@ -68,6 +68,7 @@ struct KeyListDescription {
   std::string input, dim = "S";   ///< the dim that counts a row's keys
   int tile = 0;                   ///< queries that share a list; 0: all
   std::vector<std::string> dims;  ///< of the lists
+  std::string counts;             ///< the buffer that says how much of each list is used; empty: all
   explicit operator bool() const { return !input.empty(); }
 };
 inline KeyListDescription describedKeys(mlir::ModuleOp module) {
@@ -76,7 +77,10 @@ inline KeyListDescription describedKeys(mlir::ModuleOp module) {
     keys.input = mlir::cast<mlir::StringAttr>(dict.get("input")).str();
     keys.dim = mlir::cast<mlir::StringAttr>(dict.get("dim")).str();
     keys.tile = static_cast<int>(mlir::cast<mlir::IntegerAttr>(dict.get("tile")).getInt());
-    keys.dims = {"B", "H", selectedRows, "S"};
+    if (keys.input == selectedKeys) {
+      keys.dims = {"B", "H", selectedRows, "S"};
+      keys.counts = selectedCounts;
+    }
     for (const InputDescription &input : describedInputs(module))
       if (input.name == keys.input) keys.dims = input.dims;
   }

@@ -20,7 +20,7 @@ class Selection(unittest.TestCase):
 
     def test_counts(self):
         chosen = self.call(select, inputs())
-        self.assertEqual((chosen.shape, chosen.dtype), ((2, 4, 5, 5), torch.int32))
+        self.assertEqual((chosen.shape, chosen.dtype), ((2, 4, 5, 5), torch.bool))
         # Row 4: itself, the one before and the first are always kept; of the other two as many as asked for.
         self.assertEqual(chosen[0, :, 4].sum(-1).tolist(), [4, 5, 4, 5])
         self.assertEqual(chosen.triu(1).sum().item(), 0)
@@ -40,7 +40,7 @@ class Selection(unittest.TestCase):
         x = inputs()
         for name in "qkv":
             x[name].requires_grad_()
-        chosen = torch.eye(5, dtype=torch.int32).expand(2, 4, 5, 5)
+        chosen = torch.eye(5, dtype=torch.bool).expand(2, 4, 5, 5)
         out = self.call(attention, x | {"selection": chosen})
         out.square().sum().backward()
         mine = x["k"].grad.clone()
@@ -54,7 +54,7 @@ class Selection(unittest.TestCase):
 
     def test_mistakes(self):
         x = inputs()
-        with self.assertRaisesRegex(RuntimeError, r"expected 'selection' of type int32 and shape \[2, 4, 5, 5\]"):
+        with self.assertRaisesRegex(RuntimeError, r"expected 'selection' of type bool and shape \[2, 4, 5, 5\]"):
             self.call(attention, x | {"selection": torch.ones(2, 4, 5, 5)})
         with self.assertRaisesRegex(RuntimeError, "'causal' selects no tiles"):
             select("causal", ["q", "k", "v"], [x["q"], x["k"], x["v"]])

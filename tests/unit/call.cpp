@@ -176,15 +176,16 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   for (size_t n = 0; n < selection.rounds.size(); ++n) {
     const SelectionInfo::Round &round = selection.rounds[n];
     const int64_t size = B * H * tiles(T, round.tileQ) * tiles(S, round.tileK);
-    make(round.buffer, ElementType::I32, size);
+    make(round.buffer, ElementType::Bool, size);
     dims[workspaceRow] = round.planes * tiles(S, round.tileK);
     make(workspace, ElementType::F32, size * round.planes);
     run("select_" + std::to_string(n));
   }
-  if (variant->selects()) outcome.selection.assign(buffers["selection"].as<int>(), buffers["selection"].as<int>() + buffers["selection"].count);
+  if (variant->selects()) outcome.selection.assign(buffers["selection"].as<uint8_t>(), buffers["selection"].as<uint8_t>() + buffers["selection"].count);
   if (variant->selectsKeys()) {
     dims[selectedRows] = tiles(T, selection.rounds.back().tileQ);
     make(selectedKeys, ElementType::I32, buffers["selection"].count);
+    make(selectedCounts, ElementType::I32, B * H * dims[selectedRows]);
     run("list_keys");
   }
   if (variant->needsLists()) {

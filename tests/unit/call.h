@@ -12,7 +12,7 @@
 namespace weft::testing {
 
 struct Outcome {
-  std::vector<int> selection;    ///< the map of chosen tiles, [B, H, query tiles, key tiles] of the last round
+  std::vector<uint8_t> selection;   ///< the map of chosen tiles, [B, H, query tiles, key tiles] of the last round
   std::vector<float> o, lse;
   std::map<std::string, std::vector<double>> gradients;
   bool outside = false;  ///< the kernels noted an index outside its dim
