@@ -74,7 +74,7 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
     const int ranks = having({ast::Keep::Kind::TopK, ast::Keep::Kind::TopP, ast::Keep::Kind::Near});
     const int planes = std::max(ranks, ast::pooledProducts(select)) + (having({ast::Keep::Kind::TopP}) ? ranks : 0);
     const size_t round = selectionInfo.rounds.size();
-    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, planes});
+    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, tilesTogether(select.tileK), planes});
   }
   const VariantFacts facts = analyse(*checked);
   for (const ast::KeySet &set : checked->sets) sets.push_back({set.dim, set.values, facts.lists.count(set.dim) > 0});

@@ -435,8 +435,8 @@ const at::Tensor &Binding::select() {
     selection = emptyLarge({B, H, tiles(T, round.tileQ), tiles(S, round.tileK)}, status.options().dtype(at::kBool));
     TORCH_CHECK(selection.numel() < (int64_t{1} << 31), "weft: too many tiles for one call");
     bind(round.buffer, selection);
-    setDim(workspaceRow, round.planes * selection.size(3));
-    if (set.device.kind != Device::Kind::Cpu) bind(workspace, at::empty({round.planes * selection.numel()}, floats));
+    setDim(workspaceRow, round.planes * round.together * selection.size(3));
+    if (set.device.kind != Device::Kind::Cpu) bind(workspace, at::empty({B * H * tiles(selection.size(2), round.together) * dim(workspaceRow)}, floats));
     run(("select_" + std::to_string(n)).c_str());
   }
   setDim(workspaceRow, 0);

@@ -229,14 +229,20 @@ def Tile_AppendOp : TileOp<"append"> {
 }
 
 def Tile_FlatDotsOp : TileOp<"flat_dots"> {
-  let summary = "dot products of a row with the rows of a block";
+  let summary = "dot products of some rows with the rows of a block";
   let description = [{
-    `to[at + n] = sum over c < width of row[r + c] * block[k + flatBlock * c + n]` for n < count, all f32: a block holds flatBlock
-    rows column by column, so that neighbours in a register or a warp read neighbours. Sums run in any order.
-    (C1) a positive width.
+    For m < together and n < count, all f32:
+    `to[at + m * stride + n] = sum over c < width of rows[r + min(m, given - 1) * width + c] * block[k + flatBlock * c + n]`.
+    A block holds flatBlock rows column by column, so that neighbours in a register or a warp read neighbours, and is read once
+    for all of the rows. Sums run in any order.
+    (C1) a positive width; (C2) 1 to 8 rows together.
   }];
-  let arguments = (ins StrAttr:$row, I32:$rowIndex, StrAttr:$block, I32:$blockIndex, I64Attr:$width, I32:$count, StrAttr:$tensor, I32:$index);
-  let assemblyFormat = "$row `[` $rowIndex `]` `,` $block `[` $blockIndex `]` `width` $width `count` $count `to` $tensor `[` $index `]` attr-dict";
+  let arguments = (ins StrAttr:$rows, I32:$rowIndex, I64Attr:$together, I32:$given, StrAttr:$block, I32:$blockIndex, I64Attr:$width, I32:$count,
+                       StrAttr:$tensor, I32:$index, I32:$stride);
+  let assemblyFormat = [{
+    $rows `[` $rowIndex `]` `together` $together `given` $given `,` $block `[` $blockIndex `]` `width` $width `count` $count `to` $tensor `[` $index `]`
+    `stride` $stride attr-dict
+  }];
   let hasVerifier = 1;
 }
 

@@ -59,6 +59,7 @@ llvm::LogicalResult ScanSumOp::verify() {
 
 llvm::LogicalResult FlatDotsOp::verify() {
   if (static_cast<int64_t>(getWidth()) <= 0) return emitOpError("(C1) expected a positive width");
+  if (const auto rows = static_cast<int64_t>(getTogether()); rows < 1 || rows > 8) return emitOpError("(C2) expected 1 to 8 rows together, got ") << rows;
   return llvm::success();
 }
 

@@ -148,43 +148,53 @@ Value PlanRegion::emitAppend(tile::AppendOp op) {
 
 /// A lane, or an element of a register, for each row of the block.
 void PlanRegion::emitFlatDots(tile::FlatDotsOp op) {
-  Value row = emit.at(buffer(op.getRow()), emit.toI64(plain(op.getRowIndex())));
   Value block = emit.at(buffer(op.getBlock()), emit.toI64(plain(op.getBlockIndex())));
-  Value to = emit.at(buffer(op.getTensor()), emit.toI64(plain(op.getIndex())));
   Value count = emit.toI64(plain(op.getCount())), step = emit.i64(tile::flatBlock);
-  const int64_t width = static_cast<int64_t>(op.getWidth());
+  const auto width = static_cast<int64_t>(op.getWidth()), together = static_cast<int64_t>(op.getTogether());
   mlir::Type element = emit.b.getF32Type();
+  std::vector<Value> rows, to;
+  for (int64_t row = 0; row < together; ++row) {
+    Value own = row == 0 ? emit.i32(0) : emit.min(emit.i32(row), emit.sub(plain(op.getGiven()), emit.i32(1)));
+    rows.push_back(emit.at(buffer(op.getRows()), emit.toI64(emit.add(plain(op.getRowIndex()), emit.mul(own, emit.i32(width))))));
+    to.push_back(emit.at(buffer(op.getTensor()), emit.toI64(emit.add(plain(op.getIndex()), emit.mul(emit.i32(row), plain(op.getStride()))))));
+  }
   if (lanes) {
     static_assert(Lanes::count == tile::flatBlock);
     Value own = emit.toI64(lanes->own);
     emit.when(emit.less(own, count), [&] {
-      Value zero = emit.constantF(0);
-      Value sum = emit.loop(emit.i64(0), emit.i64(width), 1, mlir::ValueRange{zero}, [&](Value c, mlir::ValueRange carried) {
+      auto sums = emit.loop(emit.i64(0), emit.i64(width), 1, std::vector<Value>(together, emit.constantF(0)), [&](Value c, mlir::ValueRange carried) {
         Value key = emit.load(element, emit.at(block, emit.add(emit.mul(c, step), own)));
-        return std::vector<Value>{emit.fma(emit.load(element, emit.at(row, c)), key, carried[0])};
-      })[0];
-      emit.store(sum, emit.at(to, own));
+        std::vector<Value> next;
+        for (int64_t row = 0; row < together; ++row) next.push_back(emit.fma(emit.load(element, emit.at(rows[row], c)), key, carried[row]));
+        return next;
+      });
+      for (int64_t row = 0; row < together; ++row) emit.store(sums[row], emit.at(to[row], own));
     });
     lanes->meet();
     return;
   }
-  // Several sums a register of rows: the next product need not wait for the last.
-  const int64_t registers = tile::flatBlock / emit.machine.lanes, parts = width % 4 == 0 ? std::max<int64_t>(8 / registers, 1) : 1;
-  std::vector<Value> sums = emit.loop(emit.i64(0), emit.i64(width), parts, std::vector<Value>(registers * parts, emit.zeros()), [&](Value c, mlir::ValueRange carried) {
-    std::vector<Value> next;
-    for (int64_t part = 0; part < parts; ++part) {
-      Value column = emit.add(c, emit.i64(part));
-      Value own = emit.splat(emit.load(element, emit.at(row, column))), keys = emit.at(block, emit.mul(column, step));
-      for (int64_t at = 0; at < registers; ++at)
-        next.push_back(emit.fma(own, emit.load(emit.floats(), emit.at(keys, static_cast<int32_t>(at * emit.machine.lanes))), carried[next.size()]));
+  // Eight registers of sums: the next product need not wait for the last. One row has several of them for each of its own.
+  const int64_t registers = tile::flatBlock / emit.machine.lanes, atOnce = std::clamp<int64_t>(8 / registers, 1, together);
+  const int64_t parts = width % 4 == 0 ? std::clamp<int64_t>(8 / (registers * atOnce), 1, 4) : 1;
+  for (int64_t from = 0; from < together; from += atOnce) {
+    const int64_t own = std::min(atOnce, together - from);
+    std::vector<Value> sums = emit.loop(emit.i64(0), emit.i64(width), parts, std::vector<Value>(own * registers * parts, emit.zeros()), [&](Value c, mlir::ValueRange carried) {
+      std::vector<Value> next;
+      for (int64_t part = 0; part < parts; ++part) {
+        Value column = emit.add(c, emit.i64(part)), keys = emit.at(block, emit.mul(column, step));
+        for (int64_t row = from; row < from + own; ++row) {
+          Value one = emit.splat(emit.load(element, emit.at(rows[row], column)));
+          for (int64_t at = 0; at < registers; ++at)
+            next.push_back(emit.fma(one, emit.load(emit.floats(), emit.at(keys, static_cast<int32_t>(at * emit.machine.lanes))), carried[next.size()]));
+        }
+      }
+      return next;
+    });
+    for (int64_t at = 0; at < own * registers; ++at) {
+      Value sum = sums[at], first = emit.i64(at % registers * emit.machine.lanes);
+      for (int64_t part = 1; part < parts; ++part) sum = arith::AddFOp::create(emit.b, emit.loc, sum, sums[part * own * registers + at]);
+      mlir::LLVM::MaskedStoreOp::create(emit.b, emit.loc, sum, emit.at(to[from + at / registers], first), emit.firstLanes(emit.sub(count, first)), 4);
     }
-    return next;
-  });
-  for (int64_t at = 0; at < registers; ++at) {
-    Value sum = sums[at];
-    for (int64_t part = 1; part < parts; ++part) sum = arith::AddFOp::create(emit.b, emit.loc, sum, sums[part * registers + at]);
-    Value first = emit.i64(at * emit.machine.lanes);
-    mlir::LLVM::MaskedStoreOp::create(emit.b, emit.loc, sum, emit.at(to, first), emit.firstLanes(emit.sub(count, first)), 4);
   }
 }
 

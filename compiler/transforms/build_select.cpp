@@ -94,15 +94,17 @@ class SelectBuilder : SelectionKernel {
   void build() {
     const auto all = rounds(module);
     const std::string chosen = selectionBuffer(number, all.size());
-    mlir::Block *entry = begin("select_" + std::to_string(number), "query", 3);
+    mlir::Block *entry = begin("select_" + std::to_string(number), "query", 3, together);
     b = entry->getArgument(0);
     h = entry->getArgument(1);
-    Value tile = entry->getArgument(2), T = dim("T"), S = dim("S");
+    Value T = dim("T"), S = dim("S");
     group = quotient(h, quotient(dim("H"), dim("G")));   // here, for no loop-invariant code leaves a condition
     head = s.add(s.mul(b, dim("H")), h);
     count = tiles(S, tileK);
-    base = s.mul(s.add(s.mul(head, tiles(T, tileQ)), tile), count);
-    Interval queries = box(tile, tileQ, T);
+    queryTiles = tiles(T, tileQ);
+    firstTile = s.mul(entry->getArgument(2), s.constantInt(together));
+    given = s.map(Function::Min, {s.sub(queryTiles, firstTile), s.constantInt(together)});
+    Interval queries = box(entry->getArgument(2), tileQ * together, T);
 
     // The estimates of what can be kept; what is always kept stands out of the ranking.
     auto yield = mlir::cast<dialect::YieldOp>(round.getBody().front().getTerminator());
@@ -120,41 +122,26 @@ class SelectBuilder : SelectionKernel {
       Interval keys = box(at, tile::flatBlock * tileK, S);
       Value possible = IntervalBuilder(s, program, {b, h, queries, keys}).of(resultOf(program, "mask")).hi;
       when(possible, [&] {
-        for (size_t plane = 0; plane < products.size(); ++plane) multiply(static_cast<int>(plane), tile, first, s.sub(end, first));
-        loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
-          judge(asked, tile, kt, queries, chosen);
-          return std::vector<Value>{};
-        }, "");
+        for (size_t plane = 0; plane < products.size(); ++plane) multiply(static_cast<int>(plane), first, s.sub(end, first));
+        eachTile([&] {
+          loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
+            judge(asked, kt, chosen);
+            return std::vector<Value>{};
+          }, "");
+        });
       });
       when(negate(possible), [&] {
-        loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
-          store(s.constantBool(false), chosen, s.add(base, kt));
-          for (int rank = 0; rank < ranks; ++rank) store(s.constantInt(unranked), workspace, inPlane(rank, kt));
-          return std::vector<Value>{};
-        }, "");
+        eachTile([&] {
+          loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
+            store(s.constantBool(false), chosen, s.add(base, kt));
+            for (int rank = 0; rank < ranks; ++rank) store(s.constantInt(unranked), workspace, inPlane(rank, kt));
+            return std::vector<Value>{};
+          }, "");
+        });
       });
       return std::vector<Value>{};
     });
-    int rank = 0;
-    for (size_t at = 0; at < asked.size(); ++at) {
-      if (!isRank(asked[at].first)) continue;
-      Known known = start(queries.lo, s.constantInt(0));
-      Value amount = emit(asked[at + 1].second, known);
-      if (asked[at].first == "topk") {
-        keepTop(rank, amount, chosen);
-      } else if (asked[at].first == "topp") {
-        keepShare(rank, amount, chosen);
-      } else {
-        keepNear(rank, amount, chosen, [&](Value kt) {
-          Known inner = start(queries.lo, s.mul(kt, s.constantInt(tileK)));
-          Value always = s.constantBool(false);
-          for (auto &[name, value] : asked)
-            if (name == "always") always = either(always, emit(value, inner));
-          return always;
-        });
-      }
-      ++rank;
-    }
+    if (ranks > 0) eachTile([&] { rankAll(asked, chosen); });
   }
 
  private:
@@ -165,16 +152,34 @@ class SelectBuilder : SelectionKernel {
   size_t number;
   std::vector<PooledDescription> pools;
   std::vector<InputDescription> inputs;
-  Value b, h, group, head, count, base;
+  Value b, h, group, head, count;
+  const int together = tilesTogether(tileK);
+  Value queryTiles, firstTile, given;   ///< of the program: at most `together`
+  Value turn, tile, base;               ///< the tile of queries at hand, in eachTile
+  Interval queries;
   int ranks = 0;    ///< estimates of a tile: of topk, topp and near
   int planes = 0;   ///< of the workspace, for the estimates and the products they are made of
   using Pools = std::pair<llvm::StringRef, llvm::StringRef>;
   std::vector<Pools> products;   ///< of which pools, queries and keys, this round asks
 
+  using Asked = llvm::ArrayRef<std::pair<llvm::StringRef, Value>>;
+
+  template <class Body>
+  void eachTile(Body body) {
+    loop(s.constantInt(0), given, {}, [&](Value index, mlir::ValueRange) {
+      turn = index;
+      tile = s.add(firstTile, turn);
+      base = s.mul(s.add(s.mul(head, queryTiles), tile), count);
+      queries = box(tile, tileQ, dim("T"));
+      body();
+      return std::vector<Value>{};
+    });
+  }
+
   static bool isRank(llvm::StringRef name) { return name == "topk" || name == "topp" || name == "near"; }
   Value flag(Value condition) { return s.select(condition, s.constantInt(1), s.constantInt(0)); }
   /// In the program's workspace: estimates, or the products they are made of, in the first planes; the masses of `topp` after them.
-  Value inPlane(int plane, Value kt) { return plane == 0 ? kt : s.add(s.mul(s.constantInt(plane), count), kt); }
+  Value inPlane(int plane, Value kt) { return s.add(s.mul(s.add(s.constantInt(plane * together), turn), count), kt); }
   Value estimate(int rank, Value kt) { return load(workspace, inPlane(rank, kt), builder.getI32Type()); }
   Value massAt(int rank, Value kt) { return inPlane(planes + rank, kt); }
   Value mass(int rank, Value kt) { return load(workspace, massAt(rank, kt), builder.getF32Type()); }
@@ -200,9 +205,9 @@ class SelectBuilder : SelectionKernel {
     return known[value] = builder.clone(*op, mapping)->getResult(0);
   }
 
-  /// The products of the query tile's row with those of `count` key tiles from `first` on: in a plane of estimates, until
+  /// The products of the query tiles' rows with those of `amount` key tiles from `first` on: in a plane of estimates, until
   /// these take their places.
-  void multiply(int plane, Value tile, Value first, Value count) {
+  void multiply(int plane, Value first, Value amount) {
     Value rows[2];
     int64_t width = 0;
     const llvm::StringRef names[2] = {products[plane].first, products[plane].second};
@@ -211,9 +216,10 @@ class SelectBuilder : SelectionKernel {
       const InputDescription &input = *llvm::find_if(inputs, [&](const InputDescription &own) { return own.name == pooled.input; });
       width = shape.dims.at(input.dims[3]);
       Value own = input.dims[1] == "G" ? group : h, heads = s.add(s.mul(b, dim(input.dims[1])), own);
-      rows[side] = pooledRow(side == 1, heads, side == 0 ? tile : first, tiles(dim(input.dims[2]), pooled.tile), width);
+      rows[side] = pooledRow(side == 1, heads, side == 0 ? firstTile : first, tiles(dim(input.dims[2]), pooled.tile), width);
     }
-    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], names[1], rows[1], width, count, workspace, inPlane(plane, first));
+    turn = s.constantInt(0);
+    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], together, given, names[1], rows[1], width, amount, workspace, inPlane(plane, first), count);
   }
   Value product(dialect::DotOp dot, Value kt) {
     const auto plane = llvm::find(products, Pools(dot.getQuery(), dot.getKey())) - products.begin();
@@ -221,7 +227,7 @@ class SelectBuilder : SelectionKernel {
   }
 
   /// What is asked of one tile: whether it is kept in any case, and its estimates.
-  void judge(llvm::ArrayRef<std::pair<llvm::StringRef, Value>> asked, Value tile, Value kt, Interval queries, const std::string &chosen) {
+  void judge(Asked asked, Value kt, const std::string &chosen) {
     const auto all = rounds(module);
     Interval keys = box(kt, tileK, dim("S"));
     Value possible = IntervalBuilder(s, program, {b, h, queries, keys}).of(resultOf(program, "mask")).hi;
@@ -250,6 +256,30 @@ class SelectBuilder : SelectionKernel {
       estimates.push_back(s.select(both(possible, negate(out)), ordered(emit(value, known)), s.constantInt(unranked)));
     }
     for (size_t rank = 0; rank < estimates.size(); ++rank) store(estimates[rank], workspace, inPlane(static_cast<int>(rank), kt));
+  }
+
+  /// Of the tile at hand, once all its estimates are made.
+  void rankAll(Asked asked, const std::string &chosen) {
+    int rank = 0;
+    for (size_t at = 0; at < asked.size(); ++at) {
+      if (!isRank(asked[at].first)) continue;
+      Known known = start(queries.lo, s.constantInt(0));
+      Value amount = emit(asked[at + 1].second, known);
+      if (asked[at].first == "topk") {
+        keepTop(rank, amount, chosen);
+      } else if (asked[at].first == "topp") {
+        keepShare(rank, amount, chosen);
+      } else {
+        keepNear(rank, amount, chosen, [&](Value kt) {
+          Known inner = start(queries.lo, s.mul(kt, s.constantInt(tileK)));
+          Value always = s.constantBool(false);
+          for (auto &[name, value] : asked)
+            if (name == "always") always = either(always, emit(value, inner));
+          return always;
+        });
+      }
+      ++rank;
+    }
   }
 
   /// A number's bits as an int that compares as the number does; -0 counts as 0.

@@ -34,9 +34,10 @@ class PlanKernel {
   std::string keyDim;
   dialect::PairwiseOp program;
 
-  mlir::Block *begin(const std::string &name, const char *grid, int arguments) {
+  /// `together`: tiles of queries of one program.
+  mlir::Block *begin(const std::string &name, const char *grid, int arguments, int together = 1) {
     builder.setInsertionPointToEnd(module.getBody());
-    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, tileQ, tileK, keyDim);
+    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, tileQ * together, tileK, keyDim);
     mlir::Block *entry = builder.createBlock(&kernel.getBody());
     for (int at = 0; at < arguments; ++at) entry->addArgument(builder.getI32Type(), s.loc);
     return entry;

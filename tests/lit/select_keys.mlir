@@ -2,9 +2,10 @@
 // RUN: weft-opt %s --build-select-list_keys | FileCheck %s --check-prefix=LIST
 // RUN: weft-opt %s --build-plan-plan_lists | FileCheck %s --check-prefix=PLAN
 
-// A tile of one key. What is always kept is measured off the diagonal too: its greatest estimate is the anchor.
-// CHECK-LABEL: tile.kernel @t.select_0 grid "query" schedule<q = 64, k = 1>
-// CHECK: tile.flat_dots "pool.0"
+// A tile of one key, a program for four tiles of queries. What is always kept is measured off the diagonal too: its greatest
+// estimate is the anchor.
+// CHECK-LABEL: tile.kernel @t.select_0 grid "query" schedule<q = 256, k = 1>
+// CHECK: tile.flat_dots "pool.0"[%{{.*}}] together 4
 // CHECK: tile.store_flat %{{.*}}, "selection"
 // CHECK: tile.store_flat %{{.*}}, "workspace"
 // CHECK: {tile.together = ""}
@@ -12,16 +13,18 @@
 // CHECK: {tile.together = "max"}
 // CHECK: tile.store_flat %{{.*}}, "selection"
 
-// The chosen keys one after another, then -1.
+// The chosen keys one after another, how many, and -1 up to the end of the last tile.
 // LIST-LABEL: tile.kernel @t.list_keys grid "query" schedule<q = 64, k = 1>
 // LIST: tile.load_flat "selection"
 // LIST: tile.append %{{.*}} to "selection.keys"
 // LIST: {tile.together = "append"}
+// LIST: tile.store_flat %{{.*}}, "selection.counts"
 // LIST: tile.store_flat %{{.*}}, "selection.keys"
 
-// Attention follows the lists.
+// Attention follows the lists, as far as they go.
 // PLAN-LABEL: tile.kernel @t.plan_lists
-// PLAN-NOT: tile.load_flat "selection"
+// PLAN-NOT: tile.load_flat "selection"[
+// PLAN: tile.load_flat "selection.counts"
 // PLAN: tile.read_range "selection.keys"
 // PLAN: tile.append %{{.*}} to "entries"
 module @t attributes {weft.normalize = "softmax", weft.keys = {input = "selection.keys", dim = "S", tile = 64 : i32}, weft.inputs = [

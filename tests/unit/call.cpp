@@ -177,8 +177,8 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     const SelectionInfo::Round &round = selection.rounds[n];
     const int64_t size = B * H * tiles(T, round.tileQ) * tiles(S, round.tileK);
     make(round.buffer, ElementType::Bool, size);
-    dims[workspaceRow] = round.planes * tiles(S, round.tileK);
-    make(workspace, ElementType::F32, size * round.planes);
+    dims[workspaceRow] = round.planes * round.together * tiles(S, round.tileK);
+    make(workspace, ElementType::F32, B * H * tiles(tiles(T, round.tileQ), round.together) * dims[workspaceRow]);
     run("select_" + std::to_string(n));
   }
   if (variant->selects()) outcome.selection.assign(buffers["selection"].as<uint8_t>(), buffers["selection"].as<uint8_t>() + buffers["selection"].count);
