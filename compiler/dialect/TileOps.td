@@ -214,6 +214,20 @@ def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
       "$tensor `axis` $axis `to` $last `[` $indices `]` attr-dict `:` type($least) `,` type($greatest)";
 }
 
+def Tile_PoolRowsOp : TileOp<"pool_rows"> {
+  let summary = "sums some rows of a tensor up as one";
+  let description = [{
+    For c < width: the mean, max or min over the rows from `first` to before `end` of `tensor`, [batch, head, row, c], in f32, goes to
+    `to[at + c * stride]`. The mean of no rows is 0; `head` counts the tensor's own heads.
+    (C1) by mean, max or min; (C2) a positive width and stride.
+  }];
+  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$first, I32:$end, StrAttr:$by, I64Attr:$width, StrAttr:$to, I32:$index, I64Attr:$stride);
+  let assemblyFormat = [{
+    $tensor `[` $batch `,` $head `]` `rows` $first `to` $end `by` $by `width` $width `into` $to `[` $index `]` `stride` $stride attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
 def Tile_StoreFlatOp : TileOp<"store_flat"> {
   let summary = "writes one element of a flat buffer of i32, f32 or, a byte each, bools";
   let arguments = (ins AnyTypeOf<[I1, I32, F32]>:$value, StrAttr:$tensor, I32:$index);

@@ -57,6 +57,12 @@ llvm::LogicalResult ScanSumOp::verify() {
   return llvm::success();
 }
 
+llvm::LogicalResult PoolRowsOp::verify() {
+  if (getBy() != "mean" && getBy() != "max" && getBy() != "min") return emitOpError("(C1) expected mean, max or min, got \"") << getBy() << "\"";
+  if (static_cast<int64_t>(getWidth()) <= 0 || static_cast<int64_t>(getStride()) <= 0) return emitOpError("(C2) expected a positive width and stride");
+  return llvm::success();
+}
+
 llvm::LogicalResult FlatDotsOp::verify() {
   if (static_cast<int64_t>(getWidth()) <= 0) return emitOpError("(C1) expected a positive width");
   if (const auto rows = static_cast<int64_t>(getTogether()); rows < 1 || rows > 8) return emitOpError("(C2) expected 1 to 8 rows together, got ") << rows;

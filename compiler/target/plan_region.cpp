@@ -32,6 +32,8 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     byOne([&] { storeFlat(value, to, index); });
   } else if (auto append = mlir::dyn_cast<tile::AppendOp>(op)) {
     scalars[append.getNext()] = emitAppend(append);
+  } else if (auto pool = mlir::dyn_cast<tile::PoolRowsOp>(op)) {
+    emitPoolRows(pool);
   } else if (auto dots = mlir::dyn_cast<tile::FlatDotsOp>(op)) {
     emitFlatDots(dots);
   } else if (auto load = mlir::dyn_cast<tile::LoadFlatOp>(op)) {
@@ -144,6 +146,59 @@ Value PlanRegion::emitAppend(tile::AppendOp op) {
   Value before = arith::SubIOp::create(emit.b, emit.loc, arith::ShLIOp::create(emit.b, emit.loc, emit.i32(1), lanes->own), emit.i32(1));
   store(emit.add(index, count(arith::AndIOp::create(emit.b, emit.loc, all, before))));
   return emit.add(index, count(all));
+}
+
+/// A lane, or an element of a register, for each column.
+void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
+  const std::string name = op.getTensor().str();
+  const ElementType element = slots.info(name).element;
+  const auto width = static_cast<int64_t>(op.getWidth()), stride = static_cast<int64_t>(op.getStride());
+  const bool mean = op.getBy() == "mean", max = op.getBy() == "max";
+  Value batch = emit.toI64(plain(op.getBatch())), head = emit.toI64(plain(op.getHead())), into = buffer(op.getTo());
+  Value first = emit.toI64(plain(op.getFirst())), end = emit.toI64(plain(op.getEnd())), at = emit.toI64(plain(op.getIndex()));
+  // `count` columns, in registers, from each of `columns` on.
+  auto pool = [&](llvm::ArrayRef<Value> columns, llvm::ArrayRef<int64_t> count) {
+    auto load = [&](Value row, size_t n) {
+      return emit.loadAs(element, emit.at(slots.row(name, batch, head, row), columns[n], emit.storage(element)), count[n]);
+    };
+    std::vector<Value> inits;
+    for (size_t n = 0; n < columns.size(); ++n) inits.push_back(mean ? emit.zeros() : load(first, n));
+    std::vector<Value> sums = emit.loop(mean ? first : emit.add(first, emit.i64(1)), end, 1, inits, [&](Value row, mlir::ValueRange carried) {
+      std::vector<Value> next;
+      for (size_t n = 0; n < columns.size(); ++n) {
+        Value own = load(row, n);
+        next.push_back(mean  ? Value(arith::AddFOp::create(emit.b, emit.loc, carried[n], own))
+                       : max ? Value(arith::MaximumFOp::create(emit.b, emit.loc, carried[n], own))
+                             : Value(arith::MinimumFOp::create(emit.b, emit.loc, carried[n], own)));
+      }
+      return next;
+    });
+    Value rows = emit.splat(arith::SIToFPOp::create(emit.b, emit.loc, emit.b.getF32Type(), emit.max(emit.sub(end, first), emit.i64(1))));
+    for (size_t n = 0; n < columns.size(); ++n) {
+      Value own = mean ? Value(arith::DivFOp::create(emit.b, emit.loc, sums[n], rows)) : sums[n];
+      Value to = emit.at(into, emit.add(at, emit.mul(columns[n], emit.i64(stride))));
+      if (stride == 1 || emit.machine.lanes == 1) {
+        emit.storeAs(ElementType::F32, own, to, count[n]);
+        continue;
+      }
+      for (int64_t lane = 0; lane < count[n]; ++lane)
+        emit.store(mlir::vector::ExtractOp::create(emit.b, emit.loc, own, lane), emit.at(to, static_cast<int32_t>(lane * stride)));
+    }
+  };
+  if (lanes) {
+    emit.loop(emit.toI64(lanes->own), emit.i64(width), Lanes::count, [&](Value column) { pool({column}, {1}); });
+    lanes->meet();
+    return;
+  }
+  for (int64_t from = 0; from < width; from += 8 * emit.machine.lanes) {
+    std::vector<Value> columns;
+    std::vector<int64_t> count;
+    for (int64_t column = from; column < std::min(width, from + 8 * emit.machine.lanes); column += emit.machine.lanes) {
+      columns.push_back(emit.i64(column));
+      count.push_back(std::min<int64_t>(emit.machine.lanes, width - column));
+    }
+    pool(columns, count);
+  }
 }
 
 /// A lane, or an element of a register, for each row of the block.

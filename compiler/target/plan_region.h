@@ -47,6 +47,7 @@ class PlanRegion {
   void emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits, const std::function<Value(Value)> &turn);
   void emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together);
   Value emitAppend(tile::AppendOp op);
+  void emitPoolRows(tile::PoolRowsOp op);
   void emitFlatDots(tile::FlatDotsOp op);
   /// One of the lanes alone, where all run the same.
   template <class Body>

@@ -54,34 +54,12 @@ class PoolBuilder : SelectionKernel {
     const bool before = pooled.pool == "mean_before";
     Interval rows = box(before ? s.sub(tile, s.constantInt(1)) : tile, pooled.tile, extent);
     Value from = before ? s.map(Function::Max, {rows.lo, s.constantInt(0)}) : rows.lo, to = s.add(rows.hi, s.constantInt(1));
+    Value first = from, end = to;
+    if (pooled.pool == "first") end = s.add(rows.lo, s.constantInt(1));
+    if (pooled.pool == "last") first = rows.hi;
+    const std::string by = pooled.pool == "max" || pooled.pool == "min" ? pooled.pool : "mean";
     Value base = pooledRow(!queries, s.add(s.mul(b, dim(input.dims[1])), head), tile, tiles(extent, pooled.tile), width);
-    Value step = s.constantInt(queries ? 1 : tile::flatBlock);
-    // A read takes a head, also of an input by group.
-    Value h = grouped ? s.mul(head, quotient(dim("H"), dim("G"))) : head;
-    auto read = [&](Value row, Value c) {
-      return Value(dialect::ReadOp::create(builder, s.loc, builder.getF32Type(), input.name, mlir::ValueRange{b, h, row, c}));
-    };
-    loop(s.constantInt(0), s.constantInt(width), {}, [&](Value c, mlir::ValueRange) {
-      Value result;
-      if (pooled.pool == "first") {
-        result = read(rows.lo, c);
-      } else if (pooled.pool == "last") {
-        result = read(rows.hi, c);
-      } else if (pooled.pool == "max" || pooled.pool == "min") {
-        const Function better = pooled.pool == "max" ? Function::Max : Function::Min;
-        result = loop(s.add(from, s.constantInt(1)), to, {read(from, c)}, [&](Value row, mlir::ValueRange carried) {
-          return std::vector<Value>{s.map(better, {carried[0], read(row, c)})};
-        })[0];
-      } else {
-        Value sum = loop(from, to, {s.constant(0)}, [&](Value row, mlir::ValueRange carried) {
-          return std::vector<Value>{arith::AddFOp::create(builder, s.loc, carried[0], read(row, c))};
-        })[0];
-        Value count = s.map(Function::ToFloat, {s.map(Function::Max, {s.sub(to, from), s.constantInt(1)})});
-        result = s.div(sum, count);
-      }
-      store(result, "pool." + std::to_string(number), s.add(base, s.mul(c, step)));
-      return std::vector<Value>{};
-    }, "");
+    tile::PoolRowsOp::create(builder, s.loc, input.name, b, head, first, end, by, width, "pool." + std::to_string(number), base, queries ? 1 : tile::flatBlock);
   }
 };
 

@@ -5,16 +5,12 @@
 
 // The mean of the tile before: no rows before the first tile.
 // POOL-LABEL: tile.kernel @t.pool_0 grid "query"
-// POOL: scf.for
-// POOL: scf.for
-// POOL: weft.read "q"
-// POOL: arith.addf
-// POOL: tile.store_flat %{{.*}}, "pool.0"
+// POOL: tile.pool_rows "q"[%arg0, %arg1] rows %{{.*}} to %{{.*}} by "mean" width 64 into "pool.0"[%{{.*}}] stride 1
 
 // Key tiles lie column by column, in blocks.
 // KEYS-LABEL: tile.kernel @t.pool_1 grid "key"
 // KEYS: arith.divsi %arg2, %c32
-// KEYS: tile.store_flat %{{.*}}, "pool.1"
+// KEYS: tile.pool_rows "k"[%arg0, %arg1] rows %{{.*}} to %{{.*}} by "mean" width 64 into "pool.1"[%{{.*}}] stride 32
 
 // Blocks that the masks leave possible: their products, then one estimate a tile in the product's place. The bisection over
 // the estimates' bits, then the map.

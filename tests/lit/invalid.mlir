@@ -136,3 +136,19 @@ tile.kernel @k grid "query" schedule<q = 16, k = 16> {
   // expected-error@+1 {{(C2) expected 1 to 8 rows together, got 9}}
   tile.flat_dots "row"[%b] together 9 given %t, "block"[%h] width 16 count %t to "workspace"[%t] stride %t
 }
+
+// -----
+
+tile.kernel @k grid "query" schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32, %t: i32):
+  // expected-error@+1 {{(C1) expected mean, max or min, got "sum"}}
+  tile.pool_rows "q"[%b, %h] rows %t to %t by "sum" width 16 into "pool.0"[%t] stride 1
+}
+
+// -----
+
+tile.kernel @k grid "query" schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32, %t: i32):
+  // expected-error@+1 {{(C2) expected a positive width and stride}}
+  tile.pool_rows "q"[%b, %h] rows %t to %t by "max" width 16 into "pool.0"[%t] stride 0
+}

@@ -64,8 +64,8 @@ class KernelLowering {
     // A warp for a program whose turns can be shared, else a thread.
     bool turnsShared = false, usesWorkspace = false;
     kernel.walk([&](mlir::Operation *op) {
-      scalarProgram |= mlir::isa<tile::StoreFlatOp>(op);
-      turnsShared |= op->hasAttr("tile.together");
+      scalarProgram |= mlir::isa<tile::StoreFlatOp, tile::PoolRowsOp>(op);
+      turnsShared |= op->hasAttr("tile.together") || mlir::isa<tile::PoolRowsOp>(op);
       usesWorkspace |= op->getAttrOfType<mlir::StringAttr>("tensor") == builder.getStringAttr(workspace);
     });
     const llvm::StringRef grid = kernel.getGrid();
