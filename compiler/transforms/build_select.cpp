@@ -82,7 +82,7 @@ class SelectBuilder : SelectionKernel {
     queryTiles = tiles(T, tileQ);
     firstTile = s.mul(entry->getArgument(2), s.constantInt(together));
     given = s.map(Function::Min, {s.sub(queryTiles, firstTile), s.constantInt(together)});
-    Interval queries = box(entry->getArgument(2), tileQ * together, T);
+    const Interval allQueries = box(entry->getArgument(2), tileQ * together, T);
 
     // The estimates of what can be kept; what is always kept stands out of the ranking.
     auto yield = mlir::cast<dialect::YieldOp>(round.getBody().front().getTerminator());
@@ -98,7 +98,7 @@ class SelectBuilder : SelectionKernel {
     loop(s.constantInt(0), tiles(count, tile::flatBlock), {}, [&](Value at, mlir::ValueRange) {
       Value first = s.mul(at, s.constantInt(tile::flatBlock)), end = s.map(Function::Min, {s.add(first, s.constantInt(tile::flatBlock)), count});
       Interval keys = box(at, tile::flatBlock * tileK, S);
-      Value possible = IntervalBuilder(s, program, {b, h, queries, keys}).of(resultOf(program, "mask")).hi;
+      Value possible = IntervalBuilder(s, program, {b, h, allQueries, keys}).of(resultOf(program, "mask")).hi;
       when(possible, [&] {
         for (size_t plane = 0; plane < products.size(); ++plane) multiply(static_cast<int>(plane), first, s.sub(end, first));
         eachTile([&] {
@@ -132,9 +132,9 @@ class SelectBuilder : SelectionKernel {
   std::vector<InputDescription> inputs;
   Value b, h, group, head, count;
   const int together = tilesTogether(tileK);
-  Value queryTiles, firstTile, given;   ///< of the program: at most `together`
-  Value turn, tile, base;               ///< the tile of queries at hand, in eachTile
-  Interval queries;
+  Value queryTiles, firstTile, given;   ///< tiles of queries: all, and the program's own, at most `together`
+  Value turn, tile, base;               ///< in eachTile, of the tile at hand: which of `given`, which of all, its row of the map
+  Interval queries;                     ///< there
   int ranks = 0;    ///< estimates of a tile: of topk, topp and near
   int planes = 0;   ///< of the workspace, for the estimates and the products they are made of
   using Pools = std::pair<llvm::StringRef, llvm::StringRef>;
@@ -142,6 +142,7 @@ class SelectBuilder : SelectionKernel {
 
   using Asked = llvm::ArrayRef<std::pair<llvm::StringRef, Value>>;
 
+  /// For each tile of queries of the program: one body for all, in a loop.
   template <class Body>
   void eachTile(Body body) {
     loop(s.constantInt(0), given, {}, [&](Value index, mlir::ValueRange) {
