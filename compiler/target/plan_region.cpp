@@ -1,7 +1,10 @@
 #include "compiler/target/plan_region.h"
 
+#include <algorithm>
+
 #include "compiler/internal_error.h"
 #include "mlir/IR/IRMapping.h"
+#include "mlir/IR/TypeUtilities.h"
 #include "llvm/ADT/STLExtras.h"
 
 namespace weft::target {
@@ -153,7 +156,7 @@ void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
   const std::string name = op.getTensor().str();
   const ElementType element = slots.info(name).element;
   const auto width = static_cast<int64_t>(op.getWidth()), stride = static_cast<int64_t>(op.getStride());
-  const bool mean = op.getBy() == "mean", max = op.getBy() == "max";
+  const bool mean = op.getBy() == "mean", least = op.getBy() == "min";
   Value batch = emit.toI64(plain(op.getBatch())), head = emit.toI64(plain(op.getHead())), into = buffer(op.getTo());
   Value first = emit.toI64(plain(op.getFirst())), end = emit.toI64(plain(op.getEnd())), at = emit.toI64(plain(op.getIndex()));
   // `count` columns, in registers, from each of `columns` on.
@@ -167,9 +170,7 @@ void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
       std::vector<Value> next;
       for (size_t n = 0; n < columns.size(); ++n) {
         Value own = load(row, n);
-        next.push_back(mean  ? Value(arith::AddFOp::create(emit.b, emit.loc, carried[n], own))
-                       : max ? Value(arith::MaximumFOp::create(emit.b, emit.loc, carried[n], own))
-                             : Value(arith::MinimumFOp::create(emit.b, emit.loc, carried[n], own)));
+        next.push_back(mean ? Value(arith::AddFOp::create(emit.b, emit.loc, carried[n], own)) : better(carried[n], own, least));
       }
       return next;
     });
@@ -283,6 +284,19 @@ Value PlanRegion::planRead(const std::string &name, llvm::ArrayRef<Value> indice
   return value;
 }
 
+Value PlanRegion::better(Value x, Value y, bool least) {
+  mlir::Type type = mlir::getElementTypeOrSelf(x.getType());
+  if (type.isF32()) {
+    if (least) return arith::MinimumFOp::create(emit.b, emit.loc, x, y);
+    return arith::MaximumFOp::create(emit.b, emit.loc, x, y);
+  }
+  if (type.isInteger(1)) {
+    if (least) return arith::AndIOp::create(emit.b, emit.loc, x, y);
+    return arith::OrIOp::create(emit.b, emit.loc, x, y);
+  }
+  return least ? emit.min(x, y) : emit.max(x, y);
+}
+
 void PlanRegion::emitReadRange(tile::ReadRangeOp op) {
   const std::string name = op.getTensor().str();
   std::vector<Value> indices = planIndices(name, op.getIndices());
@@ -292,17 +306,6 @@ void PlanRegion::emitReadRange(tile::ReadRangeOp op) {
   Value last = emit.max(emit.min(plain(op.getLast()), bound), emit.i32(0));
   mlir::Type type = op.getLeast().getType();
   Value first = planRead(name, indices, type);
-  auto better = [&](Value x, Value y, bool least) -> Value {
-    if (type.isF32()) {
-      if (least) return arith::MinimumFOp::create(emit.b, emit.loc, x, y);
-      return arith::MaximumFOp::create(emit.b, emit.loc, x, y);
-    }
-    if (type.isInteger(1)) {
-      if (least) return arith::AndIOp::create(emit.b, emit.loc, x, y);
-      return arith::OrIOp::create(emit.b, emit.loc, x, y);
-    }
-    return least ? emit.min(x, y) : emit.max(x, y);
-  };
   auto sums = emit.loop(emit.toI64(indices[axis]), emit.add(emit.toI64(last), emit.i64(1)), 1,
                         mlir::ValueRange{first, first}, [&](Value at, mlir::ValueRange carried) {
                           std::vector<Value> own = indices;

@@ -53,10 +53,8 @@ class PoolBuilder : SelectionKernel {
     Value extent = dim(input.dims[2]);
     const bool before = pooled.pool == "mean_before";
     Interval rows = box(before ? s.sub(tile, s.constantInt(1)) : tile, pooled.tile, extent);
-    Value from = before ? s.map(Function::Max, {rows.lo, s.constantInt(0)}) : rows.lo, to = s.add(rows.hi, s.constantInt(1));
-    Value first = from, end = to;
-    if (pooled.pool == "first") end = s.add(rows.lo, s.constantInt(1));
-    if (pooled.pool == "last") first = rows.hi;
+    Value first = before ? s.map(Function::Max, {rows.lo, s.constantInt(0)}) : pooled.pool == "last" ? rows.hi : rows.lo;
+    Value end = s.add(pooled.pool == "first" ? rows.lo : rows.hi, s.constantInt(1));
     const std::string by = pooled.pool == "max" || pooled.pool == "min" ? pooled.pool : "mean";
     Value base = pooledRow(!queries, s.add(s.mul(b, dim(input.dims[1])), head), tile, tiles(extent, pooled.tile), width);
     tile::PoolRowsOp::create(builder, s.loc, input.name, b, head, first, end, by, width, "pool." + std::to_string(number), base, queries ? 1 : tile::flatBlock);
@@ -197,8 +195,8 @@ class SelectBuilder : SelectionKernel {
       Value own = input.dims[1] == "G" ? group : h, heads = s.add(s.mul(b, dim(input.dims[1])), own);
       rows[side] = pooledRow(side == 1, heads, side == 0 ? firstTile : first, tiles(dim(input.dims[2]), pooled.tile), width);
     }
-    turn = s.constantInt(0);
-    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], together, given, names[1], rows[1], width, amount, workspace, inPlane(plane, first), count);
+    Value to = s.add(s.mul(s.constantInt(plane * together), count), first);   // of the first query tile; the others' follow by `count`
+    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], together, given, names[1], rows[1], width, amount, workspace, to, count);
   }
   Value product(dialect::DotOp dot, Value kt) {
     const auto plane = llvm::find(products, Pools(dot.getQuery(), dot.getKey())) - products.begin();
