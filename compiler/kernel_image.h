@@ -38,6 +38,9 @@ inline const char *const selectedKeys = "selection.keys", *const selectedCounts 
 /// caches (LaunchContext::workspaceBytes); on GPUs a buffer with a row for each program.
 inline const char *const workspace = "workspace", *const workspaceRow = "workspace.row";
 
+/// The largest batch, number of heads, queries or keys: positions and their sums fit 32 bits.
+inline constexpr int64_t largestExtent = int64_t{1} << 28;
+
 /// What one program of the kernel's grid is.
 enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head };
 

@@ -18,6 +18,7 @@
 #include "compiler/transforms/expand_functions.h"
 #include "compiler/transforms/hoist_loads.h"
 #include "compiler/transforms/lower_ast.h"
+#include "compiler/transforms/mark_exact.h"
 #include "compiler/transforms/place_operands.h"
 #include "compiler/transforms/signature.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
@@ -106,6 +107,9 @@ CompileResult runPipeline(const CompileRequest &request) {
   Steps step(module, request);
   step("lower_ast", [&] { simplify(module); });
 
+  // weft: int arithmetic that cannot overflow says so; the rest saturates.
+  step("mark_exact", [&] { markExact(module); });
+
   // weft: derive @backward by reverse-mode differentiation.
   step("differentiate", [&] {
     differentiate(module);
@@ -191,6 +195,7 @@ CompileResult runPipeline(const CompileRequest &request) {
 VariantFacts analyse(const ast::Variant &variant) {
   auto context = makeContext();
   mlir::OwningOpRef<mlir::ModuleOp> module = lowerAst(variant, *context);
+  markExact(*module);
   differentiate(*module);
   VariantFacts facts;
   for (const ast::KeySet &set : variant.sets)

@@ -42,11 +42,14 @@ def Weft_MapOp : WeftOp<"map", [Pure]> {
   let summary = "a function of the language applied to scalars";
   let description = [{
     (C1) the name is an Id of compiler/language/functions.def; (C2) the number of operands is its arity.
-    `%y = weft.map "Clamp" %x, %lo, %hi : (f32, f32, f32) -> f32`
+    Ints have 32 bits. Sums, differences, products, negatives and absolute values beyond them saturate: nothing wraps, so that
+    each of them rises or falls with its operands, which interval analysis relies on. `exact` says that the result is known
+    to fit (see compiler/transforms/mark_exact.h).
+    `%y = weft.map "Clamp" %x, %lo, %hi : (f32, f32, f32) -> f32`, `%d = weft.map "Sub" exact %i, %j : (i32, i32) -> i32`
   }];
-  let arguments = (ins StrAttr:$function, Variadic<WeftScalar>:$args);
+  let arguments = (ins StrAttr:$function, UnitAttr:$exact, Variadic<WeftScalar>:$args);
   let results = (outs WeftScalar:$result);
-  let assemblyFormat = "$function $args attr-dict `:` functional-type($args, $result)";
+  let assemblyFormat = "$function (`exact` $exact^)? $args attr-dict `:` functional-type($args, $result)";
   let hasVerifier = 1;
 }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <set>
 #include <stdexcept>
 
 namespace weft::reference {
@@ -45,6 +46,7 @@ class Evaluator {
   std::vector<Node> tape;
   std::map<const Expr *, int> seen;
   bool recording = false;
+  bool single = false;   ///< each float is rounded to f32
   const ast::Select *selecting = nullptr;  ///< i and j are the first of a tile of it
 
   void start(int64_t nb, int64_t nh, int64_t ni, int64_t nj, bool record) {
@@ -176,6 +178,19 @@ class Evaluator {
     return result;
   }
 
+  /// Ints have 32 bits and saturate; floor, ceil and round go to the last f32 below 2^31, and of NaN give 0.
+  static double asInt(double y, Function function) {
+    const bool rounding = function == Function::Floor || function == Function::Ceil || function == Function::Round;
+    if (std::isnan(y)) return 0;
+    return rounding ? std::clamp(y, -2147483520.0, 2147483520.0) : std::clamp(y, -2147483648.0, 2147483647.0);
+  }
+
+  /// Denormal numbers are 0 in kernels.
+  static double asSingle(double y) {
+    const float rounded = static_cast<float>(y);
+    return std::fabs(rounded) < std::numeric_limits<float>::min() ? 0 : rounded;
+  }
+
   int call(const Expr &e) {
     std::vector<int> in;
     for (const ast::ExprPtr &arg : e.args) in.push_back(eval(arg));
@@ -192,6 +207,7 @@ class Evaluator {
       case Function::Div: y = x[0] / x[1]; d[0] = 1 / x[1]; d[1] = -x[0] / (x[1] * x[1]); break;
       case Function::Mod:
         if (whole && x[1] == 0) { y = 0; break; }
+        if (single && !whole) { y = x[0] - asSingle(x[1] * std::floor(asSingle(x[0] / x[1]))); break; }
         y = x[0] - x[1] * std::floor(x[0] / x[1]); d[0] = 1; d[1] = -std::floor(x[0] / x[1]);
         break;
       case Function::Min: y = std::min(x[0], x[1]); d[0] = x[0] < x[1] ? 1 : x[0] == x[1] ? 0.5 : 0; d[1] = 1 - d[0]; break;
@@ -217,7 +233,7 @@ class Evaluator {
       case Function::Softplus: y = std::max(x[0], 0.0) + std::log1p(std::exp(-std::fabs(x[0]))); d[0] = logistic(x[0]); break;
       case Function::Pow: y = std::pow(x[0], x[1]); d[0] = x[1] * std::pow(x[0], x[1] - 1); d[1] = x[0] == 0 ? 0 : y * std::log(x[0]); break;
       case Function::Triangle: {
-        const double f = x[0] - std::floor(x[0]);
+        const double f = single ? asSingle(x[0] - std::floor(x[0])) : x[0] - std::floor(x[0]);
         y = 4 * std::fabs(f - 0.5) - 1;
         d[0] = f < 0.5 ? -4 : f > 0.5 ? 4 : 0;
         break;
@@ -237,6 +253,8 @@ class Evaluator {
       case Function::Select: y = x[0] != 0 ? x[1] : x[2]; d[1] = x[0] != 0; d[2] = x[0] == 0; break;
       case Function::ToFloat: y = x[0]; break;
     }
+    if (whole) y = asInt(y, e.function);
+    if (single && e.type == ast::Type::Float) y = asSingle(y);
     const int node = push(y);
     if (e.type == ast::Type::Float)
       for (size_t at = 0; at < in.size(); ++at)
@@ -247,6 +265,21 @@ class Evaluator {
     return node;
   }
 };
+
+/// The factors of a product, each once.
+std::vector<ast::ExprPtr> factorsOf(const ast::ExprPtr &weight) {
+  std::vector<ast::ExprPtr> factors, left{weight};
+  std::set<const Expr *> seen;
+  while (!left.empty()) {
+    const ast::ExprPtr next = left.back();
+    left.pop_back();
+    if (!seen.insert(next.get()).second) continue;
+    if (next->kind == Kind::Let) left.push_back(next->args[0]);
+    else if (next->kind == Kind::Call && next->function == Function::Mul) left.insert(left.end(), next->args.begin(), next->args.end());
+    else factors.push_back(next);
+  }
+  return factors;
+}
 
 /// Which pairs of one head the variant's selection leaves: a table of the last round's tiles.
 class Selection {
@@ -345,15 +378,19 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           const int64_t head = values.shape[1] == H ? h : h / (H / G);
           return ((b * values.shape[1] + head) * values.shape[2] + key.j) * E;
         };
-        struct Pair { bool mask; double s, w, g; };
+        struct Pair { bool mask; double s, w, g; bool counts; };
         auto look = [&](const Key &key, bool record) {
           ev.start(b, h, i, key.j, record);
-          Pair pair{true, 0, 1, 1};
+          Pair pair{true, 0, 1, 1, false};
           for (const ast::ExprPtr &where : key.set->wheres) pair.mask &= ev.value(where) != 0;
           if (key.set == &variant.sets[0]) pair.mask &= selected(i, key.j);
           pair.s = ev.value(key.set->score);
           if (key.set->weight) pair.w = ev.value(key.set->weight);
           if (key.set->gate) pair.g = ev.value(key.set->gate);
+          // A weight that is NaN counts, and shows; a factor that is 0 takes the whole weight with it.
+          pair.counts = pair.mask && !(pair.w <= 0);
+          if (key.set->weight)
+            for (const ast::ExprPtr &factor : factorsOf(key.set->weight)) pair.counts = pair.counts && ev.value(factor) != 0;
           return pair;
         };
         // The keys of the row, in the order of its list, then those of the other sets.
@@ -379,17 +416,17 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
         }
         for (const Key &j : keys) {
           pairs.push_back(look(j, false));
-          if (pairs.back().mask && pairs.back().w > 0) top = std::max(top, pairs.back().s);
+          if (pairs.back().counts) top = std::max(top, pairs.back().s);
         }
         double mass = variant.sink ? std::exp(sinkValue - top) : 0;
         for (const Pair &pair : pairs)
-          if (pair.mask && pair.w > 0) mass += pair.w * std::exp(pair.s - top);
-        const double lse = mass > 0 ? top + std::log(mass) : -infinity;
+          if (pair.counts) mass += pair.w * std::exp(pair.s - top);
+        const double lse = mass <= 0 ? -infinity : top + std::log(mass);
         if (softmax) result.lse.values[row] = lse;
         const bool stick = variant.normalize == ast::Normalize::StickBreaking;
         auto logistic = [](double x) { return 1 / (1 + std::exp(-x)); };
         std::vector<double> left(stick ? pairs.size() : 0, 1.0);  // of the stick at each key, once the keys after it have taken their piece
-        for (size_t n = left.size(); n-- > 1;) left[n - 1] = left[n] * (pairs[n].mask && pairs[n].w > 0 ? logistic(-pairs[n].s) : 1.0);
+        for (size_t n = left.size(); n-- > 1;) left[n - 1] = left[n] * (pairs[n].counts ? logistic(-pairs[n].s) : 1.0);
         // e: probability without its weight
         auto base = [&](const Pair &pair) {
           if (!pair.mask) return 0.0;
@@ -402,7 +439,8 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
         for (size_t n = 0; n < keys.size(); ++n) {
           const Key &j = keys[n];
           const std::vector<double> &values = inputs.at(valueName(j)).values;
-          const double p = pairs[n].w > 0 ? base(pairs[n]) * pairs[n].w : 0;
+          if (!pairs[n].counts) continue;
+          const double p = base(pairs[n]) * pairs[n].w;
           for (int64_t e = 0; e < E; ++e) o[e] += p * pairs[n].g * values[valueAt(j) + e];
         }
         if (cotangent.empty()) continue;
@@ -415,11 +453,12 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
           const std::vector<double> &values = inputs.at(valueName(j)).values;
           std::vector<double> &dValues = ev.gradients[valueName(j)].values;
           const Pair &pair = pairs[n];
-          const double raw = base(pair), p = pair.w > 0 ? raw * pair.w : 0;
+          if (!pair.mask) continue;
+          const double raw = base(pair), p = pair.counts ? raw * pair.w : 0, gate = pair.counts ? pair.g : 0;
           double dov = 0;
           for (int64_t e = 0; e < E; ++e) {
             dov += dO[e] * values[valueAt(j) + e];
-            dValues[valueAt(j) + e] += p * pair.g * dO[e];
+            dValues[valueAt(j) + e] += p * gate * dO[e];
           }
           double dP = pair.g * dov, ds, dw;
           if (softmax) {
@@ -427,16 +466,15 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
             ds = p * (dP - delta);
           } else if (stick) {
             dw = raw * dP;
-            ds = pair.mask && pair.w > 0 ? p * dP * (1 - logistic(pair.s)) - logistic(pair.s) * before : 0;
-            before += p * dP;
+            ds = pair.counts ? p * dP * (1 - logistic(pair.s)) - logistic(pair.s) * before : 0;
+            if (pair.counts) before += p * dP;
           } else if (variant.normalize == ast::Normalize::Sigmoid) {
             dw = raw * dP;
             ds = p * (1 - raw) * dP;
           } else {
             dw = raw * dP;
-            ds = pair.mask && pair.w > 0 ? pair.w * dP : 0;
+            ds = pair.counts ? pair.w * dP : 0;
           }
-          if (!pair.mask) continue;
           look(j, true);
           std::vector<std::pair<int, double>> seeds{{ev.eval(j.set->score), ds}};
           if (j.set->weight) seeds.push_back({ev.eval(j.set->weight), dw});
@@ -451,6 +489,27 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
       }
     }
   result.gradients = std::move(ev.gradients);
+  return result;
+}
+
+std::vector<Kept> pairs(const ast::Variant &variant, const std::map<std::string, Array> &inputs, int64_t b, int64_t h) {
+  Evaluator ev(variant, inputs);
+  ev.single = true;
+  const ast::KeySet &set = variant.sets[0];
+  const int64_t T = ev.dims["T"], S = ev.dims["S"];
+  std::vector<Kept> result(T * S, Kept::Dropped);
+  for (int64_t i = 0; i < T; ++i)
+    for (int64_t j = 0; j < S; ++j) {
+      ev.start(b, h, i, j, false);
+      bool mask = true, counts = true;
+      for (const ast::ExprPtr &where : set.wheres) mask = mask && ev.value(where) != 0;
+      if (!mask) continue;
+      if (set.weight) {
+        counts = !(ev.value(set.weight) <= 0);
+        for (const ast::ExprPtr &factor : factorsOf(set.weight)) counts = counts && ev.value(factor) != 0;
+      }
+      result[i * S + j] = counts ? Kept::Counts : Kept::Weightless;
+    }
   return result;
 }
 

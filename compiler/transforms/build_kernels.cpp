@@ -71,7 +71,7 @@ class KernelBuilder {
       return;
     }
     auto last = rowwise(b, h, qt, {done[1], done[2]}, 2, [&](mlir::ValueRange args) {
-      Value some = s.map(Function::Gt, {args[2], s.constant(0)});
+      Value some = s.map(Function::Not, {s.map(Function::Le, {args[2], s.constant(0)})});
       Value inverse = s.select(some, s.div(s.constant(1), args[2]), s.constant(0));
       Value lse = s.select(some, s.add(s.mul(args[1], s.constant(M_LN2)), s.map(Function::Log, {args[2]})),
                            s.constant(-infinity));
@@ -386,6 +386,11 @@ class KernelBuilder {
   bool hasFactor(dialect::PairwiseOp source) {
     return results(source, "gate") || results(source, "dropout");
   }
+  /// The pairs with a part in the result: the mask's whose weight is not 0.
+  Value counting(Named &named) {
+    Value counts = named.lookup("counts");
+    return counts ? counts : named["mask"];
+  }
   /// gate times dropout, or null where the variant has neither.
   Value outputFactor(Named &named) {
     Value gate = named.lookup("gate"), dropout = named.lookup("dropout");
@@ -400,13 +405,9 @@ class KernelBuilder {
       auto named = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
       Value p = named["score"];
       if (sigmoid) p = s.map(Function::Sigmoid, {p});
-      Value counts = named["mask"];
-      if (Value weight = named.lookup("weight")) {
-        counts = s.map(Function::And, {counts, s.map(Function::Gt, {weight, s.constant(0)})});
-        p = s.mul(p, weight);
-      }
+      if (Value weight = named.lookup("weight")) p = s.mul(p, weight);
       if (Value factor = outputFactor(named)) p = s.mul(p, factor);
-      return std::vector<Value>{s.select(counts, p, s.constant(0))};
+      return std::vector<Value>{s.select(counting(named), p, s.constant(0))};
     })[0];
   }
 
@@ -420,11 +421,8 @@ class KernelBuilder {
     auto parts = pairwise(b, h, qt, kt, full, tiles, {}, {}, [&](auto args) {
       const Bindings bindings = bindTiles(dots, args.tiles);
       auto named = clone(source, b, h, args.i, args.j, bindings);
-      Value counts = named["mask"], piece = s.map(Function::Sigmoid, {named["score"]});
-      if (Value weight = named.lookup("weight")) {
-        counts = s.map(Function::And, {counts, s.map(Function::Gt, {weight, s.constant(0)})});
-        piece = s.mul(piece, weight);
-      }
+      Value counts = counting(named), piece = s.map(Function::Sigmoid, {named["score"]});
+      if (Value weight = named.lookup("weight")) piece = s.mul(piece, weight);
       if (Value factor = outputFactor(named)) piece = s.mul(piece, factor);
       if (auto found = bindings.find({"do", set->values}); found != bindings.end()) piece = s.mul(piece, found->second);
       Value zero = s.constant(0);
@@ -489,13 +487,10 @@ class KernelBuilder {
       // First pass: logits in base 2, with -inf where the pair does not count, and their row maxima.
       auto logits = pairwise(b, h, qt, kt, full, tiles, {}, {"max"}, [&](auto args) {
         auto results = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
-        Value counts = results["mask"];
+        Value counts = counting(results);
         std::vector<Value> out;
-        if (Value weight = results["weight"]) {
-          counts = s.map(Function::And, {counts, s.map(Function::Gt, {weight, s.constant(0)})});
-          out.push_back(weight);
-        }
-        if (Value factor = outputFactor(results)) out.push_back(factor);
+        for (Value factor : {results.lookup("weight"), outputFactor(results)})
+          if (factor) out.push_back(s.select(counts, factor, s.constant(0)));
         Value logit = s.select(counts, s.toBase2(results["score"]), s.constant(-infinity));
         out.insert(out.begin(), logit);
         out.push_back(logit);
@@ -513,10 +508,7 @@ class KernelBuilder {
       std::vector<Value> second(logits.begin(), logits.end() - 1);
       auto probabilities = pairwise(b, h, qt, kt, full, second, {step[1]}, {"add"}, [&](auto args) {
         Value p = s.exp2(s.sub(args.tiles[0], args.rows[0]));
-        if (weighted) {
-          Value positive = s.map(Function::Gt, {args.tiles[1], s.constant(0)});
-          p = s.select(positive, s.mul(args.tiles[1], p), s.constant(0));
-        }
+        if (weighted) p = s.mul(args.tiles[1], p);
         Value output = gated ? s.mul(p, args.tiles[weighted ? 2 : 1]) : p;
         return std::vector<Value>{output, p};
       });

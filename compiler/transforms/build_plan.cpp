@@ -4,6 +4,7 @@
 #include "compiler/transforms/build_select.h"
 #include "compiler/transforms/plan_kernel.h"
 #include "compiler/transforms/signature.h"
+#include "llvm/ADT/SmallPtrSet.h"
 
 namespace weft {
 namespace {
@@ -22,6 +23,7 @@ struct Dependence {
   Kind kind = Kind::Other;
   int ci = 0, cj = 0;
   int rises = 0;  ///< Distance: +1 non-decreasing in d, -1 non-increasing, 0 unknown
+  bool saturates = false;  ///< Affine: it is the nearest int to such a sum, whose terms do not saturate
 };
 using Kind = Dependence::Kind;
 
@@ -74,19 +76,22 @@ Dependence analyse(Value value, Known &known) {
 
   auto affine = [](const Dependence &v) { return v.kind == Kind::Affine || v.kind == Kind::Uniform; };
   const bool allAffine = std::all_of(x.begin(), x.end(), affine);
-  if (allAffine && f == Function::Add)
-    return {Kind::Affine, x[0].ci + x[1].ci, x[0].cj + x[1].cj, 0};
-  if (allAffine && f == Function::Sub)
-    return {Kind::Affine, x[0].ci - x[1].ci, x[0].cj - x[1].cj, 0};
-  if (allAffine && f == Function::Neg) return {Kind::Affine, -x[0].ci, -x[0].cj, 0};
-  if (allAffine && f == Function::ToFloat) return x[0];
+  const bool saturates = std::any_of(x.begin(), x.end(), [](const Dependence &v) { return v.saturates; });
+  // Of ints alone: a float is rounded. Nor does a sum of what has saturated stay a sum of its terms.
+  if (allAffine && !saturates && map.getType().isInteger(32)) {
+    if (f == Function::Add) return {Kind::Affine, x[0].ci + x[1].ci, x[0].cj + x[1].cj, 0, !map.getExact()};
+    if (f == Function::Sub) return {Kind::Affine, x[0].ci - x[1].ci, x[0].cj - x[1].cj, 0, !map.getExact()};
+    if (f == Function::Neg) return {Kind::Affine, -x[0].ci, -x[0].cj, 0, !map.getExact()};
+  }
 
   // From here on: does it depend on i - j alone, and does it rise or fall with it?
   auto sign = [](int v) { return (v > 0) - (v < 0); };
   const bool comparison = f >= Function::Lt && f <= Function::Ne;
   if (comparison && allAffine) {
     const int ci = x[0].ci - x[1].ci, cj = x[0].cj - x[1].cj;
-    if (ci != -cj) return {Kind::Rows};
+    // Positions lie far inside the ints: compared with them, a sum that has saturated says the same as the sum.
+    const bool apart = (x[0].ci != -x[0].cj || x[1].ci != -x[1].cj) && x[0].saturates && x[1].saturates;
+    if (ci != -cj || apart) return {Kind::Rows};
     const bool greater = f == Function::Gt || f == Function::Ge;
     const bool less = f == Function::Lt || f == Function::Le;
     return {Kind::Distance, 0, 0, greater ? sign(ci) : less ? -sign(ci) : 0};
@@ -151,15 +156,6 @@ Dependence analyse(Value value, Known &known) {
   return result;
 }
 
-void collect(Value value, Function joiner, std::vector<Value> &parts) {
-  if (auto map = value.getDefiningOp<dialect::MapOp>(); map && functionOf(map) == joiner) {
-    collect(map.getArgs()[0], joiner, parts);
-    collect(map.getArgs()[1], joiner, parts);
-  } else if (!llvm::is_contained(parts, value)) {
-    parts.push_back(value);
-  }
-}
-
 struct Parts {
   std::vector<Value> masks;    ///< conditions that must all hold
   std::vector<Value> weights;  ///< factors of the weight
@@ -168,9 +164,46 @@ struct Parts {
 Parts partsOf(dialect::PairwiseOp program) {
   Parts parts;
   auto mask = resultOf(program, "mask").getDefiningOp<dialect::MaskOp>();
-  collect(mask.getValue(), Function::And, parts.masks);
-  if (Value weight = resultOf(program, "weight")) collect(weight, Function::Mul, parts.weights);
+  parts.masks = ScalarBuilder::parts(mask.getValue(), Function::And);
+  if (Value weight = resultOf(program, "weight")) parts.weights = ScalarBuilder::parts(weight, Function::Mul);
   return parts;
+}
+
+/// True for a condition without a float in it.
+bool ofInts(Value value) {
+  std::vector<Value> left{value};
+  llvm::SmallPtrSet<void *, 16> seen;
+  while (!left.empty()) {
+    const Value next = left.back();
+    left.pop_back();
+    if (!seen.insert(next.getAsOpaquePointer()).second) continue;
+    if (next.getType().isF32()) return false;
+    if (mlir::Operation *op = next.getDefiningOp()) left.insert(left.end(), op->operand_begin(), op->operand_end());
+  }
+  return true;
+}
+
+/// True where the form of a float says that it is never below 0.
+bool neverNegative(Value value) {
+  if (auto number = ScalarBuilder::constantOf(value)) return *number >= 0;
+  auto map = value.getDefiningOp<dialect::MapOp>();
+  if (!map) return false;
+  switch (functionOf(map)) {
+    case Function::Exp:
+    case Function::Exp2:
+    case Function::Sqrt:
+    case Function::Rsqrt:
+    case Function::Sigmoid:
+    case Function::Softplus:
+    case Function::Relu:
+    case Function::Abs: return true;
+    case Function::Clamp: {
+      auto least = ScalarBuilder::constantOf(map.getArgs()[1]), greatest = ScalarBuilder::constantOf(map.getArgs()[2]);
+      return least && greatest && *least >= 0 && *greatest >= 0;
+    }
+    case Function::ToFloat: return map.getArgs()[0].getType().isInteger(1);
+    default: return false;
+  }
 }
 
 class PlanBuilder : PlanKernel {
@@ -185,21 +218,29 @@ class PlanBuilder : PlanKernel {
     Value least = s.map(Function::Neg, {dim(keyDim)}), greatest = dim("T");
     Value lo = least, hi = greatest;
     Parts parts = partsOf(program);
-    Value fullLo, fullHi;
-    auto narrow = [&](Value condition, bool weight) {
+    Value fullLo = lo, fullHi = hi;
+    auto narrow = [&](Value condition, Value &from, Value &to, auto holds) {
       const Dependence dependence = dependenceOf(condition);
       if (dependence.kind != Kind::Distance || dependence.rises == 0) return;
       const bool rising = dependence.rises > 0;
-      Value end = bisect(b, h, condition, weight, rising, least, greatest);
+      Value end = bisect(b, h, rising, least, greatest, [&](IntervalBuilder &intervals) { return holds(intervals.of(condition)); });
       if (rising)
-        lo = s.map(Function::Max, {lo, end});
+        from = s.map(Function::Max, {from, end});
       else
-        hi = s.map(Function::Min, {hi, end});
+        to = s.map(Function::Min, {to, end});
     };
-    for (Value mask : parts.masks) narrow(mask, false);
-    fullLo = lo;
-    fullHi = hi;
-    for (Value weight : parts.weights) narrow(weight, true);
+    for (Value mask : parts.masks) narrow(mask, lo, hi, [](const Interval &bounds) { return bounds.hi; });
+    // A pair of ints holds always where it can hold. Of floats a bound or two lies between.
+    const bool whole = std::all_of(parts.masks.begin(), parts.masks.end(), [](Value mask) { return ofInts(mask); });
+    if (whole) {
+      fullLo = lo;
+      fullHi = hi;
+    } else {
+      for (Value mask : parts.masks) narrow(mask, fullLo, fullHi, [](const Interval &bounds) { return bounds.lo; });
+    }
+    // Two factors below 0 make a weight above it.
+    for (Value weight : parts.weights)
+      if (parts.weights.size() == 1 || neverNegative(weight)) narrow(weight, lo, hi, [&](const Interval &bounds) { return negate(deadWeight(bounds)); });
     Value base = s.map(Function::Mul, {s.add(s.mul(b, dim("H")), h), s.constantInt(4)});
     int at = 0;
     for (Value value : {lo, hi, fullLo, fullHi})
@@ -225,7 +266,7 @@ class PlanBuilder : PlanKernel {
       Interval otherBox = box(index, other, otherDim), positions = otherBox;
       if (listed) positions = listedKeys(listed, b, h, rt, otherBox);
       Box pair{b, h, byKey ? otherBox : ownBox, byKey ? ownBox : positions};
-      IntervalBuilder intervals(s, program, pair);
+      IntervalBuilder intervals(builder, s.loc, program, pair);
       Interval mask = intervals.of(resultOf(program, "mask"));
       Value kept = mask.hi;
       if (listed) {
@@ -234,9 +275,14 @@ class PlanBuilder : PlanKernel {
         mask.lo = both(mask.lo, known);
       }
       if (Value weight = resultOf(program, "weight")) {
-        Interval w = intervals.of(weight);
-        Value zero = s.map(Function::Le, {w.hi, s.constant(0)});
-        kept = both(kept, negate(both(zero, negate(w.varies))));
+        kept = both(kept, negate(deadWeight(intervals.of(weight))));
+        // A factor that is 0 takes the whole weight with it, whatever the others are.
+        const std::vector<Value> factors = ScalarBuilder::parts(weight, Function::Mul);
+        if (factors.size() > 1)
+          for (Value factor : factors) {
+            const Interval own = intervals.of(factor);
+            kept = both(kept, negate(both(deadWeight(own), s.map(Function::Ge, {own.lo, s.constant(0)}))));
+          }
       }
       if (const SelectedTiles chosen = main ? selectedTiles(module) : SelectedTiles()) {
         // Whole tiles were chosen, in a size that this one divides.
@@ -266,13 +312,19 @@ class PlanBuilder : PlanKernel {
     }
     const int axis = static_cast<int>(indices.size()) - 1;
     auto range = tile::ReadRangeOp::create(builder, s.loc, builder.getI32Type(), builder.getI32Type(), listed.input, axis, entries.hi, indices);
-    return {range.getLeast(), range.getGreatest(), s.constantBool(false)};
+    return {range.getLeast(), range.getGreatest(), s.constantBool(false), {}};
   }
 
-  /// The last d, from the keeping side, that `condition` keeps. Invariant of the loop: `in` side
+  /// A weight that is 0 in all of a box, as are its derivatives: i1.
+  Value deadWeight(const Interval &weight) {
+    Value dead = both(s.map(Function::Le, {weight.hi, s.constant(0)}), negate(weight.varies));
+    return weight.nan ? both(dead, negate(weight.nan)) : dead;
+  }
+
+  /// The last d, from the keeping side, that `keeps(intervals of the pair)` keeps. Invariant of the loop: `in` side
   /// kept, `out` side not; both ends are one step outside the range.
-  Value bisect(Value b, Value h, Value condition, bool weight, bool rising, Value least,
-               Value greatest) {
+  template <class Keeps>
+  Value bisect(Value b, Value h, bool rising, Value least, Value greatest, Keeps keeps) {
     Value one = s.constantInt(1);
     Value below = s.sub(least, one), above = s.add(greatest, one);
     auto loop = mlir::scf::ForOp::create(builder, s.loc, s.constantInt(0), s.constantInt(33), one,
@@ -285,14 +337,8 @@ class PlanBuilder : PlanKernel {
     Value zero = s.constantInt(0);
     Value i = s.map(Function::Max, {d, zero}), j = s.map(Function::Max, {s.map(Function::Neg, {d}), zero});
     Value no = s.constantBool(false);
-    IntervalBuilder intervals(s, program, {b, h, {i, i, no}, {j, j, no}});
-    Interval bounds = intervals.of(condition);
-    Value kept = bounds.hi;
-    if (weight) {
-      Value dead = s.map(Function::And, {s.map(Function::Le, {bounds.hi, s.constant(0)}),
-                                         s.map(Function::Not, {bounds.varies})});
-      kept = s.map(Function::Not, {dead});
-    }
+    IntervalBuilder intervals(builder, s.loc, program, {b, h, {i, i, no, {}}, {j, j, no, {}}});
+    Value kept = keeps(intervals);
     Value apart = s.map(Function::Gt, {s.sub(high, low), one});
     // Rising: kept is above. Falling: kept is below.
     Value toHigh = rising ? kept : s.map(Function::Not, {kept});

@@ -96,7 +96,7 @@ class SelectBuilder : SelectionKernel {
     loop(s.constantInt(0), tiles(count, tile::flatBlock), {}, [&](Value at, mlir::ValueRange) {
       Value first = s.mul(at, s.constantInt(tile::flatBlock)), end = s.map(Function::Min, {s.add(first, s.constantInt(tile::flatBlock)), count});
       Interval keys = box(at, tile::flatBlock * tileK, S);
-      Value possible = IntervalBuilder(s, program, {b, h, allQueries, keys}).of(resultOf(program, "mask")).hi;
+      Value possible = IntervalBuilder(builder, s.loc, program, {b, h, allQueries, keys}).of(resultOf(program, "mask")).hi;
       when(possible, [&] {
         for (size_t plane = 0; plane < products.size(); ++plane) multiply(static_cast<int>(plane), first, s.sub(end, first));
         eachTile([&] {
@@ -207,7 +207,7 @@ class SelectBuilder : SelectionKernel {
   void judge(Asked asked, Value kt, const std::string &chosen) {
     const auto all = rounds(module);
     Interval keys = box(kt, tileK, dim("S"));
-    Value possible = IntervalBuilder(s, program, {b, h, queries, keys}).of(resultOf(program, "mask")).hi;
+    Value possible = IntervalBuilder(builder, s.loc, program, {b, h, queries, keys}).of(resultOf(program, "mask")).hi;
     if (number > 0) {
       const SelectedTiles coarse = tilesOf(all[number - 1]);
       Value qt = quotient(tile, coarse.tileQ / tileQ), at = quotient(kt, coarse.tileK / tileK);

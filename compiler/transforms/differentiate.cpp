@@ -134,7 +134,8 @@ class Reverse {
 
   void seed(Value value, Value cotangent) { addTo(value, cotangent); }
 
-  void sweep() {
+  /// Pairs outside `kept`, where it is given, pass nothing on, whatever the values they have there.
+  void sweep(Value kept = {}) {
     for (mlir::Operation *op : llvm::reverse(recomputed)) {
       if (op->getNumResults() != 1) continue;
       auto found = cotangents.find(op->getResult(0));
@@ -145,11 +146,13 @@ class Reverse {
         auto parts = derivative(scalar, functionOf(map), map.getArgs(), map.getResult(), dy);
         for (auto [arg, part] : llvm::zip(map.getArgs(), parts))
           if (part && reaches(arg)) addTo(arg, part);
-      } else if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
-        dialect::AccumulateOp::create(builder, scalar.loc, read.getInput(), read.getIndices(), dy);
-      } else if (auto dot = mlir::dyn_cast<dialect::DotOp>(op)) {
-        dialect::CotangentOp::create(builder, scalar.loc, dot.getQuery(), dot.getKey(), dy);
+        continue;
       }
+      if (kept) dy = scalar.select(kept, dy, scalar.constant(0));
+      if (auto read = mlir::dyn_cast<dialect::ReadOp>(op))
+        dialect::AccumulateOp::create(builder, scalar.loc, read.getInput(), read.getIndices(), dy);
+      else if (auto dot = mlir::dyn_cast<dialect::DotOp>(op))
+        dialect::CotangentOp::create(builder, scalar.loc, dot.getQuery(), dot.getKey(), dy);
     }
   }
 
@@ -203,46 +206,43 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
     return found == reverse.results.end() ? otherwise : found->second;
   };
   Value mask = part("mask", Value()), score = part("score", Value());
-  Value weight = part("weight", Value());
+  Value weight = part("weight", Value()), counts = part("counts", mask);
   Value gate = part("gate", one), dropout = part("dropout", one);
   Value dov = dialect::DotOp::create(reverse.builder, s.loc, reverse.builder.getF32Type(), "do", set.values);
   Value dropped = s.mul(dov, dropout);
 
-  // e: the probability without its weight. A weight of zero is exact even where e overflows.
+  // e: the probability without its weight, of kept pairs. A weight of zero is exact even where e overflows.
   Value e, slope;
   Value dp = s.mul(dropped, gate);
   if (normalize == "softmax") {
-    e = s.select(mask, s.exp2(s.sub(s.toBase2(score), s.toBase2(reverse.row("lse")))), zero);
+    e = s.exp2(s.sub(s.toBase2(score), s.toBase2(reverse.row("lse"))));
     dp = s.sub(dp, reverse.row("delta"));
     slope = s.mul(e, dp);
   } else if (normalize == "sigmoid") {
-    Value sigmoid = s.map(Function::Sigmoid, {score});
-    e = s.select(mask, sigmoid, zero);
-    slope = s.mul(s.mul(e, s.sub(one, sigmoid)), dp);
+    e = s.map(Function::Sigmoid, {score});
+    slope = s.mul(s.mul(e, s.sub(one, e)), dp);
   } else if (normalize == "stick_breaking") {
     // p = w sigmoid(s) exp(-after); each kept score also shortens the stick of the keys before it.
     Value sigmoid = s.map(Function::Sigmoid, {score});
-    e = s.select(mask, s.mul(sigmoid, s.map(Function::Exp, {s.neg(reverse.row("after"))})), zero);
+    e = s.mul(sigmoid, s.map(Function::Exp, {s.neg(reverse.row("after"))}));
     Value whole = s.mul(e, dp);
     if (weight) whole = s.mul(whole, weight);
     slope = s.sub(s.mul(whole, s.sub(one, sigmoid)), s.mul(sigmoid, reverse.row("before")));
-    slope = s.select(mask, slope, zero);
   } else {
-    e = s.select(mask, score, zero);
-    slope = s.select(mask, dp, zero);
+    e = score;
+    slope = dp;
   }
   Value p = e;
   if (weight) {
-    Value positive = s.map(Function::Gt, {weight, zero});
-    p = s.select(positive, s.mul(weight, e), zero);
+    p = s.select(counts, s.mul(weight, e), zero);
     reverse.seed(weight, s.mul(e, dp));
-    slope = s.select(positive, normalize == "stick_breaking" ? slope : s.mul(weight, slope), zero);
+    slope = s.select(counts, normalize == "stick_breaking" ? slope : s.mul(weight, slope), zero);
   }
   reverse.seed(score, slope);
   if (reverse.results.count("gate")) reverse.seed(gate, s.mul(p, dropped));
   Value factor = s.mul(s.mul(p, gate), dropout);
-  reverse.sweep();
-  reverse.finish({"value"}, {factor});
+  reverse.sweep(mask);
+  reverse.finish({"value"}, {s.select(counts, factor, zero)});
 }
 
 void differentiate(mlir::ModuleOp module) {

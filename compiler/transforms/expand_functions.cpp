@@ -1,6 +1,7 @@
 #include "compiler/transforms/expand_functions.h"
 
 #include <cmath>
+#include <limits>
 
 #include "compiler/transforms/scalar_builder.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -16,15 +17,14 @@ class Expander {
  public:
   Expander(mlir::OpBuilder &builder, mlir::Location loc) : b(builder), loc(loc), s(builder, loc) {}
 
-  Value expand(Function function, mlir::ValueRange x) {
+  /// `exact`: a result of ints is known to fit.
+  Value expand(Function function, mlir::ValueRange x, bool exact) {
     const bool real = x[0].getType().isF32();
     switch (function) {
-      case Function::Neg: return real ? neg(x[0]) : Value(isub(s.constantInt(0), x[0]));
-      case Function::Add:
-        return real ? add(x[0], x[1]) : Value(arith::AddIOp::create(b, loc, x[0], x[1]));
-      case Function::Sub: return real ? sub(x[0], x[1]) : isub(x[0], x[1]);
-      case Function::Mul:
-        return real ? mul(x[0], x[1]) : Value(arith::MulIOp::create(b, loc, x[0], x[1]));
+      case Function::Neg: return real ? neg(x[0]) : difference(s.constantInt(0), x[0], exact);
+      case Function::Add: return real ? add(x[0], x[1]) : sum(x[0], x[1], exact);
+      case Function::Sub: return real ? sub(x[0], x[1]) : difference(x[0], x[1], exact);
+      case Function::Mul: return real ? mul(x[0], x[1]) : product(x[0], x[1], exact);
       case Function::Div: return div(x[0], x[1]);
       case Function::Mod: return real ? sub(x[0], mul(x[1], floorF(div(x[0], x[1])))) : imod(x[0], x[1]);
       case Function::Min: return least(x[0], x[1]);
@@ -32,7 +32,7 @@ class Expander {
       case Function::Clamp: return least(greatest(x[0], x[1]), x[2]);
       case Function::Abs:
         return real ? Value(math::AbsFOp::create(b, loc, x[0]))
-                    : greatest(x[0], isub(s.constantInt(0), x[0]));
+                    : greatest(x[0], difference(s.constantInt(0), x[0], exact));
       case Function::Exp: return exp(x[0]);
       case Function::Exp2: return math::Exp2Op::create(b, loc, x[0]);
       case Function::Log: return math::LogOp::create(b, loc, x[0]);
@@ -89,6 +89,32 @@ class Expander {
   Value mul(Value x, Value y) { return arith::MulFOp::create(b, loc, x, y); }
   Value div(Value x, Value y) { return arith::DivFOp::create(b, loc, x, y); }
   Value isub(Value x, Value y) { return arith::SubIOp::create(b, loc, x, y); }
+  Value exclusive(Value x, Value y) { return arith::XOrIOp::create(b, loc, x, y); }
+  /// The least int where `sign` is negative, else the greatest.
+  Value farEnd(Value sign) {
+    return exclusive(arith::ShRSIOp::create(b, loc, sign, s.constantInt(31)), s.constantInt(std::numeric_limits<int32_t>::max()));
+  }
+  Value isNegative(Value x) { return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, x, s.constantInt(0)); }
+  Value sum(Value x, Value y, bool exact) {
+    Value wrapped = arith::AddIOp::create(b, loc, x, y);
+    if (exact) return wrapped;
+    // It left 32 bits where its sign is neither that of x nor that of y.
+    Value left = isNegative(arith::AndIOp::create(b, loc, exclusive(x, wrapped), exclusive(y, wrapped)));
+    return select(left, farEnd(x), wrapped);
+  }
+  Value difference(Value x, Value y, bool exact) {
+    Value wrapped = isub(x, y);
+    if (exact) return wrapped;
+    Value left = isNegative(arith::AndIOp::create(b, loc, exclusive(x, y), exclusive(x, wrapped)));
+    return select(left, farEnd(x), wrapped);
+  }
+  Value product(Value x, Value y, bool exact) {
+    if (exact) return arith::MulIOp::create(b, loc, x, y);
+    auto wide = arith::MulSIExtendedOp::create(b, loc, x, y);
+    Value extended = arith::ShRSIOp::create(b, loc, wide.getLow(), s.constantInt(31));
+    Value left = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, wide.getHigh(), extended);
+    return select(left, farEnd(exclusive(x, y)), wide.getLow());
+  }
   Value floorF(Value x) { return math::FloorOp::create(b, loc, x); }
   Value select(Value c, Value x, Value y) { return arith::SelectOp::create(b, loc, c, x, y); }
   Value fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
@@ -162,7 +188,7 @@ void expandFunctions(mlir::ModuleOp module) {
     kernel.walk([&](dialect::MapOp op) {
       mlir::OpBuilder builder(op);
       Expander expander(builder, op.getLoc());
-      op.getResult().replaceAllUsesWith(expander.expand(functionOf(op), op.getArgs()));
+      op.getResult().replaceAllUsesWith(expander.expand(functionOf(op), op.getArgs(), op.getExact()));
       op.erase();
     });
   });

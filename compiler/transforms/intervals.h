@@ -7,10 +7,11 @@
 
 namespace weft {
 
-/// Bounds of a number; of a condition, `lo` is "always true" and `hi` is "can be true".
+/// Bounds of a number, never NaN themselves; of a condition, `lo` is "always true" and `hi` is "can be true".
 struct Interval {
   mlir::Value lo, hi;
   mlir::Value varies;  ///< i1: a derivative with respect to a float input can be non-zero
+  mlir::Value nan;     ///< i1: it can be NaN besides; null: never
 };
 
 /// A box of pairs of one head: i in [i.lo, i.hi], j in [j.lo, j.hi], all i32 values.
@@ -21,18 +22,27 @@ struct Box {
 
 class IntervalBuilder {
  public:
-  IntervalBuilder(ScalarBuilder &scalar, dialect::PairwiseOp program, const Box &box);
+  IntervalBuilder(mlir::OpBuilder &builder, mlir::Location loc, dialect::PairwiseOp program, const Box &box);
 
   /// Bounds of a value of the program over the box, as code at the builder's insertion point.
   Interval of(mlir::Value value);
 
  private:
-  ScalarBuilder &s;
+  ScalarBuilder s;   ///< its ints saturate: bounds of what rises are the values at its ends
   llvm::DenseMap<mlir::Value, Interval> known;
 
   Interval point(mlir::Value value);
   Interval whole(mlir::Type type, mlir::Value varies);
+  Interval numbers(Interval bounds);
+  mlir::Value both(mlir::Value a, mlir::Value b) { return s.map(Function::And, {a, b}); }
+  mlir::Value either(mlir::Value a, mlir::Value b) { return s.map(Function::Or, {a, b}); }
+  mlir::Value negate(mlir::Value a);
+  mlir::Value nanOf(const Interval &x) { return x.nan ? x.nan : s.constantBool(false); }
+  mlir::Value unequal(mlir::Value a, mlir::Value b) { return s.map(Function::Ne, {a, b}); }
+  mlir::Value infinite(const Interval &x);
+  mlir::Value spansZero(const Interval &x);
   Interval mapInterval(dialect::MapOp op);
+  Interval boundsOf(dialect::MapOp op);
   Interval readInterval(dialect::ReadOp op);
 };
 

@@ -87,7 +87,17 @@ class AstLowering {
         mask = scalar.map(Function::And, {mask, lower(*where)});
       mask = dialect::MaskOp::create(builder, scalar.loc, builder.getI1Type(), mask);
       Results results{{"mask", mask}, {"score", lower(*set.score)}};
-      if (set.weight) results.push_back({"weight", lower(*set.weight)});
+      if (set.weight) {
+        // A pair counts unless its weight is 0; so does one whose weight is NaN, which then shows. A factor that is 0 takes the
+        // whole weight with it, whatever the others are: what is left out tile by tile is so pair by pair.
+        mlir::Value weight = lower(*set.weight), zero = scalar.constant(0), counts = mask;
+        const std::vector<mlir::Value> factors = ScalarBuilder::parts(weight, Function::Mul);
+        if (factors.size() > 1)
+          for (mlir::Value factor : factors)
+            if (ScalarBuilder::constantOf(factor).value_or(0) == 0) counts = scalar.map(Function::And, {counts, scalar.map(Function::Ne, {factor, zero})});
+        counts = scalar.map(Function::And, {counts, scalar.map(Function::Not, {scalar.map(Function::Le, {weight, zero})})});
+        results.insert(results.end(), {{"weight", weight}, {"counts", counts}});
+      }
       if (set.gate) results.push_back({"gate", lower(*set.gate)});
       if (variant.dropout && *variant.dropout > 0) {
         mlir::Value random = dialect::RandomOp::create(builder, scalar.loc, builder.getF32Type(), number);

@@ -21,7 +21,7 @@ class PlanKernel {
  public:
   /// `keyDim`: of which keys.
   PlanKernel(mlir::ModuleOp module, int tileQ, int tileK, std::string keyDim = "S")
-      : tileQ(tileQ), tileK(tileK), builder(module.getContext()), s(builder, builder.getUnknownLoc()), module(module),
+      : tileQ(tileQ), tileK(tileK), builder(module.getContext()), s(builder, builder.getUnknownLoc(), Ints::Exact), module(module),
         keyDim(std::move(keyDim)), program(module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", this->keyDim))) {}
 
  protected:
@@ -29,7 +29,7 @@ class PlanKernel {
 
   int tileQ, tileK;
   mlir::OpBuilder builder;
-  ScalarBuilder s;
+  ScalarBuilder s;   ///< of positions and offsets
   mlir::ModuleOp module;
   std::string keyDim;
   dialect::PairwiseOp program;
@@ -55,7 +55,7 @@ class PlanKernel {
   Interval box(Value index, int tile, Value extent) {
     Value first = s.mul(index, s.constantInt(tile));
     Value last = s.map(Function::Min, {s.add(first, s.constantInt(tile - 1)), s.sub(extent, s.constantInt(1))});
-    return Interval{first, last, s.constantBool(false)};
+    return Interval{first, last, s.constantBool(false), {}};
   }
 
   Value load(llvm::StringRef buffer, Value index, mlir::Type type) {

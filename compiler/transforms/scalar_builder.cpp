@@ -3,6 +3,7 @@
 #include <map>
 
 #include "mlir/IR/Matchers.h"
+#include "llvm/ADT/SmallPtrSet.h"
 
 namespace weft {
 
@@ -18,6 +19,10 @@ Function functionOf(dialect::MapOp op) {
   return Function::Neg;
 }
 
+bool canSaturate(Function function) {
+  return function == Function::Add || function == Function::Sub || function == Function::Mul || function == Function::Neg || function == Function::Abs;
+}
+
 mlir::Value ScalarBuilder::constant(double value) {
   return mlir::arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(value));
 }
@@ -26,6 +31,21 @@ mlir::Value ScalarBuilder::constantInt(int64_t value) {
 }
 mlir::Value ScalarBuilder::constantBool(bool value) {
   return mlir::arith::ConstantOp::create(builder, loc, builder.getBoolAttr(value));
+}
+
+std::vector<mlir::Value> ScalarBuilder::parts(mlir::Value value, Function joiner) {
+  std::vector<mlir::Value> found, left{value};
+  llvm::SmallPtrSet<void *, 16> seen;
+  while (!left.empty()) {
+    mlir::Value next = left.back();
+    left.pop_back();
+    if (!seen.insert(next.getAsOpaquePointer()).second) continue;
+    if (auto map = next.getDefiningOp<dialect::MapOp>(); map && functionOf(map) == joiner)
+      left.insert(left.end(), {map.getArgs()[1], map.getArgs()[0]});
+    else
+      found.push_back(next);
+  }
+  return found;
 }
 
 std::optional<double> ScalarBuilder::constantOf(mlir::Value value) {
@@ -90,7 +110,9 @@ mlir::Value ScalarBuilder::map(Function function, mlir::ValueRange args) {
     default: break;
   }
   const char *id = functionIds[static_cast<int>(function)].second;
-  return dialect::MapOp::create(builder, loc, type, id, args);
+  auto op = dialect::MapOp::create(builder, loc, type, id, /*exact=*/false, args);
+  if (ints == Ints::Exact && type.isInteger(32) && canSaturate(function)) op.setExact(true);
+  return op;
 }
 
 /// True for what is made of constants and dims alone.

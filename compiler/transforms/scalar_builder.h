@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "compiler/dialect/dialects.h"
 #include "compiler/language/ast.h"
@@ -13,10 +14,15 @@ using ast::Function;
 
 /// The function a `weft.map` applies.
 Function functionOf(dialect::MapOp op);
+/// True for the functions whose result on ints can leave 32 bits.
+bool canSaturate(Function function);
+
+/// What arithmetic on ints means. Saturating: that of the language. Exact: that of positions and offsets, which fit.
+enum class Ints { Saturating, Exact };
 
 class ScalarBuilder {
  public:
-  ScalarBuilder(mlir::OpBuilder &builder, mlir::Location loc) : builder(builder), loc(loc) {}
+  ScalarBuilder(mlir::OpBuilder &builder, mlir::Location loc, Ints ints = Ints::Saturating) : builder(builder), loc(loc), ints(ints) {}
 
   mlir::Value constant(double value);
   mlir::Value constantInt(int64_t value);
@@ -36,11 +42,15 @@ class ScalarBuilder {
     return map(Function::Select, {c, a, b});
   }
 
+  /// The values that a chain of `joiner` joins, each once: the conditions of an `and`, the factors of a product.
+  static std::vector<mlir::Value> parts(mlir::Value value, Function joiner);
+
   static std::optional<double> constantOf(mlir::Value value);
   static std::optional<bool> boolOf(mlir::Value value);
 
   mlir::OpBuilder &builder;
   mlir::Location loc;
+  Ints ints;
 };
 
 }  // namespace weft

@@ -17,8 +17,11 @@
 // CHECK: %[[DS:.*]] = weft.map "Mul" %{{.*}}, %[[D]]
 // CHECK: %[[DDOT:.*]] = weft.map "Mul" %[[DS]], %[[C]]
 // CHECK: %[[DC:.*]] = weft.map "Mul" %[[DS]], %[[S]]
-// CHECK: weft.accumulate "c"[%{{.*}}], %[[DC]]
-// CHECK: weft.cotangent "q", "k", %[[DDOT]]
+// Masked pairs pass nothing on, whatever they hold.
+// CHECK: %[[KEPTC:.*]] = weft.map "Select" %{{.*}}, %[[DC]]
+// CHECK: weft.accumulate "c"[%{{.*}}], %[[KEPTC]]
+// CHECK: %[[KEPT:.*]] = weft.map "Select" %{{.*}}, %[[DDOT]]
+// CHECK: weft.cotangent "q", "k", %[[KEPT]]
 // CHECK: weft.yield ["value"]
 module @t attributes {weft.normalize = "softmax", weft.inputs = []} {
   weft.pairwise @forward {

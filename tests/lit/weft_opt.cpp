@@ -6,6 +6,7 @@
 #include "compiler/transforms/differentiate.h"
 #include "compiler/transforms/expand_functions.h"
 #include "compiler/transforms/hoist_loads.h"
+#include "compiler/transforms/mark_exact.h"
 #include "compiler/transforms/place_operands.h"
 #include "compiler/target/nvptx/lower_kernel.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -48,6 +49,7 @@ int main(int argc, char **argv) {
                   mlir::math::MathDialect, mlir::scf::SCFDialect>();
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
+  add("mark-exact", weft::markExact);
   add("differentiate", weft::differentiate);
   add("expand-functions", weft::expandFunctions);
   add("hoist-loads", weft::hoistLoads);

@@ -209,6 +209,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
         }
     }
   }
+  if (options.plansOnly) return outcome;
   for (const KeySetInfo &keys : variant->keySets()) {
     if (keys.dim == "S") continue;
     if (keys.lists) {

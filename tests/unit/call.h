@@ -27,6 +27,7 @@ struct CallOptions {
   Device device = {};
   ElementType type = ElementType::F32;   ///< inputs are rounded to it first
   Schedule schedule = {};   ///< beside the tile sizes
+  bool plansOnly = false;   ///< which tiles are kept, and no more
 };
 
 /// Forward and, where `cotangent` is not empty, backward. Throws std::runtime_error.

@@ -1,6 +1,7 @@
 // Every library variant, forward and each gradient, f32, against the double-precision oracle.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <set>
 
 #include "tests/unit/call.h"
@@ -141,11 +142,14 @@ TEST(Functions, modOfIntsIsExact) {
   std::mt19937_64 random(5);
   for (const char *name : {"x", "y"})
     for (double &value : inputs[name].values) {
-      // All magnitudes up to 2^30, both signs, and the edges.
-      const int bits = static_cast<int>(random() % 31);
+      // All magnitudes up to 2^31, both signs, and the edges.
+      const int bits = static_cast<int>(random() % 32);
       value = static_cast<double>(static_cast<int64_t>(random() % (int64_t{1} << bits)) + (random() % 3 == 0 ? 0 : 1)) * (random() % 2 ? 1 : -1);
+      value = std::min(value, 2147483647.0);
     }
   for (int at = 0; at < 5; ++at) inputs["y"].values[at] = at - 2;
+  for (const char *name : {"x", "y"})
+    for (int at = 0; at < 6; ++at) inputs[name].values[10 + 2 * at] = std::array{-2147483648.0, -2147483647.0, 2147483647.0, 2147483646.0, 1073741824.0, -1073741824.0}[at];
   auto want = reference::evaluate(variant->tree(), inputs, {});
   for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
     CallOptions options;

@@ -1,0 +1,108 @@
+// Numbers at the edges of their types in masks, and masked pairs whose scores, weights and gates are no numbers: on the CPU and on
+// the emulator, against the oracle, forward and backward.
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+
+#include "tests/unit/call.h"
+#include "tests/unit/inputs.h"
+
+namespace weft::testing {
+namespace {
+
+constexpr double tolerance = 1.2e-5;   // see numerics_test.cpp
+const double most = std::numeric_limits<int32_t>::max(), least = std::numeric_limits<int32_t>::min();
+const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+
+using Inputs = std::map<std::string, reference::Array>;
+
+/// The body after a head that declares more than it uses.
+std::string variantWith(const std::string &body) {
+  return "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], t: int [T,S], w: int [T], al: int [S], a: [S], x: [T,S], c: [H]) { " + body + " }";
+}
+
+void compare(const std::string &body, const std::function<void(Inputs &)> &change = {}) {
+  SCOPED_TRACE(body);
+  auto variant = variantOf(variantWith(body));
+  const Shape shape{1, 2, 2, 70, 70, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 3);
+  for (const char *name : {"t", "w", "al"})
+    for (size_t at = 0; at < inputs[name].values.size(); ++at) inputs[name].values[at] = static_cast<double>(at * 7 % 11) - 5;
+  for (double &value : inputs["x"].values) value = std::round(4 * value) / 4;
+  if (change) change(inputs);
+  auto cotangent = randomCotangent(shape, 3);
+  auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+  for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
+    CallOptions options;
+    options.device = device;
+    options.tileQ = options.tileK = 32;
+    auto got = call(variant, inputs, cotangent, options);
+    EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
+    for (auto &[name, gradient] : want.gradients) EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), 4 * tolerance) << name;
+  }
+}
+
+TEST(OddInputs, intsOfAllSizesInMasks) {
+  const std::string score = " score dot(q[i], k[j]) / sqrt(D)";
+  for (const char *where : {"t[i, j] + 1 >= 4", "2 * t[i, j] <= 5", "t[i, j] - 1 <= 1", "i - t[i, j] >= j", "t[i, j] mod 3 == 0", "-t[i, j] >= -2",
+                            "al[clamp(t[i, j] + 1, 0, S - 1)] > 0", "floor(x[i, j]) mod 2 == 0", "abs(t[i, j]) < 4"})
+    compare("where " + std::string(where) + score);
+}
+
+TEST(OddInputs, intsSaturate) {
+  const std::string score = " score dot(q[i], k[j]) / sqrt(D)";
+  // A sentinel keeps all keys of its row, and changes no other row.
+  compare("where j + w[i] >= i" + score, [](Inputs &inputs) { inputs["w"].values[9] = most; inputs["w"].values[40] = least; });
+  for (const char *where : {"t[i, j] + 1 > t[i, j] - 1 and t[i, j] < 3", "2 * t[i, j] > j", "-t[i, j] > j", "abs(t[i, j]) > 4", "t[i, j] mod w[i] >= 0",
+                            "t[i, j] * w[i] <= al[j]", "t[i, j] - al[j] < 2"})
+    compare("where " + std::string(where) + score, [](Inputs &inputs) {
+      for (size_t at = 0; at < inputs["t"].values.size(); at += 3) inputs["t"].values[at] = at % 2 ? most : least;
+      for (size_t at = 0; at < 70; at += 5) inputs["w"].values[at] = inputs["al"].values[at] = at % 2 ? least : most - static_cast<double>(at);
+    });
+}
+
+TEST(OddInputs, notANumberInAMaskDropsItsOwnPairsAlone) {
+  const std::string score = " score dot(q[i], k[j]) / sqrt(D)";
+  for (const char *where : {"a[j] > -1", "not (a[j] > -1)", "a[j] + c[h] != 0", "min(0.5, a[j]) > -1", "max(a[j], 0) >= 0 and i >= j", "x[i, j] * a[j] < 1",
+                            "floor(a[j]) == 0", "clamp(a[j], -1, 1) < 0.5", "abs(a[j]) - x[i, j] > 0", "(if a[j] < 0 then a[j] else 1.0) <= 1"})
+    compare("where " + std::string(where) + score, [](Inputs &inputs) {
+      for (double &value : inputs["a"].values) value = std::round(4 * value) / 4;
+      for (double &value : inputs["c"].values) value = 0.25;
+      inputs["a"].values[3] = inputs["a"].values[35] = nan;
+      inputs["a"].values[7] = infinity;
+      inputs["a"].values[50] = -infinity;
+    });
+}
+
+TEST(OddInputs, maskedPairsPassNothingOn) {
+  const std::string dot = "score dot(q[i], k[j]) / sqrt(D) ";
+  for (const std::string &body : std::initializer_list<std::string>{"where i > j " + dot + "+ c[h] * log(i - j)", "where i >= j " + dot + "weight pow(i - j + 1, 0 - exp(c[h]))",
+                                  "where i > j " + dot + "gate c[h] / (i - j)", "where i > j " + dot + "+ c[h] * log(i - j) weight sqrt(i - j) gate c[h] / (i - j)",
+                                  "where i > j " + dot + "weight clamp((20 + 8 * c[h] - (i - j)) / 16, 0, 1) * pow(i - j, c[h]) sink c[h]",
+                                  "where i > j " + dot + "+ c[h] * log(i - j) normalize sigmoid", "where i > j score log(i - j) * c[h] normalize none",
+                                  "where i > j " + dot + "+ c[h] * log(i - j) gate c[h] / (i - j) normalize stick_breaking",
+                                  "where a[j] == a[j] " + dot + "+ c[h] * a[j]", "where a[j] == a[j] " + dot + " weight exp(0.1 * a[j]) gate tanh(a[j] * c[h])"})
+    compare(body, [](Inputs &inputs) {
+      inputs["a"].values[3] = inputs["a"].values[35] = inputs["a"].values[69] = nan;
+      for (double &value : inputs["c"].values) value = std::fabs(value);
+    });
+}
+
+// Of a kept pair it must show: here in the rows that look at key 40, and in no other.
+TEST(OddInputs, notANumberInAWeightShows) {
+  auto variant = variantOf(variantWith("where i >= j score dot(q[i], k[j]) weight sigmoid(a[j])"));
+  const Shape shape{1, 2, 2, 70, 70, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 3);
+  inputs["a"].values[40] = nan;
+  for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
+    CallOptions options;
+    options.device = device;
+    auto got = call(variant, inputs, {}, options);
+    for (int64_t row = 0; row < 140; ++row)
+      for (int e = 0; e < 16; ++e) ASSERT_EQ(std::isnan(got.o[row * 16 + e]), row % 70 >= 40) << row;
+  }
+}
+
+}  // namespace
+}  // namespace weft::testing
