@@ -39,6 +39,7 @@ std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<s
                                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
+  checkGradients(*variantOrThrow(variant), checkArguments(*variantOrThrow(variant), names, tensors), tensors, o, lse, dO, dLse);
   Binding call(kernelSet(variant, names, tensors, true), names, tensors);
   const std::vector<at::Tensor> own = runBackward(call, o, lse, dO, dLse);
   const auto &inputs = call.set.variant->inputs();
@@ -57,30 +58,20 @@ std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<s
 std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variantText, const c10::List<std::string> &nameList,
                                                at::TensorList tensors) {
   auto variant = variantOrThrow(std::string(variantText));
-  const Names names = toNames(nameList);
-  std::map<std::string, c10::SymInt> dims;
-  at::Tensor value;
-  for (const InputInfo &input : variant->inputs())
-    for (size_t at = 0; at < names.size(); ++at)
-      if (names[at] == input.name) {
-        TORCH_CHECK(tensors[at].dim() == static_cast<int64_t>(input.dims.size()), "weft: variant '", variant->name(),
-                    "': expected input '", input.name, "' with ", input.dims.size(), " dims, got ", tensors[at].dim());
-        for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = tensors[at].sym_size(d);
-        if (input.name == "v") value = tensors[at];
-      }
-  TORCH_CHECK(value.defined(), "weft: expected a tensor named 'v' among the names");
-  for (const char *dim : {"B", "H", "T"})
-    TORCH_CHECK(dims.count(dim), "weft: variant '", variant->name(), "': no tensor has the dim ", dim);
-  at::Tensor o = at::empty_symint({dims["B"], dims["H"], dims["T"], value.sym_size(3)}, value.options());
-  at::Tensor lse = at::empty_symint({dims["B"], dims["H"], dims["T"]}, value.options().dtype(at::kFloat));
-  return {o, lse};
+  const Arguments arguments = checkArguments(*variant, toNames(nameList), tensors);
+  const std::vector<c10::SymInt> rows{arguments.size("B"), arguments.size("H"), arguments.size("T")};
+  const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
+  std::vector<c10::SymInt> wide = rows;
+  wide.push_back(value.sym_size(3));
+  return {at::empty_symint(wide, value.options()), at::empty_symint(rows, value.options().dtype(at::kFloat))};
 }
 
 std::vector<at::Tensor> backwardMeta(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                     at::TensorList tensors, const at::Tensor &, const at::Tensor &,
-                                     const at::Tensor &, const std::optional<at::Tensor> &) {
+                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   auto variant = variantOrThrow(std::string(variantText));
   const Names names = toNames(nameList);
+  checkGradients(*variant, checkArguments(*variant, names, tensors), tensors, o, lse, dO, dLse);
   std::vector<at::Tensor> gradients;
   for (size_t n = 0; n < names.size(); ++n) {
     bool isFloat = false;
@@ -185,15 +176,7 @@ at::Tensor selectTiles(c10::string_view variantText, const c10::List<std::string
 at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {
   auto variant = variantOrThrow(std::string(variantText));
   TORCH_CHECK(variant->selects(), "weft: variant '", variant->name(), "' selects no tiles; a 'select' statement would");
-  const SelectionInfo::Round &round = variant->selection().rounds.back();
-  std::map<std::string, c10::SymInt> dims;
-  for (const InputInfo &input : variant->inputs())
-    for (size_t at = 0; at < nameList.size(); ++at)
-      if (nameList.get(at) == input.name && tensors[at].dim() == static_cast<int64_t>(input.dims.size()))
-        for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = tensors[at].sym_size(d);
-  for (const char *dim : {"B", "H", "T", "S"})
-    TORCH_CHECK(dims.count(dim), "weft: variant '", variant->name(), "': no tensor has the dim ", dim);
-  return at::empty_symint({dims["B"], dims["H"], (dims["T"] + (round.tileQ - 1)) / round.tileQ, (dims["S"] + (round.tileK - 1)) / round.tileK},
+  return at::empty_symint(selectionShape(*variant, checkArguments(*variant, toNames(nameList), tensors)),
                           tensors[0].options().dtype(at::kBool).requires_grad(false));
 }
 

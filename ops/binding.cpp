@@ -17,18 +17,6 @@
 namespace weft::ops {
 namespace {
 
-std::string shapeText(const at::Tensor &tensor) {
-  std::string text = "[";
-  for (int64_t at = 0; at < tensor.dim(); ++at)
-    text += (at ? ", " : "") + std::to_string(tensor.size(at));
-  return text + "]";
-}
-std::string dimsText(const InputInfo &input) {
-  std::string text = "[";
-  for (size_t at = 0; at < input.dims.size(); ++at) text += (at ? ", " : "") + input.dims[at];
-  return text + "]";
-}
-
 int find(const std::vector<std::string> &list, const std::string &name) {
   for (size_t at = 0; at < list.size(); ++at)
     if (list[at] == name) return static_cast<int>(at);
@@ -83,24 +71,24 @@ int threadCount() {
 
 Device deviceOf(at::TensorList tensors) {
   if (!tensors.empty() && tensors[0].device().is_cuda()) return {Device::Kind::Cuda, tensors[0].device().index()};
-  return {hostDevice(), 0};
+  return hostDevice();
 }
 
-static std::atomic<Device::Kind> &hostKind() {
-  static std::atomic<Device::Kind> kind = [] {
+static Device hostOf(const Device &device) { return device.kind == Device::Kind::PtxEmulator ? device : Device{}; }
+static std::atomic<Device> &ownHost() {
+  static std::atomic<Device> host = [] {
     try {
-      const Device device = parseDevice(environment::device());
-      return device.kind == Device::Kind::PtxEmulator ? device.kind : Device::Kind::Cpu;
+      return hostOf(parseDevice(environment::device()));
     } catch (const std::exception &error) {
       TORCH_CHECK(false, "weft: WEFT_DEVICE: ", error.what());
     }
   }();
-  return kind;
+  return host;
 }
-Device::Kind hostDevice() { return hostKind(); }
+Device hostDevice() { return ownHost(); }
 torch::Device useDevice(const std::string &name) {
   const Device device = parseDevice(name);
-  hostKind() = device.kind == Device::Kind::PtxEmulator ? device.kind : Device::Kind::Cpu;
+  ownHost() = hostOf(device);
   if (device.kind != Device::Kind::Cuda) return at::kCPU;
   targetOf(device);  // says what is missing
   if (!torch::cuda::is_available()) throw std::runtime_error("this torch was built without CUDA; install one with it, or use device cpu");
@@ -126,25 +114,11 @@ at::Tensor readable(const at::Tensor &tensor, const Device &device) {
   return fits ? tensor : tensor.clone(at::MemoryFormat::Contiguous);
 }
 
-ElementType elementType(at::ScalarType type) {
-  switch (type) {
-    case at::kFloat: return ElementType::F32;
-    case at::kBFloat16: return ElementType::BF16;
-    case at::kHalf: return ElementType::F16;
-    default:
-      TORCH_CHECK(false, "weft: expected float32, bfloat16 or float16 operands, got ", type);
-  }
-}
-
 KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
                      std::map<std::string, int64_t> dims, Device device, const Schedule &schedule, bool paged)
     : variant(std::move(variant)), type(type), headDims(std::move(dims)), device(device), schedule(schedule), paged(paged) {
-  dimNames = {"B", "H", "G", "T", "S"};
-  for (const InputInfo &input : this->variant->inputs()) {
-    tensorNames.push_back(input.name);
-    for (const std::string &dim : input.dims)
-      if (find(dimNames, dim) < 0) dimNames.push_back(dim);
-  }
+  dimNames = ops::dimNames(*this->variant);
+  for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back(input.name);
   dimNames.insert(dimNames.end(), {selectedRows, workspaceRow});
   if (paged) dimNames.insert(dimNames.end(), {"page", "pages"});
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
@@ -287,51 +261,22 @@ KernelSet &kernelSet(const std::string &variantText, const std::vector<std::stri
 }
 
 Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList list)
-    : set(set), dims(set.dimNames.size(), -1), tensors(set.tensorNames.size()) {
+    : set(set), dims(set.dimNames.size(), -1), tensors(set.tensorNames.size()), skipped(set.tensorNames.size()) {
   const Variant &variant = *set.variant;
-  const std::string where = "weft: variant '" + variant.name() + "': ";
-  for (const std::string &name : names) {
-    bool known = (name == "seed" && variant.hasDropout()) || (name == "selection" && variant.selects());
-    std::string inputs;
-    for (const InputInfo &input : variant.inputs()) {
-      known |= input.name == name;
-      inputs += " " + input.name;
-    }
-    TORCH_CHECK(known, where, "no input is named '", name, "'; the inputs are:", inputs);
-    TORCH_CHECK(std::count(names.begin(), names.end(), name) == 1, where, "'", name, "' is given twice");
-  }
-  std::vector<std::string> from(dims.size());
-  for (const InputInfo &input : variant.inputs()) {
-    const int at = find(names, input.name);
-    TORCH_CHECK(at >= 0, where, "expected input '", input.name, "' ", dimsText(input), ", got none");
-    at::Tensor tensor = list[at];
-    TORCH_CHECK(tensor.device() == list[0].device(), where, "expected input '", input.name, "' on ", list[0].device(),
-                " like '", names[0], "', got it on ", tensor.device());
-    TORCH_CHECK(tensor.dim() == static_cast<int64_t>(input.dims.size()), where, "expected input '", input.name,
-                "' with the dims ", dimsText(input), ", got shape ", shapeText(tensor));
-    for (size_t d = 0; d < input.dims.size(); ++d) {
-      const int position = set.dimPosition(input.dims[d]);
-      const int64_t size = tensor.size(static_cast<int64_t>(d));
-      TORCH_CHECK(dims[position] < 0 || dims[position] == size, where, "expected dim ", input.dims[d], " of input '",
-                  input.name, "' to be ", dims[position], " as in '", from[position], "', got shape ", shapeText(tensor));
-      dims[position] = size;
-      from[position] = input.name;
-    }
+  const Arguments arguments = checkArguments(variant, names, list);
+  for (size_t at = 0; at < arguments.sizes.size(); ++at) dims[at] = arguments.sizes[at].guard_int(__FILE__, __LINE__);
+  for (size_t at = 0; at < variant.inputs().size(); ++at) {
+    const InputInfo &input = variant.inputs()[at];
+    at::Tensor tensor = list[arguments.places[at]];
     if (input.isRow) {
-      TORCH_CHECK(elementType(tensor.scalar_type()) == set.type, where, "expected input '", input.name, "' of type ",
-                  name(set.type), " like 'v', got ", tensor.scalar_type());
+      TORCH_CHECK(elementType(tensor.scalar_type()) == set.type, "weft: variant '", variant.name(), "': expected input '", input.name, "' of type ",
+                  name(set.type), ", got ", tensor.scalar_type());
       tensor = readable(tensor, set.device);
     } else if (input.isFloat) {
-      TORCH_CHECK(tensor.is_floating_point(), where, "expected input '", input.name, "' of a float type, got ",
-                  tensor.scalar_type());
       tensor = tensor.to(at::kFloat).contiguous();
     } else if (input.isInt) {
-      TORCH_CHECK(at::isIntegralType(tensor.scalar_type(), false), where, "expected input '", input.name,
-                  "' of an integer type, got ", tensor.scalar_type());
-      tensor = tensor.to(at::kInt).contiguous();
+      tensor = as32Bits(tensor, [&] { return "weft: variant '" + variant.name() + "': input '" + input.name + "'"; });
     } else {
-      TORCH_CHECK(tensor.scalar_type() == at::kBool, where, "expected input '", input.name, "' of type bool, got ",
-                  tensor.scalar_type());
       tensor = tensor.contiguous();
     }
     prepared.push_back(tensor);
@@ -339,40 +284,37 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
   }
   B = dims[0];
   H = dims[1];
-  if (dims[2] < 0) dims[2] = H;
   G = dims[2];
   T = dims[3];
   S = dims[4];
-  TORCH_CHECK(G > 0 && H % G == 0, where, "expected G to divide H, got G = ", G, " and H = ", H);
-  TORCH_CHECK(T < (int64_t{1} << 30) && S < (int64_t{1} << 30), where, "expected T and S below 2^30");
-  if (const KeyListInfo &keys = variant.keyList(); keys.tile) {
-    const at::Tensor &lists = prepared[keys.input];
-    TORCH_CHECK(lists.size(-2) * keys.tile >= T, where, "expected input '", variant.inputs()[keys.input].name, "' with a list for each ", keys.tile,
-                " of ", T, " queries, got ", lists.size(-2));
-  }
-  if (const int at = find(names, "seed"); at >= 0 && variant.hasDropout()) {
-    TORCH_CHECK(list[at].scalar_type() == at::kLong && list[at].numel() == 2, where,
-                "expected 'seed' to be an int64 tensor of 2 elements, the seed and the offset");
-    const at::Tensor state = list[at].contiguous().cpu();
+  if (arguments.seed >= 0) {
+    const at::Tensor state = list[arguments.seed].contiguous().cpu();
     seed = state.data_ptr<int64_t>()[0];
     offset = state.data_ptr<int64_t>()[1];
   }
-  if (const int at = find(names, "selection"); at >= 0 && variant.selects()) {
-    const SelectionInfo::Round &round = variant.selection().rounds.back();
-    const std::vector<int64_t> shape{B, H, (T + round.tileQ - 1) / round.tileQ, (S + round.tileK - 1) / round.tileK};
-    TORCH_CHECK(list[at].sizes() == at::IntArrayRef(shape) && list[at].scalar_type() == at::kBool, where, "expected 'selection' of type bool and shape ",
-                at::IntArrayRef(shape), ", as weft::select gives, got ", list[at].scalar_type(), " ", list[at].sizes());
-    selection = list[at].contiguous();
+  if (arguments.selection >= 0) {
+    selection = list[arguments.selection].contiguous();
     bind("selection", selection);
   }
   status = at::zeros({1}, prepared[0].options().dtype(at::kInt));
   bind("status", status);
 }
 
+void Binding::bindRows(const std::string &name, const at::Tensor &rows, int64_t first) {
+  bind(name, rows);
+  skipped[set.tensorPosition(name)] = first * rows.stride(2) * rows.element_size();
+}
+
 int64_t Binding::dim(const std::string &name) const { return dims[set.dimPosition(name)]; }
 
 void Binding::bind(const std::string &name, const at::Tensor &tensor) {
-  tensors[set.tensorPosition(name)] = tensor;
+  at::Tensor &slot = tensors[set.tensorPosition(name)];
+  slot = tensor;
+  if (!tensor.defined() || tensor.numel() > 0) return;
+  // An index that left its dim reads the nearest element: where there is none, a zero.
+  std::vector<int64_t> sizes = tensor.sizes().vec();
+  for (int64_t &size : sizes) size = std::max<int64_t>(size, 1);
+  slot = at::zeros(sizes, tensor.options().requires_grad(false));
 }
 
 void Binding::run(const char *name) {
@@ -383,7 +325,7 @@ void Binding::run(const char *name) {
       case ArgumentSlot::Kind::Dim: slots.push_back(dims[argument.position]); break;
       case ArgumentSlot::Kind::Pointer: {
         const at::Tensor &tensor = tensors[argument.position];
-        slots.push_back(tensor.defined() ? reinterpret_cast<int64_t>(tensor.data_ptr()) : 0);
+        slots.push_back(tensor.defined() ? reinterpret_cast<int64_t>(tensor.data_ptr()) - skipped[argument.position] : 0);
         break;
       }
       case ArgumentSlot::Kind::Stride:

@@ -10,6 +10,7 @@
 #include <torch/torch.h>
 
 #include "compiler/compiler.h"
+#include "ops/arguments.h"
 #include "runtime/kernel_cache.h"
 #include "runtime/schedule_cache.h"
 
@@ -73,6 +74,8 @@ class Binding {
   /// Keys of v that a row looks at: S, or as many as its list has entries.
   int64_t keyExtent() const { return set.variant->keyList().input < 0 ? S : dim(set.variant->keyList().dim); }
   void bind(const std::string &name, const at::Tensor &tensor);
+  /// Binds rows `first` and later of a tensor [B, H, rows, D] whose rows before are never touched and have no memory.
+  void bindRows(const std::string &name, const at::Tensor &rows, int64_t first);
   void setDim(const std::string &name, int64_t size) { dims[set.dimPosition(name)] = size; }
   void run(const char *kernel);
   /// Chooses tiles, where the variant selects any and none were given: bool [B, H, query tiles, key tiles].
@@ -101,17 +104,17 @@ class Binding {
 
   std::vector<int64_t> dims;
   std::vector<at::Tensor> tensors;
+  std::vector<int64_t> skipped;   ///< of each tensor: bytes from where row 0 would be to its memory
   int64_t seed = 0, offset = 0;
   at::Tensor status, chosenKeys;   ///< chosenKeys: the lists of single keys, once made
 };
 
 /// What CPU tensors are computed on: the CPU or the emulator.
-Device::Kind hostDevice();
+Device hostDevice();
 /// Where the call runs: with its tensors, or on the emulator where WEFT_DEVICE says so.
 Device deviceOf(at::TensorList tensors);
 /// The tensor itself or, where its rows lie so that the device cannot read them, a copy.
 at::Tensor readable(const at::Tensor &tensor, const Device &device);
-ElementType elementType(at::ScalarType type);
 /// CPU threads a call may use: torch's setting, or fewer where WEFT_THREADS says so.
 int threadCount();
 

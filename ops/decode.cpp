@@ -33,67 +33,80 @@ KernelSet &decodeSet(std::shared_ptr<const Variant> variant, const TuningKey &ke
   return *slot;
 }
 
-at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors, const Pages *pages) {
-  std::shared_ptr<const Variant> variant;
+std::shared_ptr<const Variant> variantOrThrow(c10::string_view text) {
   try {
-    variant = findVariant(std::string(variantText));
+    return findVariant(std::string(text));
   } catch (const std::invalid_argument &error) {
     TORCH_CHECK(false, "weft: ", error.what());
   }
-  const std::string where = std::string("weft: ") + (pages ? "decode_paged" : "decode") + " '" + variant->name() + "': ";
-  const std::vector<std::string> names(nameList.begin(), nameList.end());
-  const TuningKey key = tuningKey(*variant, names, tensors, false);  // checks names and 'v'
-  at::Tensor value;
-  for (size_t at = 0; at < names.size(); ++at)
-    if (names[at] == "v") value = tensors[at];
-  TORCH_CHECK(value.dim() == 4, where, "expected input 'v' with 4 dims, got ", value.dim());
-  const int64_t S = pages ? pages->length : value.size(2), B = pages ? pages->table.size(0) : value.size(0), E = value.size(3), page = pages ? value.size(2) : 0;
+}
+
+bool inPages(const InputInfo &input, const Pages *pages) { return pages && input.isRow && input.dims[2] == "S"; }
+
+/// The tensors as those of T = S queries of which the last one counts, without a copy; of pages, rows that stand for their shape.
+std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors, const Pages *pages) {
+  const std::string where = std::string("weft: ") + (pages ? "decode_paged" : "decode") + " '" + variant.name() + "': ";
+  TORCH_CHECK(names.size() == tensors.size(), where, "expected as many names as tensors, got ", names.size(), " and ", tensors.size());
+  const auto place = std::find(names.begin(), names.end(), "v") - names.begin();
+  TORCH_CHECK(static_cast<size_t>(place) < names.size(), where, "expected a tensor named 'v' among the names");
+  const at::Tensor value = tensors[place];
+  std::vector<at::Tensor> all = tensors.vec();
+  if (value.dim() != 4) return all;  // the check of the arguments says so
+  const c10::SymInt S = pages ? c10::SymInt(pages->length) : value.sym_size(2);
   TORCH_CHECK(S > 0, where, "expected at least one key");
   if (pages) {
+    const int64_t page = value.size(2);
     TORCH_CHECK(page >= 16 && page % 16 == 0, where, "expected pages of a multiple of 16 tokens, got ", page);
     TORCH_CHECK(pages->table.size(1) * page >= S, where, "expected a page table with room for ", S, " tokens, got ", pages->table.size(1), " pages of ", page);
   }
-  std::vector<at::Tensor> all = tensors.vec();
-  std::vector<std::pair<std::string, at::Tensor>> pools;
-  for (const InputInfo &input : variant->inputs())
+  for (const InputInfo &input : variant.inputs())
     for (size_t at = 0; at < names.size(); ++at) {
-      if (names[at] != input.name || all[at].dim() != static_cast<int64_t>(input.dims.size())) continue;  // the binding says so
-      std::vector<int64_t> sizes = all[at].sizes().vec();
-      if (pages && input.isRow && input.dims[2] == "S") {
-        TORCH_CHECK(sizes[2] == page && sizes[0] == value.size(0), where, "expected input '", input.name, "' in ", value.size(0), " pages of ", page,
-                    " tokens like 'v', got ", sizes[0], " of ", sizes[2]);
-        // For its shape alone: the kernels go by the table.
-        pools.push_back({input.name, all[at]});
-        all[at] = all[at].slice(0, 0, 1).slice(2, 0, 1).expand({B, sizes[1], S, sizes[3]});
+      if (names[at] != input.name || all[at].dim() != static_cast<int64_t>(input.dims.size())) continue;  // the check of the arguments says so
+      std::vector<c10::SymInt> sizes = all[at].sym_sizes().vec();
+      if (inPages(input, pages)) {
+        TORCH_CHECK(sizes[2] == value.sym_size(2) && sizes[0] == value.sym_size(0), where, "expected input '", input.name, "' in ", value.size(0), " pages of ",
+                    value.size(2), " tokens like 'v', got ", sizes[0], " of ", sizes[2]);
+        TORCH_CHECK(sizes[0] > 0, where, "expected at least one page");
+        all[at] = all[at].slice(0, 0, 1).slice(2, 0, 1).expand({pages->table.size(0), all[at].size(1), pages->length, all[at].size(3)});
         continue;
       }
       // The one query stands for all T = S of them: a stride of 0.
       for (size_t dim = 0; dim < input.dims.size(); ++dim) {
         // What a selection pools is needed whole: the tile before this one chooses.
         if (input.dims[dim] != "T" || sizes[dim] == S) continue;
-        TORCH_CHECK(sizes[dim] == 1 && !input.isPooled, where, "expected dim T of input '", input.name, "' to be ",
-                    input.isPooled ? "all tokens so far, " + std::to_string(S) : std::string("1, the newest token"), ", got ", sizes[dim]);
+        if (input.isPooled)
+          TORCH_CHECK(false, where, "expected dim T of input '", input.name, "' to be all tokens so far, ", S, ", got ", sizes[dim]);
+        TORCH_CHECK(sizes[dim] == 1, where, "expected dim T of input '", input.name, "' to be 1, the newest token, got ", sizes[dim]);
         sizes[dim] = S;
       }
-      all[at] = all[at].expand(sizes);
+      all[at] = all[at].expand_symint(sizes);
     }
+  return all;
+}
+
+at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors, const Pages *pages) {
+  const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
+  const std::vector<std::string> names(nameList.begin(), nameList.end());
+  const std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
+  const Arguments arguments = checkArguments(*variant, names, all);
+  const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
   at::NoGradGuard guard;
   const Device device = deviceOf(tensors);
-  KernelSet &set = decodeSet(variant, key, device, page);
+  KernelSet &set = decodeSet(variant, tuningKey(*variant, names, tensors, false), device, pages ? value.size(2) : 0);
   Binding call(set, names, all);
   call.lastTileOnly = true;
-  for (const auto &[name, pool] : pools) call.bind(name, readable(pool, device));
   if (pages) {
+    for (size_t at = 0; at < variant->inputs().size(); ++at)
+      if (const InputInfo &input = variant->inputs()[at]; inPages(input, pages)) call.bind(input.name, readable(tensors[arguments.places[at]], device));
     call.bind("pages", pages->table);
-    call.setDim("page", page);
+    call.setDim("page", value.size(2));
     call.setDim("pages", pages->table.size(1));
   }
   // Rows of the last tile: the kernel writes all of them, and none before.
-  const int64_t first = (S - 1) / tileQ * tileQ, count = S - first;
-  at::Tensor rows = at::empty({B, call.H, count, E}, value.options().requires_grad(false));
-  char *begin = static_cast<char *>(rows.data_ptr()) - first * E * rows.element_size();
-  call.bind("o", at::from_blob(begin, {B, call.H, S, E}, {call.H * count * E, count * E, E, 1}, rows.options()));
-  call.bind("lse", at::empty({B, call.H, S}, rows.options().dtype(at::kFloat)));
+  const int64_t first = (call.S - 1) / tileQ * tileQ, count = call.S - first;
+  const at::Tensor rows = at::empty({call.B, call.H, count, value.size(3)}, value.options().requires_grad(false));
+  call.bindRows("o", rows, first);
+  call.bind("lse", at::empty({call.B, call.H, call.S}, rows.options().dtype(at::kFloat)));
   call.plan();
   call.run("forward");
   call.checkStatus();
@@ -104,10 +117,16 @@ at::Tensor decodeLast(c10::string_view variant, const c10::List<std::string> &na
   return decodeNewest(variant, names, tensors, nullptr);
 }
 
-at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors, const at::Tensor &table, int64_t length) {
+void checkTable(const at::Tensor &table, at::TensorList tensors) {
   TORCH_CHECK(table.dim() == 2 && at::isIntegralType(table.scalar_type(), false), "weft: decode_paged: expected a page table of integers [B, pages], got ",
               table.scalar_type(), " ", table.sizes());
-  at::Tensor entries = table.to(at::kInt).contiguous();
+  TORCH_CHECK(tensors.empty() || table.device() == tensors[0].device(), "weft: decode_paged: expected the page table on ", tensors[0].device(), ", got it on ",
+              table.device());
+}
+
+at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors, const at::Tensor &table, int64_t length) {
+  checkTable(table, tensors);
+  const at::Tensor entries = as32Bits(table, [] { return std::string("weft: decode_paged: the page table"); });
   for (size_t at = 0; at < names.size() && at < tensors.size(); ++at)
     if (names.get(at) == "v" && tensors[at].dim() == 4 && table.numel() > 0 && !table.is_cuda()) {
       // On a GPU the look would have to be waited for.
@@ -120,14 +139,20 @@ at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &n
   return decodeNewest(variant, names, tensors, &pages);
 }
 
-at::Tensor decodeMeta(c10::string_view, const c10::List<std::string> &nameList, at::TensorList tensors) {
-  at::Tensor query, value;
-  for (size_t at = 0; at < nameList.size(); ++at) {
-    if (nameList.get(at) == "q") query = tensors[at];
-    if (nameList.get(at) == "v") value = tensors[at];
-  }
-  TORCH_CHECK(query.defined() && value.defined(), "weft: expected tensors named 'q' and 'v' among the names");
-  return at::empty_symint({query.sym_size(0), query.sym_size(1), 1, value.sym_size(3)}, value.options());
+at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors, const Pages *pages) {
+  const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
+  const std::vector<std::string> names(nameList.begin(), nameList.end());
+  const Arguments arguments = checkArguments(*variant, names, asLastRow(*variant, names, tensors, pages));
+  const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
+  return at::empty_symint({arguments.size("B"), arguments.size("H"), 1, value.sym_size(3)}, value.options());
+}
+at::Tensor decodeMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  return shapeOnly(variant, names, tensors, nullptr);
+}
+at::Tensor decodePagesMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors, const at::Tensor &table, int64_t length) {
+  checkTable(table, tensors);
+  const Pages pages{table, length};
+  return shapeOnly(variant, names, tensors, &pages);
 }
 
 }  // namespace
@@ -149,6 +174,9 @@ TORCH_LIBRARY_FRAGMENT(weft, library) {
 }
 TORCH_LIBRARY_IMPL(weft, CPU, library) { implementDecode(library); }
 TORCH_LIBRARY_IMPL(weft, CUDA, library) { implementDecode(library); }
-TORCH_LIBRARY_IMPL(weft, Meta, library) { library.impl("decode", decodeMeta); }
+TORCH_LIBRARY_IMPL(weft, Meta, library) {
+  library.impl("decode", decodeMeta);
+  library.impl("decode_paged", decodePagesMeta);
+}
 
 }  // namespace weft::ops

@@ -113,9 +113,10 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
         continue;
       }
     }
-    Value last = emit.sub(emit.toI32(slots.dim(dim)), emit.i32(1));
+    Value size = emit.toI32(slots.dim(dim)), last = emit.sub(size, emit.i32(1));
     Value zero = emit.i32(0);
     if (isVector(index)) {
+      size = emit.splat(size);
       last = emit.splat(last);
       zero = emit.splat(zero);
     }
@@ -123,9 +124,8 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
     // Pairs past the last query or key read the last element; it is never used.
     const bool own = coordinate != coordinates.end() && ((coordinate->second == Coordinate::I && dim == "T") ||
                                                          (coordinate->second == Coordinate::J && dim == context.keyDim));
-    if (!own)
-      outside.push_back(
-          arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, clamped, index));
+    // Unsigned: below 0 is far above; of an empty dim every index is outside.
+    if (!own) outside.push_back(arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::uge, index, size));
     safe.push_back(clamped);
   }
   return safe;

@@ -87,7 +87,8 @@ std::pair<Value, Value> Slots::keyAt(Value n) {
   Value position = emit.toI64(emit.load(emit.b.getI32Type(), emit.at(keyPointer, n, emit.b.getI32Type())));
   Value last = emit.sub(dim("S"), emit.i64(1));
   Value safe = emit.max(emit.min(position, last), emit.i64(0));
-  return {safe, mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::eq, safe, position)};
+  // Unsigned: below 0 is far above; of no keys at all none exists.
+  return {safe, mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ult, position, dim("S"))};
 }
 
 bool Slots::inPages(const std::string &tensor) const {

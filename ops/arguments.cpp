@@ -1,0 +1,206 @@
+#include "ops/arguments.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "runtime/environment.h"
+
+namespace weft::ops {
+namespace {
+
+int find(const std::vector<std::string> &list, const std::string &name) {
+  for (size_t at = 0; at < list.size(); ++at)
+    if (list[at] == name) return static_cast<int>(at);
+  return -1;
+}
+
+std::string dimsText(const InputInfo &input) {
+  std::string text = "[";
+  for (size_t at = 0; at < input.dims.size(); ++at) text += (at ? ", " : "") + input.dims[at];
+  return text + "]";
+}
+/// As a list of Python.
+template <class Sizes>
+std::string shapeText(const Sizes &sizes) {
+  std::ostringstream text;
+  text << "[";
+  for (size_t at = 0; at < sizes.size(); ++at) text << (at ? ", " : "") << sizes[at];
+  text << "]";
+  return text.str();
+}
+
+std::string where(const Variant &variant) { return "weft: variant '" + variant.name() + "': "; }
+
+void checkNames(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {
+  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(), " and ", tensors.size());
+  for (const std::string &name : names) {
+    bool known = (name == "seed" && variant.hasDropout()) || (name == "selection" && variant.selects());
+    for (const InputInfo &input : variant.inputs()) known |= input.name == name;
+    std::string inputs;
+    if (!known)
+      for (const InputInfo &input : variant.inputs()) inputs += " " + input.name;
+    TORCH_CHECK(known, where(variant), "no input is named '", name, "'; the inputs are:", inputs);
+    TORCH_CHECK(std::count(names.begin(), names.end(), name) == 1, where(variant), "'", name, "' is given twice");
+  }
+}
+
+void checkType(const Variant &variant, const InputInfo &input, at::ScalarType type, at::ScalarType operands) {
+  if (input.isRow) {
+    TORCH_CHECK(type == operands, where(variant), "expected input '", input.name, "' of type ", name(elementType(operands)), " like 'v', got ", type);
+  } else if (input.isFloat) {
+    TORCH_CHECK(at::isFloatingType(type), where(variant), "expected input '", input.name, "' of a float type, got ", type);
+  } else if (input.isInt) {
+    TORCH_CHECK(at::isIntegralType(type, false), where(variant), "expected input '", input.name, "' of an integer type, got ", type);
+  } else {
+    TORCH_CHECK(type == at::kBool, where(variant), "expected input '", input.name, "' of type bool, got ", type);
+  }
+}
+
+/// `expected` dims where given, as far as they are numbers or the same symbols.
+void checkShape(const Variant &variant, const char *name, const at::Tensor &tensor, const std::vector<c10::SymInt> &expected) {
+  TORCH_CHECK(tensor.sym_sizes() == c10::SymIntArrayRef(expected), where(variant), "expected '", name, "' of shape ", shapeText(expected), ", got ",
+              shapeText(tensor.sym_sizes()));
+}
+
+}  // namespace
+
+std::vector<std::string> dimNames(const Variant &variant) {
+  std::vector<std::string> names{"B", "H", "G", "T", "S"};
+  for (const InputInfo &input : variant.inputs())
+    for (const std::string &dim : input.dims)
+      if (find(names, dim) < 0) names.push_back(dim);
+  return names;
+}
+
+const c10::SymInt &Arguments::size(const std::string &dim) const { return sizes[find(dims, dim)]; }
+
+Arguments checkArguments(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {
+  checkNames(variant, names, tensors);
+  Arguments result;
+  result.dims = dimNames(variant);
+  result.sizes.assign(result.dims.size(), c10::SymInt(-1));
+  result.seed = find(names, "seed");
+  result.selection = find(names, "selection");
+  const int value = find(names, "v");
+  TORCH_CHECK(value >= 0, "weft: expected a tensor named 'v' among the names");
+  const at::ScalarType operands = tensors[value].scalar_type();
+  const c10::Device device = tensors[0].device();
+  std::vector<const std::string *> from(result.dims.size());
+  for (const InputInfo &input : variant.inputs()) {
+    const int at = find(names, input.name);
+    TORCH_CHECK(at >= 0, where(variant), "expected input '", input.name, "' ", dimsText(input), ", got none");
+    result.places.push_back(at);
+    const at::Tensor &tensor = tensors[at];
+    TORCH_CHECK(tensor.device() == device, where(variant), "expected input '", input.name, "' on ", device, " like '", names[0], "', got it on ",
+                tensor.device());
+    const c10::SymIntArrayRef shape = tensor.sym_sizes();
+    TORCH_CHECK(shape.size() == input.dims.size(), where(variant), "expected input '", input.name, "' with the dims ", dimsText(input),
+                ", got shape ", shapeText(shape));
+    for (size_t d = 0; d < shape.size(); ++d) {
+      const int position = find(result.dims, input.dims[d]);
+      c10::SymInt &known = result.sizes[position];
+      if (!from[position]) {
+        known = shape[d];
+        from[position] = &input.name;
+      }
+      TORCH_CHECK(known == shape[d], where(variant), "expected dim ", input.dims[d], " of input '", input.name, "' to be ", known, " as in '",
+                  *from[position], "', got shape ", shapeText(shape));
+    }
+    checkType(variant, input, tensor.scalar_type(), operands);
+  }
+  elementType(operands);
+  for (int position : {0, 1, 3})
+    TORCH_CHECK(from[position], where(variant), "no tensor has the dim ", result.dims[position]);
+  if (!from[2]) result.sizes[2] = result.sizes[1];
+  // What needs numbers; symbols are checked when they have become some.
+  auto number = [&](int position) { return result.sizes[position].maybe_as_int(); };
+  const auto heads = number(1), groups = number(2), queries = number(3), keys = number(4);
+  if (heads && groups)
+    TORCH_CHECK(*groups > 0 ? *heads % *groups == 0 : *heads == 0, where(variant), "expected G to divide H, got G = ", *groups, " and H = ", *heads);
+  if (queries && keys) TORCH_CHECK(*queries < (int64_t{1} << 30) && *keys < (int64_t{1} << 30), where(variant), "expected T and S below 2^30");
+  if (const KeyListInfo &lists = variant.keyList(); lists.tile && queries) {
+    const c10::SymInt rows = tensors[result.places[lists.input]].sym_size(-2);
+    if (const auto count = rows.maybe_as_int())
+      TORCH_CHECK(*count * lists.tile >= *queries, where(variant), "expected input '", variant.inputs()[lists.input].name, "' with a list for each ",
+                  lists.tile, " of ", *queries, " queries, got ", *count);
+  }
+  if (result.seed >= 0) {
+    const at::Tensor &seed = tensors[result.seed];
+    TORCH_CHECK(seed.scalar_type() == at::kLong && seed.dim() == 1 && seed.sym_size(0) == 2 && (seed.device() == device || (seed.is_cpu() && !device.is_meta())),
+                where(variant), "expected 'seed' to be an int64 tensor of 2 elements, the seed and the offset, on ", device, ", got ", seed.scalar_type(),
+                " ", shapeText(seed.sym_sizes()), " on ", seed.device());
+  }
+  if (result.selection >= 0) {
+    const at::Tensor &map = tensors[result.selection];
+    const std::vector<c10::SymInt> shape = selectionShape(variant, result);
+    TORCH_CHECK(map.scalar_type() == at::kBool && map.device() == device && map.sym_sizes() == c10::SymIntArrayRef(shape), where(variant),
+                "expected 'selection' of type bool and shape ", shapeText(shape), " on ", device, ", as weft::select gives, got ", map.scalar_type(), " ",
+                shapeText(map.sym_sizes()), " on ", map.device());
+  }
+  return result;
+}
+
+void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+  TORCH_CHECK(!variant.hasDropout() || arguments.seed >= 0, where(variant), "expected 'seed', that of the forward pass, got none");
+  const std::vector<c10::SymInt> rows{arguments.size("B"), arguments.size("H"), arguments.size("T")};
+  std::vector<c10::SymInt> wide = rows;
+  const at::Tensor &value = tensors[arguments.places[variant.keySets()[0].values]];
+  wide.push_back(value.sym_size(3));
+  auto check = [&](const char *name, const at::Tensor &tensor, const std::vector<c10::SymInt> &shape, bool anyFloat, at::ScalarType type) {
+    TORCH_CHECK(tensor.defined() && tensor.device() == value.device(), where(variant), "expected '", name, "' on ", value.device(), " like 'v', got it on ",
+                tensor.defined() ? tensor.device() : c10::Device(at::kCPU));
+    TORCH_CHECK(anyFloat ? tensor.is_floating_point() : tensor.scalar_type() == type, where(variant), "expected '", name, "' of ",
+                anyFloat ? "a float type" : toString(type), ", got ", tensor.scalar_type());
+    checkShape(variant, name, tensor, shape);
+  };
+  check("o", o, wide, false, value.scalar_type());
+  check("lse", lse, rows, false, at::kFloat);
+  check("do", dO, wide, true, at::kFloat);
+  if (dLse && dLse->defined()) check("dlse", *dLse, rows, true, at::kFloat);
+}
+
+std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments &arguments) {
+  const SelectionInfo::Round &round = variant.selection().rounds.back();
+  auto tiles = [&](const char *dim, int tile) { return (arguments.size(dim) + (tile - 1)) / tile; };
+  return {arguments.size("B"), arguments.size("H"), tiles("T", round.tileQ), tiles("S", round.tileK)};
+}
+
+at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()> &what) {
+  const at::ScalarType type = tensor.scalar_type();
+  if (type != at::kLong && type != at::kUInt32 && type != at::kUInt64) return tensor.to(at::kInt).contiguous();
+  constexpr int64_t least = std::numeric_limits<int32_t>::min(), most = std::numeric_limits<int32_t>::max();
+  const at::Tensor wide = tensor.to(at::kLong);
+  if (wide.is_cuda() && !environment::synchronous()) {
+    // Large ones of 64 unsigned bits have become negative.
+    const at::Tensor whole = type == at::kUInt64 ? wide.masked_fill(wide < 0, most) : wide;
+    return whole.clamp(least, most).to(at::kInt).contiguous();
+  }
+  const at::Tensor from = wide.cpu().contiguous(), narrow = at::empty(from.sizes(), from.options().dtype(at::kInt));
+  const int64_t *source = from.const_data_ptr<int64_t>(), count = from.numel();
+  int32_t *target = narrow.mutable_data_ptr<int32_t>();
+  const int64_t lowest = type == at::kUInt64 ? 0 : least;
+  bool lost = false;
+  for (int64_t at = 0; at < count; ++at) {
+    target[at] = static_cast<int32_t>(source[at]);
+    lost |= source[at] < lowest || source[at] > most;
+  }
+  if (lost) {
+    const int64_t value = *std::find_if(source, source + count, [&](int64_t own) { return own < lowest || own > most; });
+    TORCH_CHECK(false, what(), " holds ", type == at::kUInt64 ? std::to_string(static_cast<uint64_t>(value)) : std::to_string(value),
+                ", expected integers from ", least, " to ", most);
+  }
+  return narrow.to(tensor.device());
+}
+
+ElementType elementType(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat: return ElementType::F32;
+    case at::kBFloat16: return ElementType::BF16;
+    case at::kHalf: return ElementType::F16;
+    default:
+      TORCH_CHECK(false, "weft: expected float32, bfloat16 or float16 operands, got ", type);
+  }
+}
+
+}  // namespace weft::ops

@@ -1,0 +1,44 @@
+// A call's tensors against the signature of its variant: the one check that computing, shapes alone (meta tensors), gradients, selection
+// and decoding go through.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "compiler/compiler.h"
+
+namespace weft::ops {
+
+/// The variant's dims: B, H, G, T, S, then the others of its signature. Sizes are kept in this order.
+std::vector<std::string> dimNames(const Variant &variant);
+
+/// What a call's tensors say. Sizes may be symbols, of meta tensors; what needs a number is then not checked.
+struct Arguments {
+  std::vector<int> places;           ///< of each input of the variant among the tensors
+  int seed = -1, selection = -1;     ///< places of these; below 0: not given
+  std::vector<c10::SymInt> sizes;    ///< of dimNames; -1: of no input
+  std::vector<std::string> dims;     ///< dimNames
+
+  const c10::SymInt &size(const std::string &dim) const;
+};
+
+/// Checks counts, names, devices, shapes and types of all tensors. Throws c10::Error naming the input and what was expected of it.
+Arguments checkArguments(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors);
+
+/// Checks what a backward pass gets beside the arguments.
+void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse);
+
+/// Shape of the map of chosen tiles of a variant that selects any.
+std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments &arguments);
+
+/// Integers as the kernels read them, contiguous and of 32 bits. What these do not hold is an error that names `what` ("weft: ... input
+/// 'doc'") and the value; on a GPU, where looking would mean waiting, the nearest that they hold, unless WEFT_CHECK is set.
+at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()> &what);
+
+ElementType elementType(at::ScalarType type);
+
+}  // namespace weft::ops
