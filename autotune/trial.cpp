@@ -34,9 +34,9 @@ void Trial::compile() {
 
 std::vector<at::Tensor> Trial::run(const std::optional<Saved> &saved) {
   ops::Binding call(set, problem.names, problem.tensors);
-  if (saved) return ops::runBackward(call, saved->o, saved->lse, saved->dO, {});
-  auto [o, lse] = ops::runForward(call);
-  return {o, lse};
+  if (saved) return ops::runBackward(call, saved->o, saved->rows, saved->dO, {});
+  auto [o, rows] = ops::runForward(call);
+  return {o, rows};
 }
 
 double Trial::seconds(const std::optional<Saved> &saved, bool flush) {

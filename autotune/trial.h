@@ -21,7 +21,7 @@ struct Problem {
 
 /// What a backward pass starts from.
 struct Saved {
-  at::Tensor o, lse, dO;
+  at::Tensor o, rows, dO;
 };
 
 class Trial {

@@ -63,7 +63,7 @@ class Own {
   Own(const Case &work, const ops::SampleInputs &inputs) : work(work), inputs(inputs) {
     at::NoGradGuard guard;
     ops::Binding call(set(false), inputs.names, inputs.tensors);
-    std::tie(saved.o, saved.lse) = ops::runForward(call);
+    std::tie(saved.o, saved.rows) = ops::runForward(call);
     saved.dO = torch::randn_like(saved.o);
     const ops::KeptPattern pattern(call);
     const auto &schedule = set(work.backward).schedule;
@@ -86,7 +86,7 @@ class Own {
     at::NoGradGuard guard;
     const auto start = Clock::now();
     ops::Binding call(set(work.backward), inputs.names, inputs.tensors);
-    if (work.backward) ops::runBackward(call, saved.o, saved.lse, saved.dO, {});
+    if (work.backward) ops::runBackward(call, saved.o, saved.rows, saved.dO, {});
     else ops::runForward(call);
     synchronize(inputs.tensors[0].device());
     return secondsSince(start);

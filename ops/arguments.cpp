@@ -114,10 +114,15 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
   if (!from[2]) result.sizes[2] = result.sizes[1];
   // What needs numbers; symbols are checked when they have become some.
   auto number = [&](int position) { return result.sizes[position].maybe_as_int(); };
-  const auto heads = number(1), groups = number(2), queries = number(3), keys = number(4);
+  const auto heads = number(1), groups = number(2), queries = number(3);
   if (heads && groups)
     TORCH_CHECK(*groups > 0 ? *heads % *groups == 0 : *heads == 0, where(variant), "expected G to divide H, got G = ", *groups, " and H = ", *heads);
-  if (queries && keys) TORCH_CHECK(*queries < (int64_t{1} << 30) && *keys < (int64_t{1} << 30), where(variant), "expected T and S below 2^30");
+  for (size_t position = 0; position < result.sizes.size(); ++position) {
+    bool counts = position < 5;
+    for (const KeySetInfo &set : variant.keySets()) counts |= set.dim == result.dims[position];
+    if (const auto size = number(static_cast<int>(position)); counts && size)
+      TORCH_CHECK(*size <= largestExtent, where(variant), "expected dim ", result.dims[position], " up to ", largestExtent, ", got ", *size);
+  }
   if (const KeyListInfo &lists = variant.keyList(); lists.tile && queries) {
     const c10::SymInt rows = tensors[result.places[lists.input]].sym_size(-2);
     if (const auto count = rows.maybe_as_int())
@@ -140,11 +145,14 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
   return result;
 }
 
-void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+int64_t rowsKept(const Variant &variant) { return variant.hasSoftmax() ? 3 : 1; }
+
+void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   TORCH_CHECK(!variant.hasDropout() || arguments.seed >= 0, where(variant), "expected 'seed', that of the forward pass, got none");
-  const std::vector<c10::SymInt> rows{arguments.size("B"), arguments.size("H"), arguments.size("T")};
-  std::vector<c10::SymInt> wide = rows;
+  const std::vector<c10::SymInt> narrow{arguments.size("B"), arguments.size("H"), arguments.size("T")};
+  std::vector<c10::SymInt> wide = narrow, kept = narrow;
+  kept.insert(kept.begin(), rowsKept(variant));
   const at::Tensor &value = tensors[arguments.places[variant.keySets()[0].values]];
   wide.push_back(value.sym_size(3));
   auto check = [&](const char *name, const at::Tensor &tensor, const std::vector<c10::SymInt> &shape, bool anyFloat, at::ScalarType type) {
@@ -155,9 +163,9 @@ void checkGradients(const Variant &variant, const Arguments &arguments, at::Tens
     checkShape(variant, name, tensor, shape);
   };
   check("o", o, wide, false, value.scalar_type());
-  check("lse", lse, rows, false, at::kFloat);
+  check("rows", rows, kept, false, at::kFloat);
   check("do", dO, wide, true, at::kFloat);
-  if (dLse && dLse->defined()) check("dlse", *dLse, rows, true, at::kFloat);
+  if (dLse && dLse->defined()) check("dlse", *dLse, narrow, true, at::kFloat);
 }
 
 std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments &arguments) {

@@ -28,8 +28,12 @@ struct Arguments {
 /// Checks counts, names, devices, shapes and types of all tensors. Throws c10::Error naming the input and what was expected of it.
 Arguments checkArguments(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors);
 
-/// Checks what a backward pass gets beside the arguments.
-void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+/// What a forward pass keeps of each query for the backward pass, numbers of f32: the log-sum-exp, and of a softmax the peak and the
+/// scale that probabilities are taken from.
+int64_t rowsKept(const Variant &variant);
+
+/// Checks what a backward pass gets beside the arguments; `rows`, [rowsKept, B, H, T], comes from the forward pass.
+void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse);
 
 /// Shape of the map of chosen tiles of a variant that selects any.

@@ -35,13 +35,13 @@ std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variantText, const c
 }
 
 std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                    at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                                    at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
-  checkGradients(*variantOrThrow(variant), checkArguments(*variantOrThrow(variant), names, tensors), tensors, o, lse, dO, dLse);
+  checkGradients(*variantOrThrow(variant), checkArguments(*variantOrThrow(variant), names, tensors), tensors, o, rows, dO, dLse);
   Binding call(kernelSet(variant, names, tensors, true), names, tensors);
-  const std::vector<at::Tensor> own = runBackward(call, o, lse, dO, dLse);
+  const std::vector<at::Tensor> own = runBackward(call, o, rows, dO, dLse);
   const auto &inputs = call.set.variant->inputs();
   std::vector<at::Tensor> gradients;
   for (size_t n = 0; n < names.size(); ++n) {
@@ -59,19 +59,17 @@ std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variantText, con
                                                at::TensorList tensors) {
   auto variant = variantOrThrow(std::string(variantText));
   const Arguments arguments = checkArguments(*variant, toNames(nameList), tensors);
-  const std::vector<c10::SymInt> rows{arguments.size("B"), arguments.size("H"), arguments.size("T")};
+  const c10::SymInt B = arguments.size("B"), H = arguments.size("H"), T = arguments.size("T");
   const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
-  std::vector<c10::SymInt> wide = rows;
-  wide.push_back(value.sym_size(3));
-  return {at::empty_symint(wide, value.options()), at::empty_symint(rows, value.options().dtype(at::kFloat))};
+  return {at::empty_symint({B, H, T, value.sym_size(3)}, value.options()), at::empty_symint({rowsKept(*variant), B, H, T}, value.options().dtype(at::kFloat))};
 }
 
 std::vector<at::Tensor> backwardMeta(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                                      const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   auto variant = variantOrThrow(std::string(variantText));
   const Names names = toNames(nameList);
-  checkGradients(*variant, checkArguments(*variant, names, tensors), tensors, o, lse, dO, dLse);
+  checkGradients(*variant, checkArguments(*variant, names, tensors), tensors, o, rows, dO, dLse);
   std::vector<at::Tensor> gradients;
   for (size_t n = 0; n < names.size(); ++n) {
     bool isFloat = false;
@@ -97,32 +95,32 @@ std::tuple<at::Tensor, at::Tensor> callForward(c10::string_view variant, const c
   return op.call(variant, names, tensors);
 }
 std::vector<at::Tensor> callBackward(c10::string_view variant, const c10::List<std::string> &names,
-                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                                      const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   static auto op = c10::Dispatcher::singleton()
                        .findSchemaOrThrow("weft::_attention_backward", "")
                        .typed<BackwardSchema>();
-  return op.call(variant, names, tensors, o, lse, dO, dLse);
+  return op.call(variant, names, tensors, o, rows, dO, dLse);
 }
 
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext *context, const std::string &variant,
                                const c10::List<std::string> &names, at::TensorList tensors) {
     at::AutoDispatchBelowADInplaceOrView guard;
-    auto [o, lse] = callForward(variant, names, tensors);
+    auto [o, rows] = callForward(variant, names, tensors);
     variable_list saved(tensors.begin(), tensors.end());
     saved.push_back(o);
-    saved.push_back(lse);
+    saved.push_back(rows);
     context->save_for_backward(saved);
     context->saved_data["variant"] = variant;
     context->saved_data["names"] = names;
     context->set_materialize_grads(false);
-    return {o, lse};
+    return {o, rows.select(0, 0)};
   }
 
   static variable_list backward(AutogradContext *context, variable_list gradients) {
     variable_list saved = context->get_saved_variables();
-    const at::Tensor lse = saved.back();
+    const at::Tensor rows = saved.back();
     saved.pop_back();
     const at::Tensor o = saved.back();
     saved.pop_back();
@@ -132,7 +130,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     const at::Tensor dO = gradients[0].defined() ? gradients[0] : at::zeros_like(o);
     std::optional<at::Tensor> dLse;
     if (gradients[1].defined()) dLse = gradients[1];
-    std::vector<at::Tensor> all = callBackward(variant, names, saved, o, lse, dO, dLse);
+    std::vector<at::Tensor> all = callBackward(variant, names, saved, o, rows, dO, dLse);
     variable_list result{Variable(), Variable()};
     for (size_t at = 0; at < all.size(); ++at)
       result.push_back(saved[at].is_floating_point() ? all[at] : Variable());
@@ -200,21 +198,22 @@ std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variantText, const c
   c10::List<std::string> names = nameList.copy();
   std::vector<at::Tensor> list = tensors.vec();
   addSeed(variant, names, list);
-  return callForward(variant, names, list);
+  const auto [o, rows] = callForward(variant, names, list);
+  return {o, rows.select(0, 0)};
 }
 at::Tensor withoutLse(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   return std::get<0>(withLse(variant, names, tensors));
 }
 
 std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::List<std::string> &names,
-                                         at::TensorList tensors, const at::Tensor &o, const at::Tensor &lse,
+                                         at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                                          const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   bool needs = dO.requires_grad();
   for (const at::Tensor &tensor : tensors) needs |= tensor.requires_grad();
   TORCH_CHECK(!(at::GradMode::is_enabled() && needs),
               "weft: the second derivative of attention is not supported; call backward without create_graph=True");
   at::AutoDispatchBelowADInplaceOrView guard;
-  return callBackward(variant, names, tensors, o, lse, dO, dLse);
+  return callBackward(variant, names, tensors, o, rows, dO, dLse);
 }
 
 /// Under autocast the operands of dots and v take the autocast type, as in PyTorch's own attention.
@@ -309,7 +308,7 @@ TORCH_LIBRARY(weft, library) {
   library.def("select(str variant, str[] names, Tensor[] tensors) -> Tensor");
   library.def("_attention_forward(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
   library.def(
-      "_attention_backward(str variant, str[] names, Tensor[] tensors, Tensor o, Tensor lse, Tensor do, "
+      "_attention_backward(str variant, str[] names, Tensor[] tensors, Tensor o, Tensor rows, Tensor do, "
       "Tensor? dlse) -> Tensor[]");
 }
 void implement(torch::Library &library) {

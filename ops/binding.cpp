@@ -124,7 +124,7 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
-  for (const char *name : {"o", "do", "lse", "delta", "dlse", workspace, selectedKeys, selectedCounts, "pages", "status"}) tensorNames.push_back(name);
+  for (const char *name : {"o", "do", "lse", "row.peak", "row.scale", "delta", "dlse", workspace, selectedKeys, selectedCounts, "pages", "status"}) tensorNames.push_back(name);
   for (const KeySetInfo &keys : this->variant->keySets())
     for (const char *name : {"band", "counts", "entries", "counts_keys", "entries_keys"}) tensorNames.push_back(ofKeys(name, keys.dim));
 }

@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "ops/binding.h"
+#include "ops/passes.h"
 #include "ops/variant_library.h"
 
 namespace weft::ops {
@@ -106,7 +107,7 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   const int64_t first = (call.S - 1) / tileQ * tileQ, count = call.S - first;
   const at::Tensor rows = at::empty({call.B, call.H, count, value.size(3)}, value.options().requires_grad(false));
   call.bindRows("o", rows, first);
-  call.bind("lse", at::empty({call.B, call.H, call.S}, rows.options().dtype(at::kFloat)));
+  bindKept(call, at::empty({rowsKept(*variant), call.B, call.H, call.S}, rows.options().dtype(at::kFloat)));
   call.plan();
   call.run("forward");
   call.checkStatus();

@@ -34,6 +34,11 @@ at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Bindi
 
 }  // namespace
 
+void bindKept(Binding &call, const at::Tensor &rows) {
+  const char *names[] = {"lse", "row.peak", "row.scale"};
+  for (int64_t at = 0; at < rows.size(0); ++at) call.bind(names[at], rows.select(0, at));
+}
+
 bool isFused(const Binding &call) {
   if (!call.set.variant->hasTwoPassBackward(call.G != call.H)) return true;
   const BackwardForm form = call.set.schedule.form;
@@ -44,17 +49,17 @@ bool isFused(const Binding &call) {
 
 std::tuple<at::Tensor, at::Tensor> runForward(Binding &call) {
   at::Tensor o = at::empty({call.B, call.H, call.T, valueOf(call).size(3)}, valueOf(call).options());
-  at::Tensor lse = at::empty({call.B, call.H, call.T}, o.options().dtype(at::kFloat));
-  if (o.numel() == 0 && lse.numel() == 0) return {o, lse};
+  at::Tensor rows = at::empty({rowsKept(*call.set.variant), call.B, call.H, call.T}, o.options().dtype(at::kFloat));
+  if (o.numel() == 0 && rows.numel() == 0) return {o, rows};
   call.bind("o", o);
-  call.bind("lse", lse);
+  bindKept(call, rows);
   call.plan();
   call.run("forward");
   call.checkStatus();
-  return {o, lse};
+  return {o, rows};
 }
 
-std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at::Tensor &lse, const at::Tensor &dO,
+std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at::Tensor &rows, const at::Tensor &dO,
                                     const std::optional<at::Tensor> &dLse) {
   const auto &inputs = call.set.variant->inputs();
   const bool fused = isFused(call);
@@ -62,7 +67,7 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
   const at::Tensor gradient = readable(dO.to(o.scalar_type()), call.set.device), output = readable(o, call.set.device);
   call.bind("o", output);
   call.bind("do", gradient);
-  call.bind("lse", lse.contiguous());
+  bindKept(call, rows.contiguous());
   std::vector<at::Tensor> buffers(inputs.size());
   for (size_t at = 0; at < inputs.size(); ++at) {
     const InputInfo &input = inputs[at];
@@ -87,8 +92,8 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
   if (o.numel() > 0 && keys > 0) {
     call.plan();
     if (call.set.variant->hasSoftmax()) {
-      call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous() : at::zeros_like(lse));
-      call.bind("delta", at::empty_like(lse));
+      call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous() : at::zeros({call.B, call.H, call.T}, floats));
+      call.bind("delta", at::empty({call.B, call.H, call.T}, floats));
       call.run("backward_delta");
     }
     if (fused) {

@@ -95,12 +95,13 @@ def Tile_DotOp : TileOp<"dot", [Pure]> {
   let description = [{
     `form` says which axes meet: "nt" A[m,c] B[n,c] -> [m,n]; "nn" A[m,c] B[c,n] -> [m,n];
     "tn" A[c,m] B[c,n] -> [m,n]. An accumulator is consumed: it has no other use.
+    `blocked` asks for blocked summation: elements that others of their size are taken from, so that their last bits count.
     (C1) shapes agree with the form.
   }];
-  let arguments = (ins StrAttr:$form, Tile2D:$lhs, Tile2D:$rhs, Optional<Tile2D>:$acc);
+  let arguments = (ins StrAttr:$form, UnitAttr:$blocked, Tile2D:$lhs, Tile2D:$rhs, Optional<Tile2D>:$acc);
   let results = (outs Tile2D:$result);
   let assemblyFormat = [{
-    $form $lhs `,` $rhs (`add` $acc^ `:` type($acc))? attr-dict
+    $form (`blocked` $blocked^)? $lhs `,` $rhs (`add` $acc^ `:` type($acc))? attr-dict
     `:` type($lhs) `,` type($rhs) `->` type($result)
   }];
   let hasVerifier = 1;

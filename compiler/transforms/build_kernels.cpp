@@ -56,7 +56,7 @@ class KernelBuilder {
     Value peak = fill(-infinity, {shape.tileQ}), mass = fill(0, {shape.tileQ});
     if (sink("sink")) {
       peak = rowwise(b, h, qt, {}, 1, [&](mlir::ValueRange args) {
-               return std::vector<Value>{s.toBase2(clone(sink("sink"), b, h, args[0], args[0], {})["sink"])};
+               return std::vector<Value>{clone(sink("sink"), b, h, args[0], args[0], {})["sink"]};
              })[0];
       mass = fill(1, {shape.tileQ});
     }
@@ -70,16 +70,20 @@ class KernelBuilder {
       storeRows(fill(0, {shape.tileQ}), "lse", b, h, qt);
       return;
     }
-    auto last = rowwise(b, h, qt, {done[1], done[2]}, 2, [&](mlir::ValueRange args) {
+    // The backward pass takes probabilities from the peak and the scale apart: the log-sum-exp is rounded at its own size.
+    auto last = rowwise(b, h, qt, {done[1], done[2]}, 3, [&](mlir::ValueRange args) {
       Value some = s.map(Function::Not, {s.map(Function::Le, {args[2], s.constant(0)})});
       Value inverse = s.select(some, s.div(s.constant(1), args[2]), s.constant(0));
-      Value lse = s.select(some, s.add(s.mul(args[1], s.constant(M_LN2)), s.map(Function::Log, {args[2]})),
+      Value lse = s.select(some, s.add(args[1], s.map(Function::Log, {args[2]})),
                            s.constant(-infinity));
-      return std::vector<Value>{inverse, lse};
+      // Of a row that keeps no key each probability is an exact zero.
+      return std::vector<Value>{inverse, lse, s.select(some, args[1], s.constant(infinity))};
     });
     Value out = tile::ScaleRowsOp::create(builder, s.loc, done[0].getType(), done[0], last[0]);
     store(out, "o", b, h, qt);
     storeRows(last[1], "lse", b, h, qt);
+    storeRows(last[2], "row.peak", b, h, qt);
+    storeRows(last[0], "row.scale", b, h, qt);
   }
 
 
@@ -156,7 +160,7 @@ class KernelBuilder {
   };
   struct QuerySide {
     std::map<std::string, Value> tiles;
-    Value lse, delta;
+    Value peak, scale, delta;
   };
   /// Stick breaking at one tile, before the keys of other tiles count: softplus(s) of kept pairs summed over the tile's keys
   /// after each one, its sum over all, and the pieces as if they came first (in the backward pass p dp).
@@ -234,11 +238,11 @@ class KernelBuilder {
   void storeRows(Value value, const char *name, Value b, Value h, Value index) {
     tile::StoreRowsOp::create(builder, s.loc, value, name, b, h, index);
   }
-  Value dot(const char *form, Value lhs, Value rhs, Value acc) {
+  Value dot(const char *form, Value lhs, Value rhs, Value acc, bool blocked = false) {
     auto l = mlir::cast<mlir::RankedTensorType>(lhs.getType()).getShape();
     auto r = mlir::cast<mlir::RankedTensorType>(rhs.getType()).getShape();
     const int64_t m = form[0] == 't' ? l[1] : l[0], n = form[1] == 't' ? r[0] : r[1];
-    return tile::DotOp::create(builder, s.loc, tileType({m, n}), form, lhs, rhs, acc);
+    return tile::DotOp::create(builder, s.loc, tileType({m, n}), form, blocked, lhs, rhs, acc);
   }
 
   template <class Body>
@@ -331,7 +335,8 @@ class KernelBuilder {
     std::vector<Value> tiles;
     for (const DotPair &pair : dotsOf(source)) {
       if (!keyTiles.count(pair.second)) keyTiles[pair.second] = load(pair.second, b, h, kt, "key");
-      tiles.push_back(dot("nt", queries[pair.first], keyTiles[pair.second], Value()));
+      // do . v is what delta, a number of its size, is taken from.
+      tiles.push_back(dot("nt", queries[pair.first], keyTiles[pair.second], Value(), pair.first == "do"));
     }
     return tiles;
   }
@@ -484,14 +489,14 @@ class KernelBuilder {
         Value p = plainProbability(source, tiles, b, h, qt, kt, full);
         return std::vector<Value>{dot("nn", p, values, carried[0])};
       }
-      // First pass: logits in base 2, with -inf where the pair does not count, and their row maxima.
+      // First pass: logits, with -inf where the pair does not count, and their row maxima.
       auto logits = pairwise(b, h, qt, kt, full, tiles, {}, {"max"}, [&](auto args) {
         auto results = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
         Value counts = counting(results);
         std::vector<Value> out;
         for (Value factor : {results.lookup("weight"), outputFactor(results)})
           if (factor) out.push_back(s.select(counts, factor, s.constant(0)));
-        Value logit = s.select(counts, s.toBase2(results["score"]), s.constant(-infinity));
+        Value logit = s.select(counts, results["score"], s.constant(-infinity));
         out.insert(out.begin(), logit);
         out.push_back(logit);
         return out;
@@ -501,13 +506,13 @@ class KernelBuilder {
         Value top = s.map(Function::Max, {args[1], args[2]});
         Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
         Value finite = s.select(none, s.constant(0), top);
-        return std::vector<Value>{top, finite, s.exp2(s.sub(args[1], finite))};
+        return std::vector<Value>{top, finite, s.expOfDifference(args[1], finite)};
       });
       // Second pass: probabilities against the running maximum, and their row sums.
       const bool weighted = results(source, "weight"), gated = hasFactor(source);
       std::vector<Value> second(logits.begin(), logits.end() - 1);
       auto probabilities = pairwise(b, h, qt, kt, full, second, {step[1]}, {"add"}, [&](auto args) {
-        Value p = s.exp2(s.sub(args.tiles[0], args.rows[0]));
+        Value p = s.expOfDifference(args.tiles[0], args.rows[0]);
         if (weighted) p = s.mul(args.tiles[1], p);
         Value output = gated ? s.mul(p, args.tiles[weighted ? 2 : 1]) : p;
         return std::vector<Value>{output, p};
@@ -527,12 +532,8 @@ class KernelBuilder {
     loadQueries(dotsOf(program("backward")), b, h, qt, side.tiles);
     loadQueries(DotPair{"do", set->values}, b, h, qt, side.tiles);
     if (softmax) {
-      Value lse = loadRows("lse", b, h, qt, std::numeric_limits<float>::infinity());
-      // A row that keeps no key has l = -inf; +inf makes each of its probabilities an exact zero.
-      side.lse = rowwise(b, h, qt, {lse}, 1, [&](mlir::ValueRange args) {
-        Value none = s.map(Function::Eq, {args[1], s.constant(-infinity)});
-        return std::vector<Value>{s.select(none, s.constant(infinity), args[1])};
-      })[0];
+      side.peak = loadRows("row.peak", b, h, qt, std::numeric_limits<float>::infinity());
+      side.scale = loadRows("row.scale", b, h, qt, 0);
       side.delta = loadRows("delta", b, h, qt, 0);
     }
     return side;
@@ -542,7 +543,7 @@ class KernelBuilder {
                           const std::vector<Value> &tiles, Value b, Value h, Value qt, Value kt,
                           Value full, llvm::ArrayRef<llvm::StringRef> accumulate, const Sticks *sticks = nullptr) {
     std::vector<Value> rows, all = tiles;
-    if (softmax) rows = {query.lse, query.delta};
+    if (softmax) rows = {query.peak, query.scale, query.delta};
     if (sticks) {
       rows = {sticks->tilesBefore};
       all.insert(all.end(), {sticks->after, sticks->before});
@@ -551,7 +552,7 @@ class KernelBuilder {
     auto out = pairwise(b, h, qt, kt, full, all, rows, {}, [&](auto args) {
       Bindings cotangents;
       std::map<std::string, Value> rowValues;
-      if (softmax) rowValues = {{"lse", args.rows[0]}, {"delta", args.rows[1]}};
+      if (softmax) rowValues = {{"peak", args.rows[0]}, {"scale", args.rows[1]}, {"delta", args.rows[2]}};
       if (sticks) rowValues = {{"after", args.tiles[tiles.size()]}, {"before", s.add(args.rows[0], args.tiles[tiles.size() + 1])}};
       auto named = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles), rowValues,
                          accumulate, &cotangents);
@@ -585,9 +586,9 @@ class KernelBuilder {
     eachSet([&] { sums = queryPassKeys(query, names, sums, b, h, qt, keys, accumulate); });
     for (auto [name, value] : llvm::zip(names, sums)) store(value, "d" + name, b, h, qt);
     if (sink("sink_backward"))
-      rowwise(b, h, qt, {query.lse, query.delta}, 0, [&](mlir::ValueRange args) {
+      rowwise(b, h, qt, {query.peak, query.scale, query.delta}, 0, [&](mlir::ValueRange args) {
         clone(sink("sink_backward"), b, h, args[0], args[0], {},
-              {{"lse", args[1]}, {"delta", args[2]}}, {"head"});
+              {{"peak", args[1]}, {"scale", args[2]}, {"delta", args[3]}}, {"head"});
         return std::vector<Value>{};
       });
   }

@@ -215,7 +215,8 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
   Value e, slope;
   Value dp = s.mul(dropped, gate);
   if (normalize == "softmax") {
-    e = s.exp2(s.sub(s.toBase2(score), s.toBase2(reverse.row("lse"))));
+    e = s.expOfDifference(score, reverse.row("peak"));
+    e = s.mul(e, reverse.row("scale"));
     dp = s.sub(dp, reverse.row("delta"));
     slope = s.mul(e, dp);
   } else if (normalize == "sigmoid") {
@@ -251,7 +252,8 @@ void differentiate(mlir::ModuleOp module) {
     Reverse sinkReverse(module, sink, "sink_backward");
     ScalarBuilder &t = sinkReverse.scalar;
     Value c = sinkReverse.results["sink"];
-    Value mass = t.map(Function::Exp, {t.sub(c, sinkReverse.row("lse"))});
+    Value mass = t.expOfDifference(c, sinkReverse.row("peak"));
+    mass = t.mul(mass, sinkReverse.row("scale"));
     sinkReverse.seed(c, t.neg(t.mul(mass, sinkReverse.row("delta"))));
     sinkReverse.sweep();
     sinkReverse.finish({}, {});

@@ -115,25 +115,9 @@ mlir::Value ScalarBuilder::map(Function function, mlir::ValueRange args) {
   return op;
 }
 
-/// True for what is made of constants and dims alone.
-static bool isUniform(mlir::Value value) {
-  mlir::Operation *op = value.getDefiningOp();
-  if (!op) return false;
-  if (mlir::isa<mlir::arith::ConstantOp, dialect::DimOp>(op)) return true;
-  auto map = mlir::dyn_cast<dialect::MapOp>(op);
-  if (!map) return false;
-  for (mlir::Value arg : map.getArgs())
-    if (!isUniform(arg)) return false;
-  return true;
-}
-
-mlir::Value ScalarBuilder::toBase2(mlir::Value a) {
+mlir::Value ScalarBuilder::expOfDifference(mlir::Value a, mlir::Value b) {
   constexpr double log2e = 1.44269504088896341;
-  if (auto product = a.getDefiningOp<dialect::MapOp>(); product && functionOf(product) == Function::Mul)
-    for (unsigned side : {0u, 1u})
-      if (isUniform(product.getArgs()[side]))
-        return mul(product.getArgs()[1 - side], mul(product.getArgs()[side], constant(log2e)));
-  return mul(a, constant(log2e));
+  return exp2(mul(sub(a, b), constant(log2e)));
 }
 
 }  // namespace weft

@@ -36,8 +36,8 @@ class ScalarBuilder {
   mlir::Value div(mlir::Value a, mlir::Value b) { return map(Function::Div, {a, b}); }
   mlir::Value neg(mlir::Value a) { return map(Function::Neg, {a}); }
   mlir::Value exp2(mlir::Value a) { return map(Function::Exp2, {a}); }
-  /// a * log2(e), the factor folded into one that is the same for all pairs where a has such a factor.
-  mlir::Value toBase2(mlir::Value a);
+  /// exp(a - b), the difference taken before it is scaled to base 2: of great numbers it is exact.
+  mlir::Value expOfDifference(mlir::Value a, mlir::Value b);
   mlir::Value select(mlir::Value c, mlir::Value a, mlir::Value b) {
     return map(Function::Select, {c, a, b});
   }

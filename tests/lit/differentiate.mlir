@@ -6,11 +6,12 @@
 // CHECK: %[[C:.*]] = weft.read "c"[%{{.*}}] : f32
 // CHECK: %[[SCORE:.*]] = weft.map "Mul" %[[S]], %[[C]]
 // CHECK: %[[DOV:.*]] = weft.dot "do", "v"
-// CHECK: %[[LSE:.*]] = weft.row "lse"
-// CHECK: %[[LSE2:.*]] = weft.map "Mul" %[[LSE]], %{{.*}}
-// CHECK: %[[SCORE2:.*]] = weft.map "Mul" %[[SCORE]], %{{.*}}
-// CHECK: %[[X:.*]] = weft.map "Sub" %[[SCORE2]], %[[LSE2]]
+// CHECK: %[[PEAK:.*]] = weft.row "peak"
+// CHECK: %[[OFF:.*]] = weft.map "Sub" %[[SCORE]], %[[PEAK]]
+// CHECK: %[[X:.*]] = weft.map "Mul" %[[OFF]], %{{.*}}
 // CHECK: %[[E:.*]] = weft.map "Exp2" %[[X]]
+// CHECK: %[[SCALE:.*]] = weft.row "scale"
+// CHECK: weft.map "Mul" %[[E]], %[[SCALE]]
 // CHECK-NOT: weft.map "Exp
 // CHECK: %[[DELTA:.*]] = weft.row "delta"
 // CHECK: %[[D:.*]] = weft.map "Sub" %[[DOV]], %[[DELTA]]

@@ -11,7 +11,7 @@ weft.pairwise @forward {
   %z = weft.read "span"[%h] : f32
   %t = weft.dim "T"
   %u = weft.random
-  %l = weft.row "lse"
+  %l = weft.row "peak"
   %p = weft.map "Mul" %s, %z : (f32, f32) -> f32
   weft.accumulate "span"[%h], %p
   weft.cotangent "q", "k", %p

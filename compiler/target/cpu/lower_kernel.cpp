@@ -428,7 +428,7 @@ class KernelLowering {
       // logits[j][i] = sum over c of keys[j][c] * packed[c][i]
       Buffer out = transposedBuffer(rhs.rows);
       product(emit, {out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed,
-                    rowStride, rhs.validRows, emit.i64(lhs.columns), tileQ, false, options.blockRows});
+                    rowStride, rhs.validRows, emit.i64(lhs.columns), tileQ, false, options.blockRows, op.getBlocked()});
       buffers[op.getResult()] = out;
       return;
     }
@@ -744,14 +744,16 @@ class KernelLowering {
     emit.loop(emit.i64(0), lhs.validRows, 1, [&](Value row) {
       Value left = emit.at(lhs.natural.base, emit.mul(row, lhs.natural.stride));
       Value right = emit.at(rhs.natural.base, emit.mul(row, rhs.natural.stride));
-      Value sum = emit.zeros();
+      // In f64: what is left of do . v once this is taken off can be small.
+      mlir::Type wide = emit.vectorOf(builder.getF64Type());
+      Value sum = arith::ConstantOp::create(builder, emit.loc, builder.getZeroAttr(wide));
       for (int64_t c = 0; c < lhs.columns; c += options.machine.lanes) {
-        Value x = emit.loadLanes(emit.at(left, emit.i64(c)), lhs.columns - c);
-        Value y = emit.loadLanes(emit.at(right, emit.i64(c)), lhs.columns - c);
+        Value x = arith::ExtFOp::create(builder, emit.loc, wide, emit.loadLanes(emit.at(left, emit.i64(c)), lhs.columns - c));
+        Value y = arith::ExtFOp::create(builder, emit.loc, wide, emit.loadLanes(emit.at(right, emit.i64(c)), lhs.columns - c));
         sum = vector::FMAOp::create(builder, emit.loc, x, y, sum);
       }
       Value total = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::ADD, sum);
-      emit.store(total, emit.at(result.memory, row));
+      emit.store(arith::TruncFOp::create(builder, emit.loc, builder.getF32Type(), total), emit.at(result.memory, row));
     });
     buffers[op.getResult()] = result;
   }

@@ -17,27 +17,38 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
     lhsRows.push_back(emit.at(p.lhs, emit.mul(index, p.lhsRow)));
   }
   Value rhs = emit.at(p.rhs, column);
-  std::vector<Value> inits;
-  for (int r = 0; r < blockRows; ++r)
-    for (int v = 0; v < vectors; ++v)
-      inits.push_back(p.accumulate ? emit.loadLanes(emit.at(outRows[r], v * emit.machine.lanes), lanesOf(v))
-                                   : emit.zeros());
-  auto sums = emit.loop(emit.i64(0), p.depth, 1, inits, [&](Value k, mlir::ValueRange carried) {
-    Value source = emit.at(rhs, emit.mul(k, p.rhsStep));
-    std::vector<Value> columns, next;
-    for (int v = 0; v < vectors; ++v)
-      columns.push_back(emit.loadLanes(emit.at(source, v * emit.machine.lanes), lanesOf(v)));
-    Value step = emit.mul(k, p.lhsStep);
-    for (int r = 0; r < blockRows; ++r) {
-      Value scalar = emit.splat(emit.load(emit.b.getF32Type(), emit.at(lhsRows[r], step)));
+  auto sumUp = [&](Value from, Value to) {
+    return emit.loop(from, to, 1, std::vector<Value>(static_cast<size_t>(blockRows * vectors), emit.zeros()), [&](Value k, mlir::ValueRange carried) {
+      Value source = emit.at(rhs, emit.mul(k, p.rhsStep));
+      std::vector<Value> columns, next;
       for (int v = 0; v < vectors; ++v)
-        next.push_back(vector::FMAOp::create(emit.b, emit.loc, scalar, columns[v], carried[r * vectors + v]));
-    }
-    return next;
-  });
+        columns.push_back(emit.loadLanes(emit.at(source, v * emit.machine.lanes), lanesOf(v)));
+      Value step = emit.mul(k, p.lhsStep);
+      for (int r = 0; r < blockRows; ++r) {
+        Value scalar = emit.splat(emit.load(emit.b.getF32Type(), emit.at(lhsRows[r], step)));
+        for (int v = 0; v < vectors; ++v)
+          next.push_back(vector::FMAOp::create(emit.b, emit.loc, scalar, columns[v], carried[r * vectors + v]));
+      }
+      return next;
+    });
+  };
+  auto add = [&](Value x, Value y) { return Value(mlir::arith::AddFOp::create(emit.b, emit.loc, x, y)); };
+  constexpr int terms = 16;
+  auto sums = !p.blocked ? sumUp(emit.i64(0), p.depth)
+                         : emit.loop(emit.i64(0), p.depth, terms, std::vector<Value>(static_cast<size_t>(blockRows * vectors), emit.zeros()),
+                                     [&](Value from, mlir::ValueRange carried) {
+                                       auto own = sumUp(from, emit.min(emit.add(from, emit.i64(terms)), p.depth));
+                                       std::vector<Value> next;
+                                       for (size_t at = 0; at < own.size(); ++at) next.push_back(add(carried[at], own[at]));
+                                       return next;
+                                     });
+  // What was there is added last: a long sum is a sum of the sums of its tiles, and loses less than one after the other.
   for (int r = 0; r < blockRows; ++r)
-    for (int v = 0; v < vectors; ++v)
-      emit.storeLanes(sums[r * vectors + v], emit.at(outRows[r], v * emit.machine.lanes), lanesOf(v));
+    for (int v = 0; v < vectors; ++v) {
+      Value sum = sums[r * vectors + v], to = emit.at(outRows[r], v * emit.machine.lanes);
+      if (p.accumulate) sum = add(emit.loadLanes(to, lanesOf(v)), sum);
+      emit.storeLanes(sum, to, lanesOf(v));
+    }
 }
 
 void productGroup(Emitter &emit, const Product &p, Value column, int vectors, int64_t lastLanes) {
@@ -57,7 +68,7 @@ void productGroup(Emitter &emit, const Product &p, Value column, int vectors, in
 void product(Emitter &emit, const Product &p) {
   const int lanes = emit.machine.lanes;
   // 32 registers hold 24 accumulators next to operands, 16 hold 12.
-  const int most = std::max(1, (emit.machine.registers >= 32 ? 24 : 12) / p.blockRows);
+  const int most = std::max(1, (emit.machine.registers >= 32 ? 24 : 12) / p.blockRows / (p.blocked ? 2 : 1));
   const int64_t total = (p.columns + lanes - 1) / lanes;
   const int64_t groups = p.columns / (most * lanes);
   if (groups > 1)
