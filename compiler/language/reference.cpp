@@ -207,7 +207,11 @@ class Evaluator {
       case Function::Div: y = x[0] / x[1]; d[0] = 1 / x[1]; d[1] = -x[0] / (x[1] * x[1]); break;
       case Function::Mod:
         if (whole && x[1] == 0) { y = 0; break; }
-        if (single && !whole) { y = x[0] - asSingle(x[1] * std::floor(asSingle(x[0] / x[1]))); break; }
+        if (single && !whole) {
+          y = asSingle(std::fma(-x[1], std::floor(asSingle(x[0] / x[1])), x[0]));
+          if (asSingle(y * x[1]) < 0) y += x[1];
+          break;
+        }
         y = x[0] - x[1] * std::floor(x[0] / x[1]); d[0] = 1; d[1] = -std::floor(x[0] / x[1]);
         break;
       case Function::Min: y = std::min(x[0], x[1]); d[0] = x[0] < x[1] ? 1 : x[0] == x[1] ? 0.5 : 0; d[1] = 1 - d[0]; break;

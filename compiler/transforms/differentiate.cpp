@@ -30,7 +30,7 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
     }
     case Function::Mod: {
       // y = x0 - x1 floor(x0 / x1)
-      Value turns = s.map(Function::ToFloat, {s.map(Function::Floor, {s.div(x[0], x[1])})});
+      Value turns = s.map(Function::ToFloat, {s.map(Function::Round, {s.div(s.sub(x[0], y), x[1])})});
       return {dy, s.neg(s.mul(dy, turns))};
     }
     case Function::Min:

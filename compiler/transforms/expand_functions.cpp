@@ -26,7 +26,7 @@ class Expander {
       case Function::Sub: return real ? sub(x[0], x[1]) : difference(x[0], x[1], exact);
       case Function::Mul: return real ? mul(x[0], x[1]) : product(x[0], x[1], exact);
       case Function::Div: return div(x[0], x[1]);
-      case Function::Mod: return real ? sub(x[0], mul(x[1], floorF(div(x[0], x[1])))) : imod(x[0], x[1]);
+      case Function::Mod: return real ? fmod(x[0], x[1]) : imod(x[0], x[1]);
       case Function::Min: return least(x[0], x[1]);
       case Function::Max: return greatest(x[0], x[1]);
       case Function::Clamp: return least(greatest(x[0], x[1]), x[2]);
@@ -133,6 +133,11 @@ class Expander {
     Value inside = least(greatest(x, s.constant(-2147483520.0)), s.constant(2147483520.0));
     Value number = compare({x, x}, arith::CmpFPredicate::OEQ, arith::CmpIPredicate::eq);
     return arith::FPToSIOp::create(b, loc, b.getI32Type(), select(number, inside, s.constant(0)));
+  }
+  /// Rounded once: a quotient just below a whole number may have been rounded to it, never above one that it does not reach.
+  Value fmod(Value x, Value y) {
+    Value r = fma(neg(y), floorF(div(x, y)), x);
+    return select(compare({mul(r, y), s.constant(0)}, arith::CmpFPredicate::OLT, arith::CmpIPredicate::slt), add(r, y), r);
   }
   /// Sign of the divisor; x mod 0 is 0. Vectors have no integer division: a quotient in f32, off by up to 2^9 / |y| + 1,
   /// leaves at most 2^9 + |y|; a second one is off by one at most.

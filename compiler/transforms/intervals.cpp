@@ -220,14 +220,13 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
       // Between 0 and the divisor, whichever its sign.
       Value lo = least(zero, x[1].lo), hi = greatest(zero, x[1].hi);
       if (real) {
-        // A quotient that is rounded leaves more than the divisor, and any number where it has no digits after the point.
+        // Any number, where the quotient has no digits after the point.
         Value greatestQuotient = s.map(Function::Max, {s.map(Function::Abs, {x[0].lo}), s.map(Function::Abs, {x[0].hi})});
         Value smallest = s.map(Function::Min, {s.map(Function::Abs, {x[1].lo}), s.map(Function::Abs, {x[1].hi})});
         Value safe = both(negate(spansZero(x[1])), s.map(Function::Lt, {greatestQuotient, s.mul(smallest, s.constant(1 << 20))}));
         nan = either(nan, either(either(infinite(x[0]), infinite(x[1])), spansZero(x[1])));
         Interval all = whole(op.getType(), varies);
-        Value slack = s.mul(s.map(Function::Max, {s.neg(lo), hi}), s.constant(0.25));
-        return {s.select(safe, s.sub(lo, slack), all.lo), s.select(safe, s.add(hi, slack), all.hi), varies, nan};
+        return {s.select(safe, lo, all.lo), s.select(safe, hi, all.hi), varies, nan};
       }
       if (x[1].lo == x[1].hi) {
         // Between two multiples of a positive divisor it rises.
