@@ -1,7 +1,7 @@
 // Names of functions and types, and the printed form of a checked variant.
 #include "compiler/language/ast.h"
 
-#include <cstdio>
+#include <charconv>
 
 namespace weft::ast {
 
@@ -56,6 +56,13 @@ int Variant::inputNamed(const std::string &inputName) const {
   return -1;
 }
 
+/// Whole, or with nine digits, as f32 needs; the same in every locale.
+static std::string number(double value, bool whole) {
+  char text[64];
+  const auto format = whole ? std::chars_format::fixed : std::chars_format::general;
+  return std::string(text, std::to_chars(text, text + sizeof text, value, format, whole ? 0 : 9).ptr);
+}
+
 std::string print(const Expr &expr) {
   auto list = [&] {
     std::string text;
@@ -64,9 +71,7 @@ std::string print(const Expr &expr) {
   };
   switch (expr.kind) {
     case Expr::Kind::Number: {
-      char text[40];
-      std::snprintf(text, sizeof text, expr.type == Type::Int ? "%.0f" : "%.9g", expr.value);
-      return text;
+      return number(expr.value, expr.type == Type::Int);
     }
     case Expr::Kind::True: return "true";
     case Expr::Kind::False: return "false";
@@ -106,7 +111,7 @@ std::string print(const Variant &variant) {
     line(indent + "gate", set.gate);
   }
   line("sink", variant.sink);
-  if (variant.dropout) text += "  dropout " + std::to_string(*variant.dropout) + "\n";
+  if (variant.dropout) text += "  dropout " + number(*variant.dropout, false) + "\n";
   if (variant.keys) text += "  keys = " + variant.inputs[variant.keys->input].name + " of each " + (variant.keys->tile ? std::to_string(variant.keys->tile) + " queries" : "head") + "\n";
   for (const Select &select : variant.selects) {
     text += "  select " + (select.keys() ? "keys(" + std::to_string(select.tileQ) : "tiles(" + std::to_string(select.tileQ) + ", " + std::to_string(select.tileK)) + ")\n";

@@ -1,7 +1,7 @@
 #include "compiler/language/parser.h"
 
+#include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <set>
 
 #include "compiler/language/lexer.h"
@@ -161,8 +161,10 @@ class Parser {
   }
 
   double parseNumber(const Token &token) {
-    const double value = std::strtod(token.text.c_str(), nullptr);
-    if (!std::isfinite(value) || std::abs(value) > 3.4e38) {
+    // The host process may have set a locale whose decimal point is a comma; from_chars knows none.
+    double value = 0;
+    const bool read = std::from_chars(token.text.data(), token.text.data() + token.text.size(), value).ec == std::errc();
+    if (!read || std::abs(value) > 3.4e38) {
       report(token.range, "expected a finite number that fits f32, got '" + token.text + "'");
       return 0;
     }
