@@ -2,6 +2,7 @@
 
 #include "compiler/internal_error.h"
 #include "compiler/transforms/build_select.h"
+#include "compiler/transforms/operands_first.h"
 #include "compiler/transforms/plan_kernel.h"
 #include "compiler/transforms/signature.h"
 
@@ -31,14 +32,11 @@ Dependence analyse(Value value, Known &known);
 
 /// `known` keeps a shared let from being walked once a use.
 Dependence dependenceOf(Value value, Known &known) {
-  if (auto found = known.find(value); found != known.end()) return found->second;
-  Dependence result = analyse(value, known);
-  known[value] = result;
-  return result;
-}
-Dependence dependenceOf(Value value) {
-  Known known;
-  return dependenceOf(value, known);
+  operandsFirst(value, [&](Value own) { return known.contains(own); }, [&](Value own) {
+    const Dependence result = analyse(own, known);
+    known[own] = result;
+  });
+  return known.lookup(value);
 }
 
 Dependence analyse(Value value, Known &known) {
@@ -74,6 +72,9 @@ Dependence analyse(Value value, Known &known) {
 
   auto affine = [](const Dependence &v) { return v.kind == Kind::Affine || v.kind == Kind::Uniform; };
   const bool allAffine = std::all_of(x.begin(), x.end(), affine);
+  // Coefficients this large leave the ints, which wrap around.
+  for (const Dependence &v : x)
+    if (std::max(std::abs(v.ci), std::abs(v.cj)) > 1 << 20) return {Kind::Other};
   if (allAffine && f == Function::Add)
     return {Kind::Affine, x[0].ci + x[1].ci, x[0].cj + x[1].cj, 0};
   if (allAffine && f == Function::Sub)
@@ -151,12 +152,16 @@ Dependence analyse(Value value, Known &known) {
   return result;
 }
 
-void collect(Value value, Function joiner, std::vector<Value> &parts) {
-  if (auto map = value.getDefiningOp<dialect::MapOp>(); map && functionOf(map) == joiner) {
-    collect(map.getArgs()[0], joiner, parts);
-    collect(map.getArgs()[1], joiner, parts);
-  } else if (!llvm::is_contained(parts, value)) {
-    parts.push_back(value);
+void collect(Value whole, Function joiner, std::vector<Value> &parts) {
+  llvm::SmallVector<Value> open{whole};
+  llvm::DenseSet<Value> seen;
+  while (!open.empty()) {
+    Value value = open.pop_back_val();
+    if (!seen.insert(value).second) continue;
+    if (auto map = value.getDefiningOp<dialect::MapOp>(); map && functionOf(map) == joiner)
+      open.append({map.getArgs()[1], map.getArgs()[0]});
+    else
+      parts.push_back(value);
   }
 }
 
@@ -185,9 +190,10 @@ class PlanBuilder : PlanKernel {
     Value least = s.map(Function::Neg, {dim(keyDim)}), greatest = dim("T");
     Value lo = least, hi = greatest;
     Parts parts = partsOf(program);
+    Known known;
     Value fullLo, fullHi;
     auto narrow = [&](Value condition, bool weight) {
-      const Dependence dependence = dependenceOf(condition);
+      const Dependence dependence = dependenceOf(condition, known);
       if (dependence.kind != Kind::Distance || dependence.rises == 0) return;
       const bool rising = dependence.rises > 0;
       Value end = bisect(b, h, condition, weight, rising, least, greatest);
@@ -310,15 +316,16 @@ PlanForm planForm(mlir::ModuleOp module, const std::string &keyDim) {
   if (keyDim == "S" && (selectedTiles(module) || describedKeys(module))) return PlanForm::Lists;
   auto program = module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", keyDim));
   Parts parts = partsOf(program);
+  Known known;
   for (Value mask : parts.masks) {
-    const Dependence dependence = dependenceOf(mask);
+    const Dependence dependence = dependenceOf(mask, known);
     if (dependence.kind == Kind::Uniform && ScalarBuilder::boolOf(mask)) continue;
     if (dependence.kind != Kind::Distance || dependence.rises == 0) return PlanForm::Lists;
   }
   // A weight that reads rows can be zero in whole tiles; one of the distance alone that is not
   // monotone (a wave) touches every tile of the band.
   for (Value weight : parts.weights)
-    if (dependenceOf(weight).kind == Kind::Rows) return PlanForm::Lists;
+    if (dependenceOf(weight, known).kind == Kind::Rows) return PlanForm::Lists;
   return PlanForm::Band;
 }
 

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "compiler/transforms/operands_first.h"
 #include "mlir/IR/Matchers.h"
 
 namespace weft {
@@ -30,7 +31,14 @@ Interval IntervalBuilder::whole(mlir::Type type, Value varies) {
 }
 
 Interval IntervalBuilder::of(Value value) {
-  if (auto found = known.find(value); found != known.end()) return found->second;
+  operandsFirst(value, [&](Value own) { return known.contains(own); }, [&](Value own) {
+    const Interval result = fromOperands(own);
+    known[own] = result;
+  });
+  return known.lookup(value);
+}
+
+Interval IntervalBuilder::fromOperands(Value value) {
   mlir::Operation *op = value.getDefiningOp();
   Interval result;
   if (auto map = mlir::dyn_cast<dialect::MapOp>(op)) {
@@ -45,7 +53,6 @@ Interval IntervalBuilder::of(Value value) {
     // A dot of rows, or a random number: nothing is known of it.
     result = whole(value.getType(), s.constantBool(mlir::isa<dialect::DotOp>(op)));
   }
-  known[value] = result;
   return result;
 }
 

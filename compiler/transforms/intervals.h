@@ -32,6 +32,8 @@ class IntervalBuilder {
 
   Interval point(mlir::Value value);
   Interval whole(mlir::Type type, mlir::Value varies);
+  /// The operands are known.
+  Interval fromOperands(mlir::Value value);
   Interval mapInterval(dialect::MapOp op);
   Interval readInterval(dialect::ReadOp op);
 };

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "mlir/IR/Matchers.h"
+#include "llvm/ADT/DenseSet.h"
 
 namespace weft {
 
@@ -95,13 +96,16 @@ mlir::Value ScalarBuilder::map(Function function, mlir::ValueRange args) {
 
 /// True for what is made of constants and dims alone.
 static bool isUniform(mlir::Value value) {
-  mlir::Operation *op = value.getDefiningOp();
-  if (!op) return false;
-  if (mlir::isa<mlir::arith::ConstantOp, dialect::DimOp>(op)) return true;
-  auto map = mlir::dyn_cast<dialect::MapOp>(op);
-  if (!map) return false;
-  for (mlir::Value arg : map.getArgs())
-    if (!isUniform(arg)) return false;
+  llvm::SmallVector<mlir::Value> open{value};
+  llvm::DenseSet<mlir::Value> seen;
+  while (!open.empty()) {
+    mlir::Value part = open.pop_back_val();
+    if (!seen.insert(part).second) continue;
+    mlir::Operation *op = part.getDefiningOp();
+    if (op && mlir::isa<mlir::arith::ConstantOp, dialect::DimOp>(op)) continue;
+    if (!op || !mlir::isa<dialect::MapOp>(op)) return false;
+    open.append(op->operand_begin(), op->operand_end());
+  }
   return true;
 }
 
