@@ -5,6 +5,7 @@
 #include <cmath>
 #include <ctime>
 #include <fstream>
+#include <locale>
 #include <sstream>
 
 #include "autotune/trial.h"
@@ -53,7 +54,7 @@ double measuredBandwidth(torch::Device device) {
 double processMemory(const std::string &key) {
   std::ifstream stream("/proc/self/status");
   for (std::string line; std::getline(stream, line);)
-    if (line.rfind(key + ":", 0) == 0) return std::stod(line.substr(key.size() + 1)) / 1024;
+    if (line.rfind(key + ":", 0) == 0) return static_cast<double>(std::stoll(line.substr(key.size() + 1))) / 1024;
   return 0;
 }
 
@@ -267,6 +268,7 @@ std::string now() {
 
 std::string nameOf(const json &row) {
   std::ostringstream text;
+  text.imbue(std::locale::classic());   // the name is compared with that of other runs
   text << row.at("variant").get<std::string>() << ' ' << row.at("direction").get<std::string>() << ' ' << row.at("dtype").get<std::string>() << " ["
        << row.at("B") << ',' << row.at("H") << ',' << row.at("T") << ',' << row.at("D") << "] span " << row.at("span");
   return text.str();

@@ -10,6 +10,7 @@
 #include "compiler/language/checker.h"
 #include "compiler/language/parser.h"
 #include "compiler/language/selection.h"
+#include "compiler/language/walk.h"
 #include "compiler/pipeline.h"
 #include "compiler/target/cpu/object_code.h"
 #include "compiler/target/nvptx/ptx_code.h"
@@ -41,19 +42,20 @@ int64_t bytesOf(ElementType type) {
 
 namespace {
 
-void collectRows(const ast::Expr &expr, std::vector<int> &rows, std::vector<const ast::Expr *> &seen) {
-  if (std::find(seen.begin(), seen.end(), &expr) != seen.end()) return;
-  seen.push_back(&expr);
-  if (expr.kind == ast::Expr::Kind::Dot)
-    for (const ast::ExprPtr &arg : expr.args) rows.push_back(arg->input);
-  for (const ast::ExprPtr &arg : expr.args) collectRows(*arg, rows, seen);
+void collectRows(const ast::Expr &expr, std::vector<int> &rows, ast::Visited &seen) {
+  ast::argumentsFirst(expr, seen, [&](const ast::Expr &part) {
+    if (part.kind != ast::Expr::Kind::Dot) return true;
+    for (const ast::ExprPtr &arg : part.args)
+      if (std::find(rows.begin(), rows.end(), arg->input) == rows.end()) rows.push_back(arg->input);
+    return true;
+  });
 }
 
 }  // namespace
 
 Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(tree)) {
   std::vector<int> rows;
-  std::vector<const ast::Expr *> seen;
+  ast::Visited seen;
   for (const ast::KeySet &set : checked->sets) {
     rows.push_back(set.values);
     for (const ast::ExprPtr &expr : {set.score, set.weight, set.gate})
@@ -126,14 +128,13 @@ bool Variant::hasDropout() const { return checked->dropout && *checked->dropout 
 
 ParseResult parse(std::string_view source, std::string_view fileName) {
   ParseResult result;
-  ParsedFile file = parseFile(source, fileName);
-  result.diagnostics = std::move(file.diagnostics);
-  for (auto &variant : file.variants) {
-    auto more = checkVariant(*variant, source, fileName);
-    result.diagnostics.insert(result.diagnostics.end(), more.begin(), more.end());
-  }
+  Diagnostics diagnostics(source, fileName);
+  const ParsedVariants variants = parseFile(source, diagnostics);
+  for (const auto &variant : variants)
+    if (!diagnostics.full()) checkVariant(*variant, diagnostics);
+  result.diagnostics = diagnostics.take();
   if (!result.diagnostics.empty()) return result;
-  for (auto &variant : file.variants) {
+  for (const auto &variant : variants) {
     try {
       result.variants.push_back(std::make_shared<const Variant>(variant));
     } catch (const InternalError &error) {

@@ -14,13 +14,15 @@ struct SourceRange {
   int end = 0;
 };
 
-/// One error, tied to the text that caused it. `line` and `column` count from 1.
+/// One error, tied to the text that caused it. `line` and `column` count from 1; columns and lengths are characters of UTF-8,
+/// or bytes that are no part of one. All text is valid UTF-8 without controls, and of bounded length.
 struct Diagnostic {
   std::string file;
   int line = 1;
   int column = 1;
-  int length = 1;
-  std::string lineText;
+  int length = 1;       ///< within the excerpt
+  std::string excerpt;  ///< the line or, of a long one, what stands around the place
+  int caret = 0;        ///< characters of the excerpt before the place
   std::string message;  ///< "expected X, got Y"
   std::string hint;     ///< a way out; may be empty
 };

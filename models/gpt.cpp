@@ -117,7 +117,7 @@ Tensor BlockImpl::forward(const Tensor &x, const Attend &attend) {
   return y + dropout(down(torch::gelu(up(norm2(y)))));
 }
 
-GptImpl::GptImpl(const ModelConfig &config) : config(config) {
+GptImpl::GptImpl(const ModelConfig &config) : config(config), variant(lastingText(config.attention)) {
   embedding = register_parameter("embedding", torch::randn({256, config.width}) * 0.02);
   position = register_parameter("position", torch::randn({config.context, config.width}) * 0.02);
   for (int64_t at = 0; at < config.layers; ++at)
@@ -150,7 +150,7 @@ Tensor GptImpl::embed(const Tensor &tokens, int64_t first) {
 }
 
 Attend GptImpl::whole() const {
-  return [this](const AttentionInputs &call) { return ops::attention(config.attention, call.names, call.tensors); };
+  return [this](const AttentionInputs &call) { return ops::attention(variant, call.names, call.tensors); };
 }
 
 Tensor GptImpl::forward(const Tensor &tokens) {

@@ -83,6 +83,7 @@ class GptImpl : public torch::nn::Module {
   torch::nn::Dropout dropout{nullptr};
   torch::Tensor embed(const torch::Tensor &tokens, int64_t first = 0);
   Attend whole() const;   ///< by the operator, over all tokens
+  std::string variant;    ///< of the whole run, whatever becomes of its file
 };
 TORCH_MODULE(Gpt);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <locale>
 #include <sstream>
 
 #include "ops/attention.h"
@@ -69,6 +70,7 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
   constexpr int64_t cells = 32, cell = 3, gap = 26, left = 60, top = 60;
   const int64_t side = cells * cell;
   std::ostringstream svg;
+  svg.imbue(std::locale::classic());
   const int64_t width = left + heads * (side + 14), height = top + layers * (side + gap);
   svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << width << "\" height=\"" << height << "\" viewBox=\"0 0 " << width
       << ' ' << height << "\" font-family=\"sans-serif\" font-size=\"11\">\n"

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <stdexcept>
@@ -15,13 +16,9 @@ using autotune::Outcome;
 using autotune::Progress;
 
 double parseSeconds(const std::string &text) {
-  size_t used = 0;
   double value = -1;
-  try {
-    value = std::stod(text, &used);
-  } catch (const std::exception &) {
-  }
-  const std::string unit = text.substr(std::min(used, text.size()));
+  const char *end = text.data() + text.size();
+  const std::string unit(std::from_chars(text.data(), end, value).ptr, end);
   const double scale = unit.empty() || unit == "s" ? 1 : unit == "m" ? 60 : unit == "h" ? 3600 : 0;
   if (!(value > 0) || scale == 0) throw std::runtime_error("expected a time such as 60s or 5m, got '" + text + "'");
   return value * scale;

@@ -25,6 +25,14 @@ std::shared_ptr<const Variant> variantOrThrow(const std::string &variant) {
     TORCH_CHECK(false, "weft: ", error.what());
   }
 }
+/// A file may be edited between the forward and the backward pass of a call.
+std::string lastingOrThrow(const std::string &variant) {
+  try {
+    return lastingText(variant);
+  } catch (const std::invalid_argument &error) {
+    TORCH_CHECK(false, "weft: ", error.what());
+  }
+}
 
 std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variantText, const c10::List<std::string> &nameList,
                                               at::TensorList tensors) {
@@ -180,7 +188,7 @@ at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string>
 
 std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,
                                                    at::TensorList tensors) {
-  const std::string variant(variantText);
+  const std::string variant = lastingOrThrow(std::string(variantText));
   c10::List<std::string> names = nameList.copy();
   std::vector<at::Tensor> list = tensors.vec();
   addSeed(variant, names, list);
@@ -194,7 +202,7 @@ at::Tensor attentionAutograd(c10::string_view variant, const c10::List<std::stri
 
 std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variantText, const c10::List<std::string> &nameList,
                                            at::TensorList tensors) {
-  const std::string variant(variantText);
+  const std::string variant = lastingOrThrow(std::string(variantText));
   c10::List<std::string> names = nameList.copy();
   std::vector<at::Tensor> list = tensors.vec();
   addSeed(variant, names, list);

@@ -16,8 +16,12 @@ struct LibraryVariant {
 /// The variants of ops/variants, built into this library.
 const std::vector<LibraryVariant> &variantLibrary();
 
-/// Parsed at most once for each `variant`; thread-safe. A file with several variants takes
+/// A text is parsed once, a file again when it has changed; thread-safe. A file with several variants takes
 /// "path:name". Throws std::invalid_argument with the diagnostics.
 std::shared_ptr<const Variant> findVariant(const std::string &variant);
+
+/// The same variant by a name that files do not change: a file's text as it is now. For what must stay one variant from its
+/// forward to its backward pass, or for a whole training run.
+std::string lastingText(const std::string &variant);
 
 }  // namespace weft

@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <map>
 #include <mutex>
-#include <sstream>
 
 #include <nlohmann/json.hpp>
 
@@ -25,13 +24,12 @@ namespace fs = std::filesystem;
 
 /// Everything that can change the code, as text.
 std::string keyOf(const CompileRequest &request) {
-  std::ostringstream key;
   static const std::string host = hostIdentity();
-  key << buildIdentity() << '\n' << (isGpu(request.target) ? "" : host) << '\n' << request.target << ' ' << describe(request.schedule, request.target) << '\n'
-      << request.kernel << (request.paged ? " paged" : "") << '\n' << name(request.type) << '\n';
-  for (const auto &[dim, size] : request.dims) key << dim << '=' << size << ' ';
-  key << '\n' << request.variant->source();
-  return key.str();
+  std::string key = std::string(buildIdentity()) + '\n' + (isGpu(request.target) ? "" : host) + '\n' + request.target + ' ' +
+                    describe(request.schedule, request.target) + '\n' + request.kernel + (request.paged ? " paged" : "") + '\n' +
+                    name(request.type) + '\n';
+  for (const auto &[dim, size] : request.dims) key += dim + '=' + std::to_string(size) + ' ';
+  return key + '\n' + request.variant->source();
 }
 
 constexpr char magic[] = "weftkernel2\n";

@@ -1,7 +1,7 @@
 // Names of functions and types, and the printed form of a checked variant.
 #include "compiler/language/ast.h"
 
-#include <cstdio>
+#include <charconv>
 
 namespace weft::ast {
 
@@ -50,36 +50,78 @@ const char *typeName(Type type) {
   return "?";
 }
 
+Expr::~Expr() {
+  std::vector<ExprPtr> last = std::move(args);
+  while (!last.empty()) {
+    const ExprPtr expr = std::move(last.back());
+    last.pop_back();
+    if (!expr || expr.use_count() > 1) continue;
+    for (ExprPtr &arg : expr->args) last.push_back(std::move(arg));
+    expr->args.clear();
+  }
+}
+
 int Variant::inputNamed(const std::string &inputName) const {
   for (size_t at = 0; at < inputs.size(); ++at)
     if (inputs[at].name == inputName) return static_cast<int>(at);
   return -1;
 }
 
-std::string print(const Expr &expr) {
+/// Whole, or with nine digits, as f32 needs; the same in every locale.
+static std::string number(double value, bool whole) {
+  char text[64];
+  const auto format = whole ? std::chars_format::fixed : std::chars_format::general;
+  return std::string(text, std::to_chars(text, text + sizeof text, value, format, whole ? 0 : 9).ptr);
+}
+
+static void print(const Expr &expr, std::string &text) {
   auto list = [&] {
-    std::string text;
-    for (const ExprPtr &arg : expr.args) text += (text.empty() ? "" : ", ") + print(*arg);
-    return text;
+    for (size_t at = 0; at < expr.args.size(); ++at) {
+      if (at) text += ", ";
+      print(*expr.args[at], text);
+    }
   };
   switch (expr.kind) {
-    case Expr::Kind::Number: {
-      char text[40];
-      std::snprintf(text, sizeof text, expr.type == Type::Int ? "%.0f" : "%.9g", expr.value);
-      return text;
-    }
-    case Expr::Kind::True: return "true";
-    case Expr::Kind::False: return "false";
+    case Expr::Kind::Number: text += number(expr.value, expr.type == Type::Int); break;
+    case Expr::Kind::True: text += "true"; break;
+    case Expr::Kind::False: text += "false"; break;
     case Expr::Kind::Name:
     case Expr::Kind::Dim:
-    case Expr::Kind::Let: return expr.name;
-    case Expr::Kind::Index: return std::string(1, "bhij"[static_cast<int>(expr.index)]);
-    case Expr::Kind::Read: return expr.name + "[" + list() + "]";
-    case Expr::Kind::Dot: return "dot(" + list() + ")";
-    case Expr::Kind::Pooled: return std::string(spelling(expr.pool)) + "(" + expr.name + ")";
-    case Expr::Kind::Call: return "(" + std::string(spelling(expr.function)) + " " + list() + ")";
+    case Expr::Kind::Let: text += expr.name; break;
+    case Expr::Kind::Index: text += "bhij"[static_cast<int>(expr.index)]; break;
+    case Expr::Kind::Read:
+      text += expr.name + "[";
+      list();
+      text += "]";
+      break;
+    case Expr::Kind::Dot:
+      text += "dot(";
+      list();
+      text += ")";
+      break;
+    case Expr::Kind::Pooled: text += std::string(spelling(expr.pool)) + "(" + expr.name + ")"; break;
+    case Expr::Kind::Call: {
+      // a + b + c + ... is as deep as it is long, on its first side: that one in a loop.
+      std::vector<const Expr *> spine{&expr};
+      while (spine.back()->args[0]->kind == Expr::Kind::Call) spine.push_back(spine.back()->args[0].get());
+      for (const Expr *call : spine) text += std::string("(") + spelling(call->function) + " ";
+      print(*spine.back()->args[0], text);
+      for (; !spine.empty(); spine.pop_back()) {
+        for (size_t at = 1; at < spine.back()->args.size(); ++at) {
+          text += ", ";
+          print(*spine.back()->args[at], text);
+        }
+        text += ")";
+      }
+      break;
+    }
   }
-  return "?";
+}
+
+std::string print(const Expr &expr) {
+  std::string text;
+  print(expr, text);
+  return text;
 }
 
 std::string print(const Variant &variant) {
@@ -106,7 +148,7 @@ std::string print(const Variant &variant) {
     line(indent + "gate", set.gate);
   }
   line("sink", variant.sink);
-  if (variant.dropout) text += "  dropout " + std::to_string(*variant.dropout) + "\n";
+  if (variant.dropout) text += "  dropout " + number(*variant.dropout, false) + "\n";
   if (variant.keys) text += "  keys = " + variant.inputs[variant.keys->input].name + " of each " + (variant.keys->tile ? std::to_string(variant.keys->tile) + " queries" : "head") + "\n";
   for (const Select &select : variant.selects) {
     text += "  select " + (select.keys() ? "keys(" + std::to_string(select.tileQ) : "tiles(" + std::to_string(select.tileQ) + ", " + std::to_string(select.tileK)) + ")\n";

@@ -49,7 +49,7 @@ struct Expr {
     Call,   ///< function, args
     Pooled, ///< name: input; pool: of the rows of a tile (in a select)
   };
-  Kind kind;
+  Kind kind = Kind::Number;
   SourceRange range;
   Type type = Type::Unknown;
   double value = 0;
@@ -59,6 +59,11 @@ struct Expr {
   Pool pool = Pool::Mean;
   std::vector<ExprPtr> args;
   int input = -1;  ///< Read, Pooled: position in Variant::inputs
+
+  Expr() = default;
+  Expr(const Expr &) = delete;
+  Expr &operator=(const Expr &) = delete;
+  ~Expr();         ///< without recursion: a chain may be as long as a text
 };
 
 enum class ElementClass { Float, Int, Bool };
@@ -146,6 +151,6 @@ struct Variant {
 
 /// Indented text of a checked variant (`weft compile --emit=ast`).
 std::string print(const Variant &variant);
-std::string print(const Expr &expr);
+std::string print(const Expr &expr);  ///< lets by their names
 
 }  // namespace weft::ast

@@ -4,7 +4,10 @@
 #include <map>
 #include <set>
 
+#include "compiler/language/causal.h"
+#include "compiler/language/cost.h"
 #include "compiler/language/selection.h"
+#include "compiler/language/walk.h"
 
 namespace weft {
 namespace {
@@ -27,10 +30,10 @@ Typing typingOf(Function function) {
 
 class Checker {
  public:
-  Checker(Variant &variant, std::string_view source, std::string_view fileName)
-      : variant(variant), source(source), fileName(fileName) {}
+  Checker(Variant &variant, Diagnostics &diagnostics) : variant(variant), diagnostics(diagnostics) {}
 
-  std::vector<Diagnostic> run() {
+  void run() {
+    const size_t before = diagnostics.size();
     checkInputs();
     set = &variant.sets[0];
     set->range = variant.range;
@@ -48,14 +51,15 @@ class Checker {
     for (size_t at = 1; at < variant.sets.size(); ++at) checkAlso(variant.sets[at]);
     if (variant.sink && variant.normalize != Normalize::Softmax)
       report(variant.sink->range, "expected 'normalize softmax' with a sink");
-    return std::move(diagnostics);
+    if (diagnostics.size() == before && compileSteps(variant) > mostSteps)
+      report(variant.range, "expected a variant of at most " + std::to_string(mostSteps) + " steps for each pair, got more: its kernels would take long to compile",
+             "an operation is 1 step, exp 10, sin 25, an int mod or pow 40, a gathered float 60, a product of rows 100; compute "
+             "what does not hang on the pair beforehand and give it as an input");
   }
 
  private:
   Variant &variant;
-  std::string_view source;
-  std::string_view fileName;
-  std::vector<Diagnostic> diagnostics;
+  Diagnostics &diagnostics;
   std::set<std::string> declared;
   std::set<std::string> dims;
   std::map<std::string, ExprPtr> lets;
@@ -64,9 +68,7 @@ class Checker {
   KeySet *set = nullptr;  ///< whose keys j counts
 
   void report(SourceRange range, std::string message, std::string hint = {}) {
-    if (diagnostics.size() < 20)
-      diagnostics.push_back(
-          makeDiagnostic(source, fileName, range, std::move(message), std::move(hint)));
+    diagnostics.report(range, std::move(message), std::move(hint));
   }
 
   void declare(const std::string &name, SourceRange range) {
@@ -123,22 +125,25 @@ class Checker {
              "as in: q: [B, H, T, D]");
   }
 
-  /// True where `expr` holds one of `indices`, or a dot; each shared let is looked at once.
-  static bool depends(const Expr &expr, std::initializer_list<Index> indices, std::set<const Expr *> &seen) {
-    if (expr.kind == Kind::Dot) return true;
-    if (expr.kind == Kind::Index) return std::find(indices.begin(), indices.end(), expr.index) != indices.end();
-    if (!seen.insert(&expr).second) return false;
-    for (const ExprPtr &arg : expr.args)
-      if (depends(*arg, indices, seen)) return true;
-    return false;
-  }
-  static bool dependsOnPair(const Expr &expr) {
-    std::set<const Expr *> seen;
-    return depends(expr, {Index::i, Index::j}, seen);
-  }
-  static bool dependsOnKey(const Expr &expr) {
-    std::set<const Expr *> seen;
-    return depends(expr, {Index::j}, seen);
+  /// True where a checked `expr` holds i, j or a dot.
+  bool dependsOnPair(const Expr &expr) { return depends(expr, onPair, [](Index index) { return index == Index::i || index == Index::j; }); }
+  /// True where it holds j or a dot.
+  bool dependsOnKey(const Expr &expr) { return depends(expr, onKey, [](Index index) { return index == Index::j; }); }
+
+  /// What was found of each checked expression, for those that share it.
+  struct Dependences {
+    Visited known, dependent;
+  };
+  Dependences onPair, onKey;
+  template <class IsOne>
+  static bool depends(const Expr &expr, Dependences &found, IsOne isOne) {
+    argumentsFirst(expr, found.known, [&](const Expr &part) {
+      bool own = part.kind == Kind::Dot || (part.kind == Kind::Index && isOne(part.index));
+      for (const ExprPtr &arg : part.args) own |= found.dependent.count(arg.get()) > 0;
+      if (own) found.dependent.insert(&part);
+      return true;
+    });
+    return found.dependent.count(&expr) > 0;
   }
 
   void checkLet(Let &let) {
@@ -179,7 +184,7 @@ class Checker {
     if (variant.normalize == Normalize::StickBreaking)
       report(also.range, "expected another normaliser than stick_breaking with 'also': its keys do not follow those of v");
     const std::map<std::string, ExprPtr> outer = lets;
-    std::erase_if(lets, [](const auto &let) { return dependsOnKey(*let.second); });
+    std::erase_if(lets, [&](const auto &let) { return dependsOnKey(*let.second); });
     set = &also;
     std::set<std::string> names;
     for (Let &let : also.lets) checkInnerLet(let, names);
@@ -233,8 +238,15 @@ class Checker {
       case Kind::Name: return checkName(expr);
       case Kind::Read: return checkRead(*expr);
       case Kind::Dot: return checkDot(*expr);
-      case Kind::Call: return checkCall(*expr);
+      case Kind::Call: break;
       case Kind::Pooled: return checkPooled(*expr);
+    }
+    // a + b + c + ... is as deep as it is long, on its first side: that one in a loop.
+    std::vector<Expr *> spine{expr.get()};
+    while (spine.back()->args[0]->kind == Kind::Call && spine.back()->args[0]->type == Type::Unknown) spine.push_back(spine.back()->args[0].get());
+    for (; !spine.empty(); spine.pop_back()) {
+      checkCall(*spine.back());
+      if (spine.back()->type == Type::Unknown) return;
     }
   }
 
@@ -264,42 +276,11 @@ class Checker {
     expr.type = Type::Row;
   }
 
-  /// ci * i + cj * j + constant of an int expression, or nothing.
-  static bool affineOf(const Expr &expr, int &ci, int &cj, double &constant, int depth = 0) {
-    if (depth > 50) return false;
-    if (expr.kind == Kind::Number) return constant = expr.value, true;
-    if (expr.kind == Kind::Index && expr.index == Index::i) return ci = 1, true;
-    if (expr.kind == Kind::Index && expr.index == Index::j) return cj = 1, true;
-    if (expr.kind == Kind::Let) return affineOf(*expr.args[0], ci, cj, constant, depth + 1);
-    if (expr.kind != Kind::Call || (expr.function != Function::Add && expr.function != Function::Sub)) return false;
-    int bi = 0, bj = 0;
-    double more = 0;
-    if (!affineOf(*expr.args[0], ci, cj, constant, depth + 1) || !affineOf(*expr.args[1], bi, bj, more, depth + 1)) return false;
-    const int sign = expr.function == Function::Add ? 1 : -1;
-    ci += sign * bi;
-    cj += sign * bj;
-    constant += sign * more;
-    return true;
+  bool causal() {
+    if (!knownCausal) knownCausal = saysCausal(variant);
+    return *knownCausal;
   }
-
-  /// True where a `where` says that a query sees no key after it, as far as its form shows.
-  bool causal() const {
-    auto says = [&](const auto &self, const Expr &expr) -> bool {
-      if (expr.kind == Kind::Let) return self(self, *expr.args[0]);
-      if (expr.kind != Kind::Call) return false;
-      if (expr.function == Function::And) return self(self, *expr.args[0]) || self(self, *expr.args[1]);
-      const bool less = expr.function == Function::Lt || expr.function == Function::Le;
-      if (!less && expr.function != Function::Gt && expr.function != Function::Ge) return false;
-      int ai = 0, aj = 0, bi = 0, bj = 0;
-      double a = 0, b = 0;
-      if (!affineOf(*expr.args[0], ai, aj, a) || !affineOf(*expr.args[1], bi, bj, b)) return false;
-      const int sign = less ? -1 : 1;  // sign * (left - right) >= 0
-      return sign * (ai - bi) == 1 && sign * (aj - bj) == -1 && sign * (a - b) <= 0;
-    };
-    for (const ExprPtr &where : variant.sets[0].wheres)
-      if (where->type == Type::Bool && says(says, *where)) return true;
-    return false;
-  }
+  std::optional<bool> knownCausal;   ///< once the wheres are checked
 
   void checkKeys(KeyList &keys) {
     const Expr &expr = *keys.expr;
@@ -630,9 +611,6 @@ class Checker {
 
 }  // namespace
 
-std::vector<Diagnostic> checkVariant(Variant &variant, std::string_view source,
-                                     std::string_view fileName) {
-  return Checker(variant, source, fileName).run();
-}
+void checkVariant(Variant &variant, Diagnostics &diagnostics) { Checker(variant, diagnostics).run(); }
 
 }  // namespace weft

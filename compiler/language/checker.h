@@ -1,15 +1,12 @@
 // Resolves names, gives every expression a type, and refuses what has no meaning.
 #pragma once
 
-#include <string_view>
-#include <vector>
-
 #include "compiler/language/ast.h"
+#include "compiler/language/diagnostics.h"
 
 namespace weft {
 
-/// Completes `variant` in place. `source` is the text its ranges refer to.
-std::vector<Diagnostic> checkVariant(ast::Variant &variant, std::string_view source,
-                                     std::string_view fileName);
+/// Completes `variant` in place, and refuses it too where its kernels would take too long to compile.
+void checkVariant(ast::Variant &variant, Diagnostics &diagnostics);
 
 }  // namespace weft

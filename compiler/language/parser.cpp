@@ -1,7 +1,7 @@
 #include "compiler/language/parser.h"
 
+#include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <set>
 
 #include "compiler/language/lexer.h"
@@ -24,37 +24,42 @@ const std::set<std::string> keywords = {"attention", "const",   "let",       "wh
 
 class Parser {
  public:
-  Parser(std::string_view source, std::string_view fileName)
-      : source(source), fileName(fileName), tokens(tokenize(source)) {}
+  Parser(std::string_view source, std::vector<Token> tokens, Diagnostics &diagnostics)
+      : source(source), tokens(std::move(tokens)), diagnostics(diagnostics) {}
 
-  ParsedFile run() {
-    ParsedFile file;
+  ParsedVariants run() {
+    ParsedVariants variants;
     if (tokens.size() == 1)
       report({0, 0}, "expected a variant, got an empty text",
              "a variant starts with: attention name(q: [B, H, T, D], ...) { score ... }");
-    while (peek().kind != Token::Kind::End) {
+    while (peek().kind != Token::Kind::End && !diagnostics.full()) {
+      const size_t start = position;
       try {
-        file.variants.push_back(parseVariant());
+        depth = 0;
+        inSelect = false;
+        if (variants.size() == maxVariants) {
+          report(peek().range, "expected at most " + std::to_string(maxVariants) + " variants in one text", "give each its file");
+          break;
+        }
+        variants.push_back(parseVariant());
       } catch (const SyntaxError &) {
-        do ++position;
-        while (peek().kind != Token::Kind::End && peek().text != "attention");
+        if (position == start) ++position;
+        while (peek().kind != Token::Kind::End && peek().text != "attention") ++position;
       }
-      if (diagnostics.size() >= 20) break;
     }
-    file.diagnostics = std::move(diagnostics);
-    return file;
+    return variants;
   }
 
  private:
-  static constexpr int maxDepth = 200;
+  static constexpr int maxDepth = 100;
+  static constexpr size_t maxVariants = 100, maxInputs = 100, maxDims = 8, maxName = 100;
 
   std::string_view source;
-  std::string fileName;
   std::vector<Token> tokens;
   size_t position = 0;
   int depth = 0;
   bool inSelect = false;  ///< pooled rows are known there
-  std::vector<Diagnostic> diagnostics;
+  Diagnostics &diagnostics;
 
   const Token &peek(int ahead = 0) const {
     return tokens[std::min(position + ahead, tokens.size() - 1)];
@@ -68,8 +73,7 @@ class Parser {
     return true;
   }
   void report(SourceRange range, std::string message, std::string hint = {}) {
-    diagnostics.push_back(
-        makeDiagnostic(source, fileName, range, std::move(message), std::move(hint)));
+    diagnostics.report(range, std::move(message), std::move(hint));
   }
   [[noreturn]] void fail(const std::string &expected, std::string hint = {}) {
     report(peek().range,
@@ -86,6 +90,7 @@ class Parser {
     if (peek().kind != Token::Kind::Name) fail(what);
     if (keywords.count(peek().text))
       fail(what, "'" + peek().text + "' is a word of the language; choose another name");
+    if (peek().text.size() > maxName) fail("a name of at most " + std::to_string(maxName) + " characters");
     return tokens[position++];
   }
   int lastEnd() const { return position ? tokens[position - 1].range.end : 0; }
@@ -157,12 +162,20 @@ class Parser {
       while (accept(","));
     }
     expect("]", "after the dims");
+    if (input.dims.size() > maxDims)
+      report(name.range, "expected an input of at most " + std::to_string(maxDims) + " dims, got " + std::to_string(input.dims.size()));
+    if (variant.inputs.size() == maxInputs) {
+      report(name.range, "expected at most " + std::to_string(maxInputs) + " inputs");
+      throw SyntaxError();
+    }
     variant.inputs.push_back(std::move(input));
   }
 
   double parseNumber(const Token &token) {
-    const double value = std::strtod(token.text.c_str(), nullptr);
-    if (!std::isfinite(value) || std::abs(value) > 3.4e38) {
+    // The host process may have set a locale whose decimal point is a comma; from_chars knows none.
+    double value = 0;
+    const bool read = std::from_chars(token.text.data(), token.text.data() + token.text.size(), value).ec == std::errc();
+    if (!read || std::abs(value) > 3.4e38) {
       report(token.range, "expected a finite number that fits f32, got '" + token.text + "'");
       return 0;
     }
@@ -332,7 +345,7 @@ class Parser {
   // expr := 'if' expr 'then' expr 'else' expr | or
   ExprPtr parseExpr() {
     if (++depth > maxDepth) {
-      report(peek().range, "expected an expression nested less than 200 deep");
+      report(peek().range, "expected an expression nested at most " + std::to_string(maxDepth) + " deep", "name its parts: let x = ...");
       throw SyntaxError();
     }
     ExprPtr result;
@@ -436,8 +449,25 @@ class Parser {
 
   // primary := number | 'true' | 'false' | '(' expr ')' | 'b' | 'h' | 'i' | 'j'
   //          | name | name '[' arguments ']' | function '(' arguments ')' | 'dot' '(' expr ',' expr ')'
+  // What is nested runs through here: the rest is in functions of its own, for a small frame.
   ExprPtr parsePrimary() {
-    const Token token = peek();
+    const Token &token = tokens[position];
+    if (accept("(")) {
+      ExprPtr result = parseExpr();
+      expect(")", "after the expression");
+      return result;
+    }
+    if (token.kind == Token::Kind::Name && !keywords.count(token.text)) {
+      ++position;
+      if (accept("(")) return calledBy(token, parseArguments(")"));
+      if (accept("[")) return readOf(token, parseArguments("]"));
+      --position;
+    }
+    return parseLeaf();
+  }
+
+  [[gnu::noinline]] ExprPtr parseLeaf() {
+    const Token &token = tokens[position];
     if (token.kind == Token::Kind::Integer || token.kind == Token::Kind::Real) {
       ++position;
       ExprPtr result = node(Expr::Kind::Number, token.range);
@@ -446,11 +476,6 @@ class Parser {
       if (result->type == ast::Type::Int && result->value > 1073741824.0)
         report(token.range, "expected an integer up to 2^30, got '" + token.text + "'",
                "write it with a decimal point to make it a float");
-      return result;
-    }
-    if (accept("(")) {
-      ExprPtr result = parseExpr();
-      expect(")", "after the expression");
       return result;
     }
     if (token.kind != Token::Kind::Name) fail("an expression");
@@ -466,68 +491,68 @@ class Parser {
       }
     if (keywords.count(token.text)) fail("an expression");
     ++position;
-    if (accept("(")) {
-      std::vector<ExprPtr> args = parseArguments(")");
-      const SourceRange range{token.range.begin, lastEnd()};
-      if (token.text == "dot") {
-        if (args.size() != 2) {
-          report(range, "expected 2 arguments of 'dot', got " + std::to_string(args.size()),
-                 "as in: dot(q[i], k[j])");
-          throw SyntaxError();
-        }
-        ExprPtr result = node(Expr::Kind::Dot, range);
-        result->args = std::move(args);
-        return result;
-      }
-      for (ast::Pool pool : {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
-        if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;
-        if (!inSelect) break;
-        ExprPtr result = node(Expr::Kind::Pooled, range);
-        result->pool = pool;
-        result->name = args[0]->name;
-        return result;
-      }
-#define WEFT_FUNCTION(id, spell, count, typing)                                               \
-  if (token.text == spell && Function::id != Function::ToFloat) {                             \
-    if (args.size() != count) {                                                               \
-      report(range, "expected " #count " argument(s) of '" spell "', got " +                  \
-                        std::to_string(args.size()));                                         \
-      throw SyntaxError();                                                                    \
-    }                                                                                         \
-    return call(Function::id, range, std::move(args));                                        \
-  }
-#include "compiler/language/functions.def"
-#undef WEFT_FUNCTION
-      report(token.range, "unknown function '" + token.text + "'",
-             inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
-                      : "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
-             "relu softplus floor ceil round pow triangle");
-      throw SyntaxError();
-    }
-    if (accept("[")) {
-      ExprPtr result = node(Expr::Kind::Read, token.range);
-      result->name = token.text;
-      result->args = parseArguments("]");
-      result->range.end = lastEnd();
-      return result;
-    }
     ExprPtr result = node(Expr::Kind::Name, token.range);
     result->name = token.text;
     return result;
+  }
+
+  [[gnu::noinline]] ExprPtr readOf(const Token &token, std::vector<ExprPtr> args) {
+    ExprPtr result = node(Expr::Kind::Read, {token.range.begin, lastEnd()});
+    result->name = token.text;
+    result->args = std::move(args);
+    return result;
+  }
+
+  [[gnu::noinline]] ExprPtr calledBy(const Token &token, std::vector<ExprPtr> args) {
+    const SourceRange range{token.range.begin, lastEnd()};
+    if (token.text == "dot") {
+      if (args.size() != 2) {
+        report(range, "expected 2 arguments of 'dot', got " + std::to_string(args.size()),
+               "as in: dot(q[i], k[j])");
+        throw SyntaxError();
+      }
+      ExprPtr result = node(Expr::Kind::Dot, range);
+      result->args = std::move(args);
+      return result;
+    }
+    for (ast::Pool pool : {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
+      if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;
+      if (!inSelect) break;
+      ExprPtr result = node(Expr::Kind::Pooled, range);
+      result->pool = pool;
+      result->name = args[0]->name;
+      return result;
+    }
+#define WEFT_FUNCTION(id, spell, count, typing)                                             \
+  if (token.text == spell && Function::id != Function::ToFloat) {                           \
+    if (args.size() != count) {                                                             \
+      report(range, "expected " #count " argument(s) of '" spell "', got " +                \
+                        std::to_string(args.size()));                                       \
+      throw SyntaxError();                                                                  \
+    }                                                                                       \
+    return call(Function::id, range, std::move(args));                                      \
+  }
+#include "compiler/language/functions.def"
+#undef WEFT_FUNCTION
+    report(token.range, "unknown function '" + token.text + "'",
+           inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
+                    : "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
+           "relu softplus floor ceil round pow triangle");
+    throw SyntaxError();
   }
 };
 
 }  // namespace
 
-ParsedFile parseFile(std::string_view source, std::string_view fileName) {
-  // Expressions are walked recursively: a bound on their number keeps every stack small.
-  if (source.size() > (1u << 20) || tokenize(source).size() > 20000) {
-    ParsedFile file;
-    file.diagnostics.push_back(makeDiagnostic(source, fileName, {0, 1},
-                                              "expected a text under 1 MiB and 20,000 words"));
-    return file;
+ParsedVariants parseFile(std::string_view source, Diagnostics &diagnostics) {
+  // A bound on the words, and the parser's on nesting, keep time, memory and every stack small.
+  std::vector<Token> tokens;
+  if (source.size() <= 1u << 20) tokens = tokenize(source);
+  if (tokens.empty() || tokens.size() > 20000) {
+    diagnostics.report({0, 1}, "expected a text of at most 1 MiB and 20,000 words");
+    return {};
   }
-  return Parser(source, fileName).run();
+  return Parser(source, std::move(tokens), diagnostics).run();
 }
 
 }  // namespace weft

@@ -6,16 +6,14 @@
 #include <vector>
 
 #include "compiler/language/ast.h"
+#include "compiler/language/diagnostics.h"
 
 namespace weft {
 
-struct ParsedFile {
-  std::vector<std::shared_ptr<ast::Variant>> variants;
-  std::vector<Diagnostic> diagnostics;
-};
+using ParsedVariants = std::vector<std::shared_ptr<ast::Variant>>;
 
 /// Parses every variant of a text. Never throws; stops at the first syntax error of a variant and
-/// goes on with the next `attention`.
-ParsedFile parseFile(std::string_view source, std::string_view fileName);
+/// goes on with the next `attention`, until there are as many diagnostics as anyone reads.
+ParsedVariants parseFile(std::string_view source, Diagnostics &diagnostics);
 
 }  // namespace weft

@@ -61,9 +61,18 @@ class Evaluator {
 
   int eval(const ast::ExprPtr &expr) {
     if (auto found = seen.find(expr.get()); found != seen.end()) return found->second;
-    const int node = compute(*expr);
-    seen[expr.get()] = node;
-    return node;
+    // What lets and calls are made of first: they come in chains.
+    for (std::vector<const Expr *> path{expr.get()}; !path.empty();) {
+      const Expr &own = *path.back();
+      const size_t before = path.size();
+      if (!seen.count(&own) && (own.kind == Kind::Let || own.kind == Kind::Call))
+        for (size_t at = own.args.size(); at-- > 0;)
+          if (!seen.count(own.args[at].get())) path.push_back(own.args[at].get());
+      if (path.size() > before) continue;
+      path.pop_back();
+      if (!seen.count(&own)) seen[&own] = compute(own);
+    }
+    return seen.at(expr.get());
   }
   double value(const ast::ExprPtr &expr) { return tape[eval(expr)].value; }
 

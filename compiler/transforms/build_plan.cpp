@@ -2,6 +2,7 @@
 
 #include "compiler/internal_error.h"
 #include "compiler/transforms/build_select.h"
+#include "compiler/transforms/operands_first.h"
 #include "compiler/transforms/plan_kernel.h"
 #include "compiler/transforms/signature.h"
 #include "llvm/ADT/SmallPtrSet.h"
@@ -33,14 +34,11 @@ Dependence analyse(Value value, Known &known);
 
 /// `known` keeps a shared let from being walked once a use.
 Dependence dependenceOf(Value value, Known &known) {
-  if (auto found = known.find(value); found != known.end()) return found->second;
-  Dependence result = analyse(value, known);
-  known[value] = result;
-  return result;
-}
-Dependence dependenceOf(Value value) {
-  Known known;
-  return dependenceOf(value, known);
+  operandsFirst(value, [&](Value own) { return known.contains(own); }, [&](Value own) {
+    const Dependence result = analyse(own, known);
+    known[own] = result;
+  });
+  return known.lookup(value);
 }
 
 Dependence analyse(Value value, Known &known) {
@@ -76,6 +74,9 @@ Dependence analyse(Value value, Known &known) {
 
   auto affine = [](const Dependence &v) { return v.kind == Kind::Affine || v.kind == Kind::Uniform; };
   const bool allAffine = std::all_of(x.begin(), x.end(), affine);
+  // Coefficients this large are none that a mask is made of.
+  for (const Dependence &v : x)
+    if (std::max(std::abs(v.ci), std::abs(v.cj)) > 1 << 20) return {Kind::Other};
   const bool saturates = std::any_of(x.begin(), x.end(), [](const Dependence &v) { return v.saturates; });
   // Of ints alone: a float is rounded. Nor does a sum of what has saturated stay a sum of its terms.
   if (allAffine && !saturates && map.getType().isInteger(32)) {
@@ -219,8 +220,9 @@ class PlanBuilder : PlanKernel {
     Value lo = least, hi = greatest;
     Parts parts = partsOf(program);
     Value fullLo = lo, fullHi = hi;
+    Known known;
     auto narrow = [&](Value condition, Value &from, Value &to, auto holds) {
-      const Dependence dependence = dependenceOf(condition);
+      const Dependence dependence = dependenceOf(condition, known);
       if (dependence.kind != Kind::Distance || dependence.rises == 0) return;
       const bool rising = dependence.rises > 0;
       Value end = bisect(b, h, rising, least, greatest, [&](IntervalBuilder &intervals) { return holds(intervals.of(condition)); });
@@ -356,15 +358,16 @@ PlanForm planForm(mlir::ModuleOp module, const std::string &keyDim) {
   if (keyDim == "S" && (selectedTiles(module) || describedKeys(module))) return PlanForm::Lists;
   auto program = module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", keyDim));
   Parts parts = partsOf(program);
+  Known known;
   for (Value mask : parts.masks) {
-    const Dependence dependence = dependenceOf(mask);
+    const Dependence dependence = dependenceOf(mask, known);
     if (dependence.kind == Kind::Uniform && ScalarBuilder::boolOf(mask)) continue;
     if (dependence.kind != Kind::Distance || dependence.rises == 0) return PlanForm::Lists;
   }
   // A weight that reads rows can be zero in whole tiles; one of the distance alone that is not
   // monotone (a wave) touches every tile of the band.
   for (Value weight : parts.weights)
-    if (dependenceOf(weight).kind == Kind::Rows) return PlanForm::Lists;
+    if (dependenceOf(weight, known).kind == Kind::Rows) return PlanForm::Lists;
   return PlanForm::Band;
 }
 

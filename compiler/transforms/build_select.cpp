@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "compiler/internal_error.h"
+#include "compiler/transforms/operands_first.h"
 #include "compiler/transforms/plan_kernel.h"
 #include "compiler/transforms/signature.h"
 #include "mlir/IR/IRMapping.h"
@@ -175,11 +176,14 @@ class SelectBuilder : SelectionKernel {
 
   /// The code of a value of the round's program.
   Value emit(Value value, Known &known) {
-    if (auto found = known.find(value); found != known.end()) return found->second;
-    mlir::Operation *op = value.getDefiningOp();
-    mlir::IRMapping mapping;
-    for (Value operand : op->getOperands()) mapping.map(operand, emit(operand, known));
-    return known[value] = builder.clone(*op, mapping)->getResult(0);
+    operandsFirst(value, [&](Value own) { return known.contains(own); }, [&](Value own) {
+      mlir::Operation *op = own.getDefiningOp();
+      mlir::IRMapping mapping;
+      for (Value operand : op->getOperands()) mapping.map(operand, known.lookup(operand));
+      Value copy = builder.clone(*op, mapping)->getResult(0);
+      known[own] = copy;
+    });
+    return known.lookup(value);
   }
 
   /// The products of the query tiles' rows with those of `amount` key tiles from `first` on: in a plane of estimates, until

@@ -119,6 +119,8 @@ class Reverse {
           results[mlir::cast<mlir::StringAttr>(attr).getValue()] = mapping.lookup(value);
       } else {
         recomputed.push_back(builder.clone(op, mapping));
+        // Of the operands it is known by now: no recursion.
+        for (Value result : recomputed.back()->getResults()) reaches(result);
       }
     }
   }

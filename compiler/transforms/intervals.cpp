@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "compiler/transforms/operands_first.h"
 #include "mlir/IR/Matchers.h"
 
 namespace weft {
@@ -87,7 +88,14 @@ Value IntervalBuilder::spansZero(const Interval &x) {
 }
 
 Interval IntervalBuilder::of(Value value) {
-  if (auto found = known.find(value); found != known.end()) return found->second;
+  operandsFirst(value, [&](Value own) { return known.contains(own); }, [&](Value own) {
+    const Interval result = fromOperands(own);
+    known[own] = result;
+  });
+  return known.lookup(value);
+}
+
+Interval IntervalBuilder::fromOperands(Value value) {
   mlir::Operation *op = value.getDefiningOp();
   Interval result;
   if (auto map = mlir::dyn_cast<dialect::MapOp>(op)) {
@@ -102,7 +110,6 @@ Interval IntervalBuilder::of(Value value) {
     // A dot of rows, or a random number: nothing is known of it.
     result = whole(value.getType(), s.constantBool(mlir::isa<dialect::DotOp>(op)));
   }
-  known[value] = result;
   return result;
 }
 

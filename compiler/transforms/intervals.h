@@ -41,6 +41,8 @@ class IntervalBuilder {
   mlir::Value unequal(mlir::Value a, mlir::Value b) { return s.map(Function::Ne, {a, b}); }
   mlir::Value infinite(const Interval &x);
   mlir::Value spansZero(const Interval &x);
+  /// The operands are known.
+  Interval fromOperands(mlir::Value value);
   Interval mapInterval(dialect::MapOp op);
   Interval boundsOf(dialect::MapOp op);
   Interval readInterval(dialect::ReadOp op);

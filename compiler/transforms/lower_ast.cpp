@@ -39,6 +39,7 @@ class AstLowering {
   mlir::OpBuilder builder;
   mlir::Block *block = nullptr;
   const ast::Select *selecting = nullptr;
+  const std::vector<ast::PooledInput> pooledRows = ast::pooledInputs(variant);
   std::unordered_map<const Expr *, mlir::Value> lowered;
 
   void describeInputs(mlir::ModuleOp module) {
@@ -142,9 +143,8 @@ class AstLowering {
   /// The buffer of a pooled input.
   std::string pooledName(const Expr &expr) const {
     const bool queries = variant.inputs[expr.input].dims[2] == "T";
-    const auto all = ast::pooledInputs(variant);
     const ast::PooledInput own{expr.pool, expr.input, queries ? selecting->tileQ : selecting->tileK};
-    return "pool." + std::to_string(std::find(all.begin(), all.end(), own) - all.begin());
+    return "pool." + std::to_string(std::find(pooledRows.begin(), pooledRows.end(), own) - pooledRows.begin());
   }
 
   template <class Body>
@@ -194,12 +194,23 @@ class AstLowering {
     return true;
   }
 
-  mlir::Value lower(const Expr &expr) {
-    if (auto found = lowered.find(&expr); found != lowered.end()) return found->second;
-    ScalarBuilder scalar(builder, location(expr));
-    mlir::Value value = build(expr, scalar);
-    lowered[&expr] = value;
-    return value;
+  /// Each expression once, what it is made of first. The rows of a dot are named by it, not lowered.
+  mlir::Value lower(const Expr &root) {
+    std::vector<const Expr *> path{&root};
+    while (!path.empty()) {
+      const Expr &expr = *path.back();
+      const size_t before = path.size();
+      if (!lowered.count(&expr) && expr.kind != Kind::Dot)
+        for (const ast::ExprPtr &arg : llvm::reverse(expr.args))
+          if (!lowered.count(arg.get())) path.push_back(arg.get());
+      if (path.size() > before) continue;
+      path.pop_back();
+      if (lowered.count(&expr)) continue;
+      ScalarBuilder scalar(builder, location(expr));
+      mlir::Value value = build(expr, scalar);
+      lowered[&expr] = value;
+    }
+    return lowered.at(&root);
   }
 
   mlir::Value build(const Expr &expr, ScalarBuilder &scalar) {
@@ -211,10 +222,10 @@ class AstLowering {
       case Kind::False: return scalar.constantBool(false);
       case Kind::Index: return block->getArgument(static_cast<unsigned>(expr.index));
       case Kind::Dim: return dialect::DimOp::create(builder, scalar.loc, builder.getI32Type(), expr.name);
-      case Kind::Let: return lower(*expr.args[0]);
+      case Kind::Let: return lowered.at(expr.args[0].get());
       case Kind::Read: {
         mlir::SmallVector<mlir::Value> indices;
-        for (const ast::ExprPtr &arg : expr.args) indices.push_back(lower(*arg));
+        for (const ast::ExprPtr &arg : expr.args) indices.push_back(lowered.at(arg.get()));
         mlir::Type type = expr.type == ast::Type::Float ? mlir::Type(builder.getF32Type())
                           : expr.type == ast::Type::Int ? mlir::Type(builder.getI32Type())
                                                         : mlir::Type(builder.getI1Type());
@@ -225,7 +236,7 @@ class AstLowering {
                                       selecting ? pooledName(*expr.args[1]) : expr.args[1]->name);
       case Kind::Call: {
         mlir::SmallVector<mlir::Value> args;
-        for (const ast::ExprPtr &arg : expr.args) args.push_back(lower(*arg));
+        for (const ast::ExprPtr &arg : expr.args) args.push_back(lowered.at(arg.get()));
         if (expr.function == Function::Div && reciprocalFits(expr)) {
           auto divisor = ScalarBuilder::constantOf(args[1]);
           return scalar.mul(args[0], divisor ? scalar.constant(1 / *divisor)

@@ -2,7 +2,6 @@
 #include <cstdio>
 #include <fstream>
 #include <map>
-#include <sstream>
 #include <stdexcept>
 
 #include "compiler/compiler.h"
@@ -13,12 +12,13 @@
 
 namespace weft::cli {
 
+/// Pipes too, up to what the parser takes; it says what is wrong with more.
 static std::string readAll(const std::string &path) {
   std::ifstream stream(path, std::ios::binary);
-  if (!stream) throw std::runtime_error("cannot open " + path);
-  std::stringstream text;
-  text << stream.rdbuf();
-  return text.str();
+  std::string text((1 << 20) + 1, '\0');
+  if (!stream || stream.read(text.data(), static_cast<std::streamsize>(text.size())).bad()) throw std::runtime_error("cannot open " + path);
+  text.resize(static_cast<size_t>(stream.gcount()));
+  return text;
 }
 
 void addVariants(CLI::App &app, Action &action) {

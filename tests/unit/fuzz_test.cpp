@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "tests/unit/call.h"
+#include "tests/unit/hostile_text.h"
 #include "tests/unit/inputs.h"
 
 namespace weft::testing {
@@ -171,6 +172,15 @@ TEST(Fuzz, brokenTextsGiveDiagnosticsOnly) {
       ASSERT_GE(diagnostic.line, 1);
       ASSERT_FALSE(render(diagnostic).empty());
     }
+  }
+  // Kinds that are hard on a compiler; large ones where the count is asked for.
+  const uint64_t hostile = setting("WEFT_FUZZ_COUNT", 140), bytes = std::getenv("WEFT_FUZZ_COUNT") ? 65536 : 6000;
+  for (uint64_t seed = first; seed < first + hostile; ++seed) {
+    HostileText texts(seed);
+    const std::string text = texts.text(static_cast<int>(seed % HostileText::kinds), bytes);
+    const ParseResult result = parse(text, "hostile");
+    ASSERT_LE(result.diagnostics.size(), 21u);
+    for (const Diagnostic &diagnostic : result.diagnostics) ASSERT_LE(render(diagnostic).size(), 2000u) << seed;
   }
   std::printf("fuzz: %llu of %llu texts refused\n", static_cast<unsigned long long>(refused), static_cast<unsigned long long>(count));
   EXPECT_GT(refused, count / 4);
