@@ -83,24 +83,24 @@ int threadCount() {
 
 Device deviceOf(at::TensorList tensors) {
   if (!tensors.empty() && tensors[0].device().is_cuda()) return {Device::Kind::Cuda, tensors[0].device().index()};
-  return {hostDevice(), 0};
+  return hostDevice();
 }
 
-static std::atomic<Device::Kind> &hostKind() {
-  static std::atomic<Device::Kind> kind = [] {
+static Device hostOf(const Device &device) { return device.kind == Device::Kind::PtxEmulator ? device : Device{}; }
+static std::atomic<Device> &ownHost() {
+  static std::atomic<Device> host = [] {
     try {
-      const Device device = parseDevice(environment::device());
-      return device.kind == Device::Kind::PtxEmulator ? device.kind : Device::Kind::Cpu;
+      return hostOf(parseDevice(environment::device()));
     } catch (const std::exception &error) {
       TORCH_CHECK(false, "weft: WEFT_DEVICE: ", error.what());
     }
   }();
-  return kind;
+  return host;
 }
-Device::Kind hostDevice() { return hostKind(); }
+Device hostDevice() { return ownHost(); }
 torch::Device useDevice(const std::string &name) {
   const Device device = parseDevice(name);
-  hostKind() = device.kind == Device::Kind::PtxEmulator ? device.kind : Device::Kind::Cpu;
+  ownHost() = hostOf(device);
   if (device.kind != Device::Kind::Cuda) return at::kCPU;
   targetOf(device);  // says what is missing
   if (!torch::cuda::is_available()) throw std::runtime_error("this torch was built without CUDA; install one with it, or use device cpu");

@@ -106,7 +106,7 @@ class Binding {
 };
 
 /// What CPU tensors are computed on: the CPU or the emulator.
-Device::Kind hostDevice();
+Device hostDevice();
 /// Where the call runs: with its tensors, or on the emulator where WEFT_DEVICE says so.
 Device deviceOf(at::TensorList tensors);
 /// The tensor itself or, where its rows lie so that the device cannot read them, a copy.

@@ -9,14 +9,33 @@ namespace weft {
 
 struct Device {
   enum class Kind { Cpu, PtxEmulator, Cuda } kind = Kind::Cpu;
-  int index = 0;   ///< of the GPU
+  /// Of the GPU. Emulator: the architecture it stands for, 89 for sm_89; 0: sm_80.
+  int index = 0;
 
   bool operator==(const Device &) const = default;
 };
 
-/// "cpu", "ptx-emulator", "cuda" or "cuda:1". Throws std::runtime_error that says what is known.
+/// "cpu", "ptx-emulator", "ptx-emulator:sm_89", "cuda" or "cuda:1". Throws std::runtime_error that says what is known.
 Device parseDevice(const std::string &name);
 std::string name(const Device &device);
+
+/// What one launch may ask of a GPU.
+struct DeviceLimits {
+  int64_t sharedBytesPerBlock = 0;   ///< static and dynamic together, where a kernel opts in
+  int64_t maxGridX = 0;              ///< blocks
+  int maxThreadsPerBlock = 0;
+  int registersPerBlock = 0;         ///< of 32 bits
+};
+
+/// 10 times major and minor: 89 for compute capability 8.9. Emulator: of the GPU it stands for; CPU: 0. Throws
+/// std::runtime_error where there is no such GPU.
+int capabilityOf(const Device &device);
+/// Of a compute capability (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"). One that is
+/// not known has the least of all later than 8.0.
+DeviceLimits limitsOfArchitecture(int major, int minor);
+/// A CPU limits nothing. Throws std::runtime_error where there is no such GPU.
+DeviceLimits limitsOf(const Device &device);
+
 /// What to compile for: "host", "sm_80" for the emulator, the GPU's own architecture.
 std::string targetOf(const Device &device);
 

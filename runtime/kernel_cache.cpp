@@ -158,10 +158,11 @@ int64_t blocksOf(const KernelImage &image, int64_t programs) {
 
 class EmulatedKernel final : public LoadedKernel {
  public:
-  EmulatedKernel(KernelImage own, const std::string &ptx) : LoadedKernel(std::move(own)), module(ptx) {}
+  EmulatedKernel(KernelImage own, const Device &device, const std::string &ptx)
+      : LoadedKernel(std::move(own)), module(ptx), capability(capabilityOf(device)) {}
 
   void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
-    ptx::Launch launch{blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory};
+    ptx::Launch launch{blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory, capability};
     launch.parameters.resize(std::max<size_t>(image().slots.size(), 1) * sizeof(int64_t));
     std::memcpy(launch.parameters.data(), slots, image().slots.size() * sizeof(int64_t));
     const EmulatorReport report = module.run(image().entry, launch, context.threads);
@@ -170,6 +171,7 @@ class EmulatedKernel final : public LoadedKernel {
 
  private:
   ptx::Module module;
+  int capability;
 };
 
 class CudaKernel final : public LoadedKernel {
@@ -189,7 +191,7 @@ std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device
   const std::string code = std::move(image.code);
   image.code.clear();
   switch (device.kind) {
-    case Device::Kind::PtxEmulator: return std::make_shared<EmulatedKernel>(std::move(image), code);
+    case Device::Kind::PtxEmulator: return std::make_shared<EmulatedKernel>(std::move(image), device, code);
     case Device::Kind::Cuda: return std::make_shared<CudaKernel>(std::move(image), device.index, deviceCode(code, targetOf(device)));
     case Device::Kind::Cpu: break;
   }

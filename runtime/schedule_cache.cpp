@@ -20,7 +20,7 @@ constexpr int schema = 1;
 
 std::string identityOf(const Device &device) {
   if (device.kind == Device::Kind::Cuda) return cuda::identity(device.index);
-  if (device.kind == Device::Kind::PtxEmulator) return "ptx-emulator";
+  if (device.kind == Device::Kind::PtxEmulator) return name(device);
   const std::string cpu = environment::cpu();
   return cpu == "host" ? hostIdentity() : cpu + " on " + hostIdentity();
 }

@@ -114,12 +114,17 @@ class Current {
 
 }  // namespace
 
-std::string architecture(int device) {
+int capability(int device) {
   const DeviceHandle handle = handleOf(device);
   int major = 0, minor = 0;
   driver().check(driver().deviceGetAttribute(&major, attributeMajor, handle), "cuDeviceGetAttribute");
   driver().check(driver().deviceGetAttribute(&minor, attributeMinor, handle), "cuDeviceGetAttribute");
-  if (major < 8) throw std::runtime_error("expected a GPU of compute capability 8.0 or later, got " + std::to_string(major) + "." + std::to_string(minor));
+  return 10 * major + minor;
+}
+
+std::string architecture(int device) {
+  const int own = capability(device);
+  if (own < 80) throw std::runtime_error("expected a GPU of compute capability 8.0 or later, got " + std::to_string(own / 10) + "." + std::to_string(own % 10));
   // PTX of sm_80 runs on every later GPU, whether or not this LLVM has heard of it.
   return "sm_80";
 }

@@ -9,6 +9,8 @@ namespace weft::cuda {
 /// "sm_80" for compute capability 8.0; "sm_90a" and later ones with their own features. Throws std::runtime_error
 /// where there is no driver or no such device, as do all here.
 std::string architecture(int device);
+/// 10 times major and minor: 89 for compute capability 8.9.
+int capability(int device);
 /// Name of the GPU and version of the driver: what compiled code and tuning results are kept under.
 std::string identity(int device);
 

@@ -18,6 +18,7 @@ struct Launch {
   int64_t sharedBytes = 0;
   std::vector<uint8_t> parameters;      ///< laid out as the kernel declares them
   std::vector<MemoryRange> memory;
+  int capability = 80;                  ///< of the device it stands for: 10 times major and minor
 };
 
 struct Kernel;
@@ -29,7 +30,8 @@ class Module {
   explicit Module(const std::string &text);
   ~Module();
 
-  /// Runs all blocks, on up to `threads` threads of the machine. Throws std::runtime_error that names kernel,
+  /// Runs all blocks, on up to `threads` threads of the machine. Throws std::runtime_error where the device would refuse
+  /// the module or the launch (limitsOfArchitecture; an older architecture than .target), and one that names kernel,
   /// block, thread, line and instruction for: an access outside `memory` or shared memory, a misaligned access,
   /// a read of shared memory or a register never written, a read of what a cp.async has not delivered, a race
   /// between barriers, a barrier that part of a warp reaches, and blocks that wait for ever.

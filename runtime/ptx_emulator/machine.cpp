@@ -203,20 +203,17 @@ void Block::deliver(const Warp &warp, const Warp::Copy &copy) {
 // ---- modules ---------------------------------------------------------------------------------
 
 struct Module::Kernels {
-  std::map<std::string, Kernel> byName;
+  Program program;
 };
 
-Module::Module(const std::string &text) : kernels(std::make_unique<Kernels>()) { kernels->byName = parse(text); }
+Module::Module(const std::string &text) : kernels(std::make_unique<Kernels>()) { kernels->program = parse(text); }
 Module::~Module() = default;
 
 Report Module::run(const std::string &name, const Launch &launch, int threads) const {
-  auto found = kernels->byName.find(name);
-  if (found == kernels->byName.end()) throw std::runtime_error("ptx emulator: no kernel named " + name);
+  auto found = kernels->program.kernels.find(name);
+  if (found == kernels->program.kernels.end()) throw std::runtime_error("ptx emulator: no kernel named " + name);
   const Kernel &kernel = found->second;
-  if (kernel.threads && kernel.threads != launch.threads)
-    throw std::runtime_error("ptx emulator: " + name + " wants blocks of " + std::to_string(kernel.threads) + " threads, got " + std::to_string(launch.threads));
-  if (static_cast<int64_t>(launch.parameters.size()) < kernel.parameterBytes)
-    throw std::runtime_error("ptx emulator: " + name + " wants " + std::to_string(kernel.parameterBytes) + " bytes of parameters, got " + std::to_string(launch.parameters.size()));
+  checkLaunch(kernels->program.target, kernel, launch);
   std::atomic<int64_t> next{0};
   std::mutex mutex;
   Report total;

@@ -17,12 +17,16 @@ class Parser {
  public:
   explicit Parser(const std::string &text) : text(text) {}
 
-  std::map<std::string, Kernel> module() {
-    std::map<std::string, Kernel> kernels;
+  Program module() {
+    Program program;
     for (skip(); at < text.size(); skip()) {
       if (text[at] != '.') fail(line, "expected a directive, got '" + lineText() + "'");
       const std::string word = name();
-      if (word == ".version" || word == ".target" || word == ".address_size") {
+      if (word == ".target") {
+        skip();
+        program.target = name();
+        toLineEnd();
+      } else if (word == ".version" || word == ".address_size") {
         toLineEnd();
       } else if (word == ".extern" || word == ".global" || word == ".const") {
         const std::string all = upTo(';');
@@ -36,12 +40,12 @@ class Parser {
           if (name() != ".entry") fail(line, "expected .entry");
         }
         Kernel kernel = entry();
-        kernels[kernel.name] = std::move(kernel);
+        program.kernels[kernel.name] = std::move(kernel);
       } else {
         fail(line, "unknown directive " + word);
       }
     }
-    return kernels;
+    return program;
   }
 
  private:
@@ -118,15 +122,26 @@ class Parser {
     }
     for (skip(); at < text.size() && text[at] == '.'; skip()) {
       const std::string directive = name();
-      if (directive == ".reqntid" || directive == ".maxntid") {
-        skip();
-        kernel.threads = std::stoi(name());
-      }
-      toLineEnd();
+      if (directive == ".reqntid") kernel.threads = threads();
+      else if (directive == ".maxntid") kernel.maxThreads = threads();
+      else if (directive == ".maxnreg") kernel.maxRegisters = threads();
+      else toLineEnd();
     }
     expect('{');
     body(kernel);
     return kernel;
+  }
+  /// "128" or "16, 8, 1": their product.
+  int64_t threads() {
+    int64_t all = 1;
+    do {
+      skip();
+      const std::string own = name();
+      uint64_t count = 0;
+      if (own.empty() || !number(own, count) || count < 1 || count > 65536) fail(line, "expected a count, got '" + own + "'");
+      all *= static_cast<int64_t>(count);
+    } while (accept(','));
+    return all;
   }
   std::string parameter() {
     skip();
@@ -306,6 +321,6 @@ class Parser {
 
 }  // namespace
 
-std::map<std::string, Kernel> parse(const std::string &text) { return Parser(text).module(); }
+Program parse(const std::string &text) { return Parser(text).module(); }
 
 }  // namespace weft::ptx

@@ -41,12 +41,23 @@ struct Kernel {
   int registers = 0;                        ///< of all kinds
   std::vector<std::string> registerNames;
   int64_t parameterBytes = 0;
-  int threads = 0;                          ///< .reqntid; 0: not said
+  int64_t threads = 0;                      ///< .reqntid; 0: not said
+  int64_t maxThreads = 0;                   ///< .maxntid
+  int64_t maxRegisters = 0;                 ///< .maxnreg, of a thread
+};
+
+struct Program {
+  std::string target;                       ///< "sm_80"
+  std::map<std::string, Kernel> kernels;
 };
 
 /// Parses a PTX module as LLVM writes it. Throws std::runtime_error that names the line, and for an instruction
 /// this emulator lacks, the instruction.
-std::map<std::string, Kernel> parse(const std::string &text);
+Program parse(const std::string &text);
+
+struct Launch;
+/// Throws std::runtime_error where the launch's device would refuse the target, the kernel or the launch.
+void checkLaunch(const std::string &target, const Kernel &kernel, const Launch &launch);
 
 /// Fills in Instruction::join.
 void findJoins(Kernel &kernel);

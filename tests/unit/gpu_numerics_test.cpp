@@ -50,7 +50,9 @@ TEST_P(GpuNumerics, matchesReference) {
   for (bool twoPass : {true, false}) {
     if (twoPass && !variant->hasTwoPassBackward(shape.G != shape.H)) continue;
     if (!twoPass && variant->hasTwoPassBackward(shape.G != shape.H) && param.shape != 0) continue;  // the form of the others
-    CallOptions options{param.tile, param.tile, twoPass, 2, {Device::Kind::PtxEmulator, 0}, param.type, 2};
+    // Large tiles do not fit the shared memory of an sm_80.
+    const Device device = parseDevice(param.tile > 64 ? "ptx-emulator:sm_90" : "ptx-emulator");
+    CallOptions options{param.tile, param.tile, twoPass, 2, device, param.type, 2};
     auto got = call(variant, inputs, cotangent, options);
     EXPECT_FALSE(got.outside);
     EXPECT_GT(got.report.mma, 0);
@@ -69,14 +71,15 @@ std::vector<Case> cases() {
       for (size_t shape = 0; shape < std::size(shapes); ++shape) {
         // Every shape with the plain variant, a small one with the rest.
         if (shape > 4 || (variant != "causal" && shape != 0)) continue;
-        all.push_back({variant, type, shape, 64});
+        // Rows of 128 floats fit no GPU in tiles of 64.
+        all.push_back({variant, type, shape, type == ElementType::F32 && shapes[shape].shape.D > 64 ? 32 : 64});
         // Large tiles and the widths of real models, once each.
         if (shape == 0 && type == ElementType::BF16) {
           const bool plain = variant == "causal" || variant == "span_periodic" || variant == "content_sparse" || variant == "stick_breaking" || variant == "relative_bias";
           if (plain) all.push_back({variant, type, 5, 128});
           all.push_back({variant, type, 6, 32});
         }
-        if (variant == "causal" && shape == 1) all.push_back({variant, type, shape, 128});
+        if (variant == "causal" && shape == 1 && type != ElementType::F32) all.push_back({variant, type, shape, 128});
       }
   return all;
 }
