@@ -33,7 +33,11 @@ void mov(Warp &warp, const Instruction &in, uint32_t lanes) {
   }
 }
 
-void bra(Warp &warp, const Instruction &in, uint32_t lanes) { warp.branch(in.operands[0][0].index, lanes); }
+template <bool Uniform>
+void bra(Warp &warp, const Instruction &in, uint32_t lanes) {
+  if (Uniform && lanes != warp.paths.back().lanes) warp.fail("only part of the lanes takes a branch that says all do", __builtin_ctz(lanes));
+  warp.branch(in.operands[0][0].index, lanes);
+}
 void ret(Warp &warp, const Instruction &, uint32_t lanes) { warp.leave(lanes); }
 void bar(Warp &warp, const Instruction &in, uint32_t lanes) {
   if (in.operands[0][0].value != 0) warp.fail("only barrier 0 is known", __builtin_ctz(lanes));
@@ -84,7 +88,7 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
   const std::string &own = opcode.text;
   if (own == "bra" || own == "bra.uni") {
     in.ends = Instruction::Ends::Branch;
-    return be(bra, false, {{{OperandRule::Kind::Label}}});
+    return be(own == "bra" ? bra<false> : bra<true>, false, {{{OperandRule::Kind::Label}}});
   }
   if (own == "ret") {
     in.ends = Instruction::Ends::Return;

@@ -1,5 +1,6 @@
 // PTX text to instructions whose operands are known to suit them: nothing is left to be checked but values.
 #include <algorithm>
+#include <unordered_map>
 
 #include "runtime/ptx_emulator/program.h"
 #include "runtime/ptx_emulator/reader.h"
@@ -7,8 +8,8 @@
 namespace weft::ptx {
 namespace {
 
-// What PTX or a GPU allows; a text that asks for more is refused before memory is.
-constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536;
+// What PTX or a GPU allows, and what keeps the time of a text in bounds; one that asks for more is refused at once.
+constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536, mostBranches = 32768;
 
 class Parser {
  public:
@@ -53,8 +54,8 @@ class Parser {
   int64_t moduleShared = 0, sharedBytes = 0;     ///< of the module; with the kernel's own
   struct Declared { int bits; int64_t count; };  ///< count -1: one register of just this name
   std::map<std::string, Declared> declared;
-  std::map<std::string, int> registers;          ///< those in use
-  std::map<std::string, std::pair<Instruction, Signature>> decoded;
+  std::unordered_map<std::string, int> registers;   ///< those in use
+  std::unordered_map<std::string, std::pair<Instruction, Signature>> decoded;
 
   struct Variable { std::string name; int64_t align = 1, bytes = 1, count = -1; };
 
@@ -161,6 +162,7 @@ class Parser {
     std::map<std::string, int> labels;
     std::vector<Pending> pending;
     std::vector<const Signature *> signatures;
+    int64_t branches = 0;
     while (!in.accept('}')) {
       if (in.done()) in.fail("expected '}'");
       if (in.peek() == '.') {
@@ -204,6 +206,8 @@ class Parser {
         in.expect(';');
       }
       instruction.text = in.since(begin);
+      branches += instruction.ends != Instruction::Ends::No;
+      if (branches > mostBranches) in.fail("more than " + std::to_string(mostBranches) + " branches");
       kernel.code.push_back(std::move(instruction));
       signatures.push_back(&signature);
     }
@@ -284,20 +288,22 @@ class Parser {
     if (own.empty()) in.fail("expected an operand, got '" + in.restOfLine() + "'");
     static const std::map<std::string, uint64_t> specials = {
         {"%tid.x", Thread}, {"%ntid.x", Threads}, {"%ctaid.x", BlockIndex}, {"%nctaid.x", Blocks}, {"%laneid", LaneIndex}};
-    if (auto special = specials.find(own); special != specials.end()) {
-      result.kind = Operand::Kind::Special;
-      result.value = special->second;
-    } else if (own[0] == '%') {
-      result.kind = Operand::Kind::Register;
-      result.index = registerOf(own, kernel);
+    if (own[0] == '%') {
+      if (auto special = specials.find(own); own.back() > '9' && special != specials.end()) {
+        result.kind = Operand::Kind::Special;
+        result.value = special->second;
+      } else {
+        result.kind = Operand::Kind::Register;
+        result.index = registerOf(own, kernel);
+      }
+    } else if (std::isdigit(static_cast<unsigned char>(own[0])) || own[0] == '-') {
+      if (!Reader::number(own, result.value)) in.fail("malformed number " + own);
     } else if (auto variable = shared.find(own); variable != shared.end()) {
       result.of = Operand::Of::Shared;
       result.value = static_cast<uint64_t>(variable->second == dynamic ? dynamicBegin(sharedBytes) : variable->second);
     } else if (auto parameter = parameters.find(own); parameter != parameters.end()) {
       result.of = Operand::Of::Parameter;
       result.value = parameter->second;
-    } else if (std::isdigit(static_cast<unsigned char>(own[0])) || own[0] == '-') {
-      if (!Reader::number(own, result.value)) in.fail("malformed number " + own);
     } else {
       pending.push_back({kernel.code.size(), instruction.operands.size(), part, own});
     }

@@ -50,16 +50,16 @@ void ldmatrix(Warp &warp, const Instruction &in, uint32_t lanes) {
 template <int K>
 struct Operands {
   double left[16][K], right[K][8];
-  /// Powers of two of the leading bit; of a zero far below all others.
+  /// Powers of two of the leading bit; of a zero far below all others, of infinities and NaN far above.
   int leftPower[16][K], rightPower[K][8];
 };
-constexpr int powerOfZero = -4096;
+constexpr int powerOfZero = -4096, powerOfInfinity = 8192;
 
 int powerOf(double value) {
   uint64_t bits;
   std::memcpy(&bits, &value, 8);
   const int field = static_cast<int>(bits >> 52 & 2047);
-  return field ? field - 1023 : powerOfZero;   // no operand is subnormal as a double
+  return field == 0 ? powerOfZero : field == 2047 ? powerOfInfinity : field - 1023;   // no operand is subnormal as a double
 }
 
 /// Cut off to 24 bits; what is greater than all floats is infinite.
@@ -69,43 +69,14 @@ float cutOff(double value) {
   return asFloat(asBits(near) - 1);
 }
 
-/// Of a block of products, and bits kept below those of a float.
-struct TensorCore { int bits16, bits32, extra; };
-TensorCore coreOf(int capability) { return capability >= 90 ? TensorCore{16, 8, 2} : TensorCore{8, 4, 1}; }
-
-/// Eight sums: those of one row.
-template <int K>
-void addUp(const Operands<K> &all, int row, int block, int extra, float *sums) {
-  for (int begin = 0; begin < K; begin += block) {
-    int most[8];
-    double plain[8];
-    for (int column = 0; column < 8; ++column) {
-      most[column] = powerOf(sums[column]);
-      plain[column] = sums[column];
-    }
-    for (int k = begin; k < begin + block; ++k)
-      for (int column = 0; column < 8; ++column) {
-        most[column] = std::max(most[column], all.leftPower[row][k] + all.rightPower[k][column]);
-        plain[column] += all.left[row][k] * all.right[k][column];
-      }
-    double up[8], total[8];
-    for (int column = 0; column < 8; ++column) {
-      // 2^(23 + extra - most): the last bit kept becomes 1. All zero: any factor will do.
-      const uint64_t bits = static_cast<uint64_t>(1023 + 23 + extra - std::clamp(most[column], -600, 600)) << 52;
-      std::memcpy(&up[column], &bits, 8);
-      total[column] = std::isfinite(plain[column]) ? static_cast<int32_t>(sums[column] * up[column]) : 0;
-    }
-    for (int k = begin; k < begin + block; ++k)
-      for (int column = 0; column < 8; ++column) {
-        const double product = all.left[row][k] * all.right[k][column];
-        total[column] += std::isfinite(plain[column]) ? static_cast<int32_t>(product * up[column]) : 0;
-      }
-    for (int column = 0; column < 8; ++column)
-      sums[column] = std::isfinite(plain[column]) ? cutOff(total[column] / up[column]) : static_cast<float>(plain[column]);
-  }
+/// Products that are added at once, and bits kept below those of a float.
+struct TensorCore { int block, extra; };
+TensorCore coreOf(int capability, Type type) {
+  const int halves = capability >= 90 ? 16 : 8;
+  return {type == Type::TF32 ? halves / 2 : halves, capability >= 90 ? 2 : 1};
 }
 
-/// Each sum of K products and c is rounded once.
+/// Each sum of K products and c is rounded once. Eight sums: those of one row.
 template <int K>
 void addExactly(const Operands<K> &all, int row, float *sums) {
   double total[8];
@@ -113,6 +84,51 @@ void addExactly(const Operands<K> &all, int row, float *sums) {
   for (int k = 0; k < K; ++k)
     for (int column = 0; column < 8; ++column) total[column] += all.left[row][k] * all.right[k][column];
   for (int column = 0; column < 8; ++column) sums[column] = static_cast<float>(total[column]);
+}
+
+double powerOfTwo(int power) {
+  const uint64_t bits = static_cast<uint64_t>(1023 + power) << 52;
+  double value;
+  std::memcpy(&value, &bits, 8);
+  return value;
+}
+
+/// Adds the products of k = begin .. end - 1 to `Columns` sums from `first` on.
+template <int Columns, int K>
+void addBlock(const Operands<K> &all, int row, int begin, int end, int extra, int first, float *sums) {
+  int most[Columns], last = 0;
+  for (int at = 0; at < Columns; ++at) most[at] = powerOf(sums[first + at]);
+  for (int k = begin; k < end; ++k)
+    for (int at = 0; at < Columns; ++at) most[at] = std::max(most[at], all.leftPower[row][k] + all.rightPower[k][first + at]);
+  for (int at = 0; at < Columns; ++at) last = std::max(last, most[at]);
+  if (last >= powerOfInfinity / 2) {
+    // One column by itself: infinities and NaN go through sums of any kind.
+    if (Columns > 1) {
+      for (int at = 0; at < Columns; ++at) addBlock<1>(all, row, begin, end, extra, first + at, sums);
+    } else {
+      double plain = sums[first];
+      for (int k = begin; k < end; ++k) plain += all.left[row][k] * all.right[k][first];
+      sums[first] = static_cast<float>(plain);
+    }
+    return;
+  }
+  // 2^(23 + extra - most) makes the last bit kept a 1. All zero: any factor will do.
+  double up[Columns], down[Columns], total[Columns];
+  for (int at = 0; at < Columns; ++at) {
+    const int bits = 23 + extra - std::max(most[at], -600);
+    up[at] = powerOfTwo(bits);
+    down[at] = powerOfTwo(-bits);
+    total[at] = static_cast<int32_t>(sums[first + at] * up[at]);
+  }
+  for (int k = begin; k < end; ++k)
+    for (int at = 0; at < Columns; ++at) total[at] += static_cast<int32_t>(all.left[row][k] * all.right[k][first + at] * up[at]);
+  for (int at = 0; at < Columns; ++at) sums[first + at] = cutOff(total[at] * down[at]);
+}
+
+template <int K>
+void addCutOff(const Operands<K> &all, int row, TensorCore core, float *sums) {
+  const int block = std::min(core.block, K);
+  for (int begin = 0; begin < K; begin += block) addBlock<8>(all, row, begin, begin + block, core.extra, 0, sums);
 }
 
 /// mma.m16n8kK.row.col with f32 sums.
@@ -153,9 +169,9 @@ void mma(Warp &warp, const Instruction &in, uint32_t lanes) {
       sums[row][column] = asFloat(c[lane]);
     }
   }
-  const TensorCore core = coreOf(warp.block.launch.capability);
+  const TensorCore core = coreOf(warp.block.launch.capability, in.type);
   for (int row = 0; row < 16; ++row) {
-    if (warp.block.launch.seed) addUp<K>(all, row, wide ? core.bits32 : core.bits16, core.extra, sums[row]);
+    if (warp.block.launch.seed) addCutOff<K>(all, row, core, sums[row]);
     else addExactly<K>(all, row, sums[row]);
   }
   for (int at = 0; at < 4; ++at) {

@@ -67,6 +67,17 @@ float product(const std::string &kind, int width, float a, float b, float c, con
   return asFloat(words[0]);
 }
 
+/// An infinity in one column is none of the others': of each, the sum of 1 and 8 times 2^-25 is cut off.
+TEST(GpuFreedom, infinitiesKeepToTheirColumn) {
+  // Columns are lanes / 4 of B: column 3 is infinite in k = 8 .. 15, the second block.
+  const auto words = execute("mov.b32 %r3, " + std::to_string(toBf16(0x1p-12f) * 65537) + ";\nmov.b32 %r4, " + std::to_string(toBf16(0x1p-13f) * 65537) + ";\nshr.u32 %r5, %r1, 2;\nsetp.eq.b32 %p1, %r5, 3;\n"
+      "selp.b32 %r6, " + std::to_string(toBf16(INFINITY) * 65537) + ", %r4, %p1;\nmov.b32 %r7, 0f3F800000;\n"
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%r10, %r11, %r12, %r13}, {%r3, %r3, %r3, %r3}, {%r4, %r6}, {%r7, %r7, %r7, %r7};\n"
+      "st.global.b32 [%rd3], %r10;\nst.global.b32 [%rd3+128], %r11;", {32, 1, 1});
+  for (uint32_t lane = 0; lane < 32; ++lane)
+    for (uint32_t at : {0, 1}) EXPECT_EQ(asFloat(words[32 * at + lane]), lane % 4 * 2 + at == 3 ? INFINITY : 1.0f) << lane << " " << at;
+}
+
 TEST(GpuFreedom, tensorCoresCutOff) {
   const struct { const char *kind; int width; } kinds[] = {{"bf16", 2}, {"f16", 2}, {"tf32", 4}};
   for (const auto &[kind, width] : kinds) {

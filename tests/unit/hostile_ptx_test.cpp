@@ -121,6 +121,14 @@ TEST(HostilePtx, declarationsWithoutMeasure) {
   std::string many = header() + ".reg .b32 %r<70000>;\n";
   for (int at = 0; at < 70000; ++at) many += "mov.b32 %r" + std::to_string(at) + ", 0;\n";
   EXPECT_NE(errorOf(many + "ret;\n}\n").find("more than 65536 registers"), std::string::npos);
+  // Branches inside one another, whose meeting points are the farthest apart.
+  std::string nested = header() + ".reg .pred %p<2>;\nsetp.eq.b32 %p1, 0, 1;\n";
+  for (int at = 0; at < 4000; ++at) nested += "@%p1 bra $L" + std::to_string(at) + ";\n";
+  for (int at = 4000; at-- > 0;) nested += "$L" + std::to_string(at) + ":\n@%p1 bra $L" + std::to_string(at) + ";\n";
+  EXPECT_EQ(errorOf(nested + "ret;\n}\n", 100000), "");
+  std::string branches = header();
+  for (int at = 0; at < 32769; ++at) branches += "ret;\n";
+  EXPECT_NE(errorOf(branches + "}\n").find("more than 32768 branches"), std::string::npos);
   EXPECT_NE(errorOf(".version 7.0\n.target sm_80\n.visible .entry t(\n.param .b8 p[99999]\n)\n{\nret;\n}\n").find("bytes of parameters"), std::string::npos);
   EXPECT_NE(errorOf(".version 7.0\n.target sm_80\n.visible .entry t()\n.reqntid 99999, 99999\n{\nret;\n}\n"), "");
 }
