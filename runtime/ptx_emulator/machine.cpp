@@ -132,10 +132,10 @@ void Block::run() {
     ready.clear();
     for (Warp &warp : warps)
       if (warp.alive) ready.push_back(&warp);
-    // In turns of random length, or, without a seed, one after the other.
+    // In turns, most of them long (a warp's registers fill a cache), some short; or, without a seed, one after the other.
     while (!ready.empty()) {
       const size_t which = drawn(static_cast<uint32_t>(ready.size()));
-      ready[which]->run(launch.seed ? 1 + drawn(256) : INT64_MAX);
+      ready[which]->run(!launch.seed ? INT64_MAX : 1 + drawn(drawn(4) ? 4096 : 64));
       if (!ready[which]->alive || ready[which]->waiting) ready.erase(ready.begin() + static_cast<int64_t>(which));
     }
     bool waits = false;

@@ -289,7 +289,7 @@ class Parser {
     static const std::map<std::string, uint64_t> specials = {
         {"%tid.x", Thread}, {"%ntid.x", Threads}, {"%ctaid.x", BlockIndex}, {"%nctaid.x", Blocks}, {"%laneid", LaneIndex}};
     if (own[0] == '%') {
-      if (auto special = specials.find(own); own.back() > '9' && special != specials.end()) {
+      if (auto special = own.back() > '9' ? specials.find(own) : specials.end(); special != specials.end()) {
         result.kind = Operand::Kind::Special;
         result.value = special->second;
       } else {

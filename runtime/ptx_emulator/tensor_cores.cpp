@@ -51,15 +51,15 @@ template <int K>
 struct Operands {
   double left[16][K], right[K][8];
   /// Powers of two of the leading bit; of a zero far below all others, of infinities and NaN far above.
-  int leftPower[16][K], rightPower[K][8];
+  int16_t leftPower[16][K], rightPower[K][8];   // eight to a register
 };
-constexpr int powerOfZero = -4096, powerOfInfinity = 8192;
+constexpr int16_t powerOfZero = -4096, powerOfInfinity = 8192;
 
-int powerOf(double value) {
+int16_t powerOf(double value) {
   uint64_t bits;
   std::memcpy(&bits, &value, 8);
   const int field = static_cast<int>(bits >> 52 & 2047);
-  return field == 0 ? powerOfZero : field == 2047 ? powerOfInfinity : field - 1023;   // no operand is subnormal as a double
+  return field == 0 ? powerOfZero : field == 2047 ? powerOfInfinity : static_cast<int16_t>(field - 1023);   // no operand is subnormal as a double
 }
 
 /// Cut off to 24 bits; what is greater than all floats is infinite.
@@ -96,10 +96,10 @@ double powerOfTwo(int power) {
 /// Adds the products of k = begin .. end - 1 to `Columns` sums from `first` on.
 template <int Columns, int K>
 void addBlock(const Operands<K> &all, int row, int begin, int end, int extra, int first, float *sums) {
-  int most[Columns], last = 0;
+  int16_t most[Columns], last = 0;
   for (int at = 0; at < Columns; ++at) most[at] = powerOf(sums[first + at]);
   for (int k = begin; k < end; ++k)
-    for (int at = 0; at < Columns; ++at) most[at] = std::max(most[at], all.leftPower[row][k] + all.rightPower[k][first + at]);
+    for (int at = 0; at < Columns; ++at) most[at] = std::max(most[at], static_cast<int16_t>(all.leftPower[row][k] + all.rightPower[k][first + at]));
   for (int at = 0; at < Columns; ++at) last = std::max(last, most[at]);
   if (last >= powerOfInfinity / 2) {
     // One column by itself: infinities and NaN go through sums of any kind.
@@ -115,7 +115,7 @@ void addBlock(const Operands<K> &all, int row, int begin, int end, int extra, in
   // 2^(23 + extra - most) makes the last bit kept a 1. All zero: any factor will do.
   double up[Columns], down[Columns], total[Columns];
   for (int at = 0; at < Columns; ++at) {
-    const int bits = 23 + extra - std::max(most[at], -600);
+    const int bits = 23 + extra - std::max<int>(most[at], -600);
     up[at] = powerOfTwo(bits);
     down[at] = powerOfTwo(-bits);
     total[at] = static_cast<int32_t>(sums[first + at] * up[at]);
