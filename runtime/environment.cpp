@@ -1,5 +1,6 @@
 #include "runtime/environment.h"
 
+#include <algorithm>
 #include <cstdlib>
 
 namespace weft::environment {
@@ -20,6 +21,8 @@ int threads() { return std::atoi(get("WEFT_THREADS", "0").c_str()); }
 std::string cpu() { return get("WEFT_CPU", "host"); }
 std::string device() { return get("WEFT_DEVICE", "cpu"); }
 bool synchronous() { return !get("WEFT_CHECK").empty(); }
+uint64_t emulatorSeed() { return std::strtoull(get("WEFT_EMULATOR_SEED", "1").c_str(), nullptr, 10); }
+int64_t emulatorSteps() { return std::max(0ll, std::strtoll(get("WEFT_EMULATOR_STEPS", "0").c_str(), nullptr, 10)); }
 bool tune() {
   const std::string value = get("WEFT_TUNE");
   return !value.empty() && value != "0";

@@ -160,7 +160,8 @@ class EmulatedKernel final : public LoadedKernel {
       : LoadedKernel(std::move(own)), module(ptx), capability(capabilityOf(device)) {}
 
   void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
-    ptx::Launch launch{blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory, capability};
+    ptx::Launch launch{blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory, capability, environment::emulatorSeed()};
+    if (const int64_t steps = environment::emulatorSteps()) launch.steps = steps;
     launch.parameters.resize(std::max<size_t>(image().slots.size(), 1) * sizeof(int64_t));
     std::memcpy(launch.parameters.data(), slots, image().slots.size() * sizeof(int64_t));
     const EmulatorReport report = module.run(image().entry, launch, context.threads);

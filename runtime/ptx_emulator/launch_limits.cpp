@@ -34,6 +34,7 @@ void checkLaunch(const std::string &target, const Kernel &kernel, const Launch &
   limit(launch.threads, limits.maxThreadsPerBlock, "threads a block");
   limit(launch.blocks, limits.maxGridX, "blocks");
   limit(launch.sharedBytes, limits.sharedBytesPerBlock, "bytes of shared memory a block");
+  limit(kernel.sharedBytes + launch.sharedBytes, limits.sharedBytesPerBlock, "bytes of static and dynamic shared memory a block");
   limit(kernel.maxRegisters * ((launch.threads + 31) / 32 * 32), limits.registersPerBlock, "registers a block");
   if (kernel.threads && kernel.threads != launch.threads)
     refuse("wants blocks of " + std::to_string(kernel.threads) + " threads, got " + std::to_string(launch.threads));

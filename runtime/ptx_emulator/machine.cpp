@@ -1,19 +1,23 @@
 #include "runtime/ptx_emulator/machine.h"
 
 #include <algorithm>
-#include <atomic>
+#include <cstdio>
 #include <cstring>
-#include <mutex>
 #include <stdexcept>
-#include <thread>
 
 namespace weft::ptx {
+
+std::string hex(uint64_t value) {
+  char text[24];
+  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
+  return text;
+}
 
 // ---- warps -----------------------------------------------------------------------------------
 
 Warp::Warp(Block &block, int number, int lanes)
     : block(block), number(number), alive(lanes >= 32 ? 0xFFFFFFFFu : (1u << lanes) - 1),
-      registers(block.kernel.registers), defined(block.kernel.registers, 0) {
+      registers(block.kernel.registerNames.size()), defined(block.kernel.registerNames.size(), 0) {
   paths.push_back({0, static_cast<int>(block.kernel.code.size()), alive});
 }
 
@@ -25,21 +29,19 @@ void Warp::fail(const std::string &what, int lane) const {
 }
 
 const Lanes &Warp::read(const Operand &operand, uint32_t lanes) {
-  if (operand.kind == Operand::Kind::Register) {
-    if (const uint32_t missing = lanes & ~defined[operand.index])
-      fail("read of register " + block.kernel.registerNames[operand.index] + ", which was never written",
-           __builtin_ctz(missing));
-    return registers[operand.index];
-  }
-  Lanes &slot = immediates[nextImmediate++ % immediates.size()];
-  slot.fill(operand.value);
-  return slot;
+  if (operand.kind != Operand::Kind::Register) return block.kernel.constants[operand.index];
+  if (const uint32_t missing = lanes & ~defined[operand.index])
+    fail("read of register " + block.kernel.registerNames[operand.index] + ", which was never written",
+         __builtin_ctz(missing));
+  return registers[operand.index];
 }
 
 Lanes &Warp::write(const Operand &operand, uint32_t lanes) {
   defined[operand.index] |= lanes;
   return registers[operand.index];
 }
+
+int Warp::bitsOf(const Operand &own) const { return block.kernel.registerBits[own.index]; }
 
 void Warp::branch(int target, uint32_t lanes) {
   Path &own = paths.back();
@@ -59,10 +61,10 @@ void Warp::leave(uint32_t lanes) {
   for (Path &path : paths) path.lanes &= ~lanes;
 }
 
-void Warp::run() {
+void Warp::run(int64_t most) {
   const auto &code = block.kernel.code;
   const int end = static_cast<int>(code.size());
-  while (alive && !waiting) {
+  while (alive && !waiting && most-- > 0) {
     Path &path = paths.back();
     if (!path.lanes || (path.pc == path.join && paths.size() > 1)) {
       paths.pop_back();
@@ -74,9 +76,10 @@ void Warp::run() {
     }
     const Instruction &instruction = code[path.pc++];
     current = &instruction;
+    block.step(*this);
     uint32_t active = path.lanes;
     if (instruction.guard >= 0) {
-      const Lanes &predicate = read({Operand::Kind::Register, instruction.guard, 0}, path.lanes);
+      const Lanes &predicate = read({Operand::Kind::Register, Operand::Of::Number, instruction.guard, 0}, path.lanes);
       active = 0;
       for (uint32_t left = path.lanes; left; left &= left - 1) {
         const int lane = __builtin_ctz(left);
@@ -86,7 +89,6 @@ void Warp::run() {
     }
     if (instruction.converged && active != alive)
       fail("only part of the warp reaches this", __builtin_ctz(alive & ~active));
-    ++steps;
     ++block.report.instructions;
     instruction.execute(*this, instruction, active);
   }
@@ -94,17 +96,48 @@ void Warp::run() {
 
 // ---- blocks ----------------------------------------------------------------------------------
 
-Block::Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &report, std::vector<SharedByte> &shared)
-    : kernel(kernel), launch(launch), index(index), report(report), shared(shared) {
-  shared.assign(launch.sharedBytes, SharedByte());
+Block::Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &report, SharedMemory &shared, Progress &progress)
+    : kernel(kernel), launch(launch), index(index), report(report), shared(shared), progress(progress),
+      random(launch.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(index + 1)) {
+  shared.reset(kernel.sharedBytes + launch.sharedBytes);
   warps.reserve((launch.threads + 31) / 32);
   for (int first = 0; first < launch.threads; first += 32)
     warps.emplace_back(*this, first / 32, std::min(32, launch.threads - first));
 }
 
+uint32_t Block::drawn(uint32_t below) {
+  if (!launch.seed) return 0;
+  random += 0x9E3779B97F4A7C15u;  // splitmix64
+  uint64_t z = random;
+  z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+  return static_cast<uint32_t>((z ^ z >> 31) % below);
+}
+
+void Block::moreSteps(const Warp &warp) {
+  constexpr int64_t atOnce = 4096;
+  allowance = 0;
+  const int64_t left = progress.stepsLeft.fetch_sub(atOnce);
+  if (left <= 0) {
+    progress.stepsLeft += atOnce;
+    warp.fail("the launch has executed " + std::to_string(launch.steps) + " warp instructions and is not done: an endless loop, or WEFT_EMULATOR_STEPS is too small", 0);
+  }
+  allowance = std::min(left, atOnce) - 1;
+  if (left < atOnce) progress.stepsLeft += atOnce - left;
+}
+
 void Block::run() {
+  std::vector<Warp *> ready;
   for (;;) {
-    for (Warp &warp : warps) warp.run();
+    ready.clear();
+    for (Warp &warp : warps)
+      if (warp.alive) ready.push_back(&warp);
+    // In turns, most of them long (a warp's registers fill a cache), some short; or, without a seed, one after the other.
+    while (!ready.empty()) {
+      const size_t which = drawn(static_cast<uint32_t>(ready.size()));
+      ready[which]->run(!launch.seed ? INT64_MAX : 1 + drawn(drawn(4) ? 4096 : 64));
+      if (!ready[which]->alive || ready[which]->waiting) ready.erase(ready.begin() + static_cast<int64_t>(which));
+    }
     bool waits = false;
     const Warp *gone = nullptr, *waiter = nullptr;
     for (const Warp &warp : warps) {
@@ -113,130 +146,80 @@ void Block::run() {
     }
     if (!waits) break;
     if (gone) waiter->fail("deadlock: warp " + std::to_string(gone->number) + " has returned and never comes to this barrier", 0);
-    ++epoch;
+    shared.barrier();
     ++report.barriers;
     for (Warp &warp : warps) warp.waiting = false;
   }
-  for (const Warp &warp : warps)
+  for (const Warp &warp : warps) {
+    if (!warp.open.empty()) warp.fail("returned without committing its cp.async", warp.open[0].lane);
     for (const auto &group : warp.groups)
       if (!group.empty()) warp.fail("returned without waiting for its cp.async", group[0].lane);
+  }
 }
 
-static std::string hex(uint64_t value) {
-  char text[24];
-  std::snprintf(text, sizeof text, "0x%llx", static_cast<unsigned long long>(value));
-  return text;
-}
+// ---- memory ----------------------------------------------------------------------------------
 
-uint8_t *Block::global(const Warp &warp, int lane, uint64_t address, int bytes) {
-  if (address % bytes) warp.fail("misaligned access of " + std::to_string(bytes) + " bytes at global address " + hex(address), lane);
+uint8_t *Block::find(const Warp &warp, int lane, uint64_t address, int bytes) {
   auto inside = [&](const MemoryRange &range) {
-    return address >= range.begin && address + bytes <= range.begin + static_cast<uint64_t>(range.bytes);
+    const uint64_t offset = address - range.begin, size = static_cast<uint64_t>(std::max<int64_t>(range.bytes, 0));
+    return address >= range.begin && offset <= size && static_cast<uint64_t>(bytes) <= size - offset;
   };
-  if (!last || !inside(*last)) {
-    last = nullptr;
-    for (const MemoryRange &range : launch.memory)
-      if (inside(range)) last = &range;
-    if (!last) warp.fail("access of " + std::to_string(bytes) + " bytes outside all buffers, at global address " + hex(address), lane);
+  const auto &memory = launch.memory;
+  if (lastRange >= memory.size() || !inside(memory[lastRange])) {
+    lastRange = static_cast<size_t>(std::find_if(memory.begin(), memory.end(), inside) - memory.begin());
+    if (lastRange == memory.size()) warp.fail("access of " + std::to_string(bytes) + " bytes outside all buffers, at global address " + hex(address), lane);
   }
   report.globalBytes += bytes;
   return reinterpret_cast<uint8_t *>(address);
 }
 
-void Block::checkShared(const Warp &warp, int lane, uint64_t address, int bytes) {
-  if (address % bytes) warp.fail("misaligned access of " + std::to_string(bytes) + " bytes at shared address " + hex(address), lane);
-  if (address + bytes > shared.size())
-    warp.fail("access outside shared memory of " + std::to_string(shared.size()) + " bytes, at shared address " + hex(address), lane);
-  report.sharedBytes += bytes;
+void Block::note(const Warp &warp, int lane, uint64_t address, int bytes, GlobalRaces::Access access) {
+  if (launch.blocks == 1) return;
+  if (const std::string race = progress.races.note(access, index, lastRange, address, bytes); !race.empty())
+    warp.fail(race + ", at global address " + hex(address), lane);
 }
 
-uint64_t Block::readShared(const Warp &warp, int lane, uint64_t address, int bytes) {
-  checkShared(warp, lane, address, bytes);
-  uint64_t value = 0;
-  for (int at = 0; at < bytes; ++at) {
-    SharedByte &byte = shared[address + at];
-    if (byte.pending) warp.fail("read of shared memory at " + hex(address + at) + " that a cp.async has not delivered", lane);
-    if (!byte.defined) warp.fail("read of shared memory at " + hex(address + at) + " that was never written", lane);
-    if (byte.writeEpoch == epoch && byte.writer != warp.number)
-      warp.fail("race: warp " + std::to_string(byte.writer) + " wrote shared address " + hex(address + at) + " and no barrier lies between", lane);
-    byte.reader = byte.readEpoch == epoch && byte.reader != warp.number ? -2 : static_cast<int16_t>(warp.number);
-    byte.readEpoch = epoch;
-    value |= static_cast<uint64_t>(byte.value) << 8 * at;
+uint8_t *Block::global(const Warp &warp, int lane, uint64_t address, int bytes, GlobalRaces::Access access) {
+  uint8_t *place = find(warp, lane, address, bytes);
+  note(warp, lane, address, bytes, access);
+  return place;
+}
+
+void Block::storeGlobal(const Warp &warp, int lane, uint64_t address, int bytes, const void *value) {
+  uint8_t *place = find(warp, lane, address, bytes);
+  if (std::memcmp(place, value, bytes) == 0) return;
+  note(warp, lane, address, bytes, GlobalRaces::Write);
+  std::memcpy(place, value, bytes);
+}
+
+/// 32 banks of 4 bytes, one word a bank a pass.
+void Block::countBanks(const Lanes &addresses, uint32_t lanes, int width) {
+  const int together = std::max(1, 128 / std::max(width, 4));   // lanes that share a pass at best
+  const int words = std::max(width / 4, 1);
+  int64_t passes = 0, groups = 0;
+  for (int begin = 0; begin < 32; begin += together) {
+    const uint32_t group = together == 32 ? lanes : lanes >> begin & ((1u << together) - 1);
+    if (!group) continue;
+    // Distinct words, each with a link to the one before it in its bank.
+    uint64_t seen[32];
+    int before[32], last[32], count[32] = {}, size = 0, most = 1;
+    for (uint32_t left = group; left; left &= left - 1)
+      for (int word = 0; word < words; ++word) {
+        const uint64_t own = addresses[begin + __builtin_ctz(left)] / 4 + word;
+        const int bank = static_cast<int>(own % 32);
+        int at = count[bank] ? last[bank] : -1;
+        while (at >= 0 && seen[at] != own) at = before[at];
+        if (at >= 0) continue;
+        seen[size] = own;
+        before[size] = count[bank] ? last[bank] : -1;
+        last[bank] = size++;
+        most = std::max(most, ++count[bank]);
+      }
+    passes += most;
+    ++groups;
   }
-  return value;
-}
-
-void Block::writeShared(const Warp &warp, int lane, uint64_t address, int bytes, const void *value) {
-  checkShared(warp, lane, address, bytes);
-  for (int at = 0; at < bytes; ++at) {
-    SharedByte &byte = shared[address + at];
-    if (byte.writeEpoch == epoch && byte.writer != warp.number)
-      warp.fail("race: warp " + std::to_string(byte.writer) + " too wrote shared address " + hex(address + at) + " and no barrier lies between", lane);
-    if (byte.writeEpoch == epoch && byte.writeStep == warp.steps)
-      warp.fail("race: two threads of the warp write shared address " + hex(address + at) + " at once", lane);
-    if (byte.readEpoch == epoch && byte.reader != warp.number)
-      warp.fail("race: another warp reads shared address " + hex(address + at) + " and no barrier lies between", lane);
-    if (byte.pending) warp.fail("write to shared address " + hex(address + at) + " while a cp.async to it is under way", lane);
-    byte.writer = static_cast<int16_t>(warp.number);
-    byte.writeEpoch = epoch;
-    byte.writeStep = warp.steps;
-    byte.pending = !value;
-    if (value) {
-      byte.value = static_cast<const uint8_t *>(value)[at];
-      byte.defined = true;
-    }
-  }
-}
-
-void Block::deliver(const Warp &warp, const Warp::Copy &copy) {
-  for (int at = 0; at < copy.bytes; ++at) {
-    SharedByte &byte = shared[copy.to + at];
-    byte.value = copy.data[at];
-    byte.defined = true;
-    byte.pending = false;
-    byte.writer = static_cast<int16_t>(warp.number);
-    byte.writeEpoch = epoch;
-    byte.writeStep = -1;
-  }
-}
-
-// ---- modules ---------------------------------------------------------------------------------
-
-struct Module::Kernels {
-  Program program;
-};
-
-Module::Module(const std::string &text) : kernels(std::make_unique<Kernels>()) { kernels->program = parse(text); }
-Module::~Module() = default;
-
-Report Module::run(const std::string &name, const Launch &launch, int threads) const {
-  auto found = kernels->program.kernels.find(name);
-  if (found == kernels->program.kernels.end()) throw std::runtime_error("ptx emulator: no kernel named " + name);
-  const Kernel &kernel = found->second;
-  checkLaunch(kernels->program.target, kernel, launch);
-  std::atomic<int64_t> next{0};
-  std::mutex mutex;
-  Report total;
-  std::exception_ptr error;
-  auto work = [&] {
-    Report own;
-    std::vector<SharedByte> shared;
-    try {
-      for (int64_t index = next++; index < launch.blocks; index = next++) Block(kernel, launch, index, own, shared).run();
-    } catch (...) {
-      next = launch.blocks;
-      std::lock_guard lock(mutex);
-      if (!error) error = std::current_exception();
-    }
-    std::lock_guard lock(mutex);
-    total += own;
-  };
-  std::vector<std::thread> helpers;
-  for (int at = 1; at < threads && at < launch.blocks; ++at) helpers.emplace_back(work);
-  work();
-  for (std::thread &helper : helpers) helper.join();
-  if (error) std::rethrow_exception(error);
-  return total;
+  report.sharedAccesses += groups;
+  report.bankConflicts += passes - groups;
 }
 
 }  // namespace weft::ptx

@@ -1,28 +1,19 @@
 // One CTA of a kernel: warps of 32 lanes, shared memory, and everything that is checked while they run.
 #pragma once
 
-#include <array>
+#include <atomic>
 #include <deque>
 #include <string>
 #include <vector>
 
 #include "runtime/ptx_emulator/emulator.h"
+#include "runtime/ptx_emulator/global_races.h"
 #include "runtime/ptx_emulator/program.h"
+#include "runtime/ptx_emulator/shared_memory.h"
 
 namespace weft::ptx {
 
-using Lanes = std::array<uint64_t, 32>;
-
-/// A byte of shared memory and who touched it since the last barrier.
-struct SharedByte {
-  uint8_t value = 0;
-  bool defined = false;
-  bool pending = false;       ///< a cp.async is under way
-  int16_t writer = -1;        ///< warp
-  int16_t reader = -1;        ///< warp; many: -2
-  int32_t writeEpoch = -1, readEpoch = -1;
-  int64_t writeStep = -1;     ///< instruction count of the writing warp
-};
+std::string hex(uint64_t value);
 
 class Block;
 
@@ -37,57 +28,67 @@ class Warp {
   struct Path { int pc, join; uint32_t lanes; };
   std::vector<Path> paths;
   bool waiting = false;              ///< at a barrier
-  int64_t steps = 0;
   std::vector<Lanes> registers;
   std::vector<uint32_t> defined;     ///< a bit a lane
 
-  /// Executes until the warp waits or has returned.
-  void run();
+  /// Executes until the warp waits or has returned, or `most` instructions.
+  void run(int64_t most);
 
   // For handlers
   const Instruction *current = nullptr;
   const Lanes &read(const Operand &operand, uint32_t lanes);
   Lanes &write(const Operand &operand, uint32_t lanes);
+  int bitsOf(const Operand &own) const;   ///< of a register
   [[noreturn]] void fail(const std::string &what, int lane) const;
-  uint64_t address(const Operand &operand, int lane, const Lanes *base) const { return operand.value + (base ? (*base)[lane] : 0); }
-  const Lanes *base(const Operand &operand, uint32_t lanes) {
-    return operand.index >= 0 ? &read({Operand::Kind::Register, operand.index, 0}, lanes) : nullptr;
-  }
   void branch(int target, uint32_t lanes);
   void leave(uint32_t lanes);
 
-  struct Copy { int lane; uint64_t to; int bytes; uint8_t data[16]; };
+  /// A cp.async: what is to be read from where, and, `late`, not before it is waited for.
+  struct Copy { int lane; uint64_t to, from; int bytes, read; bool late; uint8_t data[16]; };
   std::vector<Copy> open;                  ///< cp.async since the last commit
   std::deque<std::vector<Copy>> groups;    ///< committed, not waited for
+};
 
- private:
-  std::array<Lanes, 8> immediates;
-  int nextImmediate = 0;
+/// What all blocks of a launch share.
+struct Progress {
+  std::atomic<int64_t> stepsLeft;    ///< of all warps
+  GlobalRaces races;
 };
 
 class Block {
  public:
-  Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &report, std::vector<SharedByte> &shared);
+  Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &report, SharedMemory &shared, Progress &progress);
+  ~Block() { progress.stepsLeft += allowance; }
   void run();
 
   const Kernel &kernel;
   const Launch &launch;
   const int64_t index;
   Report &report;
-  std::vector<SharedByte> &shared;
+  SharedMemory &shared;
   std::vector<Warp> warps;
-  int32_t epoch = 0;   ///< barriers passed
 
   /// Host address of `bytes` at a global address, or a failure of `warp`.
-  uint8_t *global(const Warp &warp, int lane, uint64_t address, int bytes);
-  void checkShared(const Warp &warp, int lane, uint64_t address, int bytes);
-  uint64_t readShared(const Warp &warp, int lane, uint64_t address, int bytes);
-  /// `value` null: marks the bytes as being copied to.
-  void writeShared(const Warp &warp, int lane, uint64_t address, int bytes, const void *value);
-  void deliver(const Warp &warp, const Warp::Copy &copy);
+  uint8_t *global(const Warp &warp, int lane, uint64_t address, int bytes, GlobalRaces::Access access);
+  void storeGlobal(const Warp &warp, int lane, uint64_t address, int bytes, const void *value);
+  /// Counts the passes over shared memory that `width` bytes a lane take.
+  void countBanks(const Lanes &addresses, uint32_t lanes, int width);
+  /// One more instruction of `warp`, or a failure where the launch has used up its steps.
+  void step(const Warp &warp) {
+    if (--allowance < 0) moreSteps(warp);
+  }
+  /// From 0 to `below` - 1, by the launch's seed; 0 where it is 0.
+  uint32_t drawn(uint32_t below);
 
  private:
-  const MemoryRange *last = nullptr;
+  Progress &progress;
+  int64_t allowance = 0;   ///< of steps, taken from the launch's
+  uint64_t random;
+  size_t lastRange = 0;
+
+  uint8_t *find(const Warp &warp, int lane, uint64_t address, int bytes);
+  void note(const Warp &warp, int lane, uint64_t address, int bytes, GlobalRaces::Access access);
+  void moreSteps(const Warp &warp);
 };
 
 }  // namespace weft::ptx

@@ -1,319 +1,339 @@
-#include <cstring>
-#include <stdexcept>
+// PTX text to instructions whose operands are known to suit them: nothing is left to be checked but values.
+#include <algorithm>
+#include <unordered_map>
 
 #include "runtime/ptx_emulator/program.h"
+#include "runtime/ptx_emulator/reader.h"
 
 namespace weft::ptx {
 namespace {
 
-[[noreturn]] void fail(int line, const std::string &message) {
-  throw std::runtime_error("ptx line " + std::to_string(line) + ": " + message);
-}
+// What PTX or a GPU allows, and what keeps the time of a text in bounds; one that asks for more is refused at once.
+constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536, mostBranches = 32768;
 
-bool isName(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' || c == '.'; }
-
-/// Splits into statements: text up to ';', '{', '}' or a label's ':'; line numbers kept.
 class Parser {
  public:
-  explicit Parser(const std::string &text) : text(text) {}
+  explicit Parser(const std::string &text) : in(text) {}
 
   Program module() {
     Program program;
-    for (skip(); at < text.size(); skip()) {
-      if (text[at] != '.') fail(line, "expected a directive, got '" + lineText() + "'");
-      const std::string word = name();
+    while (!in.done()) {
+      if (in.peek() != '.') in.fail("expected a directive, got '" + in.restOfLine() + "'");
+      const std::string word = in.name();
       if (word == ".target") {
-        skip();
-        program.target = name();
-        toLineEnd();
+        program.target = in.name();
+        in.toLineEnd();
       } else if (word == ".version" || word == ".address_size") {
-        toLineEnd();
-      } else if (word == ".extern" || word == ".global" || word == ".const") {
-        const std::string all = upTo(';');
-        if (all.find(".shared") == std::string::npos) fail(line, "expected only a shared variable of unknown size, got '" + all + "'");
-        size_t end = all.find('[');
-        size_t begin = all.find_last_of(" \t", end) + 1;
-        sharedNames[all.substr(begin, end - begin)] = 0;
+        in.toLineEnd();
+      } else if (word == ".extern") {
+        if (in.name() != ".shared") in.fail("expected only a shared variable of unknown size, got '" + in.restOfLine() + "'");
+        const Variable own = variable();
+        if (own.count >= 0) in.fail("expected a shared variable of unknown size");
+        // Behind all static ones; where that is, the kernel knows.
+        shared[own.name] = dynamic;
+        in.expect(';');
+      } else if (word == ".shared") {
+        declareShared(moduleShared);
       } else if (word == ".visible" || word == ".entry") {
-        if (word == ".visible") {
-          skip();
-          if (name() != ".entry") fail(line, "expected .entry");
-        }
+        if (word == ".visible" && in.name() != ".entry") in.fail("expected .entry");
         Kernel kernel = entry();
-        program.kernels[kernel.name] = std::move(kernel);
+        const std::string name = kernel.name;
+        if (!program.kernels.emplace(name, std::move(kernel)).second) in.fail("a second kernel " + name);
       } else {
-        fail(line, "unknown directive " + word);
+        in.fail("unknown directive " + word);
       }
     }
     return program;
   }
 
  private:
-  const std::string &text;
-  size_t at = 0;
-  int line = 1;
-  std::map<std::string, uint64_t> sharedNames, parameters;
-  std::map<std::string, int> registers;
-  std::map<std::string, std::pair<int, int>> banks;   ///< prefix: first register, count
+  Reader in;
+  static constexpr int64_t dynamic = -1;
+  std::map<std::string, int64_t> shared;         ///< offset, or `dynamic`
+  std::map<std::string, uint64_t> parameters;
+  int64_t moduleShared = 0, sharedBytes = 0;     ///< of the module; with the kernel's own
+  struct Declared { int bits; int64_t count; };  ///< count -1: one register of just this name
+  std::map<std::string, Declared> declared;
+  std::unordered_map<std::string, int> registers;   ///< those in use
+  std::unordered_map<std::string, std::pair<Instruction, Signature>> decoded;
 
-  void skip() {
-    while (at < text.size()) {
-      if (text[at] == '\n') ++line;
-      if (std::isspace(static_cast<unsigned char>(text[at]))) {
-        ++at;
-      } else if (text.compare(at, 2, "//") == 0) {
-        while (at < text.size() && text[at] != '\n') ++at;
-      } else {
-        return;
-      }
+  struct Variable { std::string name; int64_t align = 1, bytes = 1, count = -1; };
+
+  /// [.align N] .type name [ "[" [count] "]" ]: a variable of one element has count 1, one of unknown size -1.
+  Variable variable() {
+    Variable own;
+    std::string word = in.name();
+    if (word == ".align") {
+      own.align = in.count(128);
+      if (own.align < 1 || (own.align & (own.align - 1))) in.fail("expected an alignment, got " + std::to_string(own.align));
+      word = in.name();
     }
-  }
-  void toLineEnd() {
-    while (at < text.size() && text[at] != '\n') ++at;
-  }
-  std::string lineText() {
-    const size_t end = text.find('\n', at);
-    return text.substr(at, end == std::string::npos ? end : end - at);
-  }
-  std::string name() {
-    const size_t begin = at;
-    while (at < text.size() && isName(text[at])) ++at;
-    return text.substr(begin, at - begin);
-  }
-  std::string upTo(char stop) {
-    const size_t begin = at;
-    while (at < text.size() && text[at] != stop) {
-      if (text[at] == '\n') ++line;
-      ++at;
+    own.bytes = bitsOfDeclared(word) / 8;
+    if (!own.bytes) in.fail("expected a type, got '" + word + "'");
+    // A parameter's alignment follows its type.
+    if (word = in.name(); word == ".align") {
+      own.align = in.count(128);
+      if (own.align < 1 || (own.align & (own.align - 1))) in.fail("expected an alignment, got " + std::to_string(own.align));
+      word = in.name();
     }
-    if (at == text.size()) fail(line, std::string("expected '") + stop + "'");
-    return text.substr(begin, at++ - begin);
+    if (word.empty() || word[0] == '.') in.fail("expected a name, got '" + in.restOfLine() + "'");
+    own.name = word;
+    own.align = std::max(own.align, own.bytes);
+    own.count = 1;
+    if (in.accept('[')) {
+      own.count = in.peek() == ']' ? -1 : in.count(int64_t{1} << 31);
+      in.expect(']');
+    }
+    return own;
   }
-  void expect(char c) {
-    skip();
-    if (at >= text.size() || text[at] != c) fail(line, std::string("expected '") + c + "', got '" + lineText() + "'");
-    ++at;
+
+  /// Of ".b32" and its like; 0 where it is none.
+  static int bitsOfDeclared(const std::string &word) {
+    static const std::map<std::string, int> known = {
+        {".pred", 1}, {".b8", 8}, {".u8", 8}, {".s8", 8}, {".b16", 16}, {".u16", 16}, {".s16", 16}, {".f16", 16}, {".b32", 32}, {".u32", 32},
+        {".s32", 32}, {".f32", 32}, {".b64", 64}, {".u64", 64}, {".s64", 64}, {".f64", 64}};
+    auto found = known.find(word);
+    return found == known.end() ? 0 : found->second;
   }
-  bool accept(char c) {
-    skip();
-    if (at >= text.size() || text[at] != c) return false;
-    ++at;
-    return true;
+
+  void declareShared(int64_t &bytes) {
+    const Variable own = variable();
+    if (own.count < 0) in.fail("expected the size of " + own.name);
+    bytes = (bytes + own.align - 1) / own.align * own.align;
+    if (!shared.emplace(own.name, bytes).second) in.fail("a second " + own.name);
+    bytes += own.bytes * own.count;
+    if (bytes > mostStaticShared)
+      in.fail("wants " + std::to_string(bytes) + " bytes of static shared memory, a GPU has " + std::to_string(mostStaticShared));
+    in.expect(';');
   }
 
   Kernel entry() {
     Kernel kernel;
+    declared.clear();
     registers.clear();
-    banks.clear();
     parameters.clear();
-    skip();
-    kernel.name = name();
-    expect('(');
-    while (!accept(')')) {
-      const std::string declaration = parameter();
-      const size_t bracket = declaration.find('[');
-      const size_t nameEnd = bracket == std::string::npos ? declaration.size() : bracket;
-      const size_t nameBegin = declaration.find_last_of(" \t", nameEnd) + 1;
-      int64_t bytes = declaration.find("64") < nameBegin ? 8 : declaration.find("32") < nameBegin ? 4 : 1;
-      kernel.parameterBytes = (kernel.parameterBytes + 7) / 8 * 8;
-      parameters[declaration.substr(nameBegin, nameEnd - nameBegin)] = static_cast<uint64_t>(kernel.parameterBytes);
-      if (bracket != std::string::npos) bytes *= std::stoll(declaration.substr(bracket + 1));
-      kernel.parameterBytes += bytes;
+    const auto outer = shared;
+    sharedBytes = moduleShared;
+    kernel.name = in.name();
+    if (kernel.name.empty()) in.fail("expected a name");
+    in.expect('(');
+    if (!in.accept(')')) {
+      do parameter(kernel);
+      while (in.accept(','));
+      in.expect(')');
     }
-    for (skip(); at < text.size() && text[at] == '.'; skip()) {
-      const std::string directive = name();
+    while (in.peek() == '.') {
+      const std::string directive = in.name();
       if (directive == ".reqntid") kernel.threads = threads();
       else if (directive == ".maxntid") kernel.maxThreads = threads();
       else if (directive == ".maxnreg") kernel.maxRegisters = threads();
-      else toLineEnd();
+      else if (directive == ".minnctapersm") threads();
+      else in.fail("unknown directive " + directive);
     }
-    expect('{');
+    in.expect('{');
     body(kernel);
+    shared = outer;
     return kernel;
   }
   /// "128" or "16, 8, 1": their product.
   int64_t threads() {
     int64_t all = 1;
     do {
-      skip();
-      const std::string own = name();
-      uint64_t count = 0;
-      if (own.empty() || !number(own, count) || count < 1 || count > 65536) fail(line, "expected a count, got '" + own + "'");
-      all *= static_cast<int64_t>(count);
-    } while (accept(','));
+      const int64_t own = in.count(65536);
+      if (own < 1) in.fail("expected a count, got 0");
+      all *= own;
+      if (all > 65536) in.fail("expected at most 65536 threads or registers");
+    } while (in.accept(','));
     return all;
   }
-  std::string parameter() {
-    skip();
-    const size_t begin = at;
-    while (at < text.size() && text[at] != ',' && text[at] != ')') ++at;
-    const std::string result = text.substr(begin, at - begin);
-    if (at < text.size() && text[at] == ',') ++at;
-    const size_t last = result.find_last_not_of(" \t\n");
-    return result.substr(0, last + 1);
+  void parameter(Kernel &kernel) {
+    if (in.name() != ".param") in.fail("expected .param");
+    const Variable own = variable();
+    if (own.count < 0) in.fail("expected the size of " + own.name);
+    kernel.parameterBytes = (kernel.parameterBytes + own.align - 1) / own.align * own.align;
+    if (!parameters.emplace(own.name, kernel.parameterBytes).second) in.fail("a second " + own.name);
+    kernel.parameterBytes += own.bytes * own.count;
+    if (kernel.parameterBytes > mostParameterBytes) in.fail("wants more than " + std::to_string(mostParameterBytes) + " bytes of parameters");
   }
 
-  struct Pending { size_t instruction, operand; std::string label; };
+  struct Pending { size_t instruction, operand, part; std::string label; };
 
   void body(Kernel &kernel) {
     std::map<std::string, int> labels;
     std::vector<Pending> pending;
-    for (skip();; skip()) {
-      if (at >= text.size()) fail(line, "expected '}'");
-      if (text[at] == '}') {
-        ++at;
-        break;
-      }
-      if (text[at] == '.') {
-        const std::string directive = name();
+    std::vector<const Signature *> signatures;
+    int64_t branches = 0;
+    while (!in.accept('}')) {
+      if (in.done()) in.fail("expected '}'");
+      if (in.peek() == '.') {
+        const std::string directive = in.name();
         if (directive == ".reg") {
-          declare(kernel);
+          declare();
+        } else if (directive == ".shared") {
+          // Dynamic shared memory lies behind: its place must be known when its name is met.
+          if (!kernel.code.empty()) in.fail("expected .shared before the first instruction");
+          declareShared(sharedBytes);
         } else if (directive == ".loc" || directive == ".pragma") {
-          toLineEnd();
+          in.toLineEnd();
         } else {
-          fail(line, "unknown directive " + directive + " " + lineText());
+          in.fail("unknown directive " + directive + " " + in.restOfLine());
         }
         continue;
       }
-      const size_t begin = at;
-      Instruction instruction;
-      instruction.line = line;
-      if (accept('@')) {
-        instruction.guardNegated = accept('!');
-        instruction.guard = registerOf(name());
-        skip();
+      const size_t begin = in.position();
+      const int line = in.line;
+      int guard = -1;
+      bool negated = false;
+      if (in.accept('@')) {
+        negated = in.accept('!');
+        const std::string own = in.name();
+        guard = registerOf(own, kernel);
+        if (kernel.registerBits[guard] != 1) in.fail("expected a predicate, got " + own);
       }
-      const std::string opcode = name();
-      if (accept(':')) {
-        labels[opcode] = static_cast<int>(kernel.code.size());
+      const std::string opcode = in.name();
+      if (guard < 0 && !opcode.empty() && in.accept(':')) {
+        if (!labels.emplace(opcode, static_cast<int>(kernel.code.size())).second) in.fail("a second label " + opcode);
         continue;
       }
-      try {
-        decode(opcode, instruction);
-      } catch (const std::exception &error) {
-        fail(line, error.what());
+      const auto &[known, signature] = decode(opcode, line);
+      Instruction instruction = known;
+      instruction.guard = guard;
+      instruction.guardNegated = negated;
+      instruction.line = line;
+      if (!in.accept(';')) {
+        do operand(instruction, kernel, pending);
+        while (in.accept(','));
+        in.expect(';');
       }
-      if (!accept(';')) {
-        do {
-          operand(instruction, kernel, pending);
-        } while (accept(','));
-        expect(';');
-      }
-      instruction.text = text.substr(begin, at - begin);
+      instruction.text = in.since(begin);
+      branches += instruction.ends != Instruction::Ends::No;
+      if (branches > mostBranches) in.fail("more than " + std::to_string(mostBranches) + " branches");
       kernel.code.push_back(std::move(instruction));
+      signatures.push_back(&signature);
     }
     for (const Pending &own : pending) {
+      Instruction &instruction = kernel.code[own.instruction];
       auto found = labels.find(own.label);
-      if (found == labels.end()) fail(kernel.code[own.instruction].line, "unknown label or name " + own.label);
-      Operand &operand = kernel.code[own.instruction].operands[own.operand][0];
-      operand.kind = Operand::Kind::Label;
-      operand.index = found->second;
+      if (found == labels.end()) Reader::failAt(instruction.line, "unknown label or name " + own.label);
+      Operand &part = instruction.operands[own.operand][own.part];
+      part.kind = Operand::Kind::Label;
+      part.index = found->second;
     }
-    kernel.registers = static_cast<int>(kernel.registerNames.size());
+    for (size_t at = 0; at < kernel.code.size(); ++at) {
+      try {
+        checkOperands(kernel.code[at], *signatures[at], kernel);
+      } catch (const std::exception &error) {
+        Reader::failAt(kernel.code[at].line, kernel.code[at].text + " " + error.what());
+      }
+    }
+    kernel.sharedBytes = dynamicBegin(sharedBytes);
     findJoins(kernel);
   }
+  static int64_t dynamicBegin(int64_t bytes) { return (bytes + 15) / 16 * 16; }
 
-  void declare(Kernel &kernel) {
-    skip();
-    name();  // the type
-    skip();
-    const std::string prefix = name();
-    int count = 1;
-    bool many = false;
-    if (accept('<')) {
-      skip();
-      count = std::stoi(name());
-      expect('>');
-      many = true;
+  const std::pair<Instruction, Signature> &decode(const std::string &opcode, int line) {
+    auto found = decoded.find(opcode);
+    if (found == decoded.end()) {
+      std::pair<Instruction, Signature> own;
+      try {
+        own.second = ptx::decode(opcode, own.first);
+      } catch (const std::exception &error) {
+        Reader::failAt(line, error.what());
+      }
+      found = decoded.emplace(opcode, std::move(own)).first;
     }
-    expect(';');
-    if (!many) {
-      registers[prefix] = static_cast<int>(kernel.registerNames.size());
-      kernel.registerNames.push_back(prefix);
-      return;
-    }
-    for (int number = 0; number < count; ++number) {
-      const std::string own = prefix + std::to_string(number);
-      registers[own] = static_cast<int>(kernel.registerNames.size());
-      kernel.registerNames.push_back(own);
-    }
-  }
-
-  int registerOf(const std::string &own) {
-    auto found = registers.find(own);
-    if (found == registers.end()) fail(line, "unknown register " + own);
     return found->second;
   }
 
-  static bool number(const std::string &own, uint64_t &value) {
-    const char *begin = own.c_str();
-    char *end = nullptr;
-    if (own.rfind("0f", 0) == 0 || own.rfind("0F", 0) == 0)
-      value = std::strtoull(begin + 2, &end, 16);
-    else if (own.rfind("0d", 0) == 0 || own.rfind("0D", 0) == 0)
-      value = std::strtoull(begin + 2, &end, 16);
-    else if (own[0] == '-')
-      value = static_cast<uint64_t>(std::strtoll(begin, &end, 0));
-    else
-      value = std::strtoull(begin, &end, 0);
-    return end && *end == 0 && end != begin;
+  void declare() {
+    const std::string type = in.name();
+    const int bits = bitsOfDeclared(type);
+    if (bits != 1 && bits < 16) in.fail("expected a type of registers, got '" + type + "'");
+    do {
+      const std::string own = in.name();
+      if (own.size() < 2 || own[0] != '%') in.fail("expected a register, got '" + own + "'");
+      int64_t count = -1;
+      if (in.accept('<')) {
+        count = in.count(int64_t{1} << 31);
+        in.expect('>');
+      }
+      if (!declared.emplace(own, Declared{bits, count}).second) in.fail("a second " + own);
+    } while (in.accept(','));
+    in.expect(';');
+  }
+
+  int registerOf(const std::string &own, Kernel &kernel) {
+    if (auto found = registers.find(own); found != registers.end()) return found->second;
+    const size_t prefix = own.find_last_not_of("0123456789") + 1;
+    auto found = declared.find(own);
+    if (found == declared.end() || found->second.count >= 0) {
+      // %r7 of %r<8>.
+      found = declared.find(own.substr(0, prefix));
+      uint64_t number = 0;
+      const std::string digits = own.substr(prefix);
+      if (found == declared.end() || found->second.count < 0 || digits.empty() || digits.size() > 10 || (digits.size() > 1 && digits[0] == '0') ||
+          (number = std::stoull(digits), number >= static_cast<uint64_t>(found->second.count)))
+        in.fail("unknown register " + own);
+    }
+    const int index = static_cast<int>(kernel.registerNames.size());
+    if (index >= mostRegisters) in.fail("more than " + std::to_string(mostRegisters) + " registers");
+    kernel.registerNames.push_back(own);
+    kernel.registerBits.push_back(found->second.bits);
+    return registers[own] = index;
   }
 
   /// A register, number, label, variable or special register.
-  Operand simple(const std::string &own, Instruction &instruction, const Kernel &kernel, std::vector<Pending> &pending) {
+  Operand simple(const std::string &own, Kernel &kernel, const Instruction &instruction, size_t part, std::vector<Pending> &pending) {
     Operand result;
-    if (own.empty()) fail(line, "expected an operand, got '" + lineText() + "'");
-    static const std::map<std::string, uint64_t> specials = {{"%tid.x", 0}, {"%ntid.x", 1}, {"%ctaid.x", 2}, {"%nctaid.x", 3}, {"%laneid", 4}};
-    if (auto special = specials.find(own); special != specials.end()) {
-      result.kind = Operand::Kind::Address;  // read by mov
-      result.index = -2;
-      result.value = special->second;
-    } else if (own[0] == '%') {
-      result.kind = Operand::Kind::Register;
-      result.index = registerOf(own);
-    } else if (sharedNames.count(own)) {
-      result.value = sharedNames[own];
-    } else if (parameters.count(own)) {
-      result.value = parameters[own];
+    if (own.empty()) in.fail("expected an operand, got '" + in.restOfLine() + "'");
+    static const std::map<std::string, uint64_t> specials = {
+        {"%tid.x", Thread}, {"%ntid.x", Threads}, {"%ctaid.x", BlockIndex}, {"%nctaid.x", Blocks}, {"%laneid", LaneIndex}};
+    if (own[0] == '%') {
+      if (auto special = own.back() > '9' ? specials.find(own) : specials.end(); special != specials.end()) {
+        result.kind = Operand::Kind::Special;
+        result.value = special->second;
+      } else {
+        result.kind = Operand::Kind::Register;
+        result.index = registerOf(own, kernel);
+      }
     } else if (std::isdigit(static_cast<unsigned char>(own[0])) || own[0] == '-') {
-      if (!number(own, result.value)) fail(line, "malformed number " + own);
+      if (!Reader::number(own, result.value)) in.fail("malformed number " + own);
+    } else if (auto variable = shared.find(own); variable != shared.end()) {
+      result.of = Operand::Of::Shared;
+      result.value = static_cast<uint64_t>(variable->second == dynamic ? dynamicBegin(sharedBytes) : variable->second);
+    } else if (auto parameter = parameters.find(own); parameter != parameters.end()) {
+      result.of = Operand::Of::Parameter;
+      result.value = parameter->second;
     } else {
-      pending.push_back({kernel.code.size(), instruction.operands.size(), own});
+      pending.push_back({kernel.code.size(), instruction.operands.size(), part, own});
     }
     return result;
   }
-  std::string word() {
-    skip();
-    if (at < text.size() && text[at] == '-') {
-      ++at;
-      return "-" + name();
-    }
-    return name();
-  }
 
-  void operand(Instruction &instruction, const Kernel &kernel, std::vector<Pending> &pending) {
+  void operand(Instruction &instruction, Kernel &kernel, std::vector<Pending> &pending) {
     std::vector<Operand> list;
-    if (accept('{')) {
-      do {
-        list.push_back(simple(word(), instruction, kernel, pending));
-      } while (accept(','));
-      expect('}');
-    } else if (accept('[')) {
-      Operand base = simple(word(), instruction, kernel, pending);
-      Operand address;
+    if (in.accept('{')) {
+      do list.push_back(simple(in.word(), kernel, instruction, list.size(), pending));
+      while (in.accept(','));
+      in.expect('}');
+    } else if (in.accept('[')) {
+      std::vector<Pending> labels;
+      const Operand base = simple(in.word(), kernel, instruction, 0, labels);
+      if (!labels.empty()) in.fail("unknown name " + labels[0].label);
+      if (base.kind == Operand::Kind::Special) in.fail("expected an address");
+      Operand address = base;
       address.kind = Operand::Kind::Address;
-      address.index = base.kind == Operand::Kind::Register ? base.index : -1;
-      address.value = base.kind == Operand::Kind::Register ? 0 : base.value;
-      if (accept('+')) {
+      if (base.kind != Operand::Kind::Register) address.index = -1;
+      if (in.accept('+')) {
         uint64_t offset = 0;
-        const std::string own = word();
-        if (!number(own, offset)) fail(line, "malformed offset " + own);
+        const std::string own = in.word();
+        if (own.empty() || !Reader::number(own, offset)) in.fail("malformed offset " + own);
         address.value += offset;
       }
-      expect(']');
+      in.expect(']');
       list.push_back(address);
     } else {
-      list.push_back(simple(word(), instruction, kernel, pending));
+      list.push_back(simple(in.word(), kernel, instruction, 0, pending));
     }
     instruction.operands.push_back(std::move(list));
   }

@@ -159,6 +159,7 @@ TEST(Emulator, reportsPlantedBugs) {
       {"mov.b32 %r4, 0;\nst.shared.b32 [%r4], %r1;", "race: two threads of the warp", 32},
       {"setp.lt.u32 %p1, %r1, 16;\n@%p1 bra $SKIP;\nbar.sync 0;\n$SKIP:", "only part of the warp reaches this", 32},
       {"setp.lt.u32 %p1, %r1, 32;\n@%p1 bra $SKIP;\nbar.sync 0;\n$SKIP:", "deadlock", 64},
+      {"setp.lt.u32 %p1, %r1, 16;\n@%p1 bra.uni $SKIP;\n$SKIP:", "only part of the lanes takes", 32},
       {"setp.lt.u32 %p1, %r1, 16;\n@%p1 shfl.sync.bfly.b32 %r3, %r1, 1, 31, -1;", "only part of the warp", 32},
   };
   for (const auto &bug : bugs) {
@@ -170,9 +171,9 @@ TEST(Emulator, reportsPlantedBugs) {
 }
 
 TEST(Emulator, namesUnknownInstructions) {
-  const std::string error = errorOf("tanh.approx.f32 %r3, %r1;");
-  EXPECT_NE(error.find("unknown instruction tanh.approx.f32"), std::string::npos) << error;
-  EXPECT_NE(error.find("line 18"), std::string::npos) << error;
+  const std::string error = errorOf("cos.rz.f32 %r3, %r1;");
+  EXPECT_NE(error.find("unknown instruction cos.rz.f32"), std::string::npos) << error;
+  EXPECT_NE(error.find("line 19"), std::string::npos) << error;
   EXPECT_NE(errorOf("bra $NOWHERE;").find("$NOWHERE"), std::string::npos);
   EXPECT_NE(errorOf("add.s32 %r3, %q7, 1;").find("unknown register %q7"), std::string::npos);
 }

@@ -1,0 +1,111 @@
+// Moves, branches, and what the lanes of a warp do together. Semantics: PTX ISA manual, chapter 9.
+#include "runtime/ptx_emulator/handlers.h"
+
+namespace weft::ptx {
+namespace {
+
+uint64_t special(const Warp &warp, uint64_t which, int lane) {
+  switch (which) {
+    case Thread: return 32 * static_cast<uint64_t>(warp.number) + static_cast<uint64_t>(lane);
+    case Threads: return static_cast<uint64_t>(warp.block.launch.threads);
+    case BlockIndex: return static_cast<uint64_t>(warp.block.index);
+    case Blocks: return static_cast<uint64_t>(warp.block.launch.blocks);
+    default: return static_cast<uint64_t>(lane);
+  }
+}
+
+/// {a, b} on either side: the first part is the lowest.
+void mov(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const auto &to = in.operands[0], &from = in.operands[1];
+  if (from[0].kind == Operand::Kind::Special) {
+    assign(warp, in, lanes, [&](int lane) { return special(warp, from[0].value, lane); });
+    return;
+  }
+  const int fromBits = bitsOf(in.type) / static_cast<int>(from.size()), toBits = bitsOf(in.type) / static_cast<int>(to.size());
+  Lanes whole{};
+  for (size_t part = 0; part < from.size(); ++part) {
+    const Lanes &own = warp.read(from[part], lanes);
+    each(lanes, [&](int lane) { whole[lane] |= own[lane] << fromBits * part; });
+  }
+  for (size_t part = 0; part < to.size(); ++part) {
+    Lanes &own = warp.write(to[part], lanes);
+    each(lanes, [&](int lane) { own[lane] = truncated(whole[lane] >> toBits * part, toBits); });
+  }
+}
+
+template <bool Uniform>
+void bra(Warp &warp, const Instruction &in, uint32_t lanes) {
+  if (Uniform && lanes != warp.paths.back().lanes) warp.fail("only part of the lanes takes a branch that says all do", __builtin_ctz(lanes));
+  warp.branch(in.operands[0][0].index, lanes);
+}
+void ret(Warp &warp, const Instruction &, uint32_t lanes) { warp.leave(lanes); }
+void bar(Warp &warp, const Instruction &in, uint32_t lanes) {
+  if (in.operands[0][0].value != 0) warp.fail("only barrier 0 is known", __builtin_ctz(lanes));
+  warp.waiting = true;
+}
+
+/// Lanes wait for the lanes of the mask; the table says `converged`, so these must be all that are left.
+void checkMask(Warp &warp, const Operand &mask, uint32_t lanes) {
+  const Lanes &masks = warp.read(mask, lanes);
+  each(lanes, [&](int lane) {
+    if ((masks[lane] & lanes) != lanes) warp.fail("the mask leaves out lanes of the warp", lane);
+  });
+}
+
+/// What the lanes have stored can be loaded by all of them.
+void meet(Warp &warp, const Instruction &in, uint32_t lanes) {
+  checkMask(warp, in.operands[0][0], lanes);
+  warp.block.shared.warpBarrier(warp.number);
+}
+
+void ballot(Warp &warp, const Instruction &in, uint32_t lanes) {
+  checkMask(warp, in.operands[2][0], lanes);
+  const Lanes &flags = warp.read(in.operands[1][0], lanes);
+  uint64_t all = 0;
+  each(lanes, [&](int lane) { all |= (flags[lane] & 1) << lane; });
+  assign(warp, in, lanes, [&](int) { return all; });
+}
+
+void shfl(Warp &warp, const Instruction &in, uint32_t lanes) {
+  checkMask(warp, in.operands[4][0], lanes);
+  const Lanes x = warp.read(in.operands[1][0], lanes), distance = warp.read(in.operands[2][0], lanes), clamp = warp.read(in.operands[3][0], lanes);
+  assign(warp, in, lanes, [&](int lane) {
+    if (clamp[lane] != 31) warp.fail("only shuffles of the whole warp are known", lane);
+    const int other = static_cast<int>((static_cast<uint64_t>(lane) ^ distance[lane]) & 31);
+    if (!(lanes >> other & 1)) warp.fail("shuffle with lane " + std::to_string(other) + ", which is not here", lane);
+    return x[other];
+  });
+}
+
+}  // namespace
+
+std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
+  auto be = [&](Handler handler, bool converged, Signature signature) {
+    in.execute = handler;
+    in.converged = converged;
+    return signature;
+  };
+  const std::string &own = opcode.text;
+  if (own == "bra" || own == "bra.uni") {
+    in.ends = Instruction::Ends::Branch;
+    return be(own == "bra" ? bra<false> : bra<true>, false, {{{OperandRule::Kind::Label}}});
+  }
+  if (own == "ret") {
+    in.ends = Instruction::Ends::Return;
+    return be(ret, false, {});
+  }
+  if (own == "bar.sync" || own == "barrier.sync.aligned") return be(bar, true, {{number()}});
+  if (own == "bar.warp.sync") return be(meet, true, {{from(32)}});
+  if (own == "vote.sync.ballot.b32") return be(ballot, true, {{to(32), from(1), from(32)}});
+  if (own == "shfl.sync.bfly.b32") return be(shfl, true, {{to(32), from(32), from(32), from(32), from(32)}});
+  if (opcode.size() == 2 && opcode[0] == "mov") {
+    in.type = typeOf(opcode[1]);
+    const int bits = bitsOf(in.type);
+    if (bits != 1 && bits != 16 && bits != 32 && bits != 64) return {};
+    const int parts = bits >= 32 ? 4 : 1;
+    return be(mov, false, {{{OperandRule::Kind::To, bits, 1, parts, false, true}, {OperandRule::Kind::From, bits, 1, parts, false, true}}});
+  }
+  return {};
+}
+
+}  // namespace weft::ptx

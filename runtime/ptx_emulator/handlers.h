@@ -1,0 +1,67 @@
+// What the opcode table is put together from: each file of instructions decodes its own.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/ptx_emulator/machine.h"
+#include "runtime/ptx_emulator/numbers.h"
+#include "runtime/ptx_emulator/program.h"
+
+namespace weft::ptx {
+
+/// An opcode, split at its dots.
+struct Opcode {
+  std::string text;
+  std::vector<std::string> words;
+
+  size_t size() const { return words.size(); }
+  const std::string &operator[](size_t at) const { return words[at]; }
+};
+
+/// Type::None where the word is no type.
+Type typeOf(const std::string &word);
+
+// Each fills in the instruction and gives its signature, or nothing where the opcode is none of its own.
+std::optional<Signature> decodeArithmetic(const Opcode &opcode, Instruction &in);    ///< arithmetic.cpp
+std::optional<Signature> decodeApproximation(const Opcode &opcode, Instruction &in); ///< approximations.cpp
+std::optional<Signature> decodeConversion(const Opcode &opcode, Instruction &in);    ///< conversions.cpp
+std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in);          ///< flow.cpp
+std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in);        ///< memory.cpp
+std::optional<Signature> decodeTensorCores(const Opcode &opcode, Instruction &in);   ///< tensor_cores.cpp
+
+inline OperandRule to(int bits, int parts = 1) { return {OperandRule::Kind::To, bits, parts, parts}; }
+inline OperandRule from(int bits, int parts = 1) { return {OperandRule::Kind::From, bits, parts, parts}; }
+inline OperandRule number(int bits = 32) { return {OperandRule::Kind::Number, bits}; }
+inline OperandRule address(int bits) { return {OperandRule::Kind::Address, bits}; }
+
+inline uint64_t truncated(uint64_t value, int bits) { return bits >= 64 ? value : value & ((uint64_t{1} << bits) - 1); }
+inline uint64_t truncated(uint64_t value, Type type) { return truncated(value, bitsOf(type)); }
+inline int64_t extended(uint64_t value, Type type) {
+  const int unused = 64 - bitsOf(type);
+  return static_cast<int64_t>(value << unused) >> unused;
+}
+
+inline float floatOf(uint64_t bits, Type type) {
+  return type == Type::F16 ? fromF16(bits) : type == Type::BF16 ? fromBf16(bits) : asFloat(bits);
+}
+
+/// body(lane) for each lane.
+template <class Body>
+void each(uint32_t lanes, Body body) {
+  if (lanes == 0xFFFFFFFFu) {
+    for (int lane = 0; lane < 32; ++lane) body(lane);
+  } else {
+    for (; lanes; lanes &= lanes - 1) body(__builtin_ctz(lanes));
+  }
+}
+
+/// f(lane) for each lane, to the first operand.
+template <class F>
+void assign(Warp &warp, const Instruction &in, uint32_t lanes, F f) {
+  Lanes &to = warp.write(in.operands[0][0], lanes);
+  each(lanes, [&](int lane) { to[lane] = f(lane); });
+}
+
+}  // namespace weft::ptx

@@ -1,0 +1,179 @@
+// Loads, stores, atomics and cp.async. Semantics: PTX ISA manual, 9.7.8.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+
+#include "runtime/ptx_emulator/handlers.h"
+#include "runtime/ptx_emulator/numbers.h"
+
+namespace weft::ptx {
+namespace {
+
+/// Addresses of all lanes.
+Lanes addresses(Warp &warp, const Operand &operand, uint32_t lanes) {
+  Lanes all;
+  if (operand.index < 0) {
+    all.fill(operand.value);
+  } else {
+    const Lanes &base = warp.read({Operand::Kind::Register, Operand::Of::Number, operand.index, 0}, lanes);
+    for (int lane = 0; lane < 32; ++lane) all[lane] = base[lane] + operand.value;
+  }
+  return all;
+}
+
+void checkAlignment(const Warp &warp, int lane, uint64_t address, int bytes, const char *space) {
+  if (address % bytes) warp.fail("misaligned access of " + std::to_string(bytes) + " bytes at " + space + " address " + hex(address), lane);
+}
+
+void load(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const Lanes from = addresses(warp, in.operands[1][0], lanes);
+  const auto &to = in.operands[0];
+  const int bytes = bitsOf(in.type) / 8, whole = bytes * static_cast<int>(to.size());
+  uint8_t values[32][16];
+  each(lanes, [&](int lane) {
+    const uint64_t first = from[lane];
+    if (in.variant == Global) {
+      checkAlignment(warp, lane, first, whole, "global");
+      std::memcpy(values[lane], warp.block.global(warp, lane, first, whole, GlobalRaces::Read), whole);
+    } else if (in.variant == Shared) {
+      checkAlignment(warp, lane, first, whole, "shared");
+      for (int at = 0; at < whole; at += bytes) {
+        const uint64_t part = warp.block.shared.read(warp, lane, first + at, bytes);
+        std::memcpy(values[lane] + at, &part, bytes);
+      }
+    } else {
+      const auto &parameters = warp.block.launch.parameters;
+      checkAlignment(warp, lane, first, whole, "parameter");
+      if (first > parameters.size() || static_cast<size_t>(whole) > parameters.size() - first) warp.fail("read past the parameters", lane);
+      std::memcpy(values[lane], &parameters[first], whole);
+    }
+  });
+  for (size_t part = 0; part < to.size(); ++part) {
+    Lanes &own = warp.write(to[part], lanes);
+    // A register of more bits than the type is filled by its sign.
+    const int bits = warp.bitsOf(to[part]);
+    each(lanes, [&](int lane) {
+      uint64_t value = 0;
+      std::memcpy(&value, values[lane] + part * bytes, bytes);
+      own[lane] = isSigned(in.type) ? truncated(static_cast<uint64_t>(extended(value, in.type)), bits) : value;
+    });
+  }
+  if (in.variant == Shared) warp.block.countBanks(from, lanes, whole);
+}
+
+void store(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const Lanes to = addresses(warp, in.operands[0][0], lanes);
+  const auto &from = in.operands[1];
+  const int bytes = bitsOf(in.type) / 8, whole = bytes * static_cast<int>(from.size());
+  uint8_t values[32][16];
+  for (size_t part = 0; part < from.size(); ++part) {
+    const Lanes &own = warp.read(from[part], lanes);
+    each(lanes, [&](int lane) { std::memcpy(values[lane] + part * bytes, &own[lane], bytes); });
+  }
+  if (in.variant == Shared) warp.block.shared.beginStore();
+  each(lanes, [&](int lane) {
+    if (in.variant == Global) {
+      checkAlignment(warp, lane, to[lane], whole, "global");
+      warp.block.storeGlobal(warp, lane, to[lane], whole, values[lane]);
+    } else {
+      checkAlignment(warp, lane, to[lane], whole, "shared");
+      for (int at = 0; at < whole; at += bytes) warp.block.shared.write(warp, lane, to[lane] + at, bytes, values[lane] + at);
+    }
+  });
+  if (in.variant == Shared) warp.block.countBanks(to, lanes, whole);
+}
+
+/// atom.global.add.f32 d, [a], b and red.global.add.f32 [a], b.
+void atomicAdd(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const bool returns = in.operands.size() == 3;
+  const Lanes to = addresses(warp, in.operands[returns ? 1 : 0][0], lanes);
+  const Lanes x = warp.read(in.operands[returns ? 2 : 1][0], lanes);
+  Lanes old{};
+  each(lanes, [&](int lane) {
+    checkAlignment(warp, lane, to[lane], 4, "global");
+    auto *value = reinterpret_cast<float *>(warp.block.global(warp, lane, to[lane], 4, GlobalRaces::Atomic));
+    old[lane] = asBits(std::atomic_ref<float>(*value).fetch_add(asFloat(x[lane])));
+  });
+  if (returns) assign(warp, in, lanes, [&](int lane) { return old[lane]; });
+}
+
+void fetch(const Warp &warp, Warp::Copy &copy) {
+  if (copy.read) std::memcpy(copy.data, warp.block.global(warp, copy.lane, copy.from, copy.read, GlobalRaces::Read), copy.read);
+}
+
+/// cp.async [shared], [global], bytes, bytes to read; the rest is filled with zeros. The source is read at some time
+/// between here and the wait.
+template <bool CacheAll>
+void cpAsync(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const Lanes to = addresses(warp, in.operands[0][0], lanes), from = addresses(warp, in.operands[1][0], lanes);
+  const int bytes = static_cast<int>(in.operands[2][0].value);
+  if (bytes != 16 && !(CacheAll && (bytes == 4 || bytes == 8))) warp.fail("cp.async of " + std::to_string(bytes) + " bytes", __builtin_ctz(lanes));
+  const Lanes size = warp.read(in.operands[in.operands.size() > 3 ? 3 : 2][0], lanes);
+  warp.block.shared.beginStore();
+  each(lanes, [&](int lane) {
+    if (size[lane] > static_cast<uint64_t>(bytes)) warp.fail("cp.async of " + std::to_string(size[lane]) + " bytes into " + std::to_string(bytes), lane);
+    if (from[lane] % bytes) warp.fail("misaligned cp.async source", lane);
+    Warp::Copy copy{lane, to[lane], from[lane], bytes, static_cast<int>(size[lane]), warp.block.drawn(2) == 1, {}};
+    // Even where it is read later: the address must be good now.
+    fetch(warp, copy);
+    warp.block.shared.expect(warp, lane, copy.to, bytes);
+    warp.open.push_back(copy);
+  });
+  warp.block.countBanks(to, lanes, bytes);
+}
+void cpCommit(Warp &warp, const Instruction &, uint32_t lanes) {
+  // Groups are those of the warp.
+  if (lanes != warp.alive) warp.fail("only part of the warp commits its cp.async", __builtin_ctz(warp.alive & ~lanes));
+  warp.groups.push_back(std::move(warp.open));
+  warp.open.clear();
+}
+void cpWait(Warp &warp, const Instruction &in, uint32_t lanes) {
+  if (lanes != warp.alive) warp.fail("only part of the warp waits for its cp.async", __builtin_ctz(warp.alive & ~lanes));
+  while (warp.groups.size() > in.operands[0][0].value) {
+    for (Warp::Copy &copy : warp.groups.front()) {
+      if (copy.late) {
+        fetch(warp, copy);
+        warp.block.report.globalBytes -= copy.read;
+      }
+      warp.block.shared.deliver(warp, copy.lane, copy.to, copy.bytes, copy.data);
+    }
+    warp.groups.pop_front();
+  }
+}
+
+/// A vector is of at most 16 bytes.
+int mostParts(int bits) { return 128 / bits; }
+
+}  // namespace
+
+std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in) {
+  static const std::map<std::string, std::pair<Handler, Signature>> whole = {
+      {"cp.async.commit_group", {cpCommit, {}}},
+      {"cp.async.wait_group", {cpWait, {{number()}}}},
+      {"cp.async.cg.shared.global", {cpAsync<false>, {{address(32), address(64), number(), from(32)}, 1}}},
+      {"cp.async.ca.shared.global", {cpAsync<true>, {{address(32), address(64), number(), from(32)}, 1}}},
+      {"atom.global.add.f32", {atomicAdd, {{to(32), address(64), from(32)}}}},
+      {"atom.relaxed.gpu.global.add.f32", {atomicAdd, {{to(32), address(64), from(32)}}}},
+      {"red.global.add.f32", {atomicAdd, {{address(64), from(32)}}}},
+      {"red.relaxed.gpu.global.add.f32", {atomicAdd, {{address(64), from(32)}}}}};
+  if (auto found = whole.find(opcode.text); found != whole.end()) {
+    in.execute = found->second.first;
+    return found->second.second;
+  }
+  const bool loads = opcode[0] == "ld";
+  if ((!loads && opcode[0] != "st") || opcode.size() < 3) return {};
+  static const std::map<std::string, int> spaces = {{"param", Param}, {"global", Global}, {"shared", Shared}};
+  auto space = spaces.find(opcode[1]);
+  const int parts = opcode.size() == 4 ? (opcode[2] == "v2" ? 2 : opcode[2] == "v4" ? 4 : 0) : 1;
+  in.type = typeOf(opcode.words.back());
+  const int bits = bitsOf(in.type);
+  if (space == spaces.end() || opcode.size() > 4 || bits < 8 || !parts || parts > mostParts(bits) || (!loads && space->second == Param)) return {};
+  in.variant = space->second;
+  in.execute = loads ? load : store;
+  const OperandRule place = address(in.variant == Param ? 0 : in.variant == Shared ? 32 : 64);
+  const bool wider = !isFloat(in.type);
+  if (loads) return Signature{{{OperandRule::Kind::To, bits, parts, parts, wider}, place}};
+  return Signature{{place, {OperandRule::Kind::From, bits, parts, parts, wider}}};
+}
+
+}  // namespace weft::ptx
