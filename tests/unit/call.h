@@ -27,6 +27,7 @@ struct CallOptions {
   Device device = {};
   ElementType type = ElementType::F32;   ///< inputs are rounded to it first
   Schedule schedule = {};   ///< beside the tile sizes
+  std::string target = "host";           ///< CPU: what to compile for
 };
 
 /// Forward and, where `cotangent` is not empty, backward. Throws std::runtime_error.

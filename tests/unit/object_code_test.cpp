@@ -4,10 +4,13 @@
 #include <elf.h>
 
 #include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "compiler/compiler.h"
 #include "runtime/cpu/object_loader.h"
 #include "tests/unit/call.h"
+#include "tests/unit/inputs.h"
 
 namespace weft::testing {
 namespace {
@@ -67,14 +70,22 @@ TEST(ObjectCode, callsOnlyWhatItMay) {
   EXPECT_NE(refusal(code, image.entry).find("it may not call " + image.entry), std::string::npos) << refusal(code, image.entry);
 }
 
-/// Functions that a CPU without instructions for them calls by name are there, whatever CPU this is.
+/// Functions that a CPU without instructions for them calls by name are there, and right, whatever CPU this is.
 TEST(ObjectCode, findsWhatThePlainestCpuCalls) {
 #ifndef __x86_64__
   GTEST_SKIP() << "names a CPU of another kind";
 #endif
-  for (ElementType type : {ElementType::F32, ElementType::BF16, ElementType::F16}) {
-    const KernelImage image = compiled("span_periodic", "forward", "x86-64", type);
-    EXPECT_EQ(refusal(image.code, image.entry), "") << name(type);
+  const auto variant = variantOf("span_periodic");
+  const auto inputs = randomInputs(*variant, {1, 1, 1, 40, 40, 16, 16}, 3);
+  // Twice the half step of a type's last bit, of values near 1.
+  const std::pair<ElementType, double> types[] = {{ElementType::F32, 1e-5}, {ElementType::BF16, 1.0 / 128}, {ElementType::F16, 1.0 / 1024}};
+  for (const auto &[type, tolerance] : types) {
+    CallOptions options;
+    options.type = type;
+    const auto host = call(variant, inputs, {}, options).o;
+    options.target = "x86-64";
+    const auto plain = call(variant, inputs, {}, options).o;
+    EXPECT_LT(relativeError(plain, std::vector<double>(host.begin(), host.end())), tolerance) << name(type);
   }
 }
 
