@@ -64,7 +64,10 @@ bool suits(Grid grid, const std::string &kernel) {
   if (starts(kernel, "plan_lists_keys")) return grid == Grid::HeadKeyTile;
   if (starts(kernel, "plan_band")) return grid == Grid::Head;
   if (starts(kernel, "backward_dkdv")) return grid == Grid::KeyTile;
-  return grid == (kernel == "backward" ? Grid::Group : Grid::QueryTile);
+  if (kernel == "backward") return grid == Grid::Group;
+  for (const char *byQuery : {"forward", "backward_d", "plan_lists", "select_", "list_keys"})
+    if (starts(kernel, byQuery)) return grid == Grid::QueryTile;
+  return true;
 }
 
 ArgumentSlot slotOf(const json &value, const Variant &variant) {
@@ -81,8 +84,8 @@ ArgumentSlot slotOf(const json &value, const Variant &variant) {
 void demandTiles(const KernelImage &image, const CompileRequest &request) {
   const std::string &kernel = request.kernel;
   // A selection's tiles are its own.
-  if (starts(kernel, "pool_") || starts(kernel, "select_") || kernel == "list_keys") return;
-  demand(image.tileQ == request.schedule.tileQ && image.tileK == request.schedule.tileK, "of other tiles");
+  if (starts(kernel, "forward") || starts(kernel, "backward") || starts(kernel, "plan_"))
+    demand(image.tileQ == request.schedule.tileQ && image.tileK == request.schedule.tileK, "of other tiles");
 }
 
 }  // namespace
