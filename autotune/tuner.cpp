@@ -12,7 +12,6 @@
 #include "autotune/space.h"
 #include "ops/passes.h"
 #include "ops/variant_library.h"
-#include "runtime/atomic_file.h"
 #include "runtime/environment.h"
 
 namespace weft::autotune {
@@ -65,9 +64,8 @@ class Search {
     }
     // One search on a device at a time: two would slow each other, and one of the same call finds the other's result.
     while (true) {
-      lock = std::make_unique<FileLock>(cache.path().string() + ".tuning", nullptr);
-      if (lock->held()) break;
-      if (!std::filesystem::exists(cache.path().parent_path())) break;  // no place for a lock
+      lock = cache.tuningLock();
+      if (lock->held() || !lock->possible()) break;
       report("waiting", 0, 0, entry);
       if (options.stop && options.stop()) {
         outcome.end = Outcome::End::Stopped;

@@ -11,8 +11,8 @@
 
 #include "ops/attention.h"
 #include "ops/variant_library.h"
-#include "runtime/atomic_file.h"
 #include "runtime/environment.h"
+#include "runtime/sha256.h"
 
 namespace weft::ops {
 namespace {
@@ -190,7 +190,7 @@ CallShape shapeOf(const Variant &variant, const std::vector<std::string> &names,
 TuningKey keyOf(const Variant &variant, const CallShape &shape, const Device &device, bool backward) {
   TuningKey key;
   key.variant = variant.name();
-  key.variantHash = hashText(variant.source());
+  key.variantHash = sha256(variant.source());
   key.type = elementType(shape.type);
   key.headDims = shape.headDims;
   key.backward = backward;

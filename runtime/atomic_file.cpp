@@ -1,16 +1,103 @@
 #include "runtime/atomic_file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <fstream>
+#include <mutex>
+#include <set>
 
 namespace weft {
+namespace {
 
 namespace fs = std::filesystem;
+
+// Temporary files are .weft-<16 hexadecimal digits>.tmp, in the folder of the file they become.
+constexpr char temporaryStart[] = ".weft-", temporaryEnd[] = ".tmp";
+constexpr size_t temporaryDigits = 16;
+/// A process that died left those older than this.
+constexpr time_t staleSeconds = 6 * 60 * 60;
+
+std::string temporaryName() {
+  uint64_t number = 0;
+  if (getrandom(&number, sizeof number, 0) != sizeof number) return {};
+  char digits[temporaryDigits + 1];
+  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(number));
+  return std::string(temporaryStart) + digits + temporaryEnd;
+}
+
+bool isTemporary(std::string_view name) {
+  const size_t start = std::strlen(temporaryStart), end = std::strlen(temporaryEnd);
+  return name.size() == start + temporaryDigits + end && name.substr(0, start) == temporaryStart && name.substr(start + temporaryDigits) == temporaryEnd &&
+         name.find_first_not_of("0123456789abcdef", start) == start + temporaryDigits;
+}
+
+/// Once a process and folder: a look through the folder is too much for each write.
+void removeStaleTemporaries(int folder) {
+  static std::mutex mutex;
+  static std::set<std::pair<dev_t, ino_t>> swept;
+  struct stat own;
+  if (fstat(folder, &own) != 0) return;
+  {
+    std::lock_guard lock(mutex);
+    if (!swept.insert({own.st_dev, own.st_ino}).second) return;
+  }
+  const int again = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *entries = again < 0 ? nullptr : fdopendir(again);
+  if (!entries) {
+    if (again >= 0) close(again);
+    return;
+  }
+  const time_t now = time(nullptr);
+  while (const dirent *entry = readdir(entries)) {
+    struct stat found;
+    if (isTemporary(entry->d_name) && fstatat(folder, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(found.st_mode) &&
+        now - found.st_mtime > staleSeconds)
+      unlinkat(folder, entry->d_name, 0);
+  }
+  closedir(entries);
+}
+
+bool writeAll(int file, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t part = write(file, text.data(), text.size());
+    if (part < 0 && errno == EINTR) continue;
+    if (part <= 0) return false;
+    text.remove_prefix(static_cast<size_t>(part));
+  }
+  return true;
+}
+
+bool flush(int file) {
+  while (fsync(file) != 0)
+    if (errno != EINTR) return false;
+  return true;
+}
+
+/// Makes `path` where it is missing, each folder in one that is flushed.
+std::string makeFolders(const fs::path &path) {
+  std::error_code code;
+  if (path.empty() || fs::is_directory(path, code)) return {};
+  if (path.has_relative_path())
+    if (std::string reason = makeFolders(path.parent_path()); !reason.empty()) return reason;
+  if (mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) return std::strerror(errno);
+  const fs::path parent = path.parent_path().empty() ? "." : path.parent_path();
+  if (const int folder = open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); folder >= 0) {
+    flush(folder);  // one that cannot be flushed says so when its file is replaced
+    close(folder);
+  }
+  return {};
+}
+
+}  // namespace
 
 bool readFile(const fs::path &path, std::string &text) {
   std::ifstream stream(path, std::ios::binary);
@@ -19,49 +106,35 @@ bool readFile(const fs::path &path, std::string &text) {
   return true;
 }
 
-std::string replaceFile(const fs::path &path, const std::string &text) {
-  std::error_code code;
-  fs::create_directories(path.parent_path(), code);
-  const fs::path temporary = path.string() + "." + std::to_string(getpid()) + ".tmp";
-  const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  bool ok = file >= 0;
-  size_t written = 0;
-  while (ok && written < text.size()) {
-    const ssize_t part = write(file, text.data() + written, text.size() - written);
-    ok = part > 0;
-    if (ok) written += static_cast<size_t>(part);
-  }
-  if (file >= 0) ok = close(file) == 0 && ok;
-  if (!ok) code = std::error_code(errno, std::generic_category());
-  else fs::rename(temporary, path, code);
-  if (!code) return {};
-  const std::string reason = code.message();
-  fs::remove(temporary, code);
+std::string replaceFile(const fs::path &path, std::string_view text) {
+  const fs::path parent = path.parent_path();
+  if (std::string reason = makeFolders(parent); !reason.empty()) return reason;
+  const int folder = open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) return std::strerror(errno);
+  const std::string reason = replaceFileIn(folder, path.filename(), text, 0644);
+  close(folder);
   return reason;
 }
 
-FileLock::FileLock(const fs::path &path) : FileLock(path, nullptr) {
-  while (file >= 0 && !locked) {
-    locked = flock(file, LOCK_EX) == 0;
-    if (!locked && errno != EINTR) break;
+std::string replaceFileIn(int folder, const std::string &name, std::string_view text, unsigned mode) {
+  removeStaleTemporaries(folder);
+  std::string temporary;
+  int file = -1;
+  do {
+    temporary = temporaryName();
+    if (temporary.empty()) return std::strerror(errno);
+    file = openat(folder, temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+  } while (file < 0 && errno == EEXIST);
+  if (file < 0) return std::strerror(errno);
+  // The text is on the disk before the name is: else a power cut could leave the name with nothing behind it.
+  int error = writeAll(file, text) && flush(file) ? 0 : errno;
+  if (close(file) != 0 && !error) error = errno;
+  if (!error && renameat(folder, temporary.c_str(), folder, name.c_str()) != 0) error = errno;
+  if (error) {
+    unlinkat(folder, temporary.c_str(), 0);
+    return std::strerror(error);
   }
-}
-FileLock::FileLock(const fs::path &path, std::nullptr_t) {
-  std::error_code code;
-  fs::create_directories(path.parent_path(), code);
-  file = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  locked = file >= 0 && flock(file, LOCK_EX | LOCK_NB) == 0;
-}
-FileLock::~FileLock() {
-  if (file >= 0) close(file);
-}
-
-std::string hashText(const std::string &text) {
-  uint64_t hash = 1469598103934665603ull;
-  for (unsigned char c : text) hash = (hash ^ c) * 1099511628211ull;
-  char digits[17];
-  std::snprintf(digits, sizeof digits, "%016llx", static_cast<unsigned long long>(hash));
-  return digits;
+  return flush(folder) ? "" : std::strerror(errno);
 }
 
 }  // namespace weft

@@ -1,7 +1,11 @@
 #include "runtime/environment.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdlib>
+#include <vector>
 
 namespace weft::environment {
 
@@ -10,10 +14,24 @@ static std::string get(const char *name, std::string otherwise = {}) {
   return value && *value ? std::string(value) : otherwise;
 }
 
+static bool isAbsolute(const std::string &path) { return path.rfind('/', 0) == 0; }
+
+/// HOME, else what the system's list of users says. Empty where neither names one.
+static std::string home() {
+  if (std::string own = get("HOME"); isAbsolute(own)) return own;
+  std::vector<char> text(1 << 14);
+  passwd entry, *found = nullptr;
+  if (getpwuid_r(geteuid(), &entry, text.data(), text.size(), &found) != 0 || !found || !found->pw_dir) return {};
+  return isAbsolute(found->pw_dir) ? found->pw_dir : "";
+}
+
 std::string cacheDirectory() {
   if (std::string own = get("WEFT_CACHE_DIR"); !own.empty()) return own;
-  if (std::string base = get("XDG_CACHE_HOME"); !base.empty()) return base + "/weft";
-  return get("HOME", "/tmp") + "/.cache/weft";
+  // Relative ones are to be ignored (XDG Base Directory Specification).
+  if (std::string base = get("XDG_CACHE_HOME"); isAbsolute(base)) return base + "/weft";
+  // Never a place that all users share, such as /tmp.
+  const std::string own = home();
+  return own.empty() ? "" : own + "/.cache/weft";
 }
 std::string dumpDirectory() { return get("WEFT_DUMP"); }
 std::string logLevel() { return get("WEFT_LOG", "warn"); }

@@ -6,7 +6,7 @@
 
 namespace weft::environment {
 
-std::string cacheDirectory();   ///< WEFT_CACHE_DIR, XDG_CACHE_HOME, HOME
+std::string cacheDirectory();   ///< WEFT_CACHE_DIR, XDG_CACHE_HOME, HOME, the user's home; empty: none
 std::string dumpDirectory();    ///< WEFT_DUMP; empty: no dumps
 std::string logLevel();         ///< WEFT_LOG: error warn info debug trace; default warn
 int threads();                  ///< WEFT_THREADS; 0: the caller decides

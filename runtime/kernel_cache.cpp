@@ -1,26 +1,29 @@
 #include "runtime/kernel_cache.h"
 
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
 #include <cstring>
-#include <filesystem>
+#include <future>
 #include <map>
 #include <mutex>
 
-#include <nlohmann/json.hpp>
-
-#include "runtime/atomic_file.h"
+#include "runtime/cache_folder.h"
 #include "runtime/cpu/denormals.h"
 #include "runtime/cpu/object_loader.h"
 #include "runtime/cpu/thread_pool.h"
 #include "runtime/cuda/driver.h"
 #include "runtime/environment.h"
+#include "runtime/file_lock.h"
+#include "runtime/kernel_file.h"
 #include "runtime/log.h"
 #include "runtime/ptx_emulator/emulator.h"
 #include "runtime/ptxas.h"
+#include "runtime/sha256.h"
 
 namespace weft {
 namespace {
-
-namespace fs = std::filesystem;
 
 /// Everything that can change the code, as text.
 std::string keyOf(const CompileRequest &request) {
@@ -32,93 +35,52 @@ std::string keyOf(const CompileRequest &request) {
   return key + '\n' + request.variant->source();
 }
 
-constexpr char magic[] = "weftkernel2\n";
-
-nlohmann::json describe(const KernelImage &image, const std::string &key) {
-  nlohmann::json slots = nlohmann::json::array();
-  for (const ArgumentSlot &slot : image.slots)
-    slots.push_back({static_cast<int>(slot.kind), slot.name, slot.index});
-  return {{"key", key},
-          {"entry", image.entry},
-          {"slots", slots},
-          {"grid", static_cast<int>(image.grid)},
-          {"keyDim", image.keyDim},
-          {"tileQ", image.tileQ},
-          {"tileK", image.tileK},
-          {"scratchBytes", image.scratchBytes},
-          {"threads", image.threads},
-          {"programsPerBlock", image.programsPerBlock},
-          {"sharedBytes", image.sharedBytes},
-          {"codeBytes", image.code.size()},
-          {"codeHash", hashText(image.code)}};
-}
-
-/// File: magic, length of the header in decimal and a line break, header (JSON), code.
-std::string serialize(const KernelImage &image, const std::string &key) {
-  const std::string header = describe(image, key).dump();
-  return magic + std::to_string(header.size()) + "\n" + header + image.code;
-}
-
-/// Throws std::exception where the text is not a whole entry for `key`.
-KernelImage deserialize(const std::string &text, const std::string &key) {
-  auto demand = [](bool ok, const char *what) {
-    if (!ok) throw std::runtime_error(what);
-  };
-  const size_t start = std::strlen(magic);
-  demand(text.compare(0, start, magic) == 0, "not a kernel file");
-  const size_t lineEnd = text.find('\n', start);
-  demand(lineEnd != std::string::npos && lineEnd - start < 12, "no header");
-  const size_t headerSize = std::stoul(text.substr(start, lineEnd - start));
-  demand(text.size() >= lineEnd + 1 + headerSize, "truncated header");
-  const auto header = nlohmann::json::parse(text.substr(lineEnd + 1, headerSize));
-  demand(header.at("key") == key, "of another kernel");
-  KernelImage image;
-  image.code = text.substr(lineEnd + 1 + headerSize);
-  demand(image.code.size() == header.at("codeBytes").get<size_t>(), "truncated code");
-  demand(hashText(image.code) == header.at("codeHash").get<std::string>(), "damaged code");
-  image.entry = header.at("entry");
-  for (const auto &slot : header.at("slots"))
-    image.slots.push_back({static_cast<ArgumentSlot::Kind>(slot.at(0).get<int>()),
-                           slot.at(1).get<std::string>(), slot.at(2).get<int>()});
-  image.grid = static_cast<Grid>(header.at("grid").get<int>());
-  image.keyDim = header.at("keyDim");
-  image.tileQ = header.at("tileQ");
-  image.tileK = header.at("tileK");
-  image.scratchBytes = header.at("scratchBytes");
-  image.threads = header.at("threads");
-  image.programsPerBlock = header.at("programsPerBlock");
-  image.sharedBytes = header.at("sharedBytes");
-  return image;
-}
+std::atomic<int64_t> compiled{0};
+/// With another process that compiles the same kernel: longer than any takes.
+constexpr auto patience = std::chrono::seconds(60);
 
 /// Failure is logged once, not fatal.
-void keep(const fs::path &path, const std::string &text) {
+void keep(const PrivateFolder &folder, const std::string &file, const std::string &text) {
   static std::once_flag warned;
-  const std::string reason = replaceFile(path, text);
+  const std::string reason = folder.replace(file, text);
   if (reason.empty()) return;
-  std::call_once(warned, [&] {
-    log().warn("kernels cannot be kept in {}: {}; they are compiled anew in each process", path.parent_path().string(), reason);
-  });
+  std::call_once(warned, [&] { log().warn("kernels cannot be kept in {}: {}; they are compiled anew in each process", cacheDirectory(), reason); });
 }
 
-KernelImage obtain(const CompileRequest &request, const std::string &key) {
-  const fs::path path = fs::path(cacheDirectory()) / "kernels" / (hashText(key) + ".weftkernel");
-  std::string text;
-  if (readFile(path, text)) {
-    try {
-      return deserialize(text, key);
-    } catch (const std::exception &error) {
-      log().warn("ignoring {}: {}; it is rebuilt", path.string(), error.what());
-    }
+std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device);
+
+/// What an earlier process has kept, where it is whole and the device takes it; else null.
+std::shared_ptr<const LoadedKernel> loadKept(const PrivateFolder &folder, const std::string &file, const CompileRequest &request, const std::string &key,
+                                             const Device &device) {
+  std::string text, wrong;
+  const bool found = folder.read(file, text, wrong);
+  if (!found && wrong.empty()) return nullptr;
+  try {
+    if (found) return load(parseKernelFile(text, request, key), device);
+  } catch (const std::exception &error) {
+    wrong = error.what();
   }
+  log().warn("ignoring {}/kernels/{}: {}; it is rebuilt", cacheDirectory(), file, wrong);
+  return nullptr;
+}
+
+std::shared_ptr<const LoadedKernel> obtain(const CompileRequest &request, const std::string &key, const Device &device) {
+  const PrivateFolder folder = cacheFolder("kernels", true);
+  const std::string digest = sha256(key), file = digest + ".weftkernel";
+  if (auto kept = loadKept(folder, file, request, key, device)) return kept;
+  // Of processes that start together one compiles; the others find what it kept, or lose patience and compile as well.
+  const Turn turn(folder, "turns", digest, patience);
+  if (turn.waited())
+    if (auto kept = loadKept(folder, file, request, key, device)) return kept;
   CompileRequest own = request;
   own.stage = Stage::Object;
   if (own.dumpDirectory.empty()) own.dumpDirectory = environment::dumpDirectory();
   CompileResult result = compile(own);
   if (!result.error.empty()) throw std::runtime_error(result.error);
+  ++compiled;
   log().debug("compiled {}.{}", request.variant->name(), request.kernel);
-  keep(path, serialize(result.image, key));
-  return std::move(result.image);
+  if (folder.usable()) keep(folder, file, printKernelFile(result.image, key));
+  return load(std::move(result.image), device);
 }
 
 class CpuKernel final : public LoadedKernel {
@@ -202,22 +164,49 @@ std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device
 
 void setExecutor(Executor executor) { cpu::useExecutor(executor); }
 
+int64_t kernelsCompiled() { return compiled; }
+
 std::string cacheDirectory() { return environment::cacheDirectory(); }
 
 std::shared_ptr<const LoadedKernel> loadKernel(const CompileRequest &request, const Device &device) {
+  using Kernel = std::shared_ptr<const LoadedKernel>;
   static std::mutex mutex;
-  static std::map<std::string, std::shared_ptr<const LoadedKernel>> loaded;
+  static std::map<std::string, Kernel> loaded;
+  // Kernels that a thread is making. Of this process: the threads of its parent make none for a child made by fork.
+  static std::map<std::pair<pid_t, std::string>, std::shared_future<Kernel>> making;
   CompileRequest own = request;
   if (own.target == "host") own.target = targetOf(device);
   own.schedule.form = BackwardForm::Automatic;  // of no kernel
   const std::string key = keyOf(own), place = name(device) + "\n" + key;
+  std::promise<Kernel> made;
+  const std::pair<pid_t, std::string> ours{getpid(), place};
   {
-    std::lock_guard lock(mutex);
+    std::unique_lock lock(mutex);
     if (auto found = loaded.find(place); found != loaded.end()) return found->second;
+    if (auto found = making.find(ours); found != making.end()) {
+      const std::shared_future<Kernel> others = found->second;
+      lock.unlock();
+      return others.get();  // or throws what that thread did
+    }
+    making.emplace(ours, made.get_future().share());
   }
-  auto kernel = load(obtain(own, key), device);
+  // Without the lock: other kernels are found, and made, meanwhile.
+  Kernel kernel;
+  std::exception_ptr failure;
+  try {
+    kernel = obtain(own, key, device);
+  } catch (...) {
+    failure = std::current_exception();
+  }
   std::lock_guard lock(mutex);
-  return loaded.try_emplace(place, std::move(kernel)).first->second;
+  making.erase(ours);  // after a failure the next call tries again
+  if (failure) {
+    made.set_exception(failure);
+    std::rethrow_exception(failure);
+  }
+  loaded.emplace(place, kernel);
+  made.set_value(kernel);
+  return kernel;
 }
 
 }  // namespace weft

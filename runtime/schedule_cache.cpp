@@ -6,9 +6,11 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/atomic_file.h"
+#include "runtime/cache_folder.h"
 #include "runtime/cuda/driver.h"
 #include "runtime/environment.h"
 #include "runtime/log.h"
+#include "runtime/sha256.h"
 
 namespace weft {
 namespace {
@@ -34,7 +36,7 @@ std::string fileName(const std::string &identity) {
     else if (!slug.empty() && slug.back() != '-') slug += '-';
   }
   while (!slug.empty() && slug.back() == '-') slug.pop_back();
-  return slug + "-" + hashText(identity).substr(0, 8) + ".json";
+  return slug + "-" + sha256(identity).substr(0, 16) + ".json";
 }
 
 json toJson(const Schedule &s) {
@@ -110,26 +112,7 @@ std::string printCache(const std::vector<TuningEntry> &entries, const std::strin
   return json({{"schema", schema}, {"device", {{"name", identity}}}, {"entries", list}}).dump(1) + "\n";
 }
 
-/// What the file holds; a damaged one is put aside.
-std::vector<TuningEntry> readCache(const fs::path &file, const std::string &identity) {
-  std::string text;
-  if (!readFile(file, text)) return {};
-  try {
-    return parseCache(text, identity);
-  } catch (const std::exception &error) {
-    fs::path aside;
-    for (int number = 1; aside.empty() || fs::exists(aside); ++number) aside = file.string() + ".damaged-" + std::to_string(number);
-    std::error_code code;
-    fs::rename(file, aside, code);
-    log().warn("{} cannot be read ({}); put aside as {}, tuning starts anew", file.string(), error.what(), aside.filename().string());
-    return {};
-  }
-}
-
-void write(const fs::path &file, const std::vector<TuningEntry> &entries, const std::string &identity) {
-  if (const std::string reason = replaceFile(file, printCache(entries, identity)); !reason.empty())
-    throw std::runtime_error("tuning results cannot be kept in " + file.string() + ": " + reason);
-}
+constexpr char part[] = "schedules";
 
 void put(std::vector<TuningEntry> &entries, const TuningEntry &entry) {
   auto same = std::find_if(entries.begin(), entries.end(), [&](const TuningEntry &other) { return other.key == entry.key; });
@@ -153,11 +136,54 @@ std::string describe(const TuningKey &key) {
   return text;
 }
 
-ScheduleCache::ScheduleCache(const Device &device) : identity(identityOf(device)) {
-  file = fs::path(environment::cacheDirectory()) / "schedules" / fileName(identity);
+ScheduleCache::ScheduleCache(const Device &device) : identity(identityOf(device)), file(fileName(identity)) {}
+
+fs::path ScheduleCache::path() const { return fs::path(environment::cacheDirectory()) / part / file; }
+
+/// The entries of the file, or what is wrong with it.
+std::vector<TuningEntry> ScheduleCache::read(const PrivateFolder &folder, std::string &wrong) const {
+  std::string text;
+  if (!folder.read(file, text, wrong)) return {};
+  try {
+    return parseCache(text, identity);
+  } catch (const std::exception &error) {
+    wrong = error.what();
+    return {};
+  }
 }
 
-std::vector<TuningEntry> ScheduleCache::entries() const { return readCache(file, identity); }
+/// Puts a file that cannot be read aside. Only with the lock held: else it could be the good one that another process has
+/// just put in its place.
+std::vector<TuningEntry> ScheduleCache::readLocked(const PrivateFolder &folder) const {
+  std::string wrong, aside;
+  std::vector<TuningEntry> entries = read(folder, wrong);
+  if (wrong.empty()) return entries;
+  constexpr int mostAside = 1000;
+  for (int number = 1; number < mostAside; ++number)
+    if (aside = file + ".damaged-" + std::to_string(number); folder.rename(file, aside)) break;
+  log().warn("{} cannot be read ({}); put aside as {}, tuning starts anew", path().string(), wrong, aside);
+  return {};
+}
+
+void ScheduleCache::write(const PrivateFolder &folder, const std::vector<TuningEntry> &entries) const {
+  if (const std::string reason = folder.replace(file, printCache(entries, identity)); !reason.empty())
+    throw std::runtime_error("tuning results cannot be kept in " + path().string() + ": " + reason);
+}
+
+FileLock ScheduleCache::lock(const PrivateFolder &folder) const { return FileLock(folder, file + ".lock", FileLock::Wait::Yes); }
+
+std::vector<TuningEntry> ScheduleCache::entries() const {
+  const PrivateFolder folder = cacheFolder(part, false);
+  std::string wrong;
+  std::vector<TuningEntry> found = read(folder, wrong);
+  if (wrong.empty()) return found;
+  const FileLock held = lock(folder);
+  return readLocked(folder);
+}
+
+std::unique_ptr<FileLock> ScheduleCache::tuningLock() const {
+  return std::make_unique<FileLock>(cacheFolder(part, true), file + ".tuning", FileLock::Wait::No);
+}
 
 std::optional<TuningEntry> ScheduleCache::find(const TuningKey &key) const {
   for (TuningEntry &entry : entries())
@@ -166,10 +192,11 @@ std::optional<TuningEntry> ScheduleCache::find(const TuningKey &key) const {
 }
 
 void ScheduleCache::store(const TuningEntry &entry) const {
-  FileLock lock(file.string() + ".lock");
-  std::vector<TuningEntry> all = entries();
+  const PrivateFolder folder = cacheFolder(part, true);
+  const FileLock held = lock(folder);
+  std::vector<TuningEntry> all = readLocked(folder);
   put(all, entry);
-  write(file, all, identity);
+  write(folder, all);
 }
 
 size_t ScheduleCache::merge(const fs::path &other) const {
@@ -181,8 +208,9 @@ size_t ScheduleCache::merge(const fs::path &other) const {
   } catch (const std::exception &error) {
     throw std::runtime_error(other.string() + " is not a tuning cache for this device: " + error.what());
   }
-  FileLock lock(file.string() + ".lock");
-  std::vector<TuningEntry> all = entries();
+  const PrivateFolder folder = cacheFolder(part, true);
+  const FileLock held = lock(folder);
+  std::vector<TuningEntry> all = readLocked(folder);
   size_t added = 0;
   for (const TuningEntry &entry : theirs) {
     if (!entry.complete) continue;
@@ -191,10 +219,13 @@ size_t ScheduleCache::merge(const fs::path &other) const {
     put(all, entry);
     ++added;
   }
-  if (added) write(file, all, identity);
+  if (added) write(folder, all);
   return added;
 }
 
-void ScheduleCache::exportTo(const fs::path &other) const { write(fs::absolute(other), entries(), identity); }
+void ScheduleCache::exportTo(const fs::path &other) const {
+  if (const std::string reason = replaceFile(other, printCache(entries(), identity)); !reason.empty())
+    throw std::runtime_error("cannot write " + other.string() + ": " + reason);
+}
 
 }  // namespace weft

@@ -3,17 +3,20 @@
 // {"schema": 1, "device": {"name": ...}, "entries": [{"variant", "variant_hash", "type", "head_dims", "direction",
 //   "bucket": {"heads", "queries", "keys"}, "threads", "build", "shape", "complete", "schedule", "seconds",
 //   "default_seconds", "clock_ghz", "points": [{"schedule", "predicted", "samples", "note"}]}]}
-// Times are seconds of one pass. A file that cannot be read is put aside as <file>.damaged-<n>.
+// Times are seconds of one pass. A file that cannot be read is put aside as <file>.damaged-<n>; one that others than the user
+// could have written (see private_folder.h) is not read.
 #pragma once
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "compiler/compiler.h"
 #include "runtime/device.h"
+#include "runtime/file_lock.h"
 
 namespace weft {
 
@@ -55,7 +58,7 @@ class ScheduleCache {
   /// The cache of a device; its file need not exist.
   explicit ScheduleCache(const Device &device);
 
-  const std::filesystem::path &path() const { return file; }
+  std::filesystem::path path() const;
   const std::string &deviceName() const { return identity; }
   /// Of any compiler build: compare with buildIdentity(). Reads the file.
   std::optional<TuningEntry> find(const TuningKey &key) const;
@@ -67,10 +70,16 @@ class ScheduleCache {
   /// and build. Gives how many. Throws std::runtime_error where it is no such file.
   size_t merge(const std::filesystem::path &other) const;
   void exportTo(const std::filesystem::path &other) const;
+  /// For one search on this device at a time, of all processes; does not wait.
+  std::unique_ptr<FileLock> tuningLock() const;
 
  private:
-  std::filesystem::path file;
-  std::string identity;
+  std::string identity, file;
+
+  std::vector<TuningEntry> read(const PrivateFolder &folder, std::string &wrong) const;
+  std::vector<TuningEntry> readLocked(const PrivateFolder &folder) const;
+  FileLock lock(const PrivateFolder &folder) const;
+  void write(const PrivateFolder &folder, const std::vector<TuningEntry> &entries) const;
 };
 
 }  // namespace weft

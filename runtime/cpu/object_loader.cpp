@@ -1,42 +1,91 @@
 #include "runtime/cpu/object_loader.h"
 
-#include <mutex>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <set>
 #include <stdexcept>
 
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
+#include "llvm/Object/ObjectFile.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/TargetSelect.h"
 
 namespace weft::cpu {
+namespace {
 
-static std::runtime_error failure(llvm::Error error) {
-  return std::runtime_error("loading object code: " + llvm::toString(std::move(error)));
+std::runtime_error failure(llvm::Error error) { return std::runtime_error("loading object code: " + llvm::toString(std::move(error))); }
+
+template <class T>
+T valueOf(llvm::Expected<T> value) {
+  if (!value) throw failure(value.takeError());
+  return std::move(*value);
 }
 
-KernelFunction loadObject(const std::string &code, const std::string &entry) {
-  static std::mutex mutex;
-  std::lock_guard lock(mutex);
+/// What generated code may call of this process: what LLVM makes of copies, fills, math functions and conversions where
+/// the CPU has no instructions for them. Nothing else of the process can be reached by name.
+const std::set<std::string> callable{
+    "memcpy", "memmove", "memset", "bzero",
+    // Of the C library's math.
+    "acosf", "asinf", "atanf", "atan2f", "cbrtf", "ceilf", "copysignf", "cosf", "coshf", "erff", "exp2f", "expf", "expm1f", "fabsf", "floorf", "fmaf", "fmaxf",
+    "fminf", "fmodf", "log10f", "log1pf", "log2f", "logf", "nearbyintf", "powf", "rintf", "roundevenf", "roundf", "sincosf", "sinf", "sinhf", "sqrtf", "tanf",
+    "tanhf", "truncf",
+    // Of the C compiler's own library: between f32 and f16.
+    "__extendhfsf2", "__gnu_f2h_ieee", "__gnu_h2f_ieee", "__truncsfhf2"};
+
+/// What LLVM calls where the CPU cannot round to bf16, and the C compiler's library has from GCC 13 on only. The result's
+/// low half is the bf16: of the register that would hold it on x86-64 and on AArch64.
+float truncsfbf2(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value), quiet = 0x400000;
+  const uint32_t rounded = std::isnan(value) ? bits | quiet : bits + 0x7fff + (bits >> 16 & 1);  // to even
+  return std::bit_cast<float>(rounded >> 16);
+}
+constexpr char truncationName[] = "__truncsfbf2";
+
+/// Throws unless the code defines `entry` itself and calls nothing that it may not.
+void check(const llvm::MemoryBuffer &code, const std::string &entry) {
+  const auto object = valueOf(llvm::object::ObjectFile::createObjectFile(code.getMemBufferRef()));
+  bool defined = false;
+  for (const llvm::object::SymbolRef &symbol : object->symbols()) {
+    const uint32_t flags = valueOf(symbol.getFlags());
+    const std::string name = valueOf(symbol.getName()).str();
+    if (flags & llvm::object::SymbolRef::SF_Undefined) {
+      if (!name.empty() && name != truncationName && !callable.count(name)) throw std::runtime_error("loading object code: it may not call " + name);
+    } else if (name == entry && (flags & llvm::object::SymbolRef::SF_Global)) {
+      defined = valueOf(symbol.getType()) == llvm::object::SymbolRef::ST_Function;
+    }
+  }
+  if (!defined) throw std::runtime_error("loading object code: it defines no function " + entry);
+}
+
+llvm::orc::LLJIT &linker() {
   // Never destroyed: kernels may run until the process ends.
   static llvm::orc::LLJIT *jit = [] {
     llvm::InitializeNativeTarget();
     llvm::InitializeNativeTargetAsmPrinter();
-    auto made = llvm::orc::LLJITBuilder().create();
-    if (!made) throw failure(made.takeError());
-    return made->release();
+    // No platform: kernels have no initializers, and one would link every symbol of the process.
+    return valueOf(llvm::orc::LLJITBuilder().setLinkProcessSymbolsByDefault(false).setPlatformSetUp(llvm::orc::setUpInactivePlatform).create()).release();
   }();
-  static int count = 0;
-  // A library a kernel: kernels of different variants share entry names.
-  auto library = jit->createJITDylib("kernel" + std::to_string(count++));
-  if (!library) throw failure(library.takeError());
-  auto symbols = llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(
-      jit->getDataLayout().getGlobalPrefix());
-  if (!symbols) throw failure(symbols.takeError());
-  library->addGenerator(std::move(*symbols));
+  return *jit;
+}
+
+}  // namespace
+
+KernelFunction loadObject(const std::string &code, const std::string &entry) {
   auto buffer = llvm::MemoryBuffer::getMemBufferCopy(code, entry);
-  if (auto error = jit->addObjectFile(*library, std::move(buffer))) throw failure(std::move(error));
-  auto address = jit->lookup(*library, entry);
-  if (!address) throw failure(address.takeError());
-  return address->toPtr<KernelFunction>();
+  check(*buffer, entry);
+  llvm::orc::LLJIT &jit = linker();
+  static std::atomic<int> count{0};
+  // A library a kernel: kernels of different variants share entry names.
+  auto library = jit.createJITDylib("kernel" + std::to_string(count++));
+  if (!library) throw failure(library.takeError());
+  if (auto error = library->define(llvm::orc::absoluteSymbols(
+          {{jit.mangleAndIntern(truncationName), {llvm::orc::ExecutorAddr::fromPtr(truncsfbf2), llvm::JITSymbolFlags::Exported | llvm::JITSymbolFlags::Callable}}})))
+    throw failure(std::move(error));
+  library->addGenerator(valueOf(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(
+      jit.getDataLayout().getGlobalPrefix(), [](const llvm::orc::SymbolStringPtr &name) { return callable.count((*name).str()) > 0; })));
+  if (auto error = jit.addObjectFile(*library, std::move(buffer))) throw failure(std::move(error));
+  return valueOf(jit.lookup(*library, entry)).toPtr<KernelFunction>();
 }
 
 }  // namespace weft::cpu

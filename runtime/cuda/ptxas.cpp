@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <regex>
@@ -11,9 +12,10 @@
 #include <stdexcept>
 #include <vector>
 
-#include "runtime/atomic_file.h"
+#include "runtime/cache_folder.h"
 #include "runtime/environment.h"
 #include "runtime/log.h"
+#include "runtime/sha256.h"
 
 namespace weft {
 namespace {
@@ -100,17 +102,20 @@ Assembled assemble(const std::string &ptx, const std::string &target) {
 std::string deviceCode(const std::string &ptx, const std::string &target) {
   const std::string ptxas = findPtxas();
   if (ptxas.empty()) return ptx;
-  // The hash of what is inside follows the cubin: a damaged file is made anew.
-  const fs::path file = fs::path(environment::cacheDirectory()) / "cubins" / (hashText(ptxas + "\n" + target + "\n" + ptx) + "." + target + ".cubin");
-  constexpr size_t digits = 16;
-  if (std::string text; readFile(file, text) && text.size() > digits) {
-    const std::string cubin = text.substr(0, text.size() - digits);
-    if (hashText(cubin) == text.substr(text.size() - digits)) return cubin;
-    log().warn("ignoring {}: damaged; it is rebuilt", file.string());
+  // The digest of what is inside follows the cubin: a damaged file is made anew.
+  const PrivateFolder folder = cacheFolder("cubins", true);
+  const std::string file = sha256(ptxas + "\n" + target + "\n" + ptx) + "." + target + ".cubin";
+  constexpr size_t digits = 64;
+  std::string text, wrong;
+  if (folder.read(file, text, wrong)) {
+    std::string cubin = text.substr(0, text.size() - std::min(digits, text.size()));
+    if (!cubin.empty() && text.compare(cubin.size(), digits, sha256(cubin)) == 0) return cubin;
+    wrong = "damaged";
   }
+  if (!wrong.empty()) log().warn("ignoring {}/cubins/{}: {}; it is rebuilt", environment::cacheDirectory(), file, wrong);
   try {
-    const std::string cubin = assemble(ptx, target).cubin;
-    if (const std::string reason = replaceFile(file, cubin + hashText(cubin)); !reason.empty()) log().debug("{} is not kept: {}", file.string(), reason);
+    std::string cubin = assemble(ptx, target).cubin;
+    if (const std::string reason = folder.replace(file, cubin + sha256(cubin)); !reason.empty()) log().debug("{} is not kept: {}", file, reason);
     return cubin;
   } catch (const std::runtime_error &error) {
     log().warn("{}; the driver compiles the PTX instead", error.what());

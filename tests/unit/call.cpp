@@ -133,6 +133,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     request.dims = headDims;
     request.schedule = options.schedule;
     request.type = options.type;
+    request.target = options.target;
     auto loaded = loadKernel(request, options.device);
     std::vector<int64_t> slots;
     for (const ArgumentSlot &slot : loaded->image().slots) {

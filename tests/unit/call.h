@@ -28,6 +28,7 @@ struct CallOptions {
   ElementType type = ElementType::F32;   ///< inputs are rounded to it first
   Schedule schedule = {};   ///< beside the tile sizes
   bool plansOnly = false;   ///< which tiles are kept, and no more
+  std::string target = "host";           ///< CPU: what to compile for
 };
 
 /// Forward and, where `cotangent` is not empty, backward. Throws std::runtime_error.
