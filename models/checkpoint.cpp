@@ -1,20 +1,27 @@
 #include "models/checkpoint.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cstring>
+#include <chrono>
 #include <filesystem>
+#include <sstream>
 #include <stdexcept>
+#include <string_view>
+
+#include "models/user_files.h"
+#include "runtime/atomic_file.h"
+#include "runtime/sha256.h"
 
 namespace weft {
 namespace fs = std::filesystem;
 
-static fs::path pathOf(const std::string &directory) { return fs::path(directory) / "checkpoint.pt"; }
+using torch::Tensor;
+
+static std::string pathOf(const std::string &directory) { return (fs::path(directory) / "checkpoint.pt").string(); }
+
+/// What follows the archive; readers of zip archives look past it.
+static std::string digestLine(std::string_view archive) { return "\nweft checkpoint, sha256 of what precedes this line: " + sha256(archive) + "\n"; }
 
 void saveCheckpoint(const std::string &directory, const Config &config, int64_t step, Gpt &model,
                     torch::optim::Optimizer &optimizer) {
-  fs::create_directories(directory);
   torch::serialize::OutputArchive archive, weights, state;
   model->save(weights);
   optimizer.save(state);
@@ -28,63 +35,115 @@ void saveCheckpoint(const std::string &directory, const Config &config, int64_t 
     bytes.append(static_cast<const char *>(data), size);
     return size;
   });
-  const fs::path path = pathOf(directory), temporary = path.string() + ".tmp";
-  const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  bool ok = file >= 0;
-  for (size_t done = 0; ok && done < bytes.size();) {
-    const ssize_t part = write(file, bytes.data() + done, bytes.size() - done);
-    ok = part > 0;
-    if (ok) done += static_cast<size_t>(part);
-  }
-  ok = ok && fsync(file) == 0;
-  std::string reason = ok ? "" : std::strerror(errno);
-  if (file >= 0) close(file);
-  std::error_code code;
-  if (ok) fs::rename(temporary, path, code);
-  if (code) reason = code.message();
-  if (reason.empty()) return;
-  fs::remove(temporary, code);
-  throw std::runtime_error("cannot write " + path.string() + ": " + reason +
-                           "; the checkpoint before it is untouched");
+  bytes += digestLine(bytes);
+  if (const std::string reason = replaceFile(pathOf(directory), bytes); !reason.empty())
+    throw std::runtime_error("cannot write " + pathOf(directory) + ": " + reason + "; the checkpoint before it is untouched");
 }
 
-static torch::serialize::InputArchive openArchive(const std::string &directory, torch::Device device) {
-  const fs::path path = pathOf(directory);
-  if (!fs::exists(path)) throw std::runtime_error("no checkpoint at " + path.string() + "; train one with: weft train");
-  torch::serialize::InputArchive archive;
-  try {
-    archive.load_from(path.string(), device);
-  } catch (const std::exception &) {
-    throw std::runtime_error(path.string() + " is damaged and cannot be read; remove it, or restore a copy");
+/// The archive of a checkpoint whose digest is right.
+static std::string readArchive(const std::string &directory) {
+  const std::string path = pathOf(directory);
+  if (fs::exists(directory) && !fs::is_directory(directory))
+    throw std::runtime_error("expected the folder of a training run, got " + directory);
+  if (!fs::exists(path)) throw std::runtime_error("no checkpoint at " + path + "; train one with: weft train");
+  demandFile(path);
+  std::string bytes;
+  if (!readFile(path, bytes)) throw std::runtime_error("cannot open " + path + " for reading");
+  static const size_t lineBytes = digestLine({}).size();
+  const size_t archiveBytes = bytes.size() < lineBytes ? 0 : bytes.size() - lineBytes;
+  // Without a digest, damage in the tensors cannot be told from trained weights: such a file is refused too.
+  if (std::string_view(bytes).substr(archiveBytes) != digestLine(std::string_view(bytes).substr(0, archiveBytes)))
+    throw std::runtime_error(path + " is damaged: it does not end with the SHA-256 of its content (nor do checkpoints of versions before these digests). "
+                                    "Restore a copy, or train anew");
+  bytes.resize(archiveBytes);
+  return bytes;
+}
+
+static std::string describe(const Tensor &tensor) {
+  std::ostringstream text;
+  text << tensor.scalar_type() << ' ' << tensor.sizes();
+  return text.str();
+}
+
+static void demandSame(const std::string &name, const Tensor &loaded, const Tensor &expected) {
+  if (describe(loaded) != describe(expected)) throw std::runtime_error(name + " is " + describe(loaded) + ", expected " + describe(expected));
+}
+
+/// The tensor `name`, path.of.modules.name, as it lies in an archive.
+static Tensor readTensor(torch::serialize::InputArchive &archive, const std::string &name) {
+  const size_t dot = name.find('.');
+  if (dot != std::string::npos) {
+    torch::serialize::InputArchive inner;
+    archive.read(name.substr(0, dot), inner);
+    return readTensor(inner, name.substr(dot + 1));
   }
-  return archive;
+  Tensor tensor;
+  archive.read(name, tensor);
+  return tensor;
+}
+
+static void loadModel(Gpt &model, torch::serialize::InputArchive &weights) {
+  // torch puts whatever bytes an archive holds under a module's tensors, of other shapes and types too.
+  for (const auto &parameter : model->named_parameters()) demandSame(parameter.key(), readTensor(weights, parameter.key()), parameter.value());
+  model->load(weights);
+}
+
+[[noreturn]] static void refuse(const std::string &directory, const std::string &reason) {
+  throw std::runtime_error(pathOf(directory) + " does not fit this program: " + reason);
 }
 
 Checkpoint loadCheckpoint(const std::string &directory, torch::Device device) {
-  auto archive = openArchive(directory, device);
+  const std::string bytes = readArchive(directory);
   Checkpoint checkpoint;
   try {
+    torch::serialize::InputArchive archive, weights;
+    archive.load_from(bytes.data(), bytes.size(), device);
     c10::IValue step, config;
     archive.read("step", step);
     archive.read("config", config);
     checkpoint.step = step.toInt();
-    checkpoint.config = parseConfig(config.toStringRef(), pathOf(directory).string());
+    checkpoint.config = parseConfig(config.toStringRef(), "its config");
     checkpoint.model = Gpt(checkpoint.config.model);
     checkpoint.model->to(device);
-    torch::serialize::InputArchive weights;
     archive.read("model", weights);
-    checkpoint.model->load(weights);
+    loadModel(checkpoint.model, weights);
+    archive.read("optimizer", checkpoint.optimizer);
   } catch (const c10::Error &error) {
-    throw std::runtime_error(pathOf(directory).string() + " does not fit this program: " + error.what_without_backtrace());
+    refuse(directory, error.what_without_backtrace());
+  } catch (const std::exception &error) {
+    refuse(directory, error.what());
   }
   return checkpoint;
 }
 
-void loadOptimizer(const std::string &directory, torch::optim::Optimizer &optimizer, torch::Device device) {
-  auto archive = openArchive(directory, device);
-  torch::serialize::InputArchive state;
-  archive.read("optimizer", state);
-  optimizer.load(state);
+void loadOptimizer(Checkpoint &checkpoint, torch::optim::AdamW &optimizer) {
+  // Loading takes over the settings of the run before, which may have been given anew.
+  std::vector<torch::optim::AdamWOptions> own;
+  for (auto &group : optimizer.param_groups()) own.push_back(static_cast<torch::optim::AdamWOptions &>(group.options()));
+  try {
+    optimizer.load(checkpoint.optimizer);
+    for (auto &group : optimizer.param_groups())
+      for (const Tensor &parameter : group.params()) {
+        const auto found = optimizer.state().find(parameter.unsafeGetTensorImpl());
+        if (found == optimizer.state().end()) continue;  // it had no gradient yet
+        auto &state = static_cast<torch::optim::AdamWParamState &>(*found->second);
+        demandSame("the optimizer's mean", state.exp_avg(), parameter);
+        demandSame("the optimizer's mean of squares", state.exp_avg_sq(), parameter);
+      }
+  } catch (const c10::Error &error) {
+    throw std::runtime_error(std::string("the checkpoint's optimizer does not fit: ") + error.what_without_backtrace());
+  }
+  for (size_t at = 0; at < own.size(); ++at) static_cast<torch::optim::AdamWOptions &>(optimizer.param_groups()[at].options()) = own[at];
+}
+
+void removeLeftovers(const std::string &directory) {
+  std::error_code code;
+  const auto recent = fs::file_time_type::clock::now() - std::chrono::minutes(1);
+  for (const fs::directory_entry &entry : fs::directory_iterator(directory, code)) {
+    const std::string name = entry.path().filename().string();
+    const bool own = name.starts_with(".weft-") || name.starts_with("checkpoint.pt.") || name.starts_with("metrics.jsonl.");
+    if (own && name.ends_with(".tmp") && fs::last_write_time(entry.path(), code) < recent) fs::remove(entry.path(), code);
+  }
 }
 
 }  // namespace weft

@@ -1,122 +1,134 @@
 #include "models/config.h"
 
-#include <functional>
-#include <map>
+#include <set>
 #include <stdexcept>
 
 #include <nlohmann/json.hpp>
+
+#include "models/settings.h"
 
 namespace weft {
 namespace {
 
 using nlohmann::json;
 
-/// Calls visit(section, key, field) for every setting: the one list of them.
-template <class Visit>
-void fields(Config &c, Visit visit) {
-  ModelConfig &m = c.model;
-  TrainConfig &t = c.train;
-  visit("model", "layers", m.layers);
-  visit("model", "heads", m.heads);
-  visit("model", "width", m.width);
-  visit("model", "context", m.context);
-  visit("model", "dropout", m.dropout);
-  visit("model", "attention", m.attention);
-  visit("model", "max_span", m.maxSpan);
-  visit("model", "period_min", m.periodMin);
-  visit("model", "period_max", m.periodMax);
-  visit("model", "features", m.features);
-  visit("model", "window", m.window);
-  visit("model", "tiles", m.tiles);
-  visit("model", "share", m.share);
-  visit("train", "steps", t.steps);
-  visit("train", "batch", t.batch);
-  visit("train", "accumulate", t.accumulate);
-  visit("train", "warmup", t.warmup);
-  visit("train", "lr", t.lr);
-  visit("train", "lr_min", t.lrMin);
-  visit("train", "beta1", t.beta1);
-  visit("train", "beta2", t.beta2);
-  visit("train", "weight_decay", t.weightDecay);
-  visit("train", "clip", t.clip);
-  visit("train", "span_reg", t.spanReg);
-  visit("train", "seed", t.seed);
-  visit("train", "log_every", t.logEvery);
-  visit("train", "save_every", t.saveEvery);
+/// `value` for people, whatever bytes it holds.
+std::string show(const json &value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+[[noreturn]] void refuse(const std::string &origin, const std::string &what) { throw std::invalid_argument(origin + ": " + what); }
+
+const Setting *findSetting(const std::string &name) {
+  for (const Setting &setting : allSettings())
+    if (name == setting.name) return &setting;
+  return nullptr;
 }
 
-void validate(const Config &c, const std::string &origin) {
-  auto demand = [&](bool ok, const std::string &what) {
-    if (!ok) throw std::invalid_argument(origin + ": " + what);
+[[noreturn]] void refuseUnknown(const std::string &origin, const std::string &name, const std::string &meant) {
+  refuse(origin, "unknown setting '" + name + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `weft train --help-settings` lists them all");
+}
+
+/// JSON whose objects name no key twice: of two values one would be dropped in silence.
+json parseJson(const std::string &text, const std::string &origin) {
+  std::vector<std::set<std::string>> open;
+  auto look = [&](int, json::parse_event_t event, json &parsed) {
+    if (event == json::parse_event_t::object_start) open.emplace_back();
+    if (event == json::parse_event_t::object_end) open.pop_back();
+    if (event == json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second)
+      refuse(origin, "the key '" + parsed.get<std::string>() + "' is given twice");
+    return true;
   };
-  demand(c.model.layers >= 1 && c.model.heads >= 1 && c.model.context >= 2, "expected layers and heads of at least 1 and a context of at least 2");
+  try {
+    return json::parse(text, look);
+  } catch (const json::exception &error) {
+    refuse(origin, std::string("not JSON: ") + error.what());
+  }
+}
+
+/// Every section and key is one of the table.
+void checkNames(const json &data, const std::string &origin) {
+  if (!data.is_object()) refuse(origin, "expected an object with \"model\" and \"train\"");
+  for (auto &[section, values] : data.items()) {
+    if (section != "model" && section != "train") {
+      const std::string meant = nearestName(section, {"model", "train"});
+      refuseUnknown(origin, section, meant.empty() ? nearestSetting(section) : meant);
+    }
+    if (!values.is_object()) refuse(origin, "expected an object at '" + section + "', got " + show(values));
+    for (auto &[key, unused] : values.items())
+      if (!findSetting(section + "." + key)) refuseUnknown(origin, section + "." + key, nearestSetting(section + "." + key));
+  }
+}
+
+/// Puts `key=value` into the object it belongs to.
+void apply(json &data, const std::string &given) {
+  const size_t equals = given.find('=');
+  if (equals == std::string::npos) throw std::invalid_argument("expected key=value, got '" + given + "'");
+  std::string name = given.substr(0, equals);
+  const std::string value = given.substr(equals + 1);
+  for (const char *section : {"model.", "train."})
+    if (findSetting(section + name)) name = section + name;
+  const Setting *setting = findSetting(name);
+  if (!setting) refuseUnknown("--set " + given, name, nearestSetting(name));
+  json parsed = json::parse(value, nullptr, false);
+  if (parsed.is_discarded() || (setting->isText() && !parsed.is_string())) parsed = value;
+  data[setting->section()][setting->key()] = parsed;
+}
+
+void read(const json &value, const Setting &setting, int64_t &field, const std::string &origin) {
+  if (!value.is_number_integer()) refuse(origin, "expected an integer at " + std::string(setting.name) + ", got " + show(value));
+  // Past 63 bits get<int64_t> would wrap; as a double such a value is outside of every range.
+  if (!setting.range.holds(value.get<double>())) refuse(origin, "expected " + std::string(setting.name) + " " + setting.rangeText() + ", got " + show(value));
+  field = value.get<int64_t>();
+}
+
+void read(const json &value, const Setting &setting, double &field, const std::string &origin) {
+  if (!value.is_number()) refuse(origin, "expected a number at " + std::string(setting.name) + ", got " + show(value));
+  field = value.get<double>();
+  if (!setting.range.holds(field)) refuse(origin, "expected " + std::string(setting.name) + " " + setting.rangeText() + ", got " + show(value));
+}
+
+void read(const json &value, const Setting &setting, std::string &field, const std::string &origin) {
+  if (!value.is_string()) refuse(origin, "expected a text at " + std::string(setting.name) + ", got " + show(value));
+  field = value.get<std::string>();
+  if (field.empty()) refuse(origin, "expected a text at " + std::string(setting.name) + ", got an empty one");
+  try {
+    static_cast<void>(value.dump());  // as a checkpoint will hold it
+  } catch (const json::exception &) {
+    refuse(origin, "expected a text in UTF-8 at " + std::string(setting.name) + ", got " + show(value));
+  }
+}
+
+/// What no setting says alone.
+void checkTogether(const Config &c, const std::string &origin) {
+  auto demand = [&](bool ok, const std::string &what) {
+    if (!ok) refuse(origin, what);
+  };
+  auto text = [](double value) { return json(value).dump(); };
   demand(c.model.width % c.model.heads == 0, "expected heads to divide width, got heads = " + std::to_string(c.model.heads) + " and width = " + std::to_string(c.model.width));
   const int64_t headDim = c.model.width / c.model.heads;
   demand(headDim >= 16 && headDim <= 256, "expected a head dim (width / heads) from 16 to 256, got " + std::to_string(headDim));
-  demand(c.model.dropout >= 0 && c.model.dropout < 1, "expected model.dropout in [0, 1)");
-  demand(c.train.steps >= 1 && c.train.batch >= 1 && c.train.accumulate >= 1, "expected train.steps, batch and accumulate of at least 1");
-  demand(c.train.lr > 0 && c.train.lrMin >= 0, "expected positive learning rates");
+  demand(c.model.periodMin <= c.model.periodMax, "expected model.period_min of at most model.period_max, got " + text(c.model.periodMin) + " and " + text(c.model.periodMax));
+  demand(c.train.lrMin <= c.train.lr, "expected train.lr_min of at most train.lr, got " + text(c.train.lrMin) + " and " + text(c.train.lr));
 }
 
 }  // namespace
 
 Config parseConfig(const std::string &text, const std::string &origin, const std::vector<std::string> &settings) {
-  json data;
-  try {
-    data = json::parse(text);
-  } catch (const json::exception &error) {
-    throw std::invalid_argument(origin + ": not JSON: " + error.what());
-  }
-  std::map<std::string, bool> known;
-  Config probe;
-  fields(probe, [&](const char *section, const char *key, auto &) { known[std::string(section) + "." + key] = true; });
-  auto unknown = [&](const std::string &key) {
-    std::string list;
-    for (auto &[name, unused] : known) list += " " + name;
-    throw std::invalid_argument(origin + ": unknown setting '" + key + "'; settings are:" + list);
-  };
-  for (const std::string &setting : settings) {
-    const size_t equals = setting.find('=');
-    if (equals == std::string::npos) throw std::invalid_argument("expected key=value, got '" + setting + "'");
-    std::string key = setting.substr(0, equals);
-    const std::string value = setting.substr(equals + 1);
-    for (const char *section : {"model.", "train."})
-      if (known.count(section + key)) key = section + key;
-    if (!known.count(key)) unknown(key);
-    json parsed = json::parse(value, nullptr, false);
-    if (parsed.is_discarded()) parsed = value;
-    data[key.substr(0, 5)][key.substr(6)] = parsed;
-  }
-  if (!data.is_object()) throw std::invalid_argument(origin + ": expected an object with \"model\" and \"train\"");
-  for (auto &[section, values] : data.items()) {
-    if (section != "model" && section != "train") unknown(section);
-    if (!values.is_object()) throw std::invalid_argument(origin + ": expected an object at '" + section + "'");
-    for (auto &[key, unused] : values.items())
-      if (!known.count(section + "." + key)) unknown(section + "." + key);
-  }
+  json data = parseJson(text, origin);
+  checkNames(data, origin);
+  for (const std::string &given : settings) apply(data, given);
   Config config;
-  fields(config, [&](const char *section, const char *key, auto &field) {
-    if (!data.contains(section) || !data[section].contains(key)) return;
-    const json &value = data[section][key];
-    using Field = std::decay_t<decltype(field)>;
-    bool fits;
-    if constexpr (std::is_same_v<Field, std::string>)
-      fits = value.is_string();
-    else if constexpr (std::is_same_v<Field, int64_t>)
-      fits = value.is_number_integer();
-    else
-      fits = value.is_number();
-    if (!fits) throw std::invalid_argument(origin + ": expected " + (std::is_same_v<Field, std::string> ? "a text" : std::is_same_v<Field, int64_t> ? "an integer" : "a number") + " at " + section + "." + key + ", got " + value.dump());
-    field = value.get<Field>();
-  });
-  validate(config, origin);
+  for (const Setting &setting : allSettings())
+    if (const std::string section = setting.section(), key = setting.key(); data.contains(section) && data[section].contains(key))
+      setting.visit(config, [&](auto &field) { read(data[section][key], setting, field, origin); });
+  checkTogether(config, origin);
   return config;
 }
 
 std::string printConfig(const Config &config) {
   json data;
   Config copy = config;
-  fields(copy, [&](const char *section, const char *key, auto &field) { data[section][key] = field; });
+  for (const Setting &setting : allSettings())
+    setting.visit(copy, [&](const auto &field) { data[setting.section()][setting.key()] = field; });
   return data.dump(2);
 }
 

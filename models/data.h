@@ -13,9 +13,12 @@ struct TextData {
   std::string description;                ///< path, bytes, how it was split
 };
 
+constexpr int64_t defaultTextLimit = int64_t{4} << 30;
+
 /// The first 90 M bytes train, the next 5 M validate, the last 5 M test when there are exactly
-/// 100 M (enwik8); otherwise 90 %, 5 % and 5 %. Throws std::runtime_error.
-TextData loadText(const std::string &path);
+/// 100 M (enwik8); otherwise 90 %, 5 % and 5 %. What a file is, its first bytes say. Throws std::runtime_error: not a file, cut
+/// short, damaged, of another compression, or more than `limit` bytes of text (never more than those are held).
+TextData loadText(const std::string &path, int64_t limit = defaultTextLimit);
 
 /// Inputs and targets [batch, context] (int64) of random places in `text`: the same for the same
 /// seed and step.

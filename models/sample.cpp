@@ -11,7 +11,8 @@ using torch::Tensor;
 
 void sample(Gpt &model, const std::string &prompt, int64_t length, double temperature, uint64_t seed, bool cache,
             const std::function<void(char)> &emit) {
-  if (temperature < 0) throw std::invalid_argument("expected a temperature of 0 or more");
+  if (!(temperature >= 0)) throw std::invalid_argument("expected a temperature of 0 or more");
+  if (length < 0) throw std::invalid_argument("expected a length of 0 or more, got " + std::to_string(length));
   torch::NoGradGuard guard;
   model->eval();
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
@@ -37,7 +38,9 @@ void sample(Gpt &model, const std::string &prompt, int64_t length, double temper
       logits = decoder->advance(newest(1))[-1].cpu();
     }
     const int64_t next = temperature == 0 ? logits.argmax().item<int64_t>()
-                                          : torch::multinomial(torch::softmax(logits / temperature, 0), 1, false, generator).item<int64_t>();
+                                          : torch::multinomial(torch::softmax((logits - logits.max()).to(torch::kDouble) / temperature, 0), 1, false, generator).item<int64_t>();
+    // Nothing looks further back than the context; a text may be long.
+    if (bytes.size() >= 2 * context) bytes.erase(bytes.begin(), bytes.end() - static_cast<std::ptrdiff_t>(context));
     bytes.push_back(next);
     emit(static_cast<char>(next));
   }

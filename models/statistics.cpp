@@ -5,6 +5,7 @@
 #include <locale>
 #include <sstream>
 
+#include "models/xml.h"
 #include "ops/attention.h"
 #include "ops/variant_library.h"
 
@@ -75,7 +76,7 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
   svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << width << "\" height=\"" << height << "\" viewBox=\"0 0 " << width
       << ' ' << height << "\" font-family=\"sans-serif\" font-size=\"11\">\n"
       << "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"12\" y=\"22\" font-size=\"15\">Mask of every head, "
-      << model->config.attention << ": queries downwards, keys to the right</text>\n";
+      << escapeXml(model->config.attention) << ": queries downwards, keys to the right</text>\n";
   for (int64_t layer = 0; layer < layers; ++layer) {
     const Tensor shares = ops::maskShares(model->config.attention, calls[layer].names, calls[layer].tensors);
     const Tensor relative = shares / shares.amax(2, true).clamp_min(1e-20);
@@ -99,7 +100,7 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
         std::snprintf(text, sizeof text, "%.0f%% of tiles", 100 * statistics[static_cast<size_t>(layer * heads + head)].keptTiles);
         label += (label.empty() ? "" : ", ") + std::string(text);
       }
-      svg << "<g><text x=\"" << x0 << "\" y=\"" << y0 - 4 << "\" font-size=\"9\">" << label << "</text><rect x=\"" << x0
+      svg << "<g><text x=\"" << x0 << "\" y=\"" << y0 - 4 << "\" font-size=\"9\">" << escapeXml(label) << "</text><rect x=\"" << x0
           << "\" y=\"" << y0 << "\" width=\"" << side << "\" height=\"" << side << "\" fill=\"#f3f3f3\"/>\n";
       const Tensor picture = small[0][head].contiguous().cpu();
       const float *values = picture.data_ptr<float>();

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <stdexcept>
 
 #include <nlohmann/json.hpp>
@@ -14,8 +13,12 @@
 #include "models/checkpoint.h"
 #include "models/gpt.h"
 #include "models/interrupt.h"
+#include "models/metrics.h"
+#include "models/run_lock.h"
+#include "models/settings.h"
 #include "models/statistics.h"
 #include "models/tuning.h"
+#include "models/user_files.h"
 
 namespace weft {
 namespace {
@@ -78,20 +81,15 @@ int tuneModel(Gpt &model, const Tensor &tokens, double budget) {
   return tuneAll(jobs, options, targetOf(device));
 }
 
-/// Drops metrics past `step`: they belong to steps that will be run again. Gives the last entry that stays.
-nlohmann::json trimMetrics(const std::string &path, int64_t step) {
-  std::ifstream in(path);
-  std::string line, kept;
-  nlohmann::json last = nlohmann::json::object();
-  while (std::getline(in, line)) {
-    auto entry = nlohmann::json::parse(line, nullptr, false);
-    if (entry.is_discarded() || entry.value("step", int64_t{0}) > step) continue;
-    kept += line + "\n";
-    last = entry;
+/// Says which settings of training are no longer those of the checkpoint: the run then goes on otherwise than it would have.
+void noteChanges(const TrainConfig &before, const TrainConfig &now) {
+  Config old{{}, before}, given{{}, now};
+  for (const Setting &setting : allSettings()) {
+    std::string was, is;
+    setting.visit(old, [&](const auto &field) { was = nlohmann::json(field).dump(); });
+    setting.visit(given, [&](const auto &field) { is = nlohmann::json(field).dump(); });
+    if (was != is) std::fprintf(stderr, "%s was %s, is %s from here on\n", setting.name, was.c_str(), is.c_str());
   }
-  in.close();
-  std::ofstream(path) << kept;
-  return last;
 }
 
 }  // namespace
@@ -99,16 +97,22 @@ nlohmann::json trimMetrics(const std::string &path, int64_t step) {
 int train(const TrainOptions &options, const TextData &data) {
   Config config = options.config;
   const TrainConfig &settings = config.train;
-  std::filesystem::create_directories(options.directory);
+  if (data.train.size(0) <= config.model.context)
+    throw std::runtime_error("expected more bytes to train on than model.context = " + std::to_string(config.model.context) + ", got " + std::to_string(data.train.size(0)));
+  makeFolder(options.directory);
+  const RunLock lock(options.directory);
+  removeLeftovers(options.directory);
   const std::string checkpointPath = options.directory + "/checkpoint.pt", metricsPath = options.directory + "/metrics.jsonl";
   torch::manual_seed(settings.seed);
   Gpt model{nullptr};
   int64_t step = 0;
   const bool resuming = options.resume && std::filesystem::exists(checkpointPath);
+  Checkpoint checkpoint;
   if (resuming) {
-    Checkpoint checkpoint = loadCheckpoint(options.directory, options.device);
+    checkpoint = loadCheckpoint(options.directory, options.device);
     if (printConfig({checkpoint.config.model, {}}) != printConfig({config.model, {}}))
       throw std::runtime_error("the checkpoint in " + options.directory + " is of another model; resume with its config, or give a new --out");
+    noteChanges(checkpoint.config.train, settings);
     model = checkpoint.model;
     step = checkpoint.step;
   } else {
@@ -118,10 +122,10 @@ int train(const TrainOptions &options, const TextData &data) {
     model->to(options.device);
   }
   auto optimizer = makeOptimizer(model, settings);
-  if (resuming) loadOptimizer(options.directory, *optimizer, options.device);
-  const nlohmann::json before = trimMetrics(metricsPath, step);
-  double secondsSpent = before.value("seconds", 0.0), flopsSpent = before.value("flops", 0.0);
-  std::ofstream metrics(metricsPath, std::ios::app);
+  if (resuming) loadOptimizer(checkpoint, *optimizer);
+  checkpoint.optimizer = {};  // a second copy of the state
+  MetricsFile metrics(metricsPath, step);
+  double secondsSpent = metrics.last().value("seconds", 0.0), flopsSpent = metrics.last().value("flops", 0.0);
 
   const bool terminal = isatty(STDERR_FILENO);
   const double peak = measuredPeak(options.device);
@@ -134,7 +138,19 @@ int train(const TrainOptions &options, const TextData &data) {
   model->train();
   auto lastTime = Clock::now();
   int64_t lastStep = step;
-  auto save = [&] { saveCheckpoint(options.directory, config, step, model, *optimizer); };
+  int64_t savedStep = -1;
+  auto save = [&] {
+    if (savedStep == step) return;
+    metrics.sync();
+    saveCheckpoint(options.directory, config, step, model, *optimizer);
+    savedStep = step;
+  };
+  auto stop = [&] {
+    save();
+    std::fprintf(stderr, "\ninterrupted at step %lld; saved. Go on with --resume\n", static_cast<long long>(step));
+    return interruptCode();
+  };
+  if (step >= settings.steps) std::fprintf(stderr, "step %lld of %lld: nothing is left to do\n", static_cast<long long>(step), static_cast<long long>(settings.steps));
 
   while (step < settings.steps) {
     // The state of a step follows from the seed and its number alone, so a resumed run repeats it.
@@ -145,6 +161,8 @@ int train(const TrainOptions &options, const TextData &data) {
     double loss = 0;
     Tensor tokens;
     for (int64_t part = 0; part < settings.accumulate; ++part) {
+      // A step that is not complete has changed nothing yet.
+      if (interrupted()) return stop();
       const auto [inputs, targets] = sampleBatch(data.train, settings.batch, config.model.context,
                                            settings.seed, step * settings.accumulate + part);
       tokens = inputs.to(options.device);
@@ -154,7 +172,7 @@ int train(const TrainOptions &options, const TextData &data) {
       total.backward();
       loss += entropy.item<double>() / static_cast<double>(settings.accumulate);
     }
-    const double norm = torch::nn::utils::clip_grad_norm_(model->parameters(), settings.clip);
+    const double norm = torch::nn::utils::clip_grad_norm_(model->parameters(), settings.clip > 0 ? settings.clip : HUGE_VAL);
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
       std::string where = model->firstNonFinite(tokens);
       if (where.empty())
@@ -187,11 +205,16 @@ int train(const TrainOptions &options, const TextData &data) {
         put("kept_tiles", head.keptTiles);
       }
       const double utilisation = tokensPerSecond * model->flopsPerToken(kept) / peak;
-      metrics << nlohmann::json({{"step", step}, {"loss", loss}, {"bpc", loss / M_LN2}, {"lr", rate}, {"grad_norm", norm},
-                                 {"tokens_per_second", tokensPerSecond}, {"mfu", utilisation}, {"mean_span", span}, {"kept_tiles", kept}, {"seconds", secondsSpent},
-                                 {"flops", flopsSpent}, {"heads", perHead}})
-                     .dump()
-              << std::endl;
+      const nlohmann::json entry({{"step", step}, {"loss", loss}, {"bpc", loss / M_LN2}, {"lr", rate}, {"grad_norm", norm},
+                                  {"tokens_per_second", tokensPerSecond}, {"mfu", utilisation}, {"mean_span", span}, {"kept_tiles", kept}, {"seconds", secondsSpent},
+                                  {"flops", flopsSpent}, {"heads", perHead}});
+      try {
+        metrics.append(entry);
+      } catch (const std::exception &) {
+        // The steps are not lost with their figures.
+        saveCheckpoint(options.directory, config, step, model, *optimizer);
+        throw;
+      }
       const int filled = static_cast<int>(24 * step / settings.steps);
       std::fprintf(stderr, "%s[%s%s] %lld/%lld  loss %.4f  bpc %.3f  %.0f tok/s  MFU %.0f%%  span %.0f  kept %.0f%%%s", terminal ? "\r" : "",
                    std::string(filled, '#').c_str(), std::string(24 - filled, '.').c_str(), static_cast<long long>(step),
@@ -200,11 +223,7 @@ int train(const TrainOptions &options, const TextData &data) {
       lastTime = Clock::now();
       lastStep = step;
     }
-    if (interrupted()) {
-      save();
-      std::fprintf(stderr, "\ninterrupted at step %lld; saved. Go on with --resume\n", static_cast<long long>(step));
-      return 130;
-    }
+    if (interrupted()) return stop();
     if (step % settings.saveEvery == 0) save();
   }
   save();

@@ -64,7 +64,7 @@ int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, c
     unfinished += outcome.end == Outcome::End::BudgetSpent;
     if (outcome.end == Outcome::End::Stopped) {
       std::fprintf(stderr, "interrupted; all that was measured is kept. The same command goes on\n");
-      return 130;
+      return interruptCode();
     }
   }
   std::printf("%zu tuned, median gain %.2fx, %zu measurements%s\n", gains.size(), autotune::median(gains), measured,

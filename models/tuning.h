@@ -16,8 +16,8 @@ struct TuningJob {
   std::function<autotune::Problem()> problem;   ///< makes the tensors, when its turn comes
 };
 
-/// Shares options.budget among the jobs: what one leaves, the next ones have. Gives the exit code: 0, or 130 when
-/// interrupted.
+/// Shares options.budget among the jobs: what one leaves, the next ones have. Gives the exit code: 0, or
+/// interruptCode() after a signal.
 int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, const std::string &target);
 
 /// "90", "60s", "5m", "1h". Throws std::runtime_error.

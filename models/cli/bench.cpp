@@ -11,6 +11,7 @@
 #include "benchmarks/scripts.h"
 #include "models/cli/commands.h"
 #include "models/interrupt.h"
+#include "models/user_files.h"
 #include "ops/attention.h"
 #include "ops/variant_library.h"
 #include "runtime/atomic_file.h"
@@ -37,6 +38,7 @@ int python(const char *script, const std::vector<std::string> &arguments) {
 }
 
 nlohmann::json readResults(const std::string &path) {
+  demandFile(path);
   std::string text;
   if (!readFile(path, text)) throw std::runtime_error("cannot open " + path);
   auto parsed = nlohmann::json::parse(text, nullptr, false);
@@ -69,6 +71,7 @@ int run(const Options &options) {
     if (lines.empty()) std::printf("no regression beyond noise\n");
     return lines.empty() ? 0 : 1;
   }
+  makeFolder(options.out);  // before anything is measured
   catchInterrupts();
   if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
   bench::BenchOptions work;
@@ -95,12 +98,12 @@ int run(const Options &options) {
   std::fputs(bench::table(results).c_str(), stdout);
   const std::filesystem::path folder = options.out;
   const std::string data = (folder / "results.json").string(), page = (folder / "report.html").string();
-  if (const std::string wrong = replaceFile(data, results.dump(1) + "\n"); !wrong.empty()) throw std::runtime_error("cannot write " + data + ": " + wrong);
+  writeFile(data, results.dump(1) + "\n");
   std::printf("results  %s\n", data.c_str());
   std::fflush(stdout);
   if (python(bench::reportScript, {data, page}) != 0) throw std::runtime_error("the page was not made; the results are in " + data);
   std::printf("report   %s\n", page.c_str());
-  return interrupted() ? 130 : 0;
+  return interruptCode();
 }
 
 }  // namespace
@@ -113,9 +116,9 @@ void addBench(CLI::App &app, Action &action) {
   command->add_option("--dtype", options->types, "f32, bf16, f16, apart by commas")->capture_default_str();
   command->add_option("--direction", options->direction, "forward, backward or both")->check(CLI::IsMember({"forward", "backward", "both"}))->capture_default_str();
   command->add_option("--peers", options->peers, "sdpa, math, flex, triton, apart by commas; \"\" for none")->capture_default_str();
-  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)");
+  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)")->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
   command->add_option("--samples", options->samples, "Rounds of each row")->check(CLI::Range(3, 1000))->capture_default_str();
-  command->add_option("--row-seconds", options->rowSeconds, "Fewer rounds where a row takes longer")->capture_default_str();
+  command->add_option("--row-seconds", options->rowSeconds, "Fewer rounds where a row takes longer")->check(CLI::Range(0.01, 86400.0))->capture_default_str();
   command->add_option("--device", options->device, "cpu, cuda or cuda:N")->envname("WEFT_DEVICE")->capture_default_str();
   command->add_option("--out", options->out, "Folder for results.json and report.html")->capture_default_str();
   command->add_option("--compare", options->compare, "OLD.json NEW.json: print regressions beyond noise; exit 1 where there are any")->expected(2);

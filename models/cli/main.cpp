@@ -1,10 +1,11 @@
 // The `weft` command line.
 #include <cstdio>
-#include <exception>
+#include <stdexcept>
 
 #include <c10/util/Exception.h>
 
 #include "models/cli/commands.h"
+#include "models/interrupt.h"
 
 int main(int argc, char **argv) {
   CLI::App app{"Weft compiles attention variants to kernels, and trains models with them.\n\n"
@@ -32,7 +33,11 @@ int main(int argc, char **argv) {
   weft::cli::addReport(app, action);
   CLI11_PARSE(app, argc, argv);
   try {
-    return action();
+    const int code = action();
+    // What was printed may have gone nowhere: a full disk; a reader that left is no error of ours.
+    const bool lost = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+    if (lost && !weft::interrupted()) throw std::runtime_error("cannot write to standard output");
+    return code;
   } catch (const c10::Error &error) {
     std::fprintf(stderr, "weft: %s\n", error.what_without_backtrace());
   } catch (const std::exception &error) {

@@ -1,9 +1,6 @@
 // weft train, weft eval, weft sample: the GPT at the terminal.
 #include <chrono>
 #include <cstdio>
-#include <fstream>
-#include <sstream>
-#include <stdexcept>
 
 #include <nlohmann/json.hpp>
 
@@ -12,9 +9,11 @@
 #include "models/evaluate.h"
 #include "models/interrupt.h"
 #include "models/sample.h"
+#include "models/settings.h"
 #include "models/statistics.h"
 #include "models/trainer.h"
 #include "models/tuning.h"
+#include "models/user_files.h"
 #include "ops/attention.h"
 #include "runtime/environment.h"
 
@@ -27,12 +26,15 @@ std::string dataPath(const std::string &given) {
   return "data/enwik8";
 }
 
-std::string readAll(const std::string &path) {
-  std::ifstream stream(path);
-  if (!stream) throw std::runtime_error("cannot open " + path);
-  std::stringstream text;
-  text << stream.rdbuf();
-  return text.str();
+/// Longer is no file of settings.
+constexpr size_t configLimit = 1 << 20;
+
+void addData(CLI::App *command, std::string &path, uint64_t &limit) {
+  limit = static_cast<uint64_t>(defaultTextLimit);
+  command->add_option("--data", path, "Text: raw, .gz or .zip (default: WEFT_DATA, else data/enwik8)");
+  command->add_option("--data-limit", limit, "Refuse more text than this, also inside an archive: bytes, or 500MB, 8GiB (default: 4GiB)")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 50));
 }
 
 void addDevice(CLI::App *command, std::string &device) {
@@ -51,7 +53,7 @@ torch::Device prepare(const std::string &device) {
 void addTrain(CLI::App &app, Action &action) {
   struct Options {
     std::string config, data, out, device;
-    int64_t steps = 0;
+    uint64_t dataLimit;
     bool resume = false, tune = false;
     std::string tuneBudget = "60s";
     std::vector<std::string> settings;
@@ -59,20 +61,22 @@ void addTrain(CLI::App &app, Action &action) {
   auto o = std::make_shared<Options>();
   CLI::App *command = app.add_subcommand("train", "Train the GPT with generated attention kernels");
   command->add_option("--config", o->config, "JSON file, see models/configs")->required();
-  command->add_option("--data", o->data, "Text: raw, .gz or .zip (default: WEFT_DATA, else data/enwik8)");
+  addData(command, o->data, o->dataLimit);
   command->add_option("--out", o->out, "Directory for checkpoint.pt and metrics.jsonl")->required();
-  command->add_option("--steps", o->steps, "Overrides train.steps");
+  command->add_option_function<std::string>("--steps", [o](const std::string &steps) { o->settings.push_back("train.steps=" + steps); }, "Overrides train.steps");
   command->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
   command->add_flag("--tune", o->tune, "Tune the model's attention before the first step");
   command->add_option("--tune-budget", o->tuneBudget, "Time for --tune")->capture_default_str();
-  command->add_option("--set", o->settings, "Overrides, as train.lr=3e-4");
+  command->add_option_function<std::vector<std::string>>(
+      "--set", [o](const std::vector<std::string> &given) { o->settings.insert(o->settings.begin(), given.begin(), given.end()); }, "Overrides, as train.lr=3e-4");
+  command->add_flag_callback("--help-settings", [] { throw CLI::CallForVersion(describeSettings(), 0); }, "Print every setting with its default, range and meaning")
+      ->trigger_on_parse();
   addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
       const torch::Device device = prepare(o->device);
-      TrainOptions options{parseConfig(readAll(o->config), o->config, o->settings), o->out, o->resume, device, o->tune ? parseSeconds(o->tuneBudget) : 0};
-      if (o->steps > 0) options.config.train.steps = o->steps;
-      return train(options, loadText(dataPath(o->data)));
+      const TrainOptions options{parseConfig(readUserFile(o->config, configLimit), o->config, o->settings), o->out, o->resume, device, o->tune ? parseSeconds(o->tuneBudget) : 0};
+      return train(options, loadText(dataPath(o->data), static_cast<int64_t>(o->dataLimit)));
     };
   });
 }
@@ -80,22 +84,25 @@ void addTrain(CLI::App &app, Action &action) {
 void addEval(CLI::App &app, Action &action) {
   struct Options {
     std::string checkpoint, data, split = "val", picture, device;
+    uint64_t dataLimit;
     int64_t stride = 0, limit = 0;
   };
   auto o = std::make_shared<Options>();
   CLI::App *command = app.add_subcommand("eval", "Bits per character, and what each head does");
   command->add_option("--checkpoint", o->checkpoint, "Directory of a trained model")->required();
-  command->add_option("--data", o->data, "The text it was trained on");
+  addData(command, o->data, o->dataLimit);
   command->add_option("--split", o->split, "val or test")->check(CLI::IsMember({"val", "test", "train"}))->capture_default_str();
-  command->add_option("--stride", o->stride, "Bytes each window moves on (default: half the context)");
-  command->add_option("--limit", o->limit, "Evaluate only this many bytes");
+  command->add_option("--stride", o->stride, "Bytes each window moves on (default: half the context)")->check(CLI::Range(int64_t{1}, INT64_MAX));
+  command->add_option("--limit", o->limit, "Evaluate only this many bytes")->check(CLI::Range(int64_t{1}, INT64_MAX));
   command->add_option("--picture", o->picture, "SVG of every head's mask (default: masks.svg beside the checkpoint)");
   addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
       const torch::Device device = prepare(o->device);
       Checkpoint checkpoint = loadCheckpoint(o->checkpoint, device);
-      const TextData data = loadText(dataPath(o->data));
+      const std::string picture = o->picture.empty() ? o->checkpoint + "/masks.svg" : o->picture, figures = o->checkpoint + "/eval_" + o->split + ".json";
+      for (const std::string &written : {picture, figures}) demandReplaceable(written);
+      const TextData data = loadText(dataPath(o->data), static_cast<int64_t>(o->dataLimit));
       const torch::Tensor &text = o->split == "test" ? data.test : o->split == "val" ? data.validation : data.train;
       const int64_t context = checkpoint.config.model.context;
       const int64_t stride = o->stride > 0 ? o->stride : context / 2;
@@ -123,15 +130,15 @@ void addEval(CLI::App &app, Action &action) {
         rows.push_back({{"layer", head.layer}, {"head", head.head}, {"kept_tiles", head.keptTiles}, {"entropy_bits", head.entropy}, {"unmasked_keys", unmasked[rows.size()]},
                         {"learned", head.learned}});
       }
-      const std::string picture = o->picture.empty() ? o->checkpoint + "/masks.svg" : o->picture;
-      std::ofstream(picture) << maskPicture(checkpoint.model, tokens);
-      std::ofstream(o->checkpoint + "/eval_" + o->split + ".json")
-          << nlohmann::json({{"bpc", result.bpc}, {"bytes", result.bytes}, {"split", o->split}, {"stride", stride}, {"step", checkpoint.step},
-                             {"attention", checkpoint.config.model.attention}, {"data", data.description}, {"kept_tiles", kept}, {"heads", rows}})
-                 .dump(2)
-          << "\n";
+      // The figure of a part would pass for that of the split.
+      if (!result.complete) return interruptCode();
+      const nlohmann::json all({{"bpc", result.bpc}, {"bytes", result.bytes}, {"split", o->split}, {"stride", stride}, {"step", checkpoint.step},
+                                {"attention", checkpoint.config.model.attention}, {"data", data.description}, {"kept_tiles", kept}, {"heads", rows}});
+      // A path may hold bytes that are not UTF-8.
+      writeFile(figures, all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+      writeFile(picture, maskPicture(checkpoint.model, tokens));
       std::printf("\nmasks    %s\n", picture.c_str());
-      return result.complete ? 0 : 130;
+      return interruptCode();
     };
   });
 }
@@ -168,7 +175,7 @@ void addSample(CLI::App &app, Action &action) {
       std::fputc('\n', stdout);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
       std::fprintf(stderr, "%lld bytes, %.0f a second\n", static_cast<long long>(made), static_cast<double>(made) / std::max(seconds, 1e-9));
-      return interrupted() ? 130 : 0;
+      return interruptCode();
     };
   });
 }

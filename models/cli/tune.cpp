@@ -9,6 +9,7 @@
 #include "models/cli/commands.h"
 #include "models/interrupt.h"
 #include "models/tuning.h"
+#include "models/user_files.h"
 #include "ops/attention.h"
 #include "ops/sample_inputs.h"
 #include "ops/variant_library.h"
@@ -66,10 +67,12 @@ int run(const Options &options) {
   const torch::Device place = ops::useDevice(options.device);
   const ScheduleCache cache(device);
   if (!options.importFrom.empty()) {
+    demandFile(options.importFrom);
     std::printf("%zu entries added from %s\n", cache.merge(options.importFrom), options.importFrom.c_str());
     return 0;
   }
   if (!options.exportTo.empty()) {
+    demandReplaceable(options.exportTo);
     cache.exportTo(options.exportTo);
     std::printf("%zu entries written to %s\n", cache.entries().size(), options.exportTo.c_str());
     return 0;
@@ -122,7 +125,7 @@ void addTune(CLI::App &app, Action &action) {
   command->add_option("--shapes", options->shapes, "B,H,T,D, several apart by spaces (default 1,8,2048,64)");
   command->add_option("--dtype", options->types, "f32, bf16, f16")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
   command->add_option("--direction", options->direction, "forward, backward or both")->check(CLI::IsMember({"forward", "backward", "both"}))->capture_default_str();
-  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)");
+  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)")->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
   command->add_option("--budget", options->budget, "Time for all of it: 60s, 5m")->capture_default_str();
   command->add_option("--device", options->device, "cpu, cuda or cuda:N")->envname("WEFT_DEVICE")->capture_default_str();
   command->add_flag("--flush-l2", options->flush, "GPU: measure with a cold L2 cache");

@@ -3,29 +3,13 @@
 import gzip
 import json
 import os
-import random
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 import unittest
 
-WEFT = os.environ["WEFT_PROGRAM"]
-SOURCE = os.environ["WEFT_SOURCE"]
-
-
-def run(*args, code=0, timeout=240, env=None):
-    result = subprocess.run([WEFT, *args], capture_output=True, text=True, errors="replace", timeout=timeout,
-                            env={**os.environ, **(env or {})})
-    if result.returncode != code:
-        raise AssertionError(f"weft {args}: exit {result.returncode}, expected {code}\n{result.stdout}\n{result.stderr}")
-    return result
-
-
-def tiny(attention="span_periodic", **train):
-    return {"model": {"layers": 2, "heads": 2, "width": 32, "context": 64, "attention": attention, "max_span": 64, "dropout": 0.1},
-            "train": {"steps": 12, "batch": 4, "warmup": 2, "log_every": 1, "save_every": 5, **train}}
+from training import SOURCE, WEFT, RunFolder, run, tiny
 
 
 class Language(unittest.TestCase):
@@ -80,35 +64,7 @@ class Language(unittest.TestCase):
             self.assertIn("causal.forward.03-build_kernel.mlir", os.listdir(folder))
 
 
-class Model(unittest.TestCase):
-    def setUp(self):
-        self.folder = tempfile.mkdtemp()
-        self.addCleanup(shutil.rmtree, self.folder)
-        words = "the of and to in a is that for it as was with be by on not he his but at are this have".split()
-        random.seed(1)
-        self.data = self.path("text.gz")
-        with gzip.open(self.data, "wt") as file:
-            file.write(" ".join(random.choice(words) for _ in range(40000)))
-        self.config = self.path("config.json")
-        self.write(tiny())
-
-    def path(self, name):
-        return os.path.join(self.folder, name)
-
-    def write(self, config):
-        with open(self.config, "w") as file:
-            json.dump(config, file)
-
-    def train(self, out, *args, code=0, env=None):
-        return run("train", "--config", self.config, "--data", self.data, "--out", self.path(out), *args, code=code, env=env)
-
-    def metrics(self, out):
-        with open(self.path(out + "/metrics.jsonl")) as file:
-            return [json.loads(line) for line in file]
-
-    def losses(self, out):
-        return [(m["step"], m["loss"]) for m in self.metrics(out)]
-
+class Model(RunFolder, unittest.TestCase):
     def test_learns_evaluates_and_samples(self):
         for attention in ("causal", "adaptive_span", "span_periodic", "span_periodic_fourier", "content_weight", "alibi",
                           "attention_sink", "relative_bias", "sliding_window", "row_gate", "soft_cap"):
@@ -193,19 +149,6 @@ class Model(unittest.TestCase):
         with open(self.path("cut.gz"), "wb") as file, open(self.data, "rb") as whole:
             file.write(whole.read()[:20000])
         self.assertIn("cannot read", run("train", "--config", self.config, "--data", self.path("cut.gz"), "--out", out, code=1).stderr)
-
-    def test_damaged_and_existing_checkpoints(self):
-        self.train("a")
-        self.assertIn("go on with --resume", self.train("a", code=1).stderr)
-        with open(self.path("a/checkpoint.pt"), "r+b") as file:
-            file.truncate(1000)
-        self.assertIn("is damaged", self.train("a", "--resume", code=1).stderr)
-        self.assertIn("is damaged", run("eval", "--checkpoint", self.path("a"), "--data", self.data, code=1).stderr)
-
-    def test_full_disk(self):
-        os.makedirs(self.path("full"))
-        os.symlink("/dev/full", self.path("full/checkpoint.pt.tmp"))
-        self.assertIn("cannot write", self.train("full", code=1).stderr)
 
     def test_non_finite_loss_says_where(self):
         result = self.train("n", "--set", "lr=1e30", code=1)

@@ -1,0 +1,131 @@
+#include "models/settings.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+namespace weft {
+
+using nlohmann::json;
+
+constexpr double endless = std::numeric_limits<double>::infinity();
+
+const std::vector<Setting> &allSettings() {
+  using M = ModelConfig;
+  using T = TrainConfig;
+  // Counts of steps and the seed are held to 10^12 so that their products stay integers of 64 bits.
+  static const std::vector<Setting> settings = {
+      {"model.layers", &M::layers, {1, 1000}, "blocks of attention and a network"},
+      {"model.heads", &M::heads, {1, 1024}, "heads of attention; a head has width / heads features, 16 to 256"},
+      {"model.width", &M::width, {16, 262144}, "features of a token"},
+      {"model.context", &M::context, {2, 1048576}, "bytes that the model sees at once"},
+      {"model.dropout", &M::dropout, {0, 1, false, true}, "share of features dropped in training"},
+      {"model.attention", &M::attention, {}, "a variant of the library, or the path of a .weft file"},
+      {"model.max_span", &M::maxSpan, {0, 1e9}, "upper limit of a learned span, in bytes"},
+      {"model.period_min", &M::periodMin, {0, 1e9, true}, "least learned period, in bytes"},
+      {"model.period_max", &M::periodMax, {0, 1e9, true}, "greatest learned period, in bytes"},
+      {"model.features", &M::features, {1, 256}, "features by which content-based variants compare tokens"},
+      {"model.window", &M::window, {1, 1 << 30}, "reach of sliding_window, in bytes"},
+      {"model.tiles", &M::tiles, {1, 1 << 20}, "tiles chosen for a row of tiles, where a variant chooses by count"},
+      {"model.share", &M::share, {0, 1, true}, "share of the estimated mass, where a variant chooses by share"},
+      {"train.steps", &T::steps, {1, 1e12}, "steps of the whole run"},
+      {"train.batch", &T::batch, {1, 1e6}, "texts of `context` bytes taken at once"},
+      {"train.accumulate", &T::accumulate, {1, 1e6}, "batches of a step"},
+      {"train.warmup", &T::warmup, {0, 1e12}, "steps in which the learning rate rises to lr"},
+      {"train.lr", &T::lr, {0, endless, true}, "learning rate after the warm-up"},
+      {"train.lr_min", &T::lrMin, {0, endless}, "learning rate at the end; at most lr"},
+      {"train.beta1", &T::beta1, {0, 1, false, true}, "decay of Adam's mean of gradients"},
+      {"train.beta2", &T::beta2, {0, 1, false, true}, "decay of Adam's mean of squared gradients"},
+      {"train.weight_decay", &T::weightDecay, {0, endless}, "decay of matrices, times the learning rate"},
+      {"train.clip", &T::clip, {0, endless}, "greatest norm of the gradient; 0: not clipped"},
+      {"train.span_reg", &T::spanReg, {0, endless}, "weight of the spans in the loss"},
+      {"train.seed", &T::seed, {0, 1e12}, "of weights, batches and dropout"},
+      {"train.log_every", &T::logEvery, {1, 1e12}, "steps from one entry of metrics.jsonl to the next"},
+      {"train.save_every", &T::saveEvery, {1, 1e12}, "steps from one checkpoint to the next"},
+  };
+  return settings;
+}
+
+bool Range::holds(double value) const {
+  return std::isfinite(value) && (above ? value > least : value >= least) && (below ? value < most : value <= most);
+}
+
+std::string Setting::section() const { return std::string(name).substr(0, std::string_view(name).find('.')); }
+std::string Setting::key() const { return std::string(name).substr(std::string_view(name).find('.') + 1); }
+
+bool Setting::isText() const { return std::holds_alternative<std::string ModelConfig::*>(place); }
+
+std::string Setting::type() const {
+  const bool integer = std::holds_alternative<int64_t ModelConfig::*>(place) || std::holds_alternative<int64_t TrainConfig::*>(place);
+  return isText() ? "a text" : integer ? "an integer" : "a number";
+}
+
+std::string Setting::rangeText() const {
+  if (isText()) return {};
+  // As JSON would have it: the same in every locale.
+  auto text = [](double bound) { return bound == std::floor(bound) ? json(static_cast<int64_t>(bound)).dump() : json(bound).dump(); };
+  if (range.most == endless) return (range.above ? "above " : "from ") + text(range.least) + (range.above ? "" : " on");
+  return range.above ? "above " + text(range.least) + (range.below ? ", below " : ", at most ") + text(range.most)
+                     : "from " + text(range.least) + (range.below ? " to below " : " to ") + text(range.most);
+}
+
+std::string describeSettings() {
+  std::string table;
+  Config defaults;
+  auto row = [&](const std::string &name, const std::string &standard, const std::string &values, const std::string &meaning) {
+    auto padded = [](std::string text, size_t width) { return text.resize(std::max(text.size() + 2, width), ' '), text; };
+    table += padded(name, 20) + padded(standard, 17) + padded(values, 38) + meaning + "\n";
+  };
+  row("setting", "default", "values", "meaning");
+  for (const Setting &setting : allSettings()) {
+    std::string standard;
+    setting.visit(defaults, [&](const auto &field) { standard = json(field).dump(); });
+    const std::string range = setting.rangeText();
+    row(setting.name, standard, setting.type() + (range.empty() ? "" : " " + range), setting.meaning);
+  }
+  return table;
+}
+
+/// Insertions, deletions and replacements from one to the other (Levenshtein).
+static size_t edits(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t at = 0; at <= b.size(); ++at) row[at] = at;
+  for (size_t i = 0; i < a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i + 1;
+    for (size_t j = 0; j < b.size(); ++j) {
+      const size_t above = row[j + 1];
+      row[j + 1] = std::min({above + 1, row[j] + 1, diagonal + (a[i] != b[j])});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+std::string nearestName(std::string_view text, const std::vector<std::string> &names) {
+  std::string nearest;
+  // Half of the letters wrong is no slip.
+  size_t fewest = text.size() / 2 + 1;
+  if (text.size() > 100) return nearest;
+  for (const std::string &name : names)
+    if (const size_t count = edits(text, name); count < fewest) {
+      fewest = count;
+      nearest = name;
+    }
+  return nearest;
+}
+
+std::string nearestSetting(const std::string &text) {
+  std::vector<std::string> names, keys;
+  for (const Setting &setting : allSettings()) {
+    names.push_back(setting.name);
+    keys.push_back(setting.key());
+  }
+  const size_t dot = text.find('.');
+  const std::string key = nearestName(dot == std::string::npos ? text : text.substr(dot + 1), keys);
+  if (key.empty()) return nearestName(text, names);
+  return names[static_cast<size_t>(std::find(keys.begin(), keys.end(), key) - keys.begin())];
+}
+
+}  // namespace weft
