@@ -16,14 +16,14 @@ struct Roof {
 };
 
 /// FLOP/s of products of `type` with sums of f32, by whatever instructions the CPU that kernels are compiled for (WEFT_CPU) has for
-/// them, on `threads` threads: the best of many windows of a millisecond, for all else that runs on the machine only slows
-/// them. Takes a fifth of a second, more on a busy machine, then is known to the process. None for a GPU whose data sheet is not known here, and for
+/// them, on `threads` threads at once, by the time that they have run: what else runs on the machine does not lower it.
+/// Takes a third of a second, then is known to the process. None for a GPU whose data sheet is not known here, and for
 /// the emulator. Thread-safe.
 std::optional<Roof> arithmeticRoof(const Device &device, ElementType type, int threads);
 /// The same, measured anew on a CPU: the higher one of both is what is known from now on.
 std::optional<Roof> arithmeticRoofAgain(const Device &device, ElementType type, int threads);
 
-/// Bytes/s of reading, likewise.
+/// Bytes/s of reading, likewise; of these the median.
 std::optional<Roof> memoryRoof(const Device &device, int threads);
 
 }  // namespace weft
