@@ -26,6 +26,7 @@ th[aria-sort=ascending]::after{content:" \\2191"}th[aria-sort=descending]::after
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:14px}.small{grid-template-columns:repeat(auto-fit,minmax(min(47%,210px),1fr))}
 .chart{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:6px;min-width:0;overflow:hidden}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px;font-size:.85rem}
+.drawing{overflow-x:auto;background:#fff;color:#1b2230}.drawing>svg{overflow:visible}
 .good{color:#1f9a5c}.bad{color:#d4572e}
 """
 
@@ -117,7 +118,7 @@ class Page:
                 shown = drawing(text)
             except (ValueError, RecursionError, xml.etree.ElementTree.ParseError) as error:
                 shown = f'<p class="soft">This picture cannot be shown: {html.escape(str(error))}</p>'
-            cells.append(f'<div class="chart" style="overflow-x:auto"><p><b>{html.escape(title)}</b></p>{shown}</div>')
+            cells.append(f'<div class="chart drawing"><p><b>{html.escape(title)}</b></p>{shown}</div>')
         self.parts.append(f'<div class="grid">{"".join(cells)}</div>')
 
     def charts(self, figures, small=False):

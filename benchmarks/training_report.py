@@ -31,6 +31,12 @@ def load(folder):
     return run
 
 
+def utilisation(metrics):
+    """The median of the entries that say of which peak it is a share: before, it was of a matrix product."""
+    shares = sorted(m["mfu"] for m in metrics if "peak_gflops" in m)
+    return (f"{100 * shares[len(shares) // 2]:.0f} %", shares[len(shares) // 2]) if shares else ("", "x")
+
+
 def smooth(values, width=9):
     """Mean of the last few: single batches are noisy."""
     return [sum(values[max(0, i - width + 1): i + 1]) / len(values[max(0, i - width + 1): i + 1]) for i in range(len(values))]
@@ -49,15 +55,15 @@ def main():
         rows.append([run["name"], e["attention"] if e else "", (f"{e['bpc']:.3f} ({e['split']}, {e['bytes']:,} bytes)", e["bpc"]) if e else ("not evaluated", "x"),
                      (f"{100 * last['kept_tiles']:.0f} %", last["kept_tiles"]), (f"{last['mean_span']:.0f}", last["mean_span"]),
                      (f"{sorted(m['tokens_per_second'] for m in run['metrics'])[len(run['metrics']) // 2]:,.0f}", last["tokens_per_second"]),
-                     (f"{last.get('seconds', 0):.0f}", last.get("seconds", 0)), (f"{last.get('flops', 0) / 1e12:.1f}", last.get("flops", 0)), (str(last["step"]), last["step"])])
-    page.table(["run", "attention", "bpc", "kept tiles", "mean span", "tokens/s", "seconds", "TFLOP", "steps"], rows)
+                     (f"{last.get('seconds', 0):.0f}", last.get("seconds", 0)), (f"{last.get('flops', 0) / 1e12:.3g}", last.get("flops", 0)), utilisation(run["metrics"]), (str(last["step"]), last["step"])])
+    page.table(["run", "attention", "bpc", "kept tiles", "mean span", "tokens/s", "seconds", "TFLOP", "MFU", "steps"], rows)
 
     page.heading("Bits per character")
     figures = []
     for key, words in (("step", "steps"), ("seconds", "seconds of training"), ("flops", "FLOPs")):
         have = [r for r in runs if key in r["metrics"][-1]]
         figures.append((f"bpc of training batches against {words}", [line(r["name"], [m[key] for m in r["metrics"]], smooth([m["bpc"] for m in r["metrics"]]), COLOURS[i % 8], mode="lines")
-                        for i, r in enumerate(have)], {"xaxis": {"title": {"text": words}}, "yaxis": {"title": {"text": "bpc (mean of 9 entries)"}}}))
+                        for i, r in enumerate(have)], {"xaxis": {"title": {"text": words}, "exponentformat": "SI"}, "yaxis": {"title": {"text": "bpc (mean of 9 entries)"}}}))
     page.charts(figures)
 
     page.heading("Kept tiles and speed")
