@@ -131,6 +131,28 @@ class Bench(unittest.TestCase):
             self.assertGreaterEqual(sum(NAME in text for text in shown), 4, shown)
         browse(self.report(results), 1280, look)
 
+    def test_files_of_any_name(self):
+        # Long, and cut to a length inside of a character where it stands in a message; bytes that are no UTF-8.
+        names = [HOSTILE[0] + "\"'&", "ü" * 110, b"b\xff\xfe".decode(errors="surrogateescape")]
+        paths = [os.path.join(self.folder.name, name, "v.weft") for name in names]
+        with open(os.path.join(SOURCE, "ops", "variants", "causal.weft")) as file:
+            text = file.read()
+        for path in paths:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as file:
+                file.write(text)
+        out = os.path.join(self.folder.name, "names")
+        run("bench", "--variants", ",".join(paths), "--shapes", "1,1,64,16", "--peers", "math", "--direction", "forward", "--samples", "3", "--row-seconds", "0.2", "--out", out)
+        with open(os.path.join(out, "results.json"), encoding="utf-8") as file:
+            results = json.load(file)
+        self.assertTrue(results["complete"])
+        self.assertEqual([row["variant"] for row in results["rows"]], paths[:2] + [os.path.join(self.folder.name, "b\ufffd\ufffd", "v.weft")])
+
+        def look(driver):
+            self.assertTrue(driver.execute_script("return window.ran === undefined"))
+            self.assertEqual(driver.execute_script("return document.querySelector('tbody td').textContent"), paths[0])
+        browse(os.path.join(out, "report.html"), 1280, look)
+
     def test_a_time_that_is_not_known_is_marked(self):
         results = json.loads(json.dumps(self.json))
         for row in results["rows"]:
