@@ -82,21 +82,4 @@ double clockGhz() {
 #endif
 }
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const size_t middle = values.size() / 2;
-  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle), values.end());
-  if (values.size() % 2) return values[middle];
-  return (values[middle] + *std::max_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(middle))) / 2;
-}
-
-double spread(const std::vector<double> &samples) {
-  if (samples.size() < 3) return 1;
-  const double middle = median(samples);
-  std::vector<double> off;
-  for (double sample : samples) off.push_back(std::fabs(sample - middle));
-  // The median's standard error is 1.2533 sigma / sqrt(n); sigma is 1.4826 times the median deviation.
-  return 1.96 * 1.2533 * 1.4826 * median(off) / std::sqrt(static_cast<double>(samples.size())) / middle;
-}
-
 }  // namespace weft::autotune

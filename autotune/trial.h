@@ -47,9 +47,5 @@ class Trial {
 
 /// GHz of this CPU now, by a chain of dependent multiplications; 0 where it is not known how long one takes.
 double clockGhz();
-/// The middle of the values, which need not be sorted; 0 of none.
-double median(std::vector<double> values);
-/// Half the width of a 95 % interval of the median, relative to it, by the spread of the samples.
-double spread(const std::vector<double> &samples);
 
 }  // namespace weft::autotune

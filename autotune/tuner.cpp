@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "autotune/model.h"
+#include "autotune/samples.h"
 #include "autotune/space.h"
 #include "ops/passes.h"
 #include "ops/variant_library.h"
@@ -22,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 /// A measured schedule must beat the default by more than noise to replace it.
 constexpr double worthwhile = 0.99;
 constexpr double precision = 0.02;
-constexpr size_t firstSamples = 3, secondSamples = 8, lastSamples = 30;
+constexpr size_t firstSamples = 3, secondSamples = 8, confirmed = 7, lastSamples = 30;
 /// The model leaves out what it thinks this much slower than the best.
 constexpr double hopeless = 3;
 constexpr char uncompiled[] = "not compiled within half of the budget";
@@ -186,7 +187,8 @@ class Search {
     if (!trials[0]) throw std::runtime_error("the default schedule does not compile: " + errors[0]);
   }
 
-  /// The best of what was measured: the default unless another one is faster beyond noise.
+  /// The best of what was measured: the default unless another one is faster beyond noise. `fresh`: samples taken in rounds, one
+  /// of each schedule a round.
   void decide(TuningEntry &entry, const std::vector<size_t> &among, const std::vector<std::vector<double>> *fresh = nullptr) {
     auto time = [&](size_t at) { return median(fresh ? (*fresh)[at] : entry.points[at].samples); };
     if (time(0) > 0) entry.defaultSeconds = time(0);
@@ -194,6 +196,8 @@ class Search {
     for (size_t at : among)
       if (time(at) > 0 && (time(best) == 0 || time(at) < time(best))) best = at;
     if (best != 0 && time(0) > 0 && time(best) > worthwhile * time(0)) best = 0;
+    // Where there are rounds enough to tell, they must tell.
+    if (best != 0 && fresh && (*fresh)[best].size() >= confirmed && !ratioOfRounds((*fresh)[best], (*fresh)[0]).below(1)) best = 0;
     entry.schedule = entry.points[best].schedule;
     entry.seconds = time(best);
   }
@@ -280,8 +284,8 @@ class Search {
       cache.store(entry);
       report("confirming", round + 1, lastSamples, entry);
       double widest = 0;
-      for (size_t at : among) widest = std::max(widest, spread(fresh[at]));
-      if (round >= 6 && widest <= precision) break;
+      for (size_t at : among) widest = std::max(widest, uncertainty(fresh[at]));
+      if (round + 1 >= confirmed && widest <= precision) break;
     }
     return Round::Done;
   }

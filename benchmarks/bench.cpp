@@ -5,10 +5,13 @@
 #include <cmath>
 #include <ctime>
 #include <fstream>
-#include <locale>
-#include <sstream>
+#include <optional>
 
+#include "autotune/samples.h"
 #include "autotune/trial.h"
+#include "autotune/turns.h"
+#include "benchmarks/peak.h"
+#include "benchmarks/results.h"
 #include "compiler/reference.h"
 #include "ops/attention.h"
 #include "ops/kept_pattern.h"
@@ -26,29 +29,6 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-template <class Work>
-double best(int turns, torch::Device device, Work work) {
-  double least = HUGE_VAL;
-  for (int turn = 0; turn < turns; ++turn) {
-    const auto start = Clock::now();
-    work();
-    synchronize(device);
-    least = std::min(least, secondsSince(start));
-  }
-  return least;
-}
-
-/// GFLOP/s of a large matrix product: the yardstick for "share of the peak".
-double measuredPeak(at::ScalarType type, torch::Device device) {
-  const int64_t n = device.is_cuda() ? 8192 : 1536;
-  const Tensor a = torch::randn({n, n}, device).to(type), b = torch::randn({n, n}, device).to(type);
-  return 2e-9 * std::pow(static_cast<double>(n), 3) / best(7, device, [&] { torch::mm(a, b); });
-}
-double measuredBandwidth(torch::Device device) {
-  const Tensor from = torch::ones({64 << 20}, torch::TensorOptions(device)), to = torch::empty_like(from);
-  return 2e-9 * static_cast<double>(from.nbytes()) / best(5, device, [&] { to.copy_(from); });
-}
 
 /// MiB from a /proc/self/status line such as VmHWM.
 double processMemory(const std::string &key) {
@@ -160,20 +140,21 @@ double errorAgainstDouble(Case work, torch::Device device) {
   return worst;
 }
 
-json summary(std::vector<double> samples, double flops) {
-  std::sort(samples.begin(), samples.end());
-  auto at = [&](double share) { return samples[static_cast<size_t>(share * static_cast<double>(samples.size() - 1) + 0.5)]; };
-  const double middle = autotune::median(samples);
-  return {{"ms", 1e3 * middle}, {"low", 1e3 * at(0.25)}, {"high", 1e3 * at(0.75)}, {"samples", samples.size()}, {"gflops", 1e-9 * flops / middle}};
+/// Why something failed, short enough for a cell.
+std::string reason(const std::exception &error) {
+  const auto *torch = dynamic_cast<const c10::Error *>(&error);
+  return std::string(torch ? torch->what_without_backtrace() : error.what()).substr(0, 240);
 }
 
-json runCase(const Case &work, std::vector<std::pair<std::string, std::unique_ptr<Peer>>> &peers, const BenchOptions &options) {
+/// Nothing where it was stopped.
+std::optional<json> runCase(const Case &work, std::vector<std::pair<std::string, std::unique_ptr<Peer>>> &peers, const BenchOptions &options) {
   const torch::Device device = ops::useDevice(work.device);
   torch::manual_seed(0);
   const auto &shape = work.shape;
   json row = {{"variant", work.variant}, {"B", shape.B}, {"H", shape.H}, {"T", shape.T}, {"D", shape.D}, {"dtype", work.type},
               {"direction", work.backward ? "backward" : "forward"}, {"span", work.span > 0 ? work.span : shape.T / 2}, {"results", json::object()}};
   json &results = row["results"];
+  bool stopped = false;
   try {
     row["error"] = errorAgainstDouble(work, device);
     const ops::SampleInputs inputs = ops::sampleInputs(*findVariant(work.variant), shape, ops::scalarType(work.type), device, work.span);
@@ -188,41 +169,33 @@ json runCase(const Case &work, std::vector<std::pair<std::string, std::unique_pt
     row["flops"] = own.flops;
     row["bytes"] = own.bytes;
     row["schedule"] = own.scheduleText;
-    std::vector<std::pair<std::string, std::function<double()>>> turns{{"weft", [&] { return own.seconds(); }}};
+    std::vector<autotune::Method> methods{{"weft", [&] { return own.seconds(); }, {}, ""}};
     for (auto &[name, peer] : peers) {
+      if (options.stop && options.stop()) break;
       std::string why;
       try {
-        why = peer->prepare(work, inputs, own.saved.o);
-      } catch (const c10::Error &error) {
-        why = error.what_without_backtrace();
+        why = peer->prepare(work, inputs, own.saved.o).substr(0, 240);
       } catch (const std::exception &error) {
-        why = error.what();
+        why = reason(error);
       }
-      if (!why.empty()) results[name] = {{"error", why.substr(0, 240)}};
-      else turns.emplace_back(name, [&peer = peer] { return peer->seconds(); });
+      methods.push_back({name, [&peer = peer] { return peer->seconds(); }, {}, why});
     }
-    std::map<std::string, std::vector<double>> samples;
-    const auto start = Clock::now();
-    for (int round = -1; round < options.samples; ++round) {
-      if (round > 2 && secondsSince(start) > options.rowSeconds) break;
-      for (auto &[name, call] : turns) {
-        if (results.contains(name)) continue;
+    for (autotune::Method &method : methods)
+      method.seconds = [call = std::move(method.seconds)] {
         try {
-          const double seconds = call();
-          if (round >= 0) samples[name].push_back(seconds);  // the first round warms up
+          return call();
         } catch (const std::exception &error) {
-          results[name] = {{"error", std::string(error.what()).substr(0, 240)}};
+          throw std::runtime_error(reason(error));
         }
-      }
-    }
-    for (auto &[name, list] : samples)
-      if (!results.contains(name)) results[name] = summary(list, own.flops);
-  } catch (const c10::Error &error) {
-    results["weft"] = {{"error", std::string(error.what_without_backtrace()).substr(0, 240)}};
+      };
+    const auto start = Clock::now();
+    stopped = autotune::takeTurns(methods, options.effort, [&] { return secondsSince(start); }, options.stop) == autotune::TurnsEnd::Stopped;
+    results = summary(methods, own.flops);
   } catch (const std::exception &error) {
-    results["weft"] = {{"error", std::string(error.what()).substr(0, 240)}};
+    results["weft"] = {{"error", reason(error)}};
   }
   for (auto &[name, peer] : peers) peer->release();
+  if (stopped || (options.stop && options.stop())) return std::nullopt;
   return row;
 }
 
@@ -259,6 +232,8 @@ json tuningOf(const std::vector<Case> &cases, const Device &device) {
   return list;
 }
 
+ElementType elementType(const std::string &type) { return type == "bf16" ? ElementType::BF16 : type == "f16" ? ElementType::F16 : ElementType::F32; }
+
 std::string now() {
   const std::time_t time = std::time(nullptr);
   char text[32];
@@ -266,102 +241,49 @@ std::string now() {
   return text;
 }
 
-std::string nameOf(const json &row) {
-  std::ostringstream text;
-  text.imbue(std::locale::classic());   // the name is compared with that of other runs
-  text << row.at("variant").get<std::string>() << ' ' << row.at("direction").get<std::string>() << ' ' << row.at("dtype").get<std::string>() << " ["
-       << row.at("B") << ',' << row.at("H") << ',' << row.at("T") << ',' << row.at("D") << "] span " << row.at("span");
-  return text.str();
-}
-
 }  // namespace
 
 json runBench(const BenchOptions &options) {
-  json results = {{"schema", 1}, {"date", now()}, {"torch", TORCH_VERSION}, {"threads", torch::get_num_threads()}, {"build", buildIdentity()},
-                  {"rows", json::array()}, {"masks", json::object()}, {"peers", options.peers}};
+  json results = {{"schema", 2}, {"complete", false}, {"date", now()}, {"torch", TORCH_VERSION}, {"threads", torch::get_num_threads()}, {"build", buildIdentity()},
+                  {"rows", json::array()}, {"masks", json::object()}, {"peers", options.peers},
+                  {"peak_gflops", json::object()}, {"peak_of", json::object()}};
   if (options.cases.empty()) return results;
   const Device device = parseDevice(options.cases[0].device);
-  const torch::Device place = ops::useDevice(options.cases[0].device);
+  const bool gpu = ops::useDevice(options.cases[0].device).is_cuda();
   const std::string identity = ScheduleCache(device).deviceName();
-  results["device"] = identity.substr(0, identity.find_first_of("+ "));
+  results["device"] = identity.substr(0, identity.find(gpu ? ',' : ' '));
+  const auto put = [&](const std::string &type, const std::optional<Roof> &peak) {
+    if (!peak) return;
+    results["peak_gflops"][type] = 1e-9 * peak->rate;
+    results["peak_of"][type] = peak->of;
+  };
   for (const Case &work : options.cases)
-    if (!results["peak_gflops"].contains(work.type)) results["peak_gflops"][work.type] = measuredPeak(ops::scalarType(work.type), place);
-  results["bandwidth_gbs"] = measuredBandwidth(place);
+    if (!results["peak_gflops"].contains(work.type)) put(work.type, peakOf(device, elementType(work.type)));
+  if (const auto bandwidth = memoryRoof(device, torch::get_num_threads())) {
+    results["bandwidth_gbs"] = 1e-9 * bandwidth->rate;
+    results["bandwidth_of"] = bandwidth->of;
+  }
   std::vector<std::pair<std::string, std::unique_ptr<Peer>>> peers;
-  for (const std::string &name : options.peers) peers.emplace_back(name, makePeer(name));
-  for (size_t at = 0; at < options.cases.size(); ++at) {
+  for (const std::string &name : options.peers) peers.emplace_back(name, makePeer(name, {options.peerSeconds, options.stop}));
+  results["tuning"] = tuningOf(options.cases, device);
+  if (options.save) options.save(results);  // in place of those of an earlier run
+  const auto stopped = [&] { return options.stop && options.stop(); };
+  for (size_t at = 0; at < options.cases.size() && !stopped(); ++at) {
     const Case &work = options.cases[at];
-    if (options.stop && options.stop()) {
-      results["interrupted"] = true;
-      break;
-    }
     if (options.progress)
       options.progress(at, options.cases.size(), work.variant + (work.backward ? " backward " : " forward ") + work.type + " T=" + std::to_string(work.shape.T));
     if (!results["masks"].contains(work.variant)) results["masks"][work.variant] = maskPicture(work);
-    results["rows"].push_back(runCase(work, peers, options));
+    if (auto row = runCase(work, peers, options)) results["rows"].push_back(*row);
+    if (options.save) options.save(results);
   }
-  results["tuning"] = tuningOf(options.cases, device);
+  // A peak that a row beats was measured while the machine was busy.
+  for (const json &row : results["rows"]) {
+    const json &own = row["results"]["weft"];
+    const double peak = results["peak_gflops"].value(row["dtype"].get<std::string>(), HUGE_VAL);
+    if (own.value("gflops", 0.0) > peak && !stopped()) put(row["dtype"], arithmeticRoofAgain(device, elementType(row["dtype"]), torch::get_num_threads()));
+  }
+  results["complete"] = results["rows"].size() == options.cases.size();
   return results;
-}
-
-std::vector<std::string> regressions(const json &before, const json &now) {
-  for (const json *one : {&before, &now})
-    if (!one->contains("rows") || one->value("schema", 0) != 1) throw std::runtime_error("expected results of weft bench (schema 1)");
-  std::vector<std::string> lines;
-  for (const json &row : now.at("rows"))
-    for (const json &old : before.at("rows")) {
-      if (nameOf(row) != nameOf(old)) continue;
-      const json &a = old.at("results").at("weft"), &b = row.at("results").at("weft");
-      std::ostringstream line;
-      line.precision(3);
-      if (b.contains("error") && !a.contains("error")) line << nameOf(row) << ": fails now: " << b.at("error").get<std::string>();
-      if (a.contains("ms") && b.contains("ms")) {
-        const double was = a.at("ms"), is = b.at("ms");
-        const double noise = std::max({0.05 * was, a.at("high").get<double>() - was, is - b.at("low").get<double>()});
-        if (is - was > noise) line << nameOf(row) << ": " << was << " ms -> " << is << " ms (" << 100 * (is / was - 1) << " % slower)";
-      }
-      if (!line.str().empty()) lines.push_back(line.str());
-    }
-  return lines;
-}
-
-std::string table(const json &results) {
-  std::ostringstream out;
-  char text[256];
-  std::snprintf(text, sizeof text, "%-58s %7s %10s %9s %9s", "", "kept", "weft ms", "GFLOP/s", "error");
-  out << text;
-  for (const auto &peer : results.at("peers")) {
-    std::snprintf(text, sizeof text, " %16s", peer.get<std::string>().c_str());
-    out << text;
-  }
-  out << "\n";
-  std::vector<std::string> notes;
-  for (const json &row : results.at("rows")) {
-    const json &own = row.at("results").at("weft");
-    if (own.contains("error")) {
-      out << nameOf(row) << ": " << own.at("error").get<std::string>() << "\n";
-      continue;
-    }
-    const double ms = own.at("ms");
-    std::snprintf(text, sizeof text, "%-58s %6.1f%% %10.3f %9.1f %9.1e", nameOf(row).c_str(), 100 * row.at("kept_tiles").get<double>(), ms,
-                  own.at("gflops").get<double>(), row.at("error").get<double>());
-    out << text;
-    for (const auto &peer : results.at("peers")) {
-      const json &other = row.at("results").at(peer.get<std::string>());
-      if (other.contains("ms")) {
-        std::snprintf(text, sizeof text, " %8.2f (%4.2fx)", other.at("ms").get<double>(), other.at("ms").get<double>() / ms);
-      } else {
-        const std::string why = peer.get<std::string>() + ": " + other.at("error").get<std::string>();
-        auto found = std::find(notes.begin(), notes.end(), why);
-        if (found == notes.end()) found = notes.insert(notes.end(), why);
-        std::snprintf(text, sizeof text, " %15s%zu", "-", static_cast<size_t>(found - notes.begin()) + 1);
-      }
-      out << text;
-    }
-    out << "\n";
-  }
-  for (size_t at = 0; at < notes.size(); ++at) out << "  -" << at + 1 << "  " << notes[at] << "\n";
-  return out.str();
 }
 
 }  // namespace weft::bench

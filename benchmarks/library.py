@@ -46,7 +46,7 @@ def measure(weft, names, T, heads, seconds):
                         "--row-seconds", str(seconds), "--out", folder], check=True, stdout=subprocess.DEVNULL)
         results = json.load(open(os.path.join(folder, "results.json")))
     rows = results["rows"]
-    dense = {r["direction"]: {"ms": r["results"]["weft"]["ms"], "kept_tiles": r["kept_tiles"]} for r in rows if r["variant"] == "causal"}
+    dense = {r["direction"]: {"ms": r["results"]["weft"]["ms"], "known": r["results"]["weft"]["known"], "kept_tiles": r["kept_tiles"]} for r in rows if r["variant"] == "causal"}
     return {**results, "rows": [{**row, "dense": dense[row["direction"]]} for row in rows]}
 
 
@@ -68,10 +68,12 @@ def table(rows, info, lengths):
                 share = row["results"]["weft"]["ms"] / dense["ms"]
                 if direction == "forward":
                     line.append(f"{kept:.1%}")
-                line.append(f"{share:.2f}, {share / kept:.2f}")
+                sure = "" if row["results"]["weft"]["known"] and dense["known"] else "?"
+                line.append(f"{share:.2f}, {share / kept:.2f}{sure}")
                 if share / kept > 1.5:
-                    short.append(f"{name} {direction} T = {T}: {share / kept:.2f} of ideal")
+                    short.append(f"{name} {direction} T = {T}: {share / kept:.2f}{sure} of ideal")
         print("| " + " | ".join(line) + " |")
+    print("\n? marks medians that are not known to 3 % (more --seconds may help)")
     print("\nabove 1.5 times the ideal:", *(short or ["none"]), sep="\n  ")
 
 
@@ -144,7 +146,7 @@ def main():
     os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
     masks = {name: mask for part in parts for name, mask in part["masks"].items()}
     with open(args.out, "w") as file:
-        json.dump({**parts[0], "rows": rows, "masks": masks, "phases": waves}, file, indent=1)
+        json.dump({**parts[0], "complete": all(part["complete"] for part in parts), "rows": rows, "masks": masks, "phases": waves}, file, indent=1)
     page = os.path.splitext(args.out)[0] + ".html"
     # As weft bench does: its page is made by these two.
     script = "".join(open(os.path.join(os.path.dirname(os.path.abspath(__file__)), part + ".py")).read() for part in ("page", "report"))

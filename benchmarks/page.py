@@ -1,10 +1,15 @@
-"""One self-contained HTML page: text, sortable tables and plotly charts, light and dark, any width."""
+"""One self-contained HTML page: text, sortable tables and plotly charts, light and dark, any width.
+
+Whatever text it is given stands on the page as it is: names and messages may hold anything. Escaping is done here and nowhere else.
+"""
 
 import html
 import json
 import math
 import os
+import re
 import sys
+import xml.etree.ElementTree
 
 COLOURS = ["#3266cc", "#d4572e", "#2c9a63", "#8b53c7", "#c79a1c", "#d0478f", "#1a9cb0", "#7a7f87"]
 
@@ -21,6 +26,7 @@ th[aria-sort=ascending]::after{content:" \\2191"}th[aria-sort=descending]::after
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:14px}.small{grid-template-columns:repeat(auto-fit,minmax(min(47%,210px),1fr))}
 .chart{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:6px;min-width:0;overflow:hidden}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px;font-size:.85rem}
+.drawing{overflow-x:auto;background:#fff;color:#1b2230}.drawing>svg{overflow:visible}
 .good{color:#1f9a5c}.bad{color:#d4572e}
 """
 
@@ -59,18 +65,61 @@ for (const table of document.querySelectorAll('table.sortable')) {
 """
 
 
+def literal(figure):
+    """Plotly reads tags and entities in titles, names, labels and hover texts; templates are our own."""
+    if isinstance(figure, dict):
+        return {key: value if key == "hovertemplate" else literal(value) for key, value in figure.items()}
+    if isinstance(figure, (list, tuple)):
+        return [literal(value) for value in figure]
+    return html.escape(figure, quote=False) if isinstance(figure, str) else figure
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+SHAPES = {"svg", "g", "rect", "circle", "line", "polyline", "polygon", "path", "text", "tspan"}
+LOOKS = {"width", "height", "viewBox", "x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "rx", "ry", "dx", "dy", "d", "points", "transform",
+         "fill", "stroke", "stroke-width", "opacity", "font-size", "font-family", "font-weight", "text-anchor"}
+
+
+def drawing(text):
+    """The shapes and words of an SVG file, whoever wrote it, to stand in a page: any other element becomes words, too."""
+    if "<!" in text:
+        raise ValueError("it has declarations or comments")
+
+    def element(node):
+        name = node.tag.removeprefix(SVG)
+        inside = html.escape(node.text or "") + "".join(element(child) + html.escape(child.tail or "") for child in node)
+        if name not in SHAPES:
+            return f"&lt;{html.escape(name)}&gt;{inside}&lt;/{html.escape(name)}&gt;"
+        looks = "".join(f' {key}="{html.escape(value)}"' for key, value in node.attrib.items() if key in LOOKS and "url" not in value.lower())
+        return f"<{name}{looks}>{inside}</{name}>"
+
+    return element(xml.etree.ElementTree.fromstring(text))
+
+
 class Page:
     def __init__(self, title):
         self.title, self.parts, self.figures = title, [], {}
 
-    def text(self, words, soft=False):
-        self.parts.append(f'<p class="soft">{words}</p>' if soft else f"<p>{words}</p>")
+    def text(self, words, kind="", code=""):
+        """kind: "soft", "bad"; `code` follows the words."""
+        self.parts.append(f'<p class="{kind}">{html.escape(words)}' + (f" <code>{html.escape(code)}</code>" if code else "") + "</p>")
 
     def heading(self, words):
         self.parts.append(f"<h2>{html.escape(words)}</h2>")
 
-    def raw(self, text):
-        self.parts.append(text)
+    def quote(self, title, words):
+        self.parts.append(f"<h3>{html.escape(title)}</h3><pre>{html.escape(words)}</pre>")
+
+    def drawings(self, pictures):
+        """SVG texts: (title, text)."""
+        cells = []
+        for title, text in pictures:
+            try:
+                shown = drawing(text)
+            except (ValueError, RecursionError, xml.etree.ElementTree.ParseError) as error:
+                shown = f'<p class="soft">This picture cannot be shown: {html.escape(str(error))}</p>'
+            cells.append(f'<div class="chart drawing"><p><b>{html.escape(title)}</b></p>{shown}</div>')
+        self.parts.append(f'<div class="grid">{"".join(cells)}</div>')
 
     def charts(self, figures, small=False):
         """Figures: (title, data, layout). Side by side where there is room."""
@@ -80,7 +129,7 @@ class Page:
             base = {"title": {"text": title, "font": {"size": 13}, "x": 0.02, "xanchor": "left"}, "margin": {"l": 54, "r": 14, "t": 40, "b": 44},
                     "autosize": True, "legend": {"orientation": "h", "y": -0.22}, "hovermode": "closest"}
             height = layout.pop("height", 230 if small else 380)
-            self.figures[name] = {"data": data, "layout": {**base, **layout}}
+            self.figures[name] = literal({"data": data, "layout": {**base, **layout}})
             cells.append(f'<div class="chart"><div id="{name}" style="height:{height}px"></div></div>')
         self.parts.append(f'<div class="grid{" small" if small else ""}">{"".join(cells)}</div>')
 
@@ -94,20 +143,20 @@ class Page:
             if len(text) > 32:  # the whole of it where the pointer rests
                 style += f' title="{html.escape(text, quote=True)}"'
                 text = text[:30] + "\u2026"
-            return f'<td data-value="{number}"{style}>{html.escape(text)}</td>'
+            return f'<td data-value="{html.escape(str(number))}"{style}>{html.escape(text)}</td>'
         head = "".join(f"<th>{html.escape(h)}</th>" for h in heads)
         body = "".join("<tr>" + "".join(cell(c) for c in row) + "</tr>" for row in rows)
         self.parts.append(f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
     def write(self, path):
         from plotly.offline import get_plotlyjs
-        figures = json.dumps(self.figures).replace("</", "<\\/")
+        figures = json.dumps(self.figures).replace("<", "\\u003c")  # neither ends the script nor opens a comment in it; the rest is ASCII
         page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
                 f'<meta name="color-scheme" content="light dark"><title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body><main>'
                 f"<h1>{html.escape(self.title)}</h1>{''.join(self.parts)}</main><script>{get_plotlyjs()}</script>"
                 f"<script>const FIGURES = {figures};{SCRIPT}</script></body></html>")
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        with open(path + ".tmp", "w", encoding="utf-8") as file:
+        with open(path + ".tmp", "w", encoding="utf-8", errors="replace") as file:  # names of files need not be UTF-8
             file.write(page)
         os.replace(path + ".tmp", path)
 

@@ -1,6 +1,7 @@
 // What generated kernels are measured against. A peer that cannot do something says so: that becomes its row.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -34,10 +35,17 @@ class Peer {
   virtual void release() = 0;
 };
 
+/// What a peer in a process of its own is waited for.
+struct Patience {
+  double seconds = 300;          ///< for an answer: compiling, or a pass
+  std::function<bool()> stop;    ///< asked meanwhile
+};
+
 /// "sdpa": torch scaled_dot_product_attention, causal by its own flag and other masks as a T x S bias made beforehand;
 /// "math": its parts as tensor operations; "flex": compiled FlexAttention, and "triton": Triton's tutorial kernel where
-/// it is installed, both in a Python process of their own. Throws std::runtime_error for another name.
-std::unique_ptr<Peer> makePeer(const std::string &name);
+/// it is installed, both in a Python process of their own: one that dies or does not answer in time is ended with all it started, and after
+/// the second time not begun again. Throws std::runtime_error for another name.
+std::unique_ptr<Peer> makePeer(const std::string &name, const Patience &patience = {});
 
 /// The interpreter for peers and reports: WEFT_PYTHON, else the one this was configured with, else python3.
 std::string pythonProgram();

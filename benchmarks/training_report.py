@@ -1,12 +1,20 @@
 """Runs of weft train side by side: training_report.py PAGE.html RUN..."""
 
 
+def whole(line):
+    """An entry; None of a line that a run was killed at."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
 def load(folder):
     path = os.path.join(folder, "metrics.jsonl")
     if not os.path.exists(path):
         sys.exit(f"{folder} holds no metrics.jsonl: expected a folder of weft train")
     with open(path, encoding="utf-8") as file:
-        metrics = [json.loads(text) for text in file if text.strip()]
+        metrics = [entry for entry in map(whole, file) if entry]
     if not metrics:
         sys.exit(f"{path} is empty: the run has not logged a step yet")
     run = {"name": os.path.basename(os.path.normpath(folder)), "metrics": metrics, "eval": None, "sample": None, "masks": None}
@@ -23,6 +31,12 @@ def load(folder):
     return run
 
 
+def utilisation(metrics):
+    """The median of the entries that say of which peak it is a share: before, it was of a matrix product."""
+    shares = sorted(m["mfu"] for m in metrics if "peak_gflops" in m)
+    return (f"{100 * shares[len(shares) // 2]:.0f} %", shares[len(shares) // 2]) if shares else ("", "x")
+
+
 def smooth(values, width=9):
     """Mean of the last few: single batches are noisy."""
     return [sum(values[max(0, i - width + 1): i + 1]) / len(values[max(0, i - width + 1): i + 1]) for i in range(len(values))]
@@ -33,7 +47,7 @@ def main():
     page = Page("Weft: training runs compared")
     data = next((r["eval"]["data"] for r in runs if r["eval"]), None)
     if data:
-        page.text(html.escape(data) + ".")
+        page.text(data + ".")
     page.heading("Results")
     rows = []
     for run in runs:
@@ -41,15 +55,15 @@ def main():
         rows.append([run["name"], e["attention"] if e else "", (f"{e['bpc']:.3f} ({e['split']}, {e['bytes']:,} bytes)", e["bpc"]) if e else ("not evaluated", "x"),
                      (f"{100 * last['kept_tiles']:.0f} %", last["kept_tiles"]), (f"{last['mean_span']:.0f}", last["mean_span"]),
                      (f"{sorted(m['tokens_per_second'] for m in run['metrics'])[len(run['metrics']) // 2]:,.0f}", last["tokens_per_second"]),
-                     (f"{last.get('seconds', 0):.0f}", last.get("seconds", 0)), (f"{last.get('flops', 0) / 1e12:.1f}", last.get("flops", 0)), (str(last["step"]), last["step"])])
-    page.table(["run", "attention", "bpc", "kept tiles", "mean span", "tokens/s", "seconds", "TFLOP", "steps"], rows)
+                     (f"{last.get('seconds', 0):.0f}", last.get("seconds", 0)), (f"{last.get('flops', 0) / 1e12:.3g}", last.get("flops", 0)), utilisation(run["metrics"]), (str(last["step"]), last["step"])])
+    page.table(["run", "attention", "bpc", "kept tiles", "mean span", "tokens/s", "seconds", "TFLOP", "MFU", "steps"], rows)
 
     page.heading("Bits per character")
     figures = []
     for key, words in (("step", "steps"), ("seconds", "seconds of training"), ("flops", "FLOPs")):
         have = [r for r in runs if key in r["metrics"][-1]]
         figures.append((f"bpc of training batches against {words}", [line(r["name"], [m[key] for m in r["metrics"]], smooth([m["bpc"] for m in r["metrics"]]), COLOURS[i % 8], mode="lines")
-                        for i, r in enumerate(have)], {"xaxis": {"title": {"text": words}}, "yaxis": {"title": {"text": "bpc (mean of 9 entries)"}}}))
+                        for i, r in enumerate(have)], {"xaxis": {"title": {"text": words}, "exponentformat": "SI"}, "yaxis": {"title": {"text": "bpc (mean of 9 entries)"}}}))
     page.charts(figures)
 
     page.heading("Kept tiles and speed")
@@ -61,7 +75,7 @@ def main():
     learned = [(r, name) for r in runs for name in r["metrics"][-1].get("heads", {}) if name != "kept_tiles"]
     if learned:
         page.heading("What each head learned")
-        page.text("A line a head, a colour a layer.", soft=True)
+        page.text("A line a head, a colour a layer.", "soft")
         figures = []
         for run, name in learned:
             entries = [m for m in run["metrics"] if name in m.get("heads", {})]
@@ -76,7 +90,7 @@ def main():
     counted = [r for r in runs if r["eval"] and r["eval"].get("heads") and "unmasked_keys" in r["eval"]["heads"][0]]
     if counted:
         page.heading("Unmasked keys a head")
-        page.text("Keys with a weight above zero that an average query sees, heads sorted within each layer.", soft=True)
+        page.text("Keys with a weight above zero that an average query sees, heads sorted within each layer.", "soft")
         top = max(h["unmasked_keys"] for r in counted for h in r["eval"]["heads"])
         figures = []
         for run in counted:
@@ -90,12 +104,12 @@ def main():
     pictures = [r for r in runs if r["masks"]]
     if pictures:
         page.heading("What each head sees")
-        page.raw('<div class="grid">' + "".join(f'<div class="chart" style="overflow-x:auto"><p><b>{html.escape(r["name"])}</b></p>{r["masks"]}</div>' for r in pictures) + "</div>")
+        page.drawings([(r["name"], r["masks"]) for r in pictures])
     samples = [r for r in runs if r["sample"]]
     if samples:
         page.heading("Samples")
         for run in samples:
-            page.raw(f"<h3>{html.escape(run['name'])}</h3><pre>{html.escape(run['sample'])}</pre>")
+            page.quote(run["name"], run["sample"])
     page.write(sys.argv[1])
 
 

@@ -10,6 +10,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "benchmarks/peak.h"
 #include "models/checkpoint.h"
 #include "models/gpt.h"
 #include "models/interrupt.h"
@@ -50,19 +51,6 @@ double learningRate(const TrainConfig &config, int64_t step) {
   const double span = std::max<double>(1, static_cast<double>(config.steps - config.warmup));
   const double share = std::min(1.0, static_cast<double>(step - config.warmup) / span);
   return config.lrMin + (config.lr - config.lrMin) * 0.5 * (1 + std::cos(M_PI * share));
-}
-
-/// FLOP/s of a large f32 matrix product on this machine, as a yardstick.
-double measuredPeak(torch::Device device) {
-  torch::NoGradGuard guard;
-  const Tensor a = torch::randn({768, 768}, device), b = torch::randn({768, 768}, device);
-  double best = 1e9;
-  for (int turn = 0; turn < 5; ++turn) {
-    const auto start = Clock::now();
-    torch::mm(a, b).sum().item();  // waits for a GPU
-    best = std::min(best, secondsSince(start));
-  }
-  return 2.0 * 768 * 768 * 768 / best;
 }
 
 /// Finds schedules for the calls that a step will make. Gives the exit code.
@@ -128,9 +116,10 @@ int train(const TrainOptions &options, const TextData &data) {
   double secondsSpent = metrics.last().value("seconds", 0.0), flopsSpent = metrics.last().value("flops", 0.0);
 
   const bool terminal = isatty(STDERR_FILENO);
-  const double peak = measuredPeak(options.device);
-  std::fprintf(stderr, "%s: %lld parameters, %s\n", config.model.attention.c_str(),
-               static_cast<long long>(model->parameterCount()), data.description.c_str());
+  const Device device = model->device().is_cuda() ? Device{Device::Kind::Cuda, model->device().index()} : Device{};
+  Roof peak = bench::peakOf(device, ElementType::F32).value_or(Roof{});
+  std::fprintf(stderr, "%s: %lld parameters, %s\npeak: %.1f f32 GFLOP/s, %s\n", config.model.attention.c_str(),
+               static_cast<long long>(model->parameterCount()), data.description.c_str(), 1e-9 * peak.rate, peak.of.c_str());
   if (options.tuneSeconds > 0) {
     const Tensor tokens = sampleBatch(data.train, settings.batch, config.model.context, settings.seed, 0).first.to(options.device);
     if (const int code = tuneModel(model, tokens, options.tuneSeconds); code != 0) return code;
@@ -204,10 +193,12 @@ int train(const TrainOptions &options, const TextData &data) {
         for (const auto &[name, value] : head.learned) put(name, value);
         put("kept_tiles", head.keptTiles);
       }
-      const double utilisation = tokensPerSecond * model->flopsPerToken(kept) / peak;
+      const double achieved = tokensPerSecond * model->flopsPerToken(kept);
+      if (achieved > peak.rate) peak = bench::raisedPeak(device, ElementType::F32, achieved);
+      const double utilisation = achieved / peak.rate;
       const nlohmann::json entry({{"step", step}, {"loss", loss}, {"bpc", loss / M_LN2}, {"lr", rate}, {"grad_norm", norm},
-                                  {"tokens_per_second", tokensPerSecond}, {"mfu", utilisation}, {"mean_span", span}, {"kept_tiles", kept}, {"seconds", secondsSpent},
-                                  {"flops", flopsSpent}, {"heads", perHead}});
+                                  {"tokens_per_second", tokensPerSecond}, {"mfu", utilisation}, {"peak_gflops", 1e-9 * peak.rate}, {"mean_span", span},
+                                  {"kept_tiles", kept}, {"seconds", secondsSpent}, {"flops", flopsSpent}, {"heads", perHead}});
       try {
         metrics.append(entry);
       } catch (const std::exception &) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include "autotune/samples.h"
 #include "models/interrupt.h"
 #include "ops/binding.h"
 

@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "benchmarks/bench.h"
+#include "benchmarks/results.h"
 #include "benchmarks/scripts.h"
 #include "models/cli/commands.h"
 #include "models/interrupt.h"
@@ -61,15 +62,17 @@ struct Options {
   std::string direction = "both", device = "cpu", out = "runs/bench";
   int64_t span = 0;
   int samples = 9;
-  double rowSeconds = 10;
+  double rowSeconds = 10, peerSeconds = 300;
 };
 
 int run(const Options &options) {
   if (!options.compare.empty()) {
-    const auto lines = bench::regressions(readResults(options.compare.at(0)), readResults(options.compare.at(1)));
-    for (const std::string &line : lines) std::printf("%s\n", line.c_str());
-    if (lines.empty()) std::printf("no regression beyond noise\n");
-    return lines.empty() ? 0 : 1;
+    const bench::Comparison found = bench::compare(readResults(options.compare.at(0)), readResults(options.compare.at(1)));
+    for (const std::string &line : found.regressions) std::printf("%s\n", line.c_str());
+    for (const std::string &line : found.unsure) std::printf("not known  %s\n", line.c_str());
+    for (const std::string &line : found.notes) std::printf("note  %s\n", line.c_str());
+    if (found.regressions.empty()) std::printf("no regression beyond noise in %zu rows\n", found.compared);
+    return found.regressions.empty() ? 0 : 1;
   }
   makeFolder(options.out);  // before anything is measured
   catchInterrupts();
@@ -77,8 +80,10 @@ int run(const Options &options) {
   bench::BenchOptions work;
   work.peers = split(options.peers);
   for (const std::string &peer : work.peers) bench::makePeer(peer);
-  work.samples = options.samples;
-  work.rowSeconds = options.rowSeconds;
+  work.effort.rounds = options.samples;
+  work.effort.mostSeconds = options.rowSeconds;
+  work.peerSeconds = options.peerSeconds;
+  work.effort.precision = bench::knownWithin;
   work.stop = [] { return interrupted(); };
   const bool terminal = isatty(STDERR_FILENO);
   work.progress = [&](size_t done, size_t total, const std::string &what) {
@@ -93,12 +98,19 @@ int run(const Options &options) {
         for (const std::string &shape : shapes) work.cases.push_back({variant, ops::parseShape(shape), type, backward, options.span, options.device});
       }
   }
-  const nlohmann::json results = bench::runBench(work);
-  if (terminal) std::fprintf(stderr, "\r\033[K");
-  std::fputs(bench::table(results).c_str(), stdout);
   const std::filesystem::path folder = options.out;
   const std::string data = (folder / "results.json").string(), page = (folder / "report.html").string();
-  writeFile(data, results.dump(1) + "\n");
+  // A run that is killed leaves its rows, which say that they are not all, and no page of another run beside them.
+  std::filesystem::remove(page);
+  work.save = [&](const nlohmann::json &results) {
+    // Names and messages need not be UTF-8.
+    const std::string text = results.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    if (const std::string wrong = replaceFile(data, text); !wrong.empty()) throw std::runtime_error("cannot write " + data + ": " + wrong);
+  };
+  const nlohmann::json results = bench::runBench(work);
+  work.save(results);
+  if (terminal) std::fprintf(stderr, "\r\033[K");
+  std::fputs(bench::table(results).c_str(), stdout);
   std::printf("results  %s\n", data.c_str());
   std::fflush(stdout);
   if (python(bench::reportScript, {data, page}) != 0) throw std::runtime_error("the page was not made; the results are in " + data);
@@ -117,8 +129,9 @@ void addBench(CLI::App &app, Action &action) {
   command->add_option("--direction", options->direction, "forward, backward or both")->check(CLI::IsMember({"forward", "backward", "both"}))->capture_default_str();
   command->add_option("--peers", options->peers, "sdpa, math, flex, triton, apart by commas; \"\" for none")->capture_default_str();
   command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)")->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
-  command->add_option("--samples", options->samples, "Rounds of each row")->check(CLI::Range(3, 1000))->capture_default_str();
-  command->add_option("--row-seconds", options->rowSeconds, "Fewer rounds where a row takes longer")->check(CLI::Range(0.01, 86400.0))->capture_default_str();
+  command->add_option("--samples", options->samples, "Rounds of each row, at least")->check(CLI::Range(3, 1000))->capture_default_str();
+  command->add_option("--row-seconds", options->rowSeconds, "At most, about, for a row whose median is not known yet")->check(CLI::Range(0.01, 86400.0))->capture_default_str();
+  command->add_option("--peer-seconds", options->peerSeconds, "Limit for an answer of flex and triton, compiling too")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
   command->add_option("--device", options->device, "cpu, cuda or cuda:N")->envname("WEFT_DEVICE")->capture_default_str();
   command->add_option("--out", options->out, "Folder for results.json and report.html")->capture_default_str();
   command->add_option("--compare", options->compare, "OLD.json NEW.json: print regressions beyond noise; exit 1 where there are any")->expected(2);

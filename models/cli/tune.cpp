@@ -2,9 +2,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <stdexcept>
 
+#include "autotune/samples.h"
 #include "autotune/tuner.h"
 #include "models/cli/commands.h"
 #include "models/interrupt.h"
@@ -48,9 +50,12 @@ void printExplanation(const TuningEntry &entry, const std::string &target) {
   for (const TuningPoint *point : points) {
     const bool first = point == &entry.points.front(), best = point->schedule == entry.schedule;
     if (point->samples.empty()) std::printf("  %-34s %10s %8s %8s %7.3f ms", describe(point->schedule, target).c_str(), "-", "-", "0", 1e3 * point->predicted);
-    else
-      std::printf("  %-34s %7.3f ms %7.1f%% %8zu %7.3f ms", describe(point->schedule, target).c_str(), 1e3 * time(point),
-                  100 * autotune::spread(point->samples), point->samples.size(), 1e3 * point->predicted);
+    else {
+      char off[16] = "?";   // too few samples to tell
+      if (const double share = autotune::uncertainty(point->samples); std::isfinite(share)) std::snprintf(off, sizeof off, "%.1f%%", 100 * share);
+      std::printf("  %-34s %7.3f ms %8s %8zu %7.3f ms", describe(point->schedule, target).c_str(), 1e3 * time(point), off, point->samples.size(),
+                  1e3 * point->predicted);
+    }
     std::printf("%s%s%s%s\n", best ? "  chosen" : "", first ? "  default" : "", point->note.empty() ? "" : "  ", point->note.c_str());
   }
   std::printf("  chosen %s: %.3f ms against the default's %.3f ms in the same rounds (%.2fx). The model ranked with rho = %.2f",

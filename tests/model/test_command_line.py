@@ -75,6 +75,9 @@ class Model(RunFolder, unittest.TestCase):
                 self.assertLess(metrics[-1]["bpc"], metrics[0]["bpc"] - 2)
                 for key in ("tokens_per_second", "mfu", "mean_span", "kept_tiles", "lr", "grad_norm"):
                     self.assertIn(key, metrics[-1])
+                for entry in metrics:
+                    self.assertTrue(0 < entry["mfu"] <= 1, entry["mfu"])
+                    self.assertGreater(entry["peak_gflops"], 0)
         out = run("eval", "--checkpoint", self.path("span_periodic"), "--data", self.data, "--split", "test", "--stride", "16").stdout
         self.assertIn("bpc over", out)
         self.assertIn("not comparable", out)

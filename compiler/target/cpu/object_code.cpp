@@ -56,6 +56,18 @@ std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &cpu) {
       options, llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
+/// Whole registers of this CPU in all functions.
+void compileFor(const llvm::TargetMachine &target, llvm::Module &code) {
+  for (llvm::Function &function : code) {
+    if (function.isDeclaration()) continue;
+    function.addFnAttr("prefer-vector-width", "512");
+    function.addFnAttr("min-legal-vector-width", "512");
+    function.addFnAttr("target-cpu", target.getTargetCPU());
+    function.addFnAttr("target-features", target.getTargetFeatureString());
+    function.addFnAttr(llvm::Attribute::NoUnwind);
+  }
+}
+
 }  // namespace
 
 bool isKnownCpu(const std::string &cpu) {
@@ -72,6 +84,11 @@ Machine machineOf(const std::string &cpu) {
   return {4, 16};
 }
 
+bool hasFeatures(const std::string &cpu, const std::string &features) {
+  auto target = targetMachine(cpu);
+  return target->getTargetTriple().isX86() && target->getMCSubtargetInfo()->checkFeatures(features);
+}
+
 std::string hostDescription() {
   return llvm::sys::getHostCPUName().str() + " " + hostFeatures();
 }
@@ -80,14 +97,7 @@ std::string generate(mlir::ModuleOp module, const std::string &cpu, Output outpu
   llvm::LLVMContext context;
   auto target = targetMachine(cpu);
   std::unique_ptr<llvm::Module> code = target::toLlvmIr(module, context, *target);
-  for (llvm::Function &function : *code) {
-    if (function.isDeclaration()) continue;
-    function.addFnAttr("prefer-vector-width", "512");
-    function.addFnAttr("min-legal-vector-width", "512");
-    function.addFnAttr("target-cpu", target->getTargetCPU());
-    function.addFnAttr("target-features", target->getTargetFeatureString());
-    function.addFnAttr(llvm::Attribute::NoUnwind);
-  }
+  compileFor(*target, *code);
   target::optimize(*code, *target, scalar);
   std::string text;
   if (output == Output::Llvm) {
@@ -96,6 +106,18 @@ std::string generate(mlir::ModuleOp module, const std::string &cpu, Output outpu
     return text;
   }
   return target::emitFile(*code, *target, output == Output::Assembly);
+}
+
+std::string generate(const std::string &cpu, const std::function<void(llvm::Module &)> &build) {
+  llvm::LLVMContext context;
+  auto target = targetMachine(cpu);
+  llvm::Module code("weft", context);
+  code.setDataLayout(target->createDataLayout());
+  code.setTargetTriple(target->getTargetTriple());
+  build(code);
+  compileFor(*target, code);
+  target::optimize(code, *target);
+  return target::emitFile(code, *target, false);
 }
 
 }  // namespace weft::cpu
