@@ -166,6 +166,10 @@ std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments 
   return {arguments.size("B"), arguments.size("H"), tiles("T", round.tileQ), tiles("S", round.tileK)};
 }
 
+at::Tensor drawnSeed(const at::Device &device) {
+  return at::randint(std::numeric_limits<int32_t>::max(), {2}, at::TensorOptions(at::kLong).device(device));
+}
+
 at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()> &what) {
   const at::ScalarType type = tensor.scalar_type();
   if (type != at::kLong && type != at::kUInt32 && type != at::kUInt64) return tensor.to(at::kInt).contiguous();

@@ -6,7 +6,9 @@
 
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <regex>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
@@ -100,6 +102,10 @@ Assembled assemble(const std::string &ptx, const std::string &target) {
 std::string deviceCode(const std::string &ptx, const std::string &target) {
   const std::string ptxas = findPtxas();
   if (ptxas.empty()) return ptx;
+  // Architectures that this ptxas is too old for: said once.
+  static std::mutex mutex;
+  static std::set<std::string> unknown;
+  if (std::lock_guard lock(mutex); unknown.count(ptxas + target)) return ptx;
   // The hash of what is inside follows the cubin: a damaged file is made anew.
   const fs::path file = fs::path(environment::cacheDirectory()) / "cubins" / (hashText(ptxas + "\n" + target + "\n" + ptx) + "." + target + ".cubin");
   constexpr size_t digits = 16;
@@ -113,6 +119,11 @@ std::string deviceCode(const std::string &ptx, const std::string &target) {
     if (const std::string reason = replaceFile(file, cubin + hashText(cubin)); !reason.empty()) log().debug("{} is not kept: {}", file.string(), reason);
     return cubin;
   } catch (const std::runtime_error &error) {
+    if (std::string(error.what()).find("'gpu-name'") != std::string::npos) {
+      std::lock_guard lock(mutex);
+      if (unknown.insert(ptxas + target).second) log().warn("{} does not know {}; the driver compiles the PTX of kernels", ptxas, target);
+      return ptx;
+    }
     log().warn("{}; the driver compiles the PTX instead", error.what());
     return ptx;
   }
