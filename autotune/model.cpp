@@ -96,7 +96,6 @@ double Model::gpuSeconds(const Schedule &schedule, const Tiles &kept, bool fused
   const double mma = tileQ * tileK * products / (f32 ? 128 : 1024), element = tileQ * tileK * (backward ? 6 : 4) / 64;
   const double bytes = tileK * (d + e) * static_cast<double>(bytesOf(call.set.type));
   const double shared = tileQ * (d + e) * (f32 ? 4 : 2) + schedule.stages * tileK * (d + e) * (f32 ? 4 : 2);
-  if (shared > 160e3) return HUGE_VAL;
   // Accumulators and logits are in registers: spilled ones cost.
   const double warps = std::max(1.0, std::min(4.0, std::min(tileQ, tileK) / 16)), threads = warps * 32;
   const double registers = (tileQ * tileK + (backward ? tileQ * tileK + tileK * (d + e) : tileQ * e)) / threads + 40;

@@ -1,10 +1,29 @@
 #include "autotune/space.h"
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 
+#include "compiler/default_schedule.h"
 #include "runtime/environment.h"
 
 namespace weft::autotune {
+
+namespace {
+
+/// What a GPU's shared memory has no room for.
+void eraseTooLarge(std::vector<Schedule> &space, const ops::Binding &call, bool backward) {
+  const int64_t bytes = limitsOf(call.set.device).sharedBytesPerBlock;
+  std::map<std::tuple<int, int, int>, bool> fits;
+  // The default, the first, is kept: results are compared with it.
+  space.erase(std::remove_if(space.begin() + 1, space.end(), [&](const Schedule &schedule) {
+    auto [slot, added] = fits.try_emplace({schedule.tileQ, schedule.tileK, schedule.stages}, false);
+    if (added) slot->second = fitsShared(*call.set.variant, call.set.headDims, call.set.type, schedule, backward, bytes);
+    return !slot->second;
+  }), space.end());
+}
+
+}  // namespace
 
 std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   const bool cpu = call.set.device.kind == Device::Kind::Cpu;
@@ -16,7 +35,7 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   // AMX works on steps of 32; other tiles would leave it unused.
   if (amx) tiles = {32, 64, 96, 128, 192, 256};
 
-  std::vector<Schedule> space{defaultSchedule(*call.set.variant, target, call.set.headDims, backward)};
+  std::vector<Schedule> space{ops::untunedSchedule(*call.set.variant, call.set.type, call.set.headDims, call.set.device, backward)};
   for (int tileQ : tiles)
     for (int tileK : tiles) {
       // Nothing is gained by tiles past the end of a short sequence.
@@ -41,6 +60,7 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
     }
   const Schedule first = space[0];
   std::erase_if(space, [&](const Schedule &schedule) { return !illegal(schedule, *call.set.variant).empty(); });
+  if (!cpu) eraseTooLarge(space, call, backward);
   space.erase(std::remove(space.begin() + 1, space.end(), first), space.end());
   return space;
 }

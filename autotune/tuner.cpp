@@ -124,7 +124,7 @@ class Search {
   void choose(TuningEntry &entry) {
     const std::vector<TuningPoint> before = std::move(entry.points);
     entry.points.clear();
-    const Schedule first = defaultSchedule(*variant, device.kind == Device::Kind::Cpu ? environment::cpu() : targetOf(device), entry.key.headDims, problem.backward);
+    const Schedule first = ops::untunedSchedule(*variant, entry.key.type, entry.key.headDims, device, problem.backward);
     ops::KernelSet set(variant, entry.key.type, entry.key.headDims, device, first);
     ops::Binding call(set, problem.names, problem.tensors);
     const ops::KeptPattern pattern(call);
@@ -297,7 +297,7 @@ class Search {
     if (problem.backward) {
       Problem before = problem;
       before.backward = false;
-      Trial forward(before, defaultSchedule(*variant, device.kind == Device::Kind::Cpu ? environment::cpu() : targetOf(device), entry.key.headDims, false));
+      Trial forward(before, ops::untunedSchedule(*variant, entry.key.type, entry.key.headDims, device, false));
       const auto out = forward.run({});
       saved = Saved{out[0], out[1], at::randn_like(out[0])};
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 
@@ -45,6 +46,7 @@ json times(const Method &method, double flops) {
 
 std::string nameOf(const json &row) {
   std::ostringstream text;
+  text.imbue(std::locale::classic());   // the name is compared with that of other runs
   text << row.at("variant").get<std::string>() << ' ' << row.at("direction").get<std::string>() << ' ' << row.at("dtype").get<std::string>() << " ["
        << row.at("B") << ',' << row.at("H") << ',' << row.at("T") << ',' << row.at("D") << "] span " << row.at("span");
   return text.str();

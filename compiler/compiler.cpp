@@ -4,6 +4,7 @@
 #include <functional>
 #include <numeric>
 
+#include "compiler/default_schedule.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/internal_error.h"
 #include "compiler/language/ast.h"
@@ -202,7 +203,8 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   return names;
 }
 
-Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims, bool backward) {
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims, bool backward,
+                         ElementType type, int64_t sharedBytes) {
   int64_t width = 0;
   for (const auto &[dim, size] : dims) width += size;
   // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
@@ -211,8 +213,39 @@ Schedule defaultSchedule(const Variant &variant, const std::string &target, cons
   if (!isGpu(target)) return fitted(schedule, variant);
   schedule.order = Order::HeadsInner;
   const bool scans = variant.tree().normalize == ast::Normalize::StickBreaking;
-  if (backward && (width > 128 || scans || std::atoi(target.c_str() + 3) >= 100)) schedule.tileQ = schedule.tileK = 32;
-  return fitted(schedule, variant);
+  int tile = backward && (width > 128 || scans || std::atoi(target.c_str() + 3) >= 100) ? 32 : 64;
+  // Where two tiles ahead leave no room, one; then smaller ones.
+  for (;; tile /= 2)
+    for (int stages : {2, 1}) {
+      schedule.tileQ = schedule.tileK = tile;
+      schedule.stages = stages;
+      schedule = fitted(schedule, variant);
+      if ((tile == 16 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes)) return schedule;
+    }
+}
+
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims, bool backward) {
+  return defaultSchedule(variant, target, dims, backward, ElementType::F32, leastSharedBytes);
+}
+
+bool fitsShared(const Variant &variant, const std::map<std::string, int64_t> &dims, ElementType type, const Schedule &schedule, bool backward,
+                int64_t sharedBytes) {
+  CompileRequest request;
+  request.variant = std::shared_ptr<const Variant>(std::shared_ptr<const Variant>(), &variant);  // outlives the call
+  request.dims = dims;
+  request.type = type;
+  request.schedule = schedule;
+  try {
+    for (const std::string &kernel : kernelNames(variant, true)) {
+      // Kernels that plan and choose use none.
+      if (kernel == "forward" ? backward : !backward || kernel.rfind("backward", 0) != 0) continue;
+      request.kernel = kernel;
+      if (sharedBytesOf(request) > sharedBytes) return false;
+    }
+  } catch (const InternalError &) {
+    return false;  // compiling it says why
+  }
+  return true;
 }
 
 Schedule fitted(Schedule schedule, const Variant &variant) {

@@ -11,6 +11,7 @@
 #include "compiler/target/cpu/object_code.h"
 #include "compiler/target/nvptx/lower_kernel.h"
 #include "compiler/target/nvptx/ptx_code.h"
+#include "compiler/target/nvptx/shared_memory.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/build_plan.h"
 #include "compiler/transforms/build_select.h"
@@ -190,6 +191,20 @@ CompileResult runPipeline(const CompileRequest &request) {
   else
     result.text = std::move(code);
   return result;
+}
+
+int64_t sharedBytesOf(const CompileRequest &request) {
+  auto context = makeContext();
+  mlir::OwningOpRef<mlir::ModuleOp> owner = lowerAst(request.variant->tree(), *context);
+  mlir::ModuleOp module = *owner;
+  simplify(module);
+  differentiate(module);
+  simplify(module);
+  buildKernel(module, request.kernel, {request.dims, request.schedule.tileQ, request.schedule.tileK});
+  simplify(module);
+  hoistLoads(module);
+  placeOperands(module, request.schedule.stages);
+  return nvptx::sharedBytesOf(*module.getOps<tile::KernelOp>().begin(), request.type);
 }
 
 VariantFacts analyse(const ast::Variant &variant) {

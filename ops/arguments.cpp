@@ -22,11 +22,13 @@ std::string dimsText(const InputInfo &input) {
 /// As a list of Python.
 template <class Sizes>
 std::string shapeText(const Sizes &sizes) {
-  std::ostringstream text;
-  text << "[";
-  for (size_t at = 0; at < sizes.size(); ++at) text << (at ? ", " : "") << sizes[at];
-  text << "]";
-  return text.str();
+  std::string text;
+  for (size_t at = 0; at < sizes.size(); ++at) {
+    const c10::SymInt size = sizes[at];
+    const auto number = size.maybe_as_int();
+    text += (at ? ", " : "") + (number ? std::to_string(*number) : size.toSymNode()->str());
+  }
+  return "[" + text + "]";
 }
 
 std::string where(const Variant &variant) { return "weft: variant '" + variant.name() + "': "; }
@@ -172,6 +174,10 @@ std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments 
   const SelectionInfo::Round &round = variant.selection().rounds.back();
   auto tiles = [&](const char *dim, int tile) { return (arguments.size(dim) + (tile - 1)) / tile; };
   return {arguments.size("B"), arguments.size("H"), tiles("T", round.tileQ), tiles("S", round.tileK)};
+}
+
+at::Tensor drawnSeed(const at::Device &device) {
+  return at::randint(std::numeric_limits<int32_t>::max(), {2}, at::TensorOptions(at::kLong).device(device));
 }
 
 at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()> &what) {

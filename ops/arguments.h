@@ -39,6 +39,10 @@ void checkGradients(const Variant &variant, const Arguments &arguments, at::Tens
 /// Shape of the map of chosen tiles of a variant that selects any.
 std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments &arguments);
 
+/// A seed and an offset for dropout, int64 [2], from torch's generator of the device, and there: nothing is waited for, and a captured
+/// graph draws anew at each replay.
+at::Tensor drawnSeed(const at::Device &device);
+
 /// Integers as the kernels read them, contiguous and of 32 bits. What these do not hold is an error that names `what` ("weft: ... input
 /// 'doc'") and the value; on a GPU, where looking would mean waiting, the nearest that they hold, unless WEFT_CHECK is set.
 at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()> &what);

@@ -151,8 +151,9 @@ void addSeed(const std::string &variant, c10::List<std::string> &names, std::vec
   if (!variantOrThrow(variant)->hasDropout()) return;
   for (const std::string &name : toNames(names))
     if (name == "seed") return;
+  if (tensors.empty()) return;  // the check of the arguments says so
+  tensors.push_back(drawnSeed(tensors[0].device()));
   names.push_back("seed");
-  tensors.push_back(at::randint(std::numeric_limits<int32_t>::max(), {2}, at::kLong));
 }
 
 using SelectSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);

@@ -5,7 +5,7 @@
 //
 // `variant` is the name of a library variant, the path of a .weft file, or source text; `names` says
 // which input each of `tensors` is. A variant with dropout also takes an int64 tensor [2] (seed and
-// offset) under the name "seed"; without one, a seed is drawn from torch's generator.
+// offset) under the name "seed"; without one, it is drawn from the generator of the tensors' device, on the device.
 #pragma once
 
 #include <string>

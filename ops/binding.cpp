@@ -9,6 +9,7 @@
 #include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "compiler/default_schedule.h"
 #include "ops/attention.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
@@ -124,7 +125,7 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
-  for (const char *name : {"o", "do", "lse", "row.peak", "row.scale", "delta", "dlse", workspace, selectedKeys, selectedCounts, "pages", "status"}) tensorNames.push_back(name);
+  for (const char *name : {"o", "do", "lse", "row.peak", "row.scale", "delta", "dlse", workspace, selectedKeys, selectedCounts, "pages", "seed", "status"}) tensorNames.push_back(name);
   for (const KeySetInfo &keys : this->variant->keySets())
     for (const char *name : {"band", "counts", "entries", "counts_keys", "entries_keys"}) tensorNames.push_back(ofKeys(name, keys.dim));
 }
@@ -218,10 +219,21 @@ Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const De
   }
   for (const TuningEntry &entry : entries)
     if (entry.key == key && entry.build == buildIdentity() && entry.seconds > 0) return entry.schedule;
-  return defaultSchedule(variant, targetOf(device), shape.headDims, backward);
+  return untunedSchedule(variant, elementType(shape.type), shape.headDims, device, backward);
 }
 
 }  // namespace
+
+Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims, const Device &device, bool backward) {
+  if (device.kind == Device::Kind::Cpu) return defaultSchedule(variant, "host", headDims, backward);
+  using Key = std::tuple<std::string, ElementType, std::map<std::string, int64_t>, std::string, bool>;
+  static std::mutex mutex;
+  static std::map<Key, Schedule> known;
+  std::lock_guard lock(mutex);
+  auto [slot, added] = known.try_emplace(Key{variant.source(), type, headDims, architectureOf(device), backward});
+  if (added) slot->second = defaultSchedule(variant, architectureOf(device), headDims, backward, type, limitsOf(device).sharedBytesPerBlock);
+  return slot->second;
+}
 
 TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
   return keyOf(variant, shapeOf(variant, names, tensors), deviceOf(tensors), backward);
@@ -288,9 +300,9 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
   T = dims[3];
   S = dims[4];
   if (arguments.seed >= 0) {
-    const at::Tensor state = list[arguments.seed].contiguous().cpu();
-    seed = state.data_ptr<int64_t>()[0];
-    offset = state.data_ptr<int64_t>()[1];
+    bind("seed", list[arguments.seed].to(prepared[0].device()).contiguous());
+  } else if (variant.hasDropout()) {
+    bind("seed", at::zeros({2}, prepared[0].options().dtype(at::kLong)));
   }
   if (arguments.selection >= 0) {
     selection = list[arguments.selection].contiguous();
@@ -317,6 +329,14 @@ void Binding::bind(const std::string &name, const at::Tensor &tensor) {
   slot = at::zeros(sizes, tensor.options().requires_grad(false));
 }
 
+bool Binding::names(const char *kernel, const std::string &tensor) const {
+  const int position = set.tensorPosition(tensor);
+  const auto &arguments = set.kernel(kernel).arguments;
+  return std::any_of(arguments.begin(), arguments.end(), [&](const KernelSet::Argument &own) {
+    return own.kind == ArgumentSlot::Kind::Pointer && own.position == position;
+  });
+}
+
 void Binding::run(const char *name) {
   const KernelSet::Kernel &kernel = set.kernel(name);
   c10::SmallVector<int64_t, 64> slots;
@@ -331,7 +351,7 @@ void Binding::run(const char *name) {
       case ArgumentSlot::Kind::Stride:
         slots.push_back(tensors[argument.position].stride(argument.index));
         break;
-      case ArgumentSlot::Kind::Seed: slots.push_back(argument.index == 0 ? seed : offset); break;
+      case ArgumentSlot::Kind::Seed: break;
     }
   }
   int64_t programs = 0;

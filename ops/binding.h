@@ -55,6 +55,9 @@ class KernelSet {
 /// hot path.
 KernelSet &kernelSet(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward);
 
+/// What runs well on a device without tuning, and fits it. Found once for each variant, type and head dims.
+Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims, const Device &device, bool backward);
+
 /// Under what a call's schedule is tuned. Throws c10::Error where the tensors do not name every dim.
 TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward);
 /// Calls from now on look schedules up anew.
@@ -78,6 +81,8 @@ class Binding {
   void bindRows(const std::string &name, const at::Tensor &rows, int64_t first);
   void setDim(const std::string &name, int64_t size) { dims[set.dimPosition(name)] = size; }
   void run(const char *kernel);
+  /// True where a kernel's code names a tensor.
+  bool names(const char *kernel, const std::string &tensor) const;
   /// Chooses tiles, where the variant selects any and none were given: bool [B, H, query tiles, key tiles].
   const at::Tensor &select();
   /// Computes the bands or the lists of kept tiles; `byKey` the lists by key tile.
@@ -105,7 +110,6 @@ class Binding {
   std::vector<int64_t> dims;
   std::vector<at::Tensor> tensors;
   std::vector<int64_t> skipped;   ///< of each tensor: bytes from where row 0 would be to its memory
-  int64_t seed = 0, offset = 0;
   at::Tensor status, chosenKeys;   ///< chosenKeys: the lists of single keys, once made
 };
 

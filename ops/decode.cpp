@@ -25,7 +25,7 @@ KernelSet &decodeSet(std::shared_ptr<const Variant> variant, const TuningKey &ke
   static std::mutex mutex;
   static std::map<Key, std::unique_ptr<KernelSet>> sets;
   std::lock_guard lock(mutex);
-  Schedule schedule = defaultSchedule(*variant, targetOf(device), key.headDims, false);
+  Schedule schedule = untunedSchedule(*variant, key.type, key.headDims, device, false);
   schedule.tileQ = tileQ;  // divides every tile that a variant can select
   schedule.order = Order::HeadsInner;
   if (page > 0) schedule.tileK = static_cast<int>(std::gcd<int64_t>(schedule.tileK, page));  // a tile lies in one page
@@ -87,13 +87,17 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
 
 at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors, const Pages *pages) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
-  const std::vector<std::string> names(nameList.begin(), nameList.end());
-  const std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
+  std::vector<std::string> names(nameList.begin(), nameList.end());
+  std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
   const Arguments arguments = checkArguments(*variant, names, all);
   const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
   at::NoGradGuard guard;
   const Device device = deviceOf(tensors);
   KernelSet &set = decodeSet(variant, tuningKey(*variant, names, tensors, false), device, pages ? value.size(2) : 0);
+  if (variant->hasDropout() && arguments.seed < 0) {
+    names.push_back("seed");
+    all.push_back(drawnSeed(value.device()));
+  }
   Binding call(set, names, all);
   call.lastTileOnly = true;
   if (pages) {

@@ -32,6 +32,23 @@ at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Bindi
   return partial.reshape(shape);
 }
 
+/// Torch's deterministic mode refuses, or warns of, what a GPU adds up in no fixed order.
+void alertOfAtomicSums(Binding &call, const std::vector<std::string> &kernels) {
+  if (call.set.device.kind == Device::Kind::Cpu || !at::globalContext().deterministicAlgorithms()) return;
+  const Variant &variant = *call.set.variant;
+  for (const InputInfo &input : variant.inputs()) {
+    // Several warps meet at a key's sum, any programs at an entry of a table, and a list may name a key twice.
+    const bool listed = variant.keyList().input >= 0 || variant.selectsKeys();
+    const bool atomic = input.isRow ? listed && !input.querySide : input.partialKind >= 2;
+    if (!input.isFloat || !atomic) continue;
+    for (const std::string &kernel : kernels)
+      if (call.names(kernel.c_str(), "d" + input.name)) {
+        at::globalContext().alertNotDeterministic("the gradient of '" + input.name + "' of weft variant '" + variant.name() + "' on a GPU");
+        break;
+      }
+  }
+}
+
 }  // namespace
 
 void bindKept(Binding &call, const at::Tensor &rows) {
@@ -96,6 +113,10 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
       call.bind("delta", at::empty({call.B, call.H, call.T}, floats));
       call.run("backward_delta");
     }
+    std::vector<std::string> kernels{fused ? "backward" : "backward_dq"};
+    if (!fused)
+      for (const KeySetInfo &set : call.set.variant->keySets()) kernels.push_back(ofKeys("backward_dkdv", set.dim));
+    alertOfAtomicSums(call, kernels);
     if (fused) {
       call.run("backward");
     } else {

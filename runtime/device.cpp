@@ -69,8 +69,13 @@ std::string name(const Device &device) {
 
 std::string targetOf(const Device &device) {
   if (device.kind == Device::Kind::Cpu) return "host";
-  if (device.kind == Device::Kind::PtxEmulator) return "sm_80";
-  return cuda::architecture(device.index);
+  if (const int own = capabilityOf(device); own < 80)
+    throw std::runtime_error("expected a GPU of compute capability 8.0 or later, got " + std::to_string(own / 10) + "." + std::to_string(own % 10));
+  return "sm_80";
+}
+
+std::string architectureOf(const Device &device) {
+  return device.kind == Device::Kind::Cpu ? "host" : "sm_" + std::to_string(capabilityOf(device));
 }
 
 EmulatorReport &EmulatorReport::operator+=(const EmulatorReport &other) {

@@ -36,8 +36,11 @@ DeviceLimits limitsOfArchitecture(int major, int minor);
 /// A CPU limits nothing. Throws std::runtime_error where there is no such GPU.
 DeviceLimits limitsOf(const Device &device);
 
-/// What to compile for: "host", "sm_80" for the emulator, the GPU's own architecture.
+/// What to generate code for: "host", or "sm_80" for every GPU, the emulator among them: this PTX runs on all later ones, whether or
+/// not LLVM has heard of them. Throws std::runtime_error where there is no such GPU or it is older.
 std::string targetOf(const Device &device);
+/// The device itself: "host", "sm_90" for compute capability 9.0. What schedules are chosen for and cubins are assembled for.
+std::string architectureOf(const Device &device);
 
 /// Memory a kernel may touch: host addresses.
 struct MemoryRange {

@@ -137,8 +137,8 @@ class EmulatedKernel final : public LoadedKernel {
 
 class CudaKernel final : public LoadedKernel {
  public:
-  CudaKernel(KernelImage own, int device, const std::string &code)
-      : LoadedKernel(std::move(own)), function(device, code, image().entry, image().sharedBytes) {}
+  CudaKernel(KernelImage own, const Device &device, const std::string &ptx)
+      : LoadedKernel(std::move(own)), function(device.index, deviceCode(ptx, architectureOf(device)), ptx, image().entry, image().sharedBytes) {}
 
   void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
     function.launch(blocksOf(image(), programs), image().threads, context.stream, slots);
@@ -153,7 +153,7 @@ std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device
   image.code.clear();
   switch (device.kind) {
     case Device::Kind::PtxEmulator: return std::make_shared<EmulatedKernel>(std::move(image), device, code);
-    case Device::Kind::Cuda: return std::make_shared<CudaKernel>(std::move(image), device.index, deviceCode(code, targetOf(device)));
+    case Device::Kind::Cuda: return std::make_shared<CudaKernel>(std::move(image), device, code);
     case Device::Kind::Cpu: break;
   }
   cpu::KernelFunction function = cpu::loadObject(code, image.entry);

@@ -48,7 +48,12 @@ Value Slots::pointer(const std::string &name) {
   return get({ArgumentSlot::Kind::Pointer, name}, emit.ptrType());
 }
 Value Slots::seed(int word) {
-  return get({ArgumentSlot::Kind::Seed, "", word}, emit.b.getI64Type());
+  // From memory: what draws it may run on the device, and anew at every replay of a graph.
+  Value state = pointer("seed");
+  mlir::OpBuilder::InsertionGuard guard(emit.b);
+  emit.b.setInsertionPointAfter(state.getDefiningOp());
+  mlir::Type type = emit.b.getI64Type();
+  return emit.load(type, emit.at(state, emit.i64(word), type), 8);
 }
 
 const TensorInfo &Slots::info(const std::string &name) const {

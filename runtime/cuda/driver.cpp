@@ -2,11 +2,14 @@
 
 #include <dlfcn.h>
 
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <type_traits>
+
+#include "runtime/log.h"
 
 namespace weft::cuda {
 namespace {
@@ -122,13 +125,6 @@ int capability(int device) {
   return 10 * major + minor;
 }
 
-std::string architecture(int device) {
-  const int own = capability(device);
-  if (own < 80) throw std::runtime_error("expected a GPU of compute capability 8.0 or later, got " + std::to_string(own / 10) + "." + std::to_string(own % 10));
-  // PTX of sm_80 runs on every later GPU, whether or not this LLVM has heard of it.
-  return "sm_80";
-}
-
 std::string identity(int device) {
   char name[256] = {};
   int version = 0;
@@ -137,15 +133,29 @@ std::string identity(int device) {
   return std::string(name) + ", driver " + std::to_string(version);
 }
 
-Function::Function(int device, const std::string &code, const std::string &entry, int64_t sharedBytes)
+/// The empty string, or why the driver refused the code.
+static std::string loadModule(Module &module, const std::string &code) {
+  std::string words(16384, '\0');
+  int options[] = {jitErrorLog, jitErrorLogSize};
+  void *values[] = {words.data(), reinterpret_cast<void *>(words.size())};
+  const Result result = driver().moduleLoad(&module, code.c_str(), 2, options, values);
+  if (!result) return {};
+  return "cuModuleLoadDataEx: " + driver().describe(result) + (words[0] ? std::string("\n") + words.c_str() : "");
+}
+
+Function::Function(int device, const std::string &code, const std::string &ptx, const std::string &entry, int64_t sharedBytes)
     : device(device), sharedBytes(sharedBytes) {
   const Current context(device);
-  std::string log(16384, '\0');
-  int options[] = {jitErrorLog, jitErrorLogSize};
-  void *values[] = {log.data(), reinterpret_cast<void *>(log.size())};
   Module module = nullptr;
-  if (const Result result = driver().moduleLoad(&module, code.c_str(), 2, options, values))
-    throw std::runtime_error("cuModuleLoadDataEx of " + entry + ": " + driver().describe(result) + "\n" + log.c_str());
+  bool cubin = code != ptx;
+  std::string refused = loadModule(module, code);
+  if (cubin && !refused.empty()) {
+    log().warn("{}: its cubin: {}; the driver compiles the PTX instead", entry, refused);
+    cubin = false;
+    refused = loadModule(module, ptx);
+  }
+  if (!refused.empty()) throw std::runtime_error(entry + ": " + refused);
+  log().debug("{}: loaded as {} on cuda:{}", entry, cubin ? "a cubin" : "PTX", device);
   driver().check(driver().moduleGetFunction(&function, module, entry.c_str()), "cuModuleGetFunction");
   if (sharedBytes > 48 * 1024)
     driver().check(driver().functionSetAttribute(function, functionMaxDynamicShared, static_cast<int>(sharedBytes)),
@@ -154,6 +164,9 @@ Function::Function(int device, const std::string &code, const std::string &entry
 
 void Function::launch(int64_t blocks, int threads, void *stream, const void *parameters) const {
   if (blocks == 0) return;
+  constexpr int64_t most = std::numeric_limits<int32_t>::max();
+  if (blocks > most)
+    throw std::runtime_error("a call of " + std::to_string(blocks) + " blocks: a GPU starts at most " + std::to_string(most) + " at once; split the batch");
   const Current context(device);
   void *arguments[] = {const_cast<void *>(parameters)};
   driver().check(driver().launchKernel(function, static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(threads), 1, 1,

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <regex>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <vector>
@@ -102,6 +104,10 @@ Assembled assemble(const std::string &ptx, const std::string &target) {
 std::string deviceCode(const std::string &ptx, const std::string &target) {
   const std::string ptxas = findPtxas();
   if (ptxas.empty()) return ptx;
+  // Architectures that this ptxas is too old for: said once.
+  static std::mutex mutex;
+  static std::set<std::string> unknown;
+  if (std::lock_guard lock(mutex); unknown.count(ptxas + target)) return ptx;
   // The digest of what is inside follows the cubin: a damaged file is made anew.
   const PrivateFolder folder = cacheFolder("cubins", true);
   const std::string file = sha256(ptxas + "\n" + target + "\n" + ptx) + "." + target + ".cubin";
@@ -118,6 +124,11 @@ std::string deviceCode(const std::string &ptx, const std::string &target) {
     if (const std::string reason = folder.replace(file, cubin + sha256(cubin)); !reason.empty()) log().debug("{} is not kept: {}", file, reason);
     return cubin;
   } catch (const std::runtime_error &error) {
+    if (std::string(error.what()).find("'gpu-name'") != std::string::npos) {
+      std::lock_guard lock(mutex);
+      if (unknown.insert(ptxas + target).second) log().warn("{} does not know {}; the driver compiles the PTX of kernels", ptxas, target);
+      return ptx;
+    }
     log().warn("{}; the driver compiles the PTX instead", error.what());
     return ptx;
   }

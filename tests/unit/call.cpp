@@ -123,6 +123,8 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   make("o", options.type, B * H * T * E);
   for (const char *rows : {"lse", "row.peak", "row.scale"}) make(rows, ElementType::F32, B * H * T);
   make("status", ElementType::I32, 1);
+  make("seed", ElementType::I32, 4);   // two words of 64 bits
+  for (int word : {0, 1}) buffers["seed"].as<int64_t>()[word] = 7;
   Outcome outcome;
 
   auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
@@ -141,7 +143,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
         case ArgumentSlot::Kind::Dim: slots.push_back(dims.at(slot.name)); break;
         case ArgumentSlot::Kind::Pointer: slots.push_back(reinterpret_cast<int64_t>(buffers.at(slot.name).memory.get())); break;
         case ArgumentSlot::Kind::Stride: slots.push_back(strides.at(slot.name)[slot.index]); break;
-        case ArgumentSlot::Kind::Seed: slots.push_back(7); break;
+        case ArgumentSlot::Kind::Seed: break;
       }
     }
     int64_t programs = B * H;

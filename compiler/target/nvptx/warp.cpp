@@ -2,6 +2,8 @@
 
 #include <array>
 
+#include "compiler/target/nvptx/shared_memory.h"
+
 namespace weft::nvptx {
 
 namespace arith = mlir::arith;
@@ -56,7 +58,7 @@ SharedTile Warp::sharedTile(int64_t rows, int64_t columns) {
   tile.rows = rows;
   tile.columns = columns;
   tile.padded = (columns + 15) / 16 * 16;
-  tile.pitch = (tile.padded * bytes() / 16 | 1) * 16;
+  tile.pitch = sharedPitch(columns, type);
   tile.base = emit.at(shared, i32(used), emit.b.getIntegerType(8));
   used += rows * tile.pitch;
   most = std::max(most, used);
