@@ -19,7 +19,7 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
   if (stride < 1 || stride > context)
     throw std::invalid_argument("expected a stride from 1 to the context of " + std::to_string(context));
   const int64_t end = limit > 0 ? std::min(limit + 1, text.size(0)) : text.size(0);
-  if (end < context + 1) throw std::invalid_argument("expected a split longer than the context");
+  if (end < context + 1) throw std::invalid_argument("expected a split, and a --limit, of more bytes than the context of " + std::to_string(context));
   constexpr int64_t rows = 16;
   Evaluation result;
   double sum = 0;

@@ -69,6 +69,19 @@ int tuneModel(Gpt &model, const Tensor &tokens, double budget) {
   return tuneAll(jobs, options, targetOf(device));
 }
 
+/// A step's memory is taken piece by piece, and a system that runs out ends the process without a word.
+void demandMemory(const Config &config) {
+  // What the backward pass of a token keeps at least: of a block two norms, q, k, v, o, the sum, and the network's inner layer
+  // twice, four times as wide; the logits and their gradient.
+  const double floats = static_cast<double>(config.model.layers) * 15 * static_cast<double>(config.model.width) + 2 * 256;
+  const double needed = 4 * floats * static_cast<double>(config.train.batch) * static_cast<double>(config.model.context);
+  const double all = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  auto text = [](double bytes) { return std::to_string(static_cast<int64_t>(bytes / (1 << 30))) + " GiB"; };
+  if (needed > all)
+    throw std::runtime_error("train.batch = " + std::to_string(config.train.batch) + " texts of " + std::to_string(config.model.context) + " bytes take at least " +
+                             text(needed) + " at once, of the " + text(all) + " of this machine; take fewer, and train.accumulate batches a step");
+}
+
 /// Says which settings of training are no longer those of the checkpoint: the run then goes on otherwise than it would have.
 void noteChanges(const TrainConfig &before, const TrainConfig &now) {
   Config old{{}, before}, given{{}, now};
@@ -87,6 +100,7 @@ int train(const TrainOptions &options, const TextData &data) {
   const TrainConfig &settings = config.train;
   if (data.train.size(0) <= config.model.context)
     throw std::runtime_error("expected more bytes to train on than model.context = " + std::to_string(config.model.context) + ", got " + std::to_string(data.train.size(0)));
+  if (options.device.is_cpu()) demandMemory(config);
   makeFolder(options.directory);
   const RunLock lock(options.directory);
   removeLeftovers(options.directory);

@@ -119,6 +119,10 @@ class Paths(RunFolder, unittest.TestCase):
         # The coldest is as good as frozen.
         self.assertEqual(sample("--length", "5", "--temperature", "1e-300").stdout, sample("--length", "5", "--temperature", "0").stdout)
 
+    def test_a_batch_larger_than_the_memory(self):
+        self.assertIn("train.batch = 1000000 texts of 4096 bytes take at least", self.train("x", "--set", "batch=1000000", "context=4096", code=1).stderr)
+        self.assertFalse(os.path.exists(self.path("x")))
+
     def test_what_cannot_be_written_is_an_error(self):
         self.train("a", "--steps", "2")
         arguments = ("eval", "--checkpoint", self.path("a"), "--data", self.data)
