@@ -7,6 +7,7 @@
 #include "compiler/internal_error.h"
 #include "compiler/language/ast.h"
 #include "compiler/target/expand_exp.h"
+#include "compiler/target/cpu/expand_bf16.h"
 #include "compiler/target/cpu/lower_kernel.h"
 #include "compiler/target/cpu/object_code.h"
 #include "compiler/target/nvptx/lower_kernel.h"
@@ -162,6 +163,8 @@ CompileResult runPipeline(const CompileRequest &request) {
     machine = cpu::machineOf(request.target);
     cpu::LowerOptions options{machine, request.type, request.variant->listedDims(), request.schedule.order, request.schedule.blockRows, request.paged};
     step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
+    if (!cpu::hasFeatures(request.target, "+avx512bf16") && !cpu::hasFeatures(request.target, "+avxneconvert"))
+      step("expand_bf16", [&] { cpu::expandBf16(module); });
   }
   kernel.erase();
   step("expand_exp", [&] { target::expandExp(module, machine); });

@@ -1,8 +1,6 @@
 #include "runtime/cpu/object_loader.h"
 
 #include <atomic>
-#include <bit>
-#include <cmath>
 #include <set>
 #include <stdexcept>
 
@@ -33,15 +31,6 @@ const std::set<std::string> callable{
     // Of the C compiler's own library: between f32 and f16.
     "__extendhfsf2", "__gnu_f2h_ieee", "__gnu_h2f_ieee", "__truncsfhf2"};
 
-/// What LLVM calls where the CPU cannot round to bf16, and the C compiler's library has from GCC 13 on only. The result's
-/// low half is the bf16: of the register that would hold it on x86-64 and on AArch64.
-float truncsfbf2(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value), quiet = 0x400000;
-  const uint32_t rounded = std::isnan(value) ? bits | quiet : bits + 0x7fff + (bits >> 16 & 1);  // to even
-  return std::bit_cast<float>(rounded >> 16);
-}
-constexpr char truncationName[] = "__truncsfbf2";
-
 /// Throws unless the code defines `entry` itself and calls nothing that it may not.
 void check(const llvm::MemoryBuffer &code, const std::string &entry) {
   const auto object = valueOf(llvm::object::ObjectFile::createObjectFile(code.getMemBufferRef()));
@@ -50,7 +39,7 @@ void check(const llvm::MemoryBuffer &code, const std::string &entry) {
     const uint32_t flags = valueOf(symbol.getFlags());
     const std::string name = valueOf(symbol.getName()).str();
     if (flags & llvm::object::SymbolRef::SF_Undefined) {
-      if (!name.empty() && name != truncationName && !callable.count(name)) throw std::runtime_error("loading object code: it may not call " + name);
+      if (!name.empty() && !callable.count(name)) throw std::runtime_error("loading object code: it may not call " + name);
     } else if (name == entry && (flags & llvm::object::SymbolRef::SF_Global)) {
       defined = valueOf(symbol.getType()) == llvm::object::SymbolRef::ST_Function;
     }
@@ -79,9 +68,6 @@ KernelFunction loadObject(const std::string &code, const std::string &entry) {
   // A library a kernel: kernels of different variants share entry names.
   auto library = jit.createJITDylib("kernel" + std::to_string(count++));
   if (!library) throw failure(library.takeError());
-  if (auto error = library->define(llvm::orc::absoluteSymbols(
-          {{jit.mangleAndIntern(truncationName), {llvm::orc::ExecutorAddr::fromPtr(truncsfbf2), llvm::JITSymbolFlags::Exported | llvm::JITSymbolFlags::Callable}}})))
-    throw failure(std::move(error));
   library->addGenerator(valueOf(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(
       jit.getDataLayout().getGlobalPrefix(), [](const llvm::orc::SymbolStringPtr &name) { return callable.count((*name).str()) > 0; })));
   if (auto error = jit.addObjectFile(*library, std::move(buffer))) throw failure(std::move(error));

@@ -1,5 +1,6 @@
 // weft-opt: mlir-opt with the two dialects and the compiler's passes, for the lit tests.
 #include "compiler/dialect/dialects.h"
+#include "compiler/target/cpu/expand_bf16.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/build_plan.h"
 #include "compiler/transforms/build_select.h"
@@ -9,6 +10,7 @@
 #include "compiler/transforms/mark_exact.h"
 #include "compiler/transforms/place_operands.h"
 #include "compiler/target/nvptx/lower_kernel.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
@@ -46,12 +48,13 @@ void add(const std::string &name, std::function<void(mlir::ModuleOp)> body) {
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   registry.insert<weft::dialect::WeftDialect, weft::tile::TileDialect, mlir::arith::ArithDialect,
-                  mlir::math::MathDialect, mlir::scf::SCFDialect>();
+                  mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::func::FuncDialect>();
   mlir::registerCanonicalizerPass();
   mlir::registerCSEPass();
   add("mark-exact", weft::markExact);
   add("differentiate", weft::differentiate);
   add("expand-functions", weft::expandFunctions);
+  add("expand-bf16", weft::cpu::expandBf16);
   add("hoist-loads", weft::hoistLoads);
   add("place-operands", [](mlir::ModuleOp module) { weft::placeOperands(module, 3); });
   const weft::nvptx::LowerOptions gpu{weft::ElementType::BF16};
