@@ -8,6 +8,10 @@ namespace weft::ptx {
 GlobalRaces::GlobalRaces(const std::vector<MemoryRange> &memory) {
   // From calloc: pages that no block touches take no memory.
   for (const MemoryRange &range : memory) {
+    if (range.bytes > largestTracked) {
+      ranges.push_back({range.begin, nullptr});
+      continue;
+    }
     const size_t count = static_cast<size_t>(std::max<int64_t>(range.bytes, 0)) / 4 + 2;
     auto *words = static_cast<Word *>(std::calloc(count, sizeof(Word)));
     if (!words) throw std::bad_alloc();
@@ -16,6 +20,7 @@ GlobalRaces::GlobalRaces(const std::vector<MemoryRange> &memory) {
 }
 
 std::string GlobalRaces::note(Access access, int64_t block, size_t range, uint64_t address, int bytes) {
+  if (!ranges[range].words) return {};
   static const char *const did[] = {"reads", "writes", "adds to"};
   const uint32_t own = static_cast<uint32_t>(std::min<int64_t>(block + 1, several - 1));
   for (uint64_t at = address; at < address + bytes;) {

@@ -14,6 +14,8 @@ namespace weft::ptx {
 
 class GlobalRaces {
  public:
+  /// A longer range stands for memory that its owner did not tell apart: no races are looked for in it.
+  static constexpr int64_t largestTracked = int64_t{1} << 36;
   enum Access { Read, Write, Atomic };
 
   explicit GlobalRaces(const std::vector<MemoryRange> &memory);
