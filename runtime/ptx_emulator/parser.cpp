@@ -9,7 +9,7 @@ namespace weft::ptx {
 namespace {
 
 // What PTX or a GPU allows, and what keeps the time of a text in bounds; one that asks for more is refused at once.
-constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536, mostBranches = 32768;
+constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536, mostScopes = 64, mostBranches = 32768;
 
 class Parser {
  public:
@@ -163,12 +163,28 @@ class Parser {
     std::vector<Pending> pending;
     std::vector<const Signature *> signatures;
     int64_t branches = 0;
-    while (!in.accept('}')) {
+    // Registers declared inside inner braces, which end with them.
+    std::vector<std::vector<std::string>> scopes;
+    for (;;) {
+      if (in.accept('{')) {
+        if (scopes.size() >= mostScopes) in.fail("more than " + std::to_string(mostScopes) + " braces inside one another");
+        scopes.emplace_back();
+        continue;
+      }
+      if (in.accept('}')) {
+        if (scopes.empty()) break;
+        for (const std::string &own : scopes.back()) {
+          declared.erase(own);
+          registers.erase(own);
+        }
+        scopes.pop_back();
+        continue;
+      }
       if (in.done()) in.fail("expected '}'");
       if (in.peek() == '.') {
         const std::string directive = in.name();
         if (directive == ".reg") {
-          declare();
+          declare(scopes.empty() ? nullptr : &scopes.back());
         } else if (directive == ".shared") {
           // Dynamic shared memory lies behind: its place must be known when its name is met.
           if (!kernel.code.empty()) in.fail("expected .shared before the first instruction");
@@ -245,19 +261,23 @@ class Parser {
     return found->second;
   }
 
-  void declare() {
+  /// `scope`: the inner braces it stands in, where names need no %.
+  void declare(std::vector<std::string> *scope) {
     const std::string type = in.name();
     const int bits = bitsOfDeclared(type);
     if (bits != 1 && bits < 16) in.fail("expected a type of registers, got '" + type + "'");
     do {
       const std::string own = in.name();
-      if (own.size() < 2 || own[0] != '%') in.fail("expected a register, got '" + own + "'");
+      const bool named = scope ? !own.empty() && own[0] != '.' : own.size() >= 2 && own[0] == '%';
+      if (!named) in.fail("expected a register, got '" + own + "'");
       int64_t count = -1;
       if (in.accept('<')) {
         count = in.count(int64_t{1} << 31);
         in.expect('>');
       }
+      if (scope && count >= 0) in.fail("expected single registers inside inner braces, got " + own + "<");
       if (!declared.emplace(own, Declared{bits, count}).second) in.fail("a second " + own);
+      if (scope) scope->push_back(own);
     } while (in.accept(','));
     in.expect(';');
   }
@@ -288,7 +308,7 @@ class Parser {
     if (own.empty()) in.fail("expected an operand, got '" + in.restOfLine() + "'");
     static const std::map<std::string, uint64_t> specials = {
         {"%tid.x", Thread}, {"%ntid.x", Threads}, {"%ctaid.x", BlockIndex}, {"%nctaid.x", Blocks}, {"%laneid", LaneIndex}};
-    if (own[0] == '%') {
+    if (own[0] == '%' || declared.count(own)) {
       if (auto special = own.back() > '9' ? specials.find(own) : specials.end(); special != specials.end()) {
         result.kind = Operand::Kind::Special;
         result.value = special->second;

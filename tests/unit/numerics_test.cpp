@@ -134,6 +134,23 @@ TEST(Also, dropsOtherPairs) {
   EXPECT_GT(apart, 100);  // all 0 if j dropped the same pairs of both
 }
 
+// The random numbers are the same on each device, and in both passes: all gradients fit the output of their own device.
+TEST(Dropout, dropsTheSamePairsOnEachDevice) {
+  auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i >= j score dot(q[i], k[j]) / sqrt(D) dropout 0.25 }");
+  const Shape shape{2, 2, 1, 50, 50, 16, 16};
+  const auto inputs = randomInputs(*variant, shape, 3);
+  const auto cotangent = randomCotangent(shape, 3);
+  CallOptions options;
+  options.tileQ = options.tileK = 32;
+  const auto want = call(variant, inputs, cotangent, options);
+  const auto plain = call(variantOf("causal"), inputs, cotangent, options);
+  EXPECT_GT(relativeError(want.o, std::vector<double>(plain.o.begin(), plain.o.end())), 0.01);
+  options.device = Device{Device::Kind::PtxEmulator, 0};
+  const auto got = call(variant, inputs, cotangent, options);
+  EXPECT_LT(relativeError(got.o, std::vector<double>(want.o.begin(), want.o.end())), tolerance);
+  for (auto &[name, gradient] : want.gradients) EXPECT_LT(relativeError(got.gradients.at(name), gradient), 4 * tolerance) << name;
+}
+
 TEST(Functions, modOfIntsIsExact) {
   auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: int [T], y: int [S]) { "
                            "score ((x[i] mod y[j]) mod 1021) * 0.001 + ((x[i] mod y[j]) mod 1009) * 0.01 }");
