@@ -98,7 +98,7 @@ using BackwardSchema = std::vector<at::Tensor>(c10::string_view, const c10::List
 std::tuple<at::Tensor, at::Tensor> callForward(c10::string_view variant, const c10::List<std::string> &names,
                                                at::TensorList tensors) {
   static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("weft::_attention_forward", "")
+                       .findSchemaOrThrow("weft::_forward_keeping_rows", "")
                        .typed<ForwardSchema>();
   return op.call(variant, names, tensors);
 }
@@ -106,7 +106,7 @@ std::vector<at::Tensor> callBackward(c10::string_view variant, const c10::List<s
                                      at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                                      const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("weft::_attention_backward", "")
+                       .findSchemaOrThrow("weft::_backward_from_rows", "")
                        .typed<BackwardSchema>();
   return op.call(variant, names, tensors, o, rows, dO, dLse);
 }
@@ -315,17 +315,17 @@ TORCH_LIBRARY(weft, library) {
   library.def("attention(str variant, str[] names, Tensor[] tensors) -> Tensor");
   library.def("attention_with_lse(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
   library.def("select(str variant, str[] names, Tensor[] tensors) -> Tensor");
-  library.def("_attention_forward(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
+  library.def("_forward_keeping_rows(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
   library.def(
-      "_attention_backward(str variant, str[] names, Tensor[] tensors, Tensor o, Tensor rows, Tensor do, "
+      "_backward_from_rows(str variant, str[] names, Tensor[] tensors, Tensor o, Tensor rows, Tensor do, "
       "Tensor? dlse) -> Tensor[]");
 }
 void implement(torch::Library &library) {
   library.impl("attention", withoutLse);
   library.impl("attention_with_lse", withLse);
   library.impl("select", selectTiles);
-  library.impl("_attention_forward", forward);
-  library.impl("_attention_backward", backward);
+  library.impl("_forward_keeping_rows", forward);
+  library.impl("_backward_from_rows", backward);
 }
 TORCH_LIBRARY_IMPL(weft, CPU, library) { implement(library); }
 TORCH_LIBRARY_IMPL(weft, CUDA, library) { implement(library); }
@@ -333,13 +333,13 @@ TORCH_LIBRARY_IMPL(weft, Meta, library) {
   library.impl("attention", withoutLse);
   library.impl("attention_with_lse", withLse);
   library.impl("select", selectMeta);
-  library.impl("_attention_forward", forwardMeta);
-  library.impl("_attention_backward", backwardMeta);
+  library.impl("_forward_keeping_rows", forwardMeta);
+  library.impl("_backward_from_rows", backwardMeta);
 }
 TORCH_LIBRARY_IMPL(weft, Autograd, library) {
   library.impl("attention", attentionAutograd);
   library.impl("attention_with_lse", withLseAutograd);
-  library.impl("_attention_backward", backwardAutograd);
+  library.impl("_backward_from_rows", backwardAutograd);
 }
 void implementAutocast(torch::Library &library) {
   library.impl("attention", attentionAutocast);

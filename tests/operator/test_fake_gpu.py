@@ -32,9 +32,9 @@ class FakeGpu(unittest.TestCase):
             values = {n: place(t) for n, t in x.items()}
             if name == "block_sparse":
                 values["selection"] = weft.select(name, list(values), list(values.values()))
-            o, lse = weft._attention_forward(name, list(values), list(values.values()))
+            o, lse = weft._forward_keeping_rows(name, list(values), list(values.values()))
             self.assertEqual(o.device, values["q"].device)
-            gradients = weft._attention_backward(name, list(values), list(values.values()), o, lse, place(cotangent), None)
+            gradients = weft._backward_from_rows(name, list(values), list(values.values()), o, lse, place(cotangent), None)
             results.append([o] + [gradient for gradient in gradients if gradient.numel()])
         for a, b in zip(*results):
             b = fake.off(b).double()
@@ -66,8 +66,8 @@ class FakeGpu(unittest.TestCase):
     def test_deterministic_mode(self):
         def gradient(name):
             x = {n: fake.on(t) for n, t in tensors(name, T=20).items()}
-            o, lse = weft._attention_forward(name, list(x), list(x.values()))
-            weft._attention_backward(name, list(x), list(x.values()), o, lse, o, None)
+            o, lse = weft._forward_keeping_rows(name, list(x), list(x.values()))
+            weft._backward_from_rows(name, list(x), list(x.values()), o, lse, o, None)
         torch.use_deterministic_algorithms(True)
         try:
             gradient("causal")

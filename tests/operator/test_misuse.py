@@ -28,8 +28,8 @@ class Arguments(unittest.TestCase):
         o, rows = torch.zeros(1, 2, 20, 16, device=device), torch.zeros(3, 1, 2, 20, device=device)
         yield lambda: weft.attention(name, names, values)
         yield lambda: weft.attention_with_lse(name, names, values)
-        yield lambda: weft._attention_forward(name, names, values)
-        yield lambda: weft._attention_backward(name, names, values, o, rows, o, None)
+        yield lambda: weft._forward_keeping_rows(name, names, values)
+        yield lambda: weft._backward_from_rows(name, names, values, o, rows, o, None)
 
     def refused(self, message, name, names, values):
         for device in ("cpu", "meta"):
@@ -71,21 +71,21 @@ class Arguments(unittest.TestCase):
     def test_gradients_of_other_shapes(self):
         x = tensors("causal")
         good = {"o": torch.zeros(1, 2, 20, 16), "rows": torch.zeros(3, 1, 2, 20), "do": torch.zeros(1, 2, 20, 16), "dlse": torch.zeros(1, 2, 20)}
-        self.assertEqual(len(weft._attention_backward("causal", *passed(x), *good.values())), 3)
+        self.assertEqual(len(weft._backward_from_rows("causal", *passed(x), *good.values())), 3)
         for device in ("cpu", "meta"):
             for n, t in good.items():
                 for wrong in (t[..., :-1], t[None], t.narrow(-2, 0, 1), t.int(), t.to("meta" if device == "cpu" else "cpu")):
                     own = {m: (wrong if m == n else u) for m, u in good.items()}
                     own = {m: u.to(device) if m != n or wrong.device.type == "cpu" and wrong.shape != t.shape else u for m, u in own.items()}
                     with self.subTest(n, device=device), self.assertRaisesRegex(RuntimeError, f"expected '{n}'"):
-                        weft._attention_backward("causal", list(x), [u.to(device) for u in x.values()], *own.values())
+                        weft._backward_from_rows("causal", list(x), [u.to(device) for u in x.values()], *own.values())
 
     def test_backward_of_dropped_pairs_wants_their_seed(self):
         text = "attention d(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { score dot(q[i], k[j]) dropout 0.25 }"
         x = tensors("causal")
         o, rows = torch.zeros(1, 2, 20, 16), torch.zeros(3, 1, 2, 20)
         with self.assertRaisesRegex(RuntimeError, "expected 'seed'"):
-            weft._attention_backward(text, *passed(x), o, rows, o, None)
+            weft._backward_from_rows(text, *passed(x), o, rows, o, None)
         for wrong in (torch.zeros(3, dtype=torch.int64), torch.zeros(2), torch.zeros(2, dtype=torch.int64, device="meta")):
             with self.assertRaisesRegex(RuntimeError, "expected 'seed'"):
                 weft.attention(text, *passed(x | {"seed": wrong}))
