@@ -2,7 +2,12 @@
 
 import math
 import os
+import tempfile
 import unittest
+
+# Graphs that torch.compile keeps call the operator's inner passes of the build they were made with.
+kept_graphs = tempfile.TemporaryDirectory()
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = kept_graphs.name
 
 import torch
 
