@@ -6,13 +6,13 @@
 #include "runtime/environment.h"
 
 namespace weft::ops {
-namespace {
-
 int find(const std::vector<std::string> &list, const std::string &name) {
   for (size_t at = 0; at < list.size(); ++at)
     if (list[at] == name) return static_cast<int>(at);
   return -1;
 }
+
+namespace {
 
 std::string dimsText(const InputInfo &input) {
   std::string text = "[";

@@ -12,6 +12,9 @@
 
 namespace weft::ops {
 
+/// Where `name` stands in a list; -1: nowhere.
+int find(const std::vector<std::string> &list, const std::string &name);
+
 /// The variant's dims: B, H, G, T, S, then the others of its signature. Sizes are kept in this order.
 std::vector<std::string> dimNames(const Variant &variant);
 

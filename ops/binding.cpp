@@ -18,12 +18,6 @@
 namespace weft::ops {
 namespace {
 
-int find(const std::vector<std::string> &list, const std::string &name) {
-  for (size_t at = 0; at < list.size(); ++at)
-    if (list[at] == name) return static_cast<int>(at);
-  return -1;
-}
-
 /// Kernels share torch's threads.
 const bool onTorchThreads = [] {
   setExecutor([](int threads, const std::function<void(int)> &work) {
