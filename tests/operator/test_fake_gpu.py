@@ -63,6 +63,97 @@ class FakeGpu(unittest.TestCase):
             want = weft.attention("sliding_window", list(x), list((x | {"window": torch.tensor(same)}).values()))
             self.assertLess((fake.off(got) - want).abs().max().item(), 1e-5)
 
+    def captured(self, run):
+        fake.capture()
+        try:
+            return run()
+        finally:
+            fake.end()
+
+    def test_what_a_graph_cannot_hold_is_refused(self):
+        x = fake.on(torch.ones(3))
+        for look in (lambda: x.sum().item(), lambda: x.cpu(), lambda: x.copy_(torch.zeros(3))):
+            with self.assertRaisesRegex(RuntimeError, "not permitted when stream is capturing"):
+                self.captured(look)
+
+    def test_graphs(self):
+        """Forward and backward are captured without a look at a value, and a replay reads what the inputs hold by then."""
+        for name in ("causal", "span_periodic", "sliding_window", "relative_bias", "block_sparse", "anchor"):
+            with self.subTest(name):
+                x = tensors(name, T=40, D=16)
+                values = {n: fake.on(t) for n, t in x.items()}
+
+                def run(own):
+                    if name in ("block_sparse", "anchor"):
+                        own = own | {"selection": weft.select(name, list(own), list(own.values()))}
+                    o, rows = weft._forward_keeping_rows(name, list(own), list(own.values()))
+                    return [o] + [g for g in weft._backward_from_rows(name, list(own), list(own.values()), o, rows, o, None) if g.numel()]
+
+                results = self.captured(lambda: run(values))
+                x["q"] = torch.randn_like(x["q"])
+                values["q"].copy_(x["q"])
+                fake.replay()
+                for got, want in zip(results, run(x)):
+                    self.assertLess((fake.off(got) - want).abs().max().item(), 1e-4 * max(1, want.abs().max().item()))
+
+    def test_dropout_in_graphs(self):
+        """Each replay drops other pairs, the same ones forward and backward: the seed is drawn and read on the device."""
+        text = "attention d(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { score dot(q[i], k[j]) dropout 0.25 }"
+        x = tensors("causal", T=40, D=16)
+        values = {n: fake.on(t) for n, t in x.items()}
+        names, seeded = list(x), list(x) + ["seed"]
+        out = self.captured(lambda: weft.attention(text, names, list(values.values())))
+        seen = [fake.off(out)]
+        for _ in range(3):
+            fake.replay()
+            seen.append(fake.off(out))
+        for a in range(4):
+            for b in range(a):
+                self.assertGreater((seen[a] - seen[b]).abs().max().item(), 1e-2)
+
+        def run(values, seed):
+            list_ = list(values.values()) + [seed]
+            o, rows = weft._forward_keeping_rows(text, seeded, list_)
+            return [o] + [g for g in weft._backward_from_rows(text, seeded, list_, o, rows, o, None) if g.numel()]
+
+        zero = fake.on(torch.zeros(2, dtype=torch.int64))
+
+        def drawn():
+            seed = torch.randint_like(zero, 2**31 - 1)
+            return seed, run(values, seed)
+
+        seed, results = self.captured(drawn)
+        for _ in range(2):
+            before = fake.off(seed)
+            fake.replay()
+            self.assertFalse(torch.equal(before, fake.off(seed)))
+            for got, want in zip(results, run(x, fake.off(seed))):
+                self.assertLess((fake.off(got) - want).abs().max().item(), 1e-4 * max(1, want.abs().max().item()))
+
+    def test_decode_in_a_graph(self):
+        x = newest("causal", tensors("causal"))
+        values = [fake.on(t) for t in x.values()]
+        got = self.captured(lambda: weft.decode("causal", list(x), values))
+        x["q"] = torch.randn_like(x["q"])
+        values[0].copy_(x["q"])
+        fake.replay()
+        self.assertLess((fake.off(got) - weft.decode("causal", list(x), list(x.values()))).abs().max().item(), 1e-5)
+
+    def test_current_stream(self):
+        """All is launched and allocated on the current stream, so torch's allocator orders the reuse of what a call leaves behind."""
+        x = {n: fake.on(t) for n, t in tensors("span_periodic", T=20).items()}
+        fake.record()
+        fake.stream(7)
+        try:
+            o, rows = weft._forward_keeping_rows("span_periodic", list(x), list(x.values()))
+            weft._backward_from_rows("span_periodic", list(x), list(x.values()), o, rows, o, None)
+        finally:
+            fake.stream(0)
+        launched = [line for line in fake.record().splitlines() if line.startswith("launch")]
+        self.assertGreater(len(launched), 3)
+        for line in launched:
+            self.assertTrue(line.endswith(" stream 7"), line)
+
     def test_deterministic_mode(self):
         def gradient(name):
             x = {n: fake.on(t) for n, t in tensors(name, T=20).items()}

@@ -4,6 +4,7 @@
 // WEFT_FAKE_CAPABILITY: 10 times major and minor, read at each question; 90 where it is not set.
 #include "tests/unit/fake_cuda.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -75,11 +76,16 @@ void weftFakeForget() {
   record.clear();
   launched.clear();
 }
-void weftFakeReplay() {
+size_t weftFakeLaunches() {
+  std::lock_guard lock(mutex);
+  return launched.size();
+}
+void weftFakeReplay(size_t begin, size_t end) {
   std::vector<Launched> again;
   {
     std::lock_guard lock(mutex);
-    again = launched;
+    end = std::min(end, launched.size());
+    if (begin < end) again.assign(launched.begin() + static_cast<ptrdiff_t>(begin), launched.begin() + static_cast<ptrdiff_t>(end));
   }
   for (const Launched &own : again) run(own);
 }
@@ -157,9 +163,9 @@ int cuModuleGetFunction(void **function, void *module, const char *entry) {
 int cuFuncSetAttribute(void *, int, int bytes) {
   return bytes <= weft::limitsOfArchitecture(capability() / 10, capability() % 10).sharedBytesPerBlock ? success : invalidValue;
 }
-int cuLaunchKernel(void *function, unsigned x, unsigned, unsigned, unsigned threads, unsigned, unsigned, unsigned shared, void *, void **parameters, void **) {
+int cuLaunchKernel(void *function, unsigned x, unsigned, unsigned, unsigned threads, unsigned, unsigned, unsigned shared, void *stream, void **parameters, void **) {
   const auto &own = *static_cast<Function *>(function);
-  note("launch " + own.entry + " " + std::to_string(x));
+  note("launch " + own.entry + " " + std::to_string(x) + (stream ? " stream " + std::to_string(reinterpret_cast<uintptr_t>(stream)) : ""));
   if (!own.module->code) return success;
   weft::ptx::Launch launch;
   launch.blocks = x;
