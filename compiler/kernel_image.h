@@ -18,7 +18,6 @@ struct ArgumentSlot {
     Dim,      ///< size of the dim `name`
     Pointer,  ///< address of the tensor or buffer `name`
     Stride,   ///< stride of dim `index` of the tensor `name`, in elements
-    Seed,     ///< word `index` of the dropout state: 0 seed, 1 offset
   };
   Kind kind;
   std::string name;

@@ -345,7 +345,6 @@ void Binding::run(const char *name) {
       case ArgumentSlot::Kind::Stride:
         slots.push_back(tensors[argument.position].stride(argument.index));
         break;
-      case ArgumentSlot::Kind::Seed: break;
     }
   }
   int64_t programs = 0;

@@ -72,9 +72,9 @@ bool suits(Grid grid, const std::string &kernel) {
 
 ArgumentSlot slotOf(const json &value, const Variant &variant) {
   demand(value.is_array() && value.size() == 3, "an argument is none");
-  const auto kind = static_cast<ArgumentSlot::Kind>(number(value[0], 0, static_cast<int>(ArgumentSlot::Kind::Seed)));
+  const auto kind = static_cast<ArgumentSlot::Kind>(number(value[0], 0, static_cast<int>(ArgumentSlot::Kind::Stride)));
   ArgumentSlot slot{kind, value[1].get<std::string>(), static_cast<int>(number(value[2], 0, mostDims - 1))};
-  demand(slot.name.empty() == (kind == ArgumentSlot::Kind::Seed), "an argument has no name");
+  demand(!slot.name.empty(), "an argument has no name");
   if (kind == ArgumentSlot::Kind::Stride)
     for (const InputInfo &input : variant.inputs())
       if (slot.name == input.name) demand(slot.index < static_cast<int>(input.dims.size()), "an argument is the stride of no dim");

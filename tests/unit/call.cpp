@@ -143,7 +143,6 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
         case ArgumentSlot::Kind::Dim: slots.push_back(dims.at(slot.name)); break;
         case ArgumentSlot::Kind::Pointer: slots.push_back(reinterpret_cast<int64_t>(buffers.at(slot.name).memory.get())); break;
         case ArgumentSlot::Kind::Stride: slots.push_back(strides.at(slot.name)[slot.index]); break;
-        case ArgumentSlot::Kind::Seed: break;
       }
     }
     int64_t programs = B * H;

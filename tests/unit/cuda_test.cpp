@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <sstream>
 
 #include "compiler/default_schedule.h"
@@ -100,6 +101,23 @@ TEST_F(Cuda, whatTheDriverSaysOfBadCodeIsInTheError) {
   } catch (const std::exception &error) {
     EXPECT_NE(std::string(error.what()).find("CUDA_ERROR_INVALID_PTX"), std::string::npos) << error.what();
   }
+}
+
+TEST_F(Cuda, moreBlocksThanAGridHoldsAreRefused) {
+  CompileRequest request;
+  request.variant = variantOf("causal");
+  request.dims = {{"D", 16}, {"E", 16}};
+  const auto kernel = loadKernel(request, gpu);
+  const std::vector<int64_t> slots(kernel->image().slots.size());
+  const int64_t most = int64_t{kernel->image().programsPerBlock} * std::numeric_limits<int32_t>::max();
+  forget();
+  try {
+    kernel->run(slots.data(), most + 1, {});
+    FAIL();
+  } catch (const std::runtime_error &error) {
+    EXPECT_NE(std::string(error.what()).find("at most 2147483647 at once; split the batch"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(std::string(record()), "");   // not launched with what is left of the number in 32 bits
 }
 
 /// Kernels that may run with a schedule of one direction.

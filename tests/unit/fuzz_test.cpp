@@ -5,16 +5,12 @@
 #include <cstdlib>
 
 #include "tests/unit/call.h"
+#include "tests/unit/environment_setting.h"
 #include "tests/unit/hostile_text.h"
 #include "tests/unit/inputs.h"
 
 namespace weft::testing {
 namespace {
-
-uint64_t setting(const char *name, uint64_t otherwise) {
-  const char *value = std::getenv(name);
-  return value ? std::strtoull(value, nullptr, 10) : otherwise;
-}
 
 /// Writes expressions whose values and slopes stay moderate, so that f32 can follow f64.
 class Generator {

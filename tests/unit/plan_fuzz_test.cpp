@@ -3,19 +3,14 @@
 // has one answer: the oracle rounds as the kernels do. WEFT_FUZZ_SEED and WEFT_FUZZ_COUNT repeat and extend a run.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
 #include <limits>
 
 #include "tests/unit/call.h"
+#include "tests/unit/environment_setting.h"
 #include "tests/unit/inputs.h"
 
 namespace weft::testing {
 namespace {
-
-uint64_t setting(const char *name, uint64_t otherwise) {
-  const char *value = std::getenv(name);
-  return value ? std::strtoull(value, nullptr, 10) : otherwise;
-}
 
 class MaskGenerator {
  public:
