@@ -29,15 +29,13 @@ struct Options {
 
 std::string targetName(const Device &device) { return device.kind == Device::Kind::Cpu ? "host" : targetOf(device); }
 
-void printList(const ScheduleCache &cache, const std::vector<TuningEntry> &entries) {
+void printList(const ScheduleCache &cache, const std::vector<TuningEntry> &entries, const std::string &target) {
   std::printf("%s\n", cache.path().c_str());
   if (entries.empty()) std::printf("nothing tuned yet; try: weft tune causal --shapes 1,8,2048,64\n");
-  for (const TuningEntry &entry : entries) {
-    const std::string target = targetName({});
+  for (const TuningEntry &entry : entries)
     std::printf("%-72s %-32s %9.3f ms  %5.2fx default%s%s\n", describe(entry.key).c_str(), describe(entry.schedule, target).c_str(),
                 1e3 * entry.seconds, entry.defaultSeconds / std::max(entry.seconds, 1e-12), entry.complete ? "" : "  (not finished)",
                 entry.build == buildIdentity() ? "" : "  (of another build: not used)");
-  }
 }
 
 void printExplanation(const TuningEntry &entry, const std::string &target) {
@@ -89,7 +87,7 @@ int run(const Options &options) {
     std::erase_if(entries, [&](const TuningEntry &entry) { return std::find(names.begin(), names.end(), entry.key.variant) == names.end(); });
   }
   if (options.list) {
-    printList(cache, entries);
+    printList(cache, entries, targetName(device));
     return 0;
   }
   if (options.explain) {

@@ -5,13 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
-#include <regex>
 #include <set>
 #include <sstream>
 #include <stdexcept>
+#include <string_view>
 #include <vector>
 
 #include "runtime/cache_folder.h"
@@ -49,6 +50,17 @@ struct Scratch {
 std::string readAll(const fs::path &file) {
   std::ifstream stream(file, std::ios::binary);
   return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+/// The number that stands before the first `words` of a text; 0 where there is none.
+int64_t numberBefore(std::string_view text, std::string_view words) {
+  const size_t end = text.find(words);
+  if (end == std::string_view::npos) return 0;
+  const size_t before = text.substr(0, end).find_last_not_of("0123456789");
+  const size_t begin = before == std::string_view::npos ? 0 : before + 1;
+  int64_t number = 0;
+  std::from_chars(text.data() + begin, text.data() + end, number);
+  return number;
 }
 
 /// Runs a program without a shell; its output, both kinds, goes to `log`. True where it exits with 0.
@@ -94,10 +106,8 @@ Assembled assemble(const std::string &ptx, const std::string &target) {
     throw std::runtime_error("ptxas failed:\n" + result.log + "command: " + line);
   }
   result.cubin = readAll(cubin);
-  std::smatch match;
-  if (std::regex_search(result.log, match, std::regex("Used (\\d+) registers"))) result.registers = std::stoi(match[1]);
-  for (const char *kind : {"(\\d+) bytes spill stores", "(\\d+) bytes spill loads"})
-    if (std::regex_search(result.log, match, std::regex(kind))) result.spillBytes += std::stoll(match[1]);
+  result.registers = static_cast<int>(numberBefore(result.log, " registers"));
+  for (const char *kind : {" bytes spill stores", " bytes spill loads"}) result.spillBytes += numberBefore(result.log, kind);
   return result;
 }
 

@@ -324,10 +324,14 @@ class Variants(unittest.TestCase):
         self.assertEqual({f[:-5] for f in os.listdir(folder)}, set(REFERENCE))
 
 
-def compare(self, name, dtype, shape):
+def on_cpu(name, x):
+    return torch.ops.weft.attention(name, list(x), list(x.values()))
+
+
+def compare(self, name, dtype, shape, attention=on_cpu):
     """Squared errors are pooled over draws: the gradient of a [H] input is only a few numbers, and rows
     that keep a few pairs of tiny weight make one draw of a wave a lottery."""
-    draws = [errors(name, dtype, shape, draw) for draw in range(8)]
+    draws = [errors(name, dtype, shape, draw, attention) for draw in range(8)]
     unit = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}[dtype]
     # Known to fall short: the Fourier wave amplifies the last bit of cos by up to period / tiny weight.
     factor = 2
@@ -340,7 +344,7 @@ def compare(self, name, dtype, shape):
         self.assertLessEqual(own, factor * torchs + 4 * unit * scale, f"{name} {dtype} {what}: PyTorch {torchs:.3g}")
 
 
-def errors(name, dtype, shape, draw):
+def errors(name, dtype, shape, draw, attention=on_cpu):
     exact = make(name, *shape, draw)
     # Both computations start from the same rounded inputs.
     rows = ROWS
@@ -359,7 +363,7 @@ def errors(name, dtype, shape, draw):
 
     want = run(exact, REFERENCE[name])
     math_error = run({n: t.to(dtype) if t.is_floating_point() else t for n, t in rounded.items()}, REFERENCE[name])
-    got = run(rounded, lambda x: torch.ops.weft.attention(name, list(x), list(x.values())))
+    got = run(rounded, lambda x: attention(name, x))
     squares = lambda t: t.square().sum().item()
     return {what: (squares(a - c), squares(b - c), squares(c))
             for what, a, b, c in zip(["o"] + floats, got, math_error, want)}

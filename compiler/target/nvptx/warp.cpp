@@ -215,7 +215,10 @@ void Warp::mma(Value *sums, const Four &a, Value b0, Value b1) {
   std::copy(parts.begin(), parts.end(), sums);
 }
 
-/// f32 by three products of tf32: each factor is its nearest tf32 and the rest; rest times rest is below f32.
+/// f32 by three products of tf32: each factor is its nearest tf32 and the rest; rest times rest is below f32. Tensor cores cut sums
+/// off where f32 rounds: their error would grow with the depth, always towards zero. So they add the products of one step, from zero
+/// and the small ones first, and the sum of the steps is f32's own (Ootomo, Yokota: "Recovering single precision accuracy from tensor
+/// cores while surpassing the FP32 theoretical peak performance", 2022).
 void Warp::mmaSplit(Value *sums, const Four &a, Value b0, Value b1) {
   auto split = [&](Value x) {
     Value high = call("llvm.nvvm.f2tf32.rna", emit.b.getI32Type(), {x});
@@ -226,9 +229,12 @@ void Warp::mmaSplit(Value *sums, const Four &a, Value b0, Value b1) {
   for (int at = 0; at < 4; ++at) std::tie(high[at], low[at]) = split(a[at]);
   auto [high0, low0] = split(b0);
   auto [high1, low1] = split(b1);
-  mma(sums, low, high0, high1);
-  mma(sums, high, low0, low1);
-  mma(sums, high, high0, high1);
+  Value step[4];
+  std::fill(std::begin(step), std::end(step), emit.constantF(0));
+  mma(step, low, high0, high1);
+  mma(step, high, low0, low1);
+  mma(step, high, high0, high1);
+  for (int at = 0; at < 4; ++at) sums[at] = arith::AddFOp::create(emit.b, emit.loc, sums[at], step[at]);
 }
 
 /// loadA(block, step) gives the four registers of A; loadB(two n-tiles, step) those of B, two a tile.

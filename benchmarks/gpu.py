@@ -1,0 +1,102 @@
+"""Forward and backward on this GPU by CUDA events (medians), Weft beside SDPA's kernels and FlexAttention: gpu.py LIBRARY [B,H,T,D ...]"""
+
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+SOFT, PERIOD, CAP = 32.0, 4.0, 50.0
+BACKENDS = {"FlashAttention": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION, "memory-efficient": SDPBackend.EFFICIENT_ATTENTION}
+
+
+def milliseconds(call, budget=0.3):
+    for _ in range(3):
+        call()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    torch.cuda.synchronize()
+    rounds = max(5, min(100, int(budget / max(time.perf_counter() - start, 1e-5))))
+    events = [(torch.cuda.Event(True), torch.cuda.Event(True)) for _ in range(rounds)]
+    for begin, end in events:
+        begin.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return statistics.median(begin.elapsed_time(end) for begin, end in events)
+
+
+def score_and_mask(variant, span):
+    """In FlexAttention's terms; spans, periods and ratios are constants there, without gradients."""
+    def weighted(weight):
+        return lambda s, b, h, i, j: s + torch.log(weight(i - j).clamp(min=1e-30))
+
+    reach = lambda d: ((SOFT + span - d) / SOFT).clamp(0, 1)
+    triangle = lambda x: 4 * (x - torch.floor(x) - 0.5).abs() - 1
+    causal, near = lambda b, h, i, j: i >= j, lambda b, h, i, j: (i >= j) & (i - j < span + SOFT)
+    return {"causal": (None, causal),
+            "sliding_window": (None, lambda b, h, i, j: (i >= j) & (i - j < span)),
+            "adaptive_span": (weighted(reach), near),
+            "span_periodic": (weighted(lambda d: reach(d) * (triangle(d / PERIOD) * PERIOD / 4 + 0.5).clamp(0, 1)), near),
+            "soft_cap": (lambda s, b, h, i, j: CAP * torch.tanh(s / CAP), causal)}[variant]
+
+
+def methods(variant, x, span):
+    q, k, v = x["q"], x["k"], x["v"]
+    yield "Weft", lambda: torch.ops.weft.attention(variant, list(x), list(x.values()))
+    if variant == "causal":
+        for name, backend in BACKENDS.items():
+            def call(backend=backend):
+                with sdpa_kernel(backend):
+                    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            yield name, call
+    score, mask = score_and_mask(variant, span)
+    T = q.shape[2]
+    block = create_block_mask(mask, None, None, T, T, device="cuda")
+    compiled = torch.compile(flex_attention, dynamic=False)
+    yield "FlexAttention", lambda: compiled(q, k, v, score_mod=score, block_mask=block)
+
+
+def measure(variant, shape, dtype):
+    B, H, T, D = shape
+    span = max(T // 8, 1)
+    torch._dynamo.reset()
+    x = {n: torch.randn(B, H, T, D, device="cuda", dtype=dtype, requires_grad=True) for n in "qkv"}
+    constant = lambda value: torch.full((H,), float(value), device="cuda", requires_grad=True)
+    if variant in ("adaptive_span", "span_periodic"):
+        x["span"] = constant(span)
+    if variant == "span_periodic":
+        x |= {"period": constant(PERIOD), "ratio": constant(0)}
+    if variant == "sliding_window":
+        x["window"] = torch.tensor(span, device="cuda")
+    cotangent = torch.randn_like(x["q"])
+    for name, call in methods(variant, x, span):
+        try:
+            with torch.no_grad():
+                forward = milliseconds(call)
+            out = call()
+            wanted = [t for n, t in x.items() if t.requires_grad and (name == "Weft" or n in "qkv")]
+            backward = milliseconds(lambda: torch.autograd.grad(out, wanted, cotangent, retain_graph=True))
+            print(f"{variant:15} {str(dtype)[6:]:9} {str(list(shape)):18} {name:17} forward {forward:8.3f} ms   backward {backward:8.3f} ms", flush=True)
+        except Exception as error:  # a method that lacks the type or the shape
+            print(f"{variant:15} {str(dtype)[6:]:9} {str(list(shape)):18} {name:17} {str(error).splitlines()[0][:90]}", flush=True)
+
+
+def main():
+    torch.ops.load_library(sys.argv[1])
+    if not torch.cuda.is_available():
+        sys.exit("no NVIDIA GPU, or a torch without CUDA: ./dev bench cpu measures this machine")
+    square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 matrix product {2e-9 * 8192**3 / milliseconds(lambda: square @ square):.0f} TFLOP/s")
+    shapes = [tuple(int(n) for n in shape.split(",")) for shape in sys.argv[2:]] or [(2, 16, 4096, 64), (2, 16, 4096, 128)]
+    for shape in shapes:
+        for variant in ("causal", "sliding_window", "adaptive_span", "span_periodic", "soft_cap"):
+            measure(variant, shape, torch.bfloat16)
+        measure("causal", shape, torch.float32)
+
+
+main()

@@ -1,0 +1,12 @@
+cmake_minimum_required(VERSION 3.25)
+# libstdc++ is found before libtorch, whose own std::filesystem would stand in for it (CMakeLists.txt says why).
+foreach(file ${FILES})
+  execute_process(COMMAND ${OBJDUMP} -p ${file} OUTPUT_VARIABLE headers COMMAND_ERROR_IS_FATAL ANY)
+  string(FIND "${headers}" "NEEDED               libstdc++" ours)
+  string(FIND "${headers}" "NEEDED               libtorch" torchs)
+  if(ours EQUAL -1 OR torchs EQUAL -1)
+    message(FATAL_ERROR "${file}: needs no libstdc++ or no libtorch:\n${headers}")
+  elseif(ours GREATER torchs)
+    message(FATAL_ERROR "${file}: libtorch comes before libstdc++:\n${headers}")
+  endif()
+endforeach()
