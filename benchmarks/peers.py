@@ -31,7 +31,7 @@ def masks(work):
         "sliding_window": (None, lambda b, h, i, j: (i >= j) & (i - j < int(span))),
         "adaptive_span": (weighted(reach), near),
         "span_periodic": (weighted(lambda d: reach(d) * (triangle(d / period) * period / 4 + 0.5).clamp(0, 1)), near),
-        "soft_cap": (lambda s, b, h, i, j: 30 * torch.tanh(s / 30), causal),
+        "soft_cap": (lambda s, b, h, i, j: 50 * torch.tanh(s / 50), causal),
     }
     if work["variant"] not in known:
         raise NotImplementedError(f"no score_mod written for {work['variant']}: a score_mod sees scalars, not rows of features")
