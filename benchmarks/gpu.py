@@ -7,9 +7,9 @@ import time
 import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-SOFT, PERIOD, CAP = 32.0, 4.0, 50.0
+import peers
+
 BACKENDS = {"FlashAttention": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION, "memory-efficient": SDPBackend.EFFICIENT_ATTENTION}
 
 
@@ -30,21 +30,6 @@ def milliseconds(call, budget=0.3):
     return statistics.median(begin.elapsed_time(end) for begin, end in events)
 
 
-def score_and_mask(variant, span):
-    """In FlexAttention's terms; spans, periods and ratios are constants there, without gradients."""
-    def weighted(weight):
-        return lambda s, b, h, i, j: s + torch.log(weight(i - j).clamp(min=1e-30))
-
-    reach = lambda d: ((SOFT + span - d) / SOFT).clamp(0, 1)
-    triangle = lambda x: 4 * (x - torch.floor(x) - 0.5).abs() - 1
-    causal, near = lambda b, h, i, j: i >= j, lambda b, h, i, j: (i >= j) & (i - j < span + SOFT)
-    return {"causal": (None, causal),
-            "sliding_window": (None, lambda b, h, i, j: (i >= j) & (i - j < span)),
-            "adaptive_span": (weighted(reach), near),
-            "span_periodic": (weighted(lambda d: reach(d) * (triangle(d / PERIOD) * PERIOD / 4 + 0.5).clamp(0, 1)), near),
-            "soft_cap": (lambda s, b, h, i, j: CAP * torch.tanh(s / CAP), causal)}[variant]
-
-
 def methods(variant, x, span):
     q, k, v = x["q"], x["k"], x["v"]
     yield "Weft", lambda: torch.ops.weft.attention(variant, list(x), list(x.values()))
@@ -54,11 +39,8 @@ def methods(variant, x, span):
                 with sdpa_kernel(backend):
                     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
             yield name, call
-    score, mask = score_and_mask(variant, span)
-    T = q.shape[2]
-    block = create_block_mask(mask, None, None, T, T, device="cuda")
-    compiled = torch.compile(flex_attention, dynamic=False)
-    yield "FlexAttention", lambda: compiled(q, k, v, score_mod=score, block_mask=block)
+    # Spans, periods and ratios are constants there, without gradients.
+    yield "FlexAttention", peers.flex({"variant": variant, "span": span, "T": q.shape[2]}, q, k, v)
 
 
 def measure(variant, shape, dtype):
@@ -70,7 +52,7 @@ def measure(variant, shape, dtype):
     if variant in ("adaptive_span", "span_periodic"):
         x["span"] = constant(span)
     if variant == "span_periodic":
-        x |= {"period": constant(PERIOD), "ratio": constant(0)}
+        x |= {"period": constant(4), "ratio": constant(0)}
     if variant == "sliding_window":
         x["window"] = torch.tensor(span, device="cuda")
     cotangent = torch.randn_like(x["q"])

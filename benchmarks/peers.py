@@ -6,8 +6,9 @@ import os
 import sys
 import time
 
-out = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what libraries print is no answer
+if __name__ == "__main__":
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
 
 import torch
 
@@ -90,11 +91,16 @@ def answer(work):
     return {"seconds": time.perf_counter() - start}
 
 
-for line in sys.stdin:
-    try:
-        reply = answer(json.loads(line))
-    except Exception as error:
-        words = str(error).strip().splitlines() or [type(error).__name__]
-        reply = {"error": f"{type(error).__name__}: {words[0][:160]}"}
-    out.write(json.dumps(reply) + "\n")
-    out.flush()
+def serve(out):
+    for line in sys.stdin:
+        try:
+            reply = answer(json.loads(line))
+        except Exception as error:
+            words = str(error).strip().splitlines() or [type(error).__name__]
+            reply = {"error": f"{type(error).__name__}: {words[0][:160]}"}
+        out.write(json.dumps(reply) + "\n")
+        out.flush()
+
+
+if __name__ == "__main__":
+    serve(out)

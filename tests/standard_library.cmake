@@ -1,5 +1,5 @@
 cmake_minimum_required(VERSION 3.25)
-# libstdc++ is found before libtorch, whose own std::filesystem would stand in for it (CMakeLists.txt says why).
+# libstdc++ is found before libtorch, whose own std::filesystem would stand in for it (ops/CMakeLists.txt says why).
 foreach(file ${FILES})
   execute_process(COMMAND ${OBJDUMP} -p ${file} OUTPUT_VARIABLE headers COMMAND_ERROR_IS_FATAL ANY)
   string(FIND "${headers}" "NEEDED               libstdc++" ours)

@@ -52,15 +52,14 @@ std::string readAll(const fs::path &file) {
   return {std::istreambuf_iterator<char>(stream), {}};
 }
 
-/// The number that stands before the first `words` of a text; 0 where there is none.
+/// The first number of a text that `words` follow; 0 where there is none.
 int64_t numberBefore(std::string_view text, std::string_view words) {
-  const size_t end = text.find(words);
-  if (end == std::string_view::npos) return 0;
-  const size_t before = text.substr(0, end).find_last_not_of("0123456789");
-  const size_t begin = before == std::string_view::npos ? 0 : before + 1;
-  int64_t number = 0;
-  std::from_chars(text.data() + begin, text.data() + end, number);
-  return number;
+  for (size_t end = text.find(words); end != std::string_view::npos; end = text.find(words, end + 1)) {
+    const size_t begin = text.substr(0, end).find_last_not_of("0123456789") + 1;   // npos + 1 is 0
+    int64_t number = 0;
+    if (std::from_chars(text.data() + begin, text.data() + end, number).ec == std::errc()) return number;
+  }
+  return 0;
 }
 
 /// Runs a program without a shell; its output, both kinds, goes to `log`. True where it exits with 0.

@@ -11,7 +11,7 @@ import torch
 
 import test_variants
 from test_decode import newest
-from test_variants import REFERENCE, ROWS, make
+from test_variants import REFERENCE, make, rounded
 
 QKV = ["q", "k", "v"]
 weft = torch.ops.weft
@@ -19,7 +19,7 @@ PART, PARTS = (int(n) for n in os.environ.get("WEFT_CUDA_PART", "0/1").split("/"
 
 
 def tensors(name, dtype=torch.float32, B=1, H=2, G=1, T=140, D=64):
-    return {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in make(name, B, H, G, T, T, D).items()}
+    return rounded(make(name, B, H, G, T, T, D), dtype)
 
 
 def on_gpu(x):

@@ -4,7 +4,7 @@ import unittest
 
 import torch
 
-from test_variants import REFERENCE, ROWS, make
+from test_variants import REFERENCE, make, rounded
 
 attention, decode = torch.ops.weft.attention, torch.ops.weft.decode
 PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": -1, "phase": -1, "doc": 1}  # the dim that counts queries
@@ -20,7 +20,7 @@ def newest(name, x):
 
 class Decode(unittest.TestCase):
     def compare(self, name, dtype, T, H, G):
-        x = {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in make(name, 2, H, G, T, T, 32).items()}
+        x = rounded(make(name, 2, H, G, T, T, 32), dtype)
         want = attention(name, list(x), list(x.values()))[:, :, -1:]
         last = newest(name, x)
         got = decode(name, list(last), list(last.values()))

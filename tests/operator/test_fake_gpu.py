@@ -7,7 +7,7 @@ import unittest
 import torch
 
 from test_decode import newest
-from test_variants import REFERENCE, ROWS, make
+from test_variants import REFERENCE, make, rounded
 
 WITHOUT = None if "WEFT_FAKE_GPU" in os.environ else "no fake GPU: ctest brings one"
 if not WITHOUT:
@@ -17,8 +17,7 @@ QKV = ["q", "k", "v"]
 
 
 def tensors(name, dtype=torch.float32, B=1, H=2, G=1, T=70, D=32):
-    x = make(name, B, H, G, T, T, D)
-    return {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in x.items()}
+    return rounded(make(name, B, H, G, T, T, D), dtype)
 
 
 @unittest.skipIf(WITHOUT, WITHOUT)

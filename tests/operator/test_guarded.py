@@ -34,7 +34,7 @@ def run(seed, count, seconds):
 
     import torch
     from test_decode import newest
-    from test_variants import REFERENCE, ROWS, make
+    from test_variants import REFERENCE, ROWS, make, rounded
     guarded = ctypes.CDLL(SHIM).weftGuarded
     guarded.restype = ctypes.c_size_t
     names, done, start = sorted(REFERENCE), 0, time.monotonic()
@@ -49,8 +49,7 @@ def run(seed, count, seconds):
         B, G, repeat = choose.randint(1, 2), choose.randint(1, 2), choose.choice((1, 2, 3))
         kinds = [choose.choice(("plain", "transposed", "sliced", "shifted", "expanded", "apart")) for _ in range(10)]
         print(f"{number}: {name} {dtype} B={B} H={G * repeat} G={G} T={T} S={S} D={width} {kinds}", flush=True)
-        x = make(name, B, G * repeat, G, T, S, width, number)
-        x = {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in x.items()}
+        x = rounded(make(name, B, G * repeat, G, T, S, width, number), dtype)
         x = {n: layout(t, kind) if n in ROWS else t.clone() for (n, t), kind in zip(x.items(), kinds)}
         leaves = {n: t.requires_grad_() if t.is_floating_point() else t for n, t in x.items()}
         try:

@@ -318,6 +318,11 @@ def make(name, B, H, G, T, S, D, draw=0):
     return x
 
 
+def rounded(x, dtype):
+    """As the operator takes them: rows in `dtype`, other floats in f32."""
+    return {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in x.items()}
+
+
 class Variants(unittest.TestCase):
     def test_all_library_variants_are_here(self):
         folder = os.path.join(os.environ["WEFT_SOURCE"], "ops", "variants")
@@ -328,10 +333,10 @@ def on_cpu(name, x):
     return torch.ops.weft.attention(name, list(x), list(x.values()))
 
 
-def compare(self, name, dtype, shape, attention=on_cpu):
+def compare(self, name, dtype, shape, attention=on_cpu, count=8):
     """Squared errors are pooled over draws: the gradient of a [H] input is only a few numbers, and rows
     that keep a few pairs of tiny weight make one draw of a wave a lottery."""
-    draws = [errors(name, dtype, shape, draw, attention) for draw in range(8)]
+    draws = [errors(name, dtype, shape, draw, attention) for draw in range(count)]
     unit = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}[dtype]
     # Known to fall short: the Fourier wave amplifies the last bit of cos by up to period / tiny weight.
     factor = 2
@@ -345,11 +350,9 @@ def compare(self, name, dtype, shape, attention=on_cpu):
 
 
 def errors(name, dtype, shape, draw, attention=on_cpu):
-    exact = make(name, *shape, draw)
     # Both computations start from the same rounded inputs.
-    rows = ROWS
-    rounded = {n: t.to(dtype) if n in rows else t.float() if t.is_floating_point() else t for n, t in exact.items()}
-    exact = {n: t.double() if t.is_floating_point() else t for n, t in rounded.items()}
+    inputs = rounded(make(name, *shape, draw), dtype)
+    exact = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
     floats = [n for n, t in exact.items() if t.is_floating_point()]
     torch.manual_seed(7)
     cotangent = torch.randn(*exact["q"].shape[:3], exact["v"].shape[3]).to(dtype)
@@ -362,8 +365,8 @@ def errors(name, dtype, shape, draw, attention=on_cpu):
         return [out.detach().double()] + [g.double() for g in grads]
 
     want = run(exact, REFERENCE[name])
-    math_error = run({n: t.to(dtype) if t.is_floating_point() else t for n, t in rounded.items()}, REFERENCE[name])
-    got = run(rounded, lambda x: attention(name, x))
+    math_error = run({n: t.to(dtype) if t.is_floating_point() else t for n, t in inputs.items()}, REFERENCE[name])
+    got = run(inputs, lambda x: attention(name, x))
     squares = lambda t: t.square().sum().item()
     return {what: (squares(a - c), squares(b - c), squares(c))
             for what, a, b, c in zip(["o"] + floats, got, math_error, want)}
