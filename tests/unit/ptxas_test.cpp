@@ -63,18 +63,17 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       } catch (const std::exception &caught) {
         error = caught.what();
       }
-      // Known: the one-pass form, which a GPU uses only where there is no other, and f32 at a width of 128.
-      // And three products, four indices a pair, running sums along the keys or lists of keys in one pass, at that width.
-      // In bf16 gradients of masks that take a few registers more. f32 adds the sums of each step itself (Warp::mmaSplit), which takes
-      // registers at 128: precision goes first.
+      // Known: f32, which adds the sums of each step itself (Warp::mmaSplit) and takes registers for it: precision goes first. In bf16,
+      // at a width of 128, gradients of three products, of four indices a pair, of running sums along the keys, of lists of keys in one
+      // pass, and of masks that take a few registers more.
       const std::set<std::string> full{"content_weight", "content_sparse", "bucket", "hyper", "stick_breaking", "anchor", "stripes", "gathered",
                                        "relative_bias", "span_periodic", "sparse_vdit"};
-      const bool known = job.width > 64 && (job.type == ElementType::F32 || full.count(job.variant->name()));
+      const bool known = job.type == ElementType::F32 || (job.width > 64 && full.count(job.variant->name()));
       if (job.kernel == "backward" && job.variant->hasTwoPassBackward(false)) continue;
       std::lock_guard lock(mutex);
       EXPECT_EQ(error, "") << what;
       if (!known) EXPECT_EQ(spilled, 0) << what;
-      else EXPECT_LT(spilled, job.type != ElementType::F32 ? 450 : job.kernel == "backward" ? 3200 : 1100) << what;
+      else EXPECT_LT(spilled, job.type != ElementType::F32 ? 450 : job.width == 64 ? 400 : job.kernel == "backward" ? 3200 : 1100) << what;
     }
   };
   std::thread other(work);
