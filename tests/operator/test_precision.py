@@ -43,13 +43,24 @@ def measure(text, reference, make, dtype, draws):
     return {what: [math.sqrt(s) for s in sums] for what, sums in total.items()}
 
 
+def beyond(errors, dtype):
+    """What is worse than twice PyTorch's error, with a line on it. A result exact to a few units in the last place passes in any case."""
+    found = {}
+    for what, (own, peer, scale) in errors.items():
+        peer = peer if math.isfinite(peer) else 8 * UNIT[dtype] * scale  # PyTorch's own math overflowed
+        if not own <= 2 * peer + 4 * UNIT[dtype] * scale:
+            found[what] = f"{what}: {own:.3g}, PyTorch {peer:.3g}, of {scale:.3g}"
+    return found
+
+
 def compare(self, text, reference, make, dtype=torch.float32, draws=4):
-    for what, (own, peer, scale) in measure(text, reference, make, dtype, draws).items():
-        self.assertTrue(math.isfinite(own), what)
-        if not math.isfinite(peer):
-            peer = 8 * UNIT[dtype] * scale  # PyTorch's own math overflowed
-        # A result exact to a few units in the last place passes in any case.
-        self.assertLessEqual(own, 2 * peer + 4 * UNIT[dtype] * scale, f"{what}: PyTorch {peer:.3g}, of {scale:.3g}\n{text}")
+    worse = beyond(measure(text, reference, make, dtype, draws), dtype)
+    # Errors of equal spread differ twofold in one of ten draws of four numbers, in one of 10^7 of 64 (the F distribution at 4): the
+    # gradient of one number, four times drawn, is a lottery, and decided by 64 draws.
+    fewest = min([t.numel() for n, t in make().items() if n in worse] or [64])
+    if worse and draws * fewest < 64:
+        worse = beyond(measure(text, reference, make, dtype, -(-64 // fewest)), dtype)
+    self.assertFalse(worse, "\n".join(worse.values()) + "\n" + text)
 
 
 H, D = 4, 64
