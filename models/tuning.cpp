@@ -31,8 +31,8 @@ int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, c
   const double budget = options.budget;
   auto left = [&] { return budget - std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
   options.stop = [] { return interrupted(); };
-  std::vector<double> gains;
-  size_t measured = 0, unfinished = 0;
+  std::vector<double> gains;  // of confirmed schedules: what few samples say is no gain yet
+  size_t tuned = 0, measured = 0, unfinished = 0;
   for (size_t at = 0; at < jobs.size(); ++at) {
     const autotune::Problem problem = jobs[at].problem();
     std::string last;
@@ -55,11 +55,13 @@ int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, c
     const char *end = outcome.end == Outcome::End::Known      ? "known"
                       : outcome.end == Outcome::End::Complete ? "complete"
                       : outcome.end == Outcome::End::Stopped  ? "stopped; kept"
-                                                              : "budget spent; run again to go on";
+                                                              : "budget spent, not confirmed; run again to go on";
     if (entry.seconds > 0) {
-      std::printf("%-64s %-32s %9.3f ms  %5.2fx default  %s\n", describe(entry.key).c_str(), describe(entry.schedule, target).c_str(),
-                  1e3 * entry.seconds, entry.defaultSeconds / entry.seconds, end);
-      gains.push_back(entry.defaultSeconds / entry.seconds);
+      const double gain = entry.defaultSeconds / entry.seconds;
+      std::printf("%-64s %-32s %9.3f ms %s%5.2fx default  %s\n", describe(entry.key).c_str(), describe(entry.schedule, target).c_str(),
+                  1e3 * entry.seconds, entry.complete ? " " : "~", gain, end);
+      ++tuned;
+      if (entry.complete) gains.push_back(gain);
     }
     std::fflush(stdout);
     unfinished += outcome.end == Outcome::End::BudgetSpent;
@@ -68,8 +70,10 @@ int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, c
       return interruptCode();
     }
   }
-  std::printf("%zu tuned, median gain %.2fx, %zu measurements%s\n", gains.size(), autotune::median(gains), measured,
-              unfinished ? "; some searches ran out of budget (--budget)" : "");
+  std::printf("%zu tuned, ", tuned);
+  if (gains.empty()) std::printf("none confirmed");
+  else std::printf("median gain %.2fx", autotune::median(gains));
+  std::printf(", %zu measurements%s\n", measured, unfinished ? "; some searches ran out of budget (--budget)" : "");
   ops::forgetSchedules();
   return 0;
 }
