@@ -229,7 +229,7 @@ class Evaluator {
         y = std::min(std::max(x[0], x[1]), x[2]);
         d[0] = x[0] >= x[1] && x[0] <= x[2];
         d[1] = x[0] < x[1] && x[1] < x[2];
-        d[2] = x[0] > x[2] || x[1] >= x[2];
+        d[2] = x[0] > x[2] || x[1] > x[2];
         break;
       case Function::Abs: y = std::fabs(x[0]); d[0] = (x[0] > 0) - (x[0] < 0); break;
       case Function::Exp: y = std::exp(x[0]); d[0] = y; break;

@@ -47,8 +47,9 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
       Value below = compare(Function::Lt, x[0], x[1]);
       Value above = compare(Function::Gt, x[0], x[2]);
       Value outside = s.map(Function::Or, {below, above});
+      // Of equal bounds the lower one is none; of bounds the wrong way round the upper one is the value.
       Value ordered = compare(Function::Lt, x[1], x[2]);
-      Value high = s.map(Function::Or, {above, s.map(Function::Not, {ordered})});
+      Value high = s.map(Function::Or, {above, compare(Function::Lt, x[2], x[1])});
       return {s.select(outside, zero, dy), when(s.map(Function::And, {below, ordered}), dy),
               when(high, dy)};
     }

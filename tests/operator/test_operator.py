@@ -56,6 +56,27 @@ class Operator(unittest.TestCase):
         for a, b in zip(got, ref):
             torch.testing.assert_close(a.double(), b, atol=5e-6, rtol=0)
 
+    def test_kinks(self):
+        """Arguments that are often equal, and bounds the wrong way round: there the derivative is PyTorch's."""
+        functions = {"min(x[i], y[j])": lambda x, y, z: torch.minimum(x, y), "max(y[j], z[h])": lambda x, y, z: torch.maximum(y, z),
+                     "clamp(x[i], y[j], z[h])": lambda x, y, z: torch.clamp(*torch.broadcast_tensors(x, y, z)), "clamp(z[h], x[i], y[j])": lambda x, y, z: torch.clamp(*torch.broadcast_tensors(z, x, y)),
+                     "clamp(y[j], -1, 1)": lambda x, y, z: y.clamp(-1, 1), "abs(x[i]) * relu(z[h])": lambda x, y, z: x.abs() * z.relu(),
+                     "clamp(x[i], 1, y[j]) + clamp(x[i], y[j], 1)": lambda x, y, z: torch.clamp(x + 0 * y, torch.ones_like(x + y), y + 0 * x) + torch.clamp(x + 0 * y, y + 0 * x, torch.ones_like(x + y))}
+        q, k, v = (t.double() for t in inputs(1, 5, 40, D=16, grad=False))
+        grid = [torch.arange(n, dtype=torch.float64) % 5 - 2 for n in (40, 40, 5)]
+        for text, function in functions.items():
+            with self.subTest(text):
+                leaves = [t.clone().requires_grad_() for t in (q, k, v, *grid)]
+                more = function(leaves[3][None, :, None], leaves[4][None, None], leaves[5][:, None, None])
+                want = (leaves[0] @ leaves[1].transpose(-1, -2) / 4 + more).softmax(-1) @ leaves[2]
+                cotangent = torch.linspace(-1, 1, want.numel(), dtype=torch.float64).view_as(want).sin()
+                ref = torch.autograd.grad(want, leaves, cotangent, allow_unused=True)
+                single = [t.detach().float().requires_grad_() for t in leaves]
+                out = attention("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: [T], y: [S], z: [H]) { score dot(q[i], k[j]) / sqrt(D) + " + text + " }",
+                                QKV + ["x", "y", "z"], single)
+                for name, got, wanted in zip("qkvxyz", torch.autograd.grad(out, single, cotangent.float()), ref):
+                    torch.testing.assert_close(got.double(), torch.zeros_like(got).double() if wanted is None else wanted, atol=2e-5, rtol=1e-4, msg=lambda m: f"{name}: {m}")
+
     def test_compile(self):
         q, k, v = inputs()
         function = lambda q, k, v: (attention("causal", QKV, [q * 2, k, v]) + 1).square().sum()
