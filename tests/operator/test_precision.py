@@ -8,10 +8,7 @@ import unittest
 
 import torch
 
-torch.ops.load_library(os.environ["WEFT_LIBRARY"])
-
-UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}
-ROWS = ("q", "k", "v", "u", "w")
+from test_variants import beyond, rounded
 
 
 def measure(text, reference, make, dtype, draws):
@@ -20,13 +17,13 @@ def measure(text, reference, make, dtype, draws):
     total = {}
     for draw in range(draws):
         torch.manual_seed(draw)
-        rounded = {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in make().items()}
-        floats = [n for n, t in rounded.items() if t.is_floating_point()]
-        cotangent = torch.randn(*rounded["q"].shape[:3], rounded["v"].shape[3]).to(dtype)
+        inputs = rounded(make(), dtype)
+        floats = [n for n, t in inputs.items() if t.is_floating_point()]
+        cotangent = torch.randn(*inputs["q"].shape[:3], inputs["v"].shape[3]).to(dtype)
 
         def run(type, function):
             leaves = {n: (t.to(type) if type and t.is_floating_point() else t).detach().clone().requires_grad_(t.is_floating_point())
-                      for n, t in rounded.items()}
+                      for n, t in inputs.items()}
             out = function(leaves)
             grads = torch.autograd.grad(out, [leaves[n] for n in floats], cotangent.to(out.dtype), allow_unused=True)
             return [out.detach().double()] + [torch.zeros_like(leaves[n]).double() if g is None else g.double() for n, g in zip(floats, grads)]
@@ -41,16 +38,6 @@ def measure(text, reference, make, dtype, draws):
             if c.norm() < 1e-9 * cotangent.norm():
                 sums[2] += cotangent.double().square().sum().item()
     return {what: [math.sqrt(s) for s in sums] for what, sums in total.items()}
-
-
-def beyond(errors, dtype):
-    """What is worse than twice PyTorch's error, with a line on it. A result exact to a few units in the last place passes in any case."""
-    found = {}
-    for what, (own, peer, scale) in errors.items():
-        peer = peer if math.isfinite(peer) else 8 * UNIT[dtype] * scale  # PyTorch's own math overflowed
-        if not own <= 2 * peer + 4 * UNIT[dtype] * scale:
-            found[what] = f"{what}: {own:.3g}, PyTorch {peer:.3g}, of {scale:.3g}"
-    return found
 
 
 def compare(self, text, reference, make, dtype=torch.float32, draws=4):
