@@ -37,6 +37,11 @@ inline const char *const selectedKeys = "selection.keys", *const selectedCounts 
 /// caches (LaunchContext::workspaceBytes); on GPUs a buffer with a row for each program.
 inline const char *const workspace = "workspace", *const workspaceRow = "workspace.row";
 
+/// What the kernels call their own tensors, beside `d` before an input's name for its gradient; inputs must be called otherwise.
+inline const char *const ownTensors[] = {"o", "do", "lse", "row.peak", "row.scale", "delta", "dlse", workspace, "selection", selectedKeys, selectedCounts, "pages", "seed", "status"};
+/// Those of each set of keys (see ofKeys).
+inline const char *const ownTensorsOfKeys[] = {"band", "counts", "entries", "counts_keys", "entries_keys"};
+
 /// The largest batch, number of heads, queries or keys: positions and their sums fit 32 bits.
 inline constexpr int64_t largestExtent = int64_t{1} << 28;
 

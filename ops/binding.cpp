@@ -119,9 +119,9 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back("d" + input.name);
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
-  for (const char *name : {"o", "do", "lse", "row.peak", "row.scale", "delta", "dlse", workspace, selectedKeys, selectedCounts, "pages", "seed", "status"}) tensorNames.push_back(name);
+  tensorNames.insert(tensorNames.end(), std::begin(ownTensors), std::end(ownTensors));
   for (const KeySetInfo &keys : this->variant->keySets())
-    for (const char *name : {"band", "counts", "entries", "counts_keys", "entries_keys"}) tensorNames.push_back(ofKeys(name, keys.dim));
+    for (const char *name : ownTensorsOfKeys) tensorNames.push_back(ofKeys(name, keys.dim));
 }
 
 int KernelSet::dimPosition(const std::string &name) const { return find(dimNames, name); }

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "compiler/kernel_image.h"
 #include "compiler/language/causal.h"
 #include "compiler/language/cost.h"
 #include "compiler/language/selection.h"
@@ -99,11 +100,7 @@ class Checker {
       }
     }
     for (const Input &input : variant.inputs) {
-      // Names the kernels give to their own tensors.
-      bool reserved = input.name == "seed" || input.name == "status" || input.name == "band" ||
-                      input.name == "counts" || input.name == "entries" || input.name == "counts_keys" ||
-                      input.name == "entries_keys";
-      for (const char *own : {"o", "do", "lse", "delta", "dlse", "selection", "pages"}) reserved |= input.name == own;
+      bool reserved = std::ranges::count(ownTensors, input.name) || std::ranges::count(ownTensorsOfKeys, input.name);
       for (const Input &other : variant.inputs) reserved |= input.name == "d" + other.name;
       if (reserved)
         report(input.range, "expected another name than '" + input.name +

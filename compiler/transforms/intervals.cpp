@@ -46,7 +46,9 @@ IntervalBuilder::IntervalBuilder(mlir::OpBuilder &builder, mlir::Location loc, d
   known[block.getArgument(3)] = box.j;
 }
 
-Interval IntervalBuilder::point(Value value) { return {value, value, s.constantBool(false), {}}; }
+Interval IntervalBuilder::point(Value value) {
+  return numbers({value, value, s.constantBool(false), {}, value.getType().isF32() ? value : Value()});
+}
 
 Interval IntervalBuilder::whole(mlir::Type type, Value varies) {
   if (type.isInteger(1)) return {s.constantBool(false), s.constantBool(true), varies, {}};
@@ -61,11 +63,12 @@ Value IntervalBuilder::negate(Value a) {
   return s.map(Function::Not, {a});
 }
 
-/// Bounds that are NaN say nothing: the number can be any, and NaN. A single number that is NaN is nothing else: its bounds are 0.
+/// Bounds that are NaN say nothing: the number can be any, and NaN. A single number that is NaN is nothing else: its bounds
+/// are 0, which stands for no number, and arithmetic goes on from `exact`.
 Interval IntervalBuilder::numbers(Interval x) {
   if (!x.lo.getType().isF32() || (isFinite(x.lo) && isFinite(x.hi))) return x;
   Value below = unequal(x.lo, x.lo);
-  if (x.lo == x.hi) {
+  if (x.exact) {
     x.nan = either(nanOf(x), below);
     x.lo = x.hi = s.select(below, s.constant(0), x.lo);
     return x;
@@ -129,7 +132,7 @@ Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
   if (axis < 0) {
     Value value =
         dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices);
-    return {value, value, varies, {}};
+    return {value, value, varies, {}, op.getType().isF32() ? value : Value()};
   }
   auto range = tile::ReadRangeOp::create(s.builder, s.loc, op.getType(), op.getType(),
                                          op.getInput(), axis, last, indices);
@@ -137,51 +140,41 @@ Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
 }
 
 Interval IntervalBuilder::mapInterval(dialect::MapOp op) {
-  Interval result = boundsOf(op);
-  if (!op.getType().isF32() || isApproximate(functionOf(op))) return result;
-  // Arithmetic on single numbers is the kernel's own.
-  const bool choosing = functionOf(op) == Function::Min || functionOf(op) == Function::Max || functionOf(op) == Function::Clamp;
+  if (isApproximate(functionOf(op))) return boundsOf(op);
   llvm::SmallVector<Value, 3> args;
   for (Value arg : op.getArgs()) {
-    const Interval x = of(arg);
-    if (x.lo != x.hi) return result;
-    // A NaN stands as 0 (see numbers); as a bound of another number it is not there.
-    if (choosing && !args.empty() && ScalarBuilder::boolOf(nanOf(x)) != false) return result;
-    args.push_back(x.lo);
+    Value one = single(of(arg));
+    if (!one) return boundsOf(op);
+    args.push_back(one);
   }
-  result.lo = result.hi = s.map(functionOf(op), args);
-  return result;
+  // Arithmetic on single numbers is the kernel's own.
+  Value value = same(op, args);
+  if (!op.getType().isF32()) return {value, value, s.constantBool(false), {}};
+  return {value, value, boundsOf(op).varies, {}, value};
+}
+
+Value IntervalBuilder::same(dialect::MapOp op, mlir::ValueRange args) {
+  Value value = s.map(functionOf(op), args);
+  if (auto map = value.getDefiningOp<dialect::MapOp>(); map && op.getExact()) map.setExact(true);
+  return value;
 }
 
 Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
   const Function f = functionOf(op);
   llvm::SmallVector<Interval, 3> x;
-  bool points = true;
   Value varies = s.constantBool(false), nan = s.constantBool(false);
   for (Value arg : op.getArgs()) {
     x.push_back(of(arg));
-    points &= x.back().lo == x.back().hi;
     varies = either(varies, x.back().varies);
     nan = either(nan, nanOf(x.back()));
   }
-  auto call = [&](Function g, mlir::ValueRange args) {
-    Value value = s.map(g, args);
-    if (auto map = value.getDefiningOp<dialect::MapOp>(); map && op.getExact() && g == f) map.setExact(true);
-    return value;
-  };
+  auto call = [&](Function g, mlir::ValueRange args) { return g == f ? same(op, args) : s.map(g, args); };
   auto least = [&](Value a, Value b) { return s.map(Function::Min, {a, b}); };
   auto greatest = [&](Value a, Value b) { return s.map(Function::Max, {a, b}); };
   auto zeroOf = [&](Value like) {
     return like.getType().isF32() ? s.constant(0) : s.constantInt(0);
   };
   const bool real = op.getType().isF32();
-  if (points && op.getType().isInteger(32)) {
-    // A NaN stands as 0, which is what it is rounded to.
-    llvm::SmallVector<Value> args;
-    for (const Interval &v : x) args.push_back(v.lo);
-    Value value = call(f, args);
-    return {value, value, s.constantBool(false), {}};
-  }
   auto rising = [&](Value more) { return Interval{call(f, {x[0].lo}), call(f, {x[0].hi}), varies, more}; };
   // A polynomial does not rise in its last bits, and each target has its own.
   auto about = [&](Interval bounds) {

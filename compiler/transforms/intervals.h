@@ -12,6 +12,7 @@ struct Interval {
   mlir::Value lo, hi;
   mlir::Value varies;  ///< i1: a derivative with respect to a float input can be non-zero
   mlir::Value nan;     ///< i1: it can be NaN besides; null: never
+  mlir::Value exact = {};  ///< a float that is one number over the whole box, NaN included; null: not known to be one
 };
 
 /// A box of pairs of one head: i in [i.lo, i.hi], j in [j.lo, j.hi], all i32 values.
@@ -34,6 +35,8 @@ class IntervalBuilder {
   Interval point(mlir::Value value);
   Interval whole(mlir::Type type, mlir::Value varies);
   Interval numbers(Interval bounds);
+  /// The one number that the kernels compute for every pair of the box; null where there can be several.
+  static mlir::Value single(const Interval &x) { return x.exact || x.lo.getType().isF32() || x.lo != x.hi ? x.exact : x.lo; }
   mlir::Value both(mlir::Value a, mlir::Value b) { return s.map(Function::And, {a, b}); }
   mlir::Value either(mlir::Value a, mlir::Value b) { return s.map(Function::Or, {a, b}); }
   mlir::Value negate(mlir::Value a);
@@ -45,6 +48,8 @@ class IntervalBuilder {
   Interval fromOperands(mlir::Value value);
   Interval mapInterval(dialect::MapOp op);
   Interval boundsOf(dialect::MapOp op);
+  /// The function of `op` on other numbers.
+  mlir::Value same(dialect::MapOp op, mlir::ValueRange args);
   Interval readInterval(dialect::ReadOp op);
 };
 
