@@ -125,6 +125,9 @@ std::set<std::string> Variant::listedDims() const {
 const std::string &Variant::name() const { return checked->name; }
 const std::string &Variant::source() const { return checked->source; }
 bool Variant::hasSoftmax() const { return checked->normalize == ast::Normalize::Softmax; }
+bool Variant::hasWeight() const {
+  return std::ranges::any_of(checked->sets, [](const ast::KeySet &set) { return set.weight != nullptr; });
+}
 bool Variant::hasDropout() const { return checked->dropout && *checked->dropout > 0; }
 
 ParseResult parse(std::string_view source, std::string_view fileName) {

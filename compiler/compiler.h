@@ -76,6 +76,7 @@ class Variant {
   bool hasTwoPassBackward(bool grouped) const { return grouped ? twoPassGrouped : twoPass; }
   bool hasSoftmax() const;
   bool hasDropout() const;
+  bool hasWeight() const;
   const SelectionInfo &selection() const { return selectionInfo; }
   const KeyListInfo &keyList() const { return keys; }
   bool selects() const { return !selectionInfo.rounds.empty(); }

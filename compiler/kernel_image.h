@@ -38,7 +38,7 @@ inline const char *const selectedKeys = "selection.keys", *const selectedCounts 
 inline const char *const workspace = "workspace", *const workspaceRow = "workspace.row";
 
 /// What the kernels call their own tensors, beside `d` before an input's name for its gradient; inputs must be called otherwise.
-inline const char *const ownTensors[] = {"o", "do", "lse", "row.peak", "row.scale", "delta", "dlse", workspace, "selection", selectedKeys, selectedCounts, "pages", "seed", "status"};
+inline const char *const ownTensors[] = {"o", "do", "lse", "row.peak", "row.scale", "row.shift", "delta", "dlse", workspace, "selection", selectedKeys, selectedCounts, "pages", "seed", "status"};
 /// Those of each set of keys (see ofKeys).
 inline const char *const ownTensorsOfKeys[] = {"band", "counts", "entries", "counts_keys", "entries_keys"};
 

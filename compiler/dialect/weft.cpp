@@ -46,9 +46,9 @@ llvm::LogicalResult MapOp::verify() {
 }
 
 llvm::LogicalResult RowOp::verify() {
-  for (llvm::StringRef known : {"peak", "scale", "delta", "after", "before"})
+  for (llvm::StringRef known : {"peak", "scale", "shift", "delta", "after", "before"})
     if (getName() == known) return llvm::success();
-  return emitOpError("(C1) expected \"peak\", \"scale\", \"delta\", \"after\" or \"before\", got \"") << getName() << "\"";
+  return emitOpError("(C1) expected \"peak\", \"scale\", \"shift\", \"delta\", \"after\" or \"before\", got \"") << getName() << "\"";
 }
 
 }  // namespace weft::dialect

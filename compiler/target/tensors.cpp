@@ -24,7 +24,7 @@ std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription
   table[selectedKeys] = {{"B", "H", selectedRows, "S"}, ElementType::I32, false};
   table["o"] = {{"B", "H", "T", width}, type, true};
   table["do"] = table["o"];
-  for (const char *rows : {"lse", "row.peak", "row.scale", "delta", "dlse"})
+  for (const char *rows : {"lse", "row.peak", "row.scale", "row.shift", "delta", "dlse"})
     table[rows] = {{"B", "H", "T"}, ElementType::F32, false};
   return table;
 }

@@ -44,6 +44,7 @@ class KernelBuilder {
     const llvm::StringRef normalize = module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue();
     softmax = normalize == "softmax";
     stick = normalize == "stick_breaking";
+    weighted = isWeighted(module);
   }
 
   void forward() {
@@ -53,16 +54,19 @@ class KernelBuilder {
     eachSet([&] { loadQueries(dotsOf(program("forward")), b, h, qt, queries); });
     const int64_t width = columns("v");
     Value acc = fill(0, {shape.tileQ, width});
-    Value peak = fill(-infinity, {shape.tileQ}), mass = fill(0, {shape.tileQ});
-    if (sink("sink")) {
-      peak = rowwise(b, h, qt, {}, 1, [&](mlir::ValueRange args) {
-               return std::vector<Value>{clone(sink("sink"), b, h, args[0], args[0], {})["sink"]};
-             })[0];
-      mass = fill(1, {shape.tileQ});
-    }
+    std::vector<Value> start{fill(-infinity, {shape.tileQ}), fill(0, {shape.tileQ})};
+    if (weighted) start.push_back(fill(1 / smallShift, {shape.tileQ}));
+    if (sink("sink"))
+      start = rowwise(b, h, qt, {}, start.size(), [&](mlir::ValueRange args) {
+        Value c = clone(sink("sink"), b, h, args[0], args[0], {})["sink"];
+        if (!weighted) return std::vector<Value>{c, s.constant(1)};
+        auto [score, weight] = s.weightedSink(c);
+        Value shift = shiftOf(weight);
+        return std::vector<Value>{score, s.mul(weight, shift), shift};
+      });
     std::vector<Value> inits{acc};
-    if (softmax) inits = {acc, peak, mass};
-    if (stick) inits = {acc, mass};
+    if (softmax) inits.insert(inits.end(), start.begin(), start.end());
+    if (stick) inits = {acc, start[1]};
     std::vector<Value> done = inits;
     eachSet([&] { done = forwardKeys(queries, b, h, qt, done); });
     if (!softmax) {
@@ -71,11 +75,15 @@ class KernelBuilder {
       return;
     }
     // The backward pass takes probabilities from the peak and the scale apart: the log-sum-exp is rounded at its own size.
-    auto last = rowwise(b, h, qt, {done[1], done[2]}, 3, [&](mlir::ValueRange args) {
+    auto last = rowwise(b, h, qt, llvm::ArrayRef(done).drop_front(), 3, [&](mlir::ValueRange args) {
       Value some = s.map(Function::Not, {s.map(Function::Le, {args[2], s.constant(0)})});
       Value inverse = s.select(some, s.div(s.constant(1), args[2]), s.constant(0));
-      Value lse = s.select(some, s.add(args[1], s.map(Function::Log, {args[2]})),
-                           s.constant(-infinity));
+      Value logarithm = s.map(Function::Log, {args[2]}), one = s.constant(1);
+      if (weighted) {
+        auto when = [&](Function f, double shift) { return s.select(s.map(f, {args[3], one}), s.constant(std::log(shift)), s.constant(0)); };
+        logarithm = s.sub(logarithm, s.add(when(Function::Lt, smallShift), when(Function::Gt, 1 / smallShift)));
+      }
+      Value lse = s.select(some, s.add(args[1], logarithm), s.constant(-infinity));
       // Of a row that keeps no key each probability is an exact zero.
       return std::vector<Value>{inverse, lse, s.select(some, args[1], s.constant(infinity))};
     });
@@ -84,6 +92,7 @@ class KernelBuilder {
     storeRows(last[1], "lse", b, h, qt);
     storeRows(last[2], "row.peak", b, h, qt);
     storeRows(last[0], "row.scale", b, h, qt);
+    if (weighted) storeRows(done[3], "row.shift", b, h, qt);
   }
 
 
@@ -160,7 +169,19 @@ class KernelBuilder {
   };
   struct QuerySide {
     std::map<std::string, Value> tiles;
-    Value peak, scale, delta;
+    Value peak, scale, delta, shift;
+
+    /// By the names that programs have for them; `values` stand for all().
+    static std::map<std::string, Value> named(mlir::ValueRange values) {
+      std::map<std::string, Value> rows;
+      for (auto [name, value] : llvm::zip(std::array{"peak", "scale", "delta", "shift"}, values)) rows[name] = value;
+      return rows;
+    }
+    std::vector<Value> all() const {
+      std::vector<Value> rows{peak, scale, delta};
+      if (shift) rows.push_back(shift);
+      return rows;
+    }
   };
   /// Stick breaking at one tile, before the keys of other tiles count: softplus(s) of kept pairs summed over the tile's keys
   /// after each one, its sum over all, and the pieces as if they came first (in the backward pass p dp).
@@ -182,7 +203,7 @@ class KernelBuilder {
   const KeySetDescription *set;   ///< whose keys the code at hand goes through
   std::map<std::string, std::string> dependences;
   mlir::Block *entry = nullptr;
-  bool softmax, stick;
+  bool softmax, stick, weighted;   ///< weighted: a softmax with weights, whose rows have a shift
 
   /// A program of the set at hand.
   dialect::PairwiseOp program(const char *name) {
@@ -490,31 +511,42 @@ class KernelBuilder {
         return std::vector<Value>{dot("nn", p, values, carried[0])};
       }
       // First pass: logits, with -inf where the pair does not count, and their row maxima.
-      auto logits = pairwise(b, h, qt, kt, full, tiles, {}, {"max"}, [&](auto args) {
+      const bool ownWeight = results(source, "weight"), gated = hasFactor(source);
+      llvm::SmallVector<llvm::StringRef, 2> maxima(ownWeight ? 2 : 1, "max");
+      auto logits = pairwise(b, h, qt, kt, full, tiles, {}, maxima, [&](auto args) {
         auto results = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
         Value counts = counting(results);
         std::vector<Value> out;
+        out.push_back(s.select(counts, results["score"], s.constant(-infinity)));
         for (Value factor : {results.lookup("weight"), outputFactor(results)})
           if (factor) out.push_back(s.select(counts, factor, s.constant(0)));
-        Value logit = s.select(counts, results["score"], s.constant(-infinity));
-        out.insert(out.begin(), logit);
-        out.push_back(logit);
+        out.push_back(out[0]);
+        if (ownWeight) out.push_back(out[1]);
         return out;
       });
-      Value tileMax = logits.back();
-      auto step = rowwise(b, h, qt, {carried[1], tileMax}, 3, [&](mlir::ValueRange args) {
+      const size_t passedOn = logits.size() - maxima.size();
+      std::vector<Value> stepRows{carried[1], logits[passedOn]};
+      if (weighted) stepRows.insert(stepRows.end(), {carried[3], ownWeight ? logits[passedOn + 1] : fill(1, {shape.tileQ})});
+      auto step = rowwise(b, h, qt, stepRows, weighted ? 4 : 3, [&](mlir::ValueRange args) {
         Value top = s.map(Function::Max, {args[1], args[2]});
         Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
         Value finite = s.select(none, s.constant(0), top);
-        return std::vector<Value>{top, finite, s.expOfDifference(args[1], finite)};
+        std::vector<Value> out{top, finite, s.expOfDifference(args[1], finite)};
+        if (weighted) {
+          auto [shift, change] = shifted(args[3], args[4]);
+          out[2] = s.mul(out[2], change);
+          out.push_back(shift);
+        }
+        return out;
       });
       // Second pass: probabilities against the running maximum, and their row sums.
-      const bool weighted = results(source, "weight"), gated = hasFactor(source);
-      std::vector<Value> second(logits.begin(), logits.end() - 1);
-      auto probabilities = pairwise(b, h, qt, kt, full, second, {step[1]}, {"add"}, [&](auto args) {
+      std::vector<Value> second(logits.begin(), logits.begin() + passedOn), secondRows{step[1]};
+      if (weighted) secondRows.push_back(step[3]);
+      auto probabilities = pairwise(b, h, qt, kt, full, second, secondRows, {"add"}, [&](auto args) {
         Value p = s.expOfDifference(args.tiles[0], args.rows[0]);
-        if (weighted) p = s.mul(args.tiles[1], p);
-        Value output = gated ? s.mul(p, args.tiles[weighted ? 2 : 1]) : p;
+        // First the weight and its shift: either can be too large or small for p.
+        if (weighted) p = s.mul(ownWeight ? s.mul(args.tiles[1], args.rows[1]) : args.rows[1], p);
+        Value output = gated ? s.mul(p, args.tiles.back()) : p;
         return std::vector<Value>{output, p};
       });
       Value scaled = tile::ScaleRowsOp::create(builder, s.loc, carried[0].getType(), carried[0], step[2]);
@@ -522,8 +554,27 @@ class KernelBuilder {
                           [&](mlir::ValueRange args) {
                             return std::vector<Value>{s.add(s.mul(args[1], args[2]), args[3])};
                           })[0];
-      return std::vector<Value>{dot("nn", probabilities[0], values, scaled), step[0], sum};
+      std::vector<Value> next{dot("nn", probabilities[0], values, scaled), step[0], sum};
+      if (weighted) next.push_back(step[3]);
+      return next;
     });
+  }
+
+  /// The kernels count numbers below 2^-126 as zero, and sums of weights may pass 2^128: a row whose greatest weight is above 2^40
+  /// multiplies its weights by 2^-64, one whose greatest is below 2^-40 by 2^64.
+  static constexpr double smallShift = 0x1p-64, moderate = 0x1p40;
+
+  Value shiftOf(Value greatest) {
+    return s.select(s.map(Function::Gt, {greatest, s.constant(moderate)}), s.constant(smallShift),
+                    s.select(s.map(Function::Lt, {greatest, s.constant(1 / moderate)}), s.constant(1 / smallShift), s.constant(1)));
+  }
+
+  /// A row's shift once `greatest` is among its weights, and what that multiplies its sums by.
+  std::pair<Value, Value> shifted(Value before, Value greatest) {
+    Value one = s.constant(1), shift = s.map(Function::Min, {before, shiftOf(greatest)});
+    // From the greatest to the smallest it is 2^-128: nothing.
+    Value lowered = s.select(s.map(Function::Eq, {s.mul(shift, before), one}), s.constant(0), s.constant(smallShift));
+    return {shift, s.select(s.map(Function::Eq, {shift, before}), one, lowered)};
   }
 
   /// With the operands of the set at hand.
@@ -536,6 +587,7 @@ class KernelBuilder {
       side.scale = loadRows("row.scale", b, h, qt, 0);
       side.delta = loadRows("delta", b, h, qt, 0);
     }
+    if (weighted) side.shift = loadRows("row.shift", b, h, qt, 1);
     return side;
   }
 
@@ -543,7 +595,7 @@ class KernelBuilder {
                           const std::vector<Value> &tiles, Value b, Value h, Value qt, Value kt,
                           Value full, llvm::ArrayRef<llvm::StringRef> accumulate, const Sticks *sticks = nullptr) {
     std::vector<Value> rows, all = tiles;
-    if (softmax) rows = {query.peak, query.scale, query.delta};
+    if (softmax) rows = query.all();
     if (sticks) {
       rows = {sticks->tilesBefore};
       all.insert(all.end(), {sticks->after, sticks->before});
@@ -552,7 +604,7 @@ class KernelBuilder {
     auto out = pairwise(b, h, qt, kt, full, all, rows, {}, [&](auto args) {
       Bindings cotangents;
       std::map<std::string, Value> rowValues;
-      if (softmax) rowValues = {{"peak", args.rows[0]}, {"scale", args.rows[1]}, {"delta", args.rows[2]}};
+      if (softmax) rowValues = QuerySide::named(args.rows);
       if (sticks) rowValues = {{"after", args.tiles[tiles.size()]}, {"before", s.add(args.rows[0], args.tiles[tiles.size() + 1])}};
       auto named = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles), rowValues,
                          accumulate, &cotangents);
@@ -586,9 +638,8 @@ class KernelBuilder {
     eachSet([&] { sums = queryPassKeys(query, names, sums, b, h, qt, keys, accumulate); });
     for (auto [name, value] : llvm::zip(names, sums)) store(value, "d" + name, b, h, qt);
     if (sink("sink_backward"))
-      rowwise(b, h, qt, {query.peak, query.scale, query.delta}, 0, [&](mlir::ValueRange args) {
-        clone(sink("sink_backward"), b, h, args[0], args[0], {},
-              {{"peak", args[1]}, {"scale", args[2]}, {"delta", args[3]}}, {"head"});
+      rowwise(b, h, qt, query.all(), 0, [&](mlir::ValueRange args) {
+        clone(sink("sink_backward"), b, h, args[0], args[0], {}, QuerySide::named(args.drop_front()), {"head"});
         return std::vector<Value>{};
       });
   }

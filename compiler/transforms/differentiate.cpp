@@ -137,6 +137,38 @@ class Reverse {
 
   void seed(Value value, Value cotangent) { addTo(value, cotangent); }
 
+  /// The cotangent of a product is `cotangent` times `shift`, and `whole` is that times the product: what the argument of a
+  /// factor exp(x) gets, also where the exponential is as large as the cotangent is small.
+  void seedProduct(Value product, Value cotangent, Value shift, Value whole) {
+    struct Factor {
+      Value value, cotangent, whole;
+    };
+    std::vector<Factor> factors{{product, cotangent, whole}};
+    for (size_t at = 0; at < factors.size(); ++at) {
+      const Factor own = factors[at];
+      if (!reaches(own.value)) continue;
+      auto map = own.value.getDefiningOp<dialect::MapOp>();
+      const auto function = map ? std::optional(functionOf(map)) : std::nullopt;
+      // Factors of their own are few: each is worked out again for every place that it has.
+      const bool open = factors.size() < 16;
+      if (function == Function::Mul && open) {
+        Value a = map.getArgs()[0], b = map.getArgs()[1];
+        factors.insert(factors.end(), {{a, scalar.mul(own.cotangent, b), own.whole}, {b, scalar.mul(own.cotangent, a), own.whole}});
+      } else if (function == Function::Select && open) {
+        Value chosen = map.getArgs()[0], zero = scalar.constant(0);
+        auto when = [&](Value value) { return scalar.select(chosen, value, zero); };
+        auto otherwise = [&](Value value) { return scalar.select(chosen, zero, value); };
+        factors.insert(factors.end(), {{map.getArgs()[1], when(own.cotangent), when(own.whole)}, {map.getArgs()[2], otherwise(own.cotangent), otherwise(own.whole)}});
+      } else if (function == Function::Exp) {
+        addTo(map.getArgs()[0], own.whole);
+      } else if (function == Function::Exp2) {
+        addTo(map.getArgs()[0], scalar.mul(own.whole, scalar.constant(0.6931471805599453)));
+      } else {
+        addTo(own.value, scalar.mul(own.cotangent, shift));
+      }
+    }
+  }
+
   /// Pairs outside `kept`, where it is given, pass nothing on, whatever the values they have there.
   void sweep(Value kept = {}) {
     for (mlir::Operation *op : llvm::reverse(recomputed)) {
@@ -215,13 +247,14 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
   Value dropped = s.mul(dov, dropout);
 
   // e: the probability without its weight, of kept pairs. A weight of zero is exact even where e overflows.
-  Value e, slope;
+  Value e, slope, shift = one;
   Value dp = s.mul(dropped, gate);
   if (normalize == "softmax") {
     e = s.expOfDifference(score, reverse.row("peak"));
     e = s.mul(e, reverse.row("scale"));
     dp = s.sub(dp, reverse.row("delta"));
     slope = s.mul(e, dp);
+    if (isWeighted(module)) shift = reverse.row("shift");
   } else if (normalize == "sigmoid") {
     e = s.map(Function::Sigmoid, {score});
     slope = s.mul(s.mul(e, s.sub(one, e)), dp);
@@ -236,17 +269,19 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
     e = score;
     slope = dp;
   }
-  Value p = e;
+  // A weight and its shift first: either alone can be too large or small for p.
+  Value factor = weight ? s.mul(weight, shift) : shift, p = s.mul(factor, e);
+  if (normalize != "stick_breaking") slope = s.mul(factor, slope);
   if (weight) {
-    p = s.select(counts, s.mul(weight, e), zero);
-    reverse.seed(weight, s.mul(e, dp));
-    slope = s.select(counts, normalize == "stick_breaking" ? slope : s.mul(weight, slope), zero);
+    p = s.select(counts, p, zero);
+    reverse.seedProduct(weight, s.mul(e, dp), shift, s.mul(p, dp));
+    slope = s.select(counts, slope, zero);
   }
   reverse.seed(score, slope);
   if (reverse.results.count("gate")) reverse.seed(gate, s.mul(p, dropped));
-  Value factor = s.mul(s.mul(p, gate), dropout);
+  Value output = s.mul(s.mul(p, gate), dropout);
   reverse.sweep(mask);
-  reverse.finish({"value"}, {s.select(counts, factor, zero)});
+  reverse.finish({"value"}, {s.select(counts, output, zero)});
 }
 
 void differentiate(mlir::ModuleOp module) {
@@ -255,7 +290,10 @@ void differentiate(mlir::ModuleOp module) {
     Reverse sinkReverse(module, sink, "sink_backward");
     ScalarBuilder &t = sinkReverse.scalar;
     Value c = sinkReverse.results["sink"];
-    Value mass = t.expOfDifference(c, sinkReverse.row("peak"));
+    const bool weighted = isWeighted(module);
+    auto [score, weight] = weighted ? t.weightedSink(c) : std::pair(c, t.constant(1));
+    if (weighted) weight = t.mul(weight, sinkReverse.row("shift"));
+    Value mass = t.mul(weight, t.expOfDifference(score, sinkReverse.row("peak")));
     mass = t.mul(mass, sinkReverse.row("scale"));
     sinkReverse.seed(c, t.neg(t.mul(mass, sinkReverse.row("delta"))));
     sinkReverse.sweep();

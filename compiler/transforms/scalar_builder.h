@@ -38,6 +38,9 @@ class ScalarBuilder {
   mlir::Value exp2(mlir::Value a) { return map(Function::Exp2, {a}); }
   /// exp(a - b), the difference taken before it is scaled to base 2: of great numbers it is exact.
   mlir::Value expOfDifference(mlir::Value a, mlir::Value b);
+  /// A sink among pairs with weights: exp(c) as a score and a weight, a power of two, that share a great c between them. So
+  /// neither great scores nor great weights of the pairs are out of reach of it.
+  std::pair<mlir::Value, mlir::Value> weightedSink(mlir::Value c);
   mlir::Value select(mlir::Value c, mlir::Value a, mlir::Value b) {
     return map(Function::Select, {c, a, b});
   }

@@ -102,6 +102,15 @@ inline std::vector<KeySetDescription> describedSets(mlir::ModuleOp module) {
   return sets;
 }
 
+/// True where some pair of a softmax has a weight: rows then keep the power of two that weights are multiplied by, `shift`.
+inline bool isWeighted(mlir::ModuleOp module) {
+  if (module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue() != "softmax") return false;
+  return llvm::any_of(describedSets(module), [&](const KeySetDescription &set) {
+    auto yield = mlir::cast<dialect::YieldOp>(module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", set.dim)).getBody().front().getTerminator());
+    return llvm::is_contained(yield.getNames(), mlir::StringAttr::get(module.getContext(), "weight"));
+  });
+}
+
 /// Inputs whose rows have the call's element type: v, operands of dots, what is pooled.
 inline std::vector<std::string> rowInputs(mlir::ModuleOp module) {
   std::vector<std::string> names;

@@ -94,6 +94,11 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
   }
 }
 
+TEST(Checker, keepsTheKernelsOwnNames) {
+  for (const std::string &own : {std::string("workspace"), std::string("o"), std::string("dlse"), std::string("pages"), std::string("seed"), std::string("band"), std::string("counts_keys"), std::string("dq")})
+    EXPECT_NE(render(parse("attention t(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], " + own + ": [H]) { score 1.0 }", "a").diagnostics).find("expected another name than '" + own + "'"), std::string::npos);
+}
+
 TEST(Diagnostics, showTheLineWithACaret) {
   const std::string text = render(parse(head + "score dot(q[i], k[j]) + oops }", "a.weft").diagnostics);
   EXPECT_EQ(text,
