@@ -1,6 +1,5 @@
 #include "ops/attention.h"
 
-#include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
 #include "ops/binding.h"
@@ -187,7 +186,13 @@ at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string>
                           tensors[0].options().dtype(at::kBool).requires_grad(false));
 }
 
-std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,
+/// Other normalisers have nothing of the kind.
+void demandSoftmax(const std::string &variant) {
+  auto parsed = variantOrThrow(variant);
+  TORCH_CHECK(parsed->hasSoftmax(), "weft: variant '", parsed->name(), "': expected a softmax for a log-sum-exp, got another normaliser; call weft::attention");
+}
+
+std::tuple<at::Tensor, at::Tensor> applyAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,
                                                    at::TensorList tensors) {
   const std::string variant = lastingOrThrow(std::string(variantText));
   c10::List<std::string> names = nameList.copy();
@@ -198,10 +203,14 @@ std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variantText,
   return {results[0], results[1]};
 }
 at::Tensor attentionAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
-  return std::get<0>(withLseAutograd(variant, names, tensors));
+  return std::get<0>(applyAutograd(variant, names, tensors));
+}
+std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  demandSoftmax(std::string(variant));
+  return applyAutograd(variant, names, tensors);
 }
 
-std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variantText, const c10::List<std::string> &nameList,
+std::tuple<at::Tensor, at::Tensor> apply(c10::string_view variantText, const c10::List<std::string> &nameList,
                                            at::TensorList tensors) {
   const std::string variant = lastingOrThrow(std::string(variantText));
   c10::List<std::string> names = nameList.copy();
@@ -211,7 +220,11 @@ std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variantText, const c
   return {o, rows.select(0, 0)};
 }
 at::Tensor withoutLse(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
-  return std::get<0>(withLse(variant, names, tensors));
+  return std::get<0>(apply(variant, names, tensors));
+}
+std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  demandSoftmax(std::string(variant));
+  return apply(variant, names, tensors);
 }
 
 std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::List<std::string> &names,
@@ -225,30 +238,7 @@ std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::Li
   return callBackward(variant, names, tensors, o, rows, dO, dLse);
 }
 
-/// Under autocast the operands of dots and v take the autocast type, as in PyTorch's own attention.
-std::vector<at::Tensor> autocastOperands(const std::string &variant, const c10::List<std::string> &names,
-                                         at::TensorList tensors) {
-  auto parsed = variantOrThrow(variant);
-  std::vector<at::Tensor> list = tensors.vec();
-  const at::DeviceType device = tensors.empty() ? at::kCPU : tensors[0].device().type();
-  const at::ScalarType type = at::autocast::get_autocast_dtype(device);
-  for (size_t at = 0; at < list.size() && at < names.size(); ++at)
-    for (const InputInfo &input : parsed->inputs())
-      if (input.name == names.get(at) && input.isRow) list[at] = at::autocast::cached_cast(type, list[at], device);
-  return list;
-}
-std::tuple<at::Tensor, at::Tensor> withLseAutocast(c10::string_view variant, const c10::List<std::string> &names,
-                                                   at::TensorList tensors) {
-  c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
-  return op.call(variant, names, autocastOperands(std::string(variant), names, tensors));
-}
 using AttentionSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
-at::Tensor attentionAutocast(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
-  c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention", "").typed<AttentionSchema>();
-  return op.call(variant, names, autocastOperands(std::string(variant), names, tensors));
-}
 
 c10::List<std::string> toList(const Names &names) {
   c10::List<std::string> list;
@@ -341,11 +331,4 @@ TORCH_LIBRARY_IMPL(weft, Autograd, library) {
   library.impl("attention_with_lse", withLseAutograd);
   library.impl("_backward_from_rows", backwardAutograd);
 }
-void implementAutocast(torch::Library &library) {
-  library.impl("attention", attentionAutocast);
-  library.impl("attention_with_lse", withLseAutocast);
-}
-TORCH_LIBRARY_IMPL(weft, AutocastCPU, library) { implementAutocast(library); }
-TORCH_LIBRARY_IMPL(weft, AutocastCUDA, library) { implementAutocast(library); }
-
 }  // namespace weft::ops

@@ -11,7 +11,8 @@ bool startsName(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'
 std::vector<Token> tokenize(std::string_view source) {
   std::vector<Token> tokens;
   const int size = static_cast<int>(source.size());
-  int at = 0;
+  // Editors on Windows put a byte order mark first.
+  int at = source.starts_with("\xEF\xBB\xBF") ? 3 : 0;
   auto peek = [&](int ahead) { return at + ahead < size ? source[at + ahead] : '\0'; };
   auto push = [&](Token::Kind kind, int begin) {
     tokens.push_back({kind, std::string(source.substr(begin, at - begin)), {begin, at}});

@@ -1,4 +1,5 @@
 // The `weft` command line.
+#include <algorithm>
 #include <cstdio>
 #include <stdexcept>
 
@@ -6,6 +7,17 @@
 
 #include "models/cli/commands.h"
 #include "models/interrupt.h"
+#include "models/settings.h"
+
+/// What is wrong with the first word, or nothing: CLI11 would only say that it misses a command.
+static std::string unknownCommand(const CLI::App &app, int argc, char **argv) {
+  if (argc < 2 || argv[1][0] == '-') return {};
+  std::vector<std::string> names;
+  for (const CLI::App *command : app.get_subcommands({})) names.push_back(command->get_name());
+  if (std::ranges::count(names, argv[1])) return {};
+  const std::string meant = weft::nearestName(argv[1], names);
+  return "unknown command '" + std::string(argv[1]) + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `weft --help` lists them all";
+}
 
 int main(int argc, char **argv) {
   CLI::App app{"Weft compiles attention variants to kernels, and trains models with them.\n\n"
@@ -31,6 +43,10 @@ int main(int argc, char **argv) {
   weft::cli::addTune(app, action);
   weft::cli::addBench(app, action);
   weft::cli::addReport(app, action);
+  if (const std::string unknown = unknownCommand(app, argc, argv); !unknown.empty()) {
+    std::fprintf(stderr, "weft: %s\n", unknown.c_str());
+    return 2;
+  }
   CLI11_PARSE(app, argc, argv);
   try {
     const int code = action();

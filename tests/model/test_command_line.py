@@ -29,6 +29,7 @@ class Language(unittest.TestCase):
             result = run("check", file.name, code=1)
             self.assertIn("unknown name 'oops'", result.stderr)
             self.assertIn("^~~~", result.stderr)
+        self.assertIn("unknown command 'chek'; did you mean 'check'?", run("chek", code=2).stderr)
         self.assertIn("the library has:", run("compile", "nope", code=1).stderr)
         self.assertIn("has no kernel", run("compile", "causal", "--kernel", "nope", code=1).stderr)
 

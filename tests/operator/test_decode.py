@@ -39,6 +39,16 @@ class Decode(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "at least one key"):
             decode("causal", ["q", "k", "v"], [q[:, :, :1], k[:, :, :0], k[:, :, :0]])
 
+    def test_autocast(self):
+        q, k = torch.randn(1, 2, 1, 16), torch.randn(1, 2, 32, 16)
+        pages, table = k.view(1, 2, 2, 16, 16).transpose(1, 2).reshape(2, 2, 16, 16), torch.arange(2, dtype=torch.int32)[None]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = decode("causal", ["q", "k", "v"], [q, k, k.bfloat16()])
+            paged = torch.ops.weft.decode_paged("causal", ["q", "k", "v"], [q, pages, pages], table, 32)
+        want = decode("causal", ["q", "k", "v"], [x.bfloat16() for x in (q, k, k)])
+        for own in (got, paged):
+            torch.testing.assert_close(own, want, atol=0, rtol=0)
+
     def test_a_slice_of_a_cache(self):
         memory = torch.randn(2, 1, 4, 64, 16)  # keys and values, room for 64
         q = torch.randn(1, 4, 1, 16)

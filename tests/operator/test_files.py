@@ -42,6 +42,10 @@ class Files(unittest.TestCase):
             self.write(TEXT % ("own", "%.2f" % scale))
             self.check(scale)
 
+    def test_a_byte_order_mark(self):
+        self.write("\ufeff" + TEXT % ("own", "0.25"))
+        self.check(0.25)
+
     def test_an_older_file_counts_too(self):
         self.write(TEXT % ("own", 0.25))
         os.utime(self.path, (1e9, 1e9))

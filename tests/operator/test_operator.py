@@ -104,6 +104,12 @@ class Operator(unittest.TestCase):
         self.assertEqual(out.dtype, torch.bfloat16)
         self.assertEqual(torch.autograd.grad(out.sum(), q)[0].dtype, torch.float32)
 
+    def test_no_lse_without_a_softmax(self):
+        text = "attention %s(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]) { score dot(q[i], k[j]) normalize %s }"
+        for normalize in ("sigmoid", "none", "stick_breaking"):
+            with self.assertRaisesRegex(RuntimeError, "'own': expected a softmax for a log-sum-exp"):
+                with_lse(text % ("own", normalize), QKV, inputs())
+
     def test_strides(self):
         B, T, H, D = 2, 70, 3, 32
         packed = torch.randn(B, T, 3, H, D, requires_grad=True)
