@@ -253,10 +253,10 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
       // Outside its bounds a clamp passes no derivative of its argument.
       Value inside = both(s.map(Function::Le, {x[0].lo, x[2].hi}),
                           s.map(Function::Ge, {x[0].hi, x[1].lo}));
-      Value lo = call(f, {x[0].lo, x[1].lo, x[2].lo}), hi = call(f, {x[0].hi, x[1].hi, x[2].hi});
-      Value unbounded = either(nanOf(x[1]), nanOf(x[2]));
-      return {s.select(unbounded, least(x[0].lo, lo), lo), s.select(unbounded, greatest(x[0].hi, hi), hi),
-              either(both(x[0].varies, either(inside, nan)), either(x[1].varies, x[2].varies)), x[0].nan};
+      // The upper bound has the last word; a bound that is NaN is not there (see Min and Max).
+      Value floor = s.select(nanOf(x[1]), x[0].lo, greatest(x[0].lo, x[1].lo)), lo = least(floor, x[2].lo);
+      Value ceiling = greatest(x[0].hi, x[1].hi), hi = s.select(nanOf(x[2]), ceiling, least(ceiling, x[2].hi));
+      return {lo, hi, either(both(x[0].varies, either(inside, nan)), either(x[1].varies, x[2].varies)), x[0].nan};
     }
     case Function::Abs: {
       Value a = call(f, {x[0].lo}), b = call(f, {x[0].hi});

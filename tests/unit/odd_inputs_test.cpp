@@ -84,7 +84,7 @@ TEST(OddInputs, aNumberOfAHeadThatIsNotANumberIsCountedOnAsOne) {
   const std::string score = " score dot(q[i], k[j]) / sqrt(D)";
   for (const char *where : {"floor(c[h] + 5) == 0", "0 == floor(5 + c[h]) and i >= j", "floor(triangle(c[h])) == 0", "ceil(2 - c[h]) <= 0", "round(c[h] * 0 + 3) == j mod 1",
                             "floor((if c[h] < 9 then c[h] else 7.0) + 1) > 3", "floor(min(c[h] + 1, 4)) == 0", "floor(max(2, c[h])) == 2", "floor(clamp(3, c[h], 5)) >= 0",
-                            "floor(exp(c[h]) + 3) == 0", "floor(c[h] + x[i, j]) == 0", "abs(c[h] + 2) - i * 0 >= 0 or i >= j", "not (c[h] + 5 > j)", "c[h] + 5 != c[h] + 5"})
+                            "clamp(i / 8, x[i, j], c[h]) <= 1", "clamp(i / 8, c[h], x[i, j]) >= 1", "clamp(x[i, j], 2, c[h]) > 1", "floor(exp(c[h]) + 3) == 0", "floor(c[h] + x[i, j]) == 0", "abs(c[h] + 2) - i * 0 >= 0 or i >= j", "not (c[h] + 5 > j)", "c[h] + 5 != c[h] + 5"})
     for (double odd : {nan, infinity, -infinity})
       compare("where " + std::string(where) + score, [&](Inputs &inputs) { inputs["c"].values[1] = odd; });
 }

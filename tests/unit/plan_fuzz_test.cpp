@@ -14,7 +14,7 @@ namespace {
 
 class MaskGenerator {
  public:
-  explicit MaskGenerator(uint64_t seed) : random(seed) {}
+  explicit MaskGenerator(uint64_t seed) : random(seed), floats(pick(3) == 0) {}
 
   std::string variant() {
     std::string text =
@@ -43,6 +43,7 @@ class MaskGenerator {
 
  private:
   std::mt19937_64 random;
+  const bool floats;  ///< conditions on floats, many of them NaN
   bool named = false, hasWhole = false, hasReal = false;
   int pick(int count) { return static_cast<int>(random() % static_cast<uint64_t>(count)); }
 
@@ -59,9 +60,9 @@ class MaskGenerator {
   }
   double extremeFloat() {
     const double infinity = std::numeric_limits<double>::infinity();
-    switch (pick(9)) {
+    switch (pick(floats ? 2 : 9)) {
       case 0: return std::numeric_limits<double>::quiet_NaN();
-      case 1: return infinity;
+      case 1: if (!floats || pick(2)) return pick(2) ? infinity : -infinity; return (pick(65) - 32) * 0.25;
       case 2: return -infinity;
       case 3: return static_cast<float>(1e20);
       case 4: return static_cast<float>(-1e20);
@@ -153,7 +154,7 @@ class MaskGenerator {
     }
     static const char *const comparisons[] = {" < ", " <= ", " > ", " >= ", " == ", " != "};
     const std::string sign = comparisons[pick(6)];
-    switch (pick(8)) {
+    switch (floats && pick(4) ? 7 : pick(8)) {
       case 0: return "f2[i, j]";
       case 1: return "fj[j]";
       case 2: return "(i >= j)";

@@ -67,7 +67,7 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       // at a width of 128, gradients of three products, of four indices a pair, of running sums along the keys, of lists of keys in one
       // pass, and of masks that take a few registers more.
       const std::set<std::string> full{"content_weight", "content_sparse", "bucket", "hyper", "stick_breaking", "anchor", "stripes", "gathered",
-                                       "relative_bias", "span_periodic", "sparse_vdit"};
+                                       "relative_bias", "span_periodic", "span_periodic_sorted", "sparse_vdit"};
       const bool known = job.type == ElementType::F32 || (job.width > 64 && full.count(job.variant->name()));
       if (job.kernel == "backward" && job.variant->hasTwoPassBackward(false)) continue;
       std::lock_guard lock(mutex);
