@@ -123,7 +123,7 @@ CompileResult runPipeline(const CompileRequest &request) {
   }
 
   // weft -> tile: the kernel asked for, target-neutral.
-  const KernelShape shape{request.dims, request.schedule.tileQ, request.schedule.tileK};
+  const KernelShape shape{request.dims, request.schedule.tileQ, request.schedule.tileK, request.type};
   const llvm::StringRef name = request.kernel;
   const bool plan = name.starts_with("plan_"), select = name.starts_with("pool_") || name.starts_with("select_") || name == "list_keys";
   step("build_kernel", [&] {
@@ -203,7 +203,7 @@ int64_t sharedBytesOf(const CompileRequest &request) {
   simplify(module);
   differentiate(module);
   simplify(module);
-  buildKernel(module, request.kernel, {request.dims, request.schedule.tileQ, request.schedule.tileK});
+  buildKernel(module, request.kernel, {request.dims, request.schedule.tileQ, request.schedule.tileK, request.type});
   simplify(module);
   hoistLoads(module);
   placeOperands(module, request.schedule.stages);

@@ -55,14 +55,11 @@ class KernelBuilder {
     const int64_t width = columns("v");
     Value acc = fill(0, {shape.tileQ, width});
     std::vector<Value> start{fill(-infinity, {shape.tileQ}), fill(0, {shape.tileQ})};
-    if (weighted) start.push_back(fill(1 / smallShift, {shape.tileQ}));
-    if (sink("sink"))
-      start = rowwise(b, h, qt, {}, start.size(), [&](mlir::ValueRange args) {
-        Value c = clone(sink("sink"), b, h, args[0], args[0], {})["sink"];
-        if (!weighted) return std::vector<Value>{c, s.constant(1)};
-        auto [score, weight] = s.weightedSink(c);
-        Value shift = shiftOf(weight);
-        return std::vector<Value>{score, s.mul(weight, shift), shift};
+    if (weighted)
+      start.push_back(fill(raised(), {shape.tileQ}));
+    else if (sink("sink"))
+      start = rowwise(b, h, qt, {}, 2, [&](mlir::ValueRange args) {
+        return std::vector<Value>{clone(sink("sink"), b, h, args[0], args[0], {})["sink"], s.constant(1)};
       });
     std::vector<Value> inits{acc};
     if (softmax) inits.insert(inits.end(), start.begin(), start.end());
@@ -74,15 +71,12 @@ class KernelBuilder {
       storeRows(fill(0, {shape.tileQ}), "lse", b, h, qt);
       return;
     }
+    if (weighted && sink("sink")) addWeightedSink(done, b, h, qt);
     // The backward pass takes probabilities from the peak and the scale apart: the log-sum-exp is rounded at its own size.
     auto last = rowwise(b, h, qt, llvm::ArrayRef(done).drop_front(), 3, [&](mlir::ValueRange args) {
       Value some = s.map(Function::Not, {s.map(Function::Le, {args[2], s.constant(0)})});
       Value inverse = s.select(some, s.div(s.constant(1), args[2]), s.constant(0));
-      Value logarithm = s.map(Function::Log, {args[2]}), one = s.constant(1);
-      if (weighted) {
-        auto when = [&](Function f, double shift) { return s.select(s.map(f, {args[3], one}), s.constant(std::log(shift)), s.constant(0)); };
-        logarithm = s.sub(logarithm, s.add(when(Function::Lt, smallShift), when(Function::Gt, 1 / smallShift)));
-      }
+      Value logarithm = weighted ? logarithmOf(args[2], args[3]) : s.map(Function::Log, {args[2]});
       Value lse = s.select(some, s.add(args[1], logarithm), s.constant(-infinity));
       // Of a row that keeps no key each probability is an exact zero.
       return std::vector<Value>{inverse, lse, s.select(some, args[1], s.constant(infinity))};
@@ -560,21 +554,51 @@ class KernelBuilder {
     });
   }
 
-  /// The kernels count numbers below 2^-126 as zero, and sums of weights may pass 2^128: a row whose greatest weight is above 2^40
-  /// multiplies its weights by 2^-64, one whose greatest is below 2^-40 by 2^64.
-  static constexpr double smallShift = 0x1p-64, moderate = 0x1p40;
+  /// The kernels count numbers below 2^-126 as zero, and sums end at 2^128. So a row multiplies its weights by a power of two, its
+  /// shift, where the greatest of them is very small or great: here the greatest shift. As operands of products in f16 they
+  /// have to be near 1.
+  double raised() { return shape.type == ElementType::F16 ? 0x1p112 : 0x1p64; }
 
+  /// That of a row with weights up to `greatest`.
   Value shiftOf(Value greatest) {
-    return s.select(s.map(Function::Gt, {greatest, s.constant(moderate)}), s.constant(smallShift),
-                    s.select(s.map(Function::Lt, {greatest, s.constant(1 / moderate)}), s.constant(1 / smallShift), s.constant(1)));
+    if (shape.type != ElementType::F16) {
+      Value lowered = s.select(s.map(Function::Gt, {greatest, s.constant(0x1p96)}), s.constant(0x1p-32), s.constant(1));
+      return s.select(s.map(Function::Lt, {greatest, s.constant(0x1p-40)}), s.constant(raised()), lowered);
+    }
+    constexpr double log2e = 1.44269504088896341;
+    Value exponent = s.map(Function::ToFloat, {s.map(Function::Round, {s.mul(s.map(Function::Log, {greatest}), s.constant(log2e))})});
+    Value beyond = s.sub(exponent, s.map(Function::Clamp, {exponent, s.constant(-2), s.constant(6)}));
+    return s.exp2(s.map(Function::Clamp, {s.neg(beyond), s.constant(-124), s.constant(std::log2(raised()))}));
   }
 
   /// A row's shift once `greatest` is among its weights, and what that multiplies its sums by.
   std::pair<Value, Value> shifted(Value before, Value greatest) {
-    Value one = s.constant(1), shift = s.map(Function::Min, {before, shiftOf(greatest)});
-    // From the greatest to the smallest it is 2^-128: nothing.
-    Value lowered = s.select(s.map(Function::Eq, {s.mul(shift, before), one}), s.constant(0), s.constant(smallShift));
-    return {shift, s.select(s.map(Function::Eq, {shift, before}), one, lowered)};
+    Value shift = s.map(Function::Min, {before, shiftOf(greatest)});
+    return {shift, s.div(shift, before)};
+  }
+
+  /// Last, when the shift of the pairs' weights is known: `sums` are the output's, the peak, the mass and the shift.
+  void addWeightedSink(std::vector<Value> &sums, Value b, Value h, Value qt) {
+    auto with = rowwise(b, h, qt, llvm::ArrayRef(sums).drop_front(), 4, [&](mlir::ValueRange args) {
+      auto [score, weight] = s.weightedSink(clone(sink("sink"), b, h, args[0], args[0], {})["sink"]);
+      Value top = s.map(Function::Max, {args[1], score});
+      Value finite = s.select(s.map(Function::Eq, {top, s.constant(-infinity)}), s.constant(0), top);
+      // The sink's weight may be as great as the shift of tiny ones.
+      Value shift = s.map(Function::Min, {args[3], s.div(s.constant(raised()), s.map(Function::Max, {weight, s.constant(1)}))});
+      Value kept = s.mul(s.expOfDifference(args[1], finite), s.div(shift, args[3]));
+      Value own = s.mul(s.mul(weight, shift), s.expOfDifference(score, finite));
+      return std::vector<Value>{top, s.add(s.mul(args[2], kept), own), shift, kept};
+    });
+    Value scaled = tile::ScaleRowsOp::create(builder, s.loc, sums[0].getType(), sums[0], with[3]);
+    sums = {scaled, with[0], with[1], with[2]};
+  }
+
+  /// Of a sum of shifted weights: that of the weights, also where their own sum is no f32.
+  Value logarithmOf(Value mass, Value shift) {
+    Value sum = s.div(mass, shift);
+    Value fits = s.map(Function::And, {s.map(Function::Gt, {sum, s.constant(0x1p-100)}), s.map(Function::Lt, {sum, s.constant(0x1p127)})});
+    Value logarithm = s.map(Function::Log, {s.select(fits, sum, mass)});
+    return s.select(fits, logarithm, s.sub(logarithm, s.map(Function::Log, {shift})));
   }
 
   /// With the operands of the set at hand.

@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "compiler/kernel_image.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace weft {
@@ -16,6 +17,7 @@ struct KernelShape {
   std::map<std::string, int64_t> dims;  ///< compile-time sizes of the dims that dots and v end in
   int tileQ = 64;
   int tileK = 64;
+  ElementType type = ElementType::F32;  ///< of rows
 };
 
 /// What each small float input's gradient depends on besides b and h: head, query, key or any.

@@ -247,17 +247,20 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
   Value dropped = s.mul(dov, dropout);
 
   // e: the probability without its weight, of kept pairs. A weight of zero is exact even where e overflows.
-  Value e, slope, shift = one;
+  Value e, slope, shift = one, factor = weight ? weight : one, p;
   Value dp = s.mul(dropped, gate);
   if (normalize == "softmax") {
     e = s.expOfDifference(score, reverse.row("peak"));
-    e = s.mul(e, reverse.row("scale"));
-    dp = s.sub(dp, reverse.row("delta"));
-    slope = s.mul(e, dp);
+    Value scale = reverse.row("scale");
     if (isWeighted(module)) shift = reverse.row("shift");
+    // Each can be too large or small for p; so ordered no product is.
+    p = s.mul(s.mul(s.mul(factor, shift), e), scale);
+    e = s.mul(e, scale);
+    dp = s.sub(dp, reverse.row("delta"));
+    slope = s.mul(p, dp);
   } else if (normalize == "sigmoid") {
     e = s.map(Function::Sigmoid, {score});
-    slope = s.mul(s.mul(e, s.sub(one, e)), dp);
+    slope = s.mul(factor, s.mul(s.mul(e, s.sub(one, e)), dp));
   } else if (normalize == "stick_breaking") {
     // p = w sigmoid(s) exp(-after); each kept score also shortens the stick of the keys before it.
     Value sigmoid = s.map(Function::Sigmoid, {score});
@@ -267,11 +270,9 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
     slope = s.sub(s.mul(whole, s.sub(one, sigmoid)), s.mul(sigmoid, reverse.row("before")));
   } else {
     e = score;
-    slope = dp;
+    slope = s.mul(factor, dp);
   }
-  // A weight and its shift first: either alone can be too large or small for p.
-  Value factor = weight ? s.mul(weight, shift) : shift, p = s.mul(factor, e);
-  if (normalize != "stick_breaking") slope = s.mul(factor, slope);
+  if (!p) p = s.mul(factor, e);
   if (weight) {
     p = s.select(counts, p, zero);
     reverse.seedProduct(weight, s.mul(e, dp), shift, s.mul(p, dp));

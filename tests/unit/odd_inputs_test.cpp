@@ -120,11 +120,38 @@ TEST(OddInputs, weightsOfAnySizeAreAsGoodAsOthers) {
       compare(causal + body, [&](Inputs &inputs) {
         for (double &value : inputs["a"].values) value = size + std::clamp(value, -2.0, 2.0);
       });
+  // Scores that make up for their weights.
+  for (double size : {20.0, 30.0, 35.0})
+    compare("score dot(q[i], k[j]) / sqrt(D) - a[j] weight exp(a[j])", [&](Inputs &inputs) {
+      for (size_t at = 0; at < 70; ++at) inputs["a"].values[at] = size * (static_cast<double>(at * 13 % 70) / 35 - 1);
+    }, {"a"});
   // Keys of one tile after those of another.
   for (bool rising : {false, true})
     compare("score dot(q[i], k[j]) / sqrt(D) weight a[j]", [&](Inputs &inputs) {
       for (size_t at = 0; at < 70; ++at) inputs["a"].values[at] = (0.25 + std::fabs(inputs["a"].values[at])) * std::array{1e-36, 1.0, 1e36}[rising ? at / 32 : 2 - at / 32];
     }, {"a"});
+}
+
+// On GPUs probabilities become operands in f16, which has few exponents.
+TEST(OddInputs, weightsOfAnySizeInF16) {
+  auto variant = variantOf(variantWith("where i >= j score dot(q[i], k[j]) / sqrt(D) weight a[j] sink c[h]"));
+  const Shape shape{1, 2, 2, 70, 70, 16, 16};
+  const auto cotangent = randomCotangent(shape, 3);
+  for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
+    CallOptions options;
+    options.device = device;
+    options.type = ElementType::F16;
+    std::map<int, Outcome> outcomes;
+    for (int exponent : {0, -12, -20, -90, 16, 24, 90}) {
+      auto inputs = randomInputs(*variant, shape, 3);
+      for (double &value : inputs["a"].values) value = std::ldexp(0.25 + std::fabs(value), exponent);
+      for (double &value : inputs["c"].values) value = exponent * std::log(2.0);
+      const Outcome &got = outcomes[exponent] = call(variant, inputs, cotangent, options), &usual = outcomes[0];
+      const auto close = [](const auto &x, const auto &y) { return relativeError(x, std::vector<double>(y.begin(), y.end())); };
+      EXPECT_LT(close(got.o, usual.o), 2e-3) << exponent;
+      for (const char *name : {"q", "k", "v", "c"}) EXPECT_LT(close(got.gradients.at(name), usual.gradients.at(name)), 4e-3) << name << " " << exponent;
+    }
+  }
 }
 
 // Of a kept pair it must show: here in the rows that look at key 40, and in no other.
