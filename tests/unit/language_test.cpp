@@ -94,7 +94,7 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
   }
 }
 
-TEST(Checker, keepsTheKernelsOwnNames) {
+TEST(Diagnostics, keepTheKernelsOwnNames) {
   for (const std::string &own : {std::string("workspace"), std::string("o"), std::string("dlse"), std::string("pages"), std::string("seed"), std::string("band"), std::string("counts_keys"), std::string("dq")})
     EXPECT_NE(render(parse("attention t(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], " + own + ": [H]) { score 1.0 }", "a").diagnostics).find("expected another name than '" + own + "'"), std::string::npos);
 }
