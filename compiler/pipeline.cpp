@@ -43,6 +43,8 @@ std::unique_ptr<mlir::MLIRContext> makeContext() {
   return context;
 }
 
+KernelShape shapeOf(const CompileRequest &request) { return {request.dims, request.schedule.tileQ, request.schedule.tileK, request.type}; }
+
 std::string print(mlir::ModuleOp module) {
   std::string text;
   llvm::raw_string_ostream stream(text);
@@ -123,7 +125,7 @@ CompileResult runPipeline(const CompileRequest &request) {
   }
 
   // weft -> tile: the kernel asked for, target-neutral.
-  const KernelShape shape{request.dims, request.schedule.tileQ, request.schedule.tileK, request.type};
+  const KernelShape shape = shapeOf(request);
   const llvm::StringRef name = request.kernel;
   const bool plan = name.starts_with("plan_"), select = name.starts_with("pool_") || name.starts_with("select_") || name == "list_keys";
   step("build_kernel", [&] {
@@ -203,7 +205,7 @@ int64_t sharedBytesOf(const CompileRequest &request) {
   simplify(module);
   differentiate(module);
   simplify(module);
-  buildKernel(module, request.kernel, {request.dims, request.schedule.tileQ, request.schedule.tileK, request.type});
+  buildKernel(module, request.kernel, shapeOf(request));
   simplify(module);
   hoistLoads(module);
   placeOperands(module, request.schedule.stages);

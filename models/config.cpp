@@ -24,7 +24,7 @@ const Setting *findSetting(const std::string &name) {
 }
 
 [[noreturn]] void refuseUnknown(const std::string &origin, const std::string &name, const std::string &meant) {
-  refuse(origin, "unknown setting '" + name + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `weft train --help-settings` lists them all");
+  refuse(origin, unknownName("setting", name, meant, "weft train --help-settings"));
 }
 
 /// JSON whose objects name no key twice: of two values one would be dropped in silence.

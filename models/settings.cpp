@@ -116,6 +116,10 @@ std::string nearestName(std::string_view text, const std::vector<std::string> &n
   return nearest;
 }
 
+std::string unknownName(const std::string &kind, const std::string &name, const std::string &meant, const std::string &lister) {
+  return "unknown " + kind + " '" + name + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `" + lister + "` lists them all";
+}
+
 std::string nearestSetting(const std::string &text) {
   std::vector<std::string> names, keys;
   for (const Setting &setting : allSettings()) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "ops/variant_library.h"
 #include "runtime/environment.h"
 
 namespace weft::ops {
@@ -10,6 +11,14 @@ int find(const std::vector<std::string> &list, const std::string &name) {
   for (size_t at = 0; at < list.size(); ++at)
     if (list[at] == name) return static_cast<int>(at);
   return -1;
+}
+
+std::shared_ptr<const Variant> variantOrThrow(c10::string_view variant) {
+  try {
+    return findVariant(std::string(variant));
+  } catch (const std::invalid_argument &error) {
+    TORCH_CHECK(false, "weft: ", error.what());
+  }
 }
 
 namespace {

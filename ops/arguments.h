@@ -15,6 +15,9 @@ namespace weft::ops {
 /// Where `name` stands in a list; -1: nowhere.
 int find(const std::vector<std::string> &list, const std::string &name);
 
+/// findVariant (see variant_library.h), its errors as c10::Error.
+std::shared_ptr<const Variant> variantOrThrow(c10::string_view variant);
+
 /// The variant's dims: B, H, G, T, S, then the others of its signature. Sizes are kept in this order.
 std::vector<std::string> dimNames(const Variant &variant);
 

@@ -17,13 +17,6 @@ using Names = std::vector<std::string>;
 
 Names toNames(const c10::List<std::string> &list) { return {list.begin(), list.end()}; }
 
-std::shared_ptr<const Variant> variantOrThrow(const std::string &variant) {
-  try {
-    return findVariant(variant);
-  } catch (const std::invalid_argument &error) {
-    TORCH_CHECK(false, "weft: ", error.what());
-  }
-}
 /// A file may be edited between the forward and the backward pass of a call.
 std::string lastingOrThrow(const std::string &variant) {
   try {
@@ -155,7 +148,7 @@ void addSeed(const std::string &variant, c10::List<std::string> &names, std::vec
   names.push_back("seed");
 }
 
-using SelectSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
+using AttentionSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
 
 /// Chooses tiles once for both directions, where the variant selects any and the caller gave none.
 void addSelection(const std::string &variant, c10::List<std::string> &names, std::vector<at::Tensor> &tensors) {
@@ -163,7 +156,7 @@ void addSelection(const std::string &variant, c10::List<std::string> &names, std
   for (const std::string &name : toNames(names))
     if (name == "selection") return;
   at::AutoDispatchBelowADInplaceOrView guard;
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::select", "").typed<SelectSchema>();
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::select", "").typed<AttentionSchema>();
   const at::Tensor selection = op.call(variant, names, tensors);
   names.push_back("selection");
   tensors.push_back(selection);
@@ -193,7 +186,7 @@ void demandSoftmax(const std::string &variant) {
 }
 
 std::tuple<at::Tensor, at::Tensor> applyAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                                   at::TensorList tensors) {
+                                                 at::TensorList tensors) {
   const std::string variant = lastingOrThrow(std::string(variantText));
   c10::List<std::string> names = nameList.copy();
   std::vector<at::Tensor> list = tensors.vec();
@@ -211,7 +204,7 @@ std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variant, con
 }
 
 std::tuple<at::Tensor, at::Tensor> apply(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                           at::TensorList tensors) {
+                                         at::TensorList tensors) {
   const std::string variant = lastingOrThrow(std::string(variantText));
   c10::List<std::string> names = nameList.copy();
   std::vector<at::Tensor> list = tensors.vec();
@@ -237,8 +230,6 @@ std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::Li
   at::AutoDispatchBelowADInplaceOrView guard;
   return callBackward(variant, names, tensors, o, rows, dO, dLse);
 }
-
-using AttentionSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
 
 c10::List<std::string> toList(const Names &names) {
   c10::List<std::string> list;
@@ -331,4 +322,5 @@ TORCH_LIBRARY_IMPL(weft, Autograd, library) {
   library.impl("attention_with_lse", withLseAutograd);
   library.impl("_backward_from_rows", backwardAutograd);
 }
+
 }  // namespace weft::ops

@@ -2,19 +2,14 @@
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
-#include "ops/variant_library.h"
+#include "ops/arguments.h"
 
 namespace weft::ops {
 namespace {
 
 std::vector<at::Tensor> castOperands(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   std::vector<at::Tensor> list = tensors.vec();
-  std::shared_ptr<const Variant> parsed;
-  try {
-    parsed = findVariant(std::string(variant));
-  } catch (const std::invalid_argument &error) {
-    TORCH_CHECK(false, "weft: ", error.what());
-  }
+  const std::shared_ptr<const Variant> parsed = variantOrThrow(variant);
   const at::DeviceType device = tensors.empty() ? at::kCPU : tensors[0].device().type();
   const at::ScalarType type = at::autocast::get_autocast_dtype(device);
   for (size_t at = 0; at < list.size() && at < names.size(); ++at)

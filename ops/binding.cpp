@@ -120,6 +120,7 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
   tensorNames.insert(tensorNames.end(), std::begin(ownTensors), std::end(ownTensors));
+  tensorNames.insert(tensorNames.end(), std::begin(keptRows), std::end(keptRows));
   for (const KeySetInfo &keys : this->variant->keySets())
     for (const char *name : ownTensorsOfKeys) tensorNames.push_back(ofKeys(name, keys.dim));
 }
@@ -236,12 +237,7 @@ void forgetSchedules() { ++scheduleGeneration; }
 void setTuner(Tuner own) { tuner = own; }
 
 KernelSet &kernelSet(const std::string &variantText, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
-  std::shared_ptr<const Variant> variant;
-  try {
-    variant = findVariant(variantText);
-  } catch (const std::invalid_argument &error) {
-    TORCH_CHECK(false, "weft: ", error.what());
-  }
+  const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   const CallShape shape = shapeOf(*variant, names, tensors);
   const Device device = deviceOf(tensors);
   const ElementType element = elementType(shape.type);

@@ -34,14 +34,6 @@ KernelSet &decodeSet(std::shared_ptr<const Variant> variant, const TuningKey &ke
   return *slot;
 }
 
-std::shared_ptr<const Variant> variantOrThrow(c10::string_view text) {
-  try {
-    return findVariant(std::string(text));
-  } catch (const std::invalid_argument &error) {
-    TORCH_CHECK(false, "weft: ", error.what());
-  }
-}
-
 bool inPages(const InputInfo &input, const Pages *pages) { return pages && input.isRow && input.dims[2] == "S"; }
 
 /// The tensors as those of T = S queries of which the last one counts, without a copy; of pages, rows that stand for their shape.

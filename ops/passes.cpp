@@ -52,8 +52,7 @@ void alertOfAtomicSums(Binding &call, const std::vector<std::string> &kernels) {
 }  // namespace
 
 void bindKept(Binding &call, const at::Tensor &rows) {
-  const char *names[] = {"lse", "row.peak", "row.scale", "row.shift"};
-  for (int64_t at = 0; at < rows.size(0); ++at) call.bind(names[at], rows.select(0, at));
+  for (int64_t at = 0; at < rows.size(0); ++at) call.bind(keptRows[at], rows.select(0, at));
 }
 
 bool isFused(const Binding &call) {

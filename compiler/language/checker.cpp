@@ -100,7 +100,8 @@ class Checker {
       }
     }
     for (const Input &input : variant.inputs) {
-      bool reserved = std::ranges::count(ownTensors, input.name) || std::ranges::count(ownTensorsOfKeys, input.name);
+      auto among = [&](const auto &names) { return std::ranges::count(names, input.name) > 0; };
+      bool reserved = among(ownTensors) || among(keptRows) || among(ownTensorsOfKeys);
       for (const Input &other : variant.inputs) reserved |= input.name == "d" + other.name;
       if (reserved)
         report(input.range, "expected another name than '" + input.name +

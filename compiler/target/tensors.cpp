@@ -24,8 +24,9 @@ std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription
   table[selectedKeys] = {{"B", "H", selectedRows, "S"}, ElementType::I32, false};
   table["o"] = {{"B", "H", "T", width}, type, true};
   table["do"] = table["o"];
-  for (const char *rows : {"lse", "row.peak", "row.scale", "row.shift", "delta", "dlse"})
-    table[rows] = {{"B", "H", "T"}, ElementType::F32, false};
+  const TensorInfo ofQueries{{"B", "H", "T"}, ElementType::F32, false};
+  for (const char *rows : keptRows) table[rows] = ofQueries;
+  table["delta"] = table["dlse"] = ofQueries;
   return table;
 }
 

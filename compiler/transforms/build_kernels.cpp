@@ -3,6 +3,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numbers>
 
 #include "compiler/internal_error.h"
 #include "compiler/kernel_image.h"
@@ -397,14 +398,8 @@ class KernelBuilder {
     return named;
   }
 
-  bool results(dialect::PairwiseOp source, llvm::StringRef name) {
-    auto yield = mlir::cast<dialect::YieldOp>(source.getBody().front().getTerminator());
-    return llvm::any_of(yield.getNames(), [&](mlir::Attribute attr) {
-      return mlir::cast<mlir::StringAttr>(attr).getValue() == name;
-    });
-  }
   bool hasFactor(dialect::PairwiseOp source) {
-    return results(source, "gate") || results(source, "dropout");
+    return hasResult(source, "gate") || hasResult(source, "dropout");
   }
   /// The pairs with a part in the result: the mask's whose weight is not 0.
   Value counting(Named &named) {
@@ -505,7 +500,7 @@ class KernelBuilder {
         return std::vector<Value>{dot("nn", p, values, carried[0])};
       }
       // First pass: logits, with -inf where the pair does not count, and their row maxima.
-      const bool ownWeight = results(source, "weight"), gated = hasFactor(source);
+      const bool ownWeight = hasResult(source, "weight"), gated = hasFactor(source);
       llvm::SmallVector<llvm::StringRef, 2> maxima(ownWeight ? 2 : 1, "max");
       auto logits = pairwise(b, h, qt, kt, full, tiles, {}, maxima, [&](auto args) {
         auto results = clone(source, b, h, args.i, args.j, bindTiles(source, args.tiles));
@@ -522,12 +517,10 @@ class KernelBuilder {
       std::vector<Value> stepRows{carried[1], logits[passedOn]};
       if (weighted) stepRows.insert(stepRows.end(), {carried[3], ownWeight ? logits[passedOn + 1] : fill(1, {shape.tileQ})});
       auto step = rowwise(b, h, qt, stepRows, weighted ? 4 : 3, [&](mlir::ValueRange args) {
-        Value top = s.map(Function::Max, {args[1], args[2]});
-        Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
-        Value finite = s.select(none, s.constant(0), top);
+        auto [top, finite] = higherPeak(args[1], args[2]);
         std::vector<Value> out{top, finite, s.expOfDifference(args[1], finite)};
         if (weighted) {
-          auto [shift, change] = shifted(args[3], args[4]);
+          auto [shift, change] = lowerShift(args[3], shiftOf(args[4]));
           out[2] = s.mul(out[2], change);
           out.push_back(shift);
         }
@@ -565,27 +558,32 @@ class KernelBuilder {
       Value lowered = s.select(s.map(Function::Gt, {greatest, s.constant(0x1p96)}), s.constant(0x1p-32), s.constant(1));
       return s.select(s.map(Function::Lt, {greatest, s.constant(0x1p-40)}), s.constant(raised()), lowered);
     }
-    constexpr double log2e = 1.44269504088896341;
-    Value exponent = s.map(Function::ToFloat, {s.map(Function::Round, {s.mul(s.map(Function::Log, {greatest}), s.constant(log2e))})});
+    Value exponent = s.map(Function::ToFloat, {s.map(Function::Round, {s.mul(s.map(Function::Log, {greatest}), s.constant(std::numbers::log2e))})});
     Value beyond = s.sub(exponent, s.map(Function::Clamp, {exponent, s.constant(-2), s.constant(6)}));
     return s.exp2(s.map(Function::Clamp, {s.neg(beyond), s.constant(-124), s.constant(std::log2(raised()))}));
   }
 
-  /// A row's shift once `greatest` is among its weights, and what that multiplies its sums by.
-  std::pair<Value, Value> shifted(Value before, Value greatest) {
-    Value shift = s.map(Function::Min, {before, shiftOf(greatest)});
+  /// A row's shift under one more bound, and what that multiplies its sums by.
+  std::pair<Value, Value> lowerShift(Value before, Value bound) {
+    Value shift = s.map(Function::Min, {before, bound});
     return {shift, s.div(shift, before)};
+  }
+
+  /// A row's peak with one more score, and what is taken from scores: 0 where there is none yet.
+  std::pair<Value, Value> higherPeak(Value before, Value score) {
+    Value top = s.map(Function::Max, {before, score});
+    Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
+    return {top, s.select(none, s.constant(0), top)};
   }
 
   /// Last, when the shift of the pairs' weights is known: `sums` are the output's, the peak, the mass and the shift.
   void addWeightedSink(std::vector<Value> &sums, Value b, Value h, Value qt) {
     auto with = rowwise(b, h, qt, llvm::ArrayRef(sums).drop_front(), 4, [&](mlir::ValueRange args) {
       auto [score, weight] = s.weightedSink(clone(sink("sink"), b, h, args[0], args[0], {})["sink"]);
-      Value top = s.map(Function::Max, {args[1], score});
-      Value finite = s.select(s.map(Function::Eq, {top, s.constant(-infinity)}), s.constant(0), top);
+      auto [top, finite] = higherPeak(args[1], score);
       // The sink's weight may be as great as the shift of tiny ones.
-      Value shift = s.map(Function::Min, {args[3], s.div(s.constant(raised()), s.map(Function::Max, {weight, s.constant(1)}))});
-      Value kept = s.mul(s.expOfDifference(args[1], finite), s.div(shift, args[3]));
+      auto [shift, change] = lowerShift(args[3], s.div(s.constant(raised()), s.map(Function::Max, {weight, s.constant(1)})));
+      Value kept = s.mul(s.expOfDifference(args[1], finite), change);
       Value own = s.mul(s.mul(weight, shift), s.expOfDifference(score, finite));
       return std::vector<Value>{top, s.add(s.mul(args[2], kept), own), shift, kept};
     });

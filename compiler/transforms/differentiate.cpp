@@ -1,5 +1,7 @@
 #include "compiler/transforms/differentiate.h"
 
+#include <numbers>
+
 #include "compiler/kernel_image.h"
 #include "compiler/transforms/scalar_builder.h"
 #include "compiler/transforms/signature.h"
@@ -58,7 +60,7 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
       return {s.select(compare(Function::Gt, x[0], zero), dy, negative)};
     }
     case Function::Exp: return {s.mul(dy, y)};
-    case Function::Exp2: return {s.mul(dy, s.mul(y, s.constant(0.6931471805599453)))};
+    case Function::Exp2: return {s.mul(dy, s.mul(y, s.constant(std::numbers::ln2)))};
     case Function::Log: return {s.div(dy, x[0])};
     case Function::Log1p: return {s.div(dy, s.add(x[0], s.constant(1)))};
     case Function::Sqrt: return {s.div(s.mul(dy, s.constant(0.5)), y)};
@@ -149,7 +151,7 @@ class Reverse {
       if (!reaches(own.value)) continue;
       auto map = own.value.getDefiningOp<dialect::MapOp>();
       const auto function = map ? std::optional(functionOf(map)) : std::nullopt;
-      // Factors of their own are few: each is worked out again for every place that it has.
+      // Products of shared products would grow without end.
       const bool open = factors.size() < 16;
       if (function == Function::Mul && open) {
         Value a = map.getArgs()[0], b = map.getArgs()[1];
@@ -162,7 +164,7 @@ class Reverse {
       } else if (function == Function::Exp) {
         addTo(map.getArgs()[0], own.whole);
       } else if (function == Function::Exp2) {
-        addTo(map.getArgs()[0], scalar.mul(own.whole, scalar.constant(0.6931471805599453)));
+        addTo(map.getArgs()[0], scalar.mul(own.whole, scalar.constant(std::numbers::ln2)));
       } else {
         addTo(own.value, scalar.mul(own.cotangent, shift));
       }
@@ -265,8 +267,7 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
     // p = w sigmoid(s) exp(-after); each kept score also shortens the stick of the keys before it.
     Value sigmoid = s.map(Function::Sigmoid, {score});
     e = s.mul(sigmoid, s.map(Function::Exp, {s.neg(reverse.row("after"))}));
-    Value whole = s.mul(e, dp);
-    if (weight) whole = s.mul(whole, weight);
+    Value whole = s.mul(s.mul(e, dp), factor);
     slope = s.sub(s.mul(whole, s.sub(one, sigmoid)), s.mul(sigmoid, reverse.row("before")));
   } else {
     e = score;

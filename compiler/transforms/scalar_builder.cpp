@@ -1,5 +1,7 @@
 #include "compiler/transforms/scalar_builder.h"
 
+#include <numbers>
+
 #include <map>
 
 #include "mlir/IR/Matchers.h"
@@ -117,16 +119,15 @@ mlir::Value ScalarBuilder::map(Function function, mlir::ValueRange args) {
 
 std::pair<mlir::Value, mlir::Value> ScalarBuilder::weightedSink(mlir::Value c) {
   // Of ln 2 the upper 13 bits, whose products with the exponent are exact, and the rest.
-  constexpr double upper = 0.693115234375, lower = 0.69314718055994531 - upper, most = 60;
-  mlir::Value half = map(Function::Clamp, {mul(c, constant(0.5 / 0.69314718055994531)), constant(-most), constant(most)});
+  constexpr double upper = 0.693115234375, lower = std::numbers::ln2 - upper, most = 60;
+  mlir::Value half = map(Function::Clamp, {mul(c, constant(0.5 * std::numbers::log2e)), constant(-most), constant(most)});
   mlir::Value great = map(Function::Gt, {map(Function::Abs, {c}), constant(20)});
   mlir::Value exponent = select(great, map(Function::ToFloat, {map(Function::Round, {half})}), constant(0));
   return {sub(sub(c, mul(exponent, constant(upper))), mul(exponent, constant(lower))), exp2(exponent)};
 }
 
 mlir::Value ScalarBuilder::expOfDifference(mlir::Value a, mlir::Value b) {
-  constexpr double log2e = 1.44269504088896341;
-  return exp2(mul(sub(a, b), constant(log2e)));
+  return exp2(mul(sub(a, b), constant(std::numbers::log2e)));
 }
 
 }  // namespace weft

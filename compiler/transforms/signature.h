@@ -102,12 +102,17 @@ inline std::vector<KeySetDescription> describedSets(mlir::ModuleOp module) {
   return sets;
 }
 
+/// True where a pairwise program yields `name`.
+inline bool hasResult(dialect::PairwiseOp program, llvm::StringRef name) {
+  auto yield = mlir::cast<dialect::YieldOp>(program.getBody().front().getTerminator());
+  return llvm::is_contained(yield.getNames(), mlir::StringAttr::get(program.getContext(), name));
+}
+
 /// True where some pair of a softmax has a weight: rows then keep the power of two that weights are multiplied by, `shift`.
 inline bool isWeighted(mlir::ModuleOp module) {
   if (module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue() != "softmax") return false;
   return llvm::any_of(describedSets(module), [&](const KeySetDescription &set) {
-    auto yield = mlir::cast<dialect::YieldOp>(module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", set.dim)).getBody().front().getTerminator());
-    return llvm::is_contained(yield.getNames(), mlir::StringAttr::get(module.getContext(), "weight"));
+    return hasResult(module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", set.dim)), "weight");
   });
 }
 

@@ -15,8 +15,7 @@ static std::string unknownCommand(const CLI::App &app, int argc, char **argv) {
   std::vector<std::string> names;
   for (const CLI::App *command : app.get_subcommands({})) names.push_back(command->get_name());
   if (std::ranges::count(names, argv[1])) return {};
-  const std::string meant = weft::nearestName(argv[1], names);
-  return "unknown command '" + std::string(argv[1]) + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `weft --help` lists them all";
+  return weft::unknownName("command", argv[1], weft::nearestName(argv[1], names), "weft --help");
 }
 
 int main(int argc, char **argv) {

@@ -121,7 +121,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   const int64_t queryTiles = (T + options.tileQ - 1) / options.tileQ, keyTiles = ((variant->keyList().input < 0 ? S : dims[variant->keyList().dim]) + options.tileK - 1) / options.tileK;
   strides["o"] = strides["do"] = contiguous({B, H, T, E});
   make("o", options.type, B * H * T * E);
-  for (const char *rows : {"lse", "row.peak", "row.scale", "row.shift"}) make(rows, ElementType::F32, B * H * T);
+  for (const char *rows : keptRows) make(rows, ElementType::F32, B * H * T);
   make("status", ElementType::I32, 1);
   make("seed", ElementType::I32, 4);   // two words of 64 bits
   for (int word : {0, 1}) buffers["seed"].as<int64_t>()[word] = 7;

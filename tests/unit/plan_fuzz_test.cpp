@@ -60,9 +60,10 @@ class MaskGenerator {
   }
   double extremeFloat() {
     const double infinity = std::numeric_limits<double>::infinity();
-    switch (pick(floats ? 2 : 9)) {
+    if (floats && pick(2)) return std::numeric_limits<double>::quiet_NaN();
+    switch (pick(9)) {
       case 0: return std::numeric_limits<double>::quiet_NaN();
-      case 1: if (!floats || pick(2)) return pick(2) ? infinity : -infinity; return (pick(65) - 32) * 0.25;
+      case 1: return infinity;
       case 2: return -infinity;
       case 3: return static_cast<float>(1e20);
       case 4: return static_cast<float>(-1e20);
