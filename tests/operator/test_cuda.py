@@ -9,9 +9,10 @@ import unittest
 
 import torch
 
+from criterion import rounded
 import test_variants
 from test_decode import newest
-from test_variants import REFERENCE, make, rounded
+from test_variants import REFERENCE, make
 
 QKV = ["q", "k", "v"]
 weft = torch.ops.weft

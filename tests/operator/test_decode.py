@@ -4,7 +4,8 @@ import unittest
 
 import torch
 
-from test_variants import REFERENCE, make, rounded
+from criterion import rounded
+from test_variants import REFERENCE, make
 
 attention, decode = torch.ops.weft.attention, torch.ops.weft.decode
 PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": -1, "phase": -1, "doc": 1}  # the dim that counts queries

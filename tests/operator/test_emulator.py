@@ -9,8 +9,9 @@ import unittest
 
 import torch
 
+from criterion import rounded
 import test_variants
-from test_variants import REFERENCE, make, rounded
+from test_variants import REFERENCE, make
 
 QKV = ["q", "k", "v"]
 

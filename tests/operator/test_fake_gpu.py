@@ -6,8 +6,9 @@ import unittest
 
 import torch
 
+from criterion import rounded
 from test_decode import newest
-from test_variants import REFERENCE, make, rounded
+from test_variants import REFERENCE, make
 
 WITHOUT = None if "WEFT_FAKE_GPU" in os.environ else "no fake GPU: ctest brings one"
 if not WITHOUT:

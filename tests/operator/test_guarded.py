@@ -33,8 +33,9 @@ def run(seed, count, seconds):
     import ctypes
 
     import torch
+    from criterion import ROWS, rounded
     from test_decode import newest
-    from test_variants import REFERENCE, ROWS, make, rounded
+    from test_variants import REFERENCE, make
     guarded = ctypes.CDLL(SHIM).weftGuarded
     guarded.restype = ctypes.c_size_t
     names, done, start = sorted(REFERENCE), 0, time.monotonic()

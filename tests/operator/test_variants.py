@@ -1,11 +1,12 @@
-"""Every library variant against eager PyTorch: error at most twice that of PyTorch's own math in the
-same type, both measured against float64, for the output and every gradient."""
+"""Every library variant against eager PyTorch, the output and every gradient."""
 
 import math
 import os
 import unittest
 
 import torch
+
+from criterion import beyond, norms_over, rounded, squared_errors
 
 torch.ops.load_library(os.environ["WEFT_LIBRARY"])
 
@@ -244,8 +245,6 @@ REFERENCE = {
 }
 
 
-UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-9, torch.float16: 2.0**-12}
-ROWS = ("q", "k", "v", "u", "w", "sk", "sv")
 
 
 def make(name, B, H, G, T, S, D, draw=0):
@@ -319,22 +318,6 @@ def make(name, B, H, G, T, S, D, draw=0):
     return x
 
 
-def rounded(x, dtype):
-    """As the operator takes them: rows in `dtype`, other floats in f32."""
-    return {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in x.items()}
-
-
-def beyond(errors, dtype):
-    """Of norms of Weft's error, of PyTorch's and of the exact result: what is worse than twice PyTorch's error, with a line on it. A
-    result exact to a few units in the last place passes in any case."""
-    found = {}
-    for what, (own, peer, scale) in errors.items():
-        peer = peer if math.isfinite(peer) else 8 * UNIT[dtype] * scale  # PyTorch's own math overflowed
-        if not (math.isfinite(own) and own <= 2 * peer + 4 * UNIT[dtype] * scale):
-            found[what] = f"{what}: {own:.3g}, PyTorch {peer:.3g}, of {scale:.3g}"
-    return found
-
-
 class Variants(unittest.TestCase):
     def test_all_library_variants_are_here(self):
         folder = os.path.join(os.environ["WEFT_SOURCE"], "ops", "variants")
@@ -346,35 +329,13 @@ def on_cpu(name, x):
 
 
 def compare(self, name, dtype, shape, attention=on_cpu, count=8):
-    """Squared errors are pooled over draws: the gradient of a [H] input is only a few numbers, and rows
-    that keep a few pairs of tiny weight make one draw of a wave a lottery."""
-    draws = [errors(name, dtype, shape, draw, attention) for draw in range(count)]
-    pooled = {what: [math.sqrt(sum(d[what][at] for d in draws)) for at in range(3)] for what in draws[0]}
-    worse = beyond(pooled, dtype)
+    def draw(seed):
+        inputs = rounded(make(name, *shape, seed), dtype)
+        torch.manual_seed(7)
+        return squared_errors(inputs, dtype, REFERENCE[name], lambda x: attention(name, x))
+
+    worse = beyond(norms_over([draw(seed) for seed in range(count)]), dtype)
     self.assertFalse(worse, "\n".join(worse.values()) + f"\n{name} {dtype}")
-
-
-def errors(name, dtype, shape, draw, attention=on_cpu):
-    # Both computations start from the same rounded inputs.
-    inputs = rounded(make(name, *shape, draw), dtype)
-    exact = {n: t.double() if t.is_floating_point() else t for n, t in inputs.items()}
-    floats = [n for n, t in exact.items() if t.is_floating_point()]
-    torch.manual_seed(7)
-    cotangent = torch.randn(*exact["q"].shape[:3], exact["v"].shape[3]).to(dtype)
-
-    def run(values, function):
-        leaves = {n: t.detach().clone().requires_grad_(t.is_floating_point()) for n, t in values.items()}
-        out = function(leaves)
-        grads = torch.autograd.grad(out, [leaves[n] for n in floats], cotangent.to(out.dtype), allow_unused=True)
-        grads = [torch.zeros_like(leaves[n]) if g is None else g for n, g in zip(floats, grads)]  # what only chooses tiles
-        return [out.detach().double()] + [g.double() for g in grads]
-
-    want = run(exact, REFERENCE[name])
-    math_error = run({n: t.to(dtype) if t.is_floating_point() else t for n, t in inputs.items()}, REFERENCE[name])
-    got = run(inputs, lambda x: attention(name, x))
-    squares = lambda t: t.square().sum().item()
-    return {what: (squares(a - c), squares(b - c), squares(c))
-            for what, a, b, c in zip(["o"] + floats, got, math_error, want)}
 
 
 SHAPES = {"odd": (2, 4, 2, 150, 150, 64), "cross": (1, 2, 2, 131, 97, 32), "wide": (1, 2, 1, 90, 90, 80)}
