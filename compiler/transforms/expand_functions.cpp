@@ -175,13 +175,13 @@ class Expander {
     Value cosR = fma(mul(q, square), square, fma(square, s.constant(-0.5), one()));
     Value quadrant = toInt(n);
     if (cosine) quadrant = arith::AddIOp::create(b, loc, quadrant, s.constantInt(1));
-    auto bit = [&](int64_t mask) {
-      return Value(arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne,
-                                         arith::AndIOp::create(b, loc, quadrant, s.constantInt(mask)),
-                                         s.constantInt(0)));
-    };
-    Value result = select(bit(1), cosR, sinR);
-    return select(bit(2), neg(result), result);
+    auto bit = [&](int64_t mask) { return Value(arith::AndIOp::create(b, loc, quadrant, s.constantInt(mask))); };
+    Value odd = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, bit(1), s.constantInt(0));
+    // The sign by exclusive or: of two tests of bits of one register ptxas (12.4 to 13.5) may keep one only, and take the other's
+    // predicate from elsewhere.
+    Value sign = arith::ShLIOp::create(b, loc, bit(2), s.constantInt(30));
+    Value result = arith::BitcastOp::create(b, loc, b.getI32Type(), select(odd, cosR, sinR));
+    return arith::BitcastOp::create(b, loc, b.getF32Type(), exclusive(result, sign));
   }
   Value exp(Value x) { return math::ExpOp::create(b, loc, x); }  // each target has its own way
 };
