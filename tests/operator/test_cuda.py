@@ -63,6 +63,16 @@ class Cuda(unittest.TestCase):
                 with self.subTest(name=name, dtype=dtype):
                     test_variants.compare(self, name, dtype, test_variants.SHAPES[shape], run)
 
+    def test_sines(self):
+        """ptxas took the sign of some from another one's quadrant: seen on a GPU alone."""
+        text = ("attention s(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], r: [B,H,T], table: [H,N]) { where i >= j "
+                "score dot(q[i], k[j]) / sqrt(D) + sin(exp(tanh(r[i]))) gate tanh(sin(table[h, i - j + S])) }")
+        for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
+            x = tensors("causal", dtype, H=4, G=4, T=120) | {"r": torch.randn(1, 4, 120), "table": torch.randn(4, 240)}
+            for name, a, b in zip(["o"] + list(x), both(text, on_gpu(x)), both(text, x)):
+                if name != "r":  # all logits of a row have it in common: zero but for rounding
+                    self.close(a, b, tolerance)
+
     def test_heads_of_256(self):
         for name in ("causal", "span_periodic", "stick_breaking", "gathered", "content_weight"):
             for dtype, tolerance in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2), (torch.float16, 2e-3)):
