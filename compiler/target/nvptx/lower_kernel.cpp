@@ -504,13 +504,12 @@ class KernelLowering {
     sums.values.resize(size(sums));
     totals.values.resize(size(totals));
     auto plus = [&](Value x, Value y) { return Value(arith::AddFOp::create(builder, emit.loc, x, y)); };
-    auto bit = [&](int mask) {
-      Value clear = arith::AndIOp::create(builder, emit.loc, warp.quad, emit.i32(mask));
-      return Value(arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, clear, emit.i32(0)));
-    };
-    // Bit clear: the other thread's columns lie after this one's.
+    // The other thread's columns lie after this one's: in a pair where this thread is even, in a half where it is one of the first two.
+    // Never two tests of bits of one register: see Expander::sine.
     const bool after = op.getSide() == "after";
-    Value zero = emit.constantF(0), nearAfter = bit(1), farAfter = bit(2);
+    Value zero = emit.constantF(0), odd = arith::AndIOp::create(builder, emit.loc, warp.quad, emit.i32(1));
+    Value nearAfter = arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, odd, emit.i32(0));
+    Value farAfter = warp.withOwnCoordinates([&] { return emit.less(warp.quad, emit.i32(2)); });
     auto counted = [&](Value later, Value value) { return after ? select(later, value, zero) : select(later, zero, value); };
     const int64_t wide = tileK / 8, own1 = after ? 1 : 0;
     for (int64_t block = 0; block < warp.blocks(tileQ); ++block)
