@@ -95,13 +95,14 @@ def charts(page, results, rows, peers):
         for variant in variants:
             own = sorted((r for r in rows if (r["variant"], r["dtype"], r["direction"]) == (variant, dtype, direction)), key=lambda r: r["T"])
             data.append(line(variant, [r["T"] for r in own], [measured(r, "weft") for r in own], colour[variant]))
-            for peer, dash in zip(peers, ("dot", "dash", "dashdot", "longdash")):
+            for peer, dash, symbol in zip(peers, ("dot", "dash", "dashdot", "longdash"), ("square-open", "diamond-open", "x", "cross")):
                 have = [r for r in own if measured(r, peer)]
                 if have:
-                    data.append(line(f"{variant}, {peer}", [r["T"] for r in have], [measured(r, peer) for r in have], colour[variant], dash, "lines"))
+                    data.append(line(f"{variant}, {peer}", [r["T"] for r in have], [measured(r, peer) for r in have], colour[variant], dash, "lines" if len(have) > 1 else "markers",
+                                     marker={"color": colour[variant], "size": 8, "symbol": symbol}))
         lengths = sorted({r["T"] for r in rows})
         figures.append((f"{direction}, {dtype}: ms", data, {"xaxis": {"type": "log", "title": {"text": "T"}, "tickvals": lengths, "ticktext": [str(t) for t in lengths]},
-                                                            "yaxis": {"type": "log", "dtick": "D2", "title": {"text": "ms"}}, "height": 460}))
+                                                            "yaxis": log_axis("ms"), "height": 460}))
     page.charts(figures)
 
     page.heading("Ratio to the peers")
@@ -148,7 +149,7 @@ def charts(page, results, rows, peers):
         if peak and bandwidth:
             xs = sorted([2.0 ** e for e in range(0, 14)] + [peak / bandwidth])
             data.append(line("roof", xs, [min(peak, bandwidth * x) for x in xs], "#888", "dot", "lines"))
-        figures.append((f"roofline, {dtype}: GFLOP/s against FLOP per byte", data, {"xaxis": {"type": "log", "dtick": 1, "title": {"text": "FLOP per byte of operands"}}, "yaxis": {"type": "log", "dtick": "D2", "title": {"text": "GFLOP/s"}}}))
+        figures.append((f"roofline, {dtype}: GFLOP/s against FLOP per byte", data, {"xaxis": {"type": "log", "dtick": 1, "title": {"text": "FLOP per byte of operands"}}, "yaxis": log_axis("GFLOP/s")}))
     page.charts([kept] + figures)
 
     tuning = [t for t in results.get("tuning", []) if len(t["points"]) > 3]
