@@ -167,6 +167,6 @@ def line(name, x, y, colour, dash=None, mode="lines+markers", **more):
 
 
 def log_axis(title):
-    """An axis with ticks at 1, 2 and 5 of each power of ten, as whole numbers: plotly writes the bare digits of 2 and 5."""
+    """An axis with ticks at 1, 2 and 5 of each power of ten, written out: plotly writes the bare digits of 2 and 5."""
     ticks = [float(f"{digit}e{power}") for power in range(-9, 13) for digit in (1, 2, 5)]
     return {"type": "log", "title": {"text": title}, "tickvals": ticks, "ticktext": [f"{tick:.12g}" for tick in ticks]}

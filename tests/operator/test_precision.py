@@ -15,7 +15,8 @@ torch.ops.load_library(os.environ["WEFT_LIBRARY"])
 def measure(text, reference, make, dtype, draws):
     def draw(seed):
         torch.manual_seed(seed)
-        return squared_errors(rounded(make(), dtype), dtype, reference, lambda x: torch.ops.weft.attention(text, list(x), list(x.values())))
+        return squared_errors(rounded(make(), dtype), dtype, reference, lambda x: torch.ops.weft.attention(text, list(x), list(x.values())),
+                              cancelling=True)
     return norms_over([draw(seed) for seed in range(draws)])
 
 

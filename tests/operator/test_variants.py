@@ -245,8 +245,6 @@ REFERENCE = {
 }
 
 
-
-
 def make(name, B, H, G, T, S, D, draw=0):
     torch.manual_seed(draw)
     double = dict(dtype=torch.float64)

@@ -12,6 +12,7 @@
 #include <set>
 #include <sstream>
 #include <thread>
+#include <vector>
 
 #include "compiler/compiler.h"
 #include "runtime/kernel_cache.h"
@@ -26,7 +27,8 @@ namespace {
 /// its predicates, and take the other's from elsewhere: seen on an H200 as wrong signs of sines.
 std::string testedTwice(const std::string &ptx) {
   std::set<std::string> tested;
-  std::map<std::string, std::map<std::string, std::string>> bits;  // of a register: the bit, and where it is put alone
+  struct Bit { std::string from, number, to; };
+  std::vector<Bit> bits;
   std::istringstream lines(ptx);
   for (std::string line; std::getline(lines, line);) {
     if (line.find("and.b") == line.npos && line.find("setp.") == line.npos) continue;
@@ -35,10 +37,11 @@ std::string testedTwice(const std::string &ptx) {
     std::string what, to, from, number;
     words >> what >> to >> from >> number;
     if (what.rfind("setp.", 0) == 0 && number == "0") tested.insert(from);
-    if (what.rfind("and.b", 0) == 0 && std::isdigit(number[0]) && std::has_single_bit(std::stoull(number))) bits[from][number] = to;
+    if (what.rfind("and.b", 0) == 0 && std::isdigit(number[0]) && std::has_single_bit(std::stoull(number))) bits.push_back({from, number, to});
   }
-  for (const auto &[name, places] : bits)
-    if (std::ranges::count_if(places, [&](const auto &place) { return tested.count(place.second); }) > 1) return name;
+  std::map<std::string, std::string> first;
+  for (const Bit &bit : bits)
+    if (tested.count(bit.to) && first.try_emplace(bit.from, bit.number).first->second != bit.number) return bit.from;
   return "";
 }
 
@@ -48,6 +51,19 @@ struct Job {
   ElementType type;
   int64_t width;
 };
+
+CompileResult assembly(const Job &job) {
+  CompileRequest request;
+  request.variant = job.variant;
+  request.kernel = job.kernel;
+  request.target = job.target;
+  request.type = job.type;
+  for (const InputInfo &input : job.variant->inputs())
+    if (input.isRow) request.dims[input.dims.back()] = input.dims.back() == "R" ? 16 : job.width;
+  request.schedule = defaultSchedule(*job.variant, job.target, request.dims, job.kernel.rfind("backward", 0) == 0);
+  request.stage = Stage::Assembly;
+  return compile(request);
+}
 
 TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
   if (findPtxas().empty()) GTEST_SKIP() << "ptxas is not installed; WEFT_PTXAS may name it";
@@ -66,17 +82,8 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
   auto work = [&] {
     for (size_t at = next++; at < jobs.size(); at = next++) {
       const Job &job = jobs[at];
-      CompileRequest request;
-      request.variant = job.variant;
-      request.kernel = job.kernel;
-      request.target = job.target;
-      request.type = job.type;
-      for (const InputInfo &input : job.variant->inputs())
-        if (input.isRow) request.dims[input.dims.back()] = input.dims.back() == "R" ? 16 : job.width;
-      request.schedule = defaultSchedule(*job.variant, job.target, request.dims, job.kernel.rfind("backward", 0) == 0);
-      request.stage = Stage::Assembly;
       const std::string what = job.variant->name() + "." + job.kernel + " " + job.target + " " + name(job.type) + " " + std::to_string(job.width);
-      const CompileResult result = compile(request);
+      const CompileResult result = assembly(job);
       std::string error = result.error;
       {
         std::lock_guard lock(mutex);
@@ -116,14 +123,7 @@ TEST(Ptxas, noRegisterIsTestedForTwoBits) {
                            "where m[j] or not m[i] or n[j] mod 4 == 2 score dot(q[i], k[j]) + sin(exp(tanh(r[i]))) * cos(r[j]) "
                            "weight 2 + cos(table[h, i - j + S]) gate tanh(sin(table[h, i - j + S])) dropout 0.25 }");
   for (const std::string &kernel : kernelNames(*variant, true)) {
-    CompileRequest request;
-    request.variant = variant;
-    request.kernel = kernel;
-    request.target = "sm_80";
-    request.dims = {{"D", 64}, {"E", 64}};
-    request.schedule = defaultSchedule(*variant, request.target, request.dims, kernel.rfind("backward", 0) == 0);
-    request.stage = Stage::Assembly;
-    const CompileResult result = compile(request);
+    const CompileResult result = assembly({variant, kernel, "sm_80", ElementType::F32, 64});
     ASSERT_EQ(result.error, "") << kernel;
     EXPECT_EQ(testedTwice(result.text), "") << kernel;
   }
