@@ -1,31 +1,15 @@
 #include "compiler/language/parser.h"
 
-#include <charconv>
-#include <cmath>
-#include <set>
-
-#include "compiler/language/lexer.h"
+#include "compiler/language/parse_expressions.h"
 
 namespace weft {
 namespace {
 
-using ast::Expr;
 using ast::ExprPtr;
-using ast::Function;
 
-/// Unwinds to the next `attention`; the diagnostic is already recorded.
-struct SyntaxError {};
-
-const std::set<std::string> keywords = {"attention", "const",   "let",       "where", "score",
-                                        "weight",    "gate",    "sink",      "dropout", "normalize",
-                                        "select",    "mod",     "and",       "or",    "not",
-                                        "if",        "then",    "else",      "true",  "false",
-                                        "b",         "h",       "i",         "j"};
-
-class Parser {
+class Parser : ExpressionParser {
  public:
-  Parser(std::string_view source, std::vector<Token> tokens, Diagnostics &diagnostics)
-      : source(source), tokens(std::move(tokens)), diagnostics(diagnostics) {}
+  Parser(std::string_view source, std::vector<Token> tokens, Diagnostics &diagnostics) : ExpressionParser(std::move(tokens), diagnostics), source(source) {}
 
   ParsedVariants run() {
     ParsedVariants variants;
@@ -51,62 +35,9 @@ class Parser {
   }
 
  private:
-  static constexpr int maxDepth = 100;
-  static constexpr size_t maxVariants = 100, maxInputs = 100, maxDims = 8, maxName = 100;
+  static constexpr size_t maxVariants = 100, maxInputs = 100, maxDims = 8;
 
   std::string_view source;
-  std::vector<Token> tokens;
-  size_t position = 0;
-  int depth = 0;
-  bool inSelect = false;  ///< pooled rows are known there
-  Diagnostics &diagnostics;
-
-  const Token &peek(int ahead = 0) const {
-    return tokens[std::min(position + ahead, tokens.size() - 1)];
-  }
-  bool at(const char *text) const {
-    return peek().text == text && peek().kind != Token::Kind::End;
-  }
-  bool accept(const char *text) {
-    if (!at(text)) return false;
-    ++position;
-    return true;
-  }
-  void report(SourceRange range, std::string message, std::string hint = {}) {
-    diagnostics.report(range, std::move(message), std::move(hint));
-  }
-  [[noreturn]] void fail(const std::string &expected, std::string hint = {}) {
-    report(peek().range,
-           "expected " + expected + ", got " +
-               (peek().kind == Token::Kind::End ? "the end of the file" : "'" + peek().text + "'"),
-           std::move(hint));
-    throw SyntaxError();
-  }
-  Token expect(const char *text, const char *where) {
-    if (!at(text)) fail(std::string("'") + text + "' " + where);
-    return tokens[position++];
-  }
-  Token expectName(const char *what) {
-    if (peek().kind != Token::Kind::Name) fail(what);
-    if (keywords.count(peek().text))
-      fail(what, "'" + peek().text + "' is a word of the language; choose another name");
-    if (peek().text.size() > maxName) fail("a name of at most " + std::to_string(maxName) + " characters");
-    return tokens[position++];
-  }
-  int lastEnd() const { return position ? tokens[position - 1].range.end : 0; }
-
-  ExprPtr node(Expr::Kind kind, SourceRange range) {
-    auto result = std::make_shared<Expr>();
-    result->kind = kind;
-    result->range = range;
-    return result;
-  }
-  ExprPtr call(Function function, SourceRange range, std::vector<ExprPtr> args) {
-    ExprPtr result = node(Expr::Kind::Call, range);
-    result->function = function;
-    result->args = std::move(args);
-    return result;
-  }
 
   // variant := 'attention' name '(' parameter (',' parameter)* ')' '{' statement* '}'
   std::shared_ptr<ast::Variant> parseVariant() {
@@ -169,17 +100,6 @@ class Parser {
       throw SyntaxError();
     }
     variant.inputs.push_back(std::move(input));
-  }
-
-  double parseNumber(const Token &token) {
-    // The host process may have set a locale whose decimal point is a comma; from_chars knows none.
-    double value = 0;
-    const bool read = std::from_chars(token.text.data(), token.text.data() + token.text.size(), value).ec == std::errc();
-    if (!read || std::abs(value) > 3.4e38) {
-      report(token.range, "expected a finite number that fits f32, got '" + token.text + "'");
-      return 0;
-    }
-    return value;
   }
 
   template <class Slot>
@@ -342,204 +262,6 @@ class Parser {
     return keep;
   }
 
-  // expr := 'if' expr 'then' expr 'else' expr | or
-  ExprPtr parseExpr() {
-    if (++depth > maxDepth) {
-      report(peek().range, "expected an expression nested at most " + std::to_string(maxDepth) + " deep", "name its parts: let x = ...");
-      throw SyntaxError();
-    }
-    ExprPtr result;
-    const int begin = peek().range.begin;
-    if (accept("if")) {
-      ExprPtr condition = parseExpr();
-      expect("then", "after the condition");
-      ExprPtr yes = parseExpr();
-      expect("else", "after the first branch; every if has an else");
-      ExprPtr no = parseExpr();
-      result = call(Function::Select, {begin, lastEnd()}, {condition, yes, no});
-    } else {
-      result = parseOr();
-    }
-    --depth;
-    return result;
-  }
-
-  // or := and ('or' and)*        and := not ('and' not)*        not := 'not' not | comparison
-  ExprPtr parseOr() {
-    ExprPtr left = parseAnd();
-    while (accept("or")) left = binary(Function::Or, left, parseAnd());
-    return left;
-  }
-  ExprPtr parseAnd() {
-    ExprPtr left = parseNot();
-    while (accept("and")) left = binary(Function::And, left, parseNot());
-    return left;
-  }
-  ExprPtr parseNot() {
-    const int begin = peek().range.begin;
-    int count = 0;
-    while (accept("not")) ++count;
-    ExprPtr result = parseComparison();
-    if (count % 2) result = call(Function::Not, {begin, lastEnd()}, {result});
-    return result;
-  }
-  ExprPtr binary(Function function, ExprPtr left, ExprPtr right) {
-    return call(function, {left->range.begin, right->range.end}, {left, right});
-  }
-
-  // comparison := sum (('<' | '<=' | '>' | '>=' | '==' | '!=') sum)?
-  ExprPtr parseComparison() {
-    ExprPtr left = parseSum();
-    for (Function function : {Function::Lt, Function::Le, Function::Gt, Function::Ge, Function::Eq,
-                              Function::Ne})
-      if (accept(ast::spelling(function))) {
-        ExprPtr result = binary(function, left, parseSum());
-        for (const char *next : {"<", "<=", ">", ">=", "==", "!="})
-          if (at(next)) fail("one comparison", "write a < b and b < c instead of a < b < c");
-        return result;
-      }
-    return left;
-  }
-
-  // sum := product (('+' | '-') product)*       product := unary (('*' | '/' | 'mod') unary)*
-  ExprPtr parseSum() {
-    ExprPtr left = parseProduct();
-    for (;;) {
-      if (accept("+"))
-        left = binary(Function::Add, left, parseProduct());
-      else if (accept("-"))
-        left = binary(Function::Sub, left, parseProduct());
-      else
-        return left;
-    }
-  }
-  ExprPtr parseProduct() {
-    ExprPtr left = parseUnary();
-    for (;;) {
-      if (accept("*"))
-        left = binary(Function::Mul, left, parseUnary());
-      else if (accept("/"))
-        left = binary(Function::Div, left, parseUnary());
-      else if (accept("mod"))
-        left = binary(Function::Mod, left, parseUnary());
-      else
-        return left;
-    }
-  }
-
-  // unary := '-' unary | primary
-  ExprPtr parseUnary() {
-    const int begin = peek().range.begin;
-    int count = 0;
-    while (accept("-")) ++count;
-    ExprPtr result = parsePrimary();
-    if (count % 2) result = call(Function::Neg, {begin, lastEnd()}, {result});
-    return result;
-  }
-
-  std::vector<ExprPtr> parseArguments(const char *close) {
-    std::vector<ExprPtr> args;
-    if (!at(close)) {
-      do args.push_back(parseExpr());
-      while (accept(","));
-    }
-    expect(close, "after the arguments");
-    return args;
-  }
-
-  // primary := number | 'true' | 'false' | '(' expr ')' | 'b' | 'h' | 'i' | 'j'
-  //          | name | name '[' arguments ']' | function '(' arguments ')' | 'dot' '(' expr ',' expr ')'
-  // What is nested runs through here: the rest is in functions of its own, for a small frame.
-  ExprPtr parsePrimary() {
-    const Token &token = tokens[position];
-    if (accept("(")) {
-      ExprPtr result = parseExpr();
-      expect(")", "after the expression");
-      return result;
-    }
-    if (token.kind == Token::Kind::Name && !keywords.count(token.text)) {
-      ++position;
-      if (accept("(")) return calledBy(token, parseArguments(")"));
-      if (accept("[")) return readOf(token, parseArguments("]"));
-      --position;
-    }
-    return parseLeaf();
-  }
-
-  [[gnu::noinline]] ExprPtr parseLeaf() {
-    const Token &token = tokens[position];
-    if (token.kind == Token::Kind::Integer || token.kind == Token::Kind::Real) {
-      ++position;
-      ExprPtr result = node(Expr::Kind::Number, token.range);
-      result->value = parseNumber(token);
-      result->type = token.kind == Token::Kind::Integer ? ast::Type::Int : ast::Type::Float;
-      if (result->type == ast::Type::Int && result->value > 1073741824.0)
-        report(token.range, "expected an integer up to 2^30, got '" + token.text + "'",
-               "write it with a decimal point to make it a float");
-      return result;
-    }
-    if (token.kind != Token::Kind::Name) fail("an expression");
-    if (accept("true")) return node(Expr::Kind::True, token.range);
-    if (accept("false")) return node(Expr::Kind::False, token.range);
-    for (auto [text, index] : {std::pair{"b", ast::Index::b}, {"h", ast::Index::h},
-                               {"i", ast::Index::i}, {"j", ast::Index::j}})
-      if (token.text == text) {
-        ++position;
-        ExprPtr result = node(Expr::Kind::Index, token.range);
-        result->index = index;
-        return result;
-      }
-    if (keywords.count(token.text)) fail("an expression");
-    ++position;
-    ExprPtr result = node(Expr::Kind::Name, token.range);
-    result->name = token.text;
-    return result;
-  }
-
-  [[gnu::noinline]] ExprPtr readOf(const Token &token, std::vector<ExprPtr> args) {
-    ExprPtr result = node(Expr::Kind::Read, {token.range.begin, lastEnd()});
-    result->name = token.text;
-    result->args = std::move(args);
-    return result;
-  }
-
-  [[gnu::noinline]] ExprPtr calledBy(const Token &token, std::vector<ExprPtr> args) {
-    const SourceRange range{token.range.begin, lastEnd()};
-    if (token.text == "dot") {
-      if (args.size() != 2) {
-        report(range, "expected 2 arguments of 'dot', got " + std::to_string(args.size()),
-               "as in: dot(q[i], k[j])");
-        throw SyntaxError();
-      }
-      ExprPtr result = node(Expr::Kind::Dot, range);
-      result->args = std::move(args);
-      return result;
-    }
-    for (ast::Pool pool : {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
-      if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;
-      if (!inSelect) break;
-      ExprPtr result = node(Expr::Kind::Pooled, range);
-      result->pool = pool;
-      result->name = args[0]->name;
-      return result;
-    }
-#define WEFT_FUNCTION(id, spell, count, typing)                                             \
-  if (token.text == spell && Function::id != Function::ToFloat) {                           \
-    if (args.size() != count) {                                                             \
-      report(range, "expected " #count " argument(s) of '" spell "', got " +                \
-                        std::to_string(args.size()));                                       \
-      throw SyntaxError();                                                                  \
-    }                                                                                       \
-    return call(Function::id, range, std::move(args));                                      \
-  }
-#include "compiler/language/functions.def"
-#undef WEFT_FUNCTION
-    report(token.range, "unknown function '" + token.text + "'",
-           inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
-                    : "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
-           "relu softplus floor ceil round pow triangle");
-    throw SyntaxError();
-  }
 };
 
 }  // namespace

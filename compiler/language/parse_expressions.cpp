@@ -1,0 +1,230 @@
+#include "compiler/language/parse_expressions.h"
+
+namespace weft {
+
+using ast::Expr;
+using ast::ExprPtr;
+using ast::Function;
+
+namespace {
+
+ExprPtr node(Expr::Kind kind, SourceRange range) {
+  auto result = std::make_shared<Expr>();
+  result->kind = kind;
+  result->range = range;
+  return result;
+}
+
+ExprPtr call(Function function, SourceRange range, std::vector<ExprPtr> args) {
+  ExprPtr result = node(Expr::Kind::Call, range);
+  result->function = function;
+  result->args = std::move(args);
+  return result;
+}
+
+ExprPtr binary(Function function, ExprPtr left, ExprPtr right) {
+  return call(function, {left->range.begin, right->range.end}, {left, right});
+}
+
+}  // namespace
+
+// expr := 'if' expr 'then' expr 'else' expr | or
+ExprPtr ExpressionParser::parseExpr() {
+  if (++depth > maxDepth) {
+    report(peek().range, "expected an expression nested at most " + std::to_string(maxDepth) + " deep", "name its parts: let x = ...");
+    throw SyntaxError();
+  }
+  ExprPtr result;
+  const int begin = peek().range.begin;
+  if (accept("if")) {
+    ExprPtr condition = parseExpr();
+    expect("then", "after the condition");
+    ExprPtr yes = parseExpr();
+    expect("else", "after the first branch; every if has an else");
+    ExprPtr no = parseExpr();
+    result = call(Function::Select, {begin, lastEnd()}, {condition, yes, no});
+  } else {
+    result = parseOr();
+  }
+  --depth;
+  return result;
+}
+
+// or := and ('or' and)*        and := not ('and' not)*        not := 'not' not | comparison
+ExprPtr ExpressionParser::parseOr() {
+  ExprPtr left = parseAnd();
+  while (accept("or")) left = binary(Function::Or, left, parseAnd());
+  return left;
+}
+
+ExprPtr ExpressionParser::parseAnd() {
+  ExprPtr left = parseNot();
+  while (accept("and")) left = binary(Function::And, left, parseNot());
+  return left;
+}
+
+ExprPtr ExpressionParser::parseNot() {
+  const int begin = peek().range.begin;
+  int count = 0;
+  while (accept("not")) ++count;
+  ExprPtr result = parseComparison();
+  if (count % 2) result = call(Function::Not, {begin, lastEnd()}, {result});
+  return result;
+}
+
+// comparison := sum (('<' | '<=' | '>' | '>=' | '==' | '!=') sum)?
+ExprPtr ExpressionParser::parseComparison() {
+  ExprPtr left = parseSum();
+  for (Function function : {Function::Lt, Function::Le, Function::Gt, Function::Ge, Function::Eq,
+                            Function::Ne})
+    if (accept(ast::spelling(function))) {
+      ExprPtr result = binary(function, left, parseSum());
+      for (const char *next : {"<", "<=", ">", ">=", "==", "!="})
+        if (at(next)) fail("one comparison", "write a < b and b < c instead of a < b < c");
+      return result;
+    }
+  return left;
+}
+
+// sum := product (('+' | '-') product)*       product := unary (('*' | '/' | 'mod') unary)*
+ExprPtr ExpressionParser::parseSum() {
+  ExprPtr left = parseProduct();
+  for (;;) {
+    if (accept("+"))
+      left = binary(Function::Add, left, parseProduct());
+    else if (accept("-"))
+      left = binary(Function::Sub, left, parseProduct());
+    else
+      return left;
+  }
+}
+
+ExprPtr ExpressionParser::parseProduct() {
+  ExprPtr left = parseUnary();
+  for (;;) {
+    if (accept("*"))
+      left = binary(Function::Mul, left, parseUnary());
+    else if (accept("/"))
+      left = binary(Function::Div, left, parseUnary());
+    else if (accept("mod"))
+      left = binary(Function::Mod, left, parseUnary());
+    else
+      return left;
+  }
+}
+
+// unary := '-' unary | primary
+ExprPtr ExpressionParser::parseUnary() {
+  const int begin = peek().range.begin;
+  int count = 0;
+  while (accept("-")) ++count;
+  ExprPtr result = parsePrimary();
+  if (count % 2) result = call(Function::Neg, {begin, lastEnd()}, {result});
+  return result;
+}
+
+std::vector<ExprPtr> ExpressionParser::parseArguments(const char *close) {
+  std::vector<ExprPtr> args;
+  if (!at(close)) {
+    do args.push_back(parseExpr());
+    while (accept(","));
+  }
+  expect(close, "after the arguments");
+  return args;
+}
+
+// primary := number | 'true' | 'false' | '(' expr ')' | 'b' | 'h' | 'i' | 'j'
+//          | name | name '[' arguments ']' | function '(' arguments ')' | 'dot' '(' expr ',' expr ')'
+// What is nested runs through here: the rest is in functions of its own, for a small frame.
+ExprPtr ExpressionParser::parsePrimary() {
+  const Token &token = tokens[position];
+  if (accept("(")) {
+    ExprPtr result = parseExpr();
+    expect(")", "after the expression");
+    return result;
+  }
+  if (token.kind == Token::Kind::Name && !isKeyword(token.text)) {
+    ++position;
+    if (accept("(")) return calledBy(token, parseArguments(")"));
+    if (accept("[")) return readOf(token, parseArguments("]"));
+    --position;
+  }
+  return ExpressionParser::parseLeaf();
+}
+
+[[gnu::noinline]] ExprPtr ExpressionParser::parseLeaf() {
+  const Token &token = tokens[position];
+  if (token.kind == Token::Kind::Integer || token.kind == Token::Kind::Real) {
+    ++position;
+    ExprPtr result = node(Expr::Kind::Number, token.range);
+    result->value = parseNumber(token);
+    result->type = token.kind == Token::Kind::Integer ? ast::Type::Int : ast::Type::Float;
+    if (result->type == ast::Type::Int && result->value > 1073741824.0)
+      report(token.range, "expected an integer up to 2^30, got '" + token.text + "'",
+             "write it with a decimal point to make it a float");
+    return result;
+  }
+  if (token.kind != Token::Kind::Name) fail("an expression");
+  if (accept("true")) return node(Expr::Kind::True, token.range);
+  if (accept("false")) return node(Expr::Kind::False, token.range);
+  for (auto [text, index] : {std::pair{"b", ast::Index::b}, {"h", ast::Index::h},
+                             {"i", ast::Index::i}, {"j", ast::Index::j}})
+    if (token.text == text) {
+      ++position;
+      ExprPtr result = node(Expr::Kind::Index, token.range);
+      result->index = index;
+      return result;
+    }
+  if (isKeyword(token.text)) fail("an expression");
+  ++position;
+  ExprPtr result = node(Expr::Kind::Name, token.range);
+  result->name = token.text;
+  return result;
+}
+
+[[gnu::noinline]] ExprPtr ExpressionParser::readOf(const Token &token, std::vector<ExprPtr> args) {
+  ExprPtr result = node(Expr::Kind::Read, {token.range.begin, lastEnd()});
+  result->name = token.text;
+  result->args = std::move(args);
+  return result;
+}
+
+[[gnu::noinline]] ExprPtr ExpressionParser::calledBy(const Token &token, std::vector<ExprPtr> args) {
+  const SourceRange range{token.range.begin, lastEnd()};
+  if (token.text == "dot") {
+    if (args.size() != 2) {
+      report(range, "expected 2 arguments of 'dot', got " + std::to_string(args.size()),
+             "as in: dot(q[i], k[j])");
+      throw SyntaxError();
+    }
+    ExprPtr result = node(Expr::Kind::Dot, range);
+    result->args = std::move(args);
+    return result;
+  }
+  for (ast::Pool pool : {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
+    if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;
+    if (!inSelect) break;
+    ExprPtr result = node(Expr::Kind::Pooled, range);
+    result->pool = pool;
+    result->name = args[0]->name;
+    return result;
+  }
+#define WEFT_FUNCTION(id, spell, count, typing)                                             \
+if (token.text == spell && Function::id != Function::ToFloat) {                           \
+  if (args.size() != count) {                                                             \
+    report(range, "expected " #count " argument(s) of '" spell "', got " +                \
+                      std::to_string(args.size()));                                       \
+    throw SyntaxError();                                                                  \
+  }                                                                                       \
+  return call(Function::id, range, std::move(args));                                      \
+}
+#include "compiler/language/functions.def"
+#undef WEFT_FUNCTION
+  report(token.range, "unknown function '" + token.text + "'",
+         inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
+                  : "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
+         "relu softplus floor ceil round pow triangle");
+  throw SyntaxError();
+}
+
+}  // namespace weft

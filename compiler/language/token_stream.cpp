@@ -1,0 +1,50 @@
+#include "compiler/language/token_stream.h"
+
+#include <charconv>
+#include <cmath>
+#include <set>
+
+namespace weft {
+
+bool TokenStream::isKeyword(const std::string &word) {
+  static const std::set<std::string> keywords = {"attention", "const",   "let",       "where", "score",
+                                        "weight",    "gate",    "sink",      "dropout", "normalize",
+                                        "select",    "mod",     "and",       "or",    "not",
+                                        "if",        "then",    "else",      "true",  "false",
+                                        "b",         "h",       "i",         "j"};
+  return keywords.count(word) > 0;
+}
+
+void TokenStream::fail(const std::string &expected, std::string hint) {
+  report(peek().range,
+         "expected " + expected + ", got " +
+             (peek().kind == Token::Kind::End ? "the end of the file" : "'" + peek().text + "'"),
+         std::move(hint));
+  throw SyntaxError();
+}
+
+Token TokenStream::expect(const char *text, const char *where) {
+  if (!at(text)) fail(std::string("'") + text + "' " + where);
+  return tokens[position++];
+}
+
+Token TokenStream::expectName(const char *what) {
+  if (peek().kind != Token::Kind::Name) fail(what);
+  if (isKeyword(peek().text))
+    fail(what, "'" + peek().text + "' is a word of the language; choose another name");
+  if (peek().text.size() > maxName) fail("a name of at most " + std::to_string(maxName) + " characters");
+  return tokens[position++];
+}
+
+double TokenStream::parseNumber(const Token &token) {
+  // The host process may have set a locale whose decimal point is a comma; from_chars knows none.
+  double value = 0;
+  const bool read = std::from_chars(token.text.data(), token.text.data() + token.text.size(), value).ec == std::errc();
+  if (!read || std::abs(value) > 3.4e38) {
+    report(token.range, "expected a finite number that fits f32, got '" + token.text + "'");
+    return 0;
+  }
+  return value;
+}
+
+}  // namespace weft
