@@ -21,7 +21,7 @@ struct Result {
   std::map<std::string, Array> gradients;  ///< of every float input, for the cotangent given
 };
 
-/// `cotangent` is do, [B, H, T, E]; empty: no gradients. `keep` scales each pair for dropout when set.
+/// `cotangent` is do, [B, H, T, E]; empty: no gradients.
 Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
                 const std::vector<double> &cotangent);
 

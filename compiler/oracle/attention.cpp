@@ -1,0 +1,202 @@
+// Output and gradients of a variant, row by row: what each key gets, then what it passes back.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "compiler/oracle/evaluator.h"
+#include "compiler/oracle/selection.h"
+
+namespace weft::reference {
+namespace {
+
+using ast::Normalize;
+
+const double infinity = std::numeric_limits<double>::infinity();
+double logistic(double x) { return 1 / (1 + std::exp(-x)); }
+
+/// A key of a query's row.
+struct Pair {
+  const ast::KeySet *set;
+  int64_t j;
+  bool mask = true;             ///< the wheres hold, and a selection keeps it
+  bool counts = false;          ///< so, and its weight is not 0 or less
+  double s = 0, w = 1, g = 1;   ///< score, weight and gate
+  double e = 0;                 ///< probability without the weight: p = w e
+};
+
+class Attention {
+ public:
+  Attention(const ast::Variant &variant, const std::map<std::string, Array> &inputs, const std::vector<double> &cotangent)
+      : variant(variant), inputs(inputs), cotangent(cotangent), evaluator(variant, inputs) {
+    auto dim = [&](const char *name) { return evaluator.dims[name]; };
+    B = dim("B"), H = dim("H"), G = dim("G"), T = dim("T"), S = dim("S");
+    E = inputs.at("v").shape[3];
+  }
+
+  Result run() {
+    result.o = {{B, H, T, E}, std::vector<double>(B * H * T * E, 0.0)};
+    result.lse = {{B, H, T}, std::vector<double>(B * H * T, 0.0)};
+    for (b = 0; b < B; ++b)
+      for (h = 0; h < H; ++h) {
+        const Selection selected(variant, evaluator, b, h);
+        for (i = 0; i < T; ++i) {
+          pairs = keys();
+          for (Pair &pair : pairs) {
+            look(pair, false);
+            pair.mask &= pair.set != &variant.sets[0] || selected(i, pair.j);
+            pair.counts &= pair.mask;
+          }
+          forward();
+          if (!cotangent.empty()) backward();
+        }
+      }
+    result.gradients = std::move(evaluator.gradients);
+    return std::move(result);
+  }
+
+ private:
+  const ast::Variant &variant;
+  const std::map<std::string, Array> &inputs;
+  const std::vector<double> &cotangent;
+  Evaluator evaluator;
+  Result result;
+  int64_t B, H, G, T, S, E;
+  // The row:
+  int64_t b = 0, h = 0, i = 0;
+  std::vector<Pair> pairs;
+  double lse = -infinity, sink = -infinity;
+
+  int64_t row() const { return (b * H + h) * T + i; }
+  const std::string &valuesOf(const Pair &pair) const { return variant.inputs[pair.set->values].name; }
+  /// Where the pair's row of values starts.
+  int64_t valueAt(const Pair &pair) const {
+    const Array &values = inputs.at(valuesOf(pair));
+    const int64_t head = values.shape[1] == H ? h : h / (H / G);
+    return ((b * values.shape[1] + head) * values.shape[2] + pair.j) * E;
+  }
+
+  /// The keys of the row: those of v, or of its list in the list's order, then those of the other sets.
+  std::vector<Pair> keys() {
+    std::vector<Pair> found;
+    if (variant.keys) {
+      const ast::Input &input = variant.inputs[variant.keys->input];
+      const Array &lists = inputs.at(input.name);
+      int64_t list = 0;
+      for (size_t dim = 0; dim + 1 < input.dims.size(); ++dim)
+        list = list * lists.shape[dim] + (input.dims[dim] == "B" ? b : input.dims[dim] == "H" ? h : i / variant.keys->tile);
+      for (int64_t n = 0; n < lists.shape.back(); ++n)
+        if (const double key = lists.values[list * lists.shape.back() + n]; key >= 0 && key < static_cast<double>(S))
+          found.push_back({&variant.sets[0], static_cast<int64_t>(key)});
+    } else {
+      for (int64_t j = 0; j < S; ++j) found.push_back({&variant.sets[0], j});
+    }
+    for (size_t at = 1; at < variant.sets.size(); ++at)
+      for (int64_t j = 0; j < evaluator.dims[variant.sets[at].dim]; ++j) found.push_back({&variant.sets[at], j});
+    return found;
+  }
+
+  void look(Pair &pair, bool record) {
+    const ast::KeySet &set = *pair.set;
+    evaluator.start(b, h, i, pair.j, record);
+    for (const ast::ExprPtr &where : set.wheres) pair.mask &= evaluator.value(where) != 0;
+    pair.s = evaluator.value(set.score);
+    if (set.weight) pair.w = evaluator.value(set.weight);
+    if (set.gate) pair.g = evaluator.value(set.gate);
+    pair.counts = pair.mask && weighs(evaluator, set);
+  }
+
+  /// e of each pair, and the row of o.
+  void forward() {
+    switch (variant.normalize) {
+      case Normalize::Softmax: softmax(); break;
+      case Normalize::Sigmoid:
+        for (Pair &pair : pairs) pair.e = logistic(pair.s);
+        break;
+      case Normalize::None:
+        for (Pair &pair : pairs) pair.e = pair.s;
+        break;
+      case Normalize::StickBreaking: {
+        double left = 1;  // of the stick, once the keys after it have taken their piece
+        for (size_t n = pairs.size(); n-- > 0;) {
+          pairs[n].e = logistic(pairs[n].s) * left;
+          if (pairs[n].counts) left *= logistic(-pairs[n].s);
+        }
+        break;
+      }
+    }
+    double *o = &result.o.values[row() * E];
+    for (Pair &pair : pairs) {
+      if (!pair.mask) pair.e = 0;
+      if (!pair.counts) continue;
+      const double *values = &inputs.at(valuesOf(pair)).values[valueAt(pair)];
+      for (int64_t c = 0; c < E; ++c) o[c] += pair.w * pair.e * pair.g * values[c];
+    }
+  }
+
+  void softmax() {
+    double top = -infinity;
+    if (variant.sink) {
+      evaluator.start(b, h, i, 0, false);
+      top = sink = evaluator.value(variant.sink);
+    }
+    for (const Pair &pair : pairs)
+      if (pair.counts) top = std::max(top, pair.s);
+    double mass = variant.sink ? std::exp(sink - top) : 0;
+    for (const Pair &pair : pairs)
+      if (pair.counts) mass += pair.w * std::exp(pair.s - top);
+    lse = mass <= 0 ? -infinity : top + std::log(mass);
+    result.lse.values[row()] = lse;
+    for (Pair &pair : pairs) pair.e = lse == -infinity ? 0 : std::exp(pair.s - lse);
+  }
+
+  /// With P = g do.v, the cotangent of p: those of score, weight and gate of each pair, and of the sink, go to the inputs.
+  void backward() {
+    const double *o = &result.o.values[row() * E], *cotangents = &cotangent[row() * E];
+    double delta = 0;
+    for (int64_t c = 0; c < E; ++c) delta += cotangents[c] * o[c];
+    double before = 0;  // stick breaking: p P of the keys before
+    for (Pair &pair : pairs) {
+      if (!pair.mask) continue;
+      const double p = pair.counts ? pair.w * pair.e : 0, gate = pair.counts ? pair.g : 0;
+      const double *values = &inputs.at(valuesOf(pair)).values[valueAt(pair)];
+      double *ownGradient = &evaluator.gradients[valuesOf(pair)].values[valueAt(pair)];
+      double dov = 0;
+      for (int64_t c = 0; c < E; ++c) {
+        dov += cotangents[c] * values[c];
+        ownGradient[c] += p * gate * cotangents[c];
+      }
+      const double P = pair.g * dov;
+      double ds = 0, dw = pair.e * P;
+      switch (variant.normalize) {
+        case Normalize::Softmax:
+          dw = pair.e * (P - delta);
+          ds = p * (P - delta);
+          break;
+        case Normalize::Sigmoid: ds = p * (1 - pair.e) * P; break;
+        case Normalize::None: ds = pair.counts ? pair.w * P : 0; break;
+        case Normalize::StickBreaking:
+          ds = pair.counts ? p * P * (1 - logistic(pair.s)) - logistic(pair.s) * before : 0;
+          if (pair.counts) before += p * P;
+          break;
+      }
+      Pair again = pair;
+      look(again, true);
+      std::vector<std::pair<int, double>> seeds{{evaluator.eval(pair.set->score), ds}};
+      if (pair.set->weight) seeds.push_back({evaluator.eval(pair.set->weight), dw});
+      if (pair.set->gate) seeds.push_back({evaluator.eval(pair.set->gate), p * dov});
+      evaluator.backward(seeds);
+    }
+    if (variant.sink && lse > -infinity) {
+      evaluator.start(b, h, i, 0, true);
+      evaluator.backward({{evaluator.eval(variant.sink), -std::exp(sink - lse) * delta}});
+    }
+  }
+};
+
+}  // namespace
+
+Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> &inputs, const std::vector<double> &cotangent) {
+  return Attention(variant, inputs, cotangent).run();
+}
+
+}  // namespace weft::reference

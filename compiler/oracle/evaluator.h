@@ -1,0 +1,60 @@
+// Scalar expressions in double precision, with a tape for their derivatives.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "compiler/language/ast.h"
+#include "compiler/reference.h"
+
+namespace weft::reference {
+
+/// One value on the tape: how it came from up to three others.
+struct Node {
+  double value = 0;
+  int parents[3] = {-1, -1, -1};
+  double slopes[3] = {0, 0, 0};
+  std::function<void(double)> leaf;  ///< of a read or a dot: takes its cotangent to the gradients
+};
+
+class Evaluator {
+ public:
+  Evaluator(const ast::Variant &variant, const std::map<std::string, Array> &inputs);
+
+  std::map<std::string, int64_t> dims;
+  std::map<std::string, Array> gradients;  ///< of the float inputs, added to by backward()
+  bool single = false;                     ///< each float is rounded to f32
+  const ast::Select *selecting = nullptr;  ///< the pair is the first one of a tile of it
+  std::vector<Node> tape;
+
+  /// The pair that is meant from here on; what was evaluated is forgotten. `record`: for backward().
+  void start(int64_t b, int64_t h, int64_t i, int64_t j, bool record);
+  /// Its place on the tape.
+  int eval(const ast::ExprPtr &expr);
+  double value(const ast::ExprPtr &expr) { return tape[eval(expr)].value; }
+  /// Adds what follows from the cotangents of places on the tape to the gradients.
+  void backward(const std::vector<std::pair<int, double>> &cotangents);
+
+ private:
+  const ast::Variant &variant;
+  const std::map<std::string, Array> &inputs;
+  int64_t b = 0, h = 0, i = 0, j = 0;
+  std::map<const ast::Expr *, int> seen;
+  bool recording = false;
+
+  int push(double value);
+  int compute(const ast::Expr &expr);
+  int read(const ast::Expr &expr);
+  int dot(const ast::Expr &expr);
+  int call(const ast::Expr &expr);
+  int64_t offsetOf(const ast::Expr &read);
+  std::vector<double> pooled(const ast::Expr &expr);
+};
+
+/// False where the weight of the pair is 0 or less: a NaN counts, and shows; a factor of 0 takes the whole weight with it.
+bool weighs(Evaluator &evaluator, const ast::KeySet &set);
+
+}  // namespace weft::reference
