@@ -55,7 +55,8 @@ double Model::productCycles(double rows, double columns, double depth, int block
     return cycles;
   };
   const double most = std::max(1, (facts.registers >= 32 ? 24 : 12) / blockRows);
-  const double total = std::ceil(columns / facts.lanes), groups = std::floor(total / most), rest = total - groups * most;
+  const double total = std::ceil(columns / facts.lanes), groups = std::floor(total / most),
+               rest = total - groups * most;
   return groups * blocks(most) + (rest > 0 ? blocks(rest) : 0);
 }
 
@@ -74,8 +75,9 @@ double Model::cpuCycles(const Schedule &schedule, double tileQ, double tileK, bo
     const double gradients = productCycles(tileK, e, tileQ, block) + productCycles(tileK, d, tileQ, block);
     const double query = productCycles(d, tileQ, tileK, block), doV = productCycles(tileK, tileQ, e, block);
     const double element = vectors * 18 + 400 + converted + 2 * probabilities;
-    const double added = tileK * (d + e) / facts.lanes * 3;   // sums of dk and dv in memory
-    cycles = fused ? logits + doV + gradients + query + element + added : 2 * (logits + doV + element) + gradients + query + added;
+    const double added = tileK * (d + e) / facts.lanes * 3;  // sums of dk and dv in memory
+    cycles = fused ? logits + doV + gradients + query + element + added
+                   : 2 * (logits + doV + element) + gradients + query + added;
   }
   // Logits, and in the backward pass ds and p, are gone over three times: from L2 where L1 has no room for them.
   const double logitBytes = tileQ * tileK * 4 * (backward ? 3 : 1);
@@ -100,12 +102,13 @@ double Model::gpuSeconds(const Schedule &schedule, const Tiles &kept, bool fused
   const double warps = std::max(1.0, std::min(4.0, std::min(tileQ, tileK) / 16)), threads = warps * 32;
   const double registers = (tileQ * tileK + (backward ? tileQ * tileK + tileK * (d + e) : tileQ * e)) / threads + 40;
   const double spilled = std::max(0.0, registers - 240);
-  const double blocks = std::max(1.0, std::min(std::floor(200e3 / shared), std::floor(65536 / (threads * std::min(registers, 255.0)))));
+  const double blocks =
+      std::max(1.0, std::min(std::floor(200e3 / shared), std::floor(65536 / (threads * std::min(registers, 255.0)))));
   // Few warps do not fill the pipes; more stages hide the way from memory.
   const double busy = std::min(1.0, blocks * warps / 8.0) * (schedule.stages > 1 ? 1 : 0.7);
   const double cycles = (std::max(mma, bytes / 20) + element + spilled * threads / 8 + 60) / busy;
   constexpr double units = 132, clock = 1.6e9;
-  const double order = schedule.order == Order::HeadsInner ? 0.5 : 1;   // of the longest program, at the end
+  const double order = schedule.order == Order::HeadsInner ? 0.5 : 1;  // of the longest program, at the end
   return (kept.all * cycles / units + order * kept.longest * cycles) / clock;
 }
 
@@ -125,7 +128,8 @@ double Model::predict(const Schedule &schedule) {
   const double programs = backward && fused ? static_cast<double>(call.B * call.G) : kept.rows;
   const double longest = backward && fused ? total / programs : kept.longest * tile + row;
   const double rounds = std::ceil(programs / threads) * longest;
-  const double seconds = backward && fused ? std::max(total / threads, rounds) : total / threads + longest * (1 - 1 / threads) / 2;
+  const double seconds =
+      backward && fused ? std::max(total / threads, rounds) : total / threads + longest * (1 - 1 / threads) / 2;
   return seconds / (clockGhz * 1e9);
 }
 

@@ -17,17 +17,17 @@ class Model {
 
  private:
   struct Tiles {
-    double all = 0, longest = 0;   ///< kept tiles of all heads, of the longest row
-    double rows = 0;               ///< rows of tiles of all heads
+    double all = 0, longest = 0;  ///< kept tiles of all heads, of the longest row
+    double rows = 0;              ///< rows of tiles of all heads
   };
   const ops::Binding &call;
   const ops::KeptPattern &pattern;
   const bool backward;
   const double clockGhz;
-  double d = 0, e = 0;   ///< widths of dots with q and k, of v
+  double d = 0, e = 0;  ///< widths of dots with q and k, of v
   CpuFacts facts;
   bool amx = false;
-  double firstCache = 0, secondCache = 0;   ///< bytes of L1 and L2 of a core
+  double firstCache = 0, secondCache = 0;  ///< bytes of L1 and L2 of a core
   std::map<std::pair<int, int>, Tiles> tilesBySize;
 
   const Tiles &tiles(int tileQ, int tileK);

@@ -10,13 +10,15 @@ namespace {
 
 constexpr double confidence = 0.95;
 
-/// The largest k for which the k-th smallest and the k-th largest of n samples hold the median between them; 0: none does.
+/// The largest k for which the k-th smallest and the k-th largest of n samples hold the median between them; 0: none
+/// does.
 size_t rankOfInterval(size_t n) {
   // Chances in logarithms: 2^-n is 0 from n = 1,075 on.
   double tail = 0;
   for (size_t k = 0; 2 * k < n; ++k) {
     const double count = static_cast<double>(n), heads = static_cast<double>(k);
-    tail += std::exp(std::lgamma(count + 1) - std::lgamma(heads + 1) - std::lgamma(count - heads + 1) - count * std::log(2.0));
+    tail += std::exp(std::lgamma(count + 1) - std::lgamma(heads + 1) - std::lgamma(count - heads + 1) -
+                     count * std::log(2.0));
     if (2 * tail > 1 - confidence) return k;
   }
   return n / 2;

@@ -16,11 +16,16 @@ void eraseTooLarge(std::vector<Schedule> &space, const ops::Binding &call, bool 
   const int64_t bytes = limitsOf(call.set.device).sharedBytesPerBlock;
   std::map<std::tuple<int, int, int>, bool> fits;
   // The default, the first, is kept: results are compared with it.
-  space.erase(std::remove_if(space.begin() + 1, space.end(), [&](const Schedule &schedule) {
-    auto [slot, added] = fits.try_emplace({schedule.tileQ, schedule.tileK, schedule.stages}, false);
-    if (added) slot->second = fitsShared(*call.set.variant, call.set.headDims, call.set.type, schedule, backward, bytes);
-    return !slot->second;
-  }), space.end());
+  space.erase(std::remove_if(space.begin() + 1, space.end(),
+                             [&](const Schedule &schedule) {
+                               auto [slot, added] =
+                                   fits.try_emplace({schedule.tileQ, schedule.tileK, schedule.stages}, false);
+                               if (added)
+                                 slot->second = fitsShared(*call.set.variant, call.set.headDims, call.set.type,
+                                                           schedule, backward, bytes);
+                               return !slot->second;
+                             }),
+              space.end());
 }
 
 }  // namespace
@@ -30,12 +35,15 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   const std::string target = cpu ? environment::cpu() : targetOf(call.set.device);
   const bool amx = cpu && call.set.type == ElementType::BF16 && cpuFacts(target).amx;
   std::vector<BackwardForm> forms{BackwardForm::Automatic};
-  if (backward && call.set.variant->hasTwoPassBackward(call.G != call.H)) forms = {BackwardForm::Fused, BackwardForm::TwoPass};
-  std::vector<int> tiles = cpu ? std::vector<int>{16, 32, 48, 64, 96, 128, 192, 256} : std::vector<int>{16, 32, 64, 128};
+  if (backward && call.set.variant->hasTwoPassBackward(call.G != call.H))
+    forms = {BackwardForm::Fused, BackwardForm::TwoPass};
+  std::vector<int> tiles =
+      cpu ? std::vector<int>{16, 32, 48, 64, 96, 128, 192, 256} : std::vector<int>{16, 32, 64, 128};
   // AMX works on steps of 32; other tiles would leave it unused.
   if (amx) tiles = {32, 64, 96, 128, 192, 256};
 
-  std::vector<Schedule> space{ops::untunedSchedule(*call.set.variant, call.set.type, call.set.headDims, call.set.device, backward)};
+  std::vector<Schedule> space{
+      ops::untunedSchedule(*call.set.variant, call.set.type, call.set.headDims, call.set.device, backward)};
   for (int tileQ : tiles)
     for (int tileK : tiles) {
       // Nothing is gained by tiles past the end of a short sequence.

@@ -15,9 +15,11 @@ namespace weft::autotune {
 using Clock = std::chrono::steady_clock;
 
 Trial::Trial(const Problem &problem, const Schedule &schedule)
-    : problem(problem), set(findVariant(problem.variant), ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).type,
-                            ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).headDims,
-                            ops::deviceOf(problem.tensors), schedule) {
+    : problem(problem),
+      set(findVariant(problem.variant),
+          ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).type,
+          ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).headDims,
+          ops::deviceOf(problem.tensors), schedule) {
   fused = ops::isFused(ops::Binding(set, problem.names, problem.tensors));
 }
 
@@ -25,7 +27,8 @@ void Trial::compile() {
   for (const std::string &kernel : kernelNames(*set.variant, problem.backward)) {
     if (problem.backward) {
       if (kernel == "forward" || (kernel == "backward" && !fused)) continue;
-      const bool twoPass = kernel == "backward_dq" || kernel.rfind("backward_dkdv", 0) == 0 || kernel.find("_keys") != std::string::npos;
+      const bool twoPass =
+          kernel == "backward_dq" || kernel.rfind("backward_dkdv", 0) == 0 || kernel.find("_keys") != std::string::npos;
       if (twoPass && fused) continue;
     }
     set.kernel(kernel.c_str());
@@ -46,7 +49,8 @@ double Trial::seconds(const std::optional<Saved> &saved, bool flush) {
     if (!repeats) run(saved);
     repeats = 1;
     if (flush) at::zeros({64 << 20}, problem.tensors[0].options().dtype(at::kInt).requires_grad(false));
-    c10::Event start(device.type(), c10::EventFlag::BACKEND_DEFAULT), end(device.type(), c10::EventFlag::BACKEND_DEFAULT);
+    c10::Event start(device.type(), c10::EventFlag::BACKEND_DEFAULT),
+        end(device.type(), c10::EventFlag::BACKEND_DEFAULT);
     start.record(guard.getStream(device));
     run(saved);
     end.record(guard.getStream(device));

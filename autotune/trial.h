@@ -12,11 +12,11 @@ namespace weft::autotune {
 
 /// What is tuned: a call and a direction.
 struct Problem {
-  std::string variant;                ///< as ops::attention takes it
+  std::string variant;  ///< as ops::attention takes it
   std::vector<std::string> names;
   std::vector<at::Tensor> tensors;
   bool backward = false;
-  std::string shape;                  ///< "B,H,T,D", for the record
+  std::string shape;  ///< "B,H,T,D", for the record
 };
 
 /// What a backward pass starts from.

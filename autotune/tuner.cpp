@@ -28,9 +28,7 @@ constexpr size_t firstSamples = 3, secondSamples = 8, confirmed = 7, lastSamples
 constexpr double hopeless = 3;
 constexpr char uncompiled[] = "not compiled within half of the budget";
 
-double tolerance(ElementType type) {
-  return type == ElementType::F32 ? 1e-4 : type == ElementType::BF16 ? 4e-2 : 5e-3;
-}
+double tolerance(ElementType type) { return type == ElementType::F32 ? 1e-4 : type == ElementType::BF16 ? 4e-2 : 5e-3; }
 
 /// Largest difference, relative to the largest value (at least 1).
 double difference(const std::vector<at::Tensor> &got, const std::vector<at::Tensor> &want) {
@@ -50,8 +48,13 @@ double difference(const std::vector<at::Tensor> &got, const std::vector<at::Tens
 class Search {
  public:
   Search(const Problem &problem, const TuneOptions &options)
-      : problem(problem), options(options), variant(findVariant(problem.variant)), device(ops::deviceOf(problem.tensors)), cache(device),
-        random(options.seed + 1), start(Clock::now()) {}
+      : problem(problem),
+        options(options),
+        variant(findVariant(problem.variant)),
+        device(ops::deviceOf(problem.tensors)),
+        cache(device),
+        random(options.seed + 1),
+        start(Clock::now()) {}
 
   Outcome run() {
     if (device.kind == Device::Kind::PtxEmulator)
@@ -98,12 +101,14 @@ class Search {
   std::mt19937_64 random;
   Clock::time_point start;
   std::unique_ptr<FileLock> lock;
-  std::vector<std::unique_ptr<Trial>> trials;   ///< of entry.points, where they can run
-  std::vector<TuningPoint> space;               ///< all there is, the default first, then by the model
+  std::vector<std::unique_ptr<Trial>> trials;  ///< of entry.points, where they can run
+  std::vector<TuningPoint> space;              ///< all there is, the default first, then by the model
   std::optional<Saved> saved;
   size_t measured = 0;
 
-  static bool sameTiles(const Schedule &a, const Schedule &b) { return a.tileQ == b.tileQ && a.tileK == b.tileK && a.form == b.form; }
+  static bool sameTiles(const Schedule &a, const Schedule &b) {
+    return a.tileQ == b.tileQ && a.tileK == b.tileK && a.form == b.form;
+  }
 
   /// Takes over what the cache has of this compiler's code; true where the search is complete.
   bool known(TuningEntry &entry) {
@@ -117,7 +122,9 @@ class Search {
   bool stopped() const { return options.stop && options.stop(); }
 
   void report(const char *stage, size_t done, size_t total, const TuningEntry &entry) {
-    if (options.progress) options.progress({stage, done, total, entry.schedule, entry.seconds, entry.defaultSeconds, std::max(0.0, left())});
+    if (options.progress)
+      options.progress(
+          {stage, done, total, entry.schedule, entry.seconds, entry.defaultSeconds, std::max(0.0, left())});
   }
 
   /// The points to measure, the default first, then by the model; with the samples the cache has of them.
@@ -137,12 +144,14 @@ class Search {
     // Of each tile size and form the one the model likes best; order and register blocks are tried for the winners.
     std::vector<TuningPoint> list{entry.points[0]};
     for (size_t at = 1; at < space.size() && list.size() < options.candidates; ++at) {
-      const bool seen = std::any_of(list.begin(), list.end(), [&](const TuningPoint &p) { return sameTiles(p.schedule, space[at].schedule); });
+      const bool seen = std::any_of(list.begin(), list.end(),
+                                    [&](const TuningPoint &p) { return sameTiles(p.schedule, space[at].schedule); });
       if (!seen && space[at].predicted <= hopeless * space[1].predicted) list.push_back(space[at]);
     }
     // What an earlier, unfinished search has measured stays.
     for (const TuningPoint &old : before)
-      if (!old.samples.empty() && std::none_of(list.begin(), list.end(), [&](const TuningPoint &p) { return p.schedule == old.schedule; }))
+      if (!old.samples.empty() &&
+          std::none_of(list.begin(), list.end(), [&](const TuningPoint &p) { return p.schedule == old.schedule; }))
         list.push_back(old);
     entry.points = list;
     for (TuningPoint &point : entry.points)
@@ -153,7 +162,8 @@ class Search {
   /// Compiles on all cores. A CPU does nothing else meanwhile: what it measured would be slowed.
   void compile(TuningEntry &entry) {
     const size_t first = trials.size(), count = entry.points.size() - first;
-    for (size_t at = first; at < entry.points.size(); ++at) trials.push_back(std::make_unique<Trial>(problem, entry.points[at].schedule));
+    for (size_t at = first; at < entry.points.size(); ++at)
+      trials.push_back(std::make_unique<Trial>(problem, entry.points[at].schedule));
     std::atomic<size_t> next{first}, done{0};
     std::vector<std::string> errors(trials.size());
     auto work = [&] {
@@ -174,7 +184,8 @@ class Search {
       }
     };
     std::vector<std::thread> workers;
-    for (unsigned count = std::max(1u, std::thread::hardware_concurrency()); count > 0; --count) workers.emplace_back(work);
+    for (unsigned count = std::max(1u, std::thread::hardware_concurrency()); count > 0; --count)
+      workers.emplace_back(work);
     while (done < count) {
       report("compiling", done, count, entry);
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -187,9 +198,10 @@ class Search {
     if (!trials[0]) throw std::runtime_error("the default schedule does not compile: " + errors[0]);
   }
 
-  /// The best of what was measured: the default unless another one is faster beyond noise. `fresh`: samples taken in rounds, one
-  /// of each schedule a round.
-  void decide(TuningEntry &entry, const std::vector<size_t> &among, const std::vector<std::vector<double>> *fresh = nullptr) {
+  /// The best of what was measured: the default unless another one is faster beyond noise. `fresh`: samples taken in
+  /// rounds, one of each schedule a round.
+  void decide(TuningEntry &entry, const std::vector<size_t> &among,
+              const std::vector<std::vector<double>> *fresh = nullptr) {
     auto time = [&](size_t at) { return median(fresh ? (*fresh)[at] : entry.points[at].samples); };
     if (time(0) > 0) entry.defaultSeconds = time(0);
     size_t best = 0;
@@ -197,7 +209,9 @@ class Search {
       if (time(at) > 0 && (time(best) == 0 || time(at) < time(best))) best = at;
     if (best != 0 && time(0) > 0 && time(best) > worthwhile * time(0)) best = 0;
     // Where there are rounds enough to tell, they must tell.
-    if (best != 0 && fresh && (*fresh)[best].size() >= confirmed && !ratioOfRounds((*fresh)[best], (*fresh)[0]).below(1)) best = 0;
+    if (best != 0 && fresh && (*fresh)[best].size() >= confirmed &&
+        !ratioOfRounds((*fresh)[best], (*fresh)[0]).below(1))
+      best = 0;
     entry.schedule = entry.points[best].schedule;
     entry.seconds = time(best);
   }
@@ -236,7 +250,8 @@ class Search {
   }
 
   std::vector<size_t> fastest(const TuningEntry &entry, std::vector<size_t> among, size_t count) {
-    std::sort(among.begin(), among.end(), [&](size_t a, size_t b) { return median(entry.points[a].samples) < median(entry.points[b].samples); });
+    std::sort(among.begin(), among.end(),
+              [&](size_t a, size_t b) { return median(entry.points[a].samples) < median(entry.points[b].samples); });
     if (among.size() > count) among.resize(count);
     if (std::find(among.begin(), among.end(), size_t{0}) == among.end()) among.push_back(0);
     return among;
@@ -248,7 +263,9 @@ class Search {
       size_t added = 0;
       for (const TuningPoint &other : space)
         if (added < 4 && sameTiles(other.schedule, entry.points[best].schedule) &&
-            std::none_of(entry.points.begin(), entry.points.end(), [&](const TuningPoint &p) { return p.schedule == other.schedule; })) {
+            std::none_of(
+                entry.points.begin(), entry.points.end(),
+                [&](const TuningPoint &p) { return p.schedule == other.schedule; })) {
           entry.points.push_back({other.schedule, other.predicted, {}, ""});
           ++added;
         }
@@ -318,9 +335,12 @@ class Search {
     }
     outcome.measured = measured;
     // What there was no time to compile is for the next call.
-    const bool all = std::none_of(entry.points.begin(), entry.points.end(), [](const TuningPoint &p) { return p.note == uncompiled; });
+    const bool all = std::none_of(entry.points.begin(), entry.points.end(),
+                                  [](const TuningPoint &p) { return p.note == uncompiled; });
     if (last == Round::Done && !all) last = stopped() ? Round::Stopped : Round::Spent;
-    outcome.end = last == Round::Done ? Outcome::End::Complete : last == Round::Spent ? Outcome::End::BudgetSpent : Outcome::End::Stopped;
+    outcome.end = last == Round::Done    ? Outcome::End::Complete
+                  : last == Round::Spent ? Outcome::End::BudgetSpent
+                                         : Outcome::End::Stopped;
   }
 };
 
@@ -335,13 +355,15 @@ std::vector<double> ranks(const std::vector<double> &values) {
 
 /// WEFT_TUNE=1: called by the operator before a call's first run.
 const bool registered = [] {
-  ops::setTuner([](const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
-    Problem problem{variant, names, tensors.vec(), backward, ""};
-    const TuningKey key = ops::tuningKey(*findVariant(variant), names, tensors, backward);
-    problem.shape = "1," + std::to_string(key.heads) + "," + std::to_string(key.queries) + "," + std::to_string(key.headDims.begin()->second);
-    tune(problem, {});
-    ops::forgetSchedules();
-  });
+  ops::setTuner(
+      [](const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
+        Problem problem{variant, names, tensors.vec(), backward, ""};
+        const TuningKey key = ops::tuningKey(*findVariant(variant), names, tensors, backward);
+        problem.shape = "1," + std::to_string(key.heads) + "," + std::to_string(key.queries) + "," +
+                        std::to_string(key.headDims.begin()->second);
+        tune(problem, {});
+        ops::forgetSchedules();
+      });
   return true;
 }();
 

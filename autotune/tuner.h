@@ -13,27 +13,27 @@
 namespace weft::autotune {
 
 struct Progress {
-  std::string stage;                  ///< "waiting", "compiling", "measuring", "confirming"
-  size_t done = 0, total = 0;         ///< of the stage
+  std::string stage;           ///< "waiting", "compiling", "measuring", "confirming"
+  size_t done = 0, total = 0;  ///< of the stage
   Schedule best;
-  double bestSeconds = 0, defaultSeconds = 0;   ///< 0: not measured yet
-  double secondsLeft = 0;             ///< of the budget
+  double bestSeconds = 0, defaultSeconds = 0;  ///< 0: not measured yet
+  double secondsLeft = 0;                      ///< of the budget
 };
 
 struct TuneOptions {
-  double budget = 60;                 ///< seconds
-  size_t candidates = 24;             ///< to measure at most, the default among them
-  bool flush = false;                 ///< GPU: measure with a cold L2 cache
-  bool again = false;                 ///< forget what the cache has
-  uint64_t seed = 0;                  ///< of the order of measuring
+  double budget = 60;      ///< seconds
+  size_t candidates = 24;  ///< to measure at most, the default among them
+  bool flush = false;      ///< GPU: measure with a cold L2 cache
+  bool again = false;      ///< forget what the cache has
+  uint64_t seed = 0;       ///< of the order of measuring
   std::function<void(const Progress &)> progress;
-  std::function<bool()> stop;         ///< asked between measurements
+  std::function<bool()> stop;  ///< asked between measurements
 };
 
 struct Outcome {
   enum class End { Known, Complete, BudgetSpent, Stopped } end = End::Complete;
-  TuningEntry entry;                  ///< also in the cache
-  size_t measured = 0;                ///< samples taken by this call
+  TuningEntry entry;    ///< also in the cache
+  size_t measured = 0;  ///< samples taken by this call
 };
 
 /// Throws std::runtime_error where nothing can be measured, c10::Error where the call is wrong.

@@ -56,7 +56,8 @@ class Own {
     keptShare = kept / all;
     double width = 0;
     for (const InputInfo &input : call.set.variant->inputs())
-      if (input.isRow && (input.querySide || input.name == "v")) width += static_cast<double>(call.set.headDims.at(input.dims.back()));
+      if (input.isRow && (input.querySide || input.name == "v"))
+        width += static_cast<double>(call.set.headDims.at(input.dims.back()));
     flops = kept * 64 * 64 * 2 * width * (work.backward ? 2.5 : 1);
     for (const Tensor &tensor : inputs.tensors) bytes += static_cast<double>(tensor.nbytes());
     bytes = (bytes + static_cast<double>(saved.o.nbytes())) * (work.backward ? 2 : 1);
@@ -90,7 +91,8 @@ double compileSeconds(const Case &work, const ops::SampleInputs &inputs) {
   const ops::Binding call(set, inputs.names, inputs.tensors);
   const bool fused = ops::isFused(call);
   for (const std::string &kernel : kernelNames(*set.variant, work.backward)) {
-    const bool twoPass = kernel == "backward_dq" || kernel == "backward_dkdv" || kernel.find("_keys") != std::string::npos;
+    const bool twoPass =
+        kernel == "backward_dq" || kernel == "backward_dkdv" || kernel.find("_keys") != std::string::npos;
     if (work.backward && (kernel == "forward" || (fused ? twoPass : kernel == "backward"))) continue;
     CompileRequest request;
     request.variant = set.variant;
@@ -126,17 +128,20 @@ double errorAgainstDouble(Case work, torch::Device device) {
   work.shape.T = 192;
   work.span = work.span > 0 ? std::min<int64_t>(work.span, 96) : 0;
   auto variant = findVariant(work.variant);
-  const ops::SampleInputs inputs = ops::sampleInputs(*variant, work.shape, ops::scalarType(work.type), device, work.span);
+  const ops::SampleInputs inputs =
+      ops::sampleInputs(*variant, work.shape, ops::scalarType(work.type), device, work.span);
   std::map<std::string, reference::Array> arrays;
   for (size_t at = 0; at < inputs.names.size(); ++at) arrays[inputs.names[at]] = toArray(inputs.tensors[at]);
   const Tensor out = ops::attention(work.variant, inputs.names, inputs.tensors);
   const Tensor gradient = torch::randn_like(out);
-  const auto want = reference::evaluate(variant->tree(), arrays, work.backward ? toArray(gradient).values : std::vector<double>());
+  const auto want =
+      reference::evaluate(variant->tree(), arrays, work.backward ? toArray(gradient).values : std::vector<double>());
   if (!work.backward) return relative(out, want.o);
   out.backward(gradient);
   double worst = 0;
   for (size_t at = 0; at < inputs.names.size(); ++at)
-    if (inputs.tensors[at].grad().defined()) worst = std::max(worst, relative(inputs.tensors[at].grad(), want.gradients.at(inputs.names[at])));
+    if (inputs.tensors[at].grad().defined())
+      worst = std::max(worst, relative(inputs.tensors[at].grad(), want.gradients.at(inputs.names[at])));
   return worst;
 }
 
@@ -147,17 +152,26 @@ std::string reason(const std::exception &error) {
 }
 
 /// Nothing where it was stopped.
-std::optional<json> runCase(const Case &work, std::vector<std::pair<std::string, std::unique_ptr<Peer>>> &peers, const BenchOptions &options) {
+std::optional<json> runCase(const Case &work, std::vector<std::pair<std::string, std::unique_ptr<Peer>>> &peers,
+                            const BenchOptions &options) {
   const torch::Device device = ops::useDevice(work.device);
   torch::manual_seed(0);
   const auto &shape = work.shape;
-  json row = {{"variant", work.variant}, {"B", shape.B}, {"H", shape.H}, {"T", shape.T}, {"D", shape.D}, {"dtype", work.type},
-              {"direction", work.backward ? "backward" : "forward"}, {"span", work.span > 0 ? work.span : shape.T / 2}, {"results", json::object()}};
+  json row = {{"variant", work.variant},
+              {"B", shape.B},
+              {"H", shape.H},
+              {"T", shape.T},
+              {"D", shape.D},
+              {"dtype", work.type},
+              {"direction", work.backward ? "backward" : "forward"},
+              {"span", work.span > 0 ? work.span : shape.T / 2},
+              {"results", json::object()}};
   json &results = row["results"];
   bool stopped = false;
   try {
     row["error"] = errorAgainstDouble(work, device);
-    const ops::SampleInputs inputs = ops::sampleInputs(*findVariant(work.variant), shape, ops::scalarType(work.type), device, work.span);
+    const ops::SampleInputs inputs =
+        ops::sampleInputs(*findVariant(work.variant), shape, ops::scalarType(work.type), device, work.span);
     // What the pass itself adds: the high-water mark above what there is before.
     Own own(work, inputs);
     std::ofstream("/proc/self/clear_refs") << "5";
@@ -189,7 +203,9 @@ std::optional<json> runCase(const Case &work, std::vector<std::pair<std::string,
         }
       };
     const auto start = Clock::now();
-    stopped = autotune::takeTurns(methods, options.effort, [&] { return secondsSince(start); }, options.stop) == autotune::TurnsEnd::Stopped;
+    stopped =
+        autotune::takeTurns(
+            methods, options.effort, [&] { return secondsSince(start); }, options.stop) == autotune::TurnsEnd::Stopped;
     results = summary(methods, own.flops);
   } catch (const std::exception &error) {
     results["weft"] = {{"error", reason(error)}};
@@ -203,14 +219,19 @@ std::optional<json> runCase(const Case &work, std::vector<std::pair<std::string,
 json maskPicture(const Case &work) {
   ops::SampleShape shape{1, 1, 256, 16};
   const int64_t span = work.span > 0 ? std::max<int64_t>(1, work.span * 256 / std::max<int64_t>(work.shape.T, 256)) : 0;
-  const auto inputs = ops::sampleInputs(*findVariant(work.variant), shape, torch::kFloat, ops::useDevice(work.device), span);
+  const auto inputs =
+      ops::sampleInputs(*findVariant(work.variant), shape, torch::kFloat, ops::useDevice(work.device), span);
   const Tensor shares = ops::maskShares(work.variant, inputs.names, inputs.tensors).cpu();
   const Tensor relativeShares = shares / shares.amax(2, true).clamp_min(1e-20);
-  const Tensor small = torch::nn::functional::adaptive_max_pool2d(relativeShares.unsqueeze(0), torch::nn::functional::AdaptiveMaxPool2dFuncOptions({64, 64}))[0][0].contiguous();
+  const Tensor small =
+      torch::nn::functional::adaptive_max_pool2d(relativeShares.unsqueeze(0),
+                                                 torch::nn::functional::AdaptiveMaxPool2dFuncOptions({64, 64}))[0][0]
+          .contiguous();
   json rows = json::array();
   for (int64_t row = 0; row < 64; ++row) {
     json line = json::array();
-    for (int64_t column = 0; column < 64; ++column) line.push_back(std::round(small[row][column].item<double>() * 1000) / 1000);
+    for (int64_t column = 0; column < 64; ++column)
+      line.push_back(std::round(small[row][column].item<double>() * 1000) / 1000);
     rows.push_back(line);
   }
   return rows;
@@ -219,20 +240,31 @@ json maskPicture(const Case &work) {
 json tuningOf(const std::vector<Case> &cases, const Device &device) {
   json list = json::array();
   for (const TuningEntry &entry : ScheduleCache(device).entries()) {
-    const bool used = std::any_of(cases.begin(), cases.end(), [&](const Case &work) { return findVariant(work.variant)->name() == entry.key.variant; });
+    const bool used = std::any_of(cases.begin(), cases.end(), [&](const Case &work) {
+      return findVariant(work.variant)->name() == entry.key.variant;
+    });
     if (!used || entry.build != buildIdentity()) continue;
     json points = json::array();
     for (const TuningPoint &point : entry.points)
       if (!point.samples.empty())
-        points.push_back({{"tile_q", point.schedule.tileQ}, {"tile_k", point.schedule.tileK}, {"schedule", describe(point.schedule, "host")},
-                          {"ms", 1e3 * autotune::median(point.samples)}, {"predicted_ms", 1e3 * point.predicted}});
-    list.push_back({{"key", describe(entry.key)}, {"variant", entry.key.variant}, {"seconds", entry.seconds}, {"default_seconds", entry.defaultSeconds},
-                    {"schedule", describe(entry.schedule, "host")}, {"points", points}});
+        points.push_back({{"tile_q", point.schedule.tileQ},
+                          {"tile_k", point.schedule.tileK},
+                          {"schedule", describe(point.schedule, "host")},
+                          {"ms", 1e3 * autotune::median(point.samples)},
+                          {"predicted_ms", 1e3 * point.predicted}});
+    list.push_back({{"key", describe(entry.key)},
+                    {"variant", entry.key.variant},
+                    {"seconds", entry.seconds},
+                    {"default_seconds", entry.defaultSeconds},
+                    {"schedule", describe(entry.schedule, "host")},
+                    {"points", points}});
   }
   return list;
 }
 
-ElementType elementType(const std::string &type) { return type == "bf16" ? ElementType::BF16 : type == "f16" ? ElementType::F16 : ElementType::F32; }
+ElementType elementType(const std::string &type) {
+  return type == "bf16" ? ElementType::BF16 : type == "f16" ? ElementType::F16 : ElementType::F32;
+}
 
 std::string now() {
   const std::time_t time = std::time(nullptr);
@@ -244,9 +276,17 @@ std::string now() {
 }  // namespace
 
 json runBench(const BenchOptions &options) {
-  json results = {{"schema", 2}, {"complete", false}, {"date", now()}, {"torch", TORCH_VERSION}, {"threads", torch::get_num_threads()}, {"build", buildIdentity()},
-                  {"rows", json::array()}, {"masks", json::object()}, {"peers", options.peers},
-                  {"peak_gflops", json::object()}, {"peak_of", json::object()}};
+  json results = {{"schema", 2},
+                  {"complete", false},
+                  {"date", now()},
+                  {"torch", TORCH_VERSION},
+                  {"threads", torch::get_num_threads()},
+                  {"build", buildIdentity()},
+                  {"rows", json::array()},
+                  {"masks", json::object()},
+                  {"peers", options.peers},
+                  {"peak_gflops", json::object()},
+                  {"peak_of", json::object()}};
   if (options.cases.empty()) return results;
   const Device device = parseDevice(options.cases[0].device);
   const bool gpu = ops::useDevice(options.cases[0].device).is_cuda();
@@ -264,14 +304,17 @@ json runBench(const BenchOptions &options) {
     results["bandwidth_of"] = bandwidth->of;
   }
   std::vector<std::pair<std::string, std::unique_ptr<Peer>>> peers;
-  for (const std::string &name : options.peers) peers.emplace_back(name, makePeer(name, {options.peerSeconds, options.stop}));
+  for (const std::string &name : options.peers)
+    peers.emplace_back(name, makePeer(name, {options.peerSeconds, options.stop}));
   results["tuning"] = tuningOf(options.cases, device);
   if (options.save) options.save(results);  // in place of those of an earlier run
   const auto stopped = [&] { return options.stop && options.stop(); };
   for (size_t at = 0; at < options.cases.size() && !stopped(); ++at) {
     const Case &work = options.cases[at];
     if (options.progress)
-      options.progress(at, options.cases.size(), work.variant + (work.backward ? " backward " : " forward ") + work.type + " T=" + std::to_string(work.shape.T));
+      options.progress(at, options.cases.size(),
+                       work.variant + (work.backward ? " backward " : " forward ") + work.type +
+                           " T=" + std::to_string(work.shape.T));
     if (!results["masks"].contains(work.variant)) results["masks"][work.variant] = maskPicture(work);
     if (auto row = runCase(work, peers, options)) results["rows"].push_back(*row);
     if (options.save) options.save(results);
@@ -280,7 +323,8 @@ json runBench(const BenchOptions &options) {
   for (const json &row : results["rows"]) {
     const json &own = row["results"]["weft"];
     const double peak = results["peak_gflops"].value(row["dtype"].get<std::string>(), HUGE_VAL);
-    if (own.value("gflops", 0.0) > peak && !stopped()) put(row["dtype"], arithmeticRoofAgain(device, elementType(row["dtype"]), torch::get_num_threads()));
+    if (own.value("gflops", 0.0) > peak && !stopped())
+      put(row["dtype"], arithmeticRoofAgain(device, elementType(row["dtype"]), torch::get_num_threads()));
   }
   results["complete"] = results["rows"].size() == options.cases.size();
   return results;

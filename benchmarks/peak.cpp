@@ -11,7 +11,9 @@ namespace {
 Roof matrixProduct(torch::Device device, ElementType type) {
   torch::NoGradGuard guard;
   constexpr int64_t n = 8192;
-  const auto kind = type == ElementType::BF16 ? torch::kBFloat16 : type == ElementType::F16 ? torch::kHalf : torch::kFloat;
+  const auto kind = type == ElementType::BF16  ? torch::kBFloat16
+                    : type == ElementType::F16 ? torch::kHalf
+                                               : torch::kFloat;
   const torch::Tensor a = torch::randn({n, n}, device).to(kind), b = torch::randn({n, n}, device).to(kind);
   double best = 1e9;
   for (int turn = 0; turn < 7; ++turn) {
@@ -27,7 +29,8 @@ Roof matrixProduct(torch::Device device, ElementType type) {
 
 std::optional<Roof> peakOf(const Device &device, ElementType type) {
   auto roof = arithmeticRoof(device, type, torch::get_num_threads());
-  if (!roof && device.kind == Device::Kind::Cuda) return matrixProduct(torch::Device(torch::kCUDA, static_cast<torch::DeviceIndex>(device.index)), type);
+  if (!roof && device.kind == Device::Kind::Cuda)
+    return matrixProduct(torch::Device(torch::kCUDA, static_cast<torch::DeviceIndex>(device.index)), type);
   return roof;
 }
 

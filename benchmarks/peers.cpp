@@ -58,17 +58,25 @@ class TorchPeer final : public Peer {
 
   std::string prepare(const Case &work, const ops::SampleInputs &inputs, const Tensor &want) override {
     const auto &shape = work.shape;
-    const double bytes = static_cast<double>(shape.H * shape.T * shape.T) * (work.type == "f32" ? 4 : 2) * (fused ? 1 : 4) * (work.backward ? 2 : 1);
+    const double bytes = static_cast<double>(shape.H * shape.T * shape.T) * (work.type == "f32" ? 4 : 2) *
+                         (fused ? 1 : 4) * (work.backward ? 2 : 1);
     causal = work.variant == "causal";
-    if ((!causal || !fused) && bytes > 4e9) return "T x S in memory: " + std::to_string(static_cast<int>(bytes / 1e9)) + " GB";
+    if ((!causal || !fused) && bytes > 4e9)
+      return "T x S in memory: " + std::to_string(static_cast<int>(bytes / 1e9)) + " GB";
     for (const std::string &name : inputs.names)
-      if (name == "u" || name == "w" || name == "r") return "its mask comes of the content: T x S numbers anew in each call";
+      if (name == "u" || name == "w" || name == "r")
+        return "its mask comes of the content: T x S numbers anew in each call";
     q = named(inputs, "q")->detach().requires_grad_();
     k = named(inputs, "k")->detach().requires_grad_();
     v = named(inputs, "v")->detach().requires_grad_();
     backward = work.backward;
     torch::NoGradGuard guard;
-    if (!causal || !fused) bias = ops::maskShares(work.variant, inputs.names, inputs.tensors).to(torch::kFloat).log().unsqueeze(0).to(q.scalar_type());
+    if (!causal || !fused)
+      bias = ops::maskShares(work.variant, inputs.names, inputs.tensors)
+                 .to(torch::kFloat)
+                 .log()
+                 .unsqueeze(0)
+                 .to(q.scalar_type());
     {
       torch::AutoGradMode mode(backward);
       out = forward();
@@ -116,9 +124,17 @@ class PythonPeer final : public Peer {
   std::string prepare(const Case &work, const ops::SampleInputs &, const Tensor &) override {
     if (failures >= 2) return lastFailure + "; twice, so it is not asked again";
     if (pid <= 0) start();
-    const json answer = ask({{"do", "prepare"}, {"peer", name}, {"variant", work.variant}, {"B", work.shape.B}, {"H", work.shape.H},
-                             {"T", work.shape.T}, {"D", work.shape.D}, {"dtype", work.type}, {"backward", work.backward},
-                             {"span", work.span > 0 ? work.span : work.shape.T / 2}, {"device", work.device},
+    const json answer = ask({{"do", "prepare"},
+                             {"peer", name},
+                             {"variant", work.variant},
+                             {"B", work.shape.B},
+                             {"H", work.shape.H},
+                             {"T", work.shape.T},
+                             {"D", work.shape.D},
+                             {"dtype", work.type},
+                             {"backward", work.backward},
+                             {"span", work.span > 0 ? work.span : work.shape.T / 2},
+                             {"device", work.device},
                              {"threads", torch::get_num_threads()}});
     return answer.value("error", std::string());
   }
@@ -143,7 +159,8 @@ class PythonPeer final : public Peer {
   void start() {
     std::array<int, 2> in{}, out{};
     // Not inherited by other peers: they would keep this one's input open.
-    if (pipe2(in.data(), O_CLOEXEC) != 0 || pipe2(out.data(), O_CLOEXEC) != 0) throw std::runtime_error("no pipe for the Python peer");
+    if (pipe2(in.data(), O_CLOEXEC) != 0 || pipe2(out.data(), O_CLOEXEC) != 0)
+      throw std::runtime_error("no pipe for the Python peer");
     signal(SIGPIPE, SIG_IGN);
     pid = fork();
     if (pid < 0) throw std::runtime_error("cannot start a Python peer");
@@ -177,7 +194,8 @@ class PythonPeer final : public Peer {
   json ask(const json &question) {
     if (pid <= 0) return {{"error", lastFailure}};
     const std::string line = question.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-    const std::string ended = "its Python process ended (" + pythonProgram() + " with torch is needed; WEFT_PYTHON names another)";
+    const std::string ended =
+        "its Python process ended (" + pythonProgram() + " with torch is needed; WEFT_PYTHON names another)";
     if (write(to, line.data(), line.size()) != static_cast<ssize_t>(line.size())) return failed(ended);
     const auto start = Clock::now();
     size_t stop;
@@ -211,7 +229,8 @@ class PythonPeer final : public Peer {
     close(to);
     const auto start = Clock::now();
     bool over = false;
-    while (!(over = waitpid(pid, nullptr, WNOHANG) != 0) && Clock::now() - start < grace) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    while (!(over = waitpid(pid, nullptr, WNOHANG) != 0) && Clock::now() - start < grace)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     kill(-pid, SIGKILL);
     if (!over) waitpid(pid, nullptr, 0);
     close(from);

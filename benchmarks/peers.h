@@ -17,9 +17,9 @@ namespace weft::bench {
 struct Case {
   std::string variant;
   ops::SampleShape shape;
-  std::string type = "f32";     ///< f32, bf16, f16
+  std::string type = "f32";  ///< f32, bf16, f16
   bool backward = false;
-  int64_t span = 0;             ///< see ops::sampleInputs
+  int64_t span = 0;  ///< see ops::sampleInputs
   std::string device = "cpu";
 };
 
@@ -37,14 +37,14 @@ class Peer {
 
 /// What a peer in a process of its own is waited for.
 struct Patience {
-  double seconds = 300;          ///< for an answer: compiling, or a pass
-  std::function<bool()> stop;    ///< asked meanwhile
+  double seconds = 300;        ///< for an answer: compiling, or a pass
+  std::function<bool()> stop;  ///< asked meanwhile
 };
 
 /// "sdpa": torch scaled_dot_product_attention, causal by its own flag and other masks as a T x S bias made beforehand;
 /// "math": its parts as tensor operations; "flex": compiled FlexAttention, and "triton": Triton's tutorial kernel where
-/// it is installed, both in a Python process of their own: one that dies or does not answer in time is ended with all it started, and after
-/// the second time not begun again. Throws std::runtime_error for another name.
+/// it is installed, both in a Python process of their own: one that dies or does not answer in time is ended with all
+/// it started, and after the second time not begun again. Throws std::runtime_error for another name.
 std::unique_ptr<Peer> makePeer(const std::string &name, const Patience &patience = {});
 
 /// The interpreter for peers and reports: WEFT_PYTHON, else the one this was configured with, else python3.

@@ -19,9 +19,10 @@ namespace {
 
 /// A change that is smaller is not looked at: two runs of one program differ by as much.
 constexpr double notable = 0.05;
-/// A ratio whose interval is wider to either side says nothing, neither that a method is faster nor that both are the same.
+/// A ratio whose interval is wider to either side says nothing, neither that a method is faster nor that both are the
+/// same.
 constexpr double ratioWithin = 0.10;
-constexpr size_t fewest = 6;   ///< samples that have an interval at all
+constexpr size_t fewest = 6;  ///< samples that have an interval at all
 
 json ratioTo(const Method &own, const Method &peer) {
   const autotune::Ratio ratio = autotune::ratioOfRounds(peer.samples, own.samples);
@@ -36,19 +37,27 @@ json ratioTo(const Method &own, const Method &peer) {
 json times(const Method &method, double flops) {
   std::vector<double> sorted = method.samples;
   std::sort(sorted.begin(), sorted.end());
-  auto at = [&](double share) { return 1e3 * sorted[static_cast<size_t>(share * static_cast<double>(sorted.size() - 1) + 0.5)]; };
+  auto at = [&](double share) {
+    return 1e3 * sorted[static_cast<size_t>(share * static_cast<double>(sorted.size() - 1) + 0.5)];
+  };
   const double middle = autotune::median(sorted);
   Interval interval = autotune::medianInterval(method.samples);
   if (!std::isfinite(interval.high)) interval = {sorted.front(), sorted.back()};
-  return {{"ms", 1e3 * middle}, {"low", 1e3 * interval.low}, {"high", 1e3 * interval.high}, {"quartiles", {at(0.25), at(0.75)}}, {"samples", sorted.size()},
-          {"known", autotune::uncertainty(method.samples) <= knownWithin}, {"gflops", 1e-9 * flops / middle}};
+  return {{"ms", 1e3 * middle},
+          {"low", 1e3 * interval.low},
+          {"high", 1e3 * interval.high},
+          {"quartiles", {at(0.25), at(0.75)}},
+          {"samples", sorted.size()},
+          {"known", autotune::uncertainty(method.samples) <= knownWithin},
+          {"gflops", 1e-9 * flops / middle}};
 }
 
 std::string nameOf(const json &row) {
   std::ostringstream text;
-  text.imbue(std::locale::classic());   // the name is compared with that of other runs
-  text << row.at("variant").get<std::string>() << ' ' << row.at("direction").get<std::string>() << ' ' << row.at("dtype").get<std::string>() << " ["
-       << row.at("B") << ',' << row.at("H") << ',' << row.at("T") << ',' << row.at("D") << "] span " << row.at("span");
+  text.imbue(std::locale::classic());  // the name is compared with that of other runs
+  text << row.at("variant").get<std::string>() << ' ' << row.at("direction").get<std::string>() << ' '
+       << row.at("dtype").get<std::string>() << " [" << row.at("B") << ',' << row.at("H") << ',' << row.at("T") << ','
+       << row.at("D") << "] span " << row.at("span");
   return text.str();
 }
 
@@ -72,8 +81,8 @@ void compareRow(const json &old, const json &row, Comparison &all) {
     all.regressions.push_back(line.str());
     return;
   }
-  line << ", but the medians lie between " << a.at("low").get<double>() << " and " << a.at("high").get<double>() << ", and between "
-       << b.at("low").get<double>() << " and " << b.at("high").get<double>();
+  line << ", but the medians lie between " << a.at("low").get<double>() << " and " << a.at("high").get<double>()
+       << ", and between " << b.at("low").get<double>() << " and " << b.at("high").get<double>();
   all.unsure.push_back(line.str());
 }
 
@@ -88,7 +97,8 @@ json summary(const std::vector<Method> &methods, double flops) {
       continue;
     }
     results[method.name] = times(method, flops);
-    if (own != methods.end() && method.name != "weft" && !own->samples.empty()) results[method.name]["ratio"] = ratioTo(*own, method);
+    if (own != methods.end() && method.name != "weft" && !own->samples.empty())
+      results[method.name]["ratio"] = ratioTo(*own, method);
   }
   return results;
 }
@@ -101,7 +111,8 @@ Comparison compare(const json &before, const json &now) {
   size_t only = 0;
   for (const json &row : now.at("rows")) {
     const auto &rows = before.at("rows");
-    const auto old = std::find_if(rows.begin(), rows.end(), [&](const json &other) { return nameOf(other) == nameOf(row); });
+    const auto old =
+        std::find_if(rows.begin(), rows.end(), [&](const json &other) { return nameOf(other) == nameOf(row); });
     if (old == rows.end()) ++only;
     else compareRow(*old, row, all);
   }
@@ -110,10 +121,12 @@ Comparison compare(const json &before, const json &now) {
   if (only) all.notes.push_back(std::to_string(only) + " rows are new");
   if (gone) all.notes.push_back(std::to_string(gone) + " rows are missing now");
   for (const auto &[one, name] : {std::pair{&before, "the first"}, std::pair{&now, "the second"}})
-    if (!one->value("complete", !one->value("interrupted", false))) all.notes.push_back(std::string(name) + " was not measured to the end");
+    if (!one->value("complete", !one->value("interrupted", false)))
+      all.notes.push_back(std::string(name) + " was not measured to the end");
   for (const char *what : {"device", "threads"})
     if (before.value(what, json()) != now.value(what, json()))
-      all.notes.push_back(std::string("another ") + what + ": " + before.value(what, json()).dump() + " and " + now.value(what, json()).dump());
+      all.notes.push_back(std::string("another ") + what + ": " + before.value(what, json()).dump() + " and " +
+                          now.value(what, json()).dump());
   const json oldPeaks = before.value("peak_gflops", json::object()), peaks = now.value("peak_gflops", json::object());
   for (const auto &[type, peak] : peaks.items()) {
     const double was = oldPeaks.value(type, 0.0), is = peak;
@@ -150,8 +163,8 @@ std::string table(const json &results) {
     };
     const std::string name = nameOf(row);
     out << name << std::string(name.size() < 58 ? 58 - name.size() : 0, ' ');
-    std::snprintf(text, sizeof text, " %6.1f%% %10.3f%c %9.1f %9.1e", 100 * row.at("kept_tiles").get<double>(), own.at("ms").get<double>(),
-                  mark(own), own.at("gflops").get<double>(), row.at("error").get<double>());
+    std::snprintf(text, sizeof text, " %6.1f%% %10.3f%c %9.1f %9.1e", 100 * row.at("kept_tiles").get<double>(),
+                  own.at("ms").get<double>(), mark(own), own.at("gflops").get<double>(), row.at("error").get<double>());
     out << text;
     for (const auto &peer : results.at("peers")) {
       const json &other = row.at("results").at(peer.get<std::string>());
@@ -160,7 +173,8 @@ std::string table(const json &results) {
         unknown |= verdict == "unknown";
         same |= verdict == "same";
         char ratio[32];
-        std::snprintf(ratio, sizeof ratio, "(%s%.2fx%s)", verdict == "same" ? "~" : "", other.at("ratio").at("value").get<double>(), verdict == "unknown" ? "?" : "");
+        std::snprintf(ratio, sizeof ratio, "(%s%.2fx%s)", verdict == "same" ? "~" : "",
+                      other.at("ratio").at("value").get<double>(), verdict == "unknown" ? "?" : "");
         std::snprintf(text, sizeof text, " %8.2f%c %9s", other.at("ms").get<double>(), mark(other), ratio);
       } else {
         const std::string why = peer.get<std::string>() + ": " + other.at("error").get<std::string>();
@@ -173,9 +187,12 @@ std::string table(const json &results) {
     out << "\n";
   }
   for (size_t at = 0; at < notes.size(); ++at) out << "  -" << at + 1 << "  " << notes[at] << "\n";
-  if (unknown) out << "  ?   not known: samples differ too much for " << 100 * knownWithin << " %, or are fewer than " << fewest << " (more --row-seconds may help)\n";
+  if (unknown)
+    out << "  ?   not known: samples differ too much for " << 100 * knownWithin << " %, or are fewer than " << fewest
+        << " (more --row-seconds may help)\n";
   if (same) out << "  ~   about the same: the interval of the ratio holds 1\n";
-  if (!results.at("complete").get<bool>()) out << "not complete: stopped after " << results.at("rows").size() << " rows\n";
+  if (!results.at("complete").get<bool>())
+    out << "not complete: stopped after " << results.at("rows").size() << " rows\n";
   return out.str();
 }
 

@@ -66,18 +66,22 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
   const std::vector<ast::PooledInput> pools = ast::pooledInputs(*checked);
   for (const ast::PooledInput &pooled : pools) {
     const bool keys = checked->inputs[pooled.input].dims[2] != "T";
-    selectionInfo.pools.push_back({"pool." + std::to_string(selectionInfo.pools.size()), pooled.input, pooled.tile, keys ? tile::flatBlock : 1});
+    selectionInfo.pools.push_back(
+        {"pool." + std::to_string(selectionInfo.pools.size()), pooled.input, pooled.tile, keys ? tile::flatBlock : 1});
     rows.push_back(pooled.input);
   }
   for (const ast::Select &select : checked->selects) {
     auto having = [&](std::initializer_list<ast::Keep::Kind> kinds) {
-      return static_cast<int>(std::count_if(select.keeps.begin(), select.keeps.end(), [&](const ast::Keep &keep) { return std::count(kinds.begin(), kinds.end(), keep.kind); }));
+      return static_cast<int>(std::count_if(select.keeps.begin(), select.keeps.end(), [&](const ast::Keep &keep) {
+        return std::count(kinds.begin(), kinds.end(), keep.kind);
+      }));
     };
     // Products, then estimates in their places; the masses of topp.
     const int ranks = having({ast::Keep::Kind::TopK, ast::Keep::Kind::TopP, ast::Keep::Kind::Near});
     const int planes = std::max(ranks, ast::pooledProducts(select)) + (having({ast::Keep::Kind::TopP}) ? ranks : 0);
     const size_t round = selectionInfo.rounds.size();
-    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK, tilesTogether(select.tileK), planes});
+    selectionInfo.rounds.push_back({selectionBuffer(round, checked->selects.size()), select.tileQ, select.tileK,
+                                    tilesTogether(select.tileK), planes});
   }
   const VariantFacts facts = analyse(*checked);
   for (const ast::KeySet &set : checked->sets) sets.push_back({set.dim, set.values, facts.lists.count(set.dim) > 0});
@@ -101,7 +105,8 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
     info.isBool = input.element == ast::ElementClass::Bool;
     info.isRow = std::find(rows.begin(), rows.end(), static_cast<int>(at)) != rows.end();
     info.querySide = info.isRow && input.dims[2] == "T";
-    info.isPooled = std::any_of(pools.begin(), pools.end(), [&](const ast::PooledInput &pooled) { return pooled.input == static_cast<int>(at); });
+    info.isPooled = std::any_of(pools.begin(), pools.end(),
+                                [&](const ast::PooledInput &pooled) { return pooled.input == static_cast<int>(at); });
     if (auto found = facts.per.find(input.name); found != facts.per.end()) {
       const std::string &per = found->second;
       info.partialKind = per == "head" ? 0 : per == "query" ? 1 : per == "key" ? 2 : 3;
@@ -157,27 +162,25 @@ CompileResult compile(const CompileRequest &request) {
     return result;
   };
   if (!request.variant) return fail("expected a variant, got none");
-  if (request.type != ElementType::F32 && request.type != ElementType::BF16 &&
-      request.type != ElementType::F16)
+  if (request.type != ElementType::F32 && request.type != ElementType::BF16 && request.type != ElementType::F16)
     return fail(std::string("expected element type f32, bf16 or f16, got ") + name(request.type));
   if (std::string wrong = illegal(request.schedule, *request.variant); !wrong.empty()) return fail(std::move(wrong));
   for (const InputInfo &input : request.variant->inputs()) {
     if (!input.isRow) continue;
     auto found = request.dims.find(input.dims.back());
     if (found == request.dims.end() || found->second < 1 || found->second > 256)
-      return fail("expected dim " + input.dims.back() + " of input '" + input.name +
-                  "' from 1 to 256, got " +
+      return fail("expected dim " + input.dims.back() + " of input '" + input.name + "' from 1 to 256, got " +
                   (found == request.dims.end() ? "none" : std::to_string(found->second)));
   }
   if (isGpu(request.target) ? !nvptx::isKnownTarget(request.target) : !cpu::isKnownCpu(request.target))
-    return fail("expected \"host\", a CPU that LLVM knows (llc -mcpu=help lists them) or a GPU from \"sm_80\" on, got \"" +
-                request.target + "\"");
+    return fail(
+        "expected \"host\", a CPU that LLVM knows (llc -mcpu=help lists them) or a GPU from \"sm_80\" on, got \"" +
+        request.target + "\"");
   auto all = kernelNames(*request.variant, true);
   if (std::find(all.begin(), all.end(), request.kernel) == all.end()) {
     std::string list;
     for (const std::string &known : all) list += " " + known;
-    return fail("variant '" + request.variant->name() + "' has no kernel '" + request.kernel +
-                "'; it has:" + list);
+    return fail("variant '" + request.variant->name() + "' has no kernel '" + request.kernel + "'; it has:" + list);
   }
   try {
     return runPipeline(request);
@@ -191,7 +194,8 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   for (size_t at = 0; at < variant.selection().pools.size(); ++at) names.push_back("pool_" + std::to_string(at));
   for (size_t at = 0; at < variant.selection().rounds.size(); ++at) names.push_back("select_" + std::to_string(at));
   if (variant.selectsKeys()) names.push_back("list_keys");
-  for (const KeySetInfo &set : variant.keySets()) names.push_back(ofKeys(set.lists ? "plan_lists" : "plan_band", set.dim));
+  for (const KeySetInfo &set : variant.keySets())
+    names.push_back(ofKeys(set.lists ? "plan_lists" : "plan_band", set.dim));
   names.push_back("forward");
   if (!backward) return names;
   if (variant.hasSoftmax()) names.push_back("backward_delta");
@@ -206,8 +210,8 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   return names;
 }
 
-Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims, bool backward,
-                         ElementType type, int64_t sharedBytes) {
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
+                         bool backward, ElementType type, int64_t sharedBytes) {
   int64_t width = 0;
   for (const auto &[dim, size] : dims) width += size;
   // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
@@ -223,16 +227,18 @@ Schedule defaultSchedule(const Variant &variant, const std::string &target, cons
       schedule.tileQ = schedule.tileK = tile;
       schedule.stages = stages;
       schedule = fitted(schedule, variant);
-      if ((tile == 16 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes)) return schedule;
+      if ((tile == 16 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes))
+        return schedule;
     }
 }
 
-Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims, bool backward) {
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
+                         bool backward) {
   return defaultSchedule(variant, target, dims, backward, ElementType::F32, leastSharedBytes);
 }
 
-bool fitsShared(const Variant &variant, const std::map<std::string, int64_t> &dims, ElementType type, const Schedule &schedule, bool backward,
-                int64_t sharedBytes) {
+bool fitsShared(const Variant &variant, const std::map<std::string, int64_t> &dims, ElementType type,
+                const Schedule &schedule, bool backward, int64_t sharedBytes) {
   CompileRequest request;
   request.variant = std::shared_ptr<const Variant>(std::shared_ptr<const Variant>(), &variant);  // outlives the call
   request.dims = dims;
@@ -262,9 +268,10 @@ Schedule fitted(Schedule schedule, const Variant &variant) {
 std::string illegal(const Schedule &schedule) {
   for (int tile : {schedule.tileQ, schedule.tileK})
     if (tile % 16 || tile < 16 || tile > 256)
-      return "expected tile sizes that are multiples of 16 from 16 to 256, got " + std::to_string(schedule.tileQ) + " and " +
-             std::to_string(schedule.tileK);
-  if (schedule.stages < 1 || schedule.stages > 4) return "expected 1 to 4 stages, got " + std::to_string(schedule.stages);
+      return "expected tile sizes that are multiples of 16 from 16 to 256, got " + std::to_string(schedule.tileQ) +
+             " and " + std::to_string(schedule.tileK);
+  if (schedule.stages < 1 || schedule.stages > 4)
+    return "expected 1 to 4 stages, got " + std::to_string(schedule.stages);
   if (schedule.blockRows != 6 && schedule.blockRows != 8 && schedule.blockRows != 12)
     return "expected register blocks of 6, 8 or 12 rows, got " + std::to_string(schedule.blockRows);
   return {};
@@ -273,14 +280,17 @@ std::string illegal(const Schedule &schedule) {
 std::string illegal(const Schedule &schedule, const Variant &variant) {
   if (std::string wrong = illegal(schedule); !wrong.empty()) return wrong;
   if (const int tile = variant.keyList().tile; tile && tile % schedule.tileQ)
-    return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " + std::to_string(schedule.tileQ);
+    return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " +
+           std::to_string(schedule.tileQ);
   if (variant.selects()) {
     const SelectionInfo::Round &round = variant.selection().rounds.back();
     if (variant.selectsKeys() && round.tileQ % schedule.tileQ)
-      return "expected queries of a tile to divide those that share a choice of keys, " + std::to_string(round.tileQ) + ", got " + std::to_string(schedule.tileQ);
+      return "expected queries of a tile to divide those that share a choice of keys, " + std::to_string(round.tileQ) +
+             ", got " + std::to_string(schedule.tileQ);
     if (!variant.selectsKeys() && (round.tileQ % schedule.tileQ || round.tileK % schedule.tileK))
-      return "expected tile sizes that divide those selected, " + std::to_string(round.tileQ) + " and " + std::to_string(round.tileK) +
-             ", got " + std::to_string(schedule.tileQ) + " and " + std::to_string(schedule.tileK);
+      return "expected tile sizes that divide those selected, " + std::to_string(round.tileQ) + " and " +
+             std::to_string(round.tileK) + ", got " + std::to_string(schedule.tileQ) + " and " +
+             std::to_string(schedule.tileK);
   }
   return {};
 }

@@ -22,42 +22,44 @@ struct InputInfo {
   std::string name;
   std::vector<std::string> dims;
   bool isFloat = true, isInt = false, isBool = false;
-  bool isRow = false;    ///< operand of a dot, or v: has the call's element type
+  bool isRow = false;      ///< operand of a dot, or v: has the call's element type
   bool querySide = false;  ///< isRow: its rows are queries
   bool isPooled = false;   ///< isRow: a selection pools it
-  int partialKind = 0;   ///< not isRow: 0 per head (summed by query), 1 per query, 2 per key, 3 any element
+  int partialKind = 0;     ///< not isRow: 0 per head (summed by query), 1 per query, 2 per key, 3 any element
 };
 
 /// What a variant's `select`s write, in the order in which their kernels run: pool_0, ..., select_0, ...
 struct SelectionInfo {
   struct Pool {
-    std::string buffer;        ///< f32, room for [B, dim 1 of the input, tiles up to a multiple of `block`, dim 3 of the input]
-    int input;                 ///< position in Variant::inputs
-    int tile;                  ///< rows of a tile
-    int block;                 ///< rows that lie column by column
+    std::string
+        buffer;  ///< f32, room for [B, dim 1 of the input, tiles up to a multiple of `block`, dim 3 of the input]
+    int input;   ///< position in Variant::inputs
+    int tile;    ///< rows of a tile
+    int block;   ///< rows that lie column by column
   };
   struct Round {
-    std::string buffer;        ///< bool [B, H, query tiles, key tiles]: which tiles are chosen; the last one is "selection"
+    std::string buffer;  ///< bool [B, H, query tiles, key tiles]: which tiles are chosen; the last one is "selection"
     int tileQ, tileK;
-    int together;              ///< tiles of queries of one program of its kernel
-    int planes;                ///< rows of key tiles in the workspace, for each of them
+    int together;  ///< tiles of queries of one program of its kernel
+    int planes;    ///< rows of key tiles in the workspace, for each of them
   };
   std::vector<Pool> pools;
-  std::vector<Round> rounds;   ///< empty: all tiles that the masks leave are kept
+  std::vector<Round> rounds;  ///< empty: all tiles that the masks leave are kept
 };
 
 /// Keys named by lists of positions.
 struct KeyListInfo {
-  int input = -1;          ///< position in Variant::inputs; below 0: all keys are looked at
-  int tile = 0;            ///< queries that share a list; 0: all
-  std::string dim = "S";   ///< the dim that counts a row's keys
+  int input = -1;         ///< position in Variant::inputs; below 0: all keys are looked at
+  int tile = 0;           ///< queries that share a list; 0: all
+  std::string dim = "S";  ///< the dim that counts a row's keys
 };
 
-/// Keys that share the variant's normaliser; the first ones are those of v. Their kernels and buffers are named by ofKeys.
+/// Keys that share the variant's normaliser; the first ones are those of v. Their kernels and buffers are named by
+/// ofKeys.
 struct KeySetInfo {
-  std::string dim;         ///< counts the keys
-  int values;              ///< position in Variant::inputs
-  bool lists;              ///< kept tiles come as lists (see compiler/transforms/build_plan.h)
+  std::string dim;  ///< counts the keys
+  int values;       ///< position in Variant::inputs
+  bool lists;       ///< kept tiles come as lists (see compiler/transforms/build_plan.h)
 };
 
 /// A checked variant. Immutable; share it freely between threads.
@@ -113,9 +115,9 @@ enum class BackwardForm : uint8_t { Automatic, Fused, TwoPass };
 
 /// How a kernel is cut up: data that changes its speed, never its result beyond rounding.
 struct Schedule {
-  int tileQ = 64, tileK = 64;          ///< multiples of 16, from 16 to 256
-  int stages = 2;                      ///< GPU: tiles of a streamed operand in shared memory, 1 to 4
-  int blockRows = 6;                   ///< CPU: rows of a register block of products: 6, 8 or 12
+  int tileQ = 64, tileK = 64;  ///< multiples of 16, from 16 to 256
+  int stages = 2;              ///< GPU: tiles of a streamed operand in shared memory, 1 to 4
+  int blockRows = 6;           ///< CPU: rows of a register block of products: 6, 8 or 12
   Order order = Order::TilesInner;
   BackwardForm form = BackwardForm::Automatic;
 
@@ -131,20 +133,21 @@ std::string describe(const Schedule &schedule, const std::string &target);
 
 struct CompileRequest {
   std::shared_ptr<const Variant> variant;
-  std::string kernel = "forward";      ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*, pool_*, select_*, list_keys
+  std::string kernel = "forward";  ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*, pool_*,
+                                   ///< select_*, list_keys
   std::map<std::string, int64_t> dims;  ///< sizes of the dims that rows end in, 1 to 256
   ElementType type = ElementType::F32;
   Schedule schedule;
-  bool paged = false;                   ///< forward, plan, pool and select kernels: keys lie in pages of a multiple of tileK rows
-  std::string target = "host";          ///< "host", a CPU name LLVM knows, or a GPU: "sm_80", "sm_90a", ...
-  Stage stage = Stage::Object;          ///< where to stop
-  std::string dumpDirectory;            ///< where to write the IR after each pass; empty: nowhere
+  bool paged = false;  ///< forward, plan, pool and select kernels: keys lie in pages of a multiple of tileK rows
+  std::string target = "host";  ///< "host", a CPU name LLVM knows, or a GPU: "sm_80", "sm_90a", ...
+  Stage stage = Stage::Object;  ///< where to stop
+  std::string dumpDirectory;    ///< where to write the IR after each pass; empty: nowhere
 };
 
 struct CompileResult {
-  KernelImage image;     ///< complete at Stage::Object
-  std::string text;      ///< of the stage asked for, before Object
-  std::string error;     ///< empty on success
+  KernelImage image;  ///< complete at Stage::Object
+  std::string text;   ///< of the stage asked for, before Object
+  std::string error;  ///< empty on success
 };
 
 /// Pure: the same request gives the same result. Thread-safe; never throws.
@@ -154,13 +157,14 @@ CompileResult compile(const CompileRequest &request);
 std::vector<std::string> kernelNames(const Variant &variant, bool backward);
 
 /// What runs well without tuning. The kernels of one direction (and its plan kernels) share a schedule.
-Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims, bool backward);
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
+                         bool backward);
 
 /// What a CPU's registers allow, as the code generator sees it.
 struct CpuFacts {
-  int lanes = 4;         ///< f32 elements of a vector register
-  int registers = 16;    ///< vector registers
-  bool amx = false;      ///< products of bf16 tiles
+  int lanes = 4;       ///< f32 elements of a vector register
+  int registers = 16;  ///< vector registers
+  bool amx = false;    ///< products of bf16 tiles
 };
 /// `target` is "host" or a CPU name LLVM knows.
 CpuFacts cpuFacts(const std::string &target);

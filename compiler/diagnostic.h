@@ -14,8 +14,8 @@ struct SourceRange {
   int end = 0;
 };
 
-/// One error, tied to the text that caused it. `line` and `column` count from 1; columns and lengths are characters of UTF-8,
-/// or bytes that are no part of one. All text is valid UTF-8 without controls, and of bounded length.
+/// One error, tied to the text that caused it. `line` and `column` count from 1; columns and lengths are characters of
+/// UTF-8, or bytes that are no part of one. All text is valid UTF-8 without controls, and of bounded length.
 struct Diagnostic {
   std::string file;
   int line = 1;
@@ -28,8 +28,8 @@ struct Diagnostic {
 };
 
 /// Locates `range` in `source` and builds the diagnostic for it.
-Diagnostic makeDiagnostic(std::string_view source, std::string_view file, SourceRange range,
-                          std::string message, std::string hint = {});
+Diagnostic makeDiagnostic(std::string_view source, std::string_view file, SourceRange range, std::string message,
+                          std::string hint = {});
 
 /// file:line:column: error: message, the line, and a caret below the range.
 std::string render(const Diagnostic &diagnostic);

@@ -9,8 +9,7 @@ namespace weft {
 /// Thrown inside the compiler only; `compile` turns it into a diagnostic.
 struct InternalError : std::logic_error {
   InternalError(const std::string &stage, const std::string &what)
-      : std::logic_error("internal error in " + stage + ": " + what +
-                         " (please report it with the variant's text)") {}
+      : std::logic_error("internal error in " + stage + ": " + what + " (please report it with the variant's text)") {}
 };
 
 inline void internalCheck(bool condition, const char *stage, const std::string &what) {

@@ -27,22 +27,27 @@ struct ArgumentSlot {
 };
 
 /// The name that a kernel or a buffer has for the keys that `dim` counts: those of v, S, have the plain one.
-inline std::string ofKeys(const std::string &name, const std::string &dim) { return dim == "S" ? name : name + "." + dim; }
+inline std::string ofKeys(const std::string &name, const std::string &dim) {
+  return dim == "S" ? name : name + "." + dim;
+}
 
-/// Of variants that choose single keys: the lists of chosen keys, i32 [B, H, selectedRows, S], and how many each holds. The rest
-/// of the last tile of keys is -1; what comes after it is not written.
-inline const char *const selectedKeys = "selection.keys", *const selectedCounts = "selection.counts", *const selectedRows = "selection.rows";
+/// Of variants that choose single keys: the lists of chosen keys, i32 [B, H, selectedRows, S], and how many each holds.
+/// The rest of the last tile of keys is -1; what comes after it is not written.
+inline const char *const selectedKeys = "selection.keys", *const selectedCounts = "selection.counts",
+                         *const selectedRows = "selection.rows";
 
-/// 32-bit elements of each program's own, `workspaceRow` of them: on CPUs behind the thread's scratch, so that they stay in its
-/// caches (LaunchContext::workspaceBytes); on GPUs a buffer with a row for each program.
+/// 32-bit elements of each program's own, `workspaceRow` of them: on CPUs behind the thread's scratch, so that they
+/// stay in its caches (LaunchContext::workspaceBytes); on GPUs a buffer with a row for each program.
 inline const char *const workspace = "workspace", *const workspaceRow = "workspace.row";
 
-/// What the forward pass keeps of each query for the backward one, f32 [B, H, T] each: of a softmax the first three, with weights
-/// all, else the first (see compiler/transforms/build_kernels.cpp).
+/// What the forward pass keeps of each query for the backward one, f32 [B, H, T] each: of a softmax the first three,
+/// with weights all, else the first (see compiler/transforms/build_kernels.cpp).
 inline const char *const keptRows[] = {"lse", "row.peak", "row.scale", "row.shift"};
 
-/// What the kernels call their own tensors, beside `d` before an input's name for its gradient; inputs must be called otherwise.
-inline const char *const ownTensors[] = {"o", "do", "delta", "dlse", workspace, "selection", selectedKeys, selectedCounts, "pages", "seed", "status"};
+/// What the kernels call their own tensors, beside `d` before an input's name for its gradient; inputs must be called
+/// otherwise.
+inline const char *const ownTensors[] = {"o",          "do",           "delta", "dlse", workspace, "selection",
+                                         selectedKeys, selectedCounts, "pages", "seed", "status"};
 /// Those of each set of keys (see ofKeys).
 inline const char *const ownTensorsOfKeys[] = {"band", "counts", "entries", "counts_keys", "entries_keys"};
 
@@ -58,13 +63,13 @@ struct KernelImage {
   std::string entry;
   std::vector<ArgumentSlot> slots;
   Grid grid = Grid::QueryTile;
-  std::string keyDim = "S";       ///< KeyTile, HeadKeyTile: the dim that the tiles divide
+  std::string keyDim = "S";  ///< KeyTile, HeadKeyTile: the dim that the tiles divide
   int tileQ = 0, tileK = 0;
-  int64_t scratchBytes = 0;       ///< CPU: for each thread, aligned to 64
-  int threads = 0;                ///< GPU: of a block
-  int programsPerBlock = 1;       ///< GPU
-  int64_t sharedBytes = 0;        ///< GPU: dynamic shared memory of a block
-  std::string code;               ///< object code (CPU) or PTX text
+  int64_t scratchBytes = 0;  ///< CPU: for each thread, aligned to 64
+  int threads = 0;           ///< GPU: of a block
+  int programsPerBlock = 1;  ///< GPU
+  int64_t sharedBytes = 0;   ///< GPU: dynamic shared memory of a block
+  std::string code;          ///< object code (CPU) or PTX text
 };
 
 }  // namespace weft

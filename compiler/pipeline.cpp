@@ -6,10 +6,10 @@
 #include "compiler/dialect/dialects.h"
 #include "compiler/internal_error.h"
 #include "compiler/language/ast.h"
-#include "compiler/target/expand_exp.h"
 #include "compiler/target/cpu/expand_bf16.h"
 #include "compiler/target/cpu/lower_kernel.h"
 #include "compiler/target/cpu/object_code.h"
+#include "compiler/target/expand_exp.h"
 #include "compiler/target/nvptx/lower_kernel.h"
 #include "compiler/target/nvptx/ptx_code.h"
 #include "compiler/target/nvptx/shared_memory.h"
@@ -23,6 +23,7 @@
 #include "compiler/transforms/mark_exact.h"
 #include "compiler/transforms/place_operands.h"
 #include "compiler/transforms/signature.h"
+#include "llvm/Support/raw_ostream.h"
 #include "mlir/Dialect/ControlFlow/IR/ControlFlow.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -30,20 +31,21 @@
 #include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
-#include "llvm/Support/raw_ostream.h"
 
 namespace weft {
 namespace {
 
 std::unique_ptr<mlir::MLIRContext> makeContext() {
   auto context = std::make_unique<mlir::MLIRContext>(mlir::MLIRContext::Threading::DISABLED);
-  context->loadDialect<dialect::WeftDialect, tile::TileDialect, mlir::arith::ArithDialect,
-                       mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect,
-                       mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect, mlir::func::FuncDialect, mlir::cf::ControlFlowDialect>();
+  context->loadDialect<dialect::WeftDialect, tile::TileDialect, mlir::arith::ArithDialect, mlir::math::MathDialect,
+                       mlir::scf::SCFDialect, mlir::vector::VectorDialect, mlir::LLVM::LLVMDialect,
+                       mlir::NVVM::NVVMDialect, mlir::func::FuncDialect, mlir::cf::ControlFlowDialect>();
   return context;
 }
 
-KernelShape shapeOf(const CompileRequest &request) { return {request.dims, request.schedule.tileQ, request.schedule.tileK, request.type}; }
+KernelShape shapeOf(const CompileRequest &request) {
+  return {request.dims, request.schedule.tileQ, request.schedule.tileK, request.type};
+}
 
 std::string print(mlir::ModuleOp module) {
   std::string text;
@@ -81,8 +83,8 @@ class Steps {
     std::filesystem::create_directories(request.dumpDirectory);
     char number[16];
     std::snprintf(number, sizeof number, "%02d", count);
-    std::ofstream(request.dumpDirectory + "/" + request.variant->name() + "." + request.kernel + "." +
-                  number + "-" + name + "." + extension)
+    std::ofstream(request.dumpDirectory + "/" + request.variant->name() + "." + request.kernel + "." + number + "-" +
+                  name + "." + extension)
         << (text == previous ? "(unchanged)\n" : text);
     previous = text;
   }
@@ -127,14 +129,12 @@ CompileResult runPipeline(const CompileRequest &request) {
   // weft -> tile: the kernel asked for, target-neutral.
   const KernelShape shape = shapeOf(request);
   const llvm::StringRef name = request.kernel;
-  const bool plan = name.starts_with("plan_"), select = name.starts_with("pool_") || name.starts_with("select_") || name == "list_keys";
+  const bool plan = name.starts_with("plan_"),
+             select = name.starts_with("pool_") || name.starts_with("select_") || name == "list_keys";
   step("build_kernel", [&] {
-    if (plan)
-      buildPlan(module, request.kernel, shape);
-    else if (select)
-      buildSelect(module, request.kernel, shape);
-    else
-      buildKernel(module, request.kernel, shape);
+    if (plan) buildPlan(module, request.kernel, shape);
+    else if (select) buildSelect(module, request.kernel, shape);
+    else buildKernel(module, request.kernel, shape);
     simplify(module);
   });
   // tile: what a row of tiles has in common (ranges of its own inputs, above all) leaves the loop over the other side.
@@ -163,7 +163,9 @@ CompileResult runPipeline(const CompileRequest &request) {
     step("lower_kernel", [&] { result.image = nvptx::lowerKernel(module, kernel, options); });
   } else {
     machine = cpu::machineOf(request.target);
-    cpu::LowerOptions options{machine, request.type, request.variant->listedDims(), request.schedule.order, request.schedule.blockRows, request.paged};
+    cpu::LowerOptions options{
+        machine,      request.type, request.variant->listedDims(), request.schedule.order, request.schedule.blockRows,
+        request.paged};
     step("lower_kernel", [&] { result.image = cpu::lowerKernel(module, kernel, options); });
     if (!cpu::hasFeatures(request.target, "+avx512bf16") && !cpu::hasFeatures(request.target, "+avxneconvert"))
       step("expand_bf16", [&] { cpu::expandBf16(module); });
@@ -191,10 +193,8 @@ CompileResult runPipeline(const CompileRequest &request) {
                              : request.stage == Stage::Assembly ? cpu::Output::Assembly
                                                                 : cpu::Output::Object;
   std::string code = cpu::generate(module, request.target, output, plan || select);
-  if (request.stage == Stage::Object)
-    result.image.code = std::move(code);
-  else
-    result.text = std::move(code);
+  if (request.stage == Stage::Object) result.image.code = std::move(code);
+  else result.text = std::move(code);
   return result;
 }
 

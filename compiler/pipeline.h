@@ -10,13 +10,13 @@ namespace weft {
 /// Throws InternalError where a stage fails.
 CompileResult runPipeline(const CompileRequest &request);
 
-/// Shared memory of a GPU that a block of a forward or backward kernel takes: of the image that runPipeline would give, without its
-/// code. Throws InternalError where a stage fails.
+/// Shared memory of a GPU that a block of a forward or backward kernel takes: of the image that runPipeline would give,
+/// without its code. Throws InternalError where a stage fails.
 int64_t sharedBytesOf(const CompileRequest &request);
 
 /// Facts of a variant that its callers need, found with the same analyses.
 struct VariantFacts {
-  std::set<std::string> lists;   ///< dims of the keys whose kept tiles come as lists
+  std::set<std::string> lists;             ///< dims of the keys whose kept tiles come as lists
   std::map<std::string, std::string> per;  ///< small input: head, query, key or any
 };
 VariantFacts analyse(const ast::Variant &variant);

@@ -17,7 +17,7 @@ struct Array {
 };
 
 struct Result {
-  Array o, lse;                         ///< [B, H, T, E], [B, H, T]
+  Array o, lse;                            ///< [B, H, T, E], [B, H, T]
   std::map<std::string, Array> gradients;  ///< of every float input, for the cotangent given
 };
 
@@ -27,12 +27,12 @@ Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> 
 
 /// What becomes of a pair of the keys of v: its masks drop it, its weight is 0, or it counts.
 enum class Kept : uint8_t { Dropped, Weightless, Counts };
-/// Of each pair (i, j) of one head, with every operation rounded as f32 kernels round it (no denormals), which exp, tanh and their
-/// like follow to a few last digits.
+/// Of each pair (i, j) of one head, with every operation rounded as f32 kernels round it (no denormals), which exp,
+/// tanh and their like follow to a few last digits.
 std::vector<Kept> pairs(const ast::Variant &variant, const std::map<std::string, Array> &inputs, int64_t b, int64_t h);
 
 /// True where the pair (i, j) can matter: mask holds and the weight or a derivative of it is not 0.
-std::vector<bool> liveTiles(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
-                            int64_t b, int64_t h, int64_t tileQ, int64_t tileK);
+std::vector<bool> liveTiles(const ast::Variant &variant, const std::map<std::string, Array> &inputs, int64_t b,
+                            int64_t h, int64_t tileQ, int64_t tileK);
 
 }  // namespace weft::reference

@@ -18,7 +18,9 @@ using torch::Tensor;
 static std::string pathOf(const std::string &directory) { return (fs::path(directory) / "checkpoint.pt").string(); }
 
 /// What follows the archive; readers of zip archives look past it.
-static std::string digestLine(std::string_view archive) { return "\nweft checkpoint, sha256 of what precedes this line: " + sha256(archive) + "\n"; }
+static std::string digestLine(std::string_view archive) {
+  return "\nweft checkpoint, sha256 of what precedes this line: " + sha256(archive) + "\n";
+}
 
 void saveCheckpoint(const std::string &directory, const Config &config, int64_t step, Gpt &model,
                     torch::optim::Optimizer &optimizer) {
@@ -37,7 +39,8 @@ void saveCheckpoint(const std::string &directory, const Config &config, int64_t 
   });
   bytes += digestLine(bytes);
   if (const std::string reason = replaceFile(pathOf(directory), bytes); !reason.empty())
-    throw std::runtime_error("cannot write " + pathOf(directory) + ": " + reason + "; the checkpoint before it is untouched");
+    throw std::runtime_error("cannot write " + pathOf(directory) + ": " + reason +
+                             "; the checkpoint before it is untouched");
 }
 
 /// The archive of a checkpoint whose digest is right.
@@ -53,8 +56,10 @@ static std::string readArchive(const std::string &directory) {
   const size_t archiveBytes = bytes.size() < lineBytes ? 0 : bytes.size() - lineBytes;
   // Without a digest, damage in the tensors cannot be told from trained weights: such a file is refused too.
   if (std::string_view(bytes).substr(archiveBytes) != digestLine(std::string_view(bytes).substr(0, archiveBytes)))
-    throw std::runtime_error(path + " is damaged: it does not end with the SHA-256 of its content (nor do checkpoints of versions before these digests). "
-                                    "Restore a copy, or train anew");
+    throw std::runtime_error(path +
+                             " is damaged: it does not end with the SHA-256 of its content (nor do checkpoints of "
+                             "versions before these digests). "
+                             "Restore a copy, or train anew");
   bytes.resize(archiveBytes);
   return bytes;
 }
@@ -66,7 +71,8 @@ static std::string describe(const Tensor &tensor) {
 }
 
 static void demandSame(const std::string &name, const Tensor &loaded, const Tensor &expected) {
-  if (describe(loaded) != describe(expected)) throw std::runtime_error(name + " is " + describe(loaded) + ", expected " + describe(expected));
+  if (describe(loaded) != describe(expected))
+    throw std::runtime_error(name + " is " + describe(loaded) + ", expected " + describe(expected));
 }
 
 /// The tensor `name`, path.of.modules.name, as it lies in an archive.
@@ -84,7 +90,8 @@ static Tensor readTensor(torch::serialize::InputArchive &archive, const std::str
 
 static void loadModel(Gpt &model, torch::serialize::InputArchive &weights) {
   // torch puts whatever bytes an archive holds under a module's tensors, of other shapes and types too.
-  for (const auto &parameter : model->named_parameters()) demandSame(parameter.key(), readTensor(weights, parameter.key()), parameter.value());
+  for (const auto &parameter : model->named_parameters())
+    demandSame(parameter.key(), readTensor(weights, parameter.key()), parameter.value());
   model->load(weights);
 }
 
@@ -119,7 +126,8 @@ Checkpoint loadCheckpoint(const std::string &directory, torch::Device device) {
 void loadOptimizer(Checkpoint &checkpoint, torch::optim::AdamW &optimizer) {
   // Loading takes over the settings of the run before, which may have been given anew.
   std::vector<torch::optim::AdamWOptions> own;
-  for (auto &group : optimizer.param_groups()) own.push_back(static_cast<torch::optim::AdamWOptions &>(group.options()));
+  for (auto &group : optimizer.param_groups())
+    own.push_back(static_cast<torch::optim::AdamWOptions &>(group.options()));
   try {
     optimizer.load(checkpoint.optimizer);
     for (auto &group : optimizer.param_groups())
@@ -133,7 +141,8 @@ void loadOptimizer(Checkpoint &checkpoint, torch::optim::AdamW &optimizer) {
   } catch (const c10::Error &error) {
     throw std::runtime_error(std::string("the checkpoint's optimizer does not fit: ") + error.what_without_backtrace());
   }
-  for (size_t at = 0; at < own.size(); ++at) static_cast<torch::optim::AdamWOptions &>(optimizer.param_groups()[at].options()) = own[at];
+  for (size_t at = 0; at < own.size(); ++at)
+    static_cast<torch::optim::AdamWOptions &>(optimizer.param_groups()[at].options()) = own[at];
 }
 
 void removeLeftovers(const std::string &directory) {
@@ -141,8 +150,10 @@ void removeLeftovers(const std::string &directory) {
   const auto recent = fs::file_time_type::clock::now() - std::chrono::minutes(1);
   for (const fs::directory_entry &entry : fs::directory_iterator(directory, code)) {
     const std::string name = entry.path().filename().string();
-    const bool own = name.starts_with(".weft-") || name.starts_with("checkpoint.pt.") || name.starts_with("metrics.jsonl.");
-    if (own && name.ends_with(".tmp") && fs::last_write_time(entry.path(), code) < recent) fs::remove(entry.path(), code);
+    const bool own =
+        name.starts_with(".weft-") || name.starts_with("checkpoint.pt.") || name.starts_with("metrics.jsonl.");
+    if (own && name.ends_with(".tmp") && fs::last_write_time(entry.path(), code) < recent)
+      fs::remove(entry.path(), code);
   }
 }
 

@@ -1,4 +1,5 @@
-// Everything a run needs to go on, in one file that is replaced whole or not at all, and that ends with a digest of itself.
+// Everything a run needs to go on, in one file that is replaced whole or not at all, and that ends with a digest of
+// itself.
 #pragma once
 
 #include <string>
@@ -12,20 +13,20 @@ struct Checkpoint {
   Config config;
   int64_t step = 0;
   Gpt model{nullptr};
-  torch::serialize::InputArchive optimizer;   ///< for loadOptimizer
+  torch::serialize::InputArchive optimizer;  ///< for loadOptimizer
 };
 
-/// Writes directory/checkpoint.pt: an archive of torch, then a line with its SHA-256. Throws std::runtime_error (disk full, not
-/// writable); the file that was there before stays.
+/// Writes directory/checkpoint.pt: an archive of torch, then a line with its SHA-256. Throws std::runtime_error (disk
+/// full, not writable); the file that was there before stays.
 void saveCheckpoint(const std::string &directory, const Config &config, int64_t step, Gpt &model,
                     torch::optim::Optimizer &optimizer);
-/// Throws std::runtime_error where there is none, where any bit of it has changed since it was written, and where its tensors
-/// are not those of its config.
+/// Throws std::runtime_error where there is none, where any bit of it has changed since it was written, and where its
+/// tensors are not those of its config.
 Checkpoint loadCheckpoint(const std::string &directory, torch::Device device = torch::kCPU);
 /// The state of an optimizer made for the parameters of `checkpoint.model`; its settings stay those it was made with.
 void loadOptimizer(Checkpoint &checkpoint, torch::optim::AdamW &optimizer);
-/// Removes what killed processes left of files they were writing to `directory`; what is younger than a minute may be another's
-/// at work.
+/// Removes what killed processes left of files they were writing to `directory`; what is younger than a minute may be
+/// another's at work.
 void removeLeftovers(const std::string &directory);
 
 }  // namespace weft

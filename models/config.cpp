@@ -15,7 +15,9 @@ using nlohmann::json;
 /// `value` for people, whatever bytes it holds.
 std::string show(const json &value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
-[[noreturn]] void refuse(const std::string &origin, const std::string &what) { throw std::invalid_argument(origin + ": " + what); }
+[[noreturn]] void refuse(const std::string &origin, const std::string &what) {
+  throw std::invalid_argument(origin + ": " + what);
+}
 
 const Setting *findSetting(const std::string &name) {
   for (const Setting &setting : allSettings())
@@ -54,7 +56,8 @@ void checkNames(const json &data, const std::string &origin) {
     }
     if (!values.is_object()) refuse(origin, "expected an object at '" + section + "', got " + show(values));
     for (auto &[key, unused] : values.items())
-      if (!findSetting(section + "." + key)) refuseUnknown(origin, section + "." + key, nearestSetting(section + "." + key));
+      if (!findSetting(section + "." + key))
+        refuseUnknown(origin, section + "." + key, nearestSetting(section + "." + key));
   }
 }
 
@@ -74,16 +77,19 @@ void apply(json &data, const std::string &given) {
 }
 
 void read(const json &value, const Setting &setting, int64_t &field, const std::string &origin) {
-  if (!value.is_number_integer()) refuse(origin, "expected an integer at " + std::string(setting.name) + ", got " + show(value));
+  if (!value.is_number_integer())
+    refuse(origin, "expected an integer at " + std::string(setting.name) + ", got " + show(value));
   // Past 63 bits get<int64_t> would wrap; as a double such a value is outside of every range.
-  if (!setting.range.holds(value.get<double>())) refuse(origin, "expected " + std::string(setting.name) + " " + setting.rangeText() + ", got " + show(value));
+  if (!setting.range.holds(value.get<double>()))
+    refuse(origin, "expected " + std::string(setting.name) + " " + setting.rangeText() + ", got " + show(value));
   field = value.get<int64_t>();
 }
 
 void read(const json &value, const Setting &setting, double &field, const std::string &origin) {
   if (!value.is_number()) refuse(origin, "expected a number at " + std::string(setting.name) + ", got " + show(value));
   field = value.get<double>();
-  if (!setting.range.holds(field)) refuse(origin, "expected " + std::string(setting.name) + " " + setting.rangeText() + ", got " + show(value));
+  if (!setting.range.holds(field))
+    refuse(origin, "expected " + std::string(setting.name) + " " + setting.rangeText() + ", got " + show(value));
 }
 
 void read(const json &value, const Setting &setting, std::string &field, const std::string &origin) {
@@ -103,11 +109,16 @@ void checkTogether(const Config &c, const std::string &origin) {
     if (!ok) refuse(origin, what);
   };
   auto text = [](double value) { return json(value).dump(); };
-  demand(c.model.width % c.model.heads == 0, "expected heads to divide width, got heads = " + std::to_string(c.model.heads) + " and width = " + std::to_string(c.model.width));
+  demand(c.model.width % c.model.heads == 0,
+         "expected heads to divide width, got heads = " + std::to_string(c.model.heads) +
+             " and width = " + std::to_string(c.model.width));
   const int64_t headDim = c.model.width / c.model.heads;
-  demand(headDim >= 16 && headDim <= 256, "expected a head dim (width / heads) from 16 to 256, got " + std::to_string(headDim));
-  demand(c.model.periodMin <= c.model.periodMax, "expected model.period_min of at most model.period_max, got " + text(c.model.periodMin) + " and " + text(c.model.periodMax));
-  demand(c.train.lrMin <= c.train.lr, "expected train.lr_min of at most train.lr, got " + text(c.train.lrMin) + " and " + text(c.train.lr));
+  demand(headDim >= 16 && headDim <= 256,
+         "expected a head dim (width / heads) from 16 to 256, got " + std::to_string(headDim));
+  demand(c.model.periodMin <= c.model.periodMax, "expected model.period_min of at most model.period_max, got " +
+                                                     text(c.model.periodMin) + " and " + text(c.model.periodMax));
+  demand(c.train.lrMin <= c.train.lr,
+         "expected train.lr_min of at most train.lr, got " + text(c.train.lrMin) + " and " + text(c.train.lr));
 }
 
 }  // namespace
@@ -118,7 +129,8 @@ Config parseConfig(const std::string &text, const std::string &origin, const std
   for (const std::string &given : settings) apply(data, given);
   Config config;
   for (const Setting &setting : allSettings())
-    if (const std::string section = setting.section(), key = setting.key(); data.contains(section) && data[section].contains(key))
+    if (const std::string section = setting.section(), key = setting.key();
+        data.contains(section) && data[section].contains(key))
       setting.visit(config, [&](auto &field) { read(data[section][key], setting, field, origin); });
   checkTogether(config, origin);
   return config;

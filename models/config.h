@@ -13,16 +13,16 @@ struct ModelConfig {
   std::string attention = "span_periodic";  ///< a variant of ops/variants
   double maxSpan = 256;                     ///< upper limit of a learned span, in positions
   double periodMin = 2, periodMax = 8;
-  int64_t features = 16;                    ///< width R of content features
-  int64_t window = 128;                     ///< of sliding_window
-  int64_t tiles = 2;                        ///< chosen tiles a row of tiles, where a variant selects by count
-  double share = 0.9;                       ///< of the estimated mass, where it selects by share
+  int64_t features = 16;  ///< width R of content features
+  int64_t window = 128;   ///< of sliding_window
+  int64_t tiles = 2;      ///< chosen tiles a row of tiles, where a variant selects by count
+  double share = 0.9;     ///< of the estimated mass, where it selects by share
 };
 
 struct TrainConfig {
   int64_t steps = 600, batch = 8, accumulate = 1, warmup = 100;
   double lr = 1e-3, lrMin = 1e-4, beta1 = 0.9, beta2 = 0.99, weightDecay = 0.1, clip = 1.0;
-  double spanReg = 4e-6;                    ///< weight of the span regulariser
+  double spanReg = 4e-6;  ///< weight of the span regulariser
   int64_t seed = 1, logEvery = 10, saveEvery = 500;
 };
 
@@ -33,8 +33,7 @@ struct Config {
 
 /// Reads JSON `text`, then applies `key=value` settings such as train.steps=100 or steps=100.
 /// Throws std::invalid_argument that names the key and what was expected.
-Config parseConfig(const std::string &text, const std::string &origin,
-                   const std::vector<std::string> &settings = {});
+Config parseConfig(const std::string &text, const std::string &origin, const std::vector<std::string> &settings = {});
 std::string printConfig(const Config &config);
 
 }  // namespace weft

@@ -16,11 +16,12 @@
 namespace weft {
 namespace {
 
-/// read(to, room) puts the next bytes there and gives their count: 0 at the end, below 0 on an error it will explain itself.
+/// read(to, room) puts the next bytes there and gives their count: 0 at the end, below 0 on an error it will explain
+/// itself.
 using Read = std::function<int64_t(char *to, size_t room)>;
 
-/// All that `read` gives, uint8 [bytes]; null after an error. `expected` is a guess at how much that is. A small archive can
-/// unfold to any size: reading stops at the limit.
+/// All that `read` gives, uint8 [bytes]; null after an error. `expected` is a guess at how much that is. A small
+/// archive can unfold to any size: reading stops at the limit.
 torch::Tensor collect(const std::string &path, int64_t expected, int64_t limit, const Read &read) {
   std::unique_ptr<char, decltype(&std::free)> memory(nullptr, &std::free);
   int64_t size = 0, capacity = 0;
@@ -37,7 +38,9 @@ torch::Tensor collect(const std::string &path, int64_t expected, int64_t limit, 
     if (got < 0) return {};
     if (got == 0) break;
     size += got;
-    if (size > limit) throw std::runtime_error(path + " holds more than " + std::to_string(limit) + " bytes of text; --data-limit allows more");
+    if (size > limit)
+      throw std::runtime_error(path + " holds more than " + std::to_string(limit) +
+                               " bytes of text; --data-limit allows more");
   }
   char *bytes = memory.release();
   return torch::from_blob(bytes, {size}, [](void *own) { std::free(own); }, torch::kUInt8);
@@ -47,7 +50,9 @@ torch::Tensor readGzip(const std::string &path, int64_t limit) {
   const std::unique_ptr<gzFile_s, decltype(&gzclose)> file(gzopen(path.c_str(), "rb"), &gzclose);
   if (!file) throw std::runtime_error("cannot open " + path + " for reading");
   // gzread gives the rest of a file that is cut short before it says so.
-  const torch::Tensor text = collect(path, 0, limit, [&](char *to, size_t room) -> int64_t { return gzread(file.get(), to, static_cast<unsigned>(room)); });
+  const torch::Tensor text = collect(path, 0, limit, [&](char *to, size_t room) -> int64_t {
+    return gzread(file.get(), to, static_cast<unsigned>(room));
+  });
   int code = 0;
   const std::string message = gzerror(file.get(), &code);
   if (code != Z_OK && code != Z_STREAM_END) throw std::runtime_error("cannot read " + path + " to its end: " + message);
@@ -77,16 +82,24 @@ torch::Tensor readZip(const std::string &path, int64_t limit) {
     if (++count <= 5) names += " " + name;
     found = stat;
   }
-  if (count != 1) throw std::runtime_error("expected one file in " + path + ", got " + std::to_string(count) + (count ? ":" : "") + names + (count > 5 ? " ..." : ""));
+  if (count != 1)
+    throw std::runtime_error("expected one file in " + path + ", got " + std::to_string(count) + (count ? ":" : "") +
+                             names + (count > 5 ? " ..." : ""));
   const int64_t size = static_cast<int64_t>(std::min<zip_uint64_t>(found.size, INT64_MAX));
-  if (size > limit) throw std::runtime_error(path + " says it holds " + std::to_string(size) + " bytes of text, expected at most " + std::to_string(limit) + "; --data-limit allows more");
-  const std::unique_ptr<zip_file_t, decltype(&zip_fclose)> file(zip_fopen_index(archive.get(), found.index, 0), &zip_fclose);
+  if (size > limit)
+    throw std::runtime_error(path + " says it holds " + std::to_string(size) + " bytes of text, expected at most " +
+                             std::to_string(limit) + "; --data-limit allows more");
+  const std::unique_ptr<zip_file_t, decltype(&zip_fclose)> file(zip_fopen_index(archive.get(), found.index, 0),
+                                                                &zip_fclose);
   if (!file) throw std::runtime_error("cannot read the file in " + path + ": " + zip_strerror(archive.get()));
   // To the end: only there is the checksum looked at.
-  const torch::Tensor text = collect(path, size, limit, [&](char *to, size_t room) { return zip_fread(file.get(), to, room); });
-  if (!text.defined()) throw std::runtime_error("cannot read the file in " + path + ": " + zip_file_strerror(file.get()));
+  const torch::Tensor text =
+      collect(path, size, limit, [&](char *to, size_t room) { return zip_fread(file.get(), to, room); });
+  if (!text.defined())
+    throw std::runtime_error("cannot read the file in " + path + ": " + zip_file_strerror(file.get()));
   if (text.size(0) != size)
-    throw std::runtime_error("cannot read the file in " + path + ": it has " + std::to_string(text.size(0)) + " bytes, expected " + std::to_string(size));
+    throw std::runtime_error("cannot read the file in " + path + ": it has " + std::to_string(text.size(0)) +
+                             " bytes, expected " + std::to_string(size));
   return text;
 }
 
@@ -108,12 +121,21 @@ torch::Tensor readText(const std::string &path, int64_t limit) {
   file.read(start.data(), static_cast<std::streamsize>(start.size()));
   start.resize(static_cast<size_t>(file.gcount()));
   // Trained on as they are, these would be noise.
-  for (const auto &[sign, program] : std::initializer_list<std::pair<std::string, const char *>>{
-           {"BZh", "bzip2"}, {std::string("\xfd" "7zXZ\0", 6), "xz"}, {"\x28\xb5\x2f\xfd", "zstd"}, {"7z\xbc\xaf\x27\x1c", "7z"}})
-    if (start.starts_with(sign)) throw std::runtime_error(path + " is compressed by " + program + ": expected a text, raw, .gz or .zip");
+  for (const auto &[sign, program] :
+       std::initializer_list<std::pair<std::string, const char *>>{{"BZh", "bzip2"},
+                                                                   {std::string("\xfd"
+                                                                                "7zXZ\0",
+                                                                                6),
+                                                                    "xz"},
+                                                                   {"\x28\xb5\x2f\xfd", "zstd"},
+                                                                   {"7z\xbc\xaf\x27\x1c", "7z"}})
+    if (start.starts_with(sign))
+      throw std::runtime_error(path + " is compressed by " + program + ": expected a text, raw, .gz or .zip");
   const bool zip = start.starts_with("PK\3\4") || start.starts_with("PK\5\6"), gzip = start.starts_with("\x1f\x8b");
-  if (path.ends_with(".gz") && !gzip) throw std::runtime_error("cannot read " + path + ": it does not begin as a gzip file does");
-  if (path.ends_with(".zip") && !zip) throw std::runtime_error("cannot read " + path + ": it does not begin as a zip file does");
+  if (path.ends_with(".gz") && !gzip)
+    throw std::runtime_error("cannot read " + path + ": it does not begin as a gzip file does");
+  if (path.ends_with(".zip") && !zip)
+    throw std::runtime_error("cannot read " + path + ": it does not begin as a zip file does");
   return zip ? readZip(path, limit) : gzip ? readGzip(path, limit) : readRaw(path, limit);
 }
 
@@ -130,8 +152,9 @@ TextData loadText(const std::string &path, int64_t limit) {
   data.train = all.slice(0, 0, trainEnd);
   data.validation = all.slice(0, trainEnd, validationEnd);
   data.test = all.slice(0, validationEnd, size);
-  data.description = path + ", " + std::to_string(size) + " bytes, " +
-                     (enwik8 ? "split 90 M / 5 M / 5 M" : "split 90 / 5 / 5 %; bpc is not comparable with enwik8 figures");
+  data.description =
+      path + ", " + std::to_string(size) + " bytes, " +
+      (enwik8 ? "split 90 M / 5 M / 5 M" : "split 90 / 5 / 5 %; bpc is not comparable with enwik8 figures");
   return data;
 }
 

@@ -16,8 +16,9 @@ struct TextData {
 constexpr int64_t defaultTextLimit = int64_t{4} << 30;
 
 /// The first 90 M bytes train, the next 5 M validate, the last 5 M test when there are exactly
-/// 100 M (enwik8); otherwise 90 %, 5 % and 5 %. What a file is, its first bytes say. Throws std::runtime_error: not a file, cut
-/// short, damaged, of another compression, or more than `limit` bytes of text (never more than those are held).
+/// 100 M (enwik8); otherwise 90 %, 5 % and 5 %. What a file is, its first bytes say. Throws std::runtime_error: not a
+/// file, cut short, damaged, of another compression, or more than `limit` bytes of text (never more than those are
+/// held).
 TextData loadText(const std::string &path, int64_t limit = defaultTextLimit);
 
 /// Inputs and targets [batch, context] (int64) of random places in `text`: the same for the same

@@ -22,7 +22,9 @@ bool Decoder::supports(const Gpt &model) {
 }
 
 Decoder::Decoder(Gpt &own) : model(own), layers(own->blocks.size()) {
-  if (!supports(model)) throw std::invalid_argument("'" + model->config.attention + "' looks at the whole sequence: it cannot go token by token");
+  if (!supports(model))
+    throw std::invalid_argument("'" + model->config.attention +
+                                "' looks at the whole sequence: it cannot go token by token");
 }
 
 void Decoder::reset() {
@@ -49,8 +51,8 @@ int64_t Decoder::reachOf(size_t layer) const {
   return std::min(std::max<int64_t>(reach, 1), config.context);
 }
 
-/// Adds rows [1, heads, n, width]; gives the newest `reach` of all. Memory holds twice the reach at most: when it is full,
-/// the newest rows move to its front.
+/// Adds rows [1, heads, n, width]; gives the newest `reach` of all. Memory holds twice the reach at most: when it is
+/// full, the newest rows move to its front.
 Tensor Decoder::keep(Rows &rows, const Tensor &added, int64_t reach) {
   const int64_t n = added.size(2), capacity = std::max(n, std::min(2 * reach, model->config.context));
   if (!rows.memory.defined() || rows.memory.size(2) < capacity) {
@@ -70,22 +72,25 @@ Tensor Decoder::keep(Rows &rows, const Tensor &added, int64_t reach) {
 
 Tensor Decoder::advance(const Tensor &tokens) {
   const int64_t n = tokens.size(0);
-  if (n > 1 && done > 0) throw std::invalid_argument("expected one token at a time after the first ones, got " + std::to_string(n));
+  if (n > 1 && done > 0)
+    throw std::invalid_argument("expected one token at a time after the first ones, got " + std::to_string(n));
   torch::NoGradGuard guard;
   const auto variant = findVariant(model->config.attention);
-  const Tensor logits = model->forward(tokens.unsqueeze(0).to(model->device()), done, [&](size_t layer, const AttentionInputs &call) {
-    AttentionInputs whole = call;
-    const int64_t reach = reachOf(layer);
-    for (const InputInfo &input : variant->inputs())
-      for (size_t at = 0; at < call.names.size(); ++at)
-        if (call.names[at] == input.name && input.isRow && (!input.querySide || input.isPooled)) {
-          // What a selection pools is cached too: the tile before the newest token chooses.
-          const Tensor newest = keep(layers[layer][input.name], call.tensors[at], reach);
-          if (n == 1) whole.tensors[at] = newest;
-        }
-    // The first tokens see one another; a later one sees the cache.
-    return n > 1 ? ops::attention(model->config.attention, call.names, call.tensors) : ops::decode(model->config.attention, whole.names, whole.tensors);
-  });
+  const Tensor logits =
+      model->forward(tokens.unsqueeze(0).to(model->device()), done, [&](size_t layer, const AttentionInputs &call) {
+        AttentionInputs whole = call;
+        const int64_t reach = reachOf(layer);
+        for (const InputInfo &input : variant->inputs())
+          for (size_t at = 0; at < call.names.size(); ++at)
+            if (call.names[at] == input.name && input.isRow && (!input.querySide || input.isPooled)) {
+              // What a selection pools is cached too: the tile before the newest token chooses.
+              const Tensor newest = keep(layers[layer][input.name], call.tensors[at], reach);
+              if (n == 1) whole.tensors[at] = newest;
+            }
+        // The first tokens see one another; a later one sees the cache.
+        return n > 1 ? ops::attention(model->config.attention, call.names, call.tensors)
+                     : ops::decode(model->config.attention, whole.names, whole.tensors);
+      });
   done += n;
   return logits[0];
 }

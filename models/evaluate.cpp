@@ -19,7 +19,9 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
   if (stride < 1 || stride > context)
     throw std::invalid_argument("expected a stride from 1 to the context of " + std::to_string(context));
   const int64_t end = limit > 0 ? std::min(limit + 1, text.size(0)) : text.size(0);
-  if (end < context + 1) throw std::invalid_argument("expected a split, and a --limit, of more bytes than the context of " + std::to_string(context));
+  if (end < context + 1)
+    throw std::invalid_argument("expected a split, and a --limit, of more bytes than the context of " +
+                                std::to_string(context));
   constexpr int64_t rows = 16;
   Evaluation result;
   double sum = 0;
@@ -40,15 +42,20 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
       targets.push_back(text.slice(0, start + 1, start + context + 1).to(torch::kInt64));
     }
     const Tensor logits = model->forward(torch::stack(inputs).to(model->device()));
-    const Tensor losses = torch::nn::functional::cross_entropy(
-        logits.transpose(1, 2), torch::stack(targets).to(model->device()), torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));
+    const Tensor losses =
+        torch::nn::functional::cross_entropy(logits.transpose(1, 2), torch::stack(targets).to(model->device()),
+                                             torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));
     for (size_t at = first; at < last; ++at) {
       const int64_t count = windows[at].second;
-      sum += losses[static_cast<int64_t>(at - first)].slice(0, context - count, context).sum(torch::kFloat64).item<double>();
+      sum += losses[static_cast<int64_t>(at - first)]
+                 .slice(0, context - count, context)
+                 .sum(torch::kFloat64)
+                 .item<double>();
       result.bytes += count;
     }
     if (terminal)
-      std::fprintf(stderr, "\r%3.0f%%  bpc %.4f ", 100.0 * static_cast<double>(last) / static_cast<double>(windows.size()),
+      std::fprintf(stderr, "\r%3.0f%%  bpc %.4f ",
+                   100.0 * static_cast<double>(last) / static_cast<double>(windows.size()),
                    sum / M_LN2 / static_cast<double>(result.bytes));
     if (interrupted()) {
       result.complete = last == windows.size();

@@ -10,8 +10,8 @@ namespace weft {
 
 struct Evaluation {
   double bpc = 0;
-  int64_t bytes = 0;      ///< predicted bytes
-  bool complete = true;   ///< false after a signal: the figure is of what was read
+  int64_t bytes = 0;     ///< predicted bytes
+  bool complete = true;  ///< false after a signal: the figure is of what was read
 };
 
 /// Each window of `context` bytes moves on by `stride`; of each only the last `stride` bytes count

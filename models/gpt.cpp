@@ -83,15 +83,16 @@ AttentionInputs AttentionImpl::inputs(const Tensor &x) {
     } else if (name == "window") {
       call.tensors.push_back(torch::tensor(config.window, torch::TensorOptions(torch::kInt32).device(x.device())));
     } else if (name == "tiles" || name == "stretches") {
-      call.tensors.push_back(torch::full({heads}, config.tiles, torch::TensorOptions(torch::kInt32).device(x.device())));
+      call.tensors.push_back(
+          torch::full({heads}, config.tiles, torch::TensorOptions(torch::kInt32).device(x.device())));
     } else if (name == "share") {
-      call.tensors.push_back(torch::full({heads}, config.share, torch::TensorOptions(torch::kFloat).device(x.device())));
+      call.tensors.push_back(
+          torch::full({heads}, config.share, torch::TensorOptions(torch::kFloat).device(x.device())));
     } else if (name == "keep") {
       const Tensor gates = torch::sigmoid(features(torch::relu(hidden(x.mean(1)))));
       call.tensors.push_back(gates.view({batch, heads, config.context}).slice(2, 0, length));
     } else {
-      if (!made.defined())
-        made = features(torch::relu(hidden(x))).view({batch, length, 2, heads, config.features});
+      if (!made.defined()) made = features(torch::relu(hidden(x))).view({batch, length, 2, heads, config.features});
       call.tensors.push_back(made.select(2, name == "u" ? 0 : 1).transpose(1, 2));
     }
   }
@@ -131,7 +132,8 @@ GptImpl::GptImpl(const ModelConfig &config) : config(config), variant(lastingTex
         name.find("attention.bias") != std::string::npos)
       continue;
     // Layers that end in the residual stream start smaller, as in GPT-2.
-    const bool residual = name.find("output.weight") != std::string::npos || name.find("down.weight") != std::string::npos;
+    const bool residual =
+        name.find("output.weight") != std::string::npos || name.find("down.weight") != std::string::npos;
     parameter.value().normal_(0, residual ? 0.02 / std::sqrt(2.0 * config.layers) : 0.02);
   }
   for (auto &parameter : named_parameters()) {
@@ -157,7 +159,8 @@ Tensor GptImpl::forward(const Tensor &tokens) {
   return forward(tokens, 0, [attend = whole()](size_t, const AttentionInputs &call) { return attend(call); });
 }
 
-Tensor GptImpl::forward(const Tensor &tokens, int64_t first, const std::function<Tensor(size_t, const AttentionInputs &)> &attend) {
+Tensor GptImpl::forward(const Tensor &tokens, int64_t first,
+                        const std::function<Tensor(size_t, const AttentionInputs &)> &attend) {
   Tensor x = embed(tokens, first);
   for (size_t at = 0; at < blocks.size(); ++at) {
     if (at > 0) x = x + position.slice(0, first, first + tokens.size(1));
@@ -193,7 +196,8 @@ std::string GptImpl::firstNonFinite(const Tensor &tokens) {
   if (!finite(x)) return "the embedding";
   for (size_t at = 0; at < blocks.size(); ++at) {
     if (at > 0) x = x + position.slice(0, 0, tokens.size(1));
-    if (!finite(blocks[at]->attention(blocks[at]->norm1(x), whole()))) return "the attention of layer " + std::to_string(at);
+    if (!finite(blocks[at]->attention(blocks[at]->norm1(x), whole())))
+      return "the attention of layer " + std::to_string(at);
     x = blocks[at](x, whole());
     if (!finite(x)) return "the output of layer " + std::to_string(at);
   }

@@ -62,7 +62,8 @@ class GptImpl : public torch::nn::Module {
   /// tokens int64 [B, T], T up to the context -> logits [B, T, 256].
   torch::Tensor forward(const torch::Tensor &tokens);
   /// The same for tokens at positions `first` .. of a longer text, whose attention `attend` computes by layer.
-  torch::Tensor forward(const torch::Tensor &tokens, int64_t first, const std::function<torch::Tensor(size_t layer, const AttentionInputs &)> &attend);
+  torch::Tensor forward(const torch::Tensor &tokens, int64_t first,
+                        const std::function<torch::Tensor(size_t layer, const AttentionInputs &)> &attend);
   torch::Tensor spanCost() const;  ///< sum over layers
   torch::Device device() const { return embedding.device(); }
   /// Attention inputs of every layer for `tokens` (for statistics and pictures).
@@ -82,8 +83,8 @@ class GptImpl : public torch::nn::Module {
   torch::nn::LayerNorm norm{nullptr};
   torch::nn::Dropout dropout{nullptr};
   torch::Tensor embed(const torch::Tensor &tokens, int64_t first = 0);
-  Attend whole() const;   ///< by the operator, over all tokens
-  std::string variant;    ///< of the whole run, whatever becomes of its file
+  Attend whole() const;  ///< by the operator, over all tokens
+  std::string variant;   ///< of the whole run, whatever becomes of its file
 };
 TORCH_MODULE(Gpt);
 

@@ -40,7 +40,9 @@ MetricsFile::MetricsFile(const std::string &own, int64_t step) : path(own) {
         newest = entry;
       }
     }
-    if (dropped > 0) std::fprintf(stderr, "%s: left out %lld lines that are no entries\n", path.c_str(), static_cast<long long>(dropped));
+    if (dropped > 0)
+      std::fprintf(stderr, "%s: left out %lld lines that are no entries\n", path.c_str(),
+                   static_cast<long long>(dropped));
     if (kept != before) writeFile(path, kept);
   }
   file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);

@@ -10,9 +10,9 @@ namespace weft {
 
 class MetricsFile {
  public:
-  /// Goes on with the file at `path` after `step`. Entries past it belong to steps that will be run again and are dropped, as
-  /// are lines that are no entries (the last one of a killed run), with a warning; the file is replaced whole or not at all.
-  /// Throws std::runtime_error where it cannot be written.
+  /// Goes on with the file at `path` after `step`. Entries past it belong to steps that will be run again and are
+  /// dropped, as are lines that are no entries (the last one of a killed run), with a warning; the file is replaced
+  /// whole or not at all. Throws std::runtime_error where it cannot be written.
   MetricsFile(const std::string &path, int64_t step);
   ~MetricsFile();
   MetricsFile(const MetricsFile &) = delete;

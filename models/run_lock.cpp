@@ -24,7 +24,8 @@ RunLock::RunLock(const std::string &directory) {
   if (held == 0) return;
   const int error = errno;
   close(file);
-  throw std::runtime_error(error == EWOULDBLOCK ? "another weft train is at work in " + directory + "; wait for it, or give another --out"
+  throw std::runtime_error(error == EWOULDBLOCK ? "another weft train is at work in " + directory +
+                                                      "; wait for it, or give another --out"
                                                 : "cannot lock " + path + ": " + std::strerror(error));
 }
 

@@ -5,7 +5,8 @@
 
 namespace weft {
 
-/// Holds `directory` for training while it lives: by a lock on a file in it, which ends with the process, however that ends.
+/// Holds `directory` for training while it lives: by a lock on a file in it, which ends with the process, however that
+/// ends.
 class RunLock {
  public:
   /// Throws std::runtime_error where another process holds it, or nothing can be written there.

@@ -21,7 +21,10 @@ void sample(Gpt &model, const std::string &prompt, int64_t length, double temper
   if (bytes.empty()) bytes.push_back('\n');
   const size_t context = static_cast<size_t>(model->config.context);
   /// The newest `count` bytes.
-  auto newest = [&](size_t count) { return torch::tensor(std::vector<int64_t>(bytes.end() - static_cast<std::ptrdiff_t>(std::min(count, bytes.size())), bytes.end())); };
+  auto newest = [&](size_t count) {
+    return torch::tensor(
+        std::vector<int64_t>(bytes.end() - static_cast<std::ptrdiff_t>(std::min(count, bytes.size())), bytes.end()));
+  };
   std::optional<Decoder> decoder;
   if (cache && Decoder::supports(model)) decoder.emplace(model);
   for (int64_t made = 0; made < length && !interrupted(); ++made) {
@@ -37,8 +40,12 @@ void sample(Gpt &model, const std::string &prompt, int64_t length, double temper
     } else {
       logits = decoder->advance(newest(1))[-1].cpu();
     }
-    const int64_t next = temperature == 0 ? logits.argmax().item<int64_t>()
-                                          : torch::multinomial(torch::softmax((logits - logits.max()).to(torch::kDouble) / temperature, 0), 1, false, generator).item<int64_t>();
+    const int64_t next =
+        temperature == 0
+            ? logits.argmax().item<int64_t>()
+            : torch::multinomial(torch::softmax((logits - logits.max()).to(torch::kDouble) / temperature, 0), 1, false,
+                                 generator)
+                  .item<int64_t>();
     // Nothing looks further back than the context; a text may be long.
     if (bytes.size() >= 2 * context) bytes.erase(bytes.begin(), bytes.end() - static_cast<std::ptrdiff_t>(context));
     bytes.push_back(next);

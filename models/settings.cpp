@@ -57,14 +57,17 @@ std::string Setting::key() const { return std::string(name).substr(std::string_v
 bool Setting::isText() const { return std::holds_alternative<std::string ModelConfig::*>(place); }
 
 std::string Setting::type() const {
-  const bool integer = std::holds_alternative<int64_t ModelConfig::*>(place) || std::holds_alternative<int64_t TrainConfig::*>(place);
+  const bool integer =
+      std::holds_alternative<int64_t ModelConfig::*>(place) || std::holds_alternative<int64_t TrainConfig::*>(place);
   return isText() ? "a text" : integer ? "an integer" : "a number";
 }
 
 std::string Setting::rangeText() const {
   if (isText()) return {};
   // As JSON would have it: the same in every locale.
-  auto text = [](double bound) { return bound == std::floor(bound) ? json(static_cast<int64_t>(bound)).dump() : json(bound).dump(); };
+  auto text = [](double bound) {
+    return bound == std::floor(bound) ? json(static_cast<int64_t>(bound)).dump() : json(bound).dump();
+  };
   if (range.most == endless) return (range.above ? "above " : "from ") + text(range.least) + (range.above ? "" : " on");
   return range.above ? "above " + text(range.least) + (range.below ? ", below " : ", at most ") + text(range.most)
                      : "from " + text(range.least) + (range.below ? " to below " : " to ") + text(range.most);
@@ -73,8 +76,11 @@ std::string Setting::rangeText() const {
 std::string describeSettings() {
   std::string table;
   Config defaults;
-  auto row = [&](const std::string &name, const std::string &standard, const std::string &values, const std::string &meaning) {
-    auto padded = [](std::string text, size_t width) { return text.resize(std::max(text.size() + 2, width), ' '), text; };
+  auto row = [&](const std::string &name, const std::string &standard, const std::string &values,
+                 const std::string &meaning) {
+    auto padded = [](std::string text, size_t width) {
+      return text.resize(std::max(text.size() + 2, width), ' '), text;
+    };
     table += padded(name, 20) + padded(standard, 17) + padded(values, 38) + meaning + "\n";
   };
   row("setting", "default", "values", "meaning");
@@ -116,8 +122,10 @@ std::string nearestName(std::string_view text, const std::vector<std::string> &n
   return nearest;
 }
 
-std::string unknownName(const std::string &kind, const std::string &name, const std::string &meant, const std::string &lister) {
-  return "unknown " + kind + " '" + name + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `" + lister + "` lists them all";
+std::string unknownName(const std::string &kind, const std::string &name, const std::string &meant,
+                        const std::string &lister) {
+  return "unknown " + kind + " '" + name + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `" +
+         lister + "` lists them all";
 }
 
 std::string nearestSetting(const std::string &text) {

@@ -13,14 +13,16 @@ namespace weft {
 
 struct Range {
   double least = -std::numeric_limits<double>::infinity(), most = std::numeric_limits<double>::infinity();
-  bool above = false, below = false;   ///< the least, the most itself is not in the range
+  bool above = false, below = false;  ///< the least, the most itself is not in the range
   bool holds(double value) const;
 };
 
 struct Setting {
-  const char *name;   ///< section.key
-  std::variant<int64_t ModelConfig::*, double ModelConfig::*, std::string ModelConfig::*, int64_t TrainConfig::*, double TrainConfig::*> place;
-  Range range;        ///< of numbers
+  const char *name;  ///< section.key
+  std::variant<int64_t ModelConfig::*, double ModelConfig::*, std::string ModelConfig::*, int64_t TrainConfig::*,
+               double TrainConfig::*>
+      place;
+  Range range;  ///< of numbers
   const char *meaning;
 
   std::string section() const;
@@ -31,14 +33,18 @@ struct Setting {
   void visit(Config &config, Visit visit) const {
     std::visit([&](auto member) { visit(of(config, member)); }, place);
   }
-  std::string type() const;        ///< "an integer", "a number", "a text"
-  std::string rangeText() const;   ///< "from 1 to 1000", "above 0"; empty for texts
+  std::string type() const;       ///< "an integer", "a number", "a text"
+  std::string rangeText() const;  ///< "from 1 to 1000", "above 0"; empty for texts
 
  private:
   template <class T>
-  static T &of(Config &config, T ModelConfig::*member) { return config.model.*member; }
+  static T &of(Config &config, T ModelConfig::*member) {
+    return config.model.*member;
+  }
   template <class T>
-  static T &of(Config &config, T TrainConfig::*member) { return config.train.*member; }
+  static T &of(Config &config, T TrainConfig::*member) {
+    return config.train.*member;
+  }
 };
 
 const std::vector<Setting> &allSettings();
@@ -47,7 +53,8 @@ std::string describeSettings();
 /// The name among `names` with the fewest edits from `text`; empty where none is near.
 std::string nearestName(std::string_view text, const std::vector<std::string> &names);
 /// "unknown KIND 'NAME'", what was meant where `meant` says so, and what lists them all.
-std::string unknownName(const std::string &kind, const std::string &name, const std::string &meant, const std::string &lister);
+std::string unknownName(const std::string &kind, const std::string &name, const std::string &meant,
+                        const std::string &lister);
 /// The setting that `text`, which names none, most likely means, by its key alone or with its section.
 std::string nearestSetting(const std::string &text);
 

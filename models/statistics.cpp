@@ -28,7 +28,8 @@ std::vector<HeadStatistics> headStatistics(Gpt &model, const Tensor &tokens) {
       double sum = 0;
       const int64_t batches = static_cast<int64_t>(kept.kept.size()) / heads;
       for (int64_t batch = 0; batch < batches; ++batch) sum += static_cast<double>(kept.kept[batch * heads + head]);
-      for (int64_t batch = 0; batch < batches; ++batch) entry.entropy += kept.entropy[batch * heads + head] / static_cast<double>(batches);
+      for (int64_t batch = 0; batch < batches; ++batch)
+        entry.entropy += kept.entropy[batch * heads + head] / static_cast<double>(batches);
       entry.keptTiles = sum / static_cast<double>(std::max<int64_t>(1, batches * kept.total));
       all.push_back(entry);
     }
@@ -40,7 +41,11 @@ std::vector<double> unmaskedKeys(Gpt &model, const Tensor &tokens) {
   torch::NoGradGuard guard;
   std::vector<double> all;
   for (const AttentionInputs &call : model->attentionInputs(tokens.slice(0, 0, 1))) {
-    const Tensor counts = (ops::maskShares(model->config.attention, call.names, call.tensors) > 0).sum(2).to(torch::kDouble).mean(1).cpu();
+    const Tensor counts = (ops::maskShares(model->config.attention, call.names, call.tensors) > 0)
+                              .sum(2)
+                              .to(torch::kDouble)
+                              .mean(1)
+                              .cpu();
     for (int64_t head = 0; head < counts.size(0); ++head) all.push_back(counts[head].item<double>());
   }
   return all;
@@ -67,21 +72,24 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
   torch::NoGradGuard guard;
   const auto calls = model->attentionInputs(tokens.slice(0, 0, 1));
   const int64_t heads = model->config.heads, layers = static_cast<int64_t>(calls.size());
-  const auto statistics = findVariant(model->config.attention)->selects() ? headStatistics(model, tokens.slice(0, 0, 1)) : std::vector<HeadStatistics>();
+  const auto statistics = findVariant(model->config.attention)->selects() ? headStatistics(model, tokens.slice(0, 0, 1))
+                                                                          : std::vector<HeadStatistics>();
   constexpr int64_t cells = 32, cell = 3, gap = 26, left = 60, top = 60;
   const int64_t side = cells * cell;
   std::ostringstream svg;
   svg.imbue(std::locale::classic());
   const int64_t width = left + heads * (side + 14), height = top + layers * (side + gap);
-  svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << width << "\" height=\"" << height << "\" viewBox=\"0 0 " << width
-      << ' ' << height << "\" font-family=\"sans-serif\" font-size=\"11\">\n"
-      << "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"12\" y=\"22\" font-size=\"15\">Mask of every head, "
+  svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << width << "\" height=\"" << height
+      << "\" viewBox=\"0 0 " << width << ' ' << height << "\" font-family=\"sans-serif\" font-size=\"11\">\n"
+      << "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n<text x=\"12\" y=\"22\" font-size=\"15\">Mask of "
+         "every head, "
       << escapeXml(model->config.attention) << ": queries downwards, keys to the right</text>\n";
   for (int64_t layer = 0; layer < layers; ++layer) {
     const Tensor shares = ops::maskShares(model->config.attention, calls[layer].names, calls[layer].tensors);
     const Tensor relative = shares / shares.amax(2, true).clamp_min(1e-20);
-    const Tensor small = torch::nn::functional::adaptive_max_pool2d(
-        relative.unsqueeze(0), torch::nn::functional::AdaptiveMaxPool2dFuncOptions({cells, cells}));
+    const Tensor small =
+        torch::nn::functional::adaptive_max_pool2d(relative.unsqueeze(0),
+                                                   torch::nn::functional::AdaptiveMaxPool2dFuncOptions({cells, cells}));
     const auto learned = model->blocks[layer]->attention->learned();
     const int64_t y0 = top + layer * (side + gap);
     svg << "<text x=\"8\" y=\"" << y0 + side / 2 << "\">layer " << layer << "</text>\n";
@@ -97,11 +105,13 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
         }
       if (!statistics.empty()) {
         char text[32];
-        std::snprintf(text, sizeof text, "%.0f%% of tiles", 100 * statistics[static_cast<size_t>(layer * heads + head)].keptTiles);
+        std::snprintf(text, sizeof text, "%.0f%% of tiles",
+                      100 * statistics[static_cast<size_t>(layer * heads + head)].keptTiles);
         label += (label.empty() ? "" : ", ") + std::string(text);
       }
-      svg << "<g><text x=\"" << x0 << "\" y=\"" << y0 - 4 << "\" font-size=\"9\">" << escapeXml(label) << "</text><rect x=\"" << x0
-          << "\" y=\"" << y0 << "\" width=\"" << side << "\" height=\"" << side << "\" fill=\"#f3f3f3\"/>\n";
+      svg << "<g><text x=\"" << x0 << "\" y=\"" << y0 - 4 << "\" font-size=\"9\">" << escapeXml(label)
+          << "</text><rect x=\"" << x0 << "\" y=\"" << y0 << "\" width=\"" << side << "\" height=\"" << side
+          << "\" fill=\"#f3f3f3\"/>\n";
       const Tensor picture = small[0][head].contiguous().cpu();
       const float *values = picture.data_ptr<float>();
       for (int64_t row = 0; row < cells; ++row)
@@ -109,8 +119,9 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
           const int level = static_cast<int>(values[row * cells + column] * 9.99f);
           if (level <= 0) continue;
           const int shade = 230 - level * 21;
-          svg << "<rect x=\"" << x0 + column * cell << "\" y=\"" << y0 + row * cell << "\" width=\"" << cell << "\" height=\""
-              << cell << "\" fill=\"rgb(" << shade / 3 << "," << shade * 2 / 3 << "," << 90 + shade / 2 << ")\"/>";
+          svg << "<rect x=\"" << x0 + column * cell << "\" y=\"" << y0 + row * cell << "\" width=\"" << cell
+              << "\" height=\"" << cell << "\" fill=\"rgb(" << shade / 3 << "," << shade * 2 / 3 << ","
+              << 90 + shade / 2 << ")\"/>";
         }
       svg << "</g>\n";
     }

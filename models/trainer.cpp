@@ -57,12 +57,14 @@ double learningRate(const TrainConfig &config, int64_t step) {
 int tuneModel(Gpt &model, const Tensor &tokens, double budget) {
   torch::NoGradGuard guard;
   const AttentionInputs call = model->attentionInputs(tokens).at(0);
-  const std::string shape = std::to_string(tokens.size(0)) + "," + std::to_string(model->config.heads) + "," + std::to_string(tokens.size(1)) + "," +
+  const std::string shape = std::to_string(tokens.size(0)) + "," + std::to_string(model->config.heads) + "," +
+                            std::to_string(tokens.size(1)) + "," +
                             std::to_string(model->config.width / model->config.heads);
   std::vector<TuningJob> jobs;
   for (bool backward : {false, true})
-    jobs.push_back({model->config.attention, backward, shape,
-                    [&, backward] { return autotune::Problem{model->config.attention, call.names, call.tensors, backward, shape}; }});
+    jobs.push_back({model->config.attention, backward, shape, [&, backward] {
+                      return autotune::Problem{model->config.attention, call.names, call.tensors, backward, shape};
+                    }});
   autotune::TuneOptions options;
   options.budget = budget;
   const Device device = tokens.is_cuda() ? Device{Device::Kind::Cuda, tokens.device().index()} : Device{};
@@ -71,18 +73,23 @@ int tuneModel(Gpt &model, const Tensor &tokens, double budget) {
 
 /// A step's memory is taken piece by piece, and a system that runs out ends the process without a word.
 void demandMemory(const Config &config) {
-  // What the backward pass of a token keeps at least: of a block two norms, q, k, v, o, the sum, and the network's inner layer
-  // twice, four times as wide; the logits and their gradient.
-  const double floats = static_cast<double>(config.model.layers) * 15 * static_cast<double>(config.model.width) + 2 * 256;
-  const double needed = 4 * floats * static_cast<double>(config.train.batch) * static_cast<double>(config.model.context);
+  // What the backward pass of a token keeps at least: of a block two norms, q, k, v, o, the sum, and the network's
+  // inner layer twice, four times as wide; the logits and their gradient.
+  const double floats =
+      static_cast<double>(config.model.layers) * 15 * static_cast<double>(config.model.width) + 2 * 256;
+  const double needed =
+      4 * floats * static_cast<double>(config.train.batch) * static_cast<double>(config.model.context);
   const double all = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   auto text = [](double bytes) { return std::to_string(static_cast<int64_t>(bytes / (1 << 30))) + " GiB"; };
   if (needed > all)
-    throw std::runtime_error("train.batch = " + std::to_string(config.train.batch) + " texts of " + std::to_string(config.model.context) + " bytes take at least " +
-                             text(needed) + " at once, of the " + text(all) + " of this machine; take fewer, and train.accumulate batches a step");
+    throw std::runtime_error("train.batch = " + std::to_string(config.train.batch) + " texts of " +
+                             std::to_string(config.model.context) + " bytes take at least " + text(needed) +
+                             " at once, of the " + text(all) +
+                             " of this machine; take fewer, and train.accumulate batches a step");
 }
 
-/// Says which settings of training are no longer those of the checkpoint: the run then goes on otherwise than it would have.
+/// Says which settings of training are no longer those of the checkpoint: the run then goes on otherwise than it would
+/// have.
 void noteChanges(const TrainConfig &before, const TrainConfig &now) {
   Config old{{}, before}, given{{}, now};
   for (const Setting &setting : allSettings()) {
@@ -99,12 +106,14 @@ int train(const TrainOptions &options, const TextData &data) {
   Config config = options.config;
   const TrainConfig &settings = config.train;
   if (data.train.size(0) <= config.model.context)
-    throw std::runtime_error("expected more bytes to train on than model.context = " + std::to_string(config.model.context) + ", got " + std::to_string(data.train.size(0)));
+    throw std::runtime_error("expected more bytes to train on than model.context = " +
+                             std::to_string(config.model.context) + ", got " + std::to_string(data.train.size(0)));
   if (options.device.is_cpu()) demandMemory(config);
   makeFolder(options.directory);
   const RunLock lock(options.directory);
   removeLeftovers(options.directory);
-  const std::string checkpointPath = options.directory + "/checkpoint.pt", metricsPath = options.directory + "/metrics.jsonl";
+  const std::string checkpointPath = options.directory + "/checkpoint.pt",
+                    metricsPath = options.directory + "/metrics.jsonl";
   torch::manual_seed(settings.seed);
   Gpt model{nullptr};
   int64_t step = 0;
@@ -113,7 +122,8 @@ int train(const TrainOptions &options, const TextData &data) {
   if (resuming) {
     checkpoint = loadCheckpoint(options.directory, options.device);
     if (printConfig({checkpoint.config.model, {}}) != printConfig({config.model, {}}))
-      throw std::runtime_error("the checkpoint in " + options.directory + " is of another model; resume with its config, or give a new --out");
+      throw std::runtime_error("the checkpoint in " + options.directory +
+                               " is of another model; resume with its config, or give a new --out");
     noteChanges(checkpoint.config.train, settings);
     model = checkpoint.model;
     step = checkpoint.step;
@@ -133,9 +143,11 @@ int train(const TrainOptions &options, const TextData &data) {
   const Device device = model->device().is_cuda() ? Device{Device::Kind::Cuda, model->device().index()} : Device{};
   Roof peak = bench::peakOf(device, ElementType::F32).value_or(Roof{});
   std::fprintf(stderr, "%s: %lld parameters, %s\npeak: %.1f f32 GFLOP/s, %s\n", config.model.attention.c_str(),
-               static_cast<long long>(model->parameterCount()), data.description.c_str(), 1e-9 * peak.rate, peak.of.c_str());
+               static_cast<long long>(model->parameterCount()), data.description.c_str(), 1e-9 * peak.rate,
+               peak.of.c_str());
   if (options.tuneSeconds > 0) {
-    const Tensor tokens = sampleBatch(data.train, settings.batch, config.model.context, settings.seed, 0).first.to(options.device);
+    const Tensor tokens =
+        sampleBatch(data.train, settings.batch, config.model.context, settings.seed, 0).first.to(options.device);
     if (const int code = tuneModel(model, tokens, options.tuneSeconds); code != 0) return code;
   }
   model->train();
@@ -153,7 +165,9 @@ int train(const TrainOptions &options, const TextData &data) {
     std::fprintf(stderr, "\ninterrupted at step %lld; saved. Go on with --resume\n", static_cast<long long>(step));
     return interruptCode();
   };
-  if (step >= settings.steps) std::fprintf(stderr, "step %lld of %lld: nothing is left to do\n", static_cast<long long>(step), static_cast<long long>(settings.steps));
+  if (step >= settings.steps)
+    std::fprintf(stderr, "step %lld of %lld: nothing is left to do\n", static_cast<long long>(step),
+                 static_cast<long long>(settings.steps));
 
   while (step < settings.steps) {
     // The state of a step follows from the seed and its number alone, so a resumed run repeats it.
@@ -166,31 +180,38 @@ int train(const TrainOptions &options, const TextData &data) {
     for (int64_t part = 0; part < settings.accumulate; ++part) {
       // A step that is not complete has changed nothing yet.
       if (interrupted()) return stop();
-      const auto [inputs, targets] = sampleBatch(data.train, settings.batch, config.model.context,
-                                           settings.seed, step * settings.accumulate + part);
+      const auto [inputs, targets] = sampleBatch(data.train, settings.batch, config.model.context, settings.seed,
+                                                 step * settings.accumulate + part);
       tokens = inputs.to(options.device);
       const Tensor logits = model->forward(tokens);
-      const Tensor entropy = torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.to(options.device).view({-1}));
+      const Tensor entropy =
+          torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.to(options.device).view({-1}));
       const Tensor total = (entropy + settings.spanReg * model->spanCost()) / settings.accumulate;
       total.backward();
       loss += entropy.item<double>() / static_cast<double>(settings.accumulate);
     }
-    const double norm = torch::nn::utils::clip_grad_norm_(model->parameters(), settings.clip > 0 ? settings.clip : HUGE_VAL);
+    const double norm =
+        torch::nn::utils::clip_grad_norm_(model->parameters(), settings.clip > 0 ? settings.clip : HUGE_VAL);
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
       std::string where = model->firstNonFinite(tokens);
       if (where.empty())
         for (auto &parameter : model->named_parameters())
-          if (where.empty() && parameter.value().grad().defined() && !torch::isfinite(parameter.value().grad()).all().item<bool>())
+          if (where.empty() && parameter.value().grad().defined() &&
+              !torch::isfinite(parameter.value().grad()).all().item<bool>())
             where = "the gradient of " + parameter.key();
-      throw std::runtime_error("step " + std::to_string(step) + ": the loss is " + std::to_string(loss) + "; the first value that is not finite is in " +
-                               (where.empty() ? "the loss itself" : where) + ". The last checkpoint is untouched; a lower train.lr may help");
+      throw std::runtime_error("step " + std::to_string(step) + ": the loss is " + std::to_string(loss) +
+                               "; the first value that is not finite is in " +
+                               (where.empty() ? "the loss itself" : where) +
+                               ". The last checkpoint is untouched; a lower train.lr may help");
     }
     optimizer->step();
     ++step;
 
     if (step % settings.logEvery == 0 || step == settings.steps) {
       const double seconds = secondsSince(lastTime);
-      const double tokensPerSecond = static_cast<double>((step - lastStep) * settings.batch * settings.accumulate * config.model.context) / seconds;
+      const double tokensPerSecond =
+          static_cast<double>((step - lastStep) * settings.batch * settings.accumulate * config.model.context) /
+          seconds;
       model->eval();
       const auto heads = headStatistics(model, tokens.slice(0, 0, 1));
       model->train();
@@ -210,9 +231,19 @@ int train(const TrainOptions &options, const TextData &data) {
       const double achieved = tokensPerSecond * model->flopsPerToken(kept);
       if (achieved > peak.rate) peak = bench::raisedPeak(device, ElementType::F32, achieved);
       const double utilisation = achieved / peak.rate;
-      const nlohmann::json entry({{"step", step}, {"loss", loss}, {"bpc", loss / M_LN2}, {"lr", rate}, {"grad_norm", norm},
-                                  {"tokens_per_second", tokensPerSecond}, {"mfu", utilisation}, {"peak_gflops", 1e-9 * peak.rate}, {"mean_span", span},
-                                  {"kept_tiles", kept}, {"seconds", secondsSpent}, {"flops", flopsSpent}, {"heads", perHead}});
+      const nlohmann::json entry({{"step", step},
+                                  {"loss", loss},
+                                  {"bpc", loss / M_LN2},
+                                  {"lr", rate},
+                                  {"grad_norm", norm},
+                                  {"tokens_per_second", tokensPerSecond},
+                                  {"mfu", utilisation},
+                                  {"peak_gflops", 1e-9 * peak.rate},
+                                  {"mean_span", span},
+                                  {"kept_tiles", kept},
+                                  {"seconds", secondsSpent},
+                                  {"flops", flopsSpent},
+                                  {"heads", perHead}});
       try {
         metrics.append(entry);
       } catch (const std::exception &) {
@@ -221,10 +252,10 @@ int train(const TrainOptions &options, const TextData &data) {
         throw;
       }
       const int filled = static_cast<int>(24 * step / settings.steps);
-      std::fprintf(stderr, "%s[%s%s] %lld/%lld  loss %.4f  bpc %.3f  %.0f tok/s  MFU %.0f%%  span %.0f  kept %.0f%%%s", terminal ? "\r" : "",
-                   std::string(filled, '#').c_str(), std::string(24 - filled, '.').c_str(), static_cast<long long>(step),
-                   static_cast<long long>(settings.steps), loss, loss / M_LN2, tokensPerSecond, 100 * utilisation, span, 100 * kept,
-                   terminal ? "  " : "\n");
+      std::fprintf(stderr, "%s[%s%s] %lld/%lld  loss %.4f  bpc %.3f  %.0f tok/s  MFU %.0f%%  span %.0f  kept %.0f%%%s",
+                   terminal ? "\r" : "", std::string(filled, '#').c_str(), std::string(24 - filled, '.').c_str(),
+                   static_cast<long long>(step), static_cast<long long>(settings.steps), loss, loss / M_LN2,
+                   tokensPerSecond, 100 * utilisation, span, 100 * kept, terminal ? "  " : "\n");
       lastTime = Clock::now();
       lastStep = step;
     }

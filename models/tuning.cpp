@@ -41,10 +41,11 @@ int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, c
       if (!terminal && p.stage == last) return;
       last = p.stage;
       const int filled = p.total ? static_cast<int>(20 * p.done / p.total) : 0;
-      std::fprintf(stderr, "%s[%zu/%zu] %s %s  %-10s [%s%s] %zu/%zu  best %.3f ms (default %.3f)  %.0f s left%s", terminal ? "\r\033[K" : "", at + 1,
-                   jobs.size(), problem.variant.substr(0, 24).c_str(), problem.backward ? "backward" : "forward", p.stage.c_str(),
-                   std::string(filled, '#').c_str(), std::string(20 - filled, '.').c_str(), p.done, p.total, 1e3 * p.bestSeconds,
-                   1e3 * p.defaultSeconds, p.secondsLeft, terminal ? "" : "\n");
+      std::fprintf(stderr, "%s[%zu/%zu] %s %s  %-10s [%s%s] %zu/%zu  best %.3f ms (default %.3f)  %.0f s left%s",
+                   terminal ? "\r\033[K" : "", at + 1, jobs.size(), problem.variant.substr(0, 24).c_str(),
+                   problem.backward ? "backward" : "forward", p.stage.c_str(), std::string(filled, '#').c_str(),
+                   std::string(20 - filled, '.').c_str(), p.done, p.total, 1e3 * p.bestSeconds, 1e3 * p.defaultSeconds,
+                   p.secondsLeft, terminal ? "" : "\n");
     };
     // An equal part of what is left; half a second measures at least the default.
     options.budget = std::max(0.5, left() / static_cast<double>(jobs.size() - at));
@@ -58,8 +59,8 @@ int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, c
                                                               : "budget spent, not confirmed; run again to go on";
     if (entry.seconds > 0) {
       const double gain = entry.defaultSeconds / entry.seconds;
-      std::printf("%-64s %-32s %9.3f ms %s%5.2fx default  %s\n", describe(entry.key).c_str(), describe(entry.schedule, target).c_str(),
-                  1e3 * entry.seconds, entry.complete ? " " : "~", gain, end);
+      std::printf("%-64s %-32s %9.3f ms %s%5.2fx default  %s\n", describe(entry.key).c_str(),
+                  describe(entry.schedule, target).c_str(), 1e3 * entry.seconds, entry.complete ? " " : "~", gain, end);
       ++tuned;
       if (entry.complete) gains.push_back(gain);
     }

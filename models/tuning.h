@@ -13,7 +13,7 @@ struct TuningJob {
   std::string variant;
   bool backward;
   std::string shape;
-  std::function<autotune::Problem()> problem;   ///< makes the tensors, when its turn comes
+  std::function<autotune::Problem()> problem;  ///< makes the tensors, when its turn comes
 };
 
 /// Shares options.budget among the jobs: what one leaves, the next ones have. Gives the exit code: 0, or

@@ -37,7 +37,8 @@ std::string readUserFile(const std::string &path, size_t limit) {
   demandFile(path);
   std::error_code code;
   if (const auto size = fs::file_size(path, code); !code && size > limit)
-    throw std::runtime_error("expected at most " + std::to_string(limit) + " bytes in " + path + ", got " + std::to_string(size));
+    throw std::runtime_error("expected at most " + std::to_string(limit) + " bytes in " + path + ", got " +
+                             std::to_string(size));
   std::string text;
   if (!readFile(path, text)) throw std::runtime_error("cannot open " + path + " for reading");
   return text;
@@ -46,7 +47,8 @@ std::string readUserFile(const std::string &path, size_t limit) {
 void makeFolder(const std::string &path) {
   const fs::file_type type = typeOf(path);
   if (type == fs::file_type::directory) return;
-  if (type != fs::file_type::not_found) throw std::runtime_error("expected a folder, got the " + kindOf(type) + " " + path);
+  if (type != fs::file_type::not_found)
+    throw std::runtime_error("expected a folder, got the " + kindOf(type) + " " + path);
   std::error_code code;
   fs::create_directories(path, code);
   if (code) throw std::runtime_error("cannot make the folder '" + path + "': " + code.message());
@@ -60,7 +62,8 @@ void demandReplaceable(const std::string &path) {
 
 void writeFile(const std::string &path, const std::string &text) {
   demandReplaceable(path);
-  if (const std::string wrong = replaceFile(path, text); !wrong.empty()) throw std::runtime_error("cannot write " + path + ": " + wrong);
+  if (const std::string wrong = replaceFile(path, text); !wrong.empty())
+    throw std::runtime_error("cannot write " + path + ": " + wrong);
 }
 
 }  // namespace weft

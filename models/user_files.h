@@ -6,8 +6,8 @@
 
 namespace weft {
 
-/// Throws std::runtime_error unless `path` is a regular file, or a link to one: says whether it is missing, a folder, a pipe
-/// (opening one would wait for its other end) or a device.
+/// Throws std::runtime_error unless `path` is a regular file, or a link to one: says whether it is missing, a folder, a
+/// pipe (opening one would wait for its other end) or a device.
 void demandFile(const std::string &path);
 /// The whole of a file that a person wrote, of at most `limit` bytes.
 std::string readUserFile(const std::string &path, size_t limit);

@@ -43,7 +43,8 @@ std::string shapeText(const Sizes &sizes) {
 std::string where(const Variant &variant) { return "weft: variant '" + variant.name() + "': "; }
 
 void checkNames(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {
-  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(), " and ", tensors.size());
+  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(), " and ",
+              tensors.size());
   for (const std::string &name : names) {
     bool known = (name == "seed" && variant.hasDropout()) || (name == "selection" && variant.selects());
     for (const InputInfo &input : variant.inputs()) known |= input.name == name;
@@ -57,20 +58,24 @@ void checkNames(const Variant &variant, const std::vector<std::string> &names, a
 
 void checkType(const Variant &variant, const InputInfo &input, at::ScalarType type, at::ScalarType operands) {
   if (input.isRow) {
-    TORCH_CHECK(type == operands, where(variant), "expected input '", input.name, "' of type ", name(elementType(operands)), " like 'v', got ", type);
+    TORCH_CHECK(type == operands, where(variant), "expected input '", input.name, "' of type ",
+                name(elementType(operands)), " like 'v', got ", type);
   } else if (input.isFloat) {
-    TORCH_CHECK(at::isFloatingType(type), where(variant), "expected input '", input.name, "' of a float type, got ", type);
+    TORCH_CHECK(at::isFloatingType(type), where(variant), "expected input '", input.name, "' of a float type, got ",
+                type);
   } else if (input.isInt) {
-    TORCH_CHECK(at::isIntegralType(type, false), where(variant), "expected input '", input.name, "' of an integer type, got ", type);
+    TORCH_CHECK(at::isIntegralType(type, false), where(variant), "expected input '", input.name,
+                "' of an integer type, got ", type);
   } else {
     TORCH_CHECK(type == at::kBool, where(variant), "expected input '", input.name, "' of type bool, got ", type);
   }
 }
 
 /// `expected` dims where given, as far as they are numbers or the same symbols.
-void checkShape(const Variant &variant, const char *name, const at::Tensor &tensor, const std::vector<c10::SymInt> &expected) {
-  TORCH_CHECK(tensor.sym_sizes() == c10::SymIntArrayRef(expected), where(variant), "expected '", name, "' of shape ", shapeText(expected), ", got ",
-              shapeText(tensor.sym_sizes()));
+void checkShape(const Variant &variant, const char *name, const at::Tensor &tensor,
+                const std::vector<c10::SymInt> &expected) {
+  TORCH_CHECK(tensor.sym_sizes() == c10::SymIntArrayRef(expected), where(variant), "expected '", name, "' of shape ",
+              shapeText(expected), ", got ", shapeText(tensor.sym_sizes()));
 }
 
 }  // namespace
@@ -102,11 +107,11 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
     TORCH_CHECK(at >= 0, where(variant), "expected input '", input.name, "' ", dimsText(input), ", got none");
     result.places.push_back(at);
     const at::Tensor &tensor = tensors[at];
-    TORCH_CHECK(tensor.device() == device, where(variant), "expected input '", input.name, "' on ", device, " like '", names[0], "', got it on ",
-                tensor.device());
+    TORCH_CHECK(tensor.device() == device, where(variant), "expected input '", input.name, "' on ", device, " like '",
+                names[0], "', got it on ", tensor.device());
     const c10::SymIntArrayRef shape = tensor.sym_sizes();
-    TORCH_CHECK(shape.size() == input.dims.size(), where(variant), "expected input '", input.name, "' with the dims ", dimsText(input),
-                ", got shape ", shapeText(shape));
+    TORCH_CHECK(shape.size() == input.dims.size(), where(variant), "expected input '", input.name, "' with the dims ",
+                dimsText(input), ", got shape ", shapeText(shape));
     for (size_t d = 0; d < shape.size(); ++d) {
       const int position = find(result.dims, input.dims[d]);
       c10::SymInt &known = result.sizes[position];
@@ -114,8 +119,8 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
         known = shape[d];
         from[position] = &input.name;
       }
-      TORCH_CHECK(known == shape[d], where(variant), "expected dim ", input.dims[d], " of input '", input.name, "' to be ", known, " as in '",
-                  *from[position], "', got shape ", shapeText(shape));
+      TORCH_CHECK(known == shape[d], where(variant), "expected dim ", input.dims[d], " of input '", input.name,
+                  "' to be ", known, " as in '", *from[position], "', got shape ", shapeText(shape));
     }
     checkType(variant, input, tensor.scalar_type(), operands);
   }
@@ -127,50 +132,58 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
   auto number = [&](int position) { return result.sizes[position].maybe_as_int(); };
   const auto heads = number(1), groups = number(2), queries = number(3);
   if (heads && groups)
-    TORCH_CHECK(*groups > 0 ? *heads % *groups == 0 : *heads == 0, where(variant), "expected G to divide H, got G = ", *groups, " and H = ", *heads);
+    TORCH_CHECK(*groups > 0 ? *heads % *groups == 0 : *heads == 0, where(variant),
+                "expected G to divide H, got G = ", *groups, " and H = ", *heads);
   for (size_t position = 0; position < result.sizes.size(); ++position) {
     bool counts = position < 5;
     for (const KeySetInfo &set : variant.keySets()) counts |= set.dim == result.dims[position];
     if (const auto size = number(static_cast<int>(position)); counts && size)
-      TORCH_CHECK(*size <= largestExtent, where(variant), "expected dim ", result.dims[position], " up to ", largestExtent, ", got ", *size);
+      TORCH_CHECK(*size <= largestExtent, where(variant), "expected dim ", result.dims[position], " up to ",
+                  largestExtent, ", got ", *size);
   }
   if (const KeyListInfo &lists = variant.keyList(); lists.tile && queries) {
     const c10::SymInt rows = tensors[result.places[lists.input]].sym_size(-2);
     if (const auto count = rows.maybe_as_int())
-      TORCH_CHECK(*count * lists.tile >= *queries, where(variant), "expected input '", variant.inputs()[lists.input].name, "' with a list for each ",
-                  lists.tile, " of ", *queries, " queries, got ", *count);
+      TORCH_CHECK(*count * lists.tile >= *queries, where(variant), "expected input '",
+                  variant.inputs()[lists.input].name, "' with a list for each ", lists.tile, " of ", *queries,
+                  " queries, got ", *count);
   }
   if (result.seed >= 0) {
     const at::Tensor &seed = tensors[result.seed];
-    TORCH_CHECK(seed.scalar_type() == at::kLong && seed.dim() == 1 && seed.sym_size(0) == 2 && (seed.device() == device || (seed.is_cpu() && !device.is_meta())),
-                where(variant), "expected 'seed' to be an int64 tensor of 2 elements, the seed and the offset, on ", device, ", got ", seed.scalar_type(),
-                " ", shapeText(seed.sym_sizes()), " on ", seed.device());
+    TORCH_CHECK(seed.scalar_type() == at::kLong && seed.dim() == 1 && seed.sym_size(0) == 2 &&
+                    (seed.device() == device || (seed.is_cpu() && !device.is_meta())),
+                where(variant), "expected 'seed' to be an int64 tensor of 2 elements, the seed and the offset, on ",
+                device, ", got ", seed.scalar_type(), " ", shapeText(seed.sym_sizes()), " on ", seed.device());
   }
   if (result.selection >= 0) {
     const at::Tensor &map = tensors[result.selection];
     const std::vector<c10::SymInt> shape = selectionShape(variant, result);
-    TORCH_CHECK(map.scalar_type() == at::kBool && map.device() == device && map.sym_sizes() == c10::SymIntArrayRef(shape), where(variant),
-                "expected 'selection' of type bool and shape ", shapeText(shape), " on ", device, ", as weft::select gives, got ", map.scalar_type(), " ",
-                shapeText(map.sym_sizes()), " on ", map.device());
+    TORCH_CHECK(map.scalar_type() == at::kBool && map.device() == device &&
+                    map.sym_sizes() == c10::SymIntArrayRef(shape),
+                where(variant), "expected 'selection' of type bool and shape ", shapeText(shape), " on ", device,
+                ", as weft::select gives, got ", map.scalar_type(), " ", shapeText(map.sym_sizes()), " on ",
+                map.device());
   }
   return result;
 }
 
 int64_t rowsKept(const Variant &variant) { return !variant.hasSoftmax() ? 1 : variant.hasWeight() ? 4 : 3; }
 
-void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
-                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
-  TORCH_CHECK(!variant.hasDropout() || arguments.seed >= 0, where(variant), "expected 'seed', that of the forward pass, got none");
+void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o,
+                    const at::Tensor &rows, const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+  TORCH_CHECK(!variant.hasDropout() || arguments.seed >= 0, where(variant),
+              "expected 'seed', that of the forward pass, got none");
   const std::vector<c10::SymInt> narrow{arguments.size("B"), arguments.size("H"), arguments.size("T")};
   std::vector<c10::SymInt> wide = narrow, kept = narrow;
   kept.insert(kept.begin(), rowsKept(variant));
   const at::Tensor &value = tensors[arguments.places[variant.keySets()[0].values]];
   wide.push_back(value.sym_size(3));
-  auto check = [&](const char *name, const at::Tensor &tensor, const std::vector<c10::SymInt> &shape, bool anyFloat, at::ScalarType type) {
-    TORCH_CHECK(tensor.defined() && tensor.device() == value.device(), where(variant), "expected '", name, "' on ", value.device(), " like 'v', got it on ",
-                tensor.defined() ? tensor.device() : c10::Device(at::kCPU));
-    TORCH_CHECK(anyFloat ? tensor.is_floating_point() : tensor.scalar_type() == type, where(variant), "expected '", name, "' of ",
-                anyFloat ? "a float type" : toString(type), ", got ", tensor.scalar_type());
+  auto check = [&](const char *name, const at::Tensor &tensor, const std::vector<c10::SymInt> &shape, bool anyFloat,
+                   at::ScalarType type) {
+    TORCH_CHECK(tensor.defined() && tensor.device() == value.device(), where(variant), "expected '", name, "' on ",
+                value.device(), " like 'v', got it on ", tensor.defined() ? tensor.device() : c10::Device(at::kCPU));
+    TORCH_CHECK(anyFloat ? tensor.is_floating_point() : tensor.scalar_type() == type, where(variant), "expected '",
+                name, "' of ", anyFloat ? "a float type" : toString(type), ", got ", tensor.scalar_type());
     checkShape(variant, name, tensor, shape);
   };
   check("o", o, wide, false, value.scalar_type());
@@ -209,8 +222,10 @@ at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()>
     lost |= source[at] < lowest || source[at] > most;
   }
   if (lost) {
-    const int64_t value = *std::find_if(source, source + count, [&](int64_t own) { return own < lowest || own > most; });
-    TORCH_CHECK(false, what(), " holds ", type == at::kUInt64 ? std::to_string(static_cast<uint64_t>(value)) : std::to_string(value),
+    const int64_t value =
+        *std::find_if(source, source + count, [&](int64_t own) { return own < lowest || own > most; });
+    TORCH_CHECK(false, what(), " holds ",
+                type == at::kUInt64 ? std::to_string(static_cast<uint64_t>(value)) : std::to_string(value),
                 ", expected integers from ", least, " to ", most);
   }
   return narrow.to(tensor.device());
@@ -221,8 +236,7 @@ ElementType elementType(at::ScalarType type) {
     case at::kFloat: return ElementType::F32;
     case at::kBFloat16: return ElementType::BF16;
     case at::kHalf: return ElementType::F16;
-    default:
-      TORCH_CHECK(false, "weft: expected float32, bfloat16 or float16 operands, got ", type);
+    default: TORCH_CHECK(false, "weft: expected float32, bfloat16 or float16 operands, got ", type);
   }
 }
 

@@ -1,5 +1,5 @@
-// A call's tensors against the signature of its variant: the one check that computing, shapes alone (meta tensors), gradients, selection
-// and decoding go through.
+// A call's tensors against the signature of its variant: the one check that computing, shapes alone (meta tensors),
+// gradients, selection and decoding go through.
 #pragma once
 
 #include <functional>
@@ -23,34 +23,36 @@ std::vector<std::string> dimNames(const Variant &variant);
 
 /// What a call's tensors say. Sizes may be symbols, of meta tensors; what needs a number is then not checked.
 struct Arguments {
-  std::vector<int> places;           ///< of each input of the variant among the tensors
-  int seed = -1, selection = -1;     ///< places of these; below 0: not given
-  std::vector<c10::SymInt> sizes;    ///< of dimNames; -1: of no input
-  std::vector<std::string> dims;     ///< dimNames
+  std::vector<int> places;         ///< of each input of the variant among the tensors
+  int seed = -1, selection = -1;   ///< places of these; below 0: not given
+  std::vector<c10::SymInt> sizes;  ///< of dimNames; -1: of no input
+  std::vector<std::string> dims;   ///< dimNames
 
   const c10::SymInt &size(const std::string &dim) const;
 };
 
-/// Checks counts, names, devices, shapes and types of all tensors. Throws c10::Error naming the input and what was expected of it.
+/// Checks counts, names, devices, shapes and types of all tensors. Throws c10::Error naming the input and what was
+/// expected of it.
 Arguments checkArguments(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors);
 
-/// What a forward pass keeps of each query for the backward pass, numbers of f32: the log-sum-exp, and of a softmax the peak and the
-/// scale that probabilities are taken from.
+/// What a forward pass keeps of each query for the backward pass, numbers of f32: the log-sum-exp, and of a softmax the
+/// peak and the scale that probabilities are taken from.
 int64_t rowsKept(const Variant &variant);
 
 /// Checks what a backward pass gets beside the arguments; `rows`, [rowsKept, B, H, T], comes from the forward pass.
-void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
-                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse);
+void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o,
+                    const at::Tensor &rows, const at::Tensor &dO, const std::optional<at::Tensor> &dLse);
 
 /// Shape of the map of chosen tiles of a variant that selects any.
 std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments &arguments);
 
-/// A seed and an offset for dropout, int64 [2], from torch's generator of the device, and there: nothing is waited for, and a captured
-/// graph draws anew at each replay.
+/// A seed and an offset for dropout, int64 [2], from torch's generator of the device, and there: nothing is waited for,
+/// and a captured graph draws anew at each replay.
 at::Tensor drawnSeed(const at::Device &device);
 
-/// Integers as the kernels read them, contiguous and of 32 bits. What these do not hold is an error that names `what` ("weft: ... input
-/// 'doc'") and the value; on a GPU, where looking would mean waiting, the nearest that they hold, unless WEFT_CHECK is set.
+/// Integers as the kernels read them, contiguous and of 32 bits. What these do not hold is an error that names `what`
+/// ("weft: ... input 'doc'") and the value; on a GPU, where looking would mean waiting, the nearest that they hold,
+/// unless WEFT_CHECK is set.
 at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()> &what);
 
 ElementType elementType(at::ScalarType type);

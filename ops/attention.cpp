@@ -27,7 +27,7 @@ std::string lastingOrThrow(const std::string &variant) {
 }
 
 std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                              at::TensorList tensors) {
+                                           at::TensorList tensors) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
   Binding call(kernelSet(variant, names, tensors, false), names, tensors);
@@ -35,11 +35,12 @@ std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variantText, const c
 }
 
 std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                    at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
-                                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+                                 at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
+                                 const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
-  checkGradients(*variantOrThrow(variant), checkArguments(*variantOrThrow(variant), names, tensors), tensors, o, rows, dO, dLse);
+  checkGradients(*variantOrThrow(variant), checkArguments(*variantOrThrow(variant), names, tensors), tensors, o, rows,
+                 dO, dLse);
   Binding call(kernelSet(variant, names, tensors, true), names, tensors);
   const std::vector<at::Tensor> own = runBackward(call, o, rows, dO, dLse);
   const auto &inputs = call.set.variant->inputs();
@@ -61,7 +62,8 @@ std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variantText, con
   const Arguments arguments = checkArguments(*variant, toNames(nameList), tensors);
   const c10::SymInt B = arguments.size("B"), H = arguments.size("H"), T = arguments.size("T");
   const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
-  return {at::empty_symint({B, H, T, value.sym_size(3)}, value.options()), at::empty_symint({rowsKept(*variant), B, H, T}, value.options().dtype(at::kFloat))};
+  return {at::empty_symint({B, H, T, value.sym_size(3)}, value.options()),
+          at::empty_symint({rowsKept(*variant), B, H, T}, value.options().dtype(at::kFloat))};
 }
 
 std::vector<at::Tensor> backwardMeta(c10::string_view variantText, const c10::List<std::string> &nameList,
@@ -74,7 +76,8 @@ std::vector<at::Tensor> backwardMeta(c10::string_view variantText, const c10::Li
   for (size_t n = 0; n < names.size(); ++n) {
     bool isFloat = false;
     for (const InputInfo &input : variant->inputs()) isFloat |= input.name == names[n] && input.isFloat;
-    gradients.push_back(isFloat ? at::empty_symint(tensors[n].sym_sizes(), tensors[n].options().memory_format(at::MemoryFormat::Contiguous))
+    gradients.push_back(isFloat ? at::empty_symint(tensors[n].sym_sizes(),
+                                                   tensors[n].options().memory_format(at::MemoryFormat::Contiguous))
                                 : at::empty({0}, tensors[n].options().dtype(at::kFloat)));
   }
   return gradients;
@@ -82,24 +85,23 @@ std::vector<at::Tensor> backwardMeta(c10::string_view variantText, const c10::Li
 
 // ---- dispatch ------------------------------------------------------------------------------
 
-using ForwardSchema = std::tuple<at::Tensor, at::Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList);
+using ForwardSchema = std::tuple<at::Tensor, at::Tensor>(c10::string_view, const c10::List<std::string> &,
+                                                         at::TensorList);
 using BackwardSchema = std::vector<at::Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList,
                                                const at::Tensor &, const at::Tensor &, const at::Tensor &,
                                                const std::optional<at::Tensor> &);
 
 std::tuple<at::Tensor, at::Tensor> callForward(c10::string_view variant, const c10::List<std::string> &names,
                                                at::TensorList tensors) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("weft::_forward_keeping_rows", "")
-                       .typed<ForwardSchema>();
+  static auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("weft::_forward_keeping_rows", "").typed<ForwardSchema>();
   return op.call(variant, names, tensors);
 }
 std::vector<at::Tensor> callBackward(c10::string_view variant, const c10::List<std::string> &names,
                                      at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                                      const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
-  static auto op = c10::Dispatcher::singleton()
-                       .findSchemaOrThrow("weft::_backward_from_rows", "")
-                       .typed<BackwardSchema>();
+  static auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("weft::_backward_from_rows", "").typed<BackwardSchema>();
   return op.call(variant, names, tensors, o, rows, dO, dLse);
 }
 
@@ -132,8 +134,7 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
     if (gradients[1].defined()) dLse = gradients[1];
     std::vector<at::Tensor> all = callBackward(variant, names, saved, o, rows, dO, dLse);
     variable_list result{Variable(), Variable()};
-    for (size_t at = 0; at < all.size(); ++at)
-      result.push_back(saved[at].is_floating_point() ? all[at] : Variable());
+    for (size_t at = 0; at < all.size(); ++at) result.push_back(saved[at].is_floating_point() ? all[at] : Variable());
     return result;
   }
 };
@@ -167,7 +168,8 @@ at::Tensor selectTiles(c10::string_view variantText, const c10::List<std::string
   const std::string variant(variantText);
   const Names names = toNames(nameList);
   Binding call(kernelSet(variant, names, tensors, false), names, tensors);
-  TORCH_CHECK(call.set.variant->selects(), "weft: variant '", call.set.variant->name(), "' selects no tiles; a 'select' statement would");
+  TORCH_CHECK(call.set.variant->selects(), "weft: variant '", call.set.variant->name(),
+              "' selects no tiles; a 'select' statement would");
   const bool given = call.selection.defined();
   return given ? call.selection.clone() : call.select();
 }
@@ -182,7 +184,8 @@ at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string>
 /// Other normalisers have nothing of the kind.
 void demandSoftmax(const std::string &variant) {
   auto parsed = variantOrThrow(variant);
-  TORCH_CHECK(parsed->hasSoftmax(), "weft: variant '", parsed->name(), "': expected a softmax for a log-sum-exp, got another normaliser; call weft::attention");
+  TORCH_CHECK(parsed->hasSoftmax(), "weft: variant '", parsed->name(),
+              "': expected a softmax for a log-sum-exp, got another normaliser; call weft::attention");
 }
 
 std::tuple<at::Tensor, at::Tensor> applyAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,
@@ -198,7 +201,8 @@ std::tuple<at::Tensor, at::Tensor> applyAutograd(c10::string_view variantText, c
 at::Tensor attentionAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   return std::get<0>(applyAutograd(variant, names, tensors));
 }
-std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variant, const c10::List<std::string> &names,
+                                                   at::TensorList tensors) {
   demandSoftmax(std::string(variant));
   return applyAutograd(variant, names, tensors);
 }
@@ -215,7 +219,8 @@ std::tuple<at::Tensor, at::Tensor> apply(c10::string_view variantText, const c10
 at::Tensor withoutLse(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   return std::get<0>(apply(variant, names, tensors));
 }
-std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variant, const c10::List<std::string> &names,
+                                           at::TensorList tensors) {
   demandSoftmax(std::string(variant));
   return apply(variant, names, tensors);
 }
@@ -248,7 +253,8 @@ torch::Tensor attention(const std::string &variant, const std::vector<std::strin
 std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &variant,
                                                           const std::vector<std::string> &names,
                                                           const std::vector<torch::Tensor> &tensors) {
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
+  static auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
   return op.call(variant, toList(names), tensors);
 }
 
@@ -270,7 +276,9 @@ at::Tensor maskShares(const std::string &variant, const Names &givenNames, std::
   c10::List<std::string> list = toList(givenNames);
   addSelection(variant, list, tensors);
   const Names names = toNames(list);
-  auto index = [&](const char *name) { return static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin()); };
+  auto index = [&](const char *name) {
+    return static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
+  };
   const size_t q = index("q"), v = index("v");
   TORCH_CHECK(q < tensors.size() && v < tensors.size(), "weft: expected tensors named 'q' and 'v'");
   tensors[q] = at::zeros_like(tensors[q]);
@@ -280,7 +288,8 @@ at::Tensor maskShares(const std::string &variant, const Names &givenNames, std::
   const auto made = findVariant(variant);
   for (const KeySetInfo &keys : made->keySets())
     if (const size_t at = index(made->inputs()[keys.values].name.c_str()); at != v && at < tensors.size())
-      tensors[at] = at::zeros({tensors[at].size(0), tensors[at].size(1), tensors[at].size(2), chunk}, value.options().requires_grad(false));
+      tensors[at] = at::zeros({tensors[at].size(0), tensors[at].size(1), tensors[at].size(2), chunk},
+                              value.options().requires_grad(false));
   std::vector<at::Tensor> columns;
   for (int64_t first = 0; first < length; first += chunk) {
     const int64_t count = std::min(chunk, length - first);

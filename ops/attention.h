@@ -30,16 +30,17 @@ std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &var
 
 /// How many tiles of each head the kernels compute, of how many there are.
 struct KeptTiles {
-  int64_t total = 0;               ///< tiles a head
-  std::vector<int64_t> kept;       ///< B * H entries
-  std::vector<double> entropy;     ///< bits of the distribution of kept tiles over their distance from the diagonal
+  int64_t total = 0;            ///< tiles a head
+  std::vector<int64_t> kept;    ///< B * H entries
+  std::vector<double> entropy;  ///< bits of the distribution of kept tiles over their distance from the diagonal
 };
 KeptTiles keptTiles(const std::string &variant, const std::vector<std::string> &names,
                     const std::vector<torch::Tensor> &tensors);
 
 /// What the masks do: the probabilities of the variant with every q at zero, [H, T, S] of the first batch entry. T x S
 /// numbers: for pictures and comparisons.
-torch::Tensor maskShares(const std::string &variant, const std::vector<std::string> &names, std::vector<torch::Tensor> tensors);
+torch::Tensor maskShares(const std::string &variant, const std::vector<std::string> &names,
+                         std::vector<torch::Tensor> tensors);
 
 /// Where calls run from now on: "cpu", "cuda", "cuda:N", or "ptx-emulator" for CPU tensors. Gives where tensors must
 /// be. Default: what WEFT_DEVICE says. Throws std::runtime_error where there is no such device.

@@ -7,7 +7,8 @@
 namespace weft::ops {
 namespace {
 
-std::vector<at::Tensor> castOperands(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+std::vector<at::Tensor> castOperands(c10::string_view variant, const c10::List<std::string> &names,
+                                     at::TensorList tensors) {
   std::vector<at::Tensor> list = tensors.vec();
   const std::shared_ptr<const Variant> parsed = variantOrThrow(variant);
   const at::DeviceType device = tensors.empty() ? at::kCPU : tensors[0].device().type();
@@ -22,12 +23,15 @@ std::vector<at::Tensor> castOperands(c10::string_view variant, const c10::List<s
 template <const char *const &name, class Result, class... More>
 Result cast(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors, More... more) {
   c10::impl::ExcludeDispatchKeyGuard guard(c10::autocast_dispatch_keyset);
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Result(c10::string_view, const c10::List<std::string> &, at::TensorList, More...)>();
+  static auto op =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow(name, "")
+          .template typed<Result(c10::string_view, const c10::List<std::string> &, at::TensorList, More...)>();
   return op.call(variant, names, castOperands(variant, names, tensors), more...);
 }
 
-constexpr const char *attention = "weft::attention", *withLse = "weft::attention_with_lse", *select = "weft::select", *decode = "weft::decode",
-                     *decodePaged = "weft::decode_paged";
+constexpr const char *attention = "weft::attention", *withLse = "weft::attention_with_lse", *select = "weft::select",
+                     *decode = "weft::decode", *decodePaged = "weft::decode_paged";
 
 void implement(torch::Library &library) {
   library.impl("attention", cast<attention, at::Tensor>);

@@ -38,14 +38,16 @@ size_t extentOf(const at::Tensor &tensor) {
   return static_cast<size_t>((last + 1) * tensor.element_size());
 }
 
-/// As at::empty. A large one on a CPU asks for huge pages: faults of small ones would take as long as the kernels that fill it.
+/// As at::empty. A large one on a CPU asks for huge pages: faults of small ones would take as long as the kernels that
+/// fill it.
 at::Tensor emptyLarge(at::IntArrayRef sizes, const at::TensorOptions &options) {
   at::Tensor tensor = at::empty(sizes, options);
 #ifdef MADV_HUGEPAGE
   constexpr uintptr_t page = uintptr_t{2} << 20;
   const auto begin = reinterpret_cast<uintptr_t>(tensor.data_ptr()), first = (begin + page - 1) / page * page;
   const uintptr_t end = (begin + tensor.nbytes()) / page * page;
-  if (tensor.is_cpu() && end > first) madvise(reinterpret_cast<void *>(first), end - first, MADV_HUGEPAGE);  // advice: may fail
+  if (tensor.is_cpu() && end > first)
+    madvise(reinterpret_cast<void *>(first), end - first, MADV_HUGEPAGE);  // advice: may fail
 #endif
   return tensor;
 }
@@ -86,7 +88,8 @@ torch::Device useDevice(const std::string &name) {
   ownHost() = hostOf(device);
   if (device.kind != Device::Kind::Cuda) return at::kCPU;
   targetOf(device);  // says what is missing
-  if (!torch::cuda::is_available()) throw std::runtime_error("this torch was built without CUDA; install one with it, or use device cpu");
+  if (!torch::cuda::is_available())
+    throw std::runtime_error("this torch was built without CUDA; install one with it, or use device cpu");
   return torch::Device(at::kCUDA, static_cast<c10::DeviceIndex>(device.index));
 }
 
@@ -109,9 +112,14 @@ at::Tensor readable(const at::Tensor &tensor, const Device &device) {
   return fits ? tensor : tensor.clone(at::MemoryFormat::Contiguous);
 }
 
-KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
-                     std::map<std::string, int64_t> dims, Device device, const Schedule &schedule, bool paged)
-    : variant(std::move(variant)), type(type), headDims(std::move(dims)), device(device), schedule(schedule), paged(paged) {
+KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type, std::map<std::string, int64_t> dims,
+                     Device device, const Schedule &schedule, bool paged)
+    : variant(std::move(variant)),
+      type(type),
+      headDims(std::move(dims)),
+      device(device),
+      schedule(schedule),
+      paged(paged) {
   dimNames = ops::dimNames(*this->variant);
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back(input.name);
   dimNames.insert(dimNames.end(), {selectedRows, workspaceRow});
@@ -166,7 +174,8 @@ struct CallShape {
 };
 
 CallShape shapeOf(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {
-  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(), " and ", tensors.size());
+  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(), " and ",
+              tensors.size());
   TORCH_CHECK(find(names, "v") >= 0, "weft: expected a tensor named 'v' among the names");
   CallShape shape;
   for (const InputInfo &input : variant.inputs()) {
@@ -219,32 +228,47 @@ Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const De
 
 }  // namespace
 
-Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims, const Device &device, bool backward) {
+Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
+                         const Device &device, bool backward) {
   if (device.kind == Device::Kind::Cpu) return defaultSchedule(variant, "host", headDims, backward);
   using Key = std::tuple<std::string, ElementType, std::map<std::string, int64_t>, std::string, bool>;
   static std::mutex mutex;
   static std::map<Key, Schedule> known;
   std::lock_guard lock(mutex);
   auto [slot, added] = known.try_emplace(Key{variant.source(), type, headDims, architectureOf(device), backward});
-  if (added) slot->second = defaultSchedule(variant, architectureOf(device), headDims, backward, type, limitsOf(device).sharedBytesPerBlock);
+  if (added)
+    slot->second = defaultSchedule(variant, architectureOf(device), headDims, backward, type,
+                                   limitsOf(device).sharedBytesPerBlock);
   return slot->second;
 }
 
-TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
+TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors,
+                    bool backward) {
   return keyOf(variant, shapeOf(variant, names, tensors), deviceOf(tensors), backward);
 }
 void forgetSchedules() { ++scheduleGeneration; }
 void setTuner(Tuner own) { tuner = own; }
 
-KernelSet &kernelSet(const std::string &variantText, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
+KernelSet &kernelSet(const std::string &variantText, const std::vector<std::string> &names, at::TensorList tensors,
+                     bool backward) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   const CallShape shape = shapeOf(*variant, names, tensors);
   const Device device = deviceOf(tensors);
   const ElementType element = elementType(shape.type);
   // Schedules are tuned for sizes up to powers of two.
-  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int, int64_t, int64_t, int64_t, int, bool, int>;
-  Key key{variant.get(), element, shape.headDims, static_cast<int>(device.kind), device.index, bucketOf(shape.B * shape.H),
-                bucketOf(shape.T), bucketOf(shape.S), threadCount(), backward, scheduleGeneration.load()};
+  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int, int64_t, int64_t,
+                         int64_t, int, bool, int>;
+  Key key{variant.get(),
+          element,
+          shape.headDims,
+          static_cast<int>(device.kind),
+          device.index,
+          bucketOf(shape.B * shape.H),
+          bucketOf(shape.T),
+          bucketOf(shape.S),
+          threadCount(),
+          backward,
+          scheduleGeneration.load()};
   static std::mutex mutex;
   static std::map<Key, std::unique_ptr<KernelSet>> sets;
   {
@@ -271,8 +295,8 @@ Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::Tens
     const InputInfo &input = variant.inputs()[at];
     at::Tensor tensor = list[arguments.places[at]];
     if (input.isRow) {
-      TORCH_CHECK(elementType(tensor.scalar_type()) == set.type, "weft: variant '", variant.name(), "': expected input '", input.name, "' of type ",
-                  name(set.type), ", got ", tensor.scalar_type());
+      TORCH_CHECK(elementType(tensor.scalar_type()) == set.type, "weft: variant '", variant.name(),
+                  "': expected input '", input.name, "' of type ", name(set.type), ", got ", tensor.scalar_type());
       tensor = readable(tensor, set.device);
     } else if (input.isFloat) {
       tensor = tensor.to(at::kFloat).contiguous();
@@ -335,12 +359,11 @@ void Binding::run(const char *name) {
       case ArgumentSlot::Kind::Dim: slots.push_back(dims[argument.position]); break;
       case ArgumentSlot::Kind::Pointer: {
         const at::Tensor &tensor = tensors[argument.position];
-        slots.push_back(tensor.defined() ? reinterpret_cast<int64_t>(tensor.data_ptr()) - skipped[argument.position] : 0);
+        slots.push_back(tensor.defined() ? reinterpret_cast<int64_t>(tensor.data_ptr()) - skipped[argument.position]
+                                         : 0);
         break;
       }
-      case ArgumentSlot::Kind::Stride:
-        slots.push_back(tensors[argument.position].stride(argument.index));
-        break;
+      case ArgumentSlot::Kind::Stride: slots.push_back(tensors[argument.position].stride(argument.index)); break;
     }
   }
   int64_t programs = 0;
@@ -359,7 +382,8 @@ void Binding::run(const char *name) {
   if (set.device.kind == Device::Kind::PtxEmulator)
     for (const at::Tensor &tensor : tensors)
       if (tensor.defined())
-        context.memory.push_back({reinterpret_cast<uint64_t>(tensor.data_ptr()), static_cast<int64_t>(extentOf(tensor))});
+        context.memory.push_back(
+            {reinterpret_cast<uint64_t>(tensor.data_ptr()), static_cast<int64_t>(extentOf(tensor))});
   if (set.device.kind == Device::Kind::Cuda) context.stream = currentStream(set.device.index);
   EmulatorReport report;
   context.report = &report;
@@ -378,7 +402,9 @@ const at::Tensor &Binding::select() {
   for (size_t n = 0; n < info.pools.size(); ++n) {
     const SelectionInfo::Pool &pool = info.pools[n];
     const at::Tensor &rows = prepared[pool.input];
-    bind(pool.buffer, at::empty({rows.size(0), rows.size(1), tiles(tiles(rows.size(2), pool.tile), pool.block) * pool.block, rows.size(3)}, floats));
+    bind(pool.buffer, at::empty({rows.size(0), rows.size(1),
+                                 tiles(tiles(rows.size(2), pool.tile), pool.block) * pool.block, rows.size(3)},
+                                floats));
     run(("pool_" + std::to_string(n)).c_str());
   }
   for (size_t n = 0; n < info.rounds.size(); ++n) {
@@ -387,7 +413,8 @@ const at::Tensor &Binding::select() {
     TORCH_CHECK(selection.numel() < (int64_t{1} << 31), "weft: too many tiles for one call");
     bind(round.buffer, selection);
     setDim(workspaceRow, round.planes * round.together * selection.size(3));
-    if (set.device.kind != Device::Kind::Cpu) bind(workspace, at::empty({B * H * tiles(selection.size(2), round.together) * dim(workspaceRow)}, floats));
+    if (set.device.kind != Device::Kind::Cpu)
+      bind(workspace, at::empty({B * H * tiles(selection.size(2), round.together) * dim(workspaceRow)}, floats));
     run(("select_" + std::to_string(n)).c_str());
   }
   setDim(workspaceRow, 0);

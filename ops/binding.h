@@ -19,8 +19,8 @@ namespace weft::ops {
 /// Kernels of one variant for one element type, head dims and schedule; arguments resolved to positions.
 class KernelSet {
  public:
-  KernelSet(std::shared_ptr<const Variant> variant, ElementType type,
-            std::map<std::string, int64_t> headDims, Device device, const Schedule &schedule, bool paged = false);
+  KernelSet(std::shared_ptr<const Variant> variant, ElementType type, std::map<std::string, int64_t> headDims,
+            Device device, const Schedule &schedule, bool paged = false);
 
   struct Argument {
     ArgumentSlot::Kind kind;
@@ -41,7 +41,7 @@ class KernelSet {
   std::vector<std::string> dimNames;
   std::vector<std::string> tensorNames;
   const Schedule schedule;
-  const bool paged;   ///< keys lie in pages (see ops/decode.h)
+  const bool paged;  ///< keys lie in pages (see ops/decode.h)
 
   int dimPosition(const std::string &name) const;
   int tensorPosition(const std::string &name) const;
@@ -53,17 +53,21 @@ class KernelSet {
 
 /// The kernels for a call, in tuned schedules where the cache has them and in default ones else; the look-up of the
 /// hot path.
-KernelSet &kernelSet(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward);
+KernelSet &kernelSet(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors,
+                     bool backward);
 
 /// What runs well on a device without tuning, and fits it. Found once for each variant, type and head dims.
-Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims, const Device &device, bool backward);
+Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
+                         const Device &device, bool backward);
 
 /// Under what a call's schedule is tuned. Throws c10::Error where the tensors do not name every dim.
-TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward);
+TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors,
+                    bool backward);
 /// Calls from now on look schedules up anew.
 void forgetSchedules();
 /// With WEFT_TUNE=1: called once for each key that has no tuned schedule, before its first kernel is compiled.
-using Tuner = void (*)(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward);
+using Tuner = void (*)(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors,
+                       bool backward);
 void setTuner(Tuner tuner);
 
 class Binding {
@@ -95,10 +99,10 @@ class Binding {
   std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
   /// What is kept of one set of keys: a band a head, or lists by query tile.
   struct Plan {
-    int64_t keys;   ///< that a row can look at
+    int64_t keys;  ///< that a row can look at
     at::Tensor band, counts, entries;
   };
-  std::vector<Plan> plans;           ///< of each of the variant's sets of keys, once planned
+  std::vector<Plan> plans;  ///< of each of the variant's sets of keys, once planned
   at::Tensor selection;
   /// Run the last query tile of every head alone; the schedule's order must be HeadsInner, which has them first.
   bool lastTileOnly = false;
@@ -110,7 +114,7 @@ class Binding {
   std::vector<int64_t> dims;
   std::vector<at::Tensor> tensors;
   std::vector<int64_t> skipped;   ///< of each tensor: bytes from where row 0 would be to its memory
-  at::Tensor status, chosenKeys;   ///< chosenKeys: the lists of single keys, once made
+  at::Tensor status, chosenKeys;  ///< chosenKeys: the lists of single keys, once made
 };
 
 /// What CPU tensors are computed on: the CPU or the emulator.

@@ -16,8 +16,8 @@ constexpr int tileQ = 16;
 
 /// Keys and values in pages: rows of [pages, G, page, D] tensors, which ones a table says.
 struct Pages {
-  at::Tensor table;   ///< int32 [B, pages a sequence]
-  int64_t length;     ///< tokens, of every sequence
+  at::Tensor table;  ///< int32 [B, pages a sequence]
+  int64_t length;    ///< tokens, of every sequence
 };
 
 KernelSet &decodeSet(std::shared_ptr<const Variant> variant, const TuningKey &key, const Device &device, int64_t page) {
@@ -29,17 +29,21 @@ KernelSet &decodeSet(std::shared_ptr<const Variant> variant, const TuningKey &ke
   schedule.tileQ = tileQ;  // divides every tile that a variant can select
   schedule.order = Order::HeadsInner;
   if (page > 0) schedule.tileK = static_cast<int>(std::gcd<int64_t>(schedule.tileK, page));  // a tile lies in one page
-  auto &slot = sets[{variant.get(), key.type, key.headDims, static_cast<int>(device.kind), device.index, page > 0 ? schedule.tileK : 0}];
+  auto &slot = sets[{variant.get(), key.type, key.headDims, static_cast<int>(device.kind), device.index,
+                     page > 0 ? schedule.tileK : 0}];
   if (!slot) slot = std::make_unique<KernelSet>(variant, key.type, key.headDims, device, schedule, page > 0);
   return *slot;
 }
 
 bool inPages(const InputInfo &input, const Pages *pages) { return pages && input.isRow && input.dims[2] == "S"; }
 
-/// The tensors as those of T = S queries of which the last one counts, without a copy; of pages, rows that stand for their shape.
-std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors, const Pages *pages) {
+/// The tensors as those of T = S queries of which the last one counts, without a copy; of pages, rows that stand for
+/// their shape.
+std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors,
+                                  const Pages *pages) {
   const std::string where = std::string("weft: ") + (pages ? "decode_paged" : "decode") + " '" + variant.name() + "': ";
-  TORCH_CHECK(names.size() == tensors.size(), where, "expected as many names as tensors, got ", names.size(), " and ", tensors.size());
+  TORCH_CHECK(names.size() == tensors.size(), where, "expected as many names as tensors, got ", names.size(), " and ",
+              tensors.size());
   const auto place = std::find(names.begin(), names.end(), "v") - names.begin();
   TORCH_CHECK(static_cast<size_t>(place) < names.size(), where, "expected a tensor named 'v' among the names");
   const at::Tensor value = tensors[place];
@@ -50,17 +54,21 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
   if (pages) {
     const int64_t page = value.size(2);
     TORCH_CHECK(page >= 16 && page % 16 == 0, where, "expected pages of a multiple of 16 tokens, got ", page);
-    TORCH_CHECK(pages->table.size(1) * page >= S, where, "expected a page table with room for ", S, " tokens, got ", pages->table.size(1), " pages of ", page);
+    TORCH_CHECK(pages->table.size(1) * page >= S, where, "expected a page table with room for ", S, " tokens, got ",
+                pages->table.size(1), " pages of ", page);
   }
   for (const InputInfo &input : variant.inputs())
     for (size_t at = 0; at < names.size(); ++at) {
-      if (names[at] != input.name || all[at].dim() != static_cast<int64_t>(input.dims.size())) continue;  // the check of the arguments says so
+      if (names[at] != input.name || all[at].dim() != static_cast<int64_t>(input.dims.size()))
+        continue;  // the check of the arguments says so
       std::vector<c10::SymInt> sizes = all[at].sym_sizes().vec();
       if (inPages(input, pages)) {
-        TORCH_CHECK(sizes[2] == value.sym_size(2) && sizes[0] == value.sym_size(0), where, "expected input '", input.name, "' in ", value.size(0), " pages of ",
-                    value.size(2), " tokens like 'v', got ", sizes[0], " of ", sizes[2]);
+        TORCH_CHECK(sizes[2] == value.sym_size(2) && sizes[0] == value.sym_size(0), where, "expected input '",
+                    input.name, "' in ", value.size(0), " pages of ", value.size(2), " tokens like 'v', got ", sizes[0],
+                    " of ", sizes[2]);
         TORCH_CHECK(sizes[0] > 0, where, "expected at least one page");
-        all[at] = all[at].slice(0, 0, 1).slice(2, 0, 1).expand({pages->table.size(0), all[at].size(1), pages->length, all[at].size(3)});
+        all[at] = all[at].slice(0, 0, 1).slice(2, 0, 1).expand(
+            {pages->table.size(0), all[at].size(1), pages->length, all[at].size(3)});
         continue;
       }
       // The one query stands for all T = S of them: a stride of 0.
@@ -68,8 +76,10 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
         // What a selection pools is needed whole: the tile before this one chooses.
         if (input.dims[dim] != "T" || sizes[dim] == S) continue;
         if (input.isPooled)
-          TORCH_CHECK(false, where, "expected dim T of input '", input.name, "' to be all tokens so far, ", S, ", got ", sizes[dim]);
-        TORCH_CHECK(sizes[dim] == 1, where, "expected dim T of input '", input.name, "' to be 1, the newest token, got ", sizes[dim]);
+          TORCH_CHECK(false, where, "expected dim T of input '", input.name, "' to be all tokens so far, ", S, ", got ",
+                      sizes[dim]);
+        TORCH_CHECK(sizes[dim] == 1, where, "expected dim T of input '", input.name,
+                    "' to be 1, the newest token, got ", sizes[dim]);
         sizes[dim] = S;
       }
       all[at] = all[at].expand_symint(sizes);
@@ -77,7 +87,8 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
   return all;
 }
 
-at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors, const Pages *pages) {
+at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
+                        const Pages *pages) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   std::vector<std::string> names(nameList.begin(), nameList.end());
   std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
@@ -94,7 +105,8 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   call.lastTileOnly = true;
   if (pages) {
     for (size_t at = 0; at < variant->inputs().size(); ++at)
-      if (const InputInfo &input = variant->inputs()[at]; inPages(input, pages)) call.bind(input.name, readable(tensors[arguments.places[at]], device));
+      if (const InputInfo &input = variant->inputs()[at]; inPages(input, pages))
+        call.bind(input.name, readable(tensors[arguments.places[at]], device));
     call.bind("pages", pages->table);
     call.setDim("page", value.size(2));
     call.setDim("pages", pages->table.size(1));
@@ -115,28 +127,33 @@ at::Tensor decodeLast(c10::string_view variant, const c10::List<std::string> &na
 }
 
 void checkTable(const at::Tensor &table, at::TensorList tensors) {
-  TORCH_CHECK(table.dim() == 2 && at::isIntegralType(table.scalar_type(), false), "weft: decode_paged: expected a page table of integers [B, pages], got ",
-              table.scalar_type(), " ", table.sizes());
-  TORCH_CHECK(tensors.empty() || table.device() == tensors[0].device(), "weft: decode_paged: expected the page table on ", tensors[0].device(), ", got it on ",
-              table.device());
+  TORCH_CHECK(table.dim() == 2 && at::isIntegralType(table.scalar_type(), false),
+              "weft: decode_paged: expected a page table of integers [B, pages], got ", table.scalar_type(), " ",
+              table.sizes());
+  TORCH_CHECK(tensors.empty() || table.device() == tensors[0].device(),
+              "weft: decode_paged: expected the page table on ", tensors[0].device(), ", got it on ", table.device());
 }
 
-at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors, const at::Tensor &table, int64_t length) {
+at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors,
+                       const at::Tensor &table, int64_t length) {
   checkTable(table, tensors);
   const at::Tensor entries = as32Bits(table, [] { return std::string("weft: decode_paged: the page table"); });
   for (size_t at = 0; at < names.size() && at < tensors.size(); ++at)
     if (names.get(at) == "v" && tensors[at].dim() == 4 && table.numel() > 0 && !table.is_cuda()) {
       // On a GPU the look would have to be waited for.
-      const int64_t page = std::max<int64_t>(tensors[at].size(2), 1), used = std::min<int64_t>((length + page - 1) / page, entries.size(1));
+      const int64_t page = std::max<int64_t>(tensors[at].size(2), 1),
+                    used = std::min<int64_t>((length + page - 1) / page, entries.size(1));
       const at::Tensor own = entries.slice(1, 0, used);
-      TORCH_CHECK(used == 0 || (own.min().item<int>() >= 0 && own.max().item<int>() < tensors[at].size(0)), "weft: decode_paged: expected page numbers from 0 to ",
-                  tensors[at].size(0) - 1, ", got ", own.min().item<int>(), " to ", own.max().item<int>());
+      TORCH_CHECK(used == 0 || (own.min().item<int>() >= 0 && own.max().item<int>() < tensors[at].size(0)),
+                  "weft: decode_paged: expected page numbers from 0 to ", tensors[at].size(0) - 1, ", got ",
+                  own.min().item<int>(), " to ", own.max().item<int>());
     }
   const Pages pages{entries, length};
   return decodeNewest(variant, names, tensors, &pages);
 }
 
-at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors, const Pages *pages) {
+at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
+                     const Pages *pages) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   const std::vector<std::string> names(nameList.begin(), nameList.end());
   const Arguments arguments = checkArguments(*variant, names, asLastRow(*variant, names, tensors, pages));
@@ -146,7 +163,8 @@ at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> 
 at::Tensor decodeMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   return shapeOnly(variant, names, tensors, nullptr);
 }
-at::Tensor decodePagesMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors, const at::Tensor &table, int64_t length) {
+at::Tensor decodePagesMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors,
+                           const at::Tensor &table, int64_t length) {
   checkTable(table, tensors);
   const Pages pages{table, length};
   return shapeOnly(variant, names, tensors, &pages);
@@ -154,7 +172,8 @@ at::Tensor decodePagesMeta(c10::string_view variant, const c10::List<std::string
 
 }  // namespace
 
-torch::Tensor decode(const std::string &variant, const std::vector<std::string> &names, const std::vector<torch::Tensor> &tensors) {
+torch::Tensor decode(const std::string &variant, const std::vector<std::string> &names,
+                     const std::vector<torch::Tensor> &tensors) {
   c10::List<std::string> list;
   for (const std::string &name : names) list.push_back(name);
   return decodeLast(variant, list, tensors);

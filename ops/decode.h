@@ -8,9 +8,9 @@
 //
 //   torch.ops.weft.decode_paged(variant, names, tensors, pages, length) -> o [B, H, 1, E]
 //
-// The same where rows of keys lie in pages: k, v and other operands of dots with an S dim are pools [P, G, page, D], and row j
-// of sequence b is row j mod page of pool entry pages[b, j / page] (an integer tensor [B, n], n * page >= length). A page
-// has a multiple of 16 tokens; all sequences have `length` of them. Nothing is copied.
+// The same where rows of keys lie in pages: k, v and other operands of dots with an S dim are pools [P, G, page, D],
+// and row j of sequence b is row j mod page of pool entry pages[b, j / page] (an integer tensor [B, n], n * page >=
+// length). A page has a multiple of 16 tokens; all sequences have `length` of them. Nothing is copied.
 #pragma once
 
 #include <string>
@@ -21,6 +21,7 @@
 namespace weft::ops {
 
 /// Throws c10::Error naming the input and what was expected of it. Has no gradient.
-torch::Tensor decode(const std::string &variant, const std::vector<std::string> &names, const std::vector<torch::Tensor> &tensors);
+torch::Tensor decode(const std::string &variant, const std::vector<std::string> &names,
+                     const std::vector<torch::Tensor> &tensors);
 
 }  // namespace weft::ops

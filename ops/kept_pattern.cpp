@@ -14,7 +14,8 @@ static std::vector<int> values(const at::Tensor &tensor) {
 KeptPattern::KeptPattern(Binding &call)
     : headCount(call.B * call.H), T(call.T), tileQ(call.set.schedule.tileQ), tileK(call.set.schedule.tileK) {
   call.plan();
-  for (const Binding::Plan &plan : call.plans) sets.push_back({plan.keys, values(plan.band), values(plan.counts), values(plan.entries)});
+  for (const Binding::Plan &plan : call.plans)
+    sets.push_back({plan.keys, values(plan.band), values(plan.counts), values(plan.entries)});
 }
 
 KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK) const {
@@ -71,7 +72,8 @@ double KeptPattern::entropy(int64_t head) const {
       const int64_t from = std::max<int64_t>(first - high, 0), to = std::min<int64_t>(last - low, S - 1);
       for (int64_t tile = from / tileK; low <= high && to >= from && tile <= to / tileK; ++tile) add(row, tile);
     } else {
-      for (int64_t at = (head * rows + row) * others, end = at + counts[head * rows + row]; at < end; ++at) add(row, entries[at] >> 1);
+      for (int64_t at = (head * rows + row) * others, end = at + counts[head * rows + row]; at < end; ++at)
+        add(row, entries[at] >> 1);
     }
   }
   double bits = 0;

@@ -13,12 +13,14 @@ class KeptPattern {
   explicit KeptPattern(Binding &call);
 
   struct Count {
-    int64_t kept = 0;      ///< tiles of the head
-    int64_t longest = 0;   ///< of one row of tiles
+    int64_t kept = 0;     ///< tiles of the head
+    int64_t longest = 0;  ///< of one row of tiles
   };
-  /// Of head `head` of B * H, of all its sets of keys. Tiles smaller than those of the plan count as kept where the plan's are.
+  /// Of head `head` of B * H, of all its sets of keys. Tiles smaller than those of the plan count as kept where the
+  /// plan's are.
   Count count(int64_t head, int64_t tileQ, int64_t tileK) const;
-  /// Bits of the distribution of kept tiles of v over their distance, query tile less key tile: 0 where all are of one distance.
+  /// Bits of the distribution of kept tiles of v over their distance, query tile less key tile: 0 where all are of one
+  /// distance.
   double entropy(int64_t head) const;
   int64_t heads() const { return headCount; }
 
@@ -32,7 +34,7 @@ class KeptPattern {
   void add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wantK, Count &result) const;
 
   int64_t headCount, T;
-  int64_t tileQ, tileK;           ///< of the plan
+  int64_t tileQ, tileK;  ///< of the plan
   std::vector<Keys> sets;
 };
 

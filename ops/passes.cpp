@@ -43,7 +43,8 @@ void alertOfAtomicSums(Binding &call, const std::vector<std::string> &kernels) {
     if (!input.isFloat || !atomic) continue;
     for (const std::string &kernel : kernels)
       if (call.names(kernel.c_str(), "d" + input.name)) {
-        at::globalContext().alertNotDeterministic("the gradient of '" + input.name + "' of weft variant '" + variant.name() + "' on a GPU");
+        at::globalContext().alertNotDeterministic("the gradient of '" + input.name + "' of weft variant '" +
+                                                  variant.name() + "' on a GPU");
         break;
       }
   }
@@ -90,8 +91,7 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
     if (!input.isFloat) continue;
     const at::Tensor &tensor = call.prepared[at];
     if (input.isRow) {
-      buffers[at] = input.querySide ? at::zeros(tensor.sizes(), tensor.options())
-                                    : at::zeros(tensor.sizes(), floats);
+      buffers[at] = input.querySide ? at::zeros(tensor.sizes(), tensor.options()) : at::zeros(tensor.sizes(), floats);
     } else {
       std::vector<int64_t> shape{call.B, call.H};
       if (input.partialKind <= 1) shape.push_back(call.T);
@@ -108,7 +108,8 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
   if (o.numel() > 0 && keys > 0) {
     call.plan();
     if (call.set.variant->hasSoftmax()) {
-      call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous() : at::zeros({call.B, call.H, call.T}, floats));
+      call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous()
+                                                : at::zeros({call.B, call.H, call.T}, floats));
       call.bind("delta", at::empty({call.B, call.H, call.T}, floats));
       call.run("backward_delta");
     }
@@ -128,7 +129,8 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
   }
   std::vector<at::Tensor> gradients(inputs.size());
   for (size_t at = 0; at < inputs.size(); ++at)
-    if (inputs[at].isFloat) gradients[at] = inputs[at].isRow ? buffers[at] : reducePartial(buffers[at], inputs[at], call);
+    if (inputs[at].isFloat)
+      gradients[at] = inputs[at].isRow ? buffers[at] : reducePartial(buffers[at], inputs[at], call);
   return gradients;
 }
 

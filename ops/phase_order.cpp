@@ -10,8 +10,8 @@ namespace {
 
 using torch::Tensor;
 
-/// Of the time of a tile of span_periodic what one of span_periodic_sorted takes, with its share of the sorting; measured by
-/// benchmarks/library.py.
+/// Of the time of a tile of span_periodic what one of span_periodic_sorted takes, with its share of the sorting;
+/// measured by benchmarks/library.py.
 constexpr double sortedTileCost = 1.15;
 
 struct Call {
@@ -19,7 +19,8 @@ struct Call {
   std::vector<Tensor> tensors;
 };
 
-Call unsorted(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &span, const Tensor &period, const Tensor &ratio) {
+Call unsorted(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &span, const Tensor &period,
+              const Tensor &ratio) {
   return {{"q", "k", "v", "span", "period", "ratio"}, {q, k, v, span, period, ratio}};
 }
 
@@ -38,15 +39,20 @@ int64_t keptOf(const char *variant, const Call &call) {
 }
 
 void check(const Tensor &q, const Tensor &k) {
-  TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && q.size(2) == k.size(2), "weft: attention by phase: expected as many keys as queries, q [B, H, T, D] "
-              "and k [B, G, T, D], got ", q.sizes(), " and ", k.sizes());
-  TORCH_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, "weft: attention by phase: expected G to divide H, got ", k.size(1), " and ", q.size(1));
+  TORCH_CHECK(q.dim() == 4 && k.dim() == 4 && q.size(2) == k.size(2),
+              "weft: attention by phase: expected as many keys as queries, q [B, H, T, D] "
+              "and k [B, G, T, D], got ",
+              q.sizes(), " and ", k.sizes());
+  TORCH_CHECK(k.size(1) > 0 && q.size(1) % k.size(1) == 0, "weft: attention by phase: expected G to divide H, got ",
+              k.size(1), " and ", q.size(1));
 }
 
 }  // namespace
 
 std::tuple<Tensor, Tensor> phaseOrder(const Tensor &period, int64_t length, int64_t chunk) {
-  TORCH_CHECK(period.dim() == 1 && period.is_floating_point(), "weft: phase_order: expected periods [H] of a float type, got ", period.sizes(), " ", period.scalar_type());
+  TORCH_CHECK(period.dim() == 1 && period.is_floating_point(),
+              "weft: phase_order: expected periods [H] of a float type, got ", period.sizes(), " ",
+              period.scalar_type());
   TORCH_CHECK(chunk >= 1 && length >= 0, "weft: phase_order: expected a chunk of at least 1, got ", chunk);
   const Tensor position = torch::arange(length, period.options().dtype(torch::kFloat64).requires_grad(false));
   const Tensor turns = period.detach().to(torch::kFloat64).abs().clamp_min(1e-3).unsqueeze(1);
@@ -57,7 +63,8 @@ std::tuple<Tensor, Tensor> phaseOrder(const Tensor &period, int64_t length, int6
   return {order, phase.gather(1, order).to(torch::kFloat32)};
 }
 
-int64_t phaseChunk(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &span, const Tensor &period, const Tensor &ratio) {
+int64_t phaseChunk(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &span, const Tensor &period,
+                   const Tensor &ratio) {
   check(q, k);
   torch::NoGradGuard guard;
   // One batch entry stands for all.
@@ -66,7 +73,8 @@ int64_t phaseChunk(const Tensor &q, const Tensor &k, const Tensor &v, const Tens
   int64_t best = 0;
   for (int64_t chunk = 256; chunk <= 4096 && chunk <= q.size(2); chunk *= 2) {
     const auto [order, phase] = phaseOrder(period, q.size(2), chunk);
-    const double cost = sortedTileCost * static_cast<double>(keptOf("span_periodic_sorted", sorted(plain, order, phase)));
+    const double cost =
+        sortedTileCost * static_cast<double>(keptOf("span_periodic_sorted", sorted(plain, order, phase)));
     if (cost < least) {
       least = cost;
       best = chunk;
@@ -75,7 +83,8 @@ int64_t phaseChunk(const Tensor &q, const Tensor &k, const Tensor &v, const Tens
   return best;
 }
 
-Tensor attentionByPhase(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &span, const Tensor &period, const Tensor &ratio, int64_t chunk) {
+Tensor attentionByPhase(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &span, const Tensor &period,
+                        const Tensor &ratio, int64_t chunk) {
   check(q, k);
   if (chunk < 0) chunk = phaseChunk(q, k, v, span, period, ratio);
   const Call plain = unsorted(q, k, v, span, period, ratio);
@@ -88,7 +97,10 @@ Tensor attentionByPhase(const Tensor &q, const Tensor &k, const Tensor &v, const
 TORCH_LIBRARY_FRAGMENT(weft, library) {
   library.def("phase_order(Tensor period, int length, int chunk) -> (Tensor, Tensor)", phaseOrder);
   library.def("phase_chunk(Tensor q, Tensor k, Tensor v, Tensor span, Tensor period, Tensor ratio) -> int", phaseChunk);
-  library.def("attention_by_phase(Tensor q, Tensor k, Tensor v, Tensor span, Tensor period, Tensor ratio, int chunk=-1) -> Tensor", attentionByPhase);
+  library.def(
+      "attention_by_phase(Tensor q, Tensor k, Tensor v, Tensor span, Tensor period, Tensor ratio, int chunk=-1) -> "
+      "Tensor",
+      attentionByPhase);
 }
 
 }  // namespace weft::ops

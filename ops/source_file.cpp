@@ -42,8 +42,12 @@ std::string readSource(const std::string &path, FileState &state) {
   struct stat info;
   auto check = [&](int result) {
     if (result != 0) refuse(std::strerror(errno));
-    if (!S_ISREG(info.st_mode)) refuse(std::string("expected a file, got a ") + (S_ISDIR(info.st_mode) ? "directory" : S_ISFIFO(info.st_mode) ? "pipe" : "device"));
-    if (info.st_size > largest) refuse("expected a source of at most 1 MiB, got " + std::to_string(info.st_size) + " bytes");
+    if (!S_ISREG(info.st_mode))
+      refuse(std::string("expected a file, got a ") + (S_ISDIR(info.st_mode)    ? "directory"
+                                                       : S_ISFIFO(info.st_mode) ? "pipe"
+                                                                                : "device"));
+    if (info.st_size > largest)
+      refuse("expected a source of at most 1 MiB, got " + std::to_string(info.st_size) + " bytes");
   };
   // Before it is opened, which has effects of its own on some devices; and again, for what was put in its place.
   check(stat(path.c_str(), &info));

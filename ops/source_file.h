@@ -19,15 +19,16 @@ struct FileState {
 
   bool sameFile(const FileState &other) const {
     auto same = [](const timespec &x, const timespec &y) { return x.tv_sec == y.tv_sec && x.tv_nsec == y.tv_nsec; };
-    return device == other.device && node == other.node && size == other.size && same(modified, other.modified) && same(changed, other.changed);
+    return device == other.device && node == other.node && size == other.size && same(modified, other.modified) &&
+           same(changed, other.changed);
   }
 };
 
 /// Nothing where there is no such file. A system call, without opening the file.
 std::optional<FileState> stateOf(const std::string &path);
 
-/// The whole text and the state it was read in. Throws std::invalid_argument, which says why, for what cannot be read, for
-/// directories, pipes and devices, and for files of more than 1 MiB.
+/// The whole text and the state it was read in. Throws std::invalid_argument, which says why, for what cannot be read,
+/// for directories, pipes and devices, and for files of more than 1 MiB.
 std::string readSource(const std::string &path, FileState &state);
 
 }  // namespace weft

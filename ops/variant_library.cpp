@@ -9,8 +9,7 @@
 namespace weft {
 namespace {
 
-std::shared_ptr<const Variant> onlyOne(const std::string &source, const std::string &file,
-                                       const std::string &wanted) {
+std::shared_ptr<const Variant> onlyOne(const std::string &source, const std::string &file, const std::string &wanted) {
   ParseResult result = parse(source, file);
   if (!result.diagnostics.empty()) throw std::invalid_argument(render(result.diagnostics));
   std::string names;
@@ -18,11 +17,9 @@ std::shared_ptr<const Variant> onlyOne(const std::string &source, const std::str
     if (variant->name() == wanted) return variant;
     names += " " + variant->name();
   }
-  if (!wanted.empty())
-    throw std::invalid_argument("no variant '" + wanted + "' in " + file + "; it holds:" + names);
+  if (!wanted.empty()) throw std::invalid_argument("no variant '" + wanted + "' in " + file + "; it holds:" + names);
   if (result.variants.size() != 1)
-    throw std::invalid_argument("expected one variant in " + file + ", got" + names +
-                                "; name one as path:name");
+    throw std::invalid_argument("expected one variant in " + file + ", got" + names + "; name one as path:name");
   return result.variants[0];
 }
 
@@ -44,7 +41,8 @@ struct KnownFile {
 /// By "path" or "path:name".
 std::unordered_map<std::string, KnownFile> files;
 
-std::shared_ptr<const Variant> fromFile(const std::string &path, const std::string &wanted, const std::string &variant) {
+std::shared_ptr<const Variant> fromFile(const std::string &path, const std::string &wanted,
+                                        const std::string &variant) {
   const std::optional<FileState> now = stateOf(path);
   KnownFile before;
   {

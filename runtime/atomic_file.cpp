@@ -36,7 +36,8 @@ std::string temporaryName() {
 
 bool isTemporary(std::string_view name) {
   const size_t start = std::strlen(temporaryStart), end = std::strlen(temporaryEnd);
-  return name.size() == start + temporaryDigits + end && name.substr(0, start) == temporaryStart && name.substr(start + temporaryDigits) == temporaryEnd &&
+  return name.size() == start + temporaryDigits + end && name.substr(0, start) == temporaryStart &&
+         name.substr(start + temporaryDigits) == temporaryEnd &&
          name.find_first_not_of("0123456789abcdef", start) == start + temporaryDigits;
 }
 
@@ -59,8 +60,8 @@ void removeStaleTemporaries(int folder) {
   const time_t now = time(nullptr);
   while (const dirent *entry = readdir(entries)) {
     struct stat found;
-    if (isTemporary(entry->d_name) && fstatat(folder, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(found.st_mode) &&
-        now - found.st_mtime > staleSeconds)
+    if (isTemporary(entry->d_name) && fstatat(folder, entry->d_name, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISREG(found.st_mode) && now - found.st_mtime > staleSeconds)
       unlinkat(folder, entry->d_name, 0);
   }
   closedir(entries);

@@ -22,8 +22,10 @@ void warnOnce(const std::string &text) {
 
 PrivateFolder cacheFolder(const std::string &part, bool make) {
   const std::string directory = environment::cacheDirectory();
-  PrivateFolder folder = directory.empty() ? PrivateFolder(homeless) : PrivateFolder(std::filesystem::path(directory) / part, make);
-  if (!folder.refusal().empty()) warnOnce("nothing is kept or read of compiled kernels and tuning: " + folder.refusal());
+  PrivateFolder folder =
+      directory.empty() ? PrivateFolder(homeless) : PrivateFolder(std::filesystem::path(directory) / part, make);
+  if (!folder.refusal().empty())
+    warnOnce("nothing is kept or read of compiled kernels and tuning: " + folder.refusal());
   return folder;
 }
 

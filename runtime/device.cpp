@@ -10,8 +10,10 @@ namespace weft {
 namespace {
 
 /// Compute capability, 10 times major and minor, and KiB of shared memory a block may opt in to.
-constexpr struct { int capability, sharedKiB; } architectures[] = {
-    {80, 163}, {86, 99}, {87, 163}, {89, 99}, {90, 227}, {100, 227}, {103, 227}, {110, 227}, {120, 99}, {121, 99}};
+constexpr struct {
+  int capability, sharedKiB;
+} architectures[] = {{80, 163},  {86, 99},   {87, 163},  {89, 99},  {90, 227},
+                     {100, 227}, {103, 227}, {110, 227}, {120, 99}, {121, 99}};
 
 constexpr int emulatedByDefault = 80;
 
@@ -50,27 +52,31 @@ Device parseDevice(const std::string &name) {
     std::string all;
     for (const auto &known : architectures) {
       const std::string own = "sm_" + std::to_string(known.capability);
-      if (name == prefix + own) return {Device::Kind::PtxEmulator, known.capability == emulatedByDefault ? 0 : known.capability};
+      if (name == prefix + own)
+        return {Device::Kind::PtxEmulator, known.capability == emulatedByDefault ? 0 : known.capability};
       all += (all.empty() ? "" : ", ") + own;
     }
     throw std::runtime_error("expected ptx-emulator:A with A one of " + all + ", got '" + name + "'");
   }
   if (name == "cuda") return {Device::Kind::Cuda, 0};
-  if (name.rfind("cuda:", 0) == 0 && name.size() > 5 && name.size() < 8 && name.find_first_not_of("0123456789", 5) == std::string::npos)
+  if (name.rfind("cuda:", 0) == 0 && name.size() > 5 && name.size() < 8 &&
+      name.find_first_not_of("0123456789", 5) == std::string::npos)
     return {Device::Kind::Cuda, std::stoi(name.substr(5))};
   throw std::runtime_error("expected device cpu, cuda, cuda:N, ptx-emulator or ptx-emulator:sm_80, got '" + name + "'");
 }
 
 std::string name(const Device &device) {
   if (device.kind == Device::Kind::Cpu) return "cpu";
-  if (device.kind == Device::Kind::PtxEmulator) return device.index ? "ptx-emulator:sm_" + std::to_string(device.index) : "ptx-emulator";
+  if (device.kind == Device::Kind::PtxEmulator)
+    return device.index ? "ptx-emulator:sm_" + std::to_string(device.index) : "ptx-emulator";
   return "cuda:" + std::to_string(device.index);
 }
 
 std::string targetOf(const Device &device) {
   if (device.kind == Device::Kind::Cpu) return "host";
   if (const int own = capabilityOf(device); own < 80)
-    throw std::runtime_error("expected a GPU of compute capability 8.0 or later, got " + std::to_string(own / 10) + "." + std::to_string(own % 10));
+    throw std::runtime_error("expected a GPU of compute capability 8.0 or later, got " + std::to_string(own / 10) +
+                             "." + std::to_string(own % 10));
   return "sm_80";
 }
 

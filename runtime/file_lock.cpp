@@ -10,7 +10,7 @@
 namespace weft {
 
 static struct flock byteOf(off_t position, short kind) {
-  struct flock lock {};
+  struct flock lock{};
   lock.l_type = kind;
   lock.l_whence = SEEK_SET;
   lock.l_start = position;
@@ -30,14 +30,17 @@ FileLock::~FileLock() {
   close(file);
 }
 
-Turn::Turn(const PrivateFolder &folder, const std::string &name, const std::string &key, std::chrono::milliseconds patience) : file(folder.openLock(name)) {
+Turn::Turn(const PrivateFolder &folder, const std::string &name, const std::string &key,
+           std::chrono::milliseconds patience)
+    : file(folder.openLock(name)) {
   if (file < 0) return;
   constexpr auto pause = std::chrono::milliseconds(5);
   constexpr size_t digits = 15;  // 60 bits: an offset in a file is a positive 64-bit number
   struct flock lock = byteOf(std::stoll(key.substr(0, digits), nullptr, 16), F_WRLCK);
   const auto end = std::chrono::steady_clock::now() + patience;
   // Of the open file, so that threads of one process have turns too, and closing another descriptor does not end one.
-  while (fcntl(file, F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES || errno == EINTR) && std::chrono::steady_clock::now() < end) {
+  while (fcntl(file, F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES || errno == EINTR) &&
+         std::chrono::steady_clock::now() < end) {
     late = true;
     std::this_thread::sleep_for(pause);
   }

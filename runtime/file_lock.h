@@ -25,12 +25,14 @@ class FileLock {
   bool locked = false;
 };
 
-/// A turn at what `key` names, one process after the other: a courtesy, that nothing may rely on. The turns of all keys are
-/// bytes of one file. Waits up to `patience` (a holder may be stopped), and not at all where there is no place for the file.
+/// A turn at what `key` names, one process after the other: a courtesy, that nothing may rely on. The turns of all keys
+/// are bytes of one file. Waits up to `patience` (a holder may be stopped), and not at all where there is no place for
+/// the file.
 class Turn {
  public:
   /// `key`: hexadecimal digits.
-  Turn(const PrivateFolder &folder, const std::string &name, const std::string &key, std::chrono::milliseconds patience);
+  Turn(const PrivateFolder &folder, const std::string &name, const std::string &key,
+       std::chrono::milliseconds patience);
   ~Turn();
   Turn(const Turn &) = delete;
   Turn &operator=(const Turn &) = delete;

@@ -28,9 +28,9 @@ namespace {
 /// Everything that can change the code, as text.
 std::string keyOf(const CompileRequest &request) {
   static const std::string host = hostIdentity();
-  std::string key = std::string(buildIdentity()) + '\n' + (isGpu(request.target) ? "" : host) + '\n' + request.target + ' ' +
-                    describe(request.schedule, request.target) + '\n' + request.kernel + (request.paged ? " paged" : "") + '\n' +
-                    name(request.type) + '\n';
+  std::string key = std::string(buildIdentity()) + '\n' + (isGpu(request.target) ? "" : host) + '\n' + request.target +
+                    ' ' + describe(request.schedule, request.target) + '\n' + request.kernel +
+                    (request.paged ? " paged" : "") + '\n' + name(request.type) + '\n';
   for (const auto &[dim, size] : request.dims) key += dim + '=' + std::to_string(size) + ' ';
   return key + '\n' + request.variant->source();
 }
@@ -44,13 +44,16 @@ void keep(const PrivateFolder &folder, const std::string &file, const std::strin
   static std::once_flag warned;
   const std::string reason = folder.replace(file, text);
   if (reason.empty()) return;
-  std::call_once(warned, [&] { log().warn("kernels cannot be kept in {}: {}; they are compiled anew in each process", cacheDirectory(), reason); });
+  std::call_once(warned, [&] {
+    log().warn("kernels cannot be kept in {}: {}; they are compiled anew in each process", cacheDirectory(), reason);
+  });
 }
 
 std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device);
 
 /// What an earlier process has kept, where it is whole and the device takes it; else null.
-std::shared_ptr<const LoadedKernel> loadKept(const PrivateFolder &folder, const std::string &file, const CompileRequest &request, const std::string &key,
+std::shared_ptr<const LoadedKernel> loadKept(const PrivateFolder &folder, const std::string &file,
+                                             const CompileRequest &request, const std::string &key,
                                              const Device &device) {
   std::string text, wrong;
   const bool found = folder.read(file, text, wrong);
@@ -64,7 +67,8 @@ std::shared_ptr<const LoadedKernel> loadKept(const PrivateFolder &folder, const 
   return nullptr;
 }
 
-std::shared_ptr<const LoadedKernel> obtain(const CompileRequest &request, const std::string &key, const Device &device) {
+std::shared_ptr<const LoadedKernel> obtain(const CompileRequest &request, const std::string &key,
+                                           const Device &device) {
   const PrivateFolder folder = cacheFolder("kernels", true);
   const std::string digest = sha256(key), file = digest + ".weftkernel";
   if (auto kept = loadKept(folder, file, request, key, device)) return kept;
@@ -122,7 +126,9 @@ class EmulatedKernel final : public LoadedKernel {
       : LoadedKernel(std::move(own)), module(ptx), capability(capabilityOf(device)) {}
 
   void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
-    ptx::Launch launch{blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory, capability, environment::emulatorSeed()};
+    ptx::Launch launch{
+        blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory, capability,
+        environment::emulatorSeed()};
     if (const int64_t steps = environment::emulatorSteps()) launch.steps = steps;
     launch.parameters.resize(std::max<size_t>(image().slots.size(), 1) * sizeof(int64_t));
     std::memcpy(launch.parameters.data(), slots, image().slots.size() * sizeof(int64_t));
@@ -138,7 +144,8 @@ class EmulatedKernel final : public LoadedKernel {
 class CudaKernel final : public LoadedKernel {
  public:
   CudaKernel(KernelImage own, const Device &device, const std::string &ptx)
-      : LoadedKernel(std::move(own)), function(device.index, deviceCode(ptx, architectureOf(device)), ptx, image().entry, image().sharedBytes) {}
+      : LoadedKernel(std::move(own)),
+        function(device.index, deviceCode(ptx, architectureOf(device)), ptx, image().entry, image().sharedBytes) {}
 
   void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
     function.launch(blocksOf(image(), programs), image().threads, context.stream, slots);

@@ -1,8 +1,8 @@
 // Compiled kernels: in memory while the process lives, on disk between processes.
 //
-// What is on disk is machine code that is run. It is taken from a folder that nobody but the user can have written to, else
-// not at all (see private_folder.h), and only where its digest is right (see kernel_file.h). Users who put a file with a
-// right digest into their own cache are trusted with it, as with any program of theirs.
+// What is on disk is machine code that is run. It is taken from a folder that nobody but the user can have written to,
+// else not at all (see private_folder.h), and only where its digest is right (see kernel_file.h). Users who put a file
+// with a right digest into their own cache are trusted with it, as with any program of theirs.
 #pragma once
 
 #include <functional>
@@ -38,16 +38,16 @@ using Executor = void (*)(int threads, const std::function<void(int worker)> &wo
 void setExecutor(Executor executor);
 
 /// The kernel for `request` on `device` (the request's stage is ignored; its target is the device's own where it
-/// says "host"). Compiles at most once a process and, with a cache directory, once a machine: of threads that ask at the
-/// same time one compiles, and the others wait for what it gets. Thread-safe. Throws std::runtime_error with the compiler's
-/// words; the next call tries again.
+/// says "host"). Compiles at most once a process and, with a cache directory, once a machine: of threads that ask at
+/// the same time one compiles, and the others wait for what it gets. Thread-safe. Throws std::runtime_error with the
+/// compiler's words; the next call tries again.
 std::shared_ptr<const LoadedKernel> loadKernel(const CompileRequest &request, const Device &device = {});
 
 /// How many kernels this process has compiled: those that it took from memory or from disk are not among them.
 int64_t kernelsCompiled();
 
-/// Where kernels are kept: WEFT_CACHE_DIR, else $XDG_CACHE_HOME/weft, else ~/.cache/weft. Empty where the user has no home:
-/// then nothing is kept.
+/// Where kernels are kept: WEFT_CACHE_DIR, else $XDG_CACHE_HOME/weft, else ~/.cache/weft. Empty where the user has no
+/// home: then nothing is kept.
 std::string cacheDirectory();
 
 }  // namespace weft

@@ -77,7 +77,8 @@ ArgumentSlot slotOf(const json &value, const Variant &variant) {
   demand(!slot.name.empty(), "an argument has no name");
   if (kind == ArgumentSlot::Kind::Stride)
     for (const InputInfo &input : variant.inputs())
-      if (slot.name == input.name) demand(slot.index < static_cast<int>(input.dims.size()), "an argument is the stride of no dim");
+      if (slot.name == input.name)
+        demand(slot.index < static_cast<int>(input.dims.size()), "an argument is the stride of no dim");
   return slot;
 }
 
@@ -100,10 +101,12 @@ KernelImage parseKernelFile(const std::string &text, const CompileRequest &reque
   const size_t digest = std::strlen(magic), start = digest + digestDigits + 1;
   demand(text.compare(0, digest, magic) == 0, "not a kernel file of this version");
   demand(text.size() > start && text[start - 1] == '\n', "truncated");
-  demand(std::string_view(text).substr(digest, digestDigits) == sha256(std::string_view(text).substr(start)), "damaged");
+  demand(std::string_view(text).substr(digest, digestDigits) == sha256(std::string_view(text).substr(start)),
+         "damaged");
   const size_t lineEnd = text.find('\n', start);
   demand(lineEnd != std::string::npos && lineEnd > start && lineEnd - start <= mostLengthDigits, "no header");
-  demand(std::all_of(text.begin() + start, text.begin() + lineEnd, [](unsigned char c) { return std::isdigit(c); }), "no header");
+  demand(std::all_of(text.begin() + start, text.begin() + lineEnd, [](unsigned char c) { return std::isdigit(c); }),
+         "no header");
   const size_t headerSize = std::stoul(text.substr(start, lineEnd - start));
   demand(text.size() - lineEnd - 1 > headerSize, "truncated");
   const json header = json::parse(text.begin() + lineEnd + 1, text.begin() + lineEnd + 1 + headerSize);
@@ -119,7 +122,9 @@ KernelImage parseKernelFile(const std::string &text, const CompileRequest &reque
   demand(suits(image.grid, request.kernel), "of another grid");
   image.keyDim = header.at("keyDim").get<std::string>();
   const auto &sets = request.variant->keySets();
-  demand(image.keyDim == "S" || std::any_of(sets.begin(), sets.end(), [&](const KeySetInfo &set) { return set.dim == image.keyDim; }), "of other keys");
+  demand(image.keyDim == "S" ||
+             std::any_of(sets.begin(), sets.end(), [&](const KeySetInfo &set) { return set.dim == image.keyDim; }),
+         "of other keys");
   image.tileQ = static_cast<int>(number(header.at("tileQ"), 1, mostTileRows));
   image.tileK = static_cast<int>(number(header.at("tileK"), 1, mostTileRows));
   demandTiles(image, request);

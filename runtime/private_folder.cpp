@@ -36,11 +36,14 @@ struct Descriptor {
 std::string ownerProblem(const struct stat &found, const std::string &path, bool rootToo) {
   const uid_t user = geteuid();
   if (found.st_uid == user || (rootToo && found.st_uid == 0)) return {};
-  return path + " belongs to user " + std::to_string(found.st_uid) + ", not to the one who runs this, " + std::to_string(user);
+  return path + " belongs to user " + std::to_string(found.st_uid) + ", not to the one who runs this, " +
+         std::to_string(user);
 }
 
 std::string modeProblem(const struct stat &found, const std::string &path) {
-  return (found.st_mode & othersWrite) == 0 ? "" : "others may write to " + path + " (right would be: chmod go-w " + path + ")";
+  return (found.st_mode & othersWrite) == 0
+             ? ""
+             : "others may write to " + path + " (right would be: chmod go-w " + path + ")";
 }
 
 /// What makes a folder on the way one in which others could put another in the place of the next.
@@ -66,7 +69,7 @@ int walk(const fs::path &path, bool make, std::string &wrong) {
   std::deque<std::string> names(whole.begin(), whole.end());
   Descriptor folder;
   fs::path reached;
-  struct stat found {};
+  struct stat found{};
   for (int links = 0; !names.empty();) {
     const std::string name = names.front();
     names.pop_front();
@@ -81,11 +84,13 @@ int walk(const fs::path &path, bool make, std::string &wrong) {
       else if (errno != EEXIST) return refuse(next.string() + " cannot be made: " + std::strerror(errno));
       entry = Descriptor(openat(folder.number, name.c_str(), namesOnly));
     }
-    if (entry.number < 0 || fstat(entry.number, &found) != 0) return refuse(next.string() + ": " + std::strerror(errno));
+    if (entry.number < 0 || fstat(entry.number, &found) != 0)
+      return refuse(next.string() + ": " + std::strerror(errno));
     if (S_ISLNK(found.st_mode)) {
       char target[PATH_MAX];
       const ssize_t length = readlinkat(entry.number, "", target, sizeof target);
-      if (length <= 0 || length == sizeof target || ++links > mostLinks) return refuse(next.string() + " is a link that leads nowhere");
+      if (length <= 0 || length == sizeof target || ++links > mostLinks)
+        return refuse(next.string() + " is a link that leads nowhere");
       if (std::string problem = ownerProblem(found, next, true); !problem.empty()) return refuse(problem);
       const fs::path rest(std::string(target, static_cast<size_t>(length)));
       names.insert(names.begin(), rest.begin(), rest.end());
@@ -105,7 +110,8 @@ int walk(const fs::path &path, bool make, std::string &wrong) {
 }  // namespace
 
 PrivateFolder::PrivateFolder(const fs::path &path, bool make) : folder(walk(path, make, why)) {}
-PrivateFolder::PrivateFolder(PrivateFolder &&other) noexcept : why(std::move(other.why)), folder(std::exchange(other.folder, -1)) {}
+PrivateFolder::PrivateFolder(PrivateFolder &&other) noexcept
+    : why(std::move(other.why)), folder(std::exchange(other.folder, -1)) {}
 PrivateFolder::~PrivateFolder() {
   if (folder >= 0) close(folder);
 }
@@ -143,7 +149,8 @@ std::string PrivateFolder::replace(const std::string &name, std::string_view tex
 
 bool PrivateFolder::rename(const std::string &name, const std::string &to) const {
   struct stat found;
-  return usable() && fstatat(folder, to.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0 && renameat(folder, name.c_str(), folder, to.c_str()) == 0;
+  return usable() && fstatat(folder, to.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0 &&
+         renameat(folder, name.c_str(), folder, to.c_str()) == 0;
 }
 
 int PrivateFolder::openLock(const std::string &name) const {

@@ -1,9 +1,9 @@
 // A folder whose files can only have been written by this user: what is run as machine code lies in one.
 //
-// It belongs to the user and neither group nor others may write to it; the folders above it, and links on the way, belong
-// to the user or to root, and others may write to them only where the sticky bit keeps names from being replaced (as in
-// /tmp). The path is walked from folder to open folder, so that what was checked is what is used. Who can write as this
-// user, or as root, can plant what they like: that is their right.
+// It belongs to the user and neither group nor others may write to it; the folders above it, and links on the way,
+// belong to the user or to root, and others may write to them only where the sticky bit keeps names from being replaced
+// (as in /tmp). The path is walked from folder to open folder, so that what was checked is what is used. Who can write
+// as this user, or as root, can plant what they like: that is their right.
 #pragma once
 
 #include <filesystem>

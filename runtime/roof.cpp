@@ -33,9 +33,9 @@ double threadSeconds() {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-/// Units of work a second of all threads together, each at the rate that `share` of its stretches of a tenth of a millisecond do
-/// not exceed. They run at the same time, on a machine that lets them: for a tenth of a second of their own, one at most on the
-/// clock. `work` does `count` units.
+/// Units of work a second of all threads together, each at the rate that `share` of its stretches of a tenth of a
+/// millisecond do not exceed. They run at the same time, on a machine that lets them: for a tenth of a second of their
+/// own, one at most on the clock. `work` does `count` units.
 double steadyRate(int threads, double share, const std::function<void(int thread, int64_t count)> &work) {
   std::vector<double> rates(static_cast<size_t>(threads));
   std::atomic<int> arrived{0};
@@ -56,9 +56,11 @@ double steadyRate(int threads, double share, const std::function<void(int thread
       own += seconds;
       stretches.push_back(static_cast<double>(count) / seconds);
     }
-    std::sort(stretches.begin() + static_cast<std::ptrdiff_t>(stretches.size() / 10), stretches.end());  // the first warm up
+    std::sort(stretches.begin() + static_cast<std::ptrdiff_t>(stretches.size() / 10),
+              stretches.end());  // the first warm up
     const size_t first = stretches.size() / 10;
-    rates[static_cast<size_t>(thread)] = stretches[first + static_cast<size_t>(share * static_cast<double>(stretches.size() - 1 - first))];
+    rates[static_cast<size_t>(thread)] =
+        stretches[first + static_cast<size_t>(share * static_cast<double>(stretches.size() - 1 - first))];
   };
   cpu::parallelFor(threads, threads, [&](int64_t begin, int64_t end, int) {
     for (int64_t thread = begin; thread < end; ++thread) measure(static_cast<int>(thread));
@@ -85,7 +87,8 @@ Roof measureArithmetic(ElementType type, int threads) {
     const cpu::KernelFunction run = cpu::loadObject(loop.code, loop.entry);
     Scratch scratch(threads);
     // Most of the best: single stretches may have had a shared core to themselves.
-    const double rate = steadyRate(threads, 0.9, [&](int thread, int64_t turns) { run(nullptr, 0, turns, scratch.of(thread)); });
+    const double rate =
+        steadyRate(threads, 0.9, [&](int thread, int64_t turns) { run(nullptr, 0, turns, scratch.of(thread)); });
     if (const double flops = rate * loop.flopsPerTurn; flops > best.rate) best = {flops, loop.chain};
   }
   best.of += " on " + std::to_string(threads) + (threads == 1 ? " thread" : " threads") + ", measured";
@@ -100,7 +103,7 @@ Roof measureMemory(int threads) {
   std::fill_n(words.get(), share / 8 * threads, uint64_t{1});
   struct alignas(64) Reader {
     int64_t next = 0;
-    uint64_t sum = 0;   ///< so that the reading is done
+    uint64_t sum = 0;  ///< so that the reading is done
   };
   std::vector<Reader> readers(static_cast<size_t>(threads));
   const double rate = steadyRate(threads, 0.5, [&](int thread, int64_t count) {
@@ -113,7 +116,8 @@ Roof measureMemory(int threads) {
   });
   for (const Reader &reader : readers)
     if (reader.sum == 0) return {};
-  return {rate * static_cast<double>(part), "reading 256 MiB on " + std::to_string(threads) + (threads == 1 ? " thread" : " threads") + ", measured"};
+  return {rate * static_cast<double>(part),
+          "reading 256 MiB on " + std::to_string(threads) + (threads == 1 ? " thread" : " threads") + ", measured"};
 }
 
 /// f32 on a GPU is three products of tf32, or arithmetic without tensor cores: whatever is faster.
@@ -147,8 +151,12 @@ std::optional<Roof> arithmetic(const Device &device, ElementType type, int threa
 
 }  // namespace
 
-std::optional<Roof> arithmeticRoof(const Device &device, ElementType type, int threads) { return arithmetic(device, type, threads, false); }
-std::optional<Roof> arithmeticRoofAgain(const Device &device, ElementType type, int threads) { return arithmetic(device, type, threads, true); }
+std::optional<Roof> arithmeticRoof(const Device &device, ElementType type, int threads) {
+  return arithmetic(device, type, threads, false);
+}
+std::optional<Roof> arithmeticRoofAgain(const Device &device, ElementType type, int threads) {
+  return arithmetic(device, type, threads, true);
+}
 
 std::optional<Roof> memoryRoof(const Device &device, int threads) {
   if (device.kind == Device::Kind::PtxEmulator) return std::nullopt;

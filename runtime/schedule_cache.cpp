@@ -40,9 +40,14 @@ std::string fileName(const std::string &identity) {
 }
 
 json toJson(const Schedule &s) {
-  return {{"tile_q", s.tileQ}, {"tile_k", s.tileK}, {"stages", s.stages}, {"block_rows", s.blockRows},
+  return {{"tile_q", s.tileQ},
+          {"tile_k", s.tileK},
+          {"stages", s.stages},
+          {"block_rows", s.blockRows},
           {"order", s.order == Order::TilesInner ? "tiles_inner" : "heads_inner"},
-          {"form", s.form == BackwardForm::Automatic ? "automatic" : s.form == BackwardForm::Fused ? "fused" : "two_pass"}};
+          {"form", s.form == BackwardForm::Automatic ? "automatic"
+                   : s.form == BackwardForm::Fused   ? "fused"
+                                                     : "two_pass"}};
 }
 
 Schedule scheduleOf(const json &value) {
@@ -62,12 +67,25 @@ json toJson(const TuningEntry &entry) {
   const TuningKey &key = entry.key;
   json points = json::array();
   for (const TuningPoint &point : entry.points)
-    points.push_back({{"schedule", toJson(point.schedule)}, {"predicted", point.predicted}, {"samples", point.samples}, {"note", point.note}});
-  return {{"variant", key.variant}, {"variant_hash", key.variantHash}, {"type", name(key.type)}, {"head_dims", key.headDims},
+    points.push_back({{"schedule", toJson(point.schedule)},
+                      {"predicted", point.predicted},
+                      {"samples", point.samples},
+                      {"note", point.note}});
+  return {{"variant", key.variant},
+          {"variant_hash", key.variantHash},
+          {"type", name(key.type)},
+          {"head_dims", key.headDims},
           {"direction", key.backward ? "backward" : "forward"},
-          {"bucket", {{"heads", key.heads}, {"queries", key.queries}, {"keys", key.keys}}}, {"threads", key.threads},
-          {"build", entry.build}, {"shape", entry.shape}, {"complete", entry.complete}, {"schedule", toJson(entry.schedule)},
-          {"seconds", entry.seconds}, {"default_seconds", entry.defaultSeconds}, {"clock_ghz", entry.clockGhz}, {"points", points}};
+          {"bucket", {{"heads", key.heads}, {"queries", key.queries}, {"keys", key.keys}}},
+          {"threads", key.threads},
+          {"build", entry.build},
+          {"shape", entry.shape},
+          {"complete", entry.complete},
+          {"schedule", toJson(entry.schedule)},
+          {"seconds", entry.seconds},
+          {"default_seconds", entry.defaultSeconds},
+          {"clock_ghz", entry.clockGhz},
+          {"points", points}};
 }
 
 TuningEntry entryOf(const json &value) {
@@ -91,14 +109,16 @@ TuningEntry entryOf(const json &value) {
   entry.defaultSeconds = value.at("default_seconds");
   entry.clockGhz = value.at("clock_ghz");
   for (const json &point : value.at("points"))
-    entry.points.push_back({scheduleOf(point.at("schedule")), point.at("predicted"), point.at("samples").get<std::vector<double>>(), point.at("note")});
+    entry.points.push_back({scheduleOf(point.at("schedule")), point.at("predicted"),
+                            point.at("samples").get<std::vector<double>>(), point.at("note")});
   return entry;
 }
 
 /// Throws std::exception where the text is no cache of this schema for this device.
 std::vector<TuningEntry> parseCache(const std::string &text, const std::string &identity) {
   const json all = json::parse(text);
-  if (all.at("schema") != schema) throw std::runtime_error("schema " + all.at("schema").dump() + ", expected " + std::to_string(schema));
+  if (all.at("schema") != schema)
+    throw std::runtime_error("schema " + all.at("schema").dump() + ", expected " + std::to_string(schema));
   if (all.at("device").at("name") != identity)
     throw std::runtime_error("of another device: " + all.at("device").at("name").get<std::string>().substr(0, 80));
   std::vector<TuningEntry> entries;
@@ -115,7 +135,8 @@ std::string printCache(const std::vector<TuningEntry> &entries, const std::strin
 constexpr char part[] = "schedules";
 
 void put(std::vector<TuningEntry> &entries, const TuningEntry &entry) {
-  auto same = std::find_if(entries.begin(), entries.end(), [&](const TuningEntry &other) { return other.key == entry.key; });
+  auto same =
+      std::find_if(entries.begin(), entries.end(), [&](const TuningEntry &other) { return other.key == entry.key; });
   if (same == entries.end()) entries.push_back(entry);
   else *same = entry;
 }
@@ -152,8 +173,8 @@ std::vector<TuningEntry> ScheduleCache::read(const PrivateFolder &folder, std::s
   }
 }
 
-/// Puts a file that cannot be read aside. Only with the lock held: else it could be the good one that another process has
-/// just put in its place.
+/// Puts a file that cannot be read aside. Only with the lock held: else it could be the good one that another process
+/// has just put in its place.
 std::vector<TuningEntry> ScheduleCache::readLocked(const PrivateFolder &folder) const {
   std::string wrong, aside;
   std::vector<TuningEntry> entries = read(folder, wrong);
@@ -170,7 +191,9 @@ void ScheduleCache::write(const PrivateFolder &folder, const std::vector<TuningE
     throw std::runtime_error("tuning results cannot be kept in " + path().string() + ": " + reason);
 }
 
-FileLock ScheduleCache::lock(const PrivateFolder &folder) const { return FileLock(folder, file + ".lock", FileLock::Wait::Yes); }
+FileLock ScheduleCache::lock(const PrivateFolder &folder) const {
+  return FileLock(folder, file + ".lock", FileLock::Wait::Yes);
+}
 
 std::vector<TuningEntry> ScheduleCache::entries() const {
   const PrivateFolder folder = cacheFolder(part, false);

@@ -3,8 +3,8 @@
 // {"schema": 1, "device": {"name": ...}, "entries": [{"variant", "variant_hash", "type", "head_dims", "direction",
 //   "bucket": {"heads", "queries", "keys"}, "threads", "build", "shape", "complete", "schedule", "seconds",
 //   "default_seconds", "clock_ghz", "points": [{"schedule", "predicted", "samples", "note"}]}]}
-// Times are seconds of one pass. A file that cannot be read is put aside as <file>.damaged-<n>; one that others than the user
-// could have written (see private_folder.h) is not read.
+// Times are seconds of one pass. A file that cannot be read is put aside as <file>.damaged-<n>; one that others than
+// the user could have written (see private_folder.h) is not read.
 #pragma once
 
 #include <filesystem>
@@ -26,8 +26,8 @@ struct TuningKey {
   ElementType type = ElementType::F32;
   std::map<std::string, int64_t> headDims;
   bool backward = false;
-  int64_t heads = 0, queries = 0, keys = 0;   ///< B * H, T, S
-  int threads = 0;                            ///< CPU; 0 elsewhere
+  int64_t heads = 0, queries = 0, keys = 0;  ///< B * H, T, S
+  int threads = 0;                           ///< CPU; 0 elsewhere
 
   bool operator==(const TuningKey &) const = default;
 };
@@ -37,19 +37,19 @@ std::string describe(const TuningKey &key);
 
 struct TuningPoint {
   Schedule schedule;
-  double predicted = 0;           ///< seconds, by the model
-  std::vector<double> samples;    ///< seconds of single passes
-  std::string note;               ///< why it was not measured, or not to the end
+  double predicted = 0;         ///< seconds, by the model
+  std::vector<double> samples;  ///< seconds of single passes
+  std::string note;             ///< why it was not measured, or not to the end
 };
 
 struct TuningEntry {
   TuningKey key;
-  std::string build;              ///< of the compiler whose code was measured
-  std::string shape;              ///< B,H,T,D of the tensors measured with
-  bool complete = false;          ///< the search came to its end
-  Schedule schedule;              ///< the best so far
-  double seconds = 0, defaultSeconds = 0;   ///< medians of the last round, interleaved
-  double clockGhz = 0;            ///< of the CPU while measuring
+  std::string build;                       ///< of the compiler whose code was measured
+  std::string shape;                       ///< B,H,T,D of the tensors measured with
+  bool complete = false;                   ///< the search came to its end
+  Schedule schedule;                       ///< the best so far
+  double seconds = 0, defaultSeconds = 0;  ///< medians of the last round, interleaved
+  double clockGhz = 0;                     ///< of the CPU while measuring
   std::vector<TuningPoint> points;
 };
 

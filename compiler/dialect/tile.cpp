@@ -22,11 +22,9 @@ llvm::LogicalResult KernelOp::verify() {
            << grid << "\"";
   const unsigned expected = three ? 3 : 2;
   if (getBody().front().getNumArguments() != expected)
-    return emitOpError("(C2) expected ") << expected << " arguments, got "
-                                         << getBody().front().getNumArguments();
+    return emitOpError("(C2) expected ") << expected << " arguments, got " << getBody().front().getNumArguments();
   if (getTileQ() <= 0 || getTileK() <= 0)
-    return emitOpError("(C3) expected positive tile sizes, got ") << getTileQ() << " and "
-                                                                  << getTileK();
+    return emitOpError("(C3) expected positive tile sizes, got ") << getTileQ() << " and " << getTileK();
   return llvm::success();
 }
 
@@ -43,7 +41,8 @@ llvm::LogicalResult ForOp::verify() {
   const llvm::StringRef over = getOver();
   const bool kept = overKept();
   if (!kept && over != "heads" && over != "queries")
-    return emitOpError("(C1) expected \"heads\", \"queries\", \"keys\", \"keys_descending\" or \"kept_queries\", got \"")
+    return emitOpError(
+               "(C1) expected \"heads\", \"queries\", \"keys\", \"keys_descending\" or \"kept_queries\", got \"")
            << over << "\"";
   auto arguments = getBody().front().getArguments().drop_front(kept ? 2 : 1);
   if (getInits().getTypes() != getResults().getTypes() ||
@@ -53,19 +52,23 @@ llvm::LogicalResult ForOp::verify() {
 }
 
 llvm::LogicalResult ScanSumOp::verify() {
-  if (getSide() != "after" && getSide() != "before") return emitOpError("(C1) expected \"after\" or \"before\", got \"") << getSide() << "\"";
+  if (getSide() != "after" && getSide() != "before")
+    return emitOpError("(C1) expected \"after\" or \"before\", got \"") << getSide() << "\"";
   return llvm::success();
 }
 
 llvm::LogicalResult PoolRowsOp::verify() {
-  if (getBy() != "mean" && getBy() != "max" && getBy() != "min") return emitOpError("(C1) expected mean, max or min, got \"") << getBy() << "\"";
-  if (static_cast<int64_t>(getWidth()) <= 0 || static_cast<int64_t>(getStride()) <= 0) return emitOpError("(C2) expected a positive width and stride");
+  if (getBy() != "mean" && getBy() != "max" && getBy() != "min")
+    return emitOpError("(C1) expected mean, max or min, got \"") << getBy() << "\"";
+  if (static_cast<int64_t>(getWidth()) <= 0 || static_cast<int64_t>(getStride()) <= 0)
+    return emitOpError("(C2) expected a positive width and stride");
   return llvm::success();
 }
 
 llvm::LogicalResult FlatDotsOp::verify() {
   if (static_cast<int64_t>(getWidth()) <= 0) return emitOpError("(C1) expected a positive width");
-  if (const auto rows = static_cast<int64_t>(getTogether()); rows < 1 || rows > 8) return emitOpError("(C2) expected 1 to 8 rows together, got ") << rows;
+  if (const auto rows = static_cast<int64_t>(getTogether()); rows < 1 || rows > 8)
+    return emitOpError("(C2) expected 1 to 8 rows together, got ") << rows;
   return llvm::success();
 }
 
@@ -74,14 +77,10 @@ llvm::LogicalResult DotOp::verify() {
   auto rhs = mlir::cast<mlir::RankedTensorType>(getRhs().getType()).getShape();
   auto out = mlir::cast<mlir::RankedTensorType>(getResult().getType()).getShape();
   bool ok = lhs.size() == 2 && rhs.size() == 2 && out.size() == 2;
-  if (ok && getForm() == "nt")
-    ok = lhs[1] == rhs[1] && out[0] == lhs[0] && out[1] == rhs[0];
-  else if (ok && getForm() == "nn")
-    ok = lhs[1] == rhs[0] && out[0] == lhs[0] && out[1] == rhs[1];
-  else if (ok && getForm() == "tn")
-    ok = lhs[0] == rhs[0] && out[0] == lhs[1] && out[1] == rhs[1];
-  else
-    ok = false;
+  if (ok && getForm() == "nt") ok = lhs[1] == rhs[1] && out[0] == lhs[0] && out[1] == rhs[0];
+  else if (ok && getForm() == "nn") ok = lhs[1] == rhs[0] && out[0] == lhs[0] && out[1] == rhs[1];
+  else if (ok && getForm() == "tn") ok = lhs[0] == rhs[0] && out[0] == lhs[1] && out[1] == rhs[1];
+  else ok = false;
   if (!ok) return emitOpError("(C1) expected shapes that fit form \"") << getForm() << "\"";
   return llvm::success();
 }

@@ -26,8 +26,7 @@ llvm::LogicalResult PairwiseOp::verify() {
 
 llvm::LogicalResult YieldOp::verify() {
   if (getNames().size() != getValues().size())
-    return emitOpError("(C1) expected ") << getNames().size() << " values, got "
-                                         << getValues().size();
+    return emitOpError("(C1) expected ") << getNames().size() << " values, got " << getValues().size();
   return llvm::success();
 }
 
@@ -48,7 +47,8 @@ llvm::LogicalResult MapOp::verify() {
 llvm::LogicalResult RowOp::verify() {
   for (llvm::StringRef known : {"peak", "scale", "shift", "delta", "after", "before"})
     if (getName() == known) return llvm::success();
-  return emitOpError("(C1) expected \"peak\", \"scale\", \"shift\", \"delta\", \"after\" or \"before\", got \"") << getName() << "\"";
+  return emitOpError("(C1) expected \"peak\", \"scale\", \"shift\", \"delta\", \"after\" or \"before\", got \"")
+         << getName() << "\"";
 }
 
 }  // namespace weft::dialect

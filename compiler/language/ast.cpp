@@ -8,8 +8,7 @@ namespace weft::ast {
 const char *spelling(Function function) {
   switch (function) {
 #define WEFT_FUNCTION(id, spell, count, typing) \
-  case Function::id:                            \
-    return spell;
+  case Function::id: return spell;
 #include "compiler/language/functions.def"
 #undef WEFT_FUNCTION
   }
@@ -19,8 +18,7 @@ const char *spelling(Function function) {
 int arity(Function function) {
   switch (function) {
 #define WEFT_FUNCTION(id, spell, count, typing) \
-  case Function::id:                            \
-    return count;
+  case Function::id: return count;
 #include "compiler/language/functions.def"
 #undef WEFT_FUNCTION
   }
@@ -128,9 +126,7 @@ std::string print(const Variant &variant) {
   std::string text = "attention " + variant.name + "\n";
   for (const Input &input : variant.inputs) {
     text += "  input " + input.name + ": ";
-    text += input.element == ElementClass::Float ? "float ["
-            : input.element == ElementClass::Int ? "int ["
-                                                 : "bool [";
+    text += input.element == ElementClass::Float ? "float [" : input.element == ElementClass::Int ? "int [" : "bool [";
     for (size_t at = 0; at < input.dims.size(); ++at) text += (at ? ", " : "") + input.dims[at];
     text += "]\n";
   }
@@ -149,9 +145,14 @@ std::string print(const Variant &variant) {
   }
   line("sink", variant.sink);
   if (variant.dropout) text += "  dropout " + number(*variant.dropout, false) + "\n";
-  if (variant.keys) text += "  keys = " + variant.inputs[variant.keys->input].name + " of each " + (variant.keys->tile ? std::to_string(variant.keys->tile) + " queries" : "head") + "\n";
+  if (variant.keys)
+    text += "  keys = " + variant.inputs[variant.keys->input].name + " of each " +
+            (variant.keys->tile ? std::to_string(variant.keys->tile) + " queries" : "head") + "\n";
   for (const Select &select : variant.selects) {
-    text += "  select " + (select.keys() ? "keys(" + std::to_string(select.tileQ) : "tiles(" + std::to_string(select.tileQ) + ", " + std::to_string(select.tileK)) + ")\n";
+    text += "  select " +
+            (select.keys() ? "keys(" + std::to_string(select.tileQ)
+                           : "tiles(" + std::to_string(select.tileQ) + ", " + std::to_string(select.tileK)) +
+            ")\n";
     for (const Let &let : select.lets) line("  let " + let.name, let.value);
     for (const Keep &keep : select.keeps) {
       const char *kinds[] = {"topk", "topp", "near", "where", "diagonal", "first"};

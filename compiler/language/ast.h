@@ -40,14 +40,14 @@ struct Expr {
     Number,  ///< value (and Type::Int when the text was an integer)
     True,
     False,
-    Name,   ///< unresolved; the checker replaces it
-    Index,  ///< index
-    Dim,    ///< name: a dim of the signature, int
-    Let,    ///< args[0]: the defining expression, shared by every use
-    Read,   ///< name: input; args: one index an explicit dim, or all dims when full
-    Dot,    ///< args: two Reads of Type::Row
-    Call,   ///< function, args
-    Pooled, ///< name: input; pool: of the rows of a tile (in a select)
+    Name,    ///< unresolved; the checker replaces it
+    Index,   ///< index
+    Dim,     ///< name: a dim of the signature, int
+    Let,     ///< args[0]: the defining expression, shared by every use
+    Read,    ///< name: input; args: one index an explicit dim, or all dims when full
+    Dot,     ///< args: two Reads of Type::Row
+    Call,    ///< function, args
+    Pooled,  ///< name: input; pool: of the rows of a tile (in a select)
   };
   Kind kind = Kind::Number;
   SourceRange range;
@@ -63,7 +63,7 @@ struct Expr {
   Expr() = default;
   Expr(const Expr &) = delete;
   Expr &operator=(const Expr &) = delete;
-  ~Expr();         ///< without recursion: a chain may be as long as a text
+  ~Expr();  ///< without recursion: a chain may be as long as a text
 };
 
 enum class ElementClass { Float, Int, Bool };
@@ -90,9 +90,9 @@ struct Let {
 /// One `keep` of a select.
 struct Keep {
   enum class Kind {
-    TopK,       ///< the `amount` greatest of `value`
-    TopP,       ///< the fewest that hold the share `amount` of the mass of softmax(value)
-    Near,       ///< where `value` is at least its greatest over the tiles kept in any case, off the diagonal, less `amount`
+    TopK,  ///< the `amount` greatest of `value`
+    TopP,  ///< the fewest that hold the share `amount` of the mass of softmax(value)
+    Near,  ///< where `value` is at least its greatest over the tiles kept in any case, off the diagonal, less `amount`
     Condition,  ///< where `value` holds
     Diagonal,   ///< tiles with a pair i = j
     First,      ///< the first `amount` key tiles
@@ -104,7 +104,7 @@ struct Keep {
 
 /// Chooses tiles by what is in them. Its expressions are of a tile: i and j are its first query and key.
 struct Select {
-  int tileQ = 64, tileK = 64;   ///< tileK 1: single keys
+  int tileQ = 64, tileK = 64;  ///< tileK 1: single keys
   bool keys() const { return tileK == 1; }
   std::vector<Let> lets;
   std::vector<Keep> keeps;
@@ -113,22 +113,23 @@ struct Select {
 
 /// Keys named by lists of positions instead of all from 0 to S - 1; a negative position is none.
 struct KeyList {
-  int input = -1;       ///< position in Variant::inputs: int [B?, H?, N], or [B?, H?, M, N] with a list for each `tile` queries
-  int tile = 0;         ///< 0: one list for all queries
-  ExprPtr expr;         ///< as written: a read without its last index
+  int input =
+      -1;  ///< position in Variant::inputs: int [B?, H?, N], or [B?, H?, M, N] with a list for each `tile` queries
+  int tile = 0;  ///< 0: one list for all queries
+  ExprPtr expr;  ///< as written: a read without its last index
 };
 
 enum class Normalize { Softmax, Sigmoid, None, StickBreaking };
 
 /// Keys that share the variant's normaliser: what one pair of a query and one of them says.
 struct KeySet {
-  std::string dim = "S";   ///< counts the keys: j is below it
-  int values = -1;         ///< position in Variant::inputs
+  std::string dim = "S";  ///< counts the keys: j is below it
+  int values = -1;        ///< position in Variant::inputs
   std::vector<Let> lets;
   ExprPtr score;
   std::vector<ExprPtr> wheres;
-  ExprPtr weight;          ///< may be null: 1
-  ExprPtr gate;            ///< may be null: 1
+  ExprPtr weight;  ///< may be null: 1
+  ExprPtr gate;    ///< may be null: 1
   SourceRange range;
 };
 
@@ -138,12 +139,12 @@ struct Variant {
   SourceRange range;
   std::vector<Input> inputs;
   std::vector<Constant> constants;
-  std::vector<KeySet> sets{1};   ///< the first one is that of v, any others those of `also`
-  ExprPtr sink;                  ///< may be null; depends on b and h only
+  std::vector<KeySet> sets{1};    ///< the first one is that of v, any others those of `also`
+  ExprPtr sink;                   ///< may be null; depends on b and h only
   std::optional<double> dropout;  ///< probability of dropping a pair
   Normalize normalize = Normalize::Softmax;
   std::optional<KeyList> keys;
-  std::vector<Select> selects;   ///< rounds: each one looks only at what those before it kept
+  std::vector<Select> selects;  ///< rounds: each one looks only at what those before it kept
   bool selectsKeys() const { return !selects.empty() && selects.back().keys(); }
 
   int inputNamed(const std::string &inputName) const;

@@ -8,7 +8,8 @@
 namespace weft::ast {
 namespace {
 
-/// i times the query's index, j times the key's, and a constant. In double: a chain of lets that double leaves the ints.
+/// i times the query's index, j times the key's, and a constant. In double: a chain of lets that double leaves the
+/// ints.
 struct Affine {
   double i = 0, j = 0, constant = 0;
 };
@@ -31,7 +32,8 @@ bool saysCausal(const Variant &variant) {
       if (saying.count(expr.args[0].get())) saying.insert(&expr);
     }
     if (expr.kind != Expr::Kind::Call || expr.args.size() != 2) return true;
-    if (expr.function == Function::And && (saying.count(expr.args[0].get()) || saying.count(expr.args[1].get()))) saying.insert(&expr);
+    if (expr.function == Function::And && (saying.count(expr.args[0].get()) || saying.count(expr.args[1].get())))
+      saying.insert(&expr);
     const auto a = affineOf(*expr.args[0]), b = affineOf(*expr.args[1]);
     if (!a || !b) return true;
     const Affine difference{a->i - b->i, a->j - b->j, a->constant - b->constant};

@@ -5,8 +5,8 @@
 
 namespace weft::ast {
 
-/// True where a checked `where` says that a query sees no key after it: i >= j, j < i, i - j >= 0 and the like, through lets
-/// and `and`. False for masks that keep no later key in another form.
+/// True where a checked `where` says that a query sees no key after it: i >= j, j < i, i - j >= 0 and the like, through
+/// lets and `and`. False for masks that keep no later key in another form.
 bool saysCausal(const Variant &variant);
 
 }  // namespace weft::ast

@@ -14,8 +14,7 @@ enum class Typing { Same, Float, ToInt, Compare, Logic, Select, Convert };
 Typing typingOf(Function function) {
   switch (function) {
 #define WEFT_FUNCTION(id, spell, count, typing) \
-  case Function::id:                            \
-    return Typing::typing;
+  case Function::id: return Typing::typing;
 #include "compiler/language/functions.def"
 #undef WEFT_FUNCTION
   }
@@ -63,7 +62,8 @@ void ExpressionChecker::check(ExprPtr &expr) {
   }
   // a + b + c + ... is as deep as it is long, on its first side: that one in a loop.
   std::vector<Expr *> spine{expr.get()};
-  while (spine.back()->args[0]->kind == Kind::Call && spine.back()->args[0]->type == Type::Unknown) spine.push_back(spine.back()->args[0].get());
+  while (spine.back()->args[0]->kind == Kind::Call && spine.back()->args[0]->type == Type::Unknown)
+    spine.push_back(spine.back()->args[0].get());
   for (; !spine.empty(); spine.pop_back()) {
     checkCall(*spine.back());
     if (spine.back()->type == Type::Unknown) return;
@@ -78,16 +78,19 @@ void ExpressionChecker::checkPooled(Expr &expr) {
   }
   const Input &input = variant.inputs[expr.input];
   if (!allowedRow(input) || (input.dims[2] != "T" && input.dims[2] != "S")) {
-    report(expr.range, "expected rows of queries [B, H, T, D] or of keys [B, G, S, D] in '" + std::string(spelling(expr.pool)) +
-                           "', got input '" + expr.name + "'");
+    report(expr.range, "expected rows of queries [B, H, T, D] or of keys [B, G, S, D] in '" +
+                           std::string(spelling(expr.pool)) + "', got input '" + expr.name + "'");
     return;
   }
   if (expr.pool == Pool::MeanBefore && input.dims[2] != "T") {
-    report(expr.range, "expected rows of queries in 'mean_before', got keys", "a key tile is summed up by mean(" + expr.name + ")");
+    report(expr.range, "expected rows of queries in 'mean_before', got keys",
+           "a key tile is summed up by mean(" + expr.name + ")");
     return;
   }
   if (causal() && expr.pool != Pool::MeanBefore && input.dims[2] == "T") {
-    report(expr.range, "expected a summary of queries before the tile in a causal variant, got '" + std::string(spelling(expr.pool)) + "'",
+    report(expr.range,
+           "expected a summary of queries before the tile in a causal variant, got '" +
+               std::string(spelling(expr.pool)) + "'",
            "its own rows hold tokens after its first one; use mean_before(" + expr.name + ")");
     return;
   }
@@ -125,18 +128,17 @@ void ExpressionChecker::checkName(ExprPtr &expr) {
   }
   for (const Let &let : scope.set->lets)
     if (let.name == name) {
-      report(expr->range, "expected a name declared above, got '" + name +
-                              "', whose let stands below or is this one",
+      report(expr->range, "expected a name declared above, got '" + name + "', whose let stands below or is this one",
              "a let may use only what stands before it");
       return;
     }
   for (const Let &let : variant.sets[0].lets)
     if (let.name == name) {
-      report(expr->range, "expected a name of this block, got '" + name + "', which hangs on the keys of v", "name it again here: j counts other keys");
+      report(expr->range, "expected a name of this block, got '" + name + "', which hangs on the keys of v",
+             "name it again here: j counts other keys");
       return;
     }
-  report(expr->range, "unknown name '" + name + "'",
-         "names are inputs, constants, lets, dims and the indices b h i j");
+  report(expr->range, "unknown name '" + name + "'", "names are inputs, constants, lets, dims and the indices b h i j");
 }
 
 /// Completes a read: leading B, H and G dims are filled in when they were left out.
@@ -200,15 +202,15 @@ void ExpressionChecker::checkRead(Expr &expr) {
   if (!fits) {
     std::string shape;
     for (const std::string &dim : input.dims) shape += (shape.empty() ? "" : ", ") + dim;
-    report(expr.range, "expected " + std::to_string(own) + " index(es) of '" + input.name + "' [" +
-                           shape + "] after b and h, got " + std::to_string(given),
+    report(expr.range,
+           "expected " + std::to_string(own) + " index(es) of '" + input.name + "' [" + shape +
+               "] after b and h, got " + std::to_string(given),
            "b and h may be left out or written as themselves; one trailing dim may be left "
            "unindexed for dot");
     return;
   }
   expr.args = std::move(full);
-  if (row)
-    expr.type = Type::Row;
+  if (row) expr.type = Type::Row;
   else
     expr.type = input.element == ElementClass::Float ? Type::Float
                 : input.element == ElementClass::Int ? Type::Int
@@ -230,12 +232,15 @@ void ExpressionChecker::checkDot(Expr &expr) {
   for (ExprPtr &arg : expr.args) {
     // A tile of one key is summed up by the key itself.
     if (scope.keysAlone && arg->kind == Kind::Name)
-      if (const int input = variant.inputNamed(arg->name); input >= 0 && variant.inputs[input].dims.size() == 4 && variant.inputs[input].dims[2] == "S") {
+      if (const int input = variant.inputNamed(arg->name);
+          input >= 0 && variant.inputs[input].dims.size() == 4 && variant.inputs[input].dims[2] == "S") {
         arg->kind = Kind::Pooled;
         arg->pool = Pool::First;
       }
-    if (scope.selecting && arg->kind == Kind::Name && !scope.lets.count(arg->name) && variant.inputNamed(arg->name) >= 0)
-      return report(arg->range, "expected pooled rows in the 'dot' of a select, got '" + arg->name + "'", "as in: mean_before(q), mean(k)");
+    if (scope.selecting && arg->kind == Kind::Name && !scope.lets.count(arg->name) &&
+        variant.inputNamed(arg->name) >= 0)
+      return report(arg->range, "expected pooled rows in the 'dot' of a select, got '" + arg->name + "'",
+                    "as in: mean_before(q), mean(k)");
     check(arg);
     if (arg->type == Type::Unknown) return;
     if (arg->type != Type::Row) {
@@ -245,8 +250,10 @@ void ExpressionChecker::checkDot(Expr &expr) {
     }
     (arg->kind == Kind::Pooled ? pooled : plain) = true;
     if (rowSide(*arg) < 0) {
-      report(arg->range, "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys "
-                         "y[j] with dims [B, G, " + scope.set->dim + ", D] in 'dot'");
+      report(arg->range,
+             "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys "
+             "y[j] with dims [B, G, " +
+                 scope.set->dim + ", D] in 'dot'");
       return;
     }
   }
@@ -256,8 +263,7 @@ void ExpressionChecker::checkDot(Expr &expr) {
   }
   if (rowSide(*expr.args[0]) == 1) std::swap(expr.args[0], expr.args[1]);
   if (rowSide(*expr.args[0]) != 0 || rowSide(*expr.args[1]) != 1) {
-    report(expr.range, "expected one row of queries and one row of keys in 'dot'",
-           "as in: dot(q[i], k[j])");
+    report(expr.range, "expected one row of queries and one row of keys in 'dot'", "as in: dot(q[i], k[j])");
     return;
   }
   const std::string &left = variant.inputs[expr.args[0]->input].dims[3];
@@ -276,8 +282,7 @@ void ExpressionChecker::checkCall(Expr &expr) {
   }
   auto demand = [&](size_t at, bool ok, const char *what) {
     if (ok) return true;
-    report(expr.args[at]->range, std::string("expected ") + what + " in '" +
-                                     spelling(expr.function) + "', got " +
+    report(expr.args[at]->range, std::string("expected ") + what + " in '" + spelling(expr.function) + "', got " +
                                      typeName(expr.args[at]->type));
     return false;
   };
@@ -285,13 +290,10 @@ void ExpressionChecker::checkCall(Expr &expr) {
     const Type type = expr.args[at]->type;
     return demand(at, type == Type::Int || type == Type::Float, "a number");
   };
-  auto boolean = [&](size_t at) {
-    return demand(at, expr.args[at]->type == Type::Bool, "a condition");
-  };
+  auto boolean = [&](size_t at) { return demand(at, expr.args[at]->type == Type::Bool, "a condition"); };
   auto promote = [&](size_t from) {
     bool anyFloat = false;
-    for (size_t at = from; at < expr.args.size(); ++at)
-      anyFloat |= expr.args[at]->type == Type::Float;
+    for (size_t at = from; at < expr.args.size(); ++at) anyFloat |= expr.args[at]->type == Type::Float;
     if (anyFloat)
       for (size_t at = from; at < expr.args.size(); ++at) expr.args[at] = toFloat(expr.args[at]);
     return anyFloat ? Type::Float : Type::Int;
@@ -332,8 +334,7 @@ void ExpressionChecker::checkCall(Expr &expr) {
           return result;
         };
         ExprPtr yes = call(Function::And, {expr.args[0], expr.args[1]});
-        ExprPtr no =
-            call(Function::And, {call(Function::Not, {expr.args[0]}), expr.args[2]});
+        ExprPtr no = call(Function::And, {call(Function::Not, {expr.args[0]}), expr.args[2]});
         expr.function = Function::Or;
         expr.args = {yes, no};
         expr.type = Type::Bool;

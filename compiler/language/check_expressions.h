@@ -17,12 +17,13 @@ struct Scope {
   std::map<std::string, ast::ExprPtr> lets;
   ast::KeySet *set = nullptr;  ///< whose keys j counts
   bool selecting = false;
-  bool keysAlone = false;      ///< of a select: a tile holds one key
+  bool keysAlone = false;  ///< of a select: a tile holds one key
 };
 
 class ExpressionChecker {
  public:
-  ExpressionChecker(ast::Variant &variant, Diagnostics &diagnostics, const Scope &scope) : variant(variant), diagnostics(diagnostics), scope(scope) {}
+  ExpressionChecker(ast::Variant &variant, Diagnostics &diagnostics, const Scope &scope)
+      : variant(variant), diagnostics(diagnostics), scope(scope) {}
 
   /// Gives `expr` a type; Unknown where an error was reported below it.
   void check(ast::ExprPtr &expr);
@@ -35,7 +36,9 @@ class ExpressionChecker {
   const Scope &scope;
   std::optional<bool> knownCausal;
 
-  void report(SourceRange range, std::string message, std::string hint = {}) { diagnostics.report(range, std::move(message), std::move(hint)); }
+  void report(SourceRange range, std::string message, std::string hint = {}) {
+    diagnostics.report(range, std::move(message), std::move(hint));
+  }
   void checkName(ast::ExprPtr &expr);
   void checkRead(ast::Expr &expr);
   void checkDot(ast::Expr &expr);

@@ -32,16 +32,18 @@ class Checker {
     checkPair();
     demandFloat(variant.sink, "sink");
     if (variant.sink && dependsOnPair(*variant.sink))
-      report(variant.sink->range, "expected a sink of b and h only, got one of i or j",
-             "as in: sink c[h]");
+      report(variant.sink->range, "expected a sink of b and h only, got one of i or j", "as in: sink c[h]");
     checkSelects();
     if (variant.keys) checkKeys(*variant.keys);
     for (size_t at = 1; at < variant.sets.size(); ++at) checkAlso(variant.sets[at]);
     if (variant.sink && variant.normalize != Normalize::Softmax)
       report(variant.sink->range, "expected 'normalize softmax' with a sink");
     if (diagnostics.size() == before && compileSteps(variant) > mostSteps)
-      report(variant.range, "expected a variant of at most " + std::to_string(mostSteps) + " steps for each pair, got more: its kernels would take long to compile",
-             "an operation is 1 step, exp 10, sin 25, an int mod or pow 40, a gathered float 60, a product of rows 100; compute "
+      report(variant.range,
+             "expected a variant of at most " + std::to_string(mostSteps) +
+                 " steps for each pair, got more: its kernels would take long to compile",
+             "an operation is 1 step, exp 10, sin 25, an int mod or pow 40, a gathered float 60, a product of rows "
+             "100; compute "
              "what does not hang on the pair beforehand and give it as an input");
   }
 
@@ -59,8 +61,7 @@ class Checker {
   void declare(const std::string &name, SourceRange range) {
     if (!declared.insert(name).second)
       report(range, "expected a new name, got '" + name + "', which is already declared");
-    else if (scope.dims.count(name))
-      report(range, "expected a new name, got '" + name + "', which is a dim");
+    else if (scope.dims.count(name)) report(range, "expected a new name, got '" + name + "', which is a dim");
   }
 
   void checkInputs() {
@@ -70,9 +71,9 @@ class Checker {
       declare(input.name, input.range);
       for (size_t at = 0; at < input.dims.size(); ++at) {
         const std::string &dim = input.dims[at];
-        if (dim == "page" || dim == "pages") report(input.range, "expected another dim than '" + dim + "', which is one of the kernels");
-        if (dim == "B" && at != 0)
-          report(input.range, "expected B to be the first dim of '" + input.name + "'");
+        if (dim == "page" || dim == "pages")
+          report(input.range, "expected another dim than '" + dim + "', which is one of the kernels");
+        if (dim == "B" && at != 0) report(input.range, "expected B to be the first dim of '" + input.name + "'");
         const bool afterBatch = at == 0 || (at == 1 && input.dims[0] == "B");
         if ((dim == "H" || dim == "G") && !afterBatch)
           report(input.range, "expected " + dim + " to stand first or after B in '" + input.name + "'");
@@ -83,8 +84,7 @@ class Checker {
       bool reserved = among(ownTensors) || among(keptRows) || among(ownTensorsOfKeys);
       for (const Input &other : variant.inputs) reserved |= input.name == "d" + other.name;
       if (reserved)
-        report(input.range, "expected another name than '" + input.name +
-                                "', which is a tensor of the kernels");
+        report(input.range, "expected another name than '" + input.name + "', which is a tensor of the kernels");
     }
     for (const Constant &constant : variant.constants) declare(constant.name, constant.range);
     const int v = variant.sets[0].values = variant.inputNamed("v");
@@ -98,14 +98,17 @@ class Checker {
         (value.dims[1] != "H" && value.dims[1] != "G") || value.dims[2] != "S")
       report(value.range, "expected v: [B, H, S, E] or v: [B, G, S, E], got another shape");
     if (!scope.dims.count("T") || !scope.dims.count("H"))
-      report(variant.range, "expected inputs that name the dims T and H, got none",
-             "as in: q: [B, H, T, D]");
+      report(variant.range, "expected inputs that name the dims T and H, got none", "as in: q: [B, H, T, D]");
   }
 
   /// True where a checked `expr` holds i, j or a dot.
-  bool dependsOnPair(const Expr &expr) { return depends(expr, onPair, [](Index index) { return index == Index::i || index == Index::j; }); }
+  bool dependsOnPair(const Expr &expr) {
+    return depends(expr, onPair, [](Index index) { return index == Index::i || index == Index::j; });
+  }
   /// True where it holds j or a dot.
-  bool dependsOnKey(const Expr &expr) { return depends(expr, onKey, [](Index index) { return index == Index::j; }); }
+  bool dependsOnKey(const Expr &expr) {
+    return depends(expr, onKey, [](Index index) { return index == Index::j; });
+  }
 
   /// What was found of each checked expression, for those that share it.
   struct Dependences {
@@ -151,15 +154,20 @@ class Checker {
     if (also.values < 0 || variant.sets[0].values < 0) return;
     const Input &own = variant.inputs[also.values], &main = variant.inputs[variant.sets[0].values];
     const char *hint = "as in: also sv { ... }   with sk: [B, H, N, D], sv: [B, H, N, E]";
-    if (own.element != ElementClass::Float || own.dims.size() != 4 || own.dims[0] != "B" || (own.dims[1] != "H" && own.dims[1] != "G") ||
-        own.dims[3] != main.dims.back())
-      return report(also.range, "expected values [B, H, N, " + main.dims.back() + "] or [B, G, N, " + main.dims.back() + "] like 'v', got '" + own.name + "'", hint);
+    if (own.element != ElementClass::Float || own.dims.size() != 4 || own.dims[0] != "B" ||
+        (own.dims[1] != "H" && own.dims[1] != "G") || own.dims[3] != main.dims.back())
+      return report(also.range,
+                    "expected values [B, H, N, " + main.dims.back() + "] or [B, G, N, " + main.dims.back() +
+                        "] like 'v', got '" + own.name + "'",
+                    hint);
     also.dim = own.dims[2];
-    bool taken = also.dim == "T" || (variant.keys && variant.keys->input >= 0 && variant.inputs[variant.keys->input].dims.back() == also.dim);
+    bool taken = also.dim == "T" || (variant.keys && variant.keys->input >= 0 &&
+                                     variant.inputs[variant.keys->input].dims.back() == also.dim);
     for (const KeySet &other : variant.sets) taken |= &other != &also && other.dim == also.dim;
     if (taken) return report(also.range, "expected a dim of its own for the number of its keys, got " + also.dim, hint);
     if (variant.normalize == Normalize::StickBreaking)
-      report(also.range, "expected another normaliser than stick_breaking with 'also': its keys do not follow those of v");
+      report(also.range,
+             "expected another normaliser than stick_breaking with 'also': its keys do not follow those of v");
     const std::map<std::string, ExprPtr> outer = scope.lets;
     std::erase_if(scope.lets, [&](const auto &let) { return dependsOnKey(*let.second); });
     scope.set = &also;
@@ -173,8 +181,8 @@ class Checker {
   void demandBool(ExprPtr &expr) {
     expressions.check(expr);
     if (expr->type != Type::Bool && expr->type != Type::Unknown)
-      report(expr->range, std::string("expected a condition after 'where', got ") +
-                              typeName(expr->type), "as in: where i >= j");
+      report(expr->range, std::string("expected a condition after 'where', got ") + typeName(expr->type),
+             "as in: where i >= j");
   }
 
   void demandFloat(ExprPtr &expr, const char *statement) {
@@ -182,13 +190,13 @@ class Checker {
     expressions.check(expr);
     if (expr->type == Type::Int) expr = expressions.toFloat(expr);
     if (expr->type != Type::Float && expr->type != Type::Unknown)
-      report(expr->range, std::string("expected a number after '") + statement + "', got " +
-                              typeName(expr->type));
+      report(expr->range, std::string("expected a number after '") + statement + "', got " + typeName(expr->type));
   }
 
   void checkKeys(KeyList &keys) {
     const Expr &expr = *keys.expr;
-    const char *hint = "as in: keys = list[h]   with list: int [H, N]   or   keys = list[floor(i / 64)]   with list: int [B, H, M, N]";
+    const char *hint =
+        "as in: keys = list[h]   with list: int [H, N]   or   keys = list[floor(i / 64)]   with list: int [B, H, M, N]";
     auto wrong = [&](const std::string &message) { report(expr.range, message, hint); };
     keys.input = expr.kind == Kind::Name || expr.kind == Kind::Read ? variant.inputNamed(expr.name) : -1;
     if (keys.input < 0) return wrong("expected an input after 'keys =', got '" + print(expr) + "'");
@@ -196,23 +204,32 @@ class Checker {
     size_t leading = 0;
     while (leading < input.dims.size() && (input.dims[leading] == "B" || input.dims[leading] == "H")) ++leading;
     const size_t own = input.dims.size() - leading;
-    if (input.element != ElementClass::Int || own < 1 || own > 2) return wrong("expected lists of keys int [B, H, N] or int [B, H, M, N], got '" + input.name + "'");
-    if (input.dims.back() == "T" || input.dims.back() == "S") return wrong("expected a dim of its own for the length of the lists, got " + input.dims.back());
+    if (input.element != ElementClass::Int || own < 1 || own > 2)
+      return wrong("expected lists of keys int [B, H, N] or int [B, H, M, N], got '" + input.name + "'");
+    if (input.dims.back() == "T" || input.dims.back() == "S")
+      return wrong("expected a dim of its own for the length of the lists, got " + input.dims.back());
     std::vector<ExprPtr> args = expr.args;
-    while (!args.empty() && args[0]->kind == Kind::Index && (args[0]->index == Index::b || args[0]->index == Index::h)) args.erase(args.begin());
-    if (args.size() + 1 != own) return wrong("expected " + std::to_string(own - 1) + " index(es) of '" + input.name + "' besides b and h, got " + std::to_string(args.size()));
+    while (!args.empty() && args[0]->kind == Kind::Index && (args[0]->index == Index::b || args[0]->index == Index::h))
+      args.erase(args.begin());
+    if (args.size() + 1 != own)
+      return wrong("expected " + std::to_string(own - 1) + " index(es) of '" + input.name + "' besides b and h, got " +
+                   std::to_string(args.size()));
     if (own == 2) {
       // floor(i / c)
       const Expr &index = *args[0];
-      const bool floored = index.kind == Kind::Call && index.function == Function::Floor && index.args[0]->kind == Kind::Call && index.args[0]->function == Function::Div;
-      const Expr *from = floored ? index.args[0]->args[0].get() : nullptr, *by = floored ? index.args[0]->args[1].get() : nullptr;
-      if (!floored || from->kind != Kind::Index || from->index != Index::i || by->kind != Kind::Number) return wrong("expected a list for each tile of queries: floor(i / 64)");
+      const bool floored = index.kind == Kind::Call && index.function == Function::Floor &&
+                           index.args[0]->kind == Kind::Call && index.args[0]->function == Function::Div;
+      const Expr *from = floored ? index.args[0]->args[0].get() : nullptr,
+                 *by = floored ? index.args[0]->args[1].get() : nullptr;
+      if (!floored || from->kind != Kind::Index || from->index != Index::i || by->kind != Kind::Number)
+        return wrong("expected a list for each tile of queries: floor(i / 64)");
       keys.tile = static_cast<int>(std::min(by->value, 1e6));
       if (keys.tile != by->value || keys.tile % 16 || keys.tile < 16 || keys.tile > 8192)
         return wrong("expected lists for a multiple of 16 queries from 16 to 8192, got " + print(*by));
     }
     if (!variant.selects.empty()) wrong("expected 'keys' or 'select', got both");
-    if (variant.normalize == Normalize::StickBreaking) wrong("expected another normaliser than stick_breaking with lists of keys: they have no order");
+    if (variant.normalize == Normalize::StickBreaking)
+      wrong("expected another normaliser than stick_breaking with lists of keys: they have no order");
   }
 
   void checkSelects() {
@@ -223,13 +240,15 @@ class Checker {
       scope.lets.clear();
       for (int size : {select.tileQ, select.keys() ? 16 : select.tileK})
         if (size % 16 || size < 16 || size > 8192)
-          report(select.range, "expected tile sizes that are multiples of 16 from 16 to 8192, got " + std::to_string(size));
+          report(select.range,
+                 "expected tile sizes that are multiples of 16 from 16 to 8192, got " + std::to_string(size));
       if (before && (before->tileQ % std::max(select.tileQ, 1) || before->tileK % std::max(select.tileK, 1)))
-        report(select.range, "expected tile sizes that divide those of the round before, " + std::to_string(before->tileQ) + " and " +
-                                 std::to_string(before->tileK));
+        report(select.range, "expected tile sizes that divide those of the round before, " +
+                                 std::to_string(before->tileQ) + " and " + std::to_string(before->tileK));
       before = &select;
       if (select.keys() && variant.normalize == Normalize::StickBreaking)
-        report(select.range, "expected another normaliser than stick_breaking with 'select keys'", "'select tiles' goes with it");
+        report(select.range, "expected another normaliser than stick_breaking with 'select keys'",
+               "'select tiles' goes with it");
       scope.keysAlone = select.keys();
       std::set<std::string> names;
       for (Let &let : select.lets) checkInnerLet(let, names);
@@ -240,22 +259,27 @@ class Checker {
         if (keep.kind == Keep::Kind::TopK || number) {
           demandFloat(keep.value, "keep");
           if (keep.value->type == Type::Float && !dependsOnPair(*keep.value))
-            report(keep.value->range, "expected an estimate that differs from tile to tile, got '" + print(*keep.value) + "'",
+            report(keep.value->range,
+                   "expected an estimate that differs from tile to tile, got '" + print(*keep.value) + "'",
                    "as in: let a = dot(mean_before(q), mean(k)) keep topk(a, 8)");
         }
         if (keep.amount) {
           expressions.check(keep.amount);
           if (number && keep.amount->type == Type::Int) keep.amount = expressions.toFloat(keep.amount);
           if (keep.amount->type != (number ? Type::Float : Type::Int) && keep.amount->type != Type::Unknown)
-            report(keep.amount->range, near ? "expected a distance from the greatest estimate" : share ? "expected a share between 0 and 1" : "expected a number of tiles, an int",
-                   near ? "as in: keep near(a, 4.0)" : share ? "as in: keep topp(a, 0.95)" : "as in: keep topk(a, 8); floor, ceil and round make ints");
+            report(keep.amount->range,
+                   near    ? "expected a distance from the greatest estimate"
+                   : share ? "expected a share between 0 and 1"
+                           : "expected a number of tiles, an int",
+                   near    ? "as in: keep near(a, 4.0)"
+                   : share ? "as in: keep topp(a, 0.95)"
+                           : "as in: keep topk(a, 8); floor, ceil and round make ints");
           else if (holdsDot(*keep.amount))
             report(keep.amount->range, "expected an amount that does not hang on an estimate");
         }
         diagonal |= keep.kind == Keep::Kind::Diagonal;
       }
-      if (select.keeps.empty())
-        report(select.range, "expected at least one 'keep', got none", "as in: keep diagonal");
+      if (select.keeps.empty()) report(select.range, "expected at least one 'keep', got none", "as in: keep diagonal");
       else if (expressions.causal() && !diagonal)
         report(select.range, "expected 'keep diagonal' in the selection of a causal variant",
                "a query's own tile holds tokens after it, which must not choose what it sees");
@@ -263,7 +287,6 @@ class Checker {
     scope.lets = outer;
     scope.selecting = scope.keysAlone = false;
   }
-
 };
 
 }  // namespace

@@ -48,7 +48,9 @@ class Counter {
       if (part.kind == Expr::Kind::Call) add(steps(part));
       if (part.kind == Expr::Kind::Let) add(1);
       if (part.kind == Expr::Kind::Read && part.type != Type::Row) add(stepsOfRead(part));
-      if (part.kind == Expr::Kind::Dot && dots.insert({{part.args[0]->input, part.args[0]->pool}, {part.args[1]->input, part.args[1]->pool}}).second) add(100);
+      if (part.kind == Expr::Kind::Dot &&
+          dots.insert({{part.args[0]->input, part.args[0]->pool}, {part.args[1]->input, part.args[1]->pool}}).second)
+        add(100);
       return !enough();
     });
   }

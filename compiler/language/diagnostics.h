@@ -19,7 +19,8 @@ class Diagnostics {
   void report(SourceRange range, std::string message, std::string hint = {}) {
     if (list.size() > most) return;
     const bool more = list.size() == most;
-    list.push_back(more ? makeDiagnostic(source, file, range, "more mistakes follow; the first " + std::to_string(most) + " are shown")
+    list.push_back(more ? makeDiagnostic(source, file, range,
+                                         "more mistakes follow; the first " + std::to_string(most) + " are shown")
                         : makeDiagnostic(source, file, range, std::move(message), std::move(hint)));
   }
   bool full() const { return list.size() > most; }

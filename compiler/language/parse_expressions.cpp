@@ -31,7 +31,8 @@ ExprPtr binary(Function function, ExprPtr left, ExprPtr right) {
 // expr := 'if' expr 'then' expr 'else' expr | or
 ExprPtr ExpressionParser::parseExpr() {
   if (++depth > maxDepth) {
-    report(peek().range, "expected an expression nested at most " + std::to_string(maxDepth) + " deep", "name its parts: let x = ...");
+    report(peek().range, "expected an expression nested at most " + std::to_string(maxDepth) + " deep",
+           "name its parts: let x = ...");
     throw SyntaxError();
   }
   ExprPtr result;
@@ -75,8 +76,7 @@ ExprPtr ExpressionParser::parseNot() {
 // comparison := sum (('<' | '<=' | '>' | '>=' | '==' | '!=') sum)?
 ExprPtr ExpressionParser::parseComparison() {
   ExprPtr left = parseSum();
-  for (Function function : {Function::Lt, Function::Le, Function::Gt, Function::Ge, Function::Eq,
-                            Function::Ne})
+  for (Function function : {Function::Lt, Function::Le, Function::Gt, Function::Ge, Function::Eq, Function::Ne})
     if (accept(ast::spelling(function))) {
       ExprPtr result = binary(function, left, parseSum());
       for (const char *next : {"<", "<=", ">", ">=", "==", "!="})
@@ -90,26 +90,19 @@ ExprPtr ExpressionParser::parseComparison() {
 ExprPtr ExpressionParser::parseSum() {
   ExprPtr left = parseProduct();
   for (;;) {
-    if (accept("+"))
-      left = binary(Function::Add, left, parseProduct());
-    else if (accept("-"))
-      left = binary(Function::Sub, left, parseProduct());
-    else
-      return left;
+    if (accept("+")) left = binary(Function::Add, left, parseProduct());
+    else if (accept("-")) left = binary(Function::Sub, left, parseProduct());
+    else return left;
   }
 }
 
 ExprPtr ExpressionParser::parseProduct() {
   ExprPtr left = parseUnary();
   for (;;) {
-    if (accept("*"))
-      left = binary(Function::Mul, left, parseUnary());
-    else if (accept("/"))
-      left = binary(Function::Div, left, parseUnary());
-    else if (accept("mod"))
-      left = binary(Function::Mod, left, parseUnary());
-    else
-      return left;
+    if (accept("*")) left = binary(Function::Mul, left, parseUnary());
+    else if (accept("/")) left = binary(Function::Div, left, parseUnary());
+    else if (accept("mod")) left = binary(Function::Mod, left, parseUnary());
+    else return left;
   }
 }
 
@@ -167,8 +160,8 @@ ExprPtr ExpressionParser::parsePrimary() {
   if (token.kind != Token::Kind::Name) fail("an expression");
   if (accept("true")) return node(Expr::Kind::True, token.range);
   if (accept("false")) return node(Expr::Kind::False, token.range);
-  for (auto [text, index] : {std::pair{"b", ast::Index::b}, {"h", ast::Index::h},
-                             {"i", ast::Index::i}, {"j", ast::Index::j}})
+  for (auto [text, index] :
+       {std::pair{"b", ast::Index::b}, {"h", ast::Index::h}, {"i", ast::Index::i}, {"j", ast::Index::j}})
     if (token.text == text) {
       ++position;
       ExprPtr result = node(Expr::Kind::Index, token.range);
@@ -193,15 +186,15 @@ ExprPtr ExpressionParser::parsePrimary() {
   const SourceRange range{token.range.begin, lastEnd()};
   if (token.text == "dot") {
     if (args.size() != 2) {
-      report(range, "expected 2 arguments of 'dot', got " + std::to_string(args.size()),
-             "as in: dot(q[i], k[j])");
+      report(range, "expected 2 arguments of 'dot', got " + std::to_string(args.size()), "as in: dot(q[i], k[j])");
       throw SyntaxError();
     }
     ExprPtr result = node(Expr::Kind::Dot, range);
     result->args = std::move(args);
     return result;
   }
-  for (ast::Pool pool : {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
+  for (ast::Pool pool :
+       {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
     if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;
     if (!inSelect) break;
     ExprPtr result = node(Expr::Kind::Pooled, range);
@@ -209,21 +202,20 @@ ExprPtr ExpressionParser::parsePrimary() {
     result->name = args[0]->name;
     return result;
   }
-#define WEFT_FUNCTION(id, spell, count, typing)                                             \
-if (token.text == spell && Function::id != Function::ToFloat) {                           \
-  if (args.size() != count) {                                                             \
-    report(range, "expected " #count " argument(s) of '" spell "', got " +                \
-                      std::to_string(args.size()));                                       \
-    throw SyntaxError();                                                                  \
-  }                                                                                       \
-  return call(Function::id, range, std::move(args));                                      \
-}
+#define WEFT_FUNCTION(id, spell, count, typing)                                                            \
+  if (token.text == spell && Function::id != Function::ToFloat) {                                          \
+    if (args.size() != count) {                                                                            \
+      report(range, "expected " #count " argument(s) of '" spell "', got " + std::to_string(args.size())); \
+      throw SyntaxError();                                                                                 \
+    }                                                                                                      \
+    return call(Function::id, range, std::move(args));                                                     \
+  }
 #include "compiler/language/functions.def"
 #undef WEFT_FUNCTION
   report(token.range, "unknown function '" + token.text + "'",
          inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
                   : "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
-         "relu softplus floor ceil round pow triangle");
+                    "relu softplus floor ceil round pow triangle");
   throw SyntaxError();
 }
 

@@ -9,7 +9,8 @@ using ast::ExprPtr;
 
 class Parser : ExpressionParser {
  public:
-  Parser(std::string_view source, std::vector<Token> tokens, Diagnostics &diagnostics) : ExpressionParser(std::move(tokens), diagnostics), source(source) {}
+  Parser(std::string_view source, std::vector<Token> tokens, Diagnostics &diagnostics)
+      : ExpressionParser(std::move(tokens), diagnostics), source(source) {}
 
   ParsedVariants run() {
     ParsedVariants variants;
@@ -22,7 +23,8 @@ class Parser : ExpressionParser {
         depth = 0;
         inSelect = false;
         if (variants.size() == maxVariants) {
-          report(peek().range, "expected at most " + std::to_string(maxVariants) + " variants in one text", "give each its file");
+          report(peek().range, "expected at most " + std::to_string(maxVariants) + " variants in one text",
+                 "give each its file");
           break;
         }
         variants.push_back(parseVariant());
@@ -43,8 +45,7 @@ class Parser : ExpressionParser {
   std::shared_ptr<ast::Variant> parseVariant() {
     auto variant = std::make_shared<ast::Variant>();
     const int begin = peek().range.begin;
-    if (!at("attention"))
-      fail("'attention'", "a variant starts with: attention name(q: [B, H, T, D], ...) {");
+    if (!at("attention")) fail("'attention'", "a variant starts with: attention name(q: [B, H, T, D], ...) {");
     ++position;
     const Token name = expectName("the variant's name");
     variant->name = name.text;
@@ -81,12 +82,9 @@ class Parser : ExpressionParser {
     input.name = name.text;
     input.range = name.range;
     expect(":", "after the input's name");
-    if (accept("int"))
-      input.element = ast::ElementClass::Int;
-    else if (accept("bool"))
-      input.element = ast::ElementClass::Bool;
-    else
-      accept("float");
+    if (accept("int")) input.element = ast::ElementClass::Int;
+    else if (accept("bool")) input.element = ast::ElementClass::Bool;
+    else accept("float");
     expect("[", "before the dims; as in: q: [B, H, T, D]");
     if (!at("]")) {
       do input.dims.push_back(expectName("a dim's name").text);
@@ -94,7 +92,8 @@ class Parser : ExpressionParser {
     }
     expect("]", "after the dims");
     if (input.dims.size() > maxDims)
-      report(name.range, "expected an input of at most " + std::to_string(maxDims) + " dims, got " + std::to_string(input.dims.size()));
+      report(name.range, "expected an input of at most " + std::to_string(maxDims) + " dims, got " +
+                             std::to_string(input.dims.size()));
     if (variant.inputs.size() == maxInputs) {
       report(name.range, "expected at most " + std::to_string(maxInputs) + " inputs");
       throw SyntaxError();
@@ -105,8 +104,7 @@ class Parser : ExpressionParser {
   template <class Slot>
   void once(const Slot &slot, const Token &keyword) {
     if (slot)
-      report(keyword.range, "expected one '" + keyword.text + "', got a second one",
-             "combine them in one expression");
+      report(keyword.range, "expected one '" + keyword.text + "', got a second one", "combine them in one expression");
   }
 
   // pair := 'let' name '=' expr | 'where' expr | 'score' expr | 'weight' expr | 'gate' expr
@@ -141,7 +139,9 @@ class Parser : ExpressionParser {
     const Token name = expectName("the input that holds the values of more keys");
     set.range = name.range;
     set.values = variant.inputNamed(name.text);
-    if (set.values < 0) report(name.range, "unknown input '" + name.text + "'", "as in: also sv { score dot(q[i], sk[j]) }   with sk: [B, H, N, D], sv: [B, H, N, E]");
+    if (set.values < 0)
+      report(name.range, "unknown input '" + name.text + "'",
+             "as in: also sv { score dot(q[i], sk[j]) }   with sk: [B, H, N, D], sv: [B, H, N, E]");
     expect("{", "before what is said of its keys");
     while (!at("}"))
       if (!parsePair(set)) fail("'let', 'where', 'score', 'weight' or 'gate' in the block of 'also'");
@@ -149,7 +149,8 @@ class Parser : ExpressionParser {
     return set;
   }
 
-  // statement := pair | also | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none' | 'stick_breaking') | select | 'keys' '=' name ('[' arguments ']')?
+  // statement := pair | also | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none' |
+  // 'stick_breaking') | select | 'keys' '=' name ('[' arguments ']')?
   void parseStatement(ast::Variant &variant) {
     if (parsePair(variant.sets[0])) return;
     const Token keyword = peek();
@@ -198,8 +199,8 @@ class Parser : ExpressionParser {
     return static_cast<int>(std::min(parseNumber(number), 1e6));
   }
 
-  // select := 'select' ('tiles' '(' integer ',' integer ')' | 'keys' '(' integer ')') '{' ('let' name '=' expr | 'keep' keep)* '}'
-  // keep := ('topk' | 'topp' | 'near') '(' expr ',' expr ')' | 'diagonal' | 'first' primary | expr
+  // select := 'select' ('tiles' '(' integer ',' integer ')' | 'keys' '(' integer ')') '{' ('let' name '=' expr | 'keep'
+  // keep)* '}' keep := ('topk' | 'topp' | 'near') '(' expr ',' expr ')' | 'diagonal' | 'first' primary | expr
   ast::Select parseSelect(SourceRange begin) {
     ast::Select select;
     if (accept("keys")) {
@@ -208,7 +209,8 @@ class Parser : ExpressionParser {
       select.tileK = 1;
       expect(")", "after the number of queries that share a choice");
     } else {
-      if (!accept("tiles")) fail("'tiles' or 'keys' after 'select'", "as in: select tiles(64, 64) {   or   select keys(64) {");
+      if (!accept("tiles"))
+        fail("'tiles' or 'keys' after 'select'", "as in: select tiles(64, 64) {   or   select keys(64) {");
       expect("(", "after 'tiles'");
       select.tileQ = parseTileSize();
       expect(",", "between the tile's queries and its keys");
@@ -229,7 +231,9 @@ class Parser : ExpressionParser {
         select.keeps.push_back(parseKeep(word.range));
       } else {
         inSelect = false;
-        fail("'let' or 'keep'", "as in: keep topk(a, 8)   keep topp(a, 0.95)   keep near(a, 4.0)   keep a > 0.1   keep diagonal   keep first 1");
+        fail("'let' or 'keep'",
+             "as in: keep topk(a, 8)   keep topp(a, 0.95)   keep near(a, 4.0)   keep a > 0.1   keep diagonal   keep "
+             "first 1");
       }
     }
     inSelect = false;
@@ -261,7 +265,6 @@ class Parser : ExpressionParser {
     keep.range = {range.begin, lastEnd()};
     return keep;
   }
-
 };
 
 }  // namespace

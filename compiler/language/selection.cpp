@@ -33,7 +33,8 @@ int pooledProducts(const Select &select) {
     for (const ExprPtr &expr : {keep.value, keep.amount})
       if (expr)
         argumentsFirst(*expr, seen, [&](const Expr &part) {
-          if (part.kind == Expr::Kind::Dot) products.insert({part.args[0]->pool, part.args[0]->input, part.args[1]->pool, part.args[1]->input});
+          if (part.kind == Expr::Kind::Dot)
+            products.insert({part.args[0]->pool, part.args[0]->input, part.args[1]->pool, part.args[1]->input});
           return true;
         });
   return static_cast<int>(products.size());

@@ -8,8 +8,8 @@ namespace weft::ast {
 /// Rows of an input pooled tile by tile.
 struct PooledInput {
   Pool pool;
-  int input;     ///< position in Variant::inputs
-  int tile;      ///< rows of a tile
+  int input;  ///< position in Variant::inputs
+  int tile;   ///< rows of a tile
 
   bool operator==(const PooledInput &) const = default;
 };

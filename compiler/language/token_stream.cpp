@@ -7,11 +7,10 @@
 namespace weft {
 
 bool TokenStream::isKeyword(const std::string &word) {
-  static const std::set<std::string> keywords = {"attention", "const",   "let",       "where", "score",
-                                        "weight",    "gate",    "sink",      "dropout", "normalize",
-                                        "select",    "mod",     "and",       "or",    "not",
-                                        "if",        "then",    "else",      "true",  "false",
-                                        "b",         "h",       "i",         "j"};
+  static const std::set<std::string> keywords = {"attention", "const", "let",     "where",     "score",  "weight",
+                                                 "gate",      "sink",  "dropout", "normalize", "select", "mod",
+                                                 "and",       "or",    "not",     "if",        "then",   "else",
+                                                 "true",      "false", "b",       "h",         "i",      "j"};
   return keywords.count(word) > 0;
 }
 
@@ -30,8 +29,7 @@ Token TokenStream::expect(const char *text, const char *where) {
 
 Token TokenStream::expectName(const char *what) {
   if (peek().kind != Token::Kind::Name) fail(what);
-  if (isKeyword(peek().text))
-    fail(what, "'" + peek().text + "' is a word of the language; choose another name");
+  if (isKeyword(peek().text)) fail(what, "'" + peek().text + "' is a word of the language; choose another name");
   if (peek().text.size() > maxName) fail("a name of at most " + std::to_string(maxName) + " characters");
   return tokens[position++];
 }

@@ -14,7 +14,8 @@ struct SyntaxError {};
 
 class TokenStream {
  public:
-  TokenStream(std::vector<Token> tokens, Diagnostics &diagnostics) : tokens(std::move(tokens)), diagnostics(diagnostics) {}
+  TokenStream(std::vector<Token> tokens, Diagnostics &diagnostics)
+      : tokens(std::move(tokens)), diagnostics(diagnostics) {}
 
  protected:
   static constexpr size_t maxName = 100;
@@ -31,7 +32,9 @@ class TokenStream {
     return true;
   }
   int lastEnd() const { return position ? tokens[position - 1].range.end : 0; }
-  void report(SourceRange range, std::string message, std::string hint = {}) { diagnostics.report(range, std::move(message), std::move(hint)); }
+  void report(SourceRange range, std::string message, std::string hint = {}) {
+    diagnostics.report(range, std::move(message), std::move(hint));
+  }
   [[noreturn]] void fail(const std::string &expected, std::string hint = {});
   Token expect(const char *text, const char *where);
   Token expectName(const char *what);

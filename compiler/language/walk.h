@@ -1,5 +1,5 @@
-// Walks expressions as the graph they are: a let stands once, however often it is named. Chains of lets and of operators can
-// be as long as a text, so the path is kept beside the stack.
+// Walks expressions as the graph they are: a let stands once, however often it is named. Chains of lets and of
+// operators can be as long as a text, so the path is kept beside the stack.
 #pragma once
 
 #include <unordered_set>
@@ -12,8 +12,9 @@ namespace weft::ast {
 
 using Visited = std::unordered_set<const Expr *>;
 
-/// Calls `visit` for each expression below `root` and for `root` itself, arguments before what uses them, from left to right;
-/// once each, and not for those in `visited`, to which it adds them. Ends where `visit` gives false, and says so.
+/// Calls `visit` for each expression below `root` and for `root` itself, arguments before what uses them, from left to
+/// right; once each, and not for those in `visited`, to which it adds them. Ends where `visit` gives false, and says
+/// so.
 template <class Visit>
 bool argumentsFirst(const Expr &root, Visited &visited, Visit visit) {
   if (!visited.insert(&root).second) return true;

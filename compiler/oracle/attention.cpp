@@ -18,15 +18,16 @@ double logistic(double x) { return 1 / (1 + std::exp(-x)); }
 struct Pair {
   const ast::KeySet *set;
   int64_t j;
-  bool mask = true;             ///< the wheres hold, and a selection keeps it
-  bool counts = false;          ///< so, and its weight is not 0 or less
-  double s = 0, w = 1, g = 1;   ///< score, weight and gate
-  double e = 0;                 ///< probability without the weight: p = w e
+  bool mask = true;            ///< the wheres hold, and a selection keeps it
+  bool counts = false;         ///< so, and its weight is not 0 or less
+  double s = 0, w = 1, g = 1;  ///< score, weight and gate
+  double e = 0;                ///< probability without the weight: p = w e
 };
 
 class Attention {
  public:
-  Attention(const ast::Variant &variant, const std::map<std::string, Array> &inputs, const std::vector<double> &cotangent)
+  Attention(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
+            const std::vector<double> &cotangent)
       : variant(variant), inputs(inputs), cotangent(cotangent), evaluator(variant, inputs) {
     auto dim = [&](const char *name) { return evaluator.dims[name]; };
     B = dim("B"), H = dim("H"), G = dim("G"), T = dim("T"), S = dim("S");
@@ -83,7 +84,9 @@ class Attention {
       const Array &lists = inputs.at(input.name);
       int64_t list = 0;
       for (size_t dim = 0; dim + 1 < input.dims.size(); ++dim)
-        list = list * lists.shape[dim] + (input.dims[dim] == "B" ? b : input.dims[dim] == "H" ? h : i / variant.keys->tile);
+        list = list * lists.shape[dim] + (input.dims[dim] == "B"   ? b
+                                          : input.dims[dim] == "H" ? h
+                                                                   : i / variant.keys->tile);
       for (int64_t n = 0; n < lists.shape.back(); ++n)
         if (const double key = lists.values[list * lists.shape.back() + n]; key >= 0 && key < static_cast<double>(S))
           found.push_back({&variant.sets[0], static_cast<int64_t>(key)});
@@ -149,7 +152,8 @@ class Attention {
     for (Pair &pair : pairs) pair.e = lse == -infinity ? 0 : std::exp(pair.s - lse);
   }
 
-  /// With P = g do.v, the cotangent of p: those of score, weight and gate of each pair, and of the sink, go to the inputs.
+  /// With P = g do.v, the cotangent of p: those of score, weight and gate of each pair, and of the sink, go to the
+  /// inputs.
   void backward() {
     const double *o = &result.o.values[row() * E], *cotangents = &cotangent[row() * E];
     double delta = 0;
@@ -195,7 +199,8 @@ class Attention {
 
 }  // namespace
 
-Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> &inputs, const std::vector<double> &cotangent) {
+Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
+                const std::vector<double> &cotangent) {
   return Attention(variant, inputs, cotangent).run();
 }
 

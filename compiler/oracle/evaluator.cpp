@@ -37,7 +37,8 @@ std::vector<ast::ExprPtr> factorsOf(const ast::ExprPtr &weight) {
     left.pop_back();
     if (!seen.insert(next.get()).second) continue;
     if (next->kind == Kind::Let) left.push_back(next->args[0]);
-    else if (next->kind == Kind::Call && next->function == Function::Mul) left.insert(left.end(), next->args.begin(), next->args.end());
+    else if (next->kind == Kind::Call && next->function == Function::Mul)
+      left.insert(left.end(), next->args.begin(), next->args.end());
     else factors.push_back(next);
   }
   return factors;
@@ -45,7 +46,8 @@ std::vector<ast::ExprPtr> factorsOf(const ast::ExprPtr &weight) {
 
 }  // namespace
 
-Evaluator::Evaluator(const ast::Variant &variant, const std::map<std::string, Array> &inputs) : variant(variant), inputs(inputs) {
+Evaluator::Evaluator(const ast::Variant &variant, const std::map<std::string, Array> &inputs)
+    : variant(variant), inputs(inputs) {
   for (const ast::Input &input : variant.inputs) {
     const Array &array = inputs.at(input.name);
     for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = array.shape[d];
@@ -162,7 +164,9 @@ std::vector<double> Evaluator::pooled(const Expr &e) {
   std::vector<double> result(width, 0.0);
   if (first < 0) return result;
   for (int64_t c = 0; c < width; ++c) {
-    auto at = [&](int64_t row) { return array.values[((b * array.shape[1] + head) * array.shape[2] + row) * width + c]; };
+    auto at = [&](int64_t row) {
+      return array.values[((b * array.shape[1] + head) * array.shape[2] + row) * width + c];
+    };
     double sum = 0, most = at(first), least = at(first);
     for (int64_t row = first; row <= last; ++row) {
       sum += at(row);
@@ -190,42 +194,116 @@ int Evaluator::call(const Expr &e) {
   double y = 0, d[3] = {0, 0, 0};
   auto logistic = [](double v) { return 1 / (1 + std::exp(-v)); };
   switch (e.function) {
-    case Function::Neg: y = -x[0]; d[0] = -1; break;
-    case Function::Add: y = x[0] + x[1]; d[0] = d[1] = 1; break;
-    case Function::Sub: y = x[0] - x[1]; d[0] = 1; d[1] = -1; break;
-    case Function::Mul: y = x[0] * x[1]; d[0] = x[1]; d[1] = x[0]; break;
-    case Function::Div: y = x[0] / x[1]; d[0] = 1 / x[1]; d[1] = -x[0] / (x[1] * x[1]); break;
+    case Function::Neg:
+      y = -x[0];
+      d[0] = -1;
+      break;
+    case Function::Add:
+      y = x[0] + x[1];
+      d[0] = d[1] = 1;
+      break;
+    case Function::Sub:
+      y = x[0] - x[1];
+      d[0] = 1;
+      d[1] = -1;
+      break;
+    case Function::Mul:
+      y = x[0] * x[1];
+      d[0] = x[1];
+      d[1] = x[0];
+      break;
+    case Function::Div:
+      y = x[0] / x[1];
+      d[0] = 1 / x[1];
+      d[1] = -x[0] / (x[1] * x[1]);
+      break;
     case Function::Mod:
-      if (whole && x[1] == 0) { y = 0; break; }
+      if (whole && x[1] == 0) {
+        y = 0;
+        break;
+      }
       if (single && !whole) {
         y = asSingle(std::fma(-x[1], std::floor(asSingle(x[0] / x[1])), x[0]));
         if (asSingle(y * x[1]) < 0) y += x[1];
         break;
       }
-      y = x[0] - x[1] * std::floor(x[0] / x[1]); d[0] = 1; d[1] = -std::floor(x[0] / x[1]);
+      y = x[0] - x[1] * std::floor(x[0] / x[1]);
+      d[0] = 1;
+      d[1] = -std::floor(x[0] / x[1]);
       break;
-    case Function::Min: y = std::min(x[0], x[1]); d[0] = x[0] < x[1] ? 1 : x[0] == x[1] ? 0.5 : 0; d[1] = 1 - d[0]; break;
-    case Function::Max: y = std::max(x[0], x[1]); d[0] = x[0] > x[1] ? 1 : x[0] == x[1] ? 0.5 : 0; d[1] = 1 - d[0]; break;
+    case Function::Min:
+      y = std::min(x[0], x[1]);
+      d[0] = x[0] < x[1] ? 1 : x[0] == x[1] ? 0.5 : 0;
+      d[1] = 1 - d[0];
+      break;
+    case Function::Max:
+      y = std::max(x[0], x[1]);
+      d[0] = x[0] > x[1] ? 1 : x[0] == x[1] ? 0.5 : 0;
+      d[1] = 1 - d[0];
+      break;
     case Function::Clamp:
       y = std::min(std::max(x[0], x[1]), x[2]);
       d[0] = x[0] >= x[1] && x[0] <= x[2];
       d[1] = x[0] < x[1] && x[1] < x[2];
       d[2] = x[0] > x[2] || x[1] > x[2];
       break;
-    case Function::Abs: y = std::fabs(x[0]); d[0] = (x[0] > 0) - (x[0] < 0); break;
-    case Function::Exp: y = std::exp(x[0]); d[0] = y; break;
-    case Function::Exp2: y = std::exp2(x[0]); d[0] = y * M_LN2; break;
-    case Function::Log: y = std::log(x[0]); d[0] = 1 / x[0]; break;
-    case Function::Log1p: y = std::log1p(x[0]); d[0] = 1 / (1 + x[0]); break;
-    case Function::Sqrt: y = std::sqrt(x[0]); d[0] = 0.5 / y; break;
-    case Function::Rsqrt: y = 1 / std::sqrt(x[0]); d[0] = -0.5 * y / x[0]; break;
-    case Function::Sin: y = std::sin(x[0]); d[0] = std::cos(x[0]); break;
-    case Function::Cos: y = std::cos(x[0]); d[0] = -std::sin(x[0]); break;
-    case Function::Tanh: y = std::tanh(x[0]); d[0] = 1 - y * y; break;
-    case Function::Sigmoid: y = logistic(x[0]); d[0] = y * (1 - y); break;
-    case Function::Relu: y = std::max(x[0], 0.0); d[0] = x[0] > 0; break;
-    case Function::Softplus: y = std::max(x[0], 0.0) + std::log1p(std::exp(-std::fabs(x[0]))); d[0] = logistic(x[0]); break;
-    case Function::Pow: y = std::pow(x[0], x[1]); d[0] = x[1] * std::pow(x[0], x[1] - 1); d[1] = x[0] == 0 ? 0 : y * std::log(x[0]); break;
+    case Function::Abs:
+      y = std::fabs(x[0]);
+      d[0] = (x[0] > 0) - (x[0] < 0);
+      break;
+    case Function::Exp:
+      y = std::exp(x[0]);
+      d[0] = y;
+      break;
+    case Function::Exp2:
+      y = std::exp2(x[0]);
+      d[0] = y * M_LN2;
+      break;
+    case Function::Log:
+      y = std::log(x[0]);
+      d[0] = 1 / x[0];
+      break;
+    case Function::Log1p:
+      y = std::log1p(x[0]);
+      d[0] = 1 / (1 + x[0]);
+      break;
+    case Function::Sqrt:
+      y = std::sqrt(x[0]);
+      d[0] = 0.5 / y;
+      break;
+    case Function::Rsqrt:
+      y = 1 / std::sqrt(x[0]);
+      d[0] = -0.5 * y / x[0];
+      break;
+    case Function::Sin:
+      y = std::sin(x[0]);
+      d[0] = std::cos(x[0]);
+      break;
+    case Function::Cos:
+      y = std::cos(x[0]);
+      d[0] = -std::sin(x[0]);
+      break;
+    case Function::Tanh:
+      y = std::tanh(x[0]);
+      d[0] = 1 - y * y;
+      break;
+    case Function::Sigmoid:
+      y = logistic(x[0]);
+      d[0] = y * (1 - y);
+      break;
+    case Function::Relu:
+      y = std::max(x[0], 0.0);
+      d[0] = x[0] > 0;
+      break;
+    case Function::Softplus:
+      y = std::max(x[0], 0.0) + std::log1p(std::exp(-std::fabs(x[0])));
+      d[0] = logistic(x[0]);
+      break;
+    case Function::Pow:
+      y = std::pow(x[0], x[1]);
+      d[0] = x[1] * std::pow(x[0], x[1] - 1);
+      d[1] = x[0] == 0 ? 0 : y * std::log(x[0]);
+      break;
     case Function::Triangle: {
       const double f = single ? asSingle(x[0] - std::floor(x[0])) : x[0] - std::floor(x[0]);
       y = 4 * std::fabs(f - 0.5) - 1;
@@ -244,7 +322,11 @@ int Evaluator::call(const Expr &e) {
     case Function::And: y = x[0] != 0 && x[1] != 0; break;
     case Function::Or: y = x[0] != 0 || x[1] != 0; break;
     case Function::Not: y = x[0] == 0; break;
-    case Function::Select: y = x[0] != 0 ? x[1] : x[2]; d[1] = x[0] != 0; d[2] = x[0] == 0; break;
+    case Function::Select:
+      y = x[0] != 0 ? x[1] : x[2];
+      d[1] = x[0] != 0;
+      d[2] = x[0] == 0;
+      break;
     case Function::ToFloat: y = x[0]; break;
   }
   if (whole) y = asInt(y, e.function);
@@ -275,7 +357,8 @@ void Evaluator::backward(const std::vector<std::pair<int, double>> &seeds) {
 bool weighs(Evaluator &evaluator, const ast::KeySet &set) {
   if (!set.weight) return true;
   if (evaluator.value(set.weight) <= 0) return false;
-  return std::ranges::all_of(factorsOf(set.weight), [&](const ast::ExprPtr &factor) { return evaluator.value(factor) != 0; });
+  return std::ranges::all_of(factorsOf(set.weight),
+                             [&](const ast::ExprPtr &factor) { return evaluator.value(factor) != 0; });
 }
 
 }  // namespace weft::reference

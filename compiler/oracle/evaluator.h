@@ -54,7 +54,8 @@ class Evaluator {
   std::vector<double> pooled(const ast::Expr &expr);
 };
 
-/// False where the weight of the pair is 0 or less: a NaN counts, and shows; a factor of 0 takes the whole weight with it.
+/// False where the weight of the pair is 0 or less: a NaN counts, and shows; a factor of 0 takes the whole weight with
+/// it.
 bool weighs(Evaluator &evaluator, const ast::KeySet &set);
 
 }  // namespace weft::reference

@@ -27,7 +27,8 @@ std::vector<Kept> pairs(const ast::Variant &variant, const std::map<std::string,
   return result;
 }
 
-std::vector<bool> liveTiles(const ast::Variant &variant, const std::map<std::string, Array> &inputs, int64_t b, int64_t h, int64_t tileQ, int64_t tileK) {
+std::vector<bool> liveTiles(const ast::Variant &variant, const std::map<std::string, Array> &inputs, int64_t b,
+                            int64_t h, int64_t tileQ, int64_t tileK) {
   Evaluator evaluator(variant, inputs);
   const Selection selected(variant, evaluator, b, h);
   const ast::KeySet &set = variant.sets[0];

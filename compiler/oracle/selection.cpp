@@ -35,7 +35,9 @@ bool Selection::possible(const ast::Select &round, int64_t i, int64_t j) {
   for (int64_t y = i; y < std::min(i + round.tileQ, T); ++y)
     for (int64_t x = j; x < std::min(j + round.tileK, S); ++x) {
       evaluator.start(b, h, y, x, false);
-      if (std::ranges::all_of(variant.sets[0].wheres, [&](const ast::ExprPtr &where) { return evaluator.value(where) != 0; })) return true;
+      if (std::ranges::all_of(variant.sets[0].wheres,
+                              [&](const ast::ExprPtr &where) { return evaluator.value(where) != 0; }))
+        return true;
     }
   return false;
 }

@@ -38,9 +38,7 @@ Value Emitter::firstLanes(Value count) {
   return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, iota(), splat(toI32(count)));
 }
 
-Value Emitter::loadLanes(Value pointer, int64_t count) {
-  return loadAs(ElementType::F32, pointer, count);
-}
+Value Emitter::loadLanes(Value pointer, int64_t count) { return loadAs(ElementType::F32, pointer, count); }
 void Emitter::storeLanes(Value value, Value pointer, int64_t count) {
   storeAs(ElementType::F32, value, pointer, count);
 }
@@ -53,21 +51,17 @@ Value Emitter::loadAs(ElementType type, Value pointer, int64_t count) {
     value = load(stored, pointer, alignment);
   } else {
     Value zero = arith::ConstantOp::create(b, loc, b.getZeroAttr(stored));
-    value = llvmir::MaskedLoadOp::create(b, loc, stored, pointer, firstLanes(count),
-                                         zero, alignment);
+    value = llvmir::MaskedLoadOp::create(b, loc, stored, pointer, firstLanes(count), zero, alignment);
   }
   if (type == ElementType::F32) return value;
   return arith::ExtFOp::create(b, loc, floats(), value);
 }
 
 void Emitter::storeAs(ElementType type, Value value, Value pointer, int64_t count) {
-  if (type != ElementType::F32)
-    value = arith::TruncFOp::create(b, loc, vectorOf(storage(type)), value);
+  if (type != ElementType::F32) value = arith::TruncFOp::create(b, loc, vectorOf(storage(type)), value);
   const unsigned alignment = static_cast<unsigned>(bytesOf(type));
-  if (count >= machine.lanes)
-    store(value, pointer, alignment);
-  else
-    llvmir::MaskedStoreOp::create(b, loc, value, pointer, firstLanes(count), alignment);
+  if (count >= machine.lanes) store(value, pointer, alignment);
+  else llvmir::MaskedStoreOp::create(b, loc, value, pointer, firstLanes(count), alignment);
 }
 
 std::vector<Value> Emitter::transpose(std::vector<Value> rows) {

@@ -15,9 +15,9 @@ using mlir::Value;
 
 /// What a lowering asks of the machine it compiles for.
 struct Machine {
-  int lanes = 4;        ///< f32 elements of a vector register; 1: values stay scalars (a GPU's thread)
-  int registers = 16;   ///< vector registers
-  bool amx = false;     ///< AMX tiles of bf16
+  int lanes = 4;             ///< f32 elements of a vector register; 1: values stay scalars (a GPU's thread)
+  int registers = 16;        ///< vector registers
+  bool amx = false;          ///< AMX tiles of bf16
   unsigned globalSpace = 0;  ///< address space of tensors
 };
 
@@ -50,16 +50,13 @@ class Emitter {
   Value min(Value x, Value y) { return mlir::arith::MinSIOp::create(b, loc, x, y); }
   Value max(Value x, Value y) { return mlir::arith::MaxSIOp::create(b, loc, x, y); }
   Value fma(Value x, Value y, Value z) { return mlir::math::FmaOp::create(b, loc, x, y, z); }
-  Value less(Value x, Value y) {
-    return mlir::arith::CmpIOp::create(b, loc, mlir::arith::CmpIPredicate::slt, x, y);
-  }
+  Value less(Value x, Value y) { return mlir::arith::CmpIOp::create(b, loc, mlir::arith::CmpIPredicate::slt, x, y); }
   Value toI64(Value x) { return mlir::arith::ExtSIOp::create(b, loc, b.getI64Type(), x); }
   Value toI32(Value x) { return mlir::arith::TruncIOp::create(b, loc, b.getI32Type(), x); }
 
   // Memory
   Value at(Value base, Value index, mlir::Type element) {
-    return mlir::LLVM::GEPOp::create(b, loc, base.getType(), element, base,
-                                     llvm::ArrayRef<mlir::LLVM::GEPArg>{index});
+    return mlir::LLVM::GEPOp::create(b, loc, base.getType(), element, base, llvm::ArrayRef<mlir::LLVM::GEPArg>{index});
   }
   Value at(Value base, Value index) { return at(base, index, b.getF32Type()); }
   Value at(Value base, int32_t index) {
@@ -85,9 +82,7 @@ class Emitter {
     if (machine.lanes == 1) return scalar;
     return mlir::vector::BroadcastOp::create(b, loc, vectorOf(scalar.getType()), scalar);
   }
-  Value constantF(float value) {
-    return mlir::arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value));
-  }
+  Value constantF(float value) { return mlir::arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value)); }
   Value zeros() { return mlir::arith::ConstantOp::create(b, loc, b.getZeroAttr(floats())); }
   Value iota();
   Value firstLanes(Value count);  ///< i64 -> vector<i1>

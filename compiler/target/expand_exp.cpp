@@ -12,7 +12,10 @@ namespace math = mlir::math;
 class ExpExpansion {
  public:
   ExpExpansion(mlir::Operation *op, const Machine &machine)
-      : b(op), loc(op->getLoc()), type(op->getResult(0).getType()), machine(machine),
+      : b(op),
+        loc(op->getLoc()),
+        type(op->getResult(0).getType()),
+        machine(machine),
         scalef(machine.lanes == 16 && mlir::isa<mlir::VectorType>(type)) {
     Value x = op->getOperand(0);
     op->getResult(0).replaceAllUsesWith(mlir::isa<math::Exp2Op>(op) ? expand2(x) : expand(x));
@@ -32,8 +35,7 @@ class ExpExpansion {
   }
   Value constant(double value) {
     mlir::Attribute attr = b.getF32FloatAttr(static_cast<float>(value));
-    if (auto vector = mlir::dyn_cast<mlir::VectorType>(type))
-      attr = mlir::DenseElementsAttr::get(vector, attr);
+    if (auto vector = mlir::dyn_cast<mlir::VectorType>(type)) attr = mlir::DenseElementsAttr::get(vector, attr);
     return arith::ConstantOp::create(b, loc, mlir::cast<mlir::TypedAttr>(attr));
   }
   Value constantInt(int32_t value) {
@@ -71,7 +73,8 @@ class ExpExpansion {
     Value r = fma(n, constant(-0.693359375), x);
     r = fma(n, constant(2.12194440e-4), r);
     return scaled(polynomial(r, {1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
-                                 5.0000001201e-1, 1.0, 1.0}), n);
+                                 5.0000001201e-1, 1.0, 1.0}),
+                  n);
   }
 
   /// 2^x: the nearest integer taken off exactly, then the Cephes polynomial.
@@ -86,8 +89,9 @@ class ExpExpansion {
       n = math::RoundEvenOp::create(b, loc, x);
       r = arith::SubFOp::create(b, loc, x, n);
     }
-    return scaled(polynomial(r, {1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3,
-                                 5.550332471162809e-2, 2.402264791363012e-1, 6.931472028550421e-1, 1.0}), n);
+    return scaled(polynomial(r, {1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3, 5.550332471162809e-2,
+                                 2.402264791363012e-1, 6.931472028550421e-1, 1.0}),
+                  n);
   }
 
   Value polynomial(Value r, std::initializer_list<double> coefficients) {

@@ -10,15 +10,16 @@ Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t til
 
 /// Compressed lists: counts[row] entries, each twice the tile's number plus 1 where it is full. A row has room for all
 /// tiles of the other side.
-static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, const std::string &keyDim, bool keys, Value batch, Value head,
-                        Value start) {
+static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, const std::string &keyDim, bool keys,
+                        Value batch, Value head, Value start) {
   Value rowTiles = keys ? tileCount(emit, slots, "T", tiling.tileQ) : tileCount(emit, slots, keyDim, tiling.tileK);
   Value row = emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start);
   mlir::Type i32 = emit.b.getI32Type();
   Value counts = slots.pointer(ofKeys(keys ? "counts" : "counts_keys", keyDim));
   Value entries = slots.pointer(ofKeys(keys ? "entries" : "entries_keys", keyDim));
   KeptTiles kept;
-  kept.from = emit.mul(row, keys ? tileCount(emit, slots, slots.keyExtent(keyDim), tiling.tileK) : tileCount(emit, slots, "T", tiling.tileQ));
+  kept.from = emit.mul(row, keys ? tileCount(emit, slots, slots.keyExtent(keyDim), tiling.tileK)
+                                 : tileCount(emit, slots, "T", tiling.tileQ));
   kept.to = emit.add(kept.from, emit.toI64(emit.load(i32, emit.at(counts, row, i32))));
   kept.tile = [&emit, entries, i32](Value at) {
     Value entry = emit.load(i32, emit.at(entries, at, i32));
@@ -30,8 +31,8 @@ static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, const
 }
 
 /// Tiles that meet the band lo <= i - j <= hi, in closed form.
-static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, const std::string &keyDim, bool keys, Value batch, Value head,
-                        Value start) {
+static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, const std::string &keyDim, bool keys,
+                        Value batch, Value head, Value start) {
   Value base = emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), emit.i64(4));
   mlir::Type i32 = emit.b.getI32Type();
   auto bound = [&](int at) {
@@ -71,12 +72,16 @@ static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, const
   return kept;
 }
 
-KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head, Value start) {
+KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
+                    Value start) {
   const std::string keyDim = loop.getKeyDim().str();
-  KeptTiles kept = (tiling.lists.count(keyDim) ? listed : banded)(emit, slots, tiling, keyDim, loop.overKeys(), batch, head, start);
+  KeptTiles kept =
+      (tiling.lists.count(keyDim) ? listed : banded)(emit, slots, tiling, keyDim, loop.overKeys(), batch, head, start);
   if (loop.getOver() != "keys_descending") return kept;
   KeptTiles last = kept;
-  last.tile = [&emit, kept](Value at) { return kept.tile(emit.sub(emit.sub(emit.add(kept.from, kept.to), emit.i64(1)), at)); };
+  last.tile = [&emit, kept](Value at) {
+    return kept.tile(emit.sub(emit.sub(emit.add(kept.from, kept.to), emit.i64(1)), at));
+  };
   return last;
 }
 

@@ -9,7 +9,7 @@
 namespace weft::target {
 
 struct KeptTiles {
-  Value from, to;   ///< i64: the loop's bounds
+  Value from, to;  ///< i64: the loop's bounds
   /// The tile's number (i64) and whether every pair of it is kept and in bounds (i1), of turn `at`.
   std::function<std::pair<Value, Value>(Value at)> tile;
 };
@@ -23,6 +23,7 @@ struct Tiling {
 /// Tiles of `dim`, i64.
 Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t tile);
 /// What `loop` runs over: key tiles that query tile `start` keeps, or query tiles that key tile `start` keeps. All i64.
-KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head, Value start);
+KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
+                    Value start);
 
 }  // namespace weft::target

@@ -1,6 +1,8 @@
 #include "compiler/target/llvm_code.h"
 
 #include "compiler/internal_error.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/Passes/PassBuilder.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
 #include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVMPass.h"
@@ -15,8 +17,6 @@
 #include "mlir/Target/LLVMIR/Export.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "mlir/Transforms/Passes.h"
-#include "llvm/IR/LegacyPassManager.h"
-#include "llvm/Passes/PassBuilder.h"
 
 namespace weft::target {
 namespace {
@@ -79,8 +79,9 @@ std::string emitFile(llvm::Module &module, llvm::TargetMachine &target, bool ass
   llvm::SmallVector<char, 0> bytes;
   llvm::raw_svector_ostream stream(bytes);
   llvm::legacy::PassManager passes;
-  const bool failed = target.addPassesToEmitFile(
-      passes, stream, nullptr, assembly ? llvm::CodeGenFileType::AssemblyFile : llvm::CodeGenFileType::ObjectFile);
+  const bool failed =
+      target.addPassesToEmitFile(passes, stream, nullptr,
+                                 assembly ? llvm::CodeGenFileType::AssemblyFile : llvm::CodeGenFileType::ObjectFile);
   internalCheck(!failed, "code generation", "the target cannot emit files");
   passes.run(module);
   return std::string(bytes.begin(), bytes.end());

@@ -4,10 +4,10 @@
 #include <memory>
 #include <string>
 
-#include "mlir/IR/BuiltinOps.h"
 #include "llvm/IR/LLVMContext.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Target/TargetMachine.h"
+#include "mlir/IR/BuiltinOps.h"
 
 namespace weft::target {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "compiler/internal_error.h"
+#include "llvm/ADT/STLExtras.h"
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/TypeUtilities.h"
-#include "llvm/ADT/STLExtras.h"
 
 namespace weft::target {
 
@@ -15,18 +15,20 @@ namespace arith = mlir::arith;
 Value PlanRegion::plain(Value value) {
   auto found = scalars.find(value);
   internalCheck(found != scalars.end(), "plan lowering", "plan value without code");
-  if (value.getType().isInteger(32) && found->second.getType().isInteger(64))
-    return emit.toI32(found->second);
+  if (value.getType().isInteger(32) && found->second.getType().isInteger(64)) return emit.toI32(found->second);
   return found->second;
 }
 
-Value PlanRegion::buffer(llvm::StringRef name) { return name == weft::workspace ? workspace : slots.pointer(name.str()); }
+Value PlanRegion::buffer(llvm::StringRef name) {
+  return name == weft::workspace ? workspace : slots.pointer(name.str());
+}
 
 void PlanRegion::emitOp(mlir::Operation &op) {
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
     scalars[dim.getResult()] = emit.toI32(slots.dim(dim.getDim().str()));
   } else if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
-    scalars[read.getResult()] = planRead(read.getInput().str(), planIndices(read.getInput().str(), read.getIndices()), read.getType());
+    scalars[read.getResult()] =
+        planRead(read.getInput().str(), planIndices(read.getInput().str(), read.getIndices()), read.getType());
   } else if (auto range = mlir::dyn_cast<tile::ReadRangeOp>(op)) {
     emitReadRange(range);
   } else if (auto store = mlir::dyn_cast<tile::StoreFlatOp>(op)) {
@@ -44,10 +46,8 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     scalars[load.getResult()] = loadFlat(load.getType(), buffer(load.getTensor()), index);
   } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
     auto together = loop->getAttrOfType<mlir::StringAttr>("tile.together");
-    if (lanes && !shared && together)
-      emitSharedLoop(loop, together.getValue());
-    else
-      emitLoop(loop, plain(loop.getLowerBound()), plain(loop.getStep()), loopInits(loop), nullptr);
+    if (lanes && !shared && together) emitSharedLoop(loop, together.getValue());
+    else emitLoop(loop, plain(loop.getLowerBound()), plain(loop.getStep()), loopInits(loop), nullptr);
   } else if (auto branch = mlir::dyn_cast<mlir::scf::IfOp>(op)) {
     emit.when(plain(branch.getCondition()), [&] {
       for (mlir::Operation &inner : branch.thenBlock()->without_terminator()) emitOp(inner);
@@ -62,7 +62,8 @@ void PlanRegion::emitOp(mlir::Operation &op) {
 
 /// Of a bool as it is stored, in a byte.
 Value PlanRegion::isTrue(Value byte) {
-  return arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, byte, arith::ConstantIntOp::create(emit.b, emit.loc, 0, 8));
+  return arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, byte,
+                               arith::ConstantIntOp::create(emit.b, emit.loc, 0, 8));
 }
 
 Value PlanRegion::loadFlat(mlir::Type type, Value from, Value index) {
@@ -84,11 +85,13 @@ std::vector<Value> PlanRegion::loopInits(mlir::scf::ForOp loop) {
 }
 
 /// From `from` on, by `step`; `turn`, where given, makes the body's index of the loop's own.
-void PlanRegion::emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits, const std::function<Value(Value)> &turn) {
+void PlanRegion::emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits,
+                          const std::function<Value(Value)> &turn) {
   auto copy = mlir::scf::ForOp::create(emit.b, emit.loc, from, plain(loop.getUpperBound()), step, inits);
   mlir::OpBuilder::InsertionGuard guard(emit.b);
   emit.b.setInsertionPointToStart(copy.getBody());
-  for (auto [own, argument] : llvm::zip(loop.getBody()->getArguments(), copy.getBody()->getArguments())) scalars[own] = argument;
+  for (auto [own, argument] : llvm::zip(loop.getBody()->getArguments(), copy.getBody()->getArguments()))
+    scalars[own] = argument;
   if (turn) scalars[loop.getInductionVar()] = turn(copy.getInductionVar());
   for (mlir::Operation &inner : loop.getBody()->without_terminator()) emitOp(inner);
   std::vector<Value> next;
@@ -103,10 +106,12 @@ void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together)
   const std::vector<Value> inits = loopInits(loop);
   std::vector<Value> starts = inits;
   if (together == "add")
-    for (Value &start : starts) start = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(start.getType()));
+    for (Value &start : starts)
+      start = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(start.getType()));
   shared = true;
   if (together == "append") {
-    // All lanes take part in every turn: they share the list's end. Those past the last one repeat it, and append nothing.
+    // All lanes take part in every turn: they share the list's end. Those past the last one repeat it, and append
+    // nothing.
     Value last = emit.sub(plain(loop.getUpperBound()), emit.i32(1));
     emitLoop(loop, from, step, starts, [&](Value first) {
       Value index = emit.add(first, lanes->own);
@@ -135,7 +140,8 @@ void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together)
 }
 
 Value PlanRegion::emitAppend(tile::AppendOp op) {
-  Value index = plain(op.getIndex()), kept = plain(op.getKept()), value = plain(op.getValue()), list = buffer(op.getTensor());
+  Value index = plain(op.getIndex()), kept = plain(op.getKept()), value = plain(op.getValue()),
+        list = buffer(op.getTensor());
   auto store = [&](Value at) {
     emit.when(kept, [&] { emit.store(value, emit.at(list, emit.toI64(at), value.getType())); });
   };
@@ -146,7 +152,8 @@ Value PlanRegion::emitAppend(tile::AppendOp op) {
   if (inRange) kept = arith::AndIOp::create(emit.b, emit.loc, kept, inRange);
   auto count = [&](Value bits) { return Value(mlir::math::CtPopOp::create(emit.b, emit.loc, bits)); };
   Value all = lanes->ballot(kept);
-  Value before = arith::SubIOp::create(emit.b, emit.loc, arith::ShLIOp::create(emit.b, emit.loc, emit.i32(1), lanes->own), emit.i32(1));
+  Value before = arith::SubIOp::create(emit.b, emit.loc,
+                                       arith::ShLIOp::create(emit.b, emit.loc, emit.i32(1), lanes->own), emit.i32(1));
   store(emit.add(index, count(arith::AndIOp::create(emit.b, emit.loc, all, before))));
   return emit.add(index, count(all));
 }
@@ -158,23 +165,28 @@ void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
   const auto width = static_cast<int64_t>(op.getWidth()), stride = static_cast<int64_t>(op.getStride());
   const bool mean = op.getBy() == "mean", least = op.getBy() == "min";
   Value batch = emit.toI64(plain(op.getBatch())), head = emit.toI64(plain(op.getHead())), into = buffer(op.getTo());
-  Value first = emit.toI64(plain(op.getFirst())), end = emit.toI64(plain(op.getEnd())), at = emit.toI64(plain(op.getIndex()));
+  Value first = emit.toI64(plain(op.getFirst())), end = emit.toI64(plain(op.getEnd())),
+        at = emit.toI64(plain(op.getIndex()));
   // `count` columns, in registers, from each of `columns` on.
   auto pool = [&](llvm::ArrayRef<Value> columns, llvm::ArrayRef<int64_t> count) {
     auto load = [&](Value row, size_t n) {
-      return emit.loadAs(element, emit.at(slots.row(name, batch, head, row), columns[n], emit.storage(element)), count[n]);
+      return emit.loadAs(element, emit.at(slots.row(name, batch, head, row), columns[n], emit.storage(element)),
+                         count[n]);
     };
     std::vector<Value> inits;
     for (size_t n = 0; n < columns.size(); ++n) inits.push_back(mean ? emit.zeros() : load(first, n));
-    std::vector<Value> sums = emit.loop(mean ? first : emit.add(first, emit.i64(1)), end, 1, inits, [&](Value row, mlir::ValueRange carried) {
-      std::vector<Value> next;
-      for (size_t n = 0; n < columns.size(); ++n) {
-        Value own = load(row, n);
-        next.push_back(mean ? Value(arith::AddFOp::create(emit.b, emit.loc, carried[n], own)) : better(carried[n], own, least));
-      }
-      return next;
-    });
-    Value rows = emit.splat(arith::SIToFPOp::create(emit.b, emit.loc, emit.b.getF32Type(), emit.max(emit.sub(end, first), emit.i64(1))));
+    std::vector<Value> sums =
+        emit.loop(mean ? first : emit.add(first, emit.i64(1)), end, 1, inits, [&](Value row, mlir::ValueRange carried) {
+          std::vector<Value> next;
+          for (size_t n = 0; n < columns.size(); ++n) {
+            Value own = load(row, n);
+            next.push_back(mean ? Value(arith::AddFOp::create(emit.b, emit.loc, carried[n], own))
+                                : better(carried[n], own, least));
+          }
+          return next;
+        });
+    Value rows = emit.splat(
+        arith::SIToFPOp::create(emit.b, emit.loc, emit.b.getF32Type(), emit.max(emit.sub(end, first), emit.i64(1))));
     for (size_t n = 0; n < columns.size(); ++n) {
       Value own = mean ? Value(arith::DivFOp::create(emit.b, emit.loc, sums[n], rows)) : sums[n];
       Value to = emit.at(into, emit.add(at, emit.mul(columns[n], emit.i64(stride))));
@@ -183,7 +195,8 @@ void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
         continue;
       }
       for (int64_t lane = 0; lane < count[n]; ++lane)
-        emit.store(mlir::vector::ExtractOp::create(emit.b, emit.loc, own, lane), emit.at(to, static_cast<int32_t>(lane * stride)));
+        emit.store(mlir::vector::ExtractOp::create(emit.b, emit.loc, own, lane),
+                   emit.at(to, static_cast<int32_t>(lane * stride)));
     }
   };
   if (lanes) {
@@ -211,45 +224,58 @@ void PlanRegion::emitFlatDots(tile::FlatDotsOp op) {
   std::vector<Value> rows, to;
   for (int64_t row = 0; row < together; ++row) {
     Value own = row == 0 ? emit.i32(0) : emit.min(emit.i32(row), emit.sub(plain(op.getGiven()), emit.i32(1)));
-    rows.push_back(emit.at(buffer(op.getRows()), emit.toI64(emit.add(plain(op.getRowIndex()), emit.mul(own, emit.i32(width))))));
-    to.push_back(emit.at(buffer(op.getTensor()), emit.toI64(emit.add(plain(op.getIndex()), emit.mul(emit.i32(row), plain(op.getStride()))))));
+    rows.push_back(
+        emit.at(buffer(op.getRows()), emit.toI64(emit.add(plain(op.getRowIndex()), emit.mul(own, emit.i32(width))))));
+    to.push_back(emit.at(buffer(op.getTensor()),
+                         emit.toI64(emit.add(plain(op.getIndex()), emit.mul(emit.i32(row), plain(op.getStride()))))));
   }
   if (lanes) {
     static_assert(Lanes::count == tile::flatBlock);
     Value own = emit.toI64(lanes->own);
     emit.when(emit.less(own, count), [&] {
-      auto sums = emit.loop(emit.i64(0), emit.i64(width), 1, std::vector<Value>(together, emit.constantF(0)), [&](Value c, mlir::ValueRange carried) {
-        Value key = emit.load(element, emit.at(block, emit.add(emit.mul(c, step), own)));
-        std::vector<Value> next;
-        for (int64_t row = 0; row < together; ++row) next.push_back(emit.fma(emit.load(element, emit.at(rows[row], c)), key, carried[row]));
-        return next;
-      });
+      auto sums = emit.loop(emit.i64(0), emit.i64(width), 1, std::vector<Value>(together, emit.constantF(0)),
+                            [&](Value c, mlir::ValueRange carried) {
+                              Value key = emit.load(element, emit.at(block, emit.add(emit.mul(c, step), own)));
+                              std::vector<Value> next;
+                              for (int64_t row = 0; row < together; ++row)
+                                next.push_back(emit.fma(emit.load(element, emit.at(rows[row], c)), key, carried[row]));
+                              return next;
+                            });
       for (int64_t row = 0; row < together; ++row) emit.store(sums[row], emit.at(to[row], own));
     });
     lanes->meet();
     return;
   }
-  // Eight registers of sums: the next product need not wait for the last. One row has several of them for each of its own.
-  const int64_t registers = tile::flatBlock / emit.machine.lanes, atOnce = std::clamp<int64_t>(8 / registers, 1, together);
+  // Eight registers of sums: the next product need not wait for the last. One row has several of them for each of its
+  // own.
+  const int64_t registers = tile::flatBlock / emit.machine.lanes,
+                atOnce = std::clamp<int64_t>(8 / registers, 1, together);
   const int64_t parts = width % 4 == 0 ? std::clamp<int64_t>(8 / (registers * atOnce), 1, 4) : 1;
   for (int64_t from = 0; from < together; from += atOnce) {
     const int64_t own = std::min(atOnce, together - from);
-    std::vector<Value> sums = emit.loop(emit.i64(0), emit.i64(width), parts, std::vector<Value>(own * registers * parts, emit.zeros()), [&](Value c, mlir::ValueRange carried) {
-      std::vector<Value> next;
-      for (int64_t part = 0; part < parts; ++part) {
-        Value column = emit.add(c, emit.i64(part)), keys = emit.at(block, emit.mul(column, step));
-        for (int64_t row = from; row < from + own; ++row) {
-          Value one = emit.splat(emit.load(element, emit.at(rows[row], column)));
-          for (int64_t at = 0; at < registers; ++at)
-            next.push_back(emit.fma(one, emit.load(emit.floats(), emit.at(keys, static_cast<int32_t>(at * emit.machine.lanes))), carried[next.size()]));
-        }
-      }
-      return next;
-    });
+    std::vector<Value> sums =
+        emit.loop(emit.i64(0), emit.i64(width), parts, std::vector<Value>(own * registers * parts, emit.zeros()),
+                  [&](Value c, mlir::ValueRange carried) {
+                    std::vector<Value> next;
+                    for (int64_t part = 0; part < parts; ++part) {
+                      Value column = emit.add(c, emit.i64(part)), keys = emit.at(block, emit.mul(column, step));
+                      for (int64_t row = from; row < from + own; ++row) {
+                        Value one = emit.splat(emit.load(element, emit.at(rows[row], column)));
+                        for (int64_t at = 0; at < registers; ++at)
+                          next.push_back(emit.fma(
+                              one,
+                              emit.load(emit.floats(), emit.at(keys, static_cast<int32_t>(at * emit.machine.lanes))),
+                              carried[next.size()]));
+                      }
+                    }
+                    return next;
+                  });
     for (int64_t at = 0; at < own * registers; ++at) {
       Value sum = sums[at], first = emit.i64(at % registers * emit.machine.lanes);
-      for (int64_t part = 1; part < parts; ++part) sum = arith::AddFOp::create(emit.b, emit.loc, sum, sums[part * own * registers + at]);
-      mlir::LLVM::MaskedStoreOp::create(emit.b, emit.loc, sum, emit.at(to[from + at / registers], first), emit.firstLanes(emit.sub(count, first)), 4);
+      for (int64_t part = 1; part < parts; ++part)
+        sum = arith::AddFOp::create(emit.b, emit.loc, sum, sums[part * own * registers + at]);
+      mlir::LLVM::MaskedStoreOp::create(emit.b, emit.loc, sum, emit.at(to[from + at / registers], first),
+                                        emit.firstLanes(emit.sub(count, first)), 4);
     }
   }
 }
@@ -260,8 +286,7 @@ std::vector<Value> PlanRegion::planIndices(const std::string &name, mlir::Operan
   std::vector<Value> indices;
   for (auto [operand, dim] : llvm::zip(operands, info.dims)) {
     Value index = plain(operand);
-    if (dim == "G")
-      index = emit.toI32(emit.div(emit.toI64(index), emit.div(slots.dim("H"), slots.dim("G"))));
+    if (dim == "G") index = emit.toI32(emit.div(emit.toI64(index), emit.div(slots.dim("H"), slots.dim("G"))));
     Value last = emit.sub(emit.toI32(slots.dim(dim)), emit.i32(1));
     indices.push_back(emit.max(emit.min(index, last), emit.i32(0)));
   }
@@ -274,13 +299,13 @@ Value PlanRegion::planRead(const std::string &name, llvm::ArrayRef<Value> indice
   std::vector<Value> place;
   for (Value index : indices) place.push_back(emit.toI64(index));
   if (place.size() == 4) slots.locate(name, place[0], place[2]);
-  for (auto [at, index] : llvm::enumerate(place)) offset = emit.add(offset, emit.mul(index, slots.stride(name, static_cast<int>(at))));
+  for (auto [at, index] : llvm::enumerate(place))
+    offset = emit.add(offset, emit.mul(index, slots.stride(name, static_cast<int>(at))));
   mlir::Type element = emit.storage(info.element);
-  Value value = emit.load(element, emit.at(slots.pointer(name), offset, element),
-                          static_cast<unsigned>(bytesOf(info.element)));
+  Value value =
+      emit.load(element, emit.at(slots.pointer(name), offset, element), static_cast<unsigned>(bytesOf(info.element)));
   if (info.element == ElementType::Bool) return isTrue(value);
-  if (type.isF32() && info.element != ElementType::F32)
-    return arith::ExtFOp::create(emit.b, emit.loc, type, value);
+  if (type.isF32() && info.element != ElementType::F32) return arith::ExtFOp::create(emit.b, emit.loc, type, value);
   return value;
 }
 
@@ -311,8 +336,7 @@ void PlanRegion::emitReadRange(tile::ReadRangeOp op) {
                           std::vector<Value> own = indices;
                           own[axis] = emit.toI32(at);
                           Value value = planRead(name, own, type);
-                          return std::vector<Value>{better(carried[0], value, true),
-                                                    better(carried[1], value, false)};
+                          return std::vector<Value>{better(carried[0], value, true), better(carried[1], value, false)};
                         });
   scalars[op.getLeast()] = sums[0];
   scalars[op.getGreatest()] = sums[1];

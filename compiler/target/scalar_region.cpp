@@ -14,9 +14,7 @@ void ScalarRegion::bindCoordinate(Value from, Coordinate coordinate) {
     case Coordinate::B: value = emit.toI32(context.batch); break;
     case Coordinate::H: value = emit.toI32(context.head); break;
     case Coordinate::J: value = context.j ? emit.toI32(context.j) : emit.i32(0); break;
-    case Coordinate::I:
-      value = emit.add(emit.splat(emit.toI32(context.i)), emit.iota());
-      break;
+    case Coordinate::I: value = emit.add(emit.splat(emit.toI32(context.i)), emit.iota()); break;
   }
   mapping.map(from, value);
 }
@@ -62,14 +60,12 @@ void ScalarRegion::emitBlock(mlir::Block &block) {
       onAccumulate(sum, value);
     } else {
       // An elementwise operation: a vector as soon as one operand is.
-      const bool anyVector = llvm::any_of(
-          op.getOperands(), [&](Value operand) { return isVector(lookup(operand)); });
+      const bool anyVector = llvm::any_of(op.getOperands(), [&](Value operand) { return isVector(lookup(operand)); });
       mlir::IRMapping operands;
       for (Value operand : op.getOperands()) operands.map(operand, result(operand, anyVector));
       mlir::Operation *copy = emit.b.clone(op, operands);
       if (anyVector)
-        for (mlir::OpResult value : copy->getResults())
-          value.setType(emit.vectorOf(value.getType()));
+        for (mlir::OpResult value : copy->getResults()) value.setType(emit.vectorOf(value.getType()));
       for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) mapping.map(from, to);
     }
   }
@@ -122,8 +118,9 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
     }
     Value clamped = emit.max(emit.min(index, last), zero);
     // Pairs past the last query or key read the last element; it is never used.
-    const bool own = coordinate != coordinates.end() && ((coordinate->second == Coordinate::I && dim == "T") ||
-                                                         (coordinate->second == Coordinate::J && dim == context.keyDim));
+    const bool own =
+        coordinate != coordinates.end() && ((coordinate->second == Coordinate::I && dim == "T") ||
+                                            (coordinate->second == Coordinate::J && dim == context.keyDim));
     // Unsigned: below 0 is far above; of an empty dim every index is outside.
     if (!own) outside.push_back(arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::uge, index, size));
     safe.push_back(clamped);
@@ -169,13 +166,12 @@ Value ScalarRegion::read(dialect::ReadOp op) {
   const unsigned alignment = static_cast<unsigned>(bytesOf(info.element));
   if (!anyVector) return finish(emit.load(element, base, alignment));
   mlir::Type stored = emit.vectorOf(element);
-  if (contiguous)
-    return finish(emit.load(stored, emit.at(base, context.i, element), alignment));
+  if (contiguous) return finish(emit.load(stored, emit.at(base, context.i, element), alignment));
   Value pointers = mlir::LLVM::GEPOp::create(emit.b, emit.loc, emit.vectorOf(emit.ptrType()), element, base,
                                              llvm::ArrayRef<mlir::LLVM::GEPArg>{vectorOffset});
   Value all = emit.firstLanes(emit.machine.lanes);
-  return finish(mlir::LLVM::masked_gather::create(emit.b, emit.loc, stored, pointers, all,
-                                                  mlir::ValueRange{}, alignment));
+  return finish(
+      mlir::LLVM::masked_gather::create(emit.b, emit.loc, stored, pointers, all, mlir::ValueRange{}, alignment));
 }
 
 /// Philox4x32-10 (Salmon et al. 2011), counter (i, j, b * H + h, offset), key seed; the first word's
@@ -184,9 +180,7 @@ Value ScalarRegion::random(int set) {
   auto vectorI32 = [&](Value scalar) { return emit.splat(scalar); };
   auto constant = [&](uint32_t value) { return vectorI32(emit.i32(static_cast<int32_t>(value))); };
   auto low = [&](Value wide) { return emit.toI32(wide); };
-  auto high = [&](Value wide) {
-    return emit.toI32(arith::ShRUIOp::create(emit.b, emit.loc, wide, emit.i64(32)));
-  };
+  auto high = [&](Value wide) { return emit.toI32(arith::ShRUIOp::create(emit.b, emit.loc, wide, emit.i64(32))); };
   Value x0 = emit.add(vectorI32(low(context.i)), emit.iota());
   Value x1 = vectorI32(low(emit.add(context.j, emit.i64(int64_t{set} << 30))));
   Value x2 = vectorI32(low(emit.add(emit.mul(context.batch, slots.dim("H")), context.head)));

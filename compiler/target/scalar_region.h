@@ -13,8 +13,8 @@ namespace weft::target {
 /// The pair a region is emitted for. Coordinates are i64; `i` is the first lane's query.
 struct RegionContext {
   Value batch, head, i, j;
-  Value inBounds;    ///< (vector of) i1: pairs inside the tensors; null where all are
-  bool full = false;  ///< every mask of the tile is true
+  Value inBounds;            ///< (vector of) i1: pairs inside the tensors; null where all are
+  bool full = false;         ///< every mask of the tile is true
   bool keysInBounds = true;  ///< j is below `keyDim`
   std::string keyDim = "S";  ///< the dim that counts the keys
 };

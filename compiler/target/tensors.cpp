@@ -7,15 +7,14 @@
 namespace weft::target {
 
 std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription> &inputs,
-                                              const std::vector<std::string> &rowInputs,
-                                              ElementType type) {
+                                              const std::vector<std::string> &rowInputs, ElementType type) {
   std::map<std::string, TensorInfo> table;
   for (const InputDescription &input : inputs) {
     const bool row = std::find(rowInputs.begin(), rowInputs.end(), input.name) != rowInputs.end();
-    const ElementType own = row                          ? type
-                            : input.element == "int"     ? ElementType::I32
-                            : input.element == "bool"    ? ElementType::Bool
-                                                         : ElementType::F32;
+    const ElementType own = row                       ? type
+                            : input.element == "int"  ? ElementType::I32
+                            : input.element == "bool" ? ElementType::Bool
+                                                      : ElementType::F32;
     table[input.name] = {input.dims, own, row};
     const bool query = row && input.dims[2] == "T";
     table["d" + input.name] = {input.dims, query ? type : ElementType::F32, row};
@@ -42,12 +41,8 @@ Value Slots::get(ArgumentSlot slot, mlir::Type type) {
   return value;
 }
 
-Value Slots::dim(const std::string &name) {
-  return get({ArgumentSlot::Kind::Dim, name}, emit.b.getI64Type());
-}
-Value Slots::pointer(const std::string &name) {
-  return get({ArgumentSlot::Kind::Pointer, name}, emit.ptrType());
-}
+Value Slots::dim(const std::string &name) { return get({ArgumentSlot::Kind::Dim, name}, emit.b.getI64Type()); }
+Value Slots::pointer(const std::string &name) { return get({ArgumentSlot::Kind::Pointer, name}, emit.ptrType()); }
 Value Slots::seed(int word) {
   // From memory: what draws it may run on the device, and anew at every replay of a graph.
   Value state = pointer("seed");

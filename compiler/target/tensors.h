@@ -17,14 +17,13 @@ struct TensorInfo {
 
 /// The tensors a kernel of `inputs` may name: the inputs, o, do, lse, delta, dlse, gradients.
 std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription> &inputs,
-                                              const std::vector<std::string> &rowInputs,
-                                              ElementType type);
+                                              const std::vector<std::string> &rowInputs, ElementType type);
 
 /// Argument slots of one kernel, in the order in which the code first asked for them.
 class Slots {
  public:
-  /// `paged`: rows of keys lie in pages. Row j of batch entry b is row j mod `page` of entry pages[b, j / page] of a tensor
-  /// whose first dim counts pages; `page` and `pages`, the columns of that table, are dims.
+  /// `paged`: rows of keys lie in pages. Row j of batch entry b is row j mod `page` of entry pages[b, j / page] of a
+  /// tensor whose first dim counts pages; `page` and `pages`, the columns of that table, are dims.
   Slots(Emitter &emit, std::map<std::string, TensorInfo> tensors, bool paged = false)
       : emit(emit), tensors(std::move(tensors)), paged(paged) {}
 
@@ -33,10 +32,10 @@ class Slots {
     entry = block;
     slotPointer = pointer;
   }
-  Value dim(const std::string &name);                      ///< i64
-  Value pointer(const std::string &name);                  ///< !llvm.ptr
-  Value stride(const std::string &tensor, int index);      ///< i64, elements
-  Value seed(int word);                                    ///< i64
+  Value dim(const std::string &name);                  ///< i64
+  Value pointer(const std::string &name);              ///< !llvm.ptr
+  Value stride(const std::string &tensor, int index);  ///< i64, elements
+  Value seed(int word);                                ///< i64
   const TensorInfo &info(const std::string &name) const;
   /// h, or the group of h where the tensor's second dim is G.
   Value headOf(const std::string &tensor, Value head);
@@ -50,8 +49,8 @@ class Slots {
   const std::string &keyExtent(const std::string &keyDim) const { return listed(keyDim) ? keys.dim : keyDim; }
   /// Where keys come from lists: the list of (b, h, query) is the one that keyAt reads from here on.
   void enterRow(Value batch, Value head, Value query);
-  /// Position of a row's n-th key in its list, and whether there is one; where there is none the position is one that can be
-  /// read. All i64.
+  /// Position of a row's n-th key in its list, and whether there is one; where there is none the position is one that
+  /// can be read. All i64.
   std::pair<Value, Value> keyAt(Value n);
   KeyListDescription keys;
 

@@ -23,8 +23,8 @@ struct KernelShape {
 /// What each small float input's gradient depends on besides b and h: head, query, key or any.
 std::map<std::string, std::string> gradientDependence(mlir::ModuleOp module);
 
-/// Name of the kernel: forward, backward, backward_delta, backward_dq or backward_dkdv (of other keys than v's: with their
-/// dim, as in backward_dkdv.N).
+/// Name of the kernel: forward, backward, backward_delta, backward_dq or backward_dkdv (of other keys than v's: with
+/// their dim, as in backward_dkdv.N).
 void buildKernel(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape);
 
 }  // namespace weft

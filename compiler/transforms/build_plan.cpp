@@ -23,7 +23,7 @@ struct Dependence {
   };
   Kind kind = Kind::Other;
   int ci = 0, cj = 0;
-  int rises = 0;  ///< Distance: +1 non-decreasing in d, -1 non-increasing, 0 unknown
+  int rises = 0;           ///< Distance: +1 non-decreasing in d, -1 non-increasing, 0 unknown
   bool saturates = false;  ///< Affine: it is the nearest int to such a sum, whose terms do not saturate
 };
 using Kind = Dependence::Kind;
@@ -34,10 +34,12 @@ Dependence analyse(Value value, Known &known);
 
 /// `known` keeps a shared let from being walked once a use.
 Dependence dependenceOf(Value value, Known &known) {
-  operandsFirst(value, [&](Value own) { return known.contains(own); }, [&](Value own) {
-    const Dependence result = analyse(own, known);
-    known[own] = result;
-  });
+  operandsFirst(
+      value, [&](Value own) { return known.contains(own); },
+      [&](Value own) {
+        const Dependence result = analyse(own, known);
+        known[own] = result;
+      });
   return known.lookup(value);
 }
 
@@ -121,27 +123,17 @@ Dependence analyse(Value value, Known &known) {
     case Function::Min:
     case Function::Max:
     case Function::And:
-    case Function::Or:
-      result.rises = together(rises(0), isUniform(0), rises(1), isUniform(1));
-      break;
-    case Function::Sub:
-      result.rises = together(rises(0), isUniform(0), -rises(1), isUniform(1));
-      break;
+    case Function::Or: result.rises = together(rises(0), isUniform(0), rises(1), isUniform(1)); break;
+    case Function::Sub: result.rises = together(rises(0), isUniform(0), -rises(1), isUniform(1)); break;
     case Function::Mul:
-      result.rises = isUniform(0)   ? constantSign(0) * rises(1)
-                     : isUniform(1) ? constantSign(1) * rises(0)
-                                    : 0;
+      result.rises = isUniform(0) ? constantSign(0) * rises(1) : isUniform(1) ? constantSign(1) * rises(0) : 0;
       break;
     case Function::Div: result.rises = isUniform(1) ? constantSign(1) * rises(0) : 0; break;
     case Function::Clamp: result.rises = isUniform(1) && isUniform(2) ? rises(0) : 0; break;
     case Function::Gt:
-    case Function::Ge:
-      result.rises = together(rises(0), isUniform(0), -rises(1), isUniform(1));
-      break;
+    case Function::Ge: result.rises = together(rises(0), isUniform(0), -rises(1), isUniform(1)); break;
     case Function::Lt:
-    case Function::Le:
-      result.rises = together(-rises(0), isUniform(0), rises(1), isUniform(1));
-      break;
+    case Function::Le: result.rises = together(-rises(0), isUniform(0), rises(1), isUniform(1)); break;
     case Function::Exp:
     case Function::Exp2:
     case Function::Tanh:
@@ -225,11 +217,10 @@ class PlanBuilder : PlanKernel {
       const Dependence dependence = dependenceOf(condition, known);
       if (dependence.kind != Kind::Distance || dependence.rises == 0) return;
       const bool rising = dependence.rises > 0;
-      Value end = bisect(b, h, rising, least, greatest, [&](IntervalBuilder &intervals) { return holds(intervals.of(condition)); });
-      if (rising)
-        from = s.map(Function::Max, {from, end});
-      else
-        to = s.map(Function::Min, {to, end});
+      Value end = bisect(b, h, rising, least, greatest,
+                         [&](IntervalBuilder &intervals) { return holds(intervals.of(condition)); });
+      if (rising) from = s.map(Function::Max, {from, end});
+      else to = s.map(Function::Min, {to, end});
     };
     for (Value mask : parts.masks) narrow(mask, lo, hi, [](const Interval &bounds) { return bounds.hi; });
     // A pair of ints holds always where it can hold. Of floats a bound or two lies between.
@@ -242,17 +233,18 @@ class PlanBuilder : PlanKernel {
     }
     // Two factors below 0 make a weight above it.
     for (Value weight : parts.weights)
-      if (parts.weights.size() == 1 || neverNegative(weight)) narrow(weight, lo, hi, [&](const Interval &bounds) { return negate(deadWeight(bounds)); });
+      if (parts.weights.size() == 1 || neverNegative(weight))
+        narrow(weight, lo, hi, [&](const Interval &bounds) { return negate(deadWeight(bounds)); });
     Value base = s.map(Function::Mul, {s.add(s.mul(b, dim("H")), h), s.constantInt(4)});
     int at = 0;
-    for (Value value : {lo, hi, fullLo, fullHi})
-      store(value, ofKeys("band", keyDim), s.add(base, s.constantInt(at++)));
+    for (Value value : {lo, hi, fullLo, fullHi}) store(value, ofKeys("band", keyDim), s.add(base, s.constantInt(at++)));
   }
 
   /// Writes the tiles that row tile `rt` (query tiles, or key tiles) keeps, and how many. Each row has room for all the
   /// tiles of the other side, so one kernel without knowledge of other rows is enough.
   void lists(bool byKey) {
-    mlir::Block *entry = begin(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keyDim), byKey ? "head_key" : "query", 3);
+    mlir::Block *entry =
+        begin(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keyDim), byKey ? "head_key" : "query", 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), rt = entry->getArgument(2);
     const int own = byKey ? tileK : tileQ, other = byKey ? tileQ : tileK;
     // Lists of keys and selections are of the keys of v.
@@ -263,42 +255,51 @@ class PlanBuilder : PlanKernel {
     Value head = s.add(s.mul(b, dim("H")), h);
     Value row = s.add(s.mul(head, tiles(ownDim, own)), rt);
     Value start = s.mul(row, tiles(otherDim, other));
-    if (!listed.counts.empty()) otherDim = load(listed.counts, s.add(s.mul(head, dim(selectedRows)), quotient(rt, listed.tile / tileQ)), builder.getI32Type());
-    Value end = loop(s.constantInt(0), tiles(otherDim, other), {start}, [&](Value index, mlir::ValueRange carried) {
-      Interval otherBox = box(index, other, otherDim), positions = otherBox;
-      if (listed) positions = listedKeys(listed, b, h, rt, otherBox);
-      Box pair{b, h, byKey ? otherBox : ownBox, byKey ? ownBox : positions};
-      IntervalBuilder intervals(builder, s.loc, program, pair);
-      Interval mask = intervals.of(resultOf(program, "mask"));
-      Value kept = mask.hi;
-      if (listed) {
-        kept = both(kept, s.map(Function::Ge, {positions.hi, s.constantInt(0)}));
-        Value known = both(s.map(Function::Ge, {positions.lo, s.constantInt(0)}), s.map(Function::Lt, {positions.hi, dim("S")}));
-        mask.lo = both(mask.lo, known);
-      }
-      if (Value weight = resultOf(program, "weight")) {
-        kept = both(kept, negate(deadWeight(intervals.of(weight))));
-        // A factor that is 0 takes the whole weight with it, whatever the others are.
-        const std::vector<Value> factors = ScalarBuilder::parts(weight, Function::Mul);
-        if (factors.size() > 1)
-          for (Value factor : factors) {
-            const Interval own = intervals.of(factor);
-            kept = both(kept, negate(both(deadWeight(own), s.map(Function::Ge, {own.lo, s.constant(0)}))));
+    if (!listed.counts.empty())
+      otherDim = load(listed.counts, s.add(s.mul(head, dim(selectedRows)), quotient(rt, listed.tile / tileQ)),
+                      builder.getI32Type());
+    Value end = loop(
+        s.constantInt(0), tiles(otherDim, other), {start},
+        [&](Value index, mlir::ValueRange carried) {
+          Interval otherBox = box(index, other, otherDim), positions = otherBox;
+          if (listed) positions = listedKeys(listed, b, h, rt, otherBox);
+          Box pair{b, h, byKey ? otherBox : ownBox, byKey ? ownBox : positions};
+          IntervalBuilder intervals(builder, s.loc, program, pair);
+          Interval mask = intervals.of(resultOf(program, "mask"));
+          Value kept = mask.hi;
+          if (listed) {
+            kept = both(kept, s.map(Function::Ge, {positions.hi, s.constantInt(0)}));
+            Value known = both(s.map(Function::Ge, {positions.lo, s.constantInt(0)}),
+                               s.map(Function::Lt, {positions.hi, dim("S")}));
+            mask.lo = both(mask.lo, known);
           }
-      }
-      if (const SelectedTiles chosen = main ? selectedTiles(module) : SelectedTiles()) {
-        // Whole tiles were chosen, in a size that this one divides.
-        Value qt = quotient(byKey ? index : rt, chosen.tileQ / tileQ), kt = quotient(byKey ? rt : index, chosen.tileK / tileK);
-        Value at = s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), chosen.tileQ)), qt), tiles(dim("S"), chosen.tileK)), kt);
-        kept = both(kept, load("selection", at, builder.getI1Type()));
-      }
-      auto whole = [&](const Interval &interval, int tile) {
-        return s.map(Function::Eq, {s.sub(interval.hi, interval.lo), s.constantInt(tile - 1)});
-      };
-      Value full = both(mask.lo, both(whole(ownBox, own), whole(otherBox, other)));
-      Value entryValue = s.add(s.mul(index, s.constantInt(2)), s.select(full, s.constantInt(1), s.constantInt(0)));
-      return std::vector<Value>{append(entryValue, kept, ofKeys(byKey ? "entries_keys" : "entries", keyDim), carried[0])};
-    }, "append")[0];
+          if (Value weight = resultOf(program, "weight")) {
+            kept = both(kept, negate(deadWeight(intervals.of(weight))));
+            // A factor that is 0 takes the whole weight with it, whatever the others are.
+            const std::vector<Value> factors = ScalarBuilder::parts(weight, Function::Mul);
+            if (factors.size() > 1)
+              for (Value factor : factors) {
+                const Interval own = intervals.of(factor);
+                kept = both(kept, negate(both(deadWeight(own), s.map(Function::Ge, {own.lo, s.constant(0)}))));
+              }
+          }
+          if (const SelectedTiles chosen = main ? selectedTiles(module) : SelectedTiles()) {
+            // Whole tiles were chosen, in a size that this one divides.
+            Value qt = quotient(byKey ? index : rt, chosen.tileQ / tileQ),
+                  kt = quotient(byKey ? rt : index, chosen.tileK / tileK);
+            Value at =
+                s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), chosen.tileQ)), qt), tiles(dim("S"), chosen.tileK)), kt);
+            kept = both(kept, load("selection", at, builder.getI1Type()));
+          }
+          auto whole = [&](const Interval &interval, int tile) {
+            return s.map(Function::Eq, {s.sub(interval.hi, interval.lo), s.constantInt(tile - 1)});
+          };
+          Value full = both(mask.lo, both(whole(ownBox, own), whole(otherBox, other)));
+          Value entryValue = s.add(s.mul(index, s.constantInt(2)), s.select(full, s.constantInt(1), s.constantInt(0)));
+          return std::vector<Value>{
+              append(entryValue, kept, ofKeys(byKey ? "entries_keys" : "entries", keyDim), carried[0])};
+        },
+        "append")[0];
     store(s.sub(end, start), ofKeys(byKey ? "counts_keys" : "counts", keyDim), row);
   }
 
@@ -313,7 +314,8 @@ class PlanBuilder : PlanKernel {
       else indices.push_back(quotient(queryTile, listed.tile / tileQ));
     }
     const int axis = static_cast<int>(indices.size()) - 1;
-    auto range = tile::ReadRangeOp::create(builder, s.loc, builder.getI32Type(), builder.getI32Type(), listed.input, axis, entries.hi, indices);
+    auto range = tile::ReadRangeOp::create(builder, s.loc, builder.getI32Type(), builder.getI32Type(), listed.input,
+                                           axis, entries.hi, indices);
     return {range.getLeast(), range.getGreatest(), s.constantBool(false), {}};
   }
 
@@ -345,8 +347,7 @@ class PlanBuilder : PlanKernel {
     // Rising: kept is above. Falling: kept is below.
     Value toHigh = rising ? kept : s.map(Function::Not, {kept});
     Value nextHigh = s.select(s.map(Function::And, {apart, toHigh}), half, high);
-    Value nextLow =
-        s.select(s.map(Function::And, {apart, s.map(Function::Not, {toHigh})}), half, low);
+    Value nextLow = s.select(s.map(Function::And, {apart, s.map(Function::Not, {toHigh})}), half, low);
     mlir::scf::YieldOp::create(builder, s.loc, mlir::ValueRange{nextLow, nextHigh});
     return loop.getResult(rising ? 1 : 0);
   }
@@ -374,12 +375,9 @@ PlanForm planForm(mlir::ModuleOp module, const std::string &keyDim) {
 void buildPlan(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape) {
   auto [name, keyDim] = llvm::StringRef(kernel).split('.');
   PlanBuilder plan(module, shape.tileQ, shape.tileK, keyDim.empty() ? "S" : keyDim.str());
-  if (name == "plan_band")
-    plan.band();
-  else if (name == "plan_lists" || name == "plan_lists_keys")
-    plan.lists(name == "plan_lists_keys");
-  else
-    throw InternalError("build_plan", "no kernel named " + kernel);
+  if (name == "plan_band") plan.band();
+  else if (name == "plan_lists" || name == "plan_lists_keys") plan.lists(name == "plan_lists_keys");
+  else throw InternalError("build_plan", "no kernel named " + kernel);
 }
 
 }  // namespace weft

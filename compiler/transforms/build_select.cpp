@@ -33,12 +33,13 @@ class SelectionKernel : public PlanKernel {
   using PlanKernel::PlanKernel;
 
  protected:
-  /// Where a tile's pooled row begins, of `plane` = b * heads + head: rows of queries lie one after another, those of keys column
-  /// by column in blocks (see tile.flat_dots).
+  /// Where a tile's pooled row begins, of `plane` = b * heads + head: rows of queries lie one after another, those of
+  /// keys column by column in blocks (see tile.flat_dots).
   Value pooledRow(bool keys, Value plane, Value tile, Value count, int64_t width) {
     if (!keys) return s.mul(s.add(s.mul(plane, count), tile), s.constantInt(width));
     Value block = quotient(tile, tile::flatBlock);
-    Value start = s.mul(s.add(s.mul(plane, tiles(count, tile::flatBlock)), block), s.constantInt(tile::flatBlock * width));
+    Value start =
+        s.mul(s.add(s.mul(plane, tiles(count, tile::flatBlock)), block), s.constantInt(tile::flatBlock * width));
     return s.add(start, s.sub(tile, s.mul(block, s.constantInt(tile::flatBlock))));
   }
 };
@@ -54,19 +55,27 @@ class PoolBuilder : SelectionKernel {
     Value extent = dim(input.dims[2]);
     const bool before = pooled.pool == "mean_before";
     Interval rows = box(before ? s.sub(tile, s.constantInt(1)) : tile, pooled.tile, extent);
-    Value first = before ? s.map(Function::Max, {rows.lo, s.constantInt(0)}) : pooled.pool == "last" ? rows.hi : rows.lo;
+    Value first = before                  ? s.map(Function::Max, {rows.lo, s.constantInt(0)})
+                  : pooled.pool == "last" ? rows.hi
+                                          : rows.lo;
     Value end = s.add(pooled.pool == "first" ? rows.lo : rows.hi, s.constantInt(1));
     const std::string by = pooled.pool == "max" || pooled.pool == "min" ? pooled.pool : "mean";
-    Value base = pooledRow(!queries, s.add(s.mul(b, dim(input.dims[1])), head), tile, tiles(extent, pooled.tile), width);
-    tile::PoolRowsOp::create(builder, s.loc, input.name, b, head, first, end, by, width, "pool." + std::to_string(number), base, queries ? 1 : tile::flatBlock);
+    Value base =
+        pooledRow(!queries, s.add(s.mul(b, dim(input.dims[1])), head), tile, tiles(extent, pooled.tile), width);
+    tile::PoolRowsOp::create(builder, s.loc, input.name, b, head, first, end, by, width,
+                             "pool." + std::to_string(number), base, queries ? 1 : tile::flatBlock);
   }
 };
 
 class SelectBuilder : SelectionKernel {
  public:
   SelectBuilder(mlir::ModuleOp module, const KernelShape &shape, dialect::PairwiseOp round, size_t number)
-      : SelectionKernel(module, tilesOf(round).tileQ, tilesOf(round).tileK), shape(shape), round(round), number(number),
-        pools(describedPools(module)), inputs(describedInputs(module)) {}
+      : SelectionKernel(module, tilesOf(round).tileQ, tilesOf(round).tileK),
+        shape(shape),
+        round(round),
+        number(number),
+        pools(describedPools(module)),
+        inputs(describedInputs(module)) {}
 
   void build() {
     const auto all = rounds(module);
@@ -75,7 +84,7 @@ class SelectBuilder : SelectionKernel {
     b = entry->getArgument(0);
     h = entry->getArgument(1);
     Value T = dim("T"), S = dim("S");
-    group = quotient(h, quotient(dim("H"), dim("G")));   // here, for no loop-invariant code leaves a condition
+    group = quotient(h, quotient(dim("H"), dim("G")));  // here, for no loop-invariant code leaves a condition
     head = s.add(s.mul(b, dim("H")), h);
     count = tiles(S, tileK);
     queryTiles = tiles(T, tileQ);
@@ -89,31 +98,41 @@ class SelectBuilder : SelectionKernel {
     for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
       asked.push_back({mlir::cast<mlir::StringAttr>(attr).getValue(), value});
     round.getBody().walk([&](dialect::DotOp dot) {
-      if (!llvm::is_contained(products, Pools(dot.getQuery(), dot.getKey()))) products.push_back({dot.getQuery(), dot.getKey()});
+      if (!llvm::is_contained(products, Pools(dot.getQuery(), dot.getKey())))
+        products.push_back({dot.getQuery(), dot.getKey()});
     });
     ranks = static_cast<int>(llvm::count_if(asked, [](auto &one) { return isRank(one.first); }));
     planes = std::max(ranks, static_cast<int>(products.size()));
     // Blocks of tiles side by side: all their dot products at once, then the expressions of each.
     loop(s.constantInt(0), tiles(count, tile::flatBlock), {}, [&](Value at, mlir::ValueRange) {
-      Value first = s.mul(at, s.constantInt(tile::flatBlock)), end = s.map(Function::Min, {s.add(first, s.constantInt(tile::flatBlock)), count});
+      Value first = s.mul(at, s.constantInt(tile::flatBlock)),
+            end = s.map(Function::Min, {s.add(first, s.constantInt(tile::flatBlock)), count});
       Interval keys = box(at, tile::flatBlock * tileK, S);
-      Value possible = IntervalBuilder(builder, s.loc, program, {b, h, allQueries, keys}).of(resultOf(program, "mask")).hi;
+      Value possible =
+          IntervalBuilder(builder, s.loc, program, {b, h, allQueries, keys}).of(resultOf(program, "mask")).hi;
       when(possible, [&] {
-        for (size_t plane = 0; plane < products.size(); ++plane) multiply(static_cast<int>(plane), first, s.sub(end, first));
+        for (size_t plane = 0; plane < products.size(); ++plane)
+          multiply(static_cast<int>(plane), first, s.sub(end, first));
         eachTile([&] {
-          loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
-            judge(asked, kt, chosen);
-            return std::vector<Value>{};
-          }, "");
+          loop(
+              first, end, {},
+              [&](Value kt, mlir::ValueRange) {
+                judge(asked, kt, chosen);
+                return std::vector<Value>{};
+              },
+              "");
         });
       });
       when(negate(possible), [&] {
         eachTile([&] {
-          loop(first, end, {}, [&](Value kt, mlir::ValueRange) {
-            store(s.constantBool(false), chosen, s.add(base, kt));
-            for (int rank = 0; rank < ranks; ++rank) store(s.constantInt(unranked), workspace, inPlane(rank, kt));
-            return std::vector<Value>{};
-          }, "");
+          loop(
+              first, end, {},
+              [&](Value kt, mlir::ValueRange) {
+                store(s.constantBool(false), chosen, s.add(base, kt));
+                for (int rank = 0; rank < ranks; ++rank) store(s.constantInt(unranked), workspace, inPlane(rank, kt));
+                return std::vector<Value>{};
+              },
+              "");
         });
       });
       return std::vector<Value>{};
@@ -131,13 +150,13 @@ class SelectBuilder : SelectionKernel {
   std::vector<InputDescription> inputs;
   Value b, h, group, head, count;
   const int together = tilesTogether(tileK);
-  Value queryTiles, firstTile, given;   ///< tiles of queries: all, and the program's own, at most `together`
-  Value turn, tile, base;               ///< in eachTile, of the tile at hand: which of `given`, which of all, its row of the map
-  Interval queries;                     ///< there
-  int ranks = 0;    ///< estimates of a tile: of topk, topp and near
-  int planes = 0;   ///< of the workspace, for the estimates and the products they are made of
+  Value queryTiles, firstTile, given;  ///< tiles of queries: all, and the program's own, at most `together`
+  Value turn, tile, base;  ///< in eachTile, of the tile at hand: which of `given`, which of all, its row of the map
+  Interval queries;        ///< there
+  int ranks = 0;           ///< estimates of a tile: of topk, topp and near
+  int planes = 0;          ///< of the workspace, for the estimates and the products they are made of
   using Pools = std::pair<llvm::StringRef, llvm::StringRef>;
-  std::vector<Pools> products;   ///< of which pools, queries and keys, this round asks
+  std::vector<Pools> products;  ///< of which pools, queries and keys, this round asks
 
   using Asked = llvm::ArrayRef<std::pair<llvm::StringRef, Value>>;
 
@@ -156,12 +175,15 @@ class SelectBuilder : SelectionKernel {
 
   static bool isRank(llvm::StringRef name) { return name == "topk" || name == "topp" || name == "near"; }
   Value flag(Value condition) { return s.select(condition, s.constantInt(1), s.constantInt(0)); }
-  /// In the program's workspace: estimates, or the products they are made of, in the first planes; the masses of `topp` after them.
+  /// In the program's workspace: estimates, or the products they are made of, in the first planes; the masses of `topp`
+  /// after them.
   Value inPlane(int plane, Value kt) { return s.add(s.mul(s.add(s.constantInt(plane * together), turn), count), kt); }
   Value estimate(int rank, Value kt) { return load(workspace, inPlane(rank, kt), builder.getI32Type()); }
   Value massAt(int rank, Value kt) { return inPlane(planes + rank, kt); }
   Value mass(int rank, Value kt) { return load(workspace, massAt(rank, kt), builder.getF32Type()); }
-  Value compare(arith::CmpIPredicate predicate, Value x, Value y) { return arith::CmpIOp::create(builder, s.loc, predicate, x, y); }
+  Value compare(arith::CmpIPredicate predicate, Value x, Value y) {
+    return arith::CmpIOp::create(builder, s.loc, predicate, x, y);
+  }
   Value addF(Value x, Value y) { return arith::AddFOp::create(builder, s.loc, x, y); }
   Value zeroF() { return s.constant(0); }
 
@@ -176,31 +198,37 @@ class SelectBuilder : SelectionKernel {
 
   /// The code of a value of the round's program.
   Value emit(Value value, Known &known) {
-    operandsFirst(value, [&](Value own) { return known.contains(own); }, [&](Value own) {
-      mlir::Operation *op = own.getDefiningOp();
-      mlir::IRMapping mapping;
-      for (Value operand : op->getOperands()) mapping.map(operand, known.lookup(operand));
-      Value copy = builder.clone(*op, mapping)->getResult(0);
-      known[own] = copy;
-    });
+    operandsFirst(
+        value, [&](Value own) { return known.contains(own); },
+        [&](Value own) {
+          mlir::Operation *op = own.getDefiningOp();
+          mlir::IRMapping mapping;
+          for (Value operand : op->getOperands()) mapping.map(operand, known.lookup(operand));
+          Value copy = builder.clone(*op, mapping)->getResult(0);
+          known[own] = copy;
+        });
     return known.lookup(value);
   }
 
-  /// The products of the query tiles' rows with those of `amount` key tiles from `first` on: in a plane of estimates, until
-  /// these take their places.
+  /// The products of the query tiles' rows with those of `amount` key tiles from `first` on: in a plane of estimates,
+  /// until these take their places.
   void multiply(int plane, Value first, Value amount) {
     Value rows[2];
     int64_t width = 0;
     const llvm::StringRef names[2] = {products[plane].first, products[plane].second};
     for (int side = 0; side < 2; ++side) {
       const PooledDescription &pooled = pools[std::stoul(names[side].substr(5).str())];
-      const InputDescription &input = *llvm::find_if(inputs, [&](const InputDescription &own) { return own.name == pooled.input; });
+      const InputDescription &input =
+          *llvm::find_if(inputs, [&](const InputDescription &own) { return own.name == pooled.input; });
       width = shape.dims.at(input.dims[3]);
       Value own = input.dims[1] == "G" ? group : h, heads = s.add(s.mul(b, dim(input.dims[1])), own);
-      rows[side] = pooledRow(side == 1, heads, side == 0 ? firstTile : first, tiles(dim(input.dims[2]), pooled.tile), width);
+      rows[side] =
+          pooledRow(side == 1, heads, side == 0 ? firstTile : first, tiles(dim(input.dims[2]), pooled.tile), width);
     }
-    Value to = s.add(s.mul(s.constantInt(plane * together), count), first);   // of the first query tile; the others' follow by `count`
-    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], together, given, names[1], rows[1], width, amount, workspace, to, count);
+    Value to = s.add(s.mul(s.constantInt(plane * together), count),
+                     first);  // of the first query tile; the others' follow by `count`
+    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], together, given, names[1], rows[1], width, amount,
+                             workspace, to, count);
   }
   Value product(dialect::DotOp dot, Value kt) {
     const auto plane = llvm::find(products, Pools(dot.getQuery(), dot.getKey())) - products.begin();
@@ -215,7 +243,8 @@ class SelectBuilder : SelectionKernel {
     if (number > 0) {
       const SelectedTiles coarse = tilesOf(all[number - 1]);
       Value qt = quotient(tile, coarse.tileQ / tileQ), at = quotient(kt, coarse.tileK / tileK);
-      Value index = s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), coarse.tileQ)), qt), tiles(dim("S"), coarse.tileK)), at);
+      Value index =
+          s.add(s.mul(s.add(s.mul(head, tiles(dim("T"), coarse.tileQ)), qt), tiles(dim("S"), coarse.tileK)), at);
       possible = both(possible, load(selectionBuffer(number - 1, all.size()), index, builder.getI1Type()));
     }
     Value at = s.add(base, kt);
@@ -230,13 +259,16 @@ class SelectBuilder : SelectionKernel {
     store(both(possible, either(always, kept)), chosen, at);
     for (auto &[name, value] : asked) {
       if (!isRank(name)) continue;
-      // What is kept in any case stands out of the ranking; what others must come near is measured too, but for the diagonal.
+      // What is kept in any case stands out of the ranking; what others must come near is measured too, but for the
+      // diagonal.
       Value out = always;
       if (name == "near")
-        out = both(always, both(s.map(Function::Lt, {queries.lo, s.add(keys.lo, s.constantInt(tileK))}), s.map(Function::Lt, {keys.lo, s.add(queries.lo, s.constantInt(tileQ))})));
+        out = both(always, both(s.map(Function::Lt, {queries.lo, s.add(keys.lo, s.constantInt(tileK))}),
+                                s.map(Function::Lt, {keys.lo, s.add(queries.lo, s.constantInt(tileQ))})));
       estimates.push_back(s.select(both(possible, negate(out)), ordered(emit(value, known)), s.constantInt(unranked)));
     }
-    for (size_t rank = 0; rank < estimates.size(); ++rank) store(estimates[rank], workspace, inPlane(static_cast<int>(rank), kt));
+    for (size_t rank = 0; rank < estimates.size(); ++rank)
+      store(estimates[rank], workspace, inPlane(static_cast<int>(rank), kt));
   }
 
   /// Of the tile at hand, once all its estimates are made.
@@ -283,33 +315,43 @@ class SelectBuilder : SelectionKernel {
       // Their mean, rounded down, without a sum that overflows.
       Value common = arith::AndIOp::create(builder, s.loc, carried[0], carried[1]);
       Value differing = arith::XOrIOp::create(builder, s.loc, carried[0], carried[1]);
-      Value middle = arith::AddIOp::create(builder, s.loc, common, arith::ShRSIOp::create(builder, s.loc, differing, s.constantInt(1)));
+      Value middle = arith::AddIOp::create(builder, s.loc, common,
+                                           arith::ShRSIOp::create(builder, s.loc, differing, s.constantInt(1)));
       Value holds = enough(middle);
       return std::vector<Value>{s.select(holds, middle, carried[0]), s.select(holds, carried[1], middle)};
     })[0];
   }
 
   Value counted(int rank, arith::CmpIPredicate predicate, Value bound) {
-    return loop(s.constantInt(0), count, {s.constantInt(0)}, [&](Value kt, mlir::ValueRange carried) {
-      return std::vector<Value>{s.add(carried[0], flag(compare(predicate, estimate(rank, kt), bound)))};
-    }, "add")[0];
+    return loop(
+        s.constantInt(0), count, {s.constantInt(0)},
+        [&](Value kt, mlir::ValueRange carried) {
+          return std::vector<Value>{s.add(carried[0], flag(compare(predicate, estimate(rank, kt), bound)))};
+        },
+        "add")[0];
   }
   Value summed(int rank, arith::CmpIPredicate predicate, Value bound) {
-    return loop(s.constantInt(0), count, {zeroF()}, [&](Value kt, mlir::ValueRange carried) {
-      Value own = s.select(compare(predicate, estimate(rank, kt), bound), mass(rank, kt), zeroF());
-      return std::vector<Value>{addF(carried[0], own)};
-    }, "add")[0];
+    return loop(
+        s.constantInt(0), count, {zeroF()},
+        [&](Value kt, mlir::ValueRange carried) {
+          Value own = s.select(compare(predicate, estimate(rank, kt), bound), mass(rank, kt), zeroF());
+          return std::vector<Value>{addF(carried[0], own)};
+        },
+        "add")[0];
   }
 
   /// The `amount` greatest; of equal ones the first.
   void keepTop(int rank, Value amount, const std::string &chosen) {
-    Value bound = bisect([&](Value middle) { return s.map(Function::Ge, {counted(rank, arith::CmpIPredicate::sge, middle), amount}); });
+    Value bound = bisect(
+        [&](Value middle) { return s.map(Function::Ge, {counted(rank, arith::CmpIPredicate::sge, middle), amount}); });
     Value left = s.sub(amount, counted(rank, arith::CmpIPredicate::sgt, bound));
     loop(s.constantInt(0), count, {left}, [&](Value kt, mlir::ValueRange carried) {
       Value own = estimate(rank, kt);
-      Value tie = both(both(compare(arith::CmpIPredicate::eq, own, bound), compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked))),
+      Value tie = both(both(compare(arith::CmpIPredicate::eq, own, bound),
+                            compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked))),
                        s.map(Function::Gt, {carried[0], s.constantInt(0)}));
-      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie), [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
+      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie),
+           [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
       return std::vector<Value>{s.sub(carried[0], flag(tie))};
     });
   }
@@ -317,40 +359,58 @@ class SelectBuilder : SelectionKernel {
   /// Those at most `distance` below the greatest of the tiles that `always` keeps; none where there is no such tile.
   template <class Always>
   void keepNear(int rank, Value distance, const std::string &chosen, Always always) {
-    Value top = loop(s.constantInt(0), count, {s.constantInt(unranked)}, [&](Value kt, mlir::ValueRange carried) {
-      return std::vector<Value>{s.map(Function::Max, {carried[0], s.select(always(kt), estimate(rank, kt), s.constantInt(unranked))})};
-    }, "max")[0];
+    Value top = loop(
+        s.constantInt(0), count, {s.constantInt(unranked)},
+        [&](Value kt, mlir::ValueRange carried) {
+          return std::vector<Value>{
+              s.map(Function::Max, {carried[0], s.select(always(kt), estimate(rank, kt), s.constantInt(unranked))})};
+        },
+        "max")[0];
     Value bound = s.sub(numberOf(top), distance);
     Value some = compare(arith::CmpIPredicate::ne, top, s.constantInt(unranked));
-    loop(s.constantInt(0), count, {}, [&](Value kt, mlir::ValueRange) {
-      Value own = estimate(rank, kt);
-      Value ranked = both(some, compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)));
-      when(both(ranked, s.map(Function::Ge, {numberOf(own), bound})), [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
-      return std::vector<Value>{};
-    }, "");
+    loop(
+        s.constantInt(0), count, {},
+        [&](Value kt, mlir::ValueRange) {
+          Value own = estimate(rank, kt);
+          Value ranked = both(some, compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)));
+          when(both(ranked, s.map(Function::Ge, {numberOf(own), bound})),
+               [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
+          return std::vector<Value>{};
+        },
+        "");
   }
 
   /// The fewest whose softmax over the ranked tiles sums up to `share`.
   void keepShare(int rank, Value share, const std::string &chosen) {
-    Value top = loop(s.constantInt(0), count, {s.constantInt(unranked)}, [&](Value kt, mlir::ValueRange carried) {
-      return std::vector<Value>{s.map(Function::Max, {carried[0], estimate(rank, kt)})};
-    }, "max")[0];
-    Value total = loop(s.constantInt(0), count, {zeroF()}, [&](Value kt, mlir::ValueRange carried) {
-      Value own = estimate(rank, kt);
-      Value above = s.map(Function::Exp, {s.sub(numberOf(own), numberOf(top))});
-      Value part = s.select(compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)), above, zeroF());
-      store(part, workspace, massAt(rank, kt));
-      return std::vector<Value>{addF(carried[0], part)};
-    }, "add")[0];
+    Value top = loop(
+        s.constantInt(0), count, {s.constantInt(unranked)},
+        [&](Value kt, mlir::ValueRange carried) {
+          return std::vector<Value>{s.map(Function::Max, {carried[0], estimate(rank, kt)})};
+        },
+        "max")[0];
+    Value total = loop(
+        s.constantInt(0), count, {zeroF()},
+        [&](Value kt, mlir::ValueRange carried) {
+          Value own = estimate(rank, kt);
+          Value above = s.map(Function::Exp, {s.sub(numberOf(own), numberOf(top))});
+          Value part = s.select(compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked)), above, zeroF());
+          store(part, workspace, massAt(rank, kt));
+          return std::vector<Value>{addF(carried[0], part)};
+        },
+        "add")[0];
     Value wanted = s.mul(share, total);
-    Value bound = bisect([&](Value middle) { return s.map(Function::Ge, {summed(rank, arith::CmpIPredicate::sge, middle), wanted}); });
-    loop(s.constantInt(0), count, {summed(rank, arith::CmpIPredicate::sgt, bound)}, [&](Value kt, mlir::ValueRange carried) {
-      Value own = estimate(rank, kt);
-      Value tie = both(both(compare(arith::CmpIPredicate::eq, own, bound), compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked))),
-                       s.map(Function::Lt, {carried[0], wanted}));
-      when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie), [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
-      return std::vector<Value>{addF(carried[0], s.select(tie, mass(rank, kt), zeroF()))};
-    });
+    Value bound = bisect(
+        [&](Value middle) { return s.map(Function::Ge, {summed(rank, arith::CmpIPredicate::sge, middle), wanted}); });
+    loop(s.constantInt(0), count, {summed(rank, arith::CmpIPredicate::sgt, bound)},
+         [&](Value kt, mlir::ValueRange carried) {
+           Value own = estimate(rank, kt);
+           Value tie = both(both(compare(arith::CmpIPredicate::eq, own, bound),
+                                 compare(arith::CmpIPredicate::ne, own, s.constantInt(unranked))),
+                            s.map(Function::Lt, {carried[0], wanted}));
+           when(either(compare(arith::CmpIPredicate::sgt, own, bound), tie),
+                [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
+           return std::vector<Value>{addF(carried[0], s.select(tie, mass(rank, kt), zeroF()))};
+         });
   }
 };
 
@@ -358,23 +418,30 @@ class ListBuilder : SelectionKernel {
  public:
   using SelectionKernel::SelectionKernel;
 
-  /// The keys that the map has chosen for each tile of queries, in their order, and how many. What is left of the last tile of
-  /// `multiple` keys becomes -1.
+  /// The keys that the map has chosen for each tile of queries, in their order, and how many. What is left of the last
+  /// tile of `multiple` keys becomes -1.
   void build(int multiple) {
     mlir::Block *entry = begin("list_keys", "query", 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), tile = entry->getArgument(2), S = dim("S");
     Value row = s.add(s.mul(s.add(s.mul(b, dim("H")), h), tiles(dim("T"), tileQ)), tile);
     Value begin = s.mul(row, S);
-    Value end = loop(s.constantInt(0), S, {begin}, [&](Value key, mlir::ValueRange carried) {
-      return std::vector<Value>{append(key, load("selection", s.add(begin, key), builder.getI1Type()), selectedKeys, carried[0])};
-    }, "append")[0];
+    Value end = loop(
+        s.constantInt(0), S, {begin},
+        [&](Value key, mlir::ValueRange carried) {
+          return std::vector<Value>{
+              append(key, load("selection", s.add(begin, key), builder.getI1Type()), selectedKeys, carried[0])};
+        },
+        "append")[0];
     Value count = s.sub(end, begin);
     store(count, selectedCounts, row);
     Value filled = s.map(Function::Min, {s.mul(tiles(count, multiple), s.constantInt(multiple)), S});
-    loop(end, s.add(begin, filled), {}, [&](Value at, mlir::ValueRange) {
-      store(s.constantInt(-1), selectedKeys, at);
-      return std::vector<Value>{};
-    }, "");
+    loop(
+        end, s.add(begin, filled), {},
+        [&](Value at, mlir::ValueRange) {
+          store(s.constantInt(-1), selectedKeys, at);
+          return std::vector<Value>{};
+        },
+        "");
   }
 };
 
@@ -405,7 +472,8 @@ void buildSelect(mlir::ModuleOp module, const std::string &kernel, const KernelS
   internalCheck(number < pools.size(), "build_select", "no kernel named " + kernel);
   for (const InputDescription &input : describedInputs(module))
     if (input.name == pools[number].input)
-      PoolBuilder(module, pools[number].tile, pools[number].tile).build(number, pools[number], input, shape.dims.at(input.dims.back()));
+      PoolBuilder(module, pools[number].tile, pools[number].tile)
+          .build(number, pools[number], input, shape.dims.at(input.dims.back()));
 }
 
 }  // namespace weft

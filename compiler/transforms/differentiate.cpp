@@ -5,9 +5,9 @@
 #include "compiler/kernel_image.h"
 #include "compiler/transforms/scalar_builder.h"
 #include "compiler/transforms/signature.h"
-#include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/STLExtras.h"
+#include "mlir/IR/IRMapping.h"
 
 namespace weft {
 namespace {
@@ -16,8 +16,7 @@ using mlir::Value;
 
 /// The cotangents of a function's arguments, given that of its result `y`. A null entry is zero.
 /// At kinks the rule is PyTorch's.
-llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir::ValueRange x,
-                                       Value y, Value dy) {
+llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir::ValueRange x, Value y, Value dy) {
   Value zero = s.constant(0);
   auto when = [&](Value condition, Value value) { return s.select(condition, value, zero); };
   auto compare = [&](Function f, Value a, Value b) { return s.map(f, {a, b}); };
@@ -52,8 +51,7 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
       // Of equal bounds the lower one is none; of bounds the wrong way round the upper one is the value.
       Value ordered = compare(Function::Lt, x[1], x[2]);
       Value high = s.map(Function::Or, {above, compare(Function::Lt, x[2], x[1])});
-      return {s.select(outside, zero, dy), when(s.map(Function::And, {below, ordered}), dy),
-              when(high, dy)};
+      return {s.select(outside, zero, dy), when(s.map(Function::And, {below, ordered}), dy), when(high, dy)};
     }
     case Function::Abs: {
       Value negative = when(compare(Function::Lt, x[0], zero), s.neg(dy));
@@ -133,14 +131,12 @@ class Reverse {
   mlir::ModuleOp module;
   llvm::StringMap<Value> results;
 
-  Value row(const char *name) {
-    return dialect::RowOp::create(builder, scalar.loc, builder.getF32Type(), name);
-  }
+  Value row(const char *name) { return dialect::RowOp::create(builder, scalar.loc, builder.getF32Type(), name); }
 
   void seed(Value value, Value cotangent) { addTo(value, cotangent); }
 
-  /// The cotangent of a product is `cotangent` times `shift`, and `whole` is that times the product: what the argument of a
-  /// factor exp(x) gets, also where the exponential is as large as the cotangent is small.
+  /// The cotangent of a product is `cotangent` times `shift`, and `whole` is that times the product: what the argument
+  /// of a factor exp(x) gets, also where the exponential is as large as the cotangent is small.
   void seedProduct(Value product, Value cotangent, Value shift, Value whole) {
     struct Factor {
       Value value, cotangent, whole;
@@ -155,12 +151,14 @@ class Reverse {
       const bool open = factors.size() < 16;
       if (function == Function::Mul && open) {
         Value a = map.getArgs()[0], b = map.getArgs()[1];
-        factors.insert(factors.end(), {{a, scalar.mul(own.cotangent, b), own.whole}, {b, scalar.mul(own.cotangent, a), own.whole}});
+        factors.insert(factors.end(),
+                       {{a, scalar.mul(own.cotangent, b), own.whole}, {b, scalar.mul(own.cotangent, a), own.whole}});
       } else if (function == Function::Select && open) {
         Value chosen = map.getArgs()[0], zero = scalar.constant(0);
         auto when = [&](Value value) { return scalar.select(chosen, value, zero); };
         auto otherwise = [&](Value value) { return scalar.select(chosen, zero, value); };
-        factors.insert(factors.end(), {{map.getArgs()[1], when(own.cotangent), when(own.whole)}, {map.getArgs()[2], otherwise(own.cotangent), otherwise(own.whole)}});
+        factors.insert(factors.end(), {{map.getArgs()[1], when(own.cotangent), when(own.whole)},
+                                       {map.getArgs()[2], otherwise(own.cotangent), otherwise(own.whole)}});
       } else if (function == Function::Exp) {
         addTo(map.getArgs()[0], own.whole);
       } else if (function == Function::Exp2) {
@@ -232,8 +230,7 @@ class Reverse {
 /// Derives @backward of the pairs of one set of keys.
 static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set) {
   auto forward = module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", set.dim));
-  const llvm::StringRef normalize =
-      module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue();
+  const llvm::StringRef normalize = module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue();
 
   Reverse reverse(module, forward, ofKeys("backward", set.dim));
   ScalarBuilder &s = reverse.scalar;

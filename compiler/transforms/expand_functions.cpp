@@ -92,7 +92,8 @@ class Expander {
   Value exclusive(Value x, Value y) { return arith::XOrIOp::create(b, loc, x, y); }
   /// The least int where `sign` is negative, else the greatest.
   Value farEnd(Value sign) {
-    return exclusive(arith::ShRSIOp::create(b, loc, sign, s.constantInt(31)), s.constantInt(std::numeric_limits<int32_t>::max()));
+    return exclusive(arith::ShRSIOp::create(b, loc, sign, s.constantInt(31)),
+                     s.constantInt(std::numeric_limits<int32_t>::max()));
   }
   Value isNegative(Value x) { return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, x, s.constantInt(0)); }
   Value sum(Value x, Value y, bool exact) {
@@ -134,15 +135,19 @@ class Expander {
     Value number = compare({x, x}, arith::CmpFPredicate::OEQ, arith::CmpIPredicate::eq);
     return arith::FPToSIOp::create(b, loc, b.getI32Type(), select(number, inside, s.constant(0)));
   }
-  /// Rounded once: a quotient just below a whole number may have been rounded to it, never above one that it does not reach.
+  /// Rounded once: a quotient just below a whole number may have been rounded to it, never above one that it does not
+  /// reach.
   Value fmod(Value x, Value y) {
     Value r = fma(neg(y), floorF(div(x, y)), x);
-    return select(compare({mul(r, y), s.constant(0)}, arith::CmpFPredicate::OLT, arith::CmpIPredicate::slt), add(r, y), r);
+    return select(compare({mul(r, y), s.constant(0)}, arith::CmpFPredicate::OLT, arith::CmpIPredicate::slt), add(r, y),
+                  r);
   }
-  /// Sign of the divisor; x mod 0 is 0. Vectors have no integer division: a quotient in f32, off by up to 2^9 / |y| + 1,
-  /// leaves at most 2^9 + |y|; a second one is off by one at most.
+  /// Sign of the divisor; x mod 0 is 0. Vectors have no integer division: a quotient in f32, off by up to 2^9 / |y| +
+  /// 1, leaves at most 2^9 + |y|; a second one is off by one at most.
   Value imod(Value x, Value y) {
-    auto compareInts = [&](arith::CmpIPredicate predicate, Value v, Value w) { return Value(arith::CmpIOp::create(b, loc, predicate, v, w)); };
+    auto compareInts = [&](arith::CmpIPredicate predicate, Value v, Value w) {
+      return Value(arith::CmpIOp::create(b, loc, predicate, v, w));
+    };
     auto iadd = [&](Value v, Value w) { return Value(arith::AddIOp::create(b, loc, v, w)); };
     auto toFloat = [&](Value v) { return Value(arith::SIToFPOp::create(b, loc, b.getF32Type(), v)); };
     Value zero = s.constantInt(0);
@@ -152,10 +157,13 @@ class Expander {
       Value quotient = toInt(floorF(mul(toFloat(r), inverse)));
       r = isub(r, arith::MulIOp::create(b, loc, quotient, safe));
     }
-    Value opposite = arith::AndIOp::create(b, loc, compareInts(arith::CmpIPredicate::slt, arith::XOrIOp::create(b, loc, r, safe), zero),
-                                           compareInts(arith::CmpIPredicate::ne, r, zero));
-    Value beyond = select(compareInts(arith::CmpIPredicate::sgt, safe, zero), compareInts(arith::CmpIPredicate::sge, r, safe),
-                          compareInts(arith::CmpIPredicate::sle, r, safe));
+    Value opposite =
+        arith::AndIOp::create(b, loc,
+                              compareInts(arith::CmpIPredicate::slt, arith::XOrIOp::create(b, loc, r, safe), zero),
+                              compareInts(arith::CmpIPredicate::ne, r, zero));
+    Value beyond =
+        select(compareInts(arith::CmpIPredicate::sgt, safe, zero), compareInts(arith::CmpIPredicate::sge, r, safe),
+               compareInts(arith::CmpIPredicate::sle, r, safe));
     return select(opposite, iadd(r, safe), select(beyond, isub(r, safe), r));
   }
   /// sin or cos: the quadrant taken off in three parts (Cody and Waite), then the Cephes polynomials.
@@ -177,8 +185,8 @@ class Expander {
     if (cosine) quadrant = arith::AddIOp::create(b, loc, quadrant, s.constantInt(1));
     auto bit = [&](int64_t mask) { return Value(arith::AndIOp::create(b, loc, quadrant, s.constantInt(mask))); };
     Value odd = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::ne, bit(1), s.constantInt(0));
-    // The sign by exclusive or: of two tests of bits of one register ptxas (12.4 to 13.5) may keep one only, and take the other's
-    // predicate from elsewhere.
+    // The sign by exclusive or: of two tests of bits of one register ptxas (12.4 to 13.5) may keep one only, and take
+    // the other's predicate from elsewhere.
     Value sign = arith::ShLIOp::create(b, loc, bit(2), s.constantInt(30));
     Value result = arith::BitcastOp::create(b, loc, b.getI32Type(), select(odd, cosR, sinR));
     return arith::BitcastOp::create(b, loc, b.getF32Type(), exclusive(result, sign));

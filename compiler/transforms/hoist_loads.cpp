@@ -10,7 +10,8 @@ void hoistLoads(mlir::ModuleOp module) {
     mlir::Block &body = loop.getBody().front();
     for (mlir::Operation &op : llvm::make_early_inc_range(body.without_terminator())) {
       if (!mlir::isa<tile::LoadOp, tile::LoadRowsOp, mlir::arith::ConstantOp>(op)) continue;
-      const bool outside = llvm::all_of(op.getOperands(), [&](mlir::Value operand) { return operand.getParentBlock() != &body; });
+      const bool outside =
+          llvm::all_of(op.getOperands(), [&](mlir::Value operand) { return operand.getParentBlock() != &body; });
       if (outside) op.moveBefore(loop);
     }
   });

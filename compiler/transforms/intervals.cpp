@@ -37,7 +37,8 @@ static bool isApproximate(Function function) {
   }
 }
 
-IntervalBuilder::IntervalBuilder(mlir::OpBuilder &builder, mlir::Location loc, dialect::PairwiseOp program, const Box &box)
+IntervalBuilder::IntervalBuilder(mlir::OpBuilder &builder, mlir::Location loc, dialect::PairwiseOp program,
+                                 const Box &box)
     : s(builder, loc) {
   mlir::Block &block = program.getBody().front();
   known[block.getArgument(0)] = point(box.b);
@@ -54,7 +55,9 @@ Interval IntervalBuilder::whole(mlir::Type type, Value varies) {
   if (type.isInteger(1)) return {s.constantBool(false), s.constantBool(true), varies, {}};
   if (type.isInteger(32))
     return {s.constantInt(std::numeric_limits<int32_t>::min()),
-            s.constantInt(std::numeric_limits<int32_t>::max()), varies, {}};
+            s.constantInt(std::numeric_limits<int32_t>::max()),
+            varies,
+            {}};
   return {s.constant(-infinity), s.constant(infinity), varies, s.constantBool(true)};
 }
 
@@ -63,8 +66,8 @@ Value IntervalBuilder::negate(Value a) {
   return s.map(Function::Not, {a});
 }
 
-/// Bounds that are NaN say nothing: the number can be any, and NaN. A single number that is NaN is nothing else: its bounds
-/// are 0, which stands for no number, and arithmetic goes on from `exact`.
+/// Bounds that are NaN say nothing: the number can be any, and NaN. A single number that is NaN is nothing else: its
+/// bounds are 0, which stands for no number, and arithmetic goes on from `exact`.
 Interval IntervalBuilder::numbers(Interval x) {
   if (!x.lo.getType().isF32() || (isFinite(x.lo) && isFinite(x.hi))) return x;
   Value below = unequal(x.lo, x.lo);
@@ -91,10 +94,12 @@ Value IntervalBuilder::spansZero(const Interval &x) {
 }
 
 Interval IntervalBuilder::of(Value value) {
-  operandsFirst(value, [&](Value own) { return known.contains(own); }, [&](Value own) {
-    const Interval result = fromOperands(own);
-    known[own] = result;
-  });
+  operandsFirst(
+      value, [&](Value own) { return known.contains(own); },
+      [&](Value own) {
+        const Interval result = fromOperands(own);
+        known[own] = result;
+      });
   return known.lookup(value);
 }
 
@@ -130,12 +135,11 @@ Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
     last = interval.hi;
   }
   if (axis < 0) {
-    Value value =
-        dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices);
+    Value value = dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices);
     return {value, value, varies, {}, op.getType().isF32() ? value : Value()};
   }
-  auto range = tile::ReadRangeOp::create(s.builder, s.loc, op.getType(), op.getType(),
-                                         op.getInput(), axis, last, indices);
+  auto range =
+      tile::ReadRangeOp::create(s.builder, s.loc, op.getType(), op.getType(), op.getInput(), axis, last, indices);
   return {range.getLeast(), range.getGreatest(), varies, {}};
 }
 
@@ -171,9 +175,7 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
   auto call = [&](Function g, mlir::ValueRange args) { return g == f ? same(op, args) : s.map(g, args); };
   auto least = [&](Value a, Value b) { return s.map(Function::Min, {a, b}); };
   auto greatest = [&](Value a, Value b) { return s.map(Function::Max, {a, b}); };
-  auto zeroOf = [&](Value like) {
-    return like.getType().isF32() ? s.constant(0) : s.constantInt(0);
-  };
+  auto zeroOf = [&](Value like) { return like.getType().isF32() ? s.constant(0) : s.constantInt(0); };
   const bool real = op.getType().isF32();
   auto rising = [&](Value more) { return Interval{call(f, {x[0].lo}), call(f, {x[0].hi}), varies, more}; };
   // A polynomial does not rise in its last bits, and each target has its own.
@@ -200,7 +202,7 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
       Value hi = greatest(greatest(corners[0], corners[1]), greatest(corners[2], corners[3]));
       if (!real) return {lo, hi, varies, {}};
       Interval all = whole(lo.getType(), varies);
-      Value odd;   // the corners are no bounds
+      Value odd;  // the corners are no bounds
       if (f == Function::Mul) {
         // A zero that stays zero takes a finite factor with it.
         auto deadZero = [&](const Interval &v) {
@@ -221,9 +223,11 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
       Value lo = least(zero, x[1].lo), hi = greatest(zero, x[1].hi);
       if (real) {
         // Any number, where the quotient has no digits after the point.
-        Value greatestQuotient = s.map(Function::Max, {s.map(Function::Abs, {x[0].lo}), s.map(Function::Abs, {x[0].hi})});
+        Value greatestQuotient =
+            s.map(Function::Max, {s.map(Function::Abs, {x[0].lo}), s.map(Function::Abs, {x[0].hi})});
         Value smallest = s.map(Function::Min, {s.map(Function::Abs, {x[1].lo}), s.map(Function::Abs, {x[1].hi})});
-        Value safe = both(negate(spansZero(x[1])), s.map(Function::Lt, {greatestQuotient, s.mul(smallest, s.constant(1 << 20))}));
+        Value safe = both(negate(spansZero(x[1])),
+                          s.map(Function::Lt, {greatestQuotient, s.mul(smallest, s.constant(1 << 20))}));
         nan = either(nan, either(either(infinite(x[0]), infinite(x[1])), spansZero(x[1])));
         Interval all = whole(op.getType(), varies);
         return {s.select(safe, lo, all.lo), s.select(safe, hi, all.hi), varies, nan};
@@ -251,8 +255,7 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
     }
     case Function::Clamp: {
       // Outside its bounds a clamp passes no derivative of its argument.
-      Value inside = both(s.map(Function::Le, {x[0].lo, x[2].hi}),
-                          s.map(Function::Ge, {x[0].hi, x[1].lo}));
+      Value inside = both(s.map(Function::Le, {x[0].lo, x[2].hi}), s.map(Function::Ge, {x[0].hi, x[1].lo}));
       // The upper bound has the last word; a bound that is NaN is not there (see Min and Max).
       Value floor = s.select(nanOf(x[1]), x[0].lo, greatest(x[0].lo, x[1].lo)), lo = least(floor, x[2].lo);
       Value ceiling = greatest(x[0].hi, x[1].hi), hi = s.select(nanOf(x[2]), ceiling, least(ceiling, x[2].hi));
@@ -264,7 +267,8 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
       return {s.select(crosses, zero, least(a, b)), greatest(a, b), varies, nan};
     }
     case Function::Relu:
-      return {call(f, {x[0].lo}), call(f, {x[0].hi}), both(varies, either(nan, s.map(Function::Gt, {x[0].hi, zero}))), nan};
+      return {call(f, {x[0].lo}), call(f, {x[0].hi}), both(varies, either(nan, s.map(Function::Gt, {x[0].hi, zero}))),
+              nan};
     case Function::Exp:
     case Function::Exp2:
     case Function::Sigmoid:
@@ -291,18 +295,23 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
       // Turns are counted in ints.
       Value narrow = both(s.map(Function::Lt, {s.map(Function::Abs, {x[0].lo}), s.constant(1e9)}),
                           s.map(Function::Lt, {s.map(Function::Abs, {x[0].hi}), s.constant(1e9)}));
-      Value top = s.select(passes(0), s.constant(1), greatest(a, b)), bottom = s.select(passes(0.5), s.constant(-1), least(a, b));
-      return {s.select(narrow, bottom, s.constant(-1)), s.select(narrow, top, s.constant(1)), varies, either(nan, infinite(x[0]))};
+      Value top = s.select(passes(0), s.constant(1), greatest(a, b)),
+            bottom = s.select(passes(0.5), s.constant(-1), least(a, b));
+      return {s.select(narrow, bottom, s.constant(-1)), s.select(narrow, top, s.constant(1)), varies,
+              either(nan, infinite(x[0]))};
     }
     case Function::Tanh: return about({s.constant(-1), s.constant(1), varies, nan});
     case Function::Sin:
     case Function::Cos: return about({s.constant(-1), s.constant(1), varies, either(nan, infinite(x[0]))});
-    case Function::Rsqrt: return {zero, s.constant(infinity), varies, either(nan, s.map(Function::Lt, {x[0].lo, zero}))};
+    case Function::Rsqrt:
+      return {zero, s.constant(infinity), varies, either(nan, s.map(Function::Lt, {x[0].lo, zero}))};
     case Function::Pow: return whole(op.getType(), varies);
     case Function::Lt:
-    case Function::Le: return {both(negate(nan), call(f, {x[0].hi, x[1].lo})), call(f, {x[0].lo, x[1].hi}), s.constantBool(false), {}};
+    case Function::Le:
+      return {both(negate(nan), call(f, {x[0].hi, x[1].lo})), call(f, {x[0].lo, x[1].hi}), s.constantBool(false), {}};
     case Function::Gt:
-    case Function::Ge: return {both(negate(nan), call(f, {x[0].lo, x[1].hi})), call(f, {x[0].hi, x[1].lo}), s.constantBool(false), {}};
+    case Function::Ge:
+      return {both(negate(nan), call(f, {x[0].lo, x[1].hi})), call(f, {x[0].hi, x[1].lo}), s.constantBool(false), {}};
     case Function::Eq:
     case Function::Ne: {
       Value single = both(s.map(Function::Eq, {x[0].lo, x[0].hi}), s.map(Function::Eq, {x[1].lo, x[1].hi}));
@@ -324,7 +333,9 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
     case Function::ToFloat:
       if (x[0].lo.getType().isInteger(1))
         return {s.select(x[0].lo, s.constant(1), s.constant(0)),
-                s.select(x[0].hi, s.constant(1), s.constant(0)), varies, {}};
+                s.select(x[0].hi, s.constant(1), s.constant(0)),
+                varies,
+                {}};
       return rising({});
   }
   return whole(op.getType(), varies);

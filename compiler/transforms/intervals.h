@@ -10,8 +10,8 @@ namespace weft {
 /// Bounds of a number, never NaN themselves; of a condition, `lo` is "always true" and `hi` is "can be true".
 struct Interval {
   mlir::Value lo, hi;
-  mlir::Value varies;  ///< i1: a derivative with respect to a float input can be non-zero
-  mlir::Value nan;     ///< i1: it can be NaN besides; null: never
+  mlir::Value varies;      ///< i1: a derivative with respect to a float input can be non-zero
+  mlir::Value nan;         ///< i1: it can be NaN besides; null: never
   mlir::Value exact = {};  ///< a float that is one number over the whole box, NaN included; null: not known to be one
 };
 
@@ -29,14 +29,16 @@ class IntervalBuilder {
   Interval of(mlir::Value value);
 
  private:
-  ScalarBuilder s;   ///< its ints saturate: bounds of what rises are the values at its ends
+  ScalarBuilder s;  ///< its ints saturate: bounds of what rises are the values at its ends
   llvm::DenseMap<mlir::Value, Interval> known;
 
   Interval point(mlir::Value value);
   Interval whole(mlir::Type type, mlir::Value varies);
   Interval numbers(Interval bounds);
   /// The one number that the kernels compute for every pair of the box; null where there can be several.
-  static mlir::Value single(const Interval &x) { return x.exact || x.lo.getType().isF32() || x.lo != x.hi ? x.exact : x.lo; }
+  static mlir::Value single(const Interval &x) {
+    return x.exact || x.lo.getType().isF32() || x.lo != x.hi ? x.exact : x.lo;
+  }
   mlir::Value both(mlir::Value a, mlir::Value b) { return s.map(Function::And, {a, b}); }
   mlir::Value either(mlir::Value a, mlir::Value b) { return s.map(Function::Or, {a, b}); }
   mlir::Value negate(mlir::Value a);

@@ -17,17 +17,14 @@ using Kind = Expr::Kind;
 
 class AstLowering {
  public:
-  AstLowering(const ast::Variant &variant, mlir::MLIRContext &context)
-      : variant(variant), builder(&context) {}
+  AstLowering(const ast::Variant &variant, mlir::MLIRContext &context) : variant(variant), builder(&context) {}
 
   mlir::OwningOpRef<mlir::ModuleOp> run() {
-    mlir::OwningOpRef<mlir::ModuleOp> module =
-        mlir::ModuleOp::create(builder.getUnknownLoc(), variant.name);
+    mlir::OwningOpRef<mlir::ModuleOp> module = mlir::ModuleOp::create(builder.getUnknownLoc(), variant.name);
     describeInputs(*module);
     builder.setInsertionPointToEnd(module->getBody());
     for (size_t at = 0; at < variant.sets.size(); ++at) lowerSet(variant.sets[at], static_cast<int32_t>(at));
-    if (variant.sink)
-      program("sink", [&](ScalarBuilder &) { return Results{{"sink", lower(*variant.sink)}}; });
+    if (variant.sink) program("sink", [&](ScalarBuilder &) { return Results{{"sink", lower(*variant.sink)}}; });
     for (size_t round = 0; round < variant.selects.size(); ++round) lowerSelect(variant.selects[round], round);
     return module;
   }
@@ -50,62 +47,65 @@ class AstLowering {
       inputs.push_back(builder.getDictionaryAttr(
           {builder.getNamedAttr("name", builder.getStringAttr(input.name)),
            builder.getNamedAttr("dims", builder.getStrArrayAttr(dims)),
-           builder.getNamedAttr("element",
-                                builder.getStringAttr(elements[static_cast<int>(input.element)]))}));
+           builder.getNamedAttr("element", builder.getStringAttr(elements[static_cast<int>(input.element)]))}));
     }
     module->setAttr("weft.inputs", builder.getArrayAttr(inputs));
     mlir::SmallVector<mlir::Attribute> sets;
     for (const ast::KeySet &set : llvm::drop_begin(variant.sets))
-      sets.push_back(builder.getDictionaryAttr({builder.getNamedAttr("dim", builder.getStringAttr(set.dim)),
-                                                builder.getNamedAttr("values", builder.getStringAttr(variant.inputs[set.values].name))}));
+      sets.push_back(builder.getDictionaryAttr(
+          {builder.getNamedAttr("dim", builder.getStringAttr(set.dim)),
+           builder.getNamedAttr("values", builder.getStringAttr(variant.inputs[set.values].name))}));
     if (!sets.empty()) module->setAttr("weft.also", builder.getArrayAttr(sets));
     if (variant.keys) {
       const ast::Input &list = variant.inputs[variant.keys->input];
-      module->setAttr("weft.keys", builder.getDictionaryAttr({builder.getNamedAttr("input", builder.getStringAttr(list.name)),
-                                                              builder.getNamedAttr("dim", builder.getStringAttr(list.dims.back())),
-                                                              builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.keys->tile))}));
+      module->setAttr("weft.keys", builder.getDictionaryAttr(
+                                       {builder.getNamedAttr("input", builder.getStringAttr(list.name)),
+                                        builder.getNamedAttr("dim", builder.getStringAttr(list.dims.back())),
+                                        builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.keys->tile))}));
     }
     if (variant.selectsKeys())
-      module->setAttr("weft.keys", builder.getDictionaryAttr({builder.getNamedAttr("input", builder.getStringAttr(selectedKeys)),
-                                                              builder.getNamedAttr("dim", builder.getStringAttr("S")),
-                                                              builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.selects.back().tileQ))}));
+      module->setAttr("weft.keys",
+                      builder.getDictionaryAttr(
+                          {builder.getNamedAttr("input", builder.getStringAttr(selectedKeys)),
+                           builder.getNamedAttr("dim", builder.getStringAttr("S")),
+                           builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.selects.back().tileQ))}));
     mlir::SmallVector<mlir::Attribute> pools;
     for (const ast::PooledInput &pooled : ast::pooledInputs(variant))
-      pools.push_back(builder.getDictionaryAttr({builder.getNamedAttr("pool", builder.getStringAttr(ast::spelling(pooled.pool))),
-                                                 builder.getNamedAttr("input", builder.getStringAttr(variant.inputs[pooled.input].name)),
-                                                 builder.getNamedAttr("tile", builder.getI32IntegerAttr(pooled.tile))}));
+      pools.push_back(builder.getDictionaryAttr(
+          {builder.getNamedAttr("pool", builder.getStringAttr(ast::spelling(pooled.pool))),
+           builder.getNamedAttr("input", builder.getStringAttr(variant.inputs[pooled.input].name)),
+           builder.getNamedAttr("tile", builder.getI32IntegerAttr(pooled.tile))}));
     module->setAttr("weft.pools", builder.getArrayAttr(pools));
     const char *names[] = {"softmax", "sigmoid", "none", "stick_breaking"};
-    module->setAttr("weft.normalize",
-                    builder.getStringAttr(names[static_cast<int>(variant.normalize)]));
+    module->setAttr("weft.normalize", builder.getStringAttr(names[static_cast<int>(variant.normalize)]));
   }
 
   /// The pairs of one set of keys.
   void lowerSet(const ast::KeySet &set, int32_t number) {
     program(ofKeys("forward", set.dim), [&](ScalarBuilder &scalar) {
       mlir::Value mask = scalar.constantBool(true);
-      for (const ast::ExprPtr &where : set.wheres)
-        mask = scalar.map(Function::And, {mask, lower(*where)});
+      for (const ast::ExprPtr &where : set.wheres) mask = scalar.map(Function::And, {mask, lower(*where)});
       mask = dialect::MaskOp::create(builder, scalar.loc, builder.getI1Type(), mask);
       Results results{{"mask", mask}, {"score", lower(*set.score)}};
       if (set.weight) {
-        // A pair counts unless its weight is 0; so does one whose weight is NaN, which then shows. A factor that is 0 takes the
-        // whole weight with it, whatever the others are: what is left out tile by tile is so pair by pair.
+        // A pair counts unless its weight is 0; so does one whose weight is NaN, which then shows. A factor that is 0
+        // takes the whole weight with it, whatever the others are: what is left out tile by tile is so pair by pair.
         mlir::Value weight = lower(*set.weight), zero = scalar.constant(0), counts = mask;
         const std::vector<mlir::Value> factors = ScalarBuilder::parts(weight, Function::Mul);
         if (factors.size() > 1)
           for (mlir::Value factor : factors)
-            if (ScalarBuilder::constantOf(factor).value_or(0) == 0) counts = scalar.map(Function::And, {counts, scalar.map(Function::Ne, {factor, zero})});
-        counts = scalar.map(Function::And, {counts, scalar.map(Function::Not, {scalar.map(Function::Le, {weight, zero})})});
+            if (ScalarBuilder::constantOf(factor).value_or(0) == 0)
+              counts = scalar.map(Function::And, {counts, scalar.map(Function::Ne, {factor, zero})});
+        counts =
+            scalar.map(Function::And, {counts, scalar.map(Function::Not, {scalar.map(Function::Le, {weight, zero})})});
         results.insert(results.end(), {{"weight", weight}, {"counts", counts}});
       }
       if (set.gate) results.push_back({"gate", lower(*set.gate)});
       if (variant.dropout && *variant.dropout > 0) {
         mlir::Value random = dialect::RandomOp::create(builder, scalar.loc, builder.getF32Type(), number);
-        mlir::Value kept =
-            scalar.map(Function::Ge, {random, scalar.constant(*variant.dropout)});
-        results.push_back({"dropout", scalar.select(kept, scalar.constant(1 / (1 - *variant.dropout)),
-                                                    scalar.constant(0))});
+        mlir::Value kept = scalar.map(Function::Ge, {random, scalar.constant(*variant.dropout)});
+        results.push_back(
+            {"dropout", scalar.select(kept, scalar.constant(1 / (1 - *variant.dropout)), scalar.constant(0))});
       }
       return results;
     });
@@ -122,14 +122,22 @@ class AstLowering {
       for (const ast::Keep &keep : select.keeps) {
         switch (keep.kind) {
           case Keep::Diagonal:
-            results.push_back({"always", s.map(Function::And, {s.map(Function::Lt, {i, s.add(j, sizeK)}), s.map(Function::Lt, {j, s.add(i, sizeQ)})})});
+            results.push_back({"always", s.map(Function::And, {s.map(Function::Lt, {i, s.add(j, sizeK)}),
+                                                               s.map(Function::Lt, {j, s.add(i, sizeQ)})})});
             break;
-          case Keep::First: results.push_back({"always", s.map(Function::Lt, {j, s.mul(lower(*keep.amount), sizeK)})}); break;
-          case Keep::Condition: results.push_back({ast::holdsDot(*keep.value) ? "where" : "always", lower(*keep.value)}); break;
+          case Keep::First:
+            results.push_back({"always", s.map(Function::Lt, {j, s.mul(lower(*keep.amount), sizeK)})});
+            break;
+          case Keep::Condition:
+            results.push_back({ast::holdsDot(*keep.value) ? "where" : "always", lower(*keep.value)});
+            break;
           case Keep::TopK:
           case Keep::TopP:
           case Keep::Near:
-            results.push_back({keep.kind == Keep::TopK ? "topk" : keep.kind == Keep::TopP ? "topp" : "near", lower(*keep.value)});
+            results.push_back({keep.kind == Keep::TopK   ? "topk"
+                               : keep.kind == Keep::TopP ? "topp"
+                                                         : "near",
+                               lower(*keep.value)});
             results.push_back({"amount", lower(*keep.amount)});
             break;
         }
@@ -232,15 +240,15 @@ class AstLowering {
         return dialect::ReadOp::create(builder, scalar.loc, type, expr.name, indices);
       }
       case Kind::Dot:
-        return dialect::DotOp::create(builder, scalar.loc, builder.getF32Type(), selecting ? pooledName(*expr.args[0]) : expr.args[0]->name,
+        return dialect::DotOp::create(builder, scalar.loc, builder.getF32Type(),
+                                      selecting ? pooledName(*expr.args[0]) : expr.args[0]->name,
                                       selecting ? pooledName(*expr.args[1]) : expr.args[1]->name);
       case Kind::Call: {
         mlir::SmallVector<mlir::Value> args;
         for (const ast::ExprPtr &arg : expr.args) args.push_back(lowered.at(arg.get()));
         if (expr.function == Function::Div && reciprocalFits(expr)) {
           auto divisor = ScalarBuilder::constantOf(args[1]);
-          return scalar.mul(args[0], divisor ? scalar.constant(1 / *divisor)
-                                             : scalar.div(scalar.constant(1), args[1]));
+          return scalar.mul(args[0], divisor ? scalar.constant(1 / *divisor) : scalar.div(scalar.constant(1), args[1]));
         }
         return scalar.map(expr.function, args);
       }
@@ -253,8 +261,7 @@ class AstLowering {
 
 }  // namespace
 
-mlir::OwningOpRef<mlir::ModuleOp> lowerAst(const ast::Variant &variant,
-                                           mlir::MLIRContext &context) {
+mlir::OwningOpRef<mlir::ModuleOp> lowerAst(const ast::Variant &variant, mlir::MLIRContext &context) {
   return AstLowering(variant, context).run();
 }
 

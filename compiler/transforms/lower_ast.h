@@ -7,7 +7,6 @@
 namespace weft {
 
 /// Locations of operations are lines and columns of `variant.source`.
-mlir::OwningOpRef<mlir::ModuleOp> lowerAst(const ast::Variant &variant,
-                                           mlir::MLIRContext &context);
+mlir::OwningOpRef<mlir::ModuleOp> lowerAst(const ast::Variant &variant, mlir::MLIRContext &context);
 
 }  // namespace weft

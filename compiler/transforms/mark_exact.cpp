@@ -49,7 +49,8 @@ Range resultOf(Function function, llvm::ArrayRef<Range> x) {
 
 /// `ranges` holds those of all ints above.
 Range rangeOf(mlir::Operation &op, const Ranges &ranges) {
-  if (auto value = ScalarBuilder::constantOf(op.getResult(0))) return {static_cast<int64_t>(*value), static_cast<int64_t>(*value)};
+  if (auto value = ScalarBuilder::constantOf(op.getResult(0)))
+    return {static_cast<int64_t>(*value), static_cast<int64_t>(*value)};
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
     for (llvm::StringRef limited : {"B", "H", "G", "T", "S"})
       if (dim.getDim() == limited) return {0, largestExtent};
@@ -72,7 +73,8 @@ void markExact(mlir::ModuleOp module) {
     Ranges ranges;
     for (mlir::Value coordinate : block.getArguments()) ranges[coordinate] = positions();
     for (mlir::Operation &op : block)
-      if (op.getNumResults() == 1 && op.getResult(0).getType().isInteger(32)) ranges[op.getResult(0)] = rangeOf(op, ranges);
+      if (op.getNumResults() == 1 && op.getResult(0).getType().isInteger(32))
+        ranges[op.getResult(0)] = rangeOf(op, ranges);
   }
 }
 

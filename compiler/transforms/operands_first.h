@@ -1,16 +1,16 @@
-// Walks what a value is made of, operands before what uses them and each once: chains of lets can be as long as a text, so the
-// path is kept beside the stack.
+// Walks what a value is made of, operands before what uses them and each once: chains of lets can be as long as a text,
+// so the path is kept beside the stack.
 #pragma once
 
-#include "mlir/IR/Operation.h"
-#include "mlir/IR/Value.h"
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallVector.h"
+#include "mlir/IR/Operation.h"
+#include "mlir/IR/Value.h"
 
 namespace weft {
 
-/// Calls `visit` for `root` and the values below it that are not `known`; after the call each must be. Block arguments are
-/// no concern of it: they are known, or `visit` takes them.
+/// Calls `visit` for `root` and the values below it that are not `known`; after the call each must be. Block arguments
+/// are no concern of it: they are known, or `visit` takes them.
 template <class Known, class Visit>
 void operandsFirst(mlir::Value root, Known known, Visit visit) {
   llvm::SmallVector<mlir::Value> path{root};

@@ -4,8 +4,8 @@
 #include "compiler/kernel_image.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/intervals.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "llvm/ADT/STLExtras.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
 
 namespace weft {
 
@@ -21,15 +21,20 @@ class PlanKernel {
  public:
   /// `keyDim`: of which keys.
   PlanKernel(mlir::ModuleOp module, int tileQ, int tileK, std::string keyDim = "S")
-      : tileQ(tileQ), tileK(tileK), builder(module.getContext()), s(builder, builder.getUnknownLoc(), Ints::Exact), module(module),
-        keyDim(std::move(keyDim)), program(module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", this->keyDim))) {}
+      : tileQ(tileQ),
+        tileK(tileK),
+        builder(module.getContext()),
+        s(builder, builder.getUnknownLoc(), Ints::Exact),
+        module(module),
+        keyDim(std::move(keyDim)),
+        program(module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", this->keyDim))) {}
 
  protected:
   using Value = mlir::Value;
 
   int tileQ, tileK;
   mlir::OpBuilder builder;
-  ScalarBuilder s;   ///< of positions and offsets
+  ScalarBuilder s;  ///< of positions and offsets
   mlir::ModuleOp module;
   std::string keyDim;
   dialect::PairwiseOp program;
@@ -37,7 +42,8 @@ class PlanKernel {
   /// `together`: tiles of queries of one program.
   mlir::Block *begin(const std::string &name, const char *grid, int arguments, int together = 1) {
     builder.setInsertionPointToEnd(module.getBody());
-    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid, tileQ * together, tileK, keyDim);
+    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(),
+                                         grid, tileQ * together, tileK, keyDim);
     mlir::Block *entry = builder.createBlock(&kernel.getBody());
     for (int at = 0; at < arguments; ++at) entry->addArgument(builder.getI32Type(), s.loc);
     return entry;
@@ -64,10 +70,12 @@ class PlanKernel {
   Value append(Value value, Value kept, llvm::StringRef buffer, Value index) {
     return tile::AppendOp::create(builder, s.loc, builder.getI32Type(), value, kept, buffer, index);
   }
-  void store(Value value, llvm::StringRef buffer, Value index) { tile::StoreFlatOp::create(builder, s.loc, value, buffer, index); }
+  void store(Value value, llvm::StringRef buffer, Value index) {
+    tile::StoreFlatOp::create(builder, s.loc, value, buffer, index);
+  }
 
-  /// A loop over [from, to) that carries values: body(index, carried) gives the next ones. `together` says that its turns are
-  /// independent, and how carried values combine (see TileOps.td).
+  /// A loop over [from, to) that carries values: body(index, carried) gives the next ones. `together` says that its
+  /// turns are independent, and how carried values combine (see TileOps.td).
   template <class Body>
   std::vector<Value> loop(Value from, Value to, mlir::ValueRange inits, Body body, const char *together = nullptr) {
     auto op = mlir::scf::ForOp::create(builder, s.loc, from, to, s.constantInt(1), inits);

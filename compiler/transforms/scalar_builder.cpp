@@ -4,8 +4,8 @@
 
 #include <map>
 
-#include "mlir/IR/Matchers.h"
 #include "llvm/ADT/SmallPtrSet.h"
+#include "mlir/IR/Matchers.h"
 
 namespace weft {
 
@@ -22,7 +22,8 @@ Function functionOf(dialect::MapOp op) {
 }
 
 bool canSaturate(Function function) {
-  return function == Function::Add || function == Function::Sub || function == Function::Mul || function == Function::Neg || function == Function::Abs;
+  return function == Function::Add || function == Function::Sub || function == Function::Mul ||
+         function == Function::Neg || function == Function::Abs;
 }
 
 mlir::Value ScalarBuilder::constant(double value) {
@@ -44,8 +45,7 @@ std::vector<mlir::Value> ScalarBuilder::parts(mlir::Value value, Function joiner
     if (!seen.insert(next.getAsOpaquePointer()).second) continue;
     if (auto map = next.getDefiningOp<dialect::MapOp>(); map && functionOf(map) == joiner)
       left.insert(left.end(), {map.getArgs()[1], map.getArgs()[0]});
-    else
-      found.push_back(next);
+    else found.push_back(next);
   }
   return found;
 }
@@ -120,7 +120,8 @@ mlir::Value ScalarBuilder::map(Function function, mlir::ValueRange args) {
 std::pair<mlir::Value, mlir::Value> ScalarBuilder::weightedSink(mlir::Value c) {
   // Of ln 2 the upper 13 bits, whose products with the exponent are exact, and the rest.
   constexpr double upper = 0.693115234375, lower = std::numbers::ln2 - upper, most = 60;
-  mlir::Value half = map(Function::Clamp, {mul(c, constant(0.5 * std::numbers::log2e)), constant(-most), constant(most)});
+  mlir::Value half =
+      map(Function::Clamp, {mul(c, constant(0.5 * std::numbers::log2e)), constant(-most), constant(most)});
   mlir::Value great = map(Function::Gt, {map(Function::Abs, {c}), constant(20)});
   mlir::Value exponent = select(great, map(Function::ToFloat, {map(Function::Round, {half})}), constant(0));
   return {sub(sub(c, mul(exponent, constant(upper))), mul(exponent, constant(lower))), exp2(exponent)};

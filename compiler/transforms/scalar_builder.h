@@ -22,7 +22,8 @@ enum class Ints { Saturating, Exact };
 
 class ScalarBuilder {
  public:
-  ScalarBuilder(mlir::OpBuilder &builder, mlir::Location loc, Ints ints = Ints::Saturating) : builder(builder), loc(loc), ints(ints) {}
+  ScalarBuilder(mlir::OpBuilder &builder, mlir::Location loc, Ints ints = Ints::Saturating)
+      : builder(builder), loc(loc), ints(ints) {}
 
   mlir::Value constant(double value);
   mlir::Value constantInt(int64_t value);
@@ -38,12 +39,10 @@ class ScalarBuilder {
   mlir::Value exp2(mlir::Value a) { return map(Function::Exp2, {a}); }
   /// exp(a - b), the difference taken before it is scaled to base 2: of great numbers it is exact.
   mlir::Value expOfDifference(mlir::Value a, mlir::Value b);
-  /// A sink among pairs with weights: exp(c) as a score and a weight, a power of two, that share a great c between them. So
-  /// neither great scores nor great weights of the pairs are out of reach of it.
+  /// A sink among pairs with weights: exp(c) as a score and a weight, a power of two, that share a great c between
+  /// them. So neither great scores nor great weights of the pairs are out of reach of it.
   std::pair<mlir::Value, mlir::Value> weightedSink(mlir::Value c);
-  mlir::Value select(mlir::Value c, mlir::Value a, mlir::Value b) {
-    return map(Function::Select, {c, a, b});
-  }
+  mlir::Value select(mlir::Value c, mlir::Value a, mlir::Value b) { return map(Function::Select, {c, a, b}); }
 
   /// The values that a chain of `joiner` joins, each once: the conditions of an `and`, the factors of a product.
   static std::vector<mlir::Value> parts(mlir::Value value, Function joiner);

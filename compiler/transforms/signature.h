@@ -4,11 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "mlir/IR/BuiltinAttributes.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/kernel_image.h"
-#include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/STLExtras.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/BuiltinOps.h"
 
 namespace weft {
 
@@ -25,9 +25,7 @@ struct InputDescription {
   /// How many of the leading dims are B, H or G.
   size_t leading() const {
     size_t count = 0;
-    while (count < dims.size() &&
-           (dims[count] == "B" || dims[count] == "H" || dims[count] == "G"))
-      ++count;
+    while (count < dims.size() && (dims[count] == "B" || dims[count] == "H" || dims[count] == "G")) ++count;
     return count;
   }
 };
@@ -57,7 +55,8 @@ inline std::vector<PooledDescription> describedPools(mlir::ModuleOp module) {
   if (!list) return pools;
   for (mlir::Attribute attr : list) {
     auto dict = mlir::cast<mlir::DictionaryAttr>(attr);
-    pools.push_back({mlir::cast<mlir::StringAttr>(dict.get("pool")).str(), mlir::cast<mlir::StringAttr>(dict.get("input")).str(),
+    pools.push_back({mlir::cast<mlir::StringAttr>(dict.get("pool")).str(),
+                     mlir::cast<mlir::StringAttr>(dict.get("input")).str(),
                      static_cast<int>(mlir::cast<mlir::IntegerAttr>(dict.get("tile")).getInt())});
   }
   return pools;
@@ -87,7 +86,8 @@ inline KeyListDescription describedKeys(mlir::ModuleOp module) {
   return keys;
 }
 
-/// Keys that share the normaliser: the dim that counts them and the input that holds their values. The first set is that of v.
+/// Keys that share the normaliser: the dim that counts them and the input that holds their values. The first set is
+/// that of v.
 struct KeySetDescription {
   std::string dim, values;
 };
@@ -97,7 +97,8 @@ inline std::vector<KeySetDescription> describedSets(mlir::ModuleOp module) {
   if (!others) return sets;
   for (mlir::Attribute attr : others) {
     auto dict = mlir::cast<mlir::DictionaryAttr>(attr);
-    sets.push_back({mlir::cast<mlir::StringAttr>(dict.get("dim")).str(), mlir::cast<mlir::StringAttr>(dict.get("values")).str()});
+    sets.push_back(
+        {mlir::cast<mlir::StringAttr>(dict.get("dim")).str(), mlir::cast<mlir::StringAttr>(dict.get("values")).str()});
   }
   return sets;
 }
@@ -108,7 +109,8 @@ inline bool hasResult(dialect::PairwiseOp program, llvm::StringRef name) {
   return llvm::is_contained(yield.getNames(), mlir::StringAttr::get(program.getContext(), name));
 }
 
-/// True where some pair of a softmax has a weight: rows then keep the power of two that weights are multiplied by, `shift`.
+/// True where some pair of a softmax has a weight: rows then keep the power of two that weights are multiplied by,
+/// `shift`.
 inline bool isWeighted(mlir::ModuleOp module) {
   if (module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue() != "softmax") return false;
   return llvm::any_of(describedSets(module), [&](const KeySetDescription &set) {

@@ -1,6 +1,6 @@
 // weft bench: generated kernels beside their peers, as a table, JSON and one HTML page. weft report: training runs.
-#include <unistd.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
@@ -58,7 +58,8 @@ std::vector<std::string> split(const std::vector<std::string> &lists) {
 }
 
 struct Options {
-  std::vector<std::string> variants{"causal,adaptive_span,span_periodic,content_weight,sliding_window"}, shapes, types{"f32"}, peers{"sdpa,flex"}, compare;
+  std::vector<std::string> variants{"causal,adaptive_span,span_periodic,content_weight,sliding_window"}, shapes,
+      types{"f32"}, peers{"sdpa,flex"}, compare;
   std::string direction = "both", device = "cpu", out = "runs/bench";
   int64_t span = 0;
   int samples = 9;
@@ -67,7 +68,8 @@ struct Options {
 
 int run(const Options &options) {
   if (!options.compare.empty()) {
-    const bench::Comparison found = bench::compare(readResults(options.compare.at(0)), readResults(options.compare.at(1)));
+    const bench::Comparison found =
+        bench::compare(readResults(options.compare.at(0)), readResults(options.compare.at(1)));
     for (const std::string &line : found.regressions) std::printf("%s\n", line.c_str());
     for (const std::string &line : found.unsure) std::printf("not known  %s\n", line.c_str());
     for (const std::string &line : found.notes) std::printf("note  %s\n", line.c_str());
@@ -87,15 +89,18 @@ int run(const Options &options) {
   work.stop = [] { return interrupted(); };
   const bool terminal = isatty(STDERR_FILENO);
   work.progress = [&](size_t done, size_t total, const std::string &what) {
-    std::fprintf(stderr, "%s[%zu/%zu] %s%s", terminal ? "\r\033[K" : "", done + 1, total, what.c_str(), terminal ? "" : "\n");
+    std::fprintf(stderr, "%s[%zu/%zu] %s%s", terminal ? "\r\033[K" : "", done + 1, total, what.c_str(),
+                 terminal ? "" : "\n");
   };
-  const std::vector<std::string> shapes = options.shapes.empty() ? std::vector<std::string>{"1,8,2048,64"} : options.shapes;
+  const std::vector<std::string> shapes =
+      options.shapes.empty() ? std::vector<std::string>{"1,8,2048,64"} : options.shapes;
   for (const std::string &variant : split(options.variants)) {
     findVariant(variant);
     for (const std::string &type : split(options.types))
       for (bool backward : {false, true}) {
         if (options.direction == (backward ? "forward" : "backward")) continue;
-        for (const std::string &shape : shapes) work.cases.push_back({variant, ops::parseShape(shape), type, backward, options.span, options.device});
+        for (const std::string &shape : shapes)
+          work.cases.push_back({variant, ops::parseShape(shape), type, backward, options.span, options.device});
       }
   }
   const std::filesystem::path folder = options.out;
@@ -105,7 +110,8 @@ int run(const Options &options) {
   work.save = [&](const nlohmann::json &results) {
     // Names and messages need not be UTF-8.
     const std::string text = results.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-    if (const std::string wrong = replaceFile(data, text); !wrong.empty()) throw std::runtime_error("cannot write " + data + ": " + wrong);
+    if (const std::string wrong = replaceFile(data, text); !wrong.empty())
+      throw std::runtime_error("cannot write " + data + ": " + wrong);
   };
   const nlohmann::json results = bench::runBench(work);
   work.save(results);
@@ -113,7 +119,8 @@ int run(const Options &options) {
   std::fputs(bench::table(results).c_str(), stdout);
   std::printf("results  %s\n", data.c_str());
   std::fflush(stdout);
-  if (python(bench::reportScript, {data, page}) != 0) throw std::runtime_error("the page was not made; the results are in " + data);
+  if (python(bench::reportScript, {data, page}) != 0)
+    throw std::runtime_error("the page was not made; the results are in " + data);
   std::printf("report   %s\n", page.c_str());
   return interruptCode();
 }
@@ -126,15 +133,30 @@ void addBench(CLI::App &app, Action &action) {
   command->add_option("--variants", options->variants, "Variants, apart by commas")->capture_default_str();
   command->add_option("--shapes", options->shapes, "B,H,T,D, several apart by spaces (default 1,8,2048,64)");
   command->add_option("--dtype", options->types, "f32, bf16, f16, apart by commas")->capture_default_str();
-  command->add_option("--direction", options->direction, "forward, backward or both")->check(CLI::IsMember({"forward", "backward", "both"}))->capture_default_str();
-  command->add_option("--peers", options->peers, "sdpa, math, flex, triton, apart by commas; \"\" for none")->capture_default_str();
-  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)")->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
-  command->add_option("--samples", options->samples, "Rounds of each row, at least")->check(CLI::Range(3, 1000))->capture_default_str();
-  command->add_option("--row-seconds", options->rowSeconds, "At most, about, for a row whose median is not known yet")->check(CLI::Range(0.01, 86400.0))->capture_default_str();
-  command->add_option("--peer-seconds", options->peerSeconds, "Limit for an answer of flex and triton, compiling too")->check(CLI::Range(1.0, 86400.0))->capture_default_str();
-  command->add_option("--device", options->device, "cpu, cuda or cuda:N")->envname("WEFT_DEVICE")->capture_default_str();
+  command->add_option("--direction", options->direction, "forward, backward or both")
+      ->check(CLI::IsMember({"forward", "backward", "both"}))
+      ->capture_default_str();
+  command->add_option("--peers", options->peers, "sdpa, math, flex, triton, apart by commas; \"\" for none")
+      ->capture_default_str();
+  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
+  command->add_option("--samples", options->samples, "Rounds of each row, at least")
+      ->check(CLI::Range(3, 1000))
+      ->capture_default_str();
+  command->add_option("--row-seconds", options->rowSeconds, "At most, about, for a row whose median is not known yet")
+      ->check(CLI::Range(0.01, 86400.0))
+      ->capture_default_str();
+  command->add_option("--peer-seconds", options->peerSeconds, "Limit for an answer of flex and triton, compiling too")
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str();
+  command->add_option("--device", options->device, "cpu, cuda or cuda:N")
+      ->envname("WEFT_DEVICE")
+      ->capture_default_str();
   command->add_option("--out", options->out, "Folder for results.json and report.html")->capture_default_str();
-  command->add_option("--compare", options->compare, "OLD.json NEW.json: print regressions beyond noise; exit 1 where there are any")->expected(2);
+  command
+      ->add_option("--compare", options->compare,
+                   "OLD.json NEW.json: print regressions beyond noise; exit 1 where there are any")
+      ->expected(2);
   command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 

@@ -16,7 +16,8 @@ namespace weft::cli {
 static std::string readAll(const std::string &path) {
   std::ifstream stream(path, std::ios::binary);
   std::string text((1 << 20) + 1, '\0');
-  if (!stream || stream.read(text.data(), static_cast<std::streamsize>(text.size())).bad()) throw std::runtime_error("cannot open " + path);
+  if (!stream || stream.read(text.data(), static_cast<std::streamsize>(text.size())).bad())
+    throw std::runtime_error("cannot open " + path);
   text.resize(static_cast<size_t>(stream.gcount()));
   return text;
 }
@@ -62,24 +63,39 @@ void addCompile(CLI::App &app, Action &action) {
     Schedule schedule;
   };
   auto options = std::make_shared<Options>();
-  const std::map<std::string, Stage> stages = {{"nvvm", Stage::Vector}, {"ptx", Stage::Assembly}, {"cubin", Stage::Assembly}, {"sass", Stage::Assembly},
-                                               {"ast", Stage::Ast},   {"weft", Stage::Weft},    {"tile", Stage::Tile},
-                                               {"vector", Stage::Vector}, {"llvm", Stage::Llvm}, {"asm", Stage::Assembly},
-                                               {"obj", Stage::Object}};
-  const std::map<std::string, ElementType> types = {{"f32", ElementType::F32}, {"bf16", ElementType::BF16}, {"f16", ElementType::F16}};
+  const std::map<std::string, Stage> stages = {
+      {"nvvm", Stage::Vector}, {"ptx", Stage::Assembly}, {"cubin", Stage::Assembly}, {"sass", Stage::Assembly},
+      {"ast", Stage::Ast},     {"weft", Stage::Weft},    {"tile", Stage::Tile},      {"vector", Stage::Vector},
+      {"llvm", Stage::Llvm},   {"asm", Stage::Assembly}, {"obj", Stage::Object}};
+  const std::map<std::string, ElementType> types = {{"f32", ElementType::F32},
+                                                    {"bf16", ElementType::BF16},
+                                                    {"f16", ElementType::F16}};
   CLI::App *command = app.add_subcommand("compile", "Print any stage of a kernel");
   command->add_option("variant", options->variant, "A library variant, a file, or file:name")->required();
-  command->add_option("--kernel", options->kernel, "forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*")->capture_default_str();
-  command->add_option("--target", options->target, "cpu (this one), a CPU LLVM knows (haswell, ...) or a GPU (sm_80, sm_90a, ...)")
+  command
+      ->add_option("--kernel", options->kernel, "forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*")
       ->capture_default_str();
-  command->add_option("--stages", options->schedule.stages, "GPU: tiles of a streamed operand in shared memory, 1 to 4")->capture_default_str();
+  command
+      ->add_option("--target", options->target,
+                   "cpu (this one), a CPU LLVM knows (haswell, ...) or a GPU (sm_80, sm_90a, ...)")
+      ->capture_default_str();
+  command->add_option("--stages", options->schedule.stages, "GPU: tiles of a streamed operand in shared memory, 1 to 4")
+      ->capture_default_str();
   command->add_option("--head-dim", options->headDim, "Size of the dims that rows end in")->capture_default_str();
-  command->add_option("--dtype", options->type, "f32, bf16 or f16")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
+  command->add_option("--dtype", options->type, "f32, bf16 or f16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->capture_default_str();
   command->add_option("--tile-q", options->schedule.tileQ, "Queries a tile")->capture_default_str();
   command->add_option("--tile-k", options->schedule.tileK, "Keys a tile")->capture_default_str();
-  command->add_option("--block", options->schedule.blockRows, "CPU: rows of a register block, 6, 8 or 12")->capture_default_str();
-  command->add_flag_callback("--heads-inner", [options] { options->schedule.order = Order::HeadsInner; }, "Programs of one tile, all heads, first");
-  command->add_option("--emit", options->stage, "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx, cubin, sass")
+  command->add_option("--block", options->schedule.blockRows, "CPU: rows of a register block, 6, 8 or 12")
+      ->capture_default_str();
+  command->add_flag_callback(
+      "--heads-inner", [options] { options->schedule.order = Order::HeadsInner; },
+      "Programs of one tile, all heads, first");
+  command
+      ->add_option(
+          "--emit", options->stage,
+          "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx, cubin, sass")
       ->check(CLI::IsMember({"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx", "cubin", "sass"}))
       ->capture_default_str();
   command->callback([&action, options, stages, types] {
@@ -98,9 +114,11 @@ void addCompile(CLI::App &app, Action &action) {
       if (!result.error.empty()) throw std::runtime_error(result.error);
       std::string out = request.stage == Stage::Object ? result.image.code : result.text;
       if (options->stage == "cubin" || options->stage == "sass") {
-        if (!isGpu(request.target)) throw std::runtime_error("expected a GPU for --target (sm_80, sm_90a, ...), got '" + options->target + "'");
+        if (!isGpu(request.target))
+          throw std::runtime_error("expected a GPU for --target (sm_80, sm_90a, ...), got '" + options->target + "'");
         const Assembled assembled = assemble(out, request.target);
-        std::fprintf(stderr, "%d registers, %lld bytes spilled\n", assembled.registers, static_cast<long long>(assembled.spillBytes));
+        std::fprintf(stderr, "%d registers, %lld bytes spilled\n", assembled.registers,
+                     static_cast<long long>(assembled.spillBytes));
         out = options->stage == "cubin" ? assembled.cubin : disassemble(assembled.cubin);
       }
       std::fwrite(out.data(), 1, out.size(), stdout);

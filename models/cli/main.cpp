@@ -19,17 +19,18 @@ static std::string unknownCommand(const CLI::App &app, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-  CLI::App app{"Weft compiles attention variants to kernels, and trains models with them.\n\n"
-               "  weft variants                                     what the library holds\n"
-               "  weft check FILE...                                errors of a variant, or ok\n"
-               "  weft compile causal --kernel forward --emit=tile  any stage of a kernel\n"
-               "  weft run causal --device ptx-emulator             a variant on random tensors, on any device\n"
-               "  weft tune causal adaptive_span --budget 60s       the fastest tiles on this device, kept\n"
-               "  weft train --config models/configs/small_span_periodic.json --data FILE --out runs/a\n"
-               "  weft eval --checkpoint runs/a --data FILE         bpc, spans, kept tiles, masks\n"
-               "  weft report runs/a runs/b                         training runs side by side, one HTML page\n"
-               "  weft bench --peers sdpa,flex                      kernels beside their peers: table, JSON, HTML\n"
-               "  weft sample --checkpoint runs/a --prompt 'The '   text\n"};
+  CLI::App app{
+      "Weft compiles attention variants to kernels, and trains models with them.\n\n"
+      "  weft variants                                     what the library holds\n"
+      "  weft check FILE...                                errors of a variant, or ok\n"
+      "  weft compile causal --kernel forward --emit=tile  any stage of a kernel\n"
+      "  weft run causal --device ptx-emulator             a variant on random tensors, on any device\n"
+      "  weft tune causal adaptive_span --budget 60s       the fastest tiles on this device, kept\n"
+      "  weft train --config models/configs/small_span_periodic.json --data FILE --out runs/a\n"
+      "  weft eval --checkpoint runs/a --data FILE         bpc, spans, kept tiles, masks\n"
+      "  weft report runs/a runs/b                         training runs side by side, one HTML page\n"
+      "  weft bench --peers sdpa,flex                      kernels beside their peers: table, JSON, HTML\n"
+      "  weft sample --checkpoint runs/a --prompt 'The '   text\n"};
   app.require_subcommand(1);
   weft::cli::Action action;
   weft::cli::addVariants(app, action);

@@ -32,14 +32,18 @@ constexpr size_t configLimit = 1 << 20;
 void addData(CLI::App *command, std::string &path, uint64_t &limit) {
   limit = static_cast<uint64_t>(defaultTextLimit);
   command->add_option("--data", path, "Text: raw, .gz or .zip (default: WEFT_DATA, else data/enwik8)");
-  command->add_option("--data-limit", limit, "Refuse more text than this, also inside an archive: bytes, or 500MB, 8GiB (default: 4GiB)")
+  command
+      ->add_option("--data-limit", limit,
+                   "Refuse more text than this, also inside an archive: bytes, or 500MB, 8GiB (default: 4GiB)")
       ->transform(CLI::AsSizeValue(false))
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 50));
 }
 
 void addDevice(CLI::App *command, std::string &device) {
   device = "cpu";
-  command->add_option("--device", device, "cpu, cuda, cuda:N or ptx-emulator (slow, checks all)")->envname("WEFT_DEVICE")->capture_default_str();
+  command->add_option("--device", device, "cpu, cuda, cuda:N or ptx-emulator (slow, checks all)")
+      ->envname("WEFT_DEVICE")
+      ->capture_default_str();
 }
 
 torch::Device prepare(const std::string &device) {
@@ -63,19 +67,29 @@ void addTrain(CLI::App &app, Action &action) {
   command->add_option("--config", o->config, "JSON file, see models/configs")->required();
   addData(command, o->data, o->dataLimit);
   command->add_option("--out", o->out, "Directory for checkpoint.pt and metrics.jsonl")->required();
-  command->add_option_function<std::string>("--steps", [o](const std::string &steps) { o->settings.push_back("train.steps=" + steps); }, "Overrides train.steps");
+  command->add_option_function<std::string>(
+      "--steps", [o](const std::string &steps) { o->settings.push_back("train.steps=" + steps); },
+      "Overrides train.steps");
   command->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
   command->add_flag("--tune", o->tune, "Tune the model's attention before the first step");
   command->add_option("--tune-budget", o->tuneBudget, "Time for --tune")->capture_default_str();
   command->add_option_function<std::vector<std::string>>(
-      "--set", [o](const std::vector<std::string> &given) { o->settings.insert(o->settings.begin(), given.begin(), given.end()); }, "Overrides, as train.lr=3e-4");
-  command->add_flag_callback("--help-settings", [] { throw CLI::CallForVersion(describeSettings(), 0); }, "Print every setting with its default, range and meaning")
+      "--set",
+      [o](const std::vector<std::string> &given) {
+        o->settings.insert(o->settings.begin(), given.begin(), given.end());
+      },
+      "Overrides, as train.lr=3e-4");
+  command
+      ->add_flag_callback(
+          "--help-settings", [] { throw CLI::CallForVersion(describeSettings(), 0); },
+          "Print every setting with its default, range and meaning")
       ->trigger_on_parse();
   addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
       const torch::Device device = prepare(o->device);
-      const TrainOptions options{parseConfig(readUserFile(o->config, configLimit), o->config, o->settings), o->out, o->resume, device, o->tune ? parseSeconds(o->tuneBudget) : 0};
+      const TrainOptions options{parseConfig(readUserFile(o->config, configLimit), o->config, o->settings), o->out,
+                                 o->resume, device, o->tune ? parseSeconds(o->tuneBudget) : 0};
       return train(options, loadText(dataPath(o->data), static_cast<int64_t>(o->dataLimit)));
     };
   });
@@ -91,8 +105,11 @@ void addEval(CLI::App &app, Action &action) {
   CLI::App *command = app.add_subcommand("eval", "Bits per character, and what each head does");
   command->add_option("--checkpoint", o->checkpoint, "Directory of a trained model")->required();
   addData(command, o->data, o->dataLimit);
-  command->add_option("--split", o->split, "val or test")->check(CLI::IsMember({"val", "test", "train"}))->capture_default_str();
-  command->add_option("--stride", o->stride, "Bytes each window moves on (default: half the context)")->check(CLI::Range(int64_t{1}, INT64_MAX));
+  command->add_option("--split", o->split, "val or test")
+      ->check(CLI::IsMember({"val", "test", "train"}))
+      ->capture_default_str();
+  command->add_option("--stride", o->stride, "Bytes each window moves on (default: half the context)")
+      ->check(CLI::Range(int64_t{1}, INT64_MAX));
   command->add_option("--limit", o->limit, "Evaluate only this many bytes")->check(CLI::Range(int64_t{1}, INT64_MAX));
   command->add_option("--picture", o->picture, "SVG of every head's mask (default: masks.svg beside the checkpoint)");
   addDevice(command, o->device);
@@ -100,7 +117,8 @@ void addEval(CLI::App &app, Action &action) {
     action = [o] {
       const torch::Device device = prepare(o->device);
       Checkpoint checkpoint = loadCheckpoint(o->checkpoint, device);
-      const std::string picture = o->picture.empty() ? o->checkpoint + "/masks.svg" : o->picture, figures = o->checkpoint + "/eval_" + o->split + ".json";
+      const std::string picture = o->picture.empty() ? o->checkpoint + "/masks.svg" : o->picture,
+                        figures = o->checkpoint + "/eval_" + o->split + ".json";
       for (const std::string &written : {picture, figures}) demandReplaceable(written);
       const TextData data = loadText(dataPath(o->data), static_cast<int64_t>(o->dataLimit));
       const torch::Tensor &text = o->split == "test" ? data.test : o->split == "val" ? data.validation : data.train;
@@ -111,29 +129,43 @@ void addEval(CLI::App &app, Action &action) {
       checkpoint.model->eval();
       const auto heads = headStatistics(checkpoint.model, tokens);
       std::printf("data     %s\n", data.description.c_str());
-      std::printf("model    %s, step %lld\n", checkpoint.config.model.attention.c_str(), static_cast<long long>(checkpoint.step));
+      std::printf("model    %s, step %lld\n", checkpoint.config.model.attention.c_str(),
+                  static_cast<long long>(checkpoint.step));
       std::printf("%-8s %.4f bpc over %lld bytes of %s, stride %lld%s\n", "result", result.bpc,
                   static_cast<long long>(result.bytes), o->split.c_str(), static_cast<long long>(stride),
                   result.complete ? "" : " (interrupted)");
       const double kept = meanKept(heads);
       std::printf("kept     %.1f%% of dense tiles; attention FLOPs saved against dense causal: %.1f%%\n", 100 * kept,
-                  100 * (1 - kept / ((static_cast<double>((context + 63) / 64) + 1) / 2 / static_cast<double>((context + 63) / 64))));
+                  100 * (1 - kept / ((static_cast<double>((context + 63) / 64) + 1) / 2 /
+                                     static_cast<double>((context + 63) / 64))));
       std::printf("\nlayer head   kept%%   bits");
       for (const auto &[name, value] : heads[0].learned) std::printf(" %9s", name.c_str());
       std::printf("\n");
       nlohmann::json rows = nlohmann::json::array();
       const std::vector<double> unmasked = unmaskedKeys(checkpoint.model, tokens);
       for (const HeadStatistics &head : heads) {
-        std::printf("%5lld %4lld  %6.1f %6.2f", static_cast<long long>(head.layer), static_cast<long long>(head.head), 100 * head.keptTiles, head.entropy);
+        std::printf("%5lld %4lld  %6.1f %6.2f", static_cast<long long>(head.layer), static_cast<long long>(head.head),
+                    100 * head.keptTiles, head.entropy);
         for (const auto &[name, value] : head.learned) std::printf(" %9.3f", value);
         std::printf("\n");
-        rows.push_back({{"layer", head.layer}, {"head", head.head}, {"kept_tiles", head.keptTiles}, {"entropy_bits", head.entropy}, {"unmasked_keys", unmasked[rows.size()]},
+        rows.push_back({{"layer", head.layer},
+                        {"head", head.head},
+                        {"kept_tiles", head.keptTiles},
+                        {"entropy_bits", head.entropy},
+                        {"unmasked_keys", unmasked[rows.size()]},
                         {"learned", head.learned}});
       }
       // The figure of a part would pass for that of the split.
       if (!result.complete) return interruptCode();
-      const nlohmann::json all({{"bpc", result.bpc}, {"bytes", result.bytes}, {"split", o->split}, {"stride", stride}, {"step", checkpoint.step},
-                                {"attention", checkpoint.config.model.attention}, {"data", data.description}, {"kept_tiles", kept}, {"heads", rows}});
+      const nlohmann::json all({{"bpc", result.bpc},
+                                {"bytes", result.bytes},
+                                {"split", o->split},
+                                {"stride", stride},
+                                {"step", checkpoint.step},
+                                {"attention", checkpoint.config.model.attention},
+                                {"data", data.description},
+                                {"kept_tiles", kept},
+                                {"heads", rows}});
       // A path may hold bytes that are not UTF-8.
       writeFile(figures, all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
       writeFile(picture, maskPicture(checkpoint.model, tokens));
@@ -174,7 +206,8 @@ void addSample(CLI::App &app, Action &action) {
       });
       std::fputc('\n', stdout);
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      std::fprintf(stderr, "%lld bytes, %.0f a second\n", static_cast<long long>(made), static_cast<double>(made) / std::max(seconds, 1e-9));
+      std::fprintf(stderr, "%lld bytes, %.0f a second\n", static_cast<long long>(made),
+                   static_cast<double>(made) / std::max(seconds, 1e-9));
       return interruptCode();
     };
   });

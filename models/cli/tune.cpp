@@ -33,32 +33,41 @@ void printList(const ScheduleCache &cache, const std::vector<TuningEntry> &entri
   std::printf("%s\n", cache.path().c_str());
   if (entries.empty()) std::printf("nothing tuned yet; try: weft tune causal --shapes 1,8,2048,64\n");
   for (const TuningEntry &entry : entries)
-    std::printf("%-72s %-32s %9.3f ms  %5.2fx default%s%s\n", describe(entry.key).c_str(), describe(entry.schedule, target).c_str(),
-                1e3 * entry.seconds, entry.defaultSeconds / std::max(entry.seconds, 1e-12), entry.complete ? "" : "  (not finished)",
+    std::printf("%-72s %-32s %9.3f ms  %5.2fx default%s%s\n", describe(entry.key).c_str(),
+                describe(entry.schedule, target).c_str(), 1e3 * entry.seconds,
+                entry.defaultSeconds / std::max(entry.seconds, 1e-12), entry.complete ? "" : "  (not finished)",
                 entry.build == buildIdentity() ? "" : "  (of another build: not used)");
 }
 
 void printExplanation(const TuningEntry &entry, const std::string &target) {
-  std::printf("%s, measured on %s%s\n", describe(entry.key).c_str(), entry.shape.c_str(), entry.complete ? "" : " (not finished)");
+  std::printf("%s, measured on %s%s\n", describe(entry.key).c_str(), entry.shape.c_str(),
+              entry.complete ? "" : " (not finished)");
   std::vector<const TuningPoint *> points;
   for (const TuningPoint &point : entry.points) points.push_back(&point);
-  auto time = [](const TuningPoint *point) { return point->samples.empty() ? HUGE_VAL : autotune::median(point->samples); };
+  auto time = [](const TuningPoint *point) {
+    return point->samples.empty() ? HUGE_VAL : autotune::median(point->samples);
+  };
   std::stable_sort(points.begin(), points.end(), [&](auto *a, auto *b) { return time(a) < time(b); });
   std::printf("  %-34s %10s %8s %8s %10s\n", "schedule", "time", "+-", "samples", "model");
   for (const TuningPoint *point : points) {
     const bool first = point == &entry.points.front(), best = point->schedule == entry.schedule;
-    if (point->samples.empty()) std::printf("  %-34s %10s %8s %8s %7.3f ms", describe(point->schedule, target).c_str(), "-", "-", "0", 1e3 * point->predicted);
-    else {
-      char off[16] = "?";   // too few samples to tell
-      if (const double share = autotune::uncertainty(point->samples); std::isfinite(share)) std::snprintf(off, sizeof off, "%.1f%%", 100 * share);
-      std::printf("  %-34s %7.3f ms %8s %8zu %7.3f ms", describe(point->schedule, target).c_str(), 1e3 * time(point), off, point->samples.size(),
+    if (point->samples.empty())
+      std::printf("  %-34s %10s %8s %8s %7.3f ms", describe(point->schedule, target).c_str(), "-", "-", "0",
                   1e3 * point->predicted);
+    else {
+      char off[16] = "?";  // too few samples to tell
+      if (const double share = autotune::uncertainty(point->samples); std::isfinite(share))
+        std::snprintf(off, sizeof off, "%.1f%%", 100 * share);
+      std::printf("  %-34s %7.3f ms %8s %8zu %7.3f ms", describe(point->schedule, target).c_str(), 1e3 * time(point),
+                  off, point->samples.size(), 1e3 * point->predicted);
     }
-    std::printf("%s%s%s%s\n", best ? "  chosen" : "", first ? "  default" : "", point->note.empty() ? "" : "  ", point->note.c_str());
+    std::printf("%s%s%s%s\n", best ? "  chosen" : "", first ? "  default" : "", point->note.empty() ? "" : "  ",
+                point->note.c_str());
   }
-  std::printf("  chosen %s: %.3f ms against the default's %.3f ms in the same rounds (%.2fx). The model ranked with rho = %.2f",
-              describe(entry.schedule, target).c_str(), 1e3 * entry.seconds, 1e3 * entry.defaultSeconds,
-              entry.defaultSeconds / std::max(entry.seconds, 1e-12), autotune::rankCorrelation(entry));
+  std::printf(
+      "  chosen %s: %.3f ms against the default's %.3f ms in the same rounds (%.2fx). The model ranked with rho = %.2f",
+      describe(entry.schedule, target).c_str(), 1e3 * entry.seconds, 1e3 * entry.defaultSeconds,
+      entry.defaultSeconds / std::max(entry.seconds, 1e-12), autotune::rankCorrelation(entry));
   if (entry.clockGhz > 0) std::printf("; clock %.2f GHz", entry.clockGhz);
   std::printf("\n");
 }
@@ -84,21 +93,27 @@ int run(const Options &options) {
   if (!options.variants.empty() && (options.list || options.explain)) {
     std::vector<std::string> names;
     for (const std::string &variant : options.variants) names.push_back(findVariant(variant)->name());
-    std::erase_if(entries, [&](const TuningEntry &entry) { return std::find(names.begin(), names.end(), entry.key.variant) == names.end(); });
+    std::erase_if(entries, [&](const TuningEntry &entry) {
+      return std::find(names.begin(), names.end(), entry.key.variant) == names.end();
+    });
   }
   if (options.list) {
     printList(cache, entries, targetName(device));
     return 0;
   }
   if (options.explain) {
-    if (entries.empty()) throw std::runtime_error("nothing tuned yet for these variants on this device; weft tune --list shows what is");
+    if (entries.empty())
+      throw std::runtime_error("nothing tuned yet for these variants on this device; weft tune --list shows what is");
     for (const TuningEntry &entry : entries) printExplanation(entry, targetName(device));
     return 0;
   }
-  if (options.variants.empty()) throw std::runtime_error("expected variants to tune, or --list, --explain, --export, --import; `weft variants` lists the library");
+  if (options.variants.empty())
+    throw std::runtime_error(
+        "expected variants to tune, or --list, --explain, --export, --import; `weft variants` lists the library");
 
   std::vector<TuningJob> jobs;
-  const std::vector<std::string> shapes = options.shapes.empty() ? std::vector<std::string>{"1,8,2048,64"} : options.shapes;
+  const std::vector<std::string> shapes =
+      options.shapes.empty() ? std::vector<std::string>{"1,8,2048,64"} : options.shapes;
   torch::manual_seed(0);
   for (const std::string &variant : options.variants)
     for (const std::string &shapeText : shapes)
@@ -107,7 +122,8 @@ int run(const Options &options) {
         for (bool backward : {false, true}) {
           if (options.direction == (backward ? "forward" : "backward")) continue;
           jobs.push_back({variant, backward, shape.text(), [=, &options] {
-                            auto inputs = ops::sampleInputs(*findVariant(variant), shape, ops::scalarType(type), place, options.span);
+                            auto inputs = ops::sampleInputs(*findVariant(variant), shape, ops::scalarType(type), place,
+                                                            options.span);
                             return autotune::Problem{variant, inputs.names, inputs.tensors, backward, shape.text()};
                           }});
         }
@@ -126,11 +142,18 @@ void addTune(CLI::App &app, Action &action) {
   CLI::App *command = app.add_subcommand("tune", "Find the fastest schedules on this device and keep them");
   command->add_option("variants", options->variants, "Library variants or files");
   command->add_option("--shapes", options->shapes, "B,H,T,D, several apart by spaces (default 1,8,2048,64)");
-  command->add_option("--dtype", options->types, "f32, bf16, f16")->check(CLI::IsMember({"f32", "bf16", "f16"}))->capture_default_str();
-  command->add_option("--direction", options->direction, "forward, backward or both")->check(CLI::IsMember({"forward", "backward", "both"}))->capture_default_str();
-  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)")->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
+  command->add_option("--dtype", options->types, "f32, bf16, f16")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->capture_default_str();
+  command->add_option("--direction", options->direction, "forward, backward or both")
+      ->check(CLI::IsMember({"forward", "backward", "both"}))
+      ->capture_default_str();
+  command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
   command->add_option("--budget", options->budget, "Time for all of it: 60s, 5m")->capture_default_str();
-  command->add_option("--device", options->device, "cpu, cuda or cuda:N")->envname("WEFT_DEVICE")->capture_default_str();
+  command->add_option("--device", options->device, "cpu, cuda or cuda:N")
+      ->envname("WEFT_DEVICE")
+      ->capture_default_str();
   command->add_flag("--flush-l2", options->flush, "GPU: measure with a cold L2 cache");
   command->add_flag("--again", options->again, "Measure anew what is tuned already");
   command->add_flag("--list", options->list, "What is tuned");

@@ -12,7 +12,9 @@
 namespace weft::cpu {
 namespace {
 
-std::runtime_error failure(llvm::Error error) { return std::runtime_error("loading object code: " + llvm::toString(std::move(error))); }
+std::runtime_error failure(llvm::Error error) {
+  return std::runtime_error("loading object code: " + llvm::toString(std::move(error)));
+}
 
 template <class T>
 T valueOf(llvm::Expected<T> value) {
@@ -22,14 +24,15 @@ T valueOf(llvm::Expected<T> value) {
 
 /// What generated code may call of this process: what LLVM makes of copies, fills, math functions and conversions where
 /// the CPU has no instructions for them. Nothing else of the process can be reached by name.
-const std::set<std::string> callable{
-    "memcpy", "memmove", "memset", "bzero",
-    // Of the C library's math.
-    "acosf", "asinf", "atanf", "atan2f", "cbrtf", "ceilf", "copysignf", "cosf", "coshf", "erff", "exp2f", "expf", "expm1f", "fabsf", "floorf", "fmaf", "fmaxf",
-    "fminf", "fmodf", "log10f", "log1pf", "log2f", "logf", "nearbyintf", "powf", "rintf", "roundevenf", "roundf", "sincosf", "sinf", "sinhf", "sqrtf", "tanf",
-    "tanhf", "truncf",
-    // Of the C compiler's own library: between f32 and f16.
-    "__extendhfsf2", "__gnu_f2h_ieee", "__gnu_h2f_ieee", "__truncsfhf2"};
+const std::set<std::string> callable{"memcpy", "memmove", "memset", "bzero",
+                                     // Of the C library's math.
+                                     "acosf", "asinf", "atanf", "atan2f", "cbrtf", "ceilf", "copysignf", "cosf",
+                                     "coshf", "erff", "exp2f", "expf", "expm1f", "fabsf", "floorf", "fmaf", "fmaxf",
+                                     "fminf", "fmodf", "log10f", "log1pf", "log2f", "logf", "nearbyintf", "powf",
+                                     "rintf", "roundevenf", "roundf", "sincosf", "sinf", "sinhf", "sqrtf", "tanf",
+                                     "tanhf", "truncf",
+                                     // Of the C compiler's own library: between f32 and f16.
+                                     "__extendhfsf2", "__gnu_f2h_ieee", "__gnu_h2f_ieee", "__truncsfhf2"};
 
 /// Throws unless the code defines `entry` itself and calls nothing that it may not.
 void check(const llvm::MemoryBuffer &code, const std::string &entry) {
@@ -39,7 +42,8 @@ void check(const llvm::MemoryBuffer &code, const std::string &entry) {
     const uint32_t flags = valueOf(symbol.getFlags());
     const std::string name = valueOf(symbol.getName()).str();
     if (flags & llvm::object::SymbolRef::SF_Undefined) {
-      if (!name.empty() && !callable.count(name)) throw std::runtime_error("loading object code: it may not call " + name);
+      if (!name.empty() && !callable.count(name))
+        throw std::runtime_error("loading object code: it may not call " + name);
     } else if (name == entry && (flags & llvm::object::SymbolRef::SF_Global)) {
       defined = valueOf(symbol.getType()) == llvm::object::SymbolRef::ST_Function;
     }
@@ -53,7 +57,11 @@ llvm::orc::LLJIT &linker() {
     llvm::InitializeNativeTarget();
     llvm::InitializeNativeTargetAsmPrinter();
     // No platform: kernels have no initializers, and one would link every symbol of the process.
-    return valueOf(llvm::orc::LLJITBuilder().setLinkProcessSymbolsByDefault(false).setPlatformSetUp(llvm::orc::setUpInactivePlatform).create()).release();
+    return valueOf(llvm::orc::LLJITBuilder()
+                       .setLinkProcessSymbolsByDefault(false)
+                       .setPlatformSetUp(llvm::orc::setUpInactivePlatform)
+                       .create())
+        .release();
   }();
   return *jit;
 }
@@ -69,7 +77,8 @@ KernelFunction loadObject(const std::string &code, const std::string &entry) {
   auto library = jit.createJITDylib("kernel" + std::to_string(count++));
   if (!library) throw failure(library.takeError());
   library->addGenerator(valueOf(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(
-      jit.getDataLayout().getGlobalPrefix(), [](const llvm::orc::SymbolStringPtr &name) { return callable.count((*name).str()) > 0; })));
+      jit.getDataLayout().getGlobalPrefix(),
+      [](const llvm::orc::SymbolStringPtr &name) { return callable.count((*name).str()) > 0; })));
   if (auto error = jit.addObjectFile(*library, std::move(buffer))) throw failure(std::move(error));
   return valueOf(jit.lookup(*library, entry)).toPtr<KernelFunction>();
 }

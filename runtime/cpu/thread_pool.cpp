@@ -90,8 +90,7 @@ static std::atomic<void (*)(int, const std::function<void(int)> &)> foreignExecu
 
 void useExecutor(void (*executor)(int, const std::function<void(int)> &)) { foreignExecutor = executor; }
 
-void parallelFor(int64_t count, int threads,
-                 const std::function<void(int64_t, int64_t, int)> &body) {
+void parallelFor(int64_t count, int threads, const std::function<void(int64_t, int64_t, int)> &body) {
   if (count <= 0) return;
   threads = static_cast<int>(std::min<int64_t>(threads, count));
   if (threads <= 1) {
@@ -100,8 +99,7 @@ void parallelFor(int64_t count, int threads,
     std::atomic<int64_t> next{0};
     const int64_t chunk = chunkOf(count, threads);
     executor(threads, [&](int worker) {
-      for (int64_t begin; (begin = next.fetch_add(chunk)) < count;)
-        body(begin, std::min(count, begin + chunk), worker);
+      for (int64_t begin; (begin = next.fetch_add(chunk)) < count;) body(begin, std::min(count, begin + chunk), worker);
     });
   } else {
     pool()->run(count, threads, body);

@@ -1,4 +1,5 @@
-// What NVIDIA's data sheets say of GPUs: dense products (half of what they print where that is with sparsity), at boost clock.
+// What NVIDIA's data sheets say of GPUs: dense products (half of what they print where that is with sparsity), at boost
+// clock.
 #pragma once
 
 #include <string>
@@ -6,10 +7,10 @@
 namespace weft::cuda {
 
 struct DataSheet {
-  const char *name;                  ///< as the driver names it, after "NVIDIA "
+  const char *name;  ///< as the driver names it, after "NVIDIA "
   const char *product;
-  double bf16, f16, tf32, f32;       ///< TFLOP/s of products with sums of f32; f32: without tensor cores
-  double gigabytes;                  ///< GB/s of memory
+  double bf16, f16, tf32, f32;  ///< TFLOP/s of products with sums of f32; f32: without tensor cores
+  double gigabytes;             ///< GB/s of memory
 };
 
 /// The sheet of the GPU that the driver names so, or nullptr.

@@ -22,35 +22,38 @@ using Module = void *;
 using FunctionHandle = void *;
 
 enum : int {
-  attributeMajor = 75, attributeMinor = 76,               // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
-  functionMaxDynamicShared = 8,                           // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-  jitErrorLog = 5, jitErrorLogSize = 6,                   // CU_JIT_ERROR_LOG_BUFFER, _SIZE_BYTES
+  attributeMajor = 75,
+  attributeMinor = 76,           // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+  functionMaxDynamicShared = 8,  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+  jitErrorLog = 5,
+  jitErrorLogSize = 6,  // CU_JIT_ERROR_LOG_BUFFER, _SIZE_BYTES
 };
 
 // Every driver function, once: name of the member, symbol, signature.
-#define WEFT_CUDA_FUNCTIONS(X)                                                            \
-  X(getErrorName, "cuGetErrorName", Result(Result, const char **))                        \
-  X(getErrorString, "cuGetErrorString", Result(Result, const char **))                    \
-  X(init, "cuInit", Result(unsigned))                                                     \
-  X(driverGetVersion, "cuDriverGetVersion", Result(int *))                                \
-  X(deviceGetCount, "cuDeviceGetCount", Result(int *))                                    \
-  X(deviceGet, "cuDeviceGet", Result(DeviceHandle *, int))                                \
-  X(deviceGetName, "cuDeviceGetName", Result(char *, int, DeviceHandle))                  \
-  X(deviceGetAttribute, "cuDeviceGetAttribute", Result(int *, int, DeviceHandle))         \
-  X(primaryRetain, "cuDevicePrimaryCtxRetain", Result(Context *, DeviceHandle))           \
-  X(pushCurrent, "cuCtxPushCurrent_v2", Result(Context))                                  \
-  X(popCurrent, "cuCtxPopCurrent_v2", Result(Context *))                                  \
-  X(moduleLoad, "cuModuleLoadDataEx", Result(Module *, const void *, unsigned, int *, void **)) \
-  X(moduleGetFunction, "cuModuleGetFunction", Result(FunctionHandle *, Module, const char *)) \
-  X(functionSetAttribute, "cuFuncSetAttribute", Result(FunctionHandle, int, int))         \
-  X(launchKernel, "cuLaunchKernel",                                                       \
-    Result(FunctionHandle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **))
+#define WEFT_CUDA_FUNCTIONS(X)                                                                                    \
+  X(getErrorName, "cuGetErrorName", Result(Result, const char **))                                                \
+  X(getErrorString, "cuGetErrorString", Result(Result, const char **))                                            \
+  X(init, "cuInit", Result(unsigned))                                                                             \
+  X(driverGetVersion, "cuDriverGetVersion", Result(int *))                                                        \
+  X(deviceGetCount, "cuDeviceGetCount", Result(int *))                                                            \
+  X(deviceGet, "cuDeviceGet", Result(DeviceHandle *, int))                                                        \
+  X(deviceGetName, "cuDeviceGetName", Result(char *, int, DeviceHandle))                                          \
+  X(deviceGetAttribute, "cuDeviceGetAttribute", Result(int *, int, DeviceHandle))                                 \
+  X(primaryRetain, "cuDevicePrimaryCtxRetain", Result(Context *, DeviceHandle))                                   \
+  X(pushCurrent, "cuCtxPushCurrent_v2", Result(Context))                                                          \
+  X(popCurrent, "cuCtxPopCurrent_v2", Result(Context *))                                                          \
+  X(moduleLoad, "cuModuleLoadDataEx", Result(Module *, const void *, unsigned, int *, void **))                   \
+  X(moduleGetFunction, "cuModuleGetFunction", Result(FunctionHandle *, Module, const char *))                     \
+  X(functionSetAttribute, "cuFuncSetAttribute", Result(FunctionHandle, int, int))                                 \
+  X(launchKernel, "cuLaunchKernel",                                                                               \
+    Result(FunctionHandle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, \
+           void **))
 
 struct Driver {
 #define WEFT_MEMBER(member, symbol, ...) std::add_pointer_t<__VA_ARGS__> member = nullptr;
   WEFT_CUDA_FUNCTIONS(WEFT_MEMBER)
 #undef WEFT_MEMBER
-  std::string error;   ///< why there is no driver; empty where there is one
+  std::string error;  ///< why there is no driver; empty where there is one
 
   Driver() {
     void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
@@ -58,9 +61,9 @@ struct Driver {
       error = "no NVIDIA driver on this machine (libcuda.so.1 not found); use device cpu";
       return;
     }
-#define WEFT_LOAD(member, symbol, ...)                                        \
-    member = reinterpret_cast<decltype(member)>(dlsym(library, symbol));      \
-    if (!member && error.empty()) error = "the NVIDIA driver is too old: it lacks " symbol;
+#define WEFT_LOAD(member, symbol, ...)                                 \
+  member = reinterpret_cast<decltype(member)>(dlsym(library, symbol)); \
+  if (!member && error.empty()) error = "the NVIDIA driver is too old: it lacks " symbol;
     WEFT_CUDA_FUNCTIONS(WEFT_LOAD)
 #undef WEFT_LOAD
     if (!error.empty()) return;
@@ -88,7 +91,8 @@ DeviceHandle handleOf(int device) {
   int count = 0;
   driver().check(driver().deviceGetCount(&count), "cuDeviceGetCount");
   if (device < 0 || device >= count)
-    throw std::runtime_error("expected a GPU from 0 to " + std::to_string(count - 1) + ", got " + std::to_string(device));
+    throw std::runtime_error("expected a GPU from 0 to " + std::to_string(count - 1) + ", got " +
+                             std::to_string(device));
   DeviceHandle handle = 0;
   driver().check(driver().deviceGet(&handle, device), "cuDeviceGet");
   return handle;
@@ -143,7 +147,8 @@ static std::string loadModule(Module &module, const std::string &code) {
   return "cuModuleLoadDataEx: " + driver().describe(result) + (words[0] ? std::string("\n") + words.c_str() : "");
 }
 
-Function::Function(int device, const std::string &code, const std::string &ptx, const std::string &entry, int64_t sharedBytes)
+Function::Function(int device, const std::string &code, const std::string &ptx, const std::string &entry,
+                   int64_t sharedBytes)
     : device(device), sharedBytes(sharedBytes) {
   const Current context(device);
   Module module = nullptr;
@@ -166,11 +171,12 @@ void Function::launch(int64_t blocks, int threads, void *stream, const void *par
   if (blocks == 0) return;
   constexpr int64_t most = std::numeric_limits<int32_t>::max();
   if (blocks > most)
-    throw std::runtime_error("a call of " + std::to_string(blocks) + " blocks: a GPU starts at most " + std::to_string(most) + " at once; split the batch");
+    throw std::runtime_error("a call of " + std::to_string(blocks) + " blocks: a GPU starts at most " +
+                             std::to_string(most) + " at once; split the batch");
   const Current context(device);
   void *arguments[] = {const_cast<void *>(parameters)};
-  driver().check(driver().launchKernel(function, static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(threads), 1, 1,
-                                       static_cast<unsigned>(sharedBytes), stream, arguments, nullptr),
+  driver().check(driver().launchKernel(function, static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(threads), 1,
+                                       1, static_cast<unsigned>(sharedBytes), stream, arguments, nullptr),
                  "cuLaunchKernel");
 }
 

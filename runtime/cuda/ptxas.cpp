@@ -38,7 +38,8 @@ struct Scratch {
   bool keep = false;
   Scratch() {
     std::string name = (fs::temp_directory_path() / "weft-XXXXXX").string();
-    if (!mkdtemp(name.data())) throw std::runtime_error("cannot make a folder in " + fs::temp_directory_path().string());
+    if (!mkdtemp(name.data()))
+      throw std::runtime_error("cannot make a folder in " + fs::temp_directory_path().string());
     folder = name;
   }
   ~Scratch() {
@@ -55,7 +56,7 @@ std::string readAll(const fs::path &file) {
 /// The first number of a text that `words` follow; 0 where there is none.
 int64_t numberBefore(std::string_view text, std::string_view words) {
   for (size_t end = text.find(words); end != std::string_view::npos; end = text.find(words, end + 1)) {
-    const size_t begin = text.substr(0, end).find_last_not_of("0123456789") + 1;   // npos + 1 is 0
+    const size_t begin = text.substr(0, end).find_last_not_of("0123456789") + 1;  // npos + 1 is 0
     int64_t number = 0;
     if (std::from_chars(text.data() + begin, text.data() + end, number).ec == std::errc()) return number;
   }
@@ -76,7 +77,8 @@ bool execute(const std::vector<std::string> &command, const fs::path &log) {
     _exit(127);
   }
   int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
+  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
@@ -90,9 +92,11 @@ std::string findPtxas() {
 Assembled assemble(const std::string &ptx, const std::string &target) {
   const std::string ptxas = findPtxas();
   if (ptxas.empty())
-    throw std::runtime_error("ptxas not found: put it on the path or name it in WEFT_PTXAS (pip install nvidia-cuda-nvcc brings it)");
+    throw std::runtime_error(
+        "ptxas not found: put it on the path or name it in WEFT_PTXAS (pip install nvidia-cuda-nvcc brings it)");
   Scratch scratch;
-  const fs::path source = scratch.folder / "kernel.ptx", cubin = scratch.folder / "kernel.cubin", log = scratch.folder / "log";
+  const fs::path source = scratch.folder / "kernel.ptx", cubin = scratch.folder / "kernel.cubin",
+                 log = scratch.folder / "log";
   std::ofstream(source) << ptx;
   const std::vector<std::string> command{ptxas, "-arch=" + target, "-v", source, "-o", cubin};
   Assembled result;
@@ -106,7 +110,8 @@ Assembled assemble(const std::string &ptx, const std::string &target) {
   }
   result.cubin = readAll(cubin);
   result.registers = static_cast<int>(numberBefore(result.log, " registers"));
-  for (const char *kind : {" bytes spill stores", " bytes spill loads"}) result.spillBytes += numberBefore(result.log, kind);
+  for (const char *kind : {" bytes spill stores", " bytes spill loads"})
+    result.spillBytes += numberBefore(result.log, kind);
   return result;
 }
 
@@ -127,15 +132,18 @@ std::string deviceCode(const std::string &ptx, const std::string &target) {
     if (!cubin.empty() && text.compare(cubin.size(), digits, sha256(cubin)) == 0) return cubin;
     wrong = "damaged";
   }
-  if (!wrong.empty()) log().warn("ignoring {}/cubins/{}: {}; it is rebuilt", environment::cacheDirectory(), file, wrong);
+  if (!wrong.empty())
+    log().warn("ignoring {}/cubins/{}: {}; it is rebuilt", environment::cacheDirectory(), file, wrong);
   try {
     std::string cubin = assemble(ptx, target).cubin;
-    if (const std::string reason = folder.replace(file, cubin + sha256(cubin)); !reason.empty()) log().debug("{} is not kept: {}", file, reason);
+    if (const std::string reason = folder.replace(file, cubin + sha256(cubin)); !reason.empty())
+      log().debug("{} is not kept: {}", file, reason);
     return cubin;
   } catch (const std::runtime_error &error) {
     if (std::string(error.what()).find("'gpu-name'") != std::string::npos) {
       std::lock_guard lock(mutex);
-      if (unknown.insert(ptxas + target).second) log().warn("{} does not know {}; the driver compiles the PTX of kernels", ptxas, target);
+      if (unknown.insert(ptxas + target).second)
+        log().warn("{} does not know {}; the driver compiles the PTX of kernels", ptxas, target);
       return ptx;
     }
     log().warn("{}; the driver compiles the PTX instead", error.what());
@@ -148,7 +156,8 @@ std::string disassemble(const std::string &cubin) {
   const fs::path file = scratch.folder / "kernel.cubin", log = scratch.folder / "sass";
   std::ofstream(file, std::ios::binary) << cubin;
   if (const std::string tool = onPath("nvdisasm"); !tool.empty() && execute({tool, file}, log)) return readAll(log);
-  if (const std::string tool = onPath("cuobjdump"); !tool.empty() && execute({tool, "-sass", file}, log)) return readAll(log);
+  if (const std::string tool = onPath("cuobjdump"); !tool.empty() && execute({tool, "-sass", file}, log))
+    return readAll(log);
   throw std::runtime_error("no disassembler found: put nvdisasm or cuobjdump on the path");
 }
 

@@ -17,19 +17,22 @@ double drawn(uint64_t seed, uint64_t function, uint64_t x, uint64_t y = 0) {
   return static_cast<double>(static_cast<int64_t>(z ^ z >> 31)) * 0x1p-63;
 }
 
-/// Errors of the PTX ISA manual, 9.7.3: units in the last place, parts of the value, or absolute. Over all floats an H200 keeps within
-/// them but for ex2 (2.055 units) and cos (2^-20.43): there they are what was measured.
-struct Bounds { double ulps = 0, relative = 0, absolute = 0; };
+/// Errors of the PTX ISA manual, 9.7.3: units in the last place, parts of the value, or absolute. Over all floats an
+/// H200 keeps within them but for ex2 (2.055 units) and cos (2^-20.43): there they are what was measured.
+struct Bounds {
+  double ulps = 0, relative = 0, absolute = 0;
+};
 Bounds boundsOf(Approximation function, double x) {
   switch (function) {
     case Approximation::Ex2: return {2.06};
     case Approximation::Lg2: return x > 0.5 && x < 2 ? Bounds{0, 0, 0x1p-22} : Bounds{0, 0x1p-22, 0};
     case Approximation::Rcp: return {1};
-    case Approximation::Rsqrt: return {0, 0x1.1p-23};                              // 2^-22.9
+    case Approximation::Rsqrt: return {0, 0x1.1p-23};  // 2^-22.9
     case Approximation::Sqrt: return {0, 0x1p-23};
-    case Approximation::Sin: case Approximation::Cos:                              // in [-2 pi, 2 pi], and [-100 pi, 100 pi]
+    case Approximation::Sin:
+    case Approximation::Cos:  // in [-2 pi, 2 pi], and [-100 pi, 100 pi]
       return {0, 0, std::fabs(x) <= 6.2831853 ? 0x1.7dp-21 : 0x1.3bp-15};
-    default: return {0, 0x1p-11};                                                  // tanh
+    default: return {0, 0x1p-11};  // tanh
   }
 }
 
@@ -67,7 +70,8 @@ void approximate(Warp &warp, const Instruction &in, uint32_t lanes) {
 void divide(Warp &warp, const Instruction &in, uint32_t lanes) {
   const Lanes &x = warp.read(in.operands[1][0], lanes), &y = warp.read(in.operands[2][0], lanes);
   const uint64_t seed = warp.block.launch.seed;
-  assign(warp, in, lanes, [&](int lane) { return asBits(approximateQuotient(asFloat(x[lane]), asFloat(y[lane]), in.flush, seed)); });
+  assign(warp, in, lanes,
+         [&](int lane) { return asBits(approximateQuotient(asFloat(x[lane]), asFloat(y[lane]), in.flush, seed)); });
 }
 
 }  // namespace
@@ -80,7 +84,8 @@ float approximated(Approximation function, float x, bool flush, uint64_t seed) {
   if (!seed || isSpecial(exact, x)) return flush ? flushed(nearest) : nearest;
   float value = disturbed(exact, boundsOf(function, x), drawn(seed, static_cast<uint64_t>(function), asBits(x)), flush);
   // No sine leaves [-1, 1], nor does a hyperbolic tangent.
-  if (function == Approximation::Sin || function == Approximation::Cos || function == Approximation::Tanh) value = std::fmin(std::fmax(value, -1.0f), 1.0f);
+  if (function == Approximation::Sin || function == Approximation::Cos || function == Approximation::Tanh)
+    value = std::fmin(std::fmax(value, -1.0f), 1.0f);
   return value;
 }
 
@@ -90,7 +95,8 @@ float approximateQuotient(float x, float y, bool flush, uint64_t seed) {
     y = flushed(y);
   }
   // The reciprocal of such a divisor is flushed.
-  if (std::isfinite(y) && std::fabs(y) > 0x1p126f) return std::isinf(x) || std::isnan(x) ? asFloat(0x7FFFFFFF) : std::copysign(0.0f, x * y);
+  if (std::isfinite(y) && std::fabs(y) > 0x1p126f)
+    return std::isinf(x) || std::isnan(x) ? asFloat(0x7FFFFFFF) : std::copysign(0.0f, x * y);
   const double exact = static_cast<double>(x) / y;
   if (std::isnan(exact)) return asFloat(0x7FFFFFFF);
   const float nearest = static_cast<float>(exact);
@@ -99,10 +105,15 @@ float approximateQuotient(float x, float y, bool flush, uint64_t seed) {
 }
 
 std::optional<Signature> decodeApproximation(const Opcode &opcode, Instruction &in) {
-  static const std::map<std::string, Handler> functions = {
-      {"ex2", approximate<Approximation::Ex2>}, {"lg2", approximate<Approximation::Lg2>}, {"rcp", approximate<Approximation::Rcp>},
-      {"rsqrt", approximate<Approximation::Rsqrt>}, {"sqrt", approximate<Approximation::Sqrt>}, {"sin", approximate<Approximation::Sin>},
-      {"cos", approximate<Approximation::Cos>}, {"tanh", approximate<Approximation::Tanh>}, {"div", divide}};
+  static const std::map<std::string, Handler> functions = {{"ex2", approximate<Approximation::Ex2>},
+                                                           {"lg2", approximate<Approximation::Lg2>},
+                                                           {"rcp", approximate<Approximation::Rcp>},
+                                                           {"rsqrt", approximate<Approximation::Rsqrt>},
+                                                           {"sqrt", approximate<Approximation::Sqrt>},
+                                                           {"sin", approximate<Approximation::Sin>},
+                                                           {"cos", approximate<Approximation::Cos>},
+                                                           {"tanh", approximate<Approximation::Tanh>},
+                                                           {"div", divide}};
   auto found = functions.find(opcode[0]);
   if (found == functions.end() || opcode.size() < 3 || opcode[1] != "approx") return {};
   in.flush = opcode.size() == 4 && opcode[2] == "ftz" && opcode[0] != "tanh";

@@ -10,7 +10,14 @@ enum Rounding { NoRounding, Rn, Rz, Rzi, Rni, Rmi, Rpi, Rna };
 bool isHalf(Type type) { return type == Type::F16 || type == Type::BF16; }
 bool isInteger(Type type) {
   switch (type) {
-    case Type::U8: case Type::S8: case Type::U16: case Type::S16: case Type::U32: case Type::S32: case Type::U64: case Type::S64: return true;
+    case Type::U8:
+    case Type::S8:
+    case Type::U16:
+    case Type::S16:
+    case Type::U32:
+    case Type::S32:
+    case Type::U64:
+    case Type::S64: return true;
     default: return false;
   }
 }
@@ -33,13 +40,15 @@ uint64_t toInteger(double value, Type type) {
   const uint64_t least = isSigned(type) ? uint64_t{1} << (bits - 1) : 0;
   if (value < low) return least;
   if (value >= high) return truncated(least - 1, type);
-  return truncated(isSigned(type) ? static_cast<uint64_t>(static_cast<int64_t>(value)) : static_cast<uint64_t>(value), type);
+  return truncated(isSigned(type) ? static_cast<uint64_t>(static_cast<int64_t>(value)) : static_cast<uint64_t>(value),
+                   type);
 }
 
 uint64_t converted(const Instruction &in, uint64_t x) {
   if (isInteger(in.from)) {
     if (in.type == Type::F32)
-      return asBits(isSigned(in.from) ? static_cast<float>(extended(x, in.from)) : static_cast<float>(truncated(x, in.from)));
+      return asBits(isSigned(in.from) ? static_cast<float>(extended(x, in.from))
+                                      : static_cast<float>(truncated(x, in.from)));
     return isSigned(in.from) ? static_cast<uint64_t>(extended(x, in.from)) : truncated(x, in.from);
   }
   float value = floatOf(x, in.from);
@@ -59,7 +68,8 @@ void cvt(Warp &warp, const Instruction &in, uint32_t lanes) {
   const int bits = warp.bitsOf(in.operands[0][0]);
   assign(warp, in, lanes, [&](int lane) {
     const uint64_t value = converted(in, x[lane]);
-    return truncated(isSigned(in.type) ? static_cast<uint64_t>(extended(value, in.type)) : truncated(value, in.type), bits);
+    return truncated(isSigned(in.type) ? static_cast<uint64_t>(extended(value, in.type)) : truncated(value, in.type),
+                     bits);
   });
 }
 
@@ -87,7 +97,8 @@ bool known(Type to, Type from, int rounding) {
 }  // namespace
 
 std::optional<Signature> decodeConversion(const Opcode &opcode, Instruction &in) {
-  static const std::map<std::string, int> roundings = {{"rn", Rn}, {"rz", Rz}, {"rzi", Rzi}, {"rni", Rni}, {"rmi", Rmi}, {"rpi", Rpi}, {"rna", Rna}};
+  static const std::map<std::string, int> roundings = {{"rn", Rn},   {"rz", Rz},   {"rzi", Rzi}, {"rni", Rni},
+                                                       {"rmi", Rmi}, {"rpi", Rpi}, {"rna", Rna}};
   if (opcode[0] != "cvt" || opcode.size() < 3) return {};
   size_t at = 1;
   if (auto found = roundings.find(opcode[at]); found != roundings.end()) {
@@ -106,7 +117,8 @@ std::optional<Signature> decodeConversion(const Opcode &opcode, Instruction &in)
   in.execute = pair ? cvtPair : cvt;
   if (pair) return Signature{{to(32), from(32), from(32)}};
   // Only integers have wider registers.
-  return Signature{{{OperandRule::Kind::To, bitsOf(in.type), 1, 1, isInteger(in.type)}, {OperandRule::Kind::From, bitsOf(in.from), 1, 1, isInteger(in.from)}}};
+  return Signature{{{OperandRule::Kind::To, bitsOf(in.type), 1, 1, isInteger(in.type)},
+                    {OperandRule::Kind::From, bitsOf(in.from), 1, 1, isInteger(in.from)}}};
 }
 
 }  // namespace weft::ptx

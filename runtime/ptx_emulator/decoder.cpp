@@ -10,9 +10,18 @@ int bitsOf(Type type) {
   switch (type) {
     case Type::None: return 0;
     case Type::Pred: return 1;
-    case Type::B8: case Type::U8: case Type::S8: return 8;
-    case Type::B16: case Type::U16: case Type::S16: case Type::F16: case Type::BF16: return 16;
-    case Type::B64: case Type::U64: case Type::S64: case Type::F64: return 64;
+    case Type::B8:
+    case Type::U8:
+    case Type::S8: return 8;
+    case Type::B16:
+    case Type::U16:
+    case Type::S16:
+    case Type::F16:
+    case Type::BF16: return 16;
+    case Type::B64:
+    case Type::U64:
+    case Type::S64:
+    case Type::F64: return 64;
     default: return 32;
   }
 }
@@ -21,9 +30,10 @@ bool isSigned(Type type) { return type == Type::S8 || type == Type::S16 || type 
 
 Type typeOf(const std::string &word) {
   static const std::map<std::string, Type> types = {
-      {"pred", Type::Pred}, {"b8", Type::B8}, {"u8", Type::U8}, {"s8", Type::S8}, {"b16", Type::B16}, {"u16", Type::U16}, {"s16", Type::S16},
-      {"b32", Type::B32}, {"u32", Type::U32}, {"s32", Type::S32}, {"b64", Type::B64}, {"u64", Type::U64}, {"s64", Type::S64},
-      {"f16", Type::F16}, {"bf16", Type::BF16}, {"f16x2", Type::F16x2}, {"bf16x2", Type::BF16x2}, {"tf32", Type::TF32}, {"f32", Type::F32}};
+      {"pred", Type::Pred},   {"b8", Type::B8},         {"u8", Type::U8},     {"s8", Type::S8},   {"b16", Type::B16},
+      {"u16", Type::U16},     {"s16", Type::S16},       {"b32", Type::B32},   {"u32", Type::U32}, {"s32", Type::S32},
+      {"b64", Type::B64},     {"u64", Type::U64},       {"s64", Type::S64},   {"f16", Type::F16}, {"bf16", Type::BF16},
+      {"f16x2", Type::F16x2}, {"bf16x2", Type::BF16x2}, {"tf32", Type::TF32}, {"f32", Type::F32}};
   auto found = types.find(word);
   return found == types.end() ? Type::None : found->second;
 }
@@ -33,7 +43,8 @@ Signature decode(const std::string &text, Instruction &in) {
   std::istringstream stream(text);
   for (std::string word; std::getline(stream, word, '.');) opcode.words.push_back(word);
   if (!opcode.words.empty())
-    for (auto own : {decodeFlow, decodeMemory, decodeTensorCores, decodeConversion, decodeApproximation, decodeArithmetic})
+    for (auto own :
+         {decodeFlow, decodeMemory, decodeTensorCores, decodeConversion, decodeApproximation, decodeArithmetic})
       if (std::optional<Signature> signature = own(opcode, in)) return *signature;
   throw std::runtime_error("unknown instruction " + text);
 }
@@ -68,7 +79,8 @@ class Check {
     };
     const int count = static_cast<int>(parts.size());
     if (count < rule.least || count > rule.most)
-      throw std::runtime_error("operand " + std::to_string(place + 1) + ": expected " + std::to_string(rule.least) + " parts, got " + std::to_string(count));
+      throw std::runtime_error("operand " + std::to_string(place + 1) + ": expected " + std::to_string(rule.least) +
+                               " parts, got " + std::to_string(count));
     const int whole = rule.split ? rule.bits / count : rule.bits;
     for (Operand &part : parts) {
       switch (part.kind) {
@@ -81,18 +93,21 @@ class Check {
         }
         case Operand::Kind::Immediate:
           if (rule.kind != OperandRule::Kind::From && rule.kind != OperandRule::Kind::Number) fail("a number");
-          if ((part.of == Operand::Of::Parameter && whole < 64) || (part.of == Operand::Of::Shared && whole < 32)) fail("a variable");
+          if ((part.of == Operand::Of::Parameter && whole < 64) || (part.of == Operand::Of::Shared && whole < 32))
+            fail("a variable");
           if (!fits(part.value, whole)) fail("a number of more");
           part.value = truncated(part.value, whole);
           part.index = constant(part.value);
           break;
         case Operand::Kind::Special:
-          if (rule.kind != OperandRule::Kind::From || rule.bits != 32 || in.operands.size() != 2 || count != 1) fail("a special register");
+          if (rule.kind != OperandRule::Kind::From || rule.bits != 32 || in.operands.size() != 2 || count != 1)
+            fail("a special register");
           break;
         case Operand::Kind::Address: {
           if (rule.kind != OperandRule::Kind::Address) fail("an address");
           const int bits = part.index < 0 ? 64 : kernel.registerBits[part.index];
-          if (bits < (rule.bits ? rule.bits : 64) || (bits != 32 && bits != 64)) fail("one of " + std::to_string(bits) + " bits");
+          if (bits < (rule.bits ? rule.bits : 64) || (bits != 32 && bits != 64))
+            fail("one of " + std::to_string(bits) + " bits");
           if (part.index < 0 && (part.of == Operand::Of::Parameter) != (rule.bits == 0)) fail("one in another space");
           if (part.of == Operand::Of::Shared && rule.bits != 32) fail("one in another space");
           break;
@@ -121,7 +136,8 @@ class Check {
 void checkOperands(Instruction &in, const Signature &signature, Kernel &kernel) {
   const size_t most = signature.operands.size(), least = most - signature.optional;
   if (in.operands.size() < least || in.operands.size() > most)
-    throw std::runtime_error("expected " + std::to_string(least) + " operands, got " + std::to_string(in.operands.size()));
+    throw std::runtime_error("expected " + std::to_string(least) + " operands, got " +
+                             std::to_string(in.operands.size()));
   Check check(in, kernel);
   for (size_t place = 0; place < in.operands.size(); ++place) check.operand(place, signature.operands[place]);
 }

@@ -21,7 +21,8 @@ void mov(Warp &warp, const Instruction &in, uint32_t lanes) {
     assign(warp, in, lanes, [&](int lane) { return special(warp, from[0].value, lane); });
     return;
   }
-  const int fromBits = bitsOf(in.type) / static_cast<int>(from.size()), toBits = bitsOf(in.type) / static_cast<int>(to.size());
+  const int fromBits = bitsOf(in.type) / static_cast<int>(from.size()),
+            toBits = bitsOf(in.type) / static_cast<int>(to.size());
   Lanes whole{};
   for (size_t part = 0; part < from.size(); ++part) {
     const Lanes &own = warp.read(from[part], lanes);
@@ -35,7 +36,8 @@ void mov(Warp &warp, const Instruction &in, uint32_t lanes) {
 
 template <bool Uniform>
 void bra(Warp &warp, const Instruction &in, uint32_t lanes) {
-  if (Uniform && lanes != warp.paths.back().lanes) warp.fail("only part of the lanes takes a branch that says all do", __builtin_ctz(lanes));
+  if (Uniform && lanes != warp.paths.back().lanes)
+    warp.fail("only part of the lanes takes a branch that says all do", __builtin_ctz(lanes));
   warp.branch(in.operands[0][0].index, lanes);
 }
 void ret(Warp &warp, const Instruction &, uint32_t lanes) { warp.leave(lanes); }
@@ -68,7 +70,8 @@ void ballot(Warp &warp, const Instruction &in, uint32_t lanes) {
 
 void shfl(Warp &warp, const Instruction &in, uint32_t lanes) {
   checkMask(warp, in.operands[4][0], lanes);
-  const Lanes x = warp.read(in.operands[1][0], lanes), distance = warp.read(in.operands[2][0], lanes), clamp = warp.read(in.operands[3][0], lanes);
+  const Lanes x = warp.read(in.operands[1][0], lanes), distance = warp.read(in.operands[2][0], lanes),
+              clamp = warp.read(in.operands[3][0], lanes);
   assign(warp, in, lanes, [&](int lane) {
     if (clamp[lane] != 31) warp.fail("only shuffles of the whole warp are known", lane);
     const int other = static_cast<int>((static_cast<uint64_t>(lane) ^ distance[lane]) & 31);
@@ -103,7 +106,9 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
     const int bits = bitsOf(in.type);
     if (bits != 1 && bits != 16 && bits != 32 && bits != 64) return {};
     const int parts = bits >= 32 ? 4 : 1;
-    return be(mov, false, {{{OperandRule::Kind::To, bits, 1, parts, false, true}, {OperandRule::Kind::From, bits, 1, parts, false, true}}});
+    return be(mov, false,
+              {{{OperandRule::Kind::To, bits, 1, parts, false, true},
+                {OperandRule::Kind::From, bits, 1, parts, false, true}}});
   }
   return {};
 }

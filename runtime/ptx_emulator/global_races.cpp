@@ -25,7 +25,8 @@ std::string GlobalRaces::note(Access access, int64_t block, size_t range, uint64
   const uint32_t own = static_cast<uint32_t>(std::min<int64_t>(block + 1, several - 1));
   for (uint64_t at = address; at < address + bytes;) {
     Word &word = ranges[range].words[(at - ranges[range].begin) / 4];
-    const int first = static_cast<int>(at % 4), count = static_cast<int>(std::min<uint64_t>(4 - first, address + bytes - at));
+    const int first = static_cast<int>(at % 4),
+              count = static_cast<int>(std::min<uint64_t>(4 - first, address + bytes - at));
     const uint32_t mask = ((1u << count) - 1) << first;
     at += count;
     for (int other = Read; other <= Atomic; ++other) {
@@ -33,7 +34,8 @@ std::string GlobalRaces::note(Access access, int64_t block, size_t range, uint64
       const uint32_t seen = std::atomic_ref(word.by[other]).load(std::memory_order_relaxed);
       const uint32_t who = seen >> 4;
       if ((seen & mask) && who != own && who != unknown)
-        return "race: " + (who == several ? "another block" : "block " + std::to_string(who - 1)) + " " + did[other] + " what this one " + did[access] + ", in one launch";
+        return "race: " + (who == several ? "another block" : "block " + std::to_string(who - 1)) + " " + did[other] +
+               " what this one " + did[access] + ", in one launch";
     }
     std::atomic_ref mine(word.by[access]);
     const uint32_t before = mine.load(std::memory_order_relaxed), who = before >> 4;

@@ -27,12 +27,17 @@ class GlobalRaces {
  private:
   /// Of 4 bytes, for each kind of access: block + 1 in the upper bits (0: none), the bytes in the lower 4. Of several
   /// blocks only that is kept: each touched the whole word, or who touched which bytes is not known.
-  struct Word { uint32_t by[3]; };
+  struct Word {
+    uint32_t by[3];
+  };
   static constexpr uint32_t several = 0xFFFFFFE, unknown = 0xFFFFFFF;
   struct Free {
     void operator()(Word *words) const { std::free(words); }
   };
-  struct Range { uint64_t begin; std::unique_ptr<Word[], Free> words; };
+  struct Range {
+    uint64_t begin;
+    std::unique_ptr<Word[], Free> words;
+  };
   std::vector<Range> ranges;
 };
 

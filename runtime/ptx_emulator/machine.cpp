@@ -16,8 +16,11 @@ std::string hex(uint64_t value) {
 // ---- warps -----------------------------------------------------------------------------------
 
 Warp::Warp(Block &block, int number, int lanes)
-    : block(block), number(number), alive(lanes >= 32 ? 0xFFFFFFFFu : (1u << lanes) - 1),
-      registers(block.kernel.registerNames.size()), defined(block.kernel.registerNames.size(), 0) {
+    : block(block),
+      number(number),
+      alive(lanes >= 32 ? 0xFFFFFFFFu : (1u << lanes) - 1),
+      registers(block.kernel.registerNames.size()),
+      defined(block.kernel.registerNames.size(), 0) {
   paths.push_back({0, static_cast<int>(block.kernel.code.size()), alive});
 }
 
@@ -96,8 +99,14 @@ void Warp::run(int64_t most) {
 
 // ---- blocks ----------------------------------------------------------------------------------
 
-Block::Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &report, SharedMemory &shared, Progress &progress)
-    : kernel(kernel), launch(launch), index(index), report(report), shared(shared), progress(progress),
+Block::Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &report, SharedMemory &shared,
+             Progress &progress)
+    : kernel(kernel),
+      launch(launch),
+      index(index),
+      report(report),
+      shared(shared),
+      progress(progress),
       random(launch.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(index + 1)) {
   shared.reset(kernel.sharedBytes + launch.sharedBytes);
   warps.reserve((launch.threads + 31) / 32);
@@ -120,7 +129,9 @@ void Block::moreSteps(const Warp &warp) {
   const int64_t left = progress.stepsLeft.fetch_sub(atOnce);
   if (left <= 0) {
     progress.stepsLeft += atOnce;
-    warp.fail("the launch has executed " + std::to_string(launch.steps) + " warp instructions and is not done: an endless loop, or WEFT_EMULATOR_STEPS is too small", 0);
+    warp.fail("the launch has executed " + std::to_string(launch.steps) +
+                  " warp instructions and is not done: an endless loop, or WEFT_EMULATOR_STEPS is too small",
+              0);
   }
   allowance = std::min(left, atOnce) - 1;
   if (left < atOnce) progress.stepsLeft += atOnce - left;
@@ -132,7 +143,8 @@ void Block::run() {
     ready.clear();
     for (Warp &warp : warps)
       if (warp.alive) ready.push_back(&warp);
-    // In turns, most of them long (a warp's registers fill a cache), some short; or, without a seed, one after the other.
+    // In turns, most of them long (a warp's registers fill a cache), some short; or, without a seed, one after the
+    // other.
     while (!ready.empty()) {
       const size_t which = drawn(static_cast<uint32_t>(ready.size()));
       ready[which]->run(!launch.seed ? INT64_MAX : 1 + drawn(drawn(4) ? 4096 : 64));
@@ -145,7 +157,9 @@ void Block::run() {
       (warp.waiting ? waiter : gone) = &warp;
     }
     if (!waits) break;
-    if (gone) waiter->fail("deadlock: warp " + std::to_string(gone->number) + " has returned and never comes to this barrier", 0);
+    if (gone)
+      waiter->fail("deadlock: warp " + std::to_string(gone->number) + " has returned and never comes to this barrier",
+                   0);
     shared.barrier();
     ++report.barriers;
     for (Warp &warp : warps) warp.waiting = false;
@@ -167,7 +181,9 @@ uint8_t *Block::find(const Warp &warp, int lane, uint64_t address, int bytes) {
   const auto &memory = launch.memory;
   if (lastRange >= memory.size() || !inside(memory[lastRange])) {
     lastRange = static_cast<size_t>(std::find_if(memory.begin(), memory.end(), inside) - memory.begin());
-    if (lastRange == memory.size()) warp.fail("access of " + std::to_string(bytes) + " bytes outside all buffers, at global address " + hex(address), lane);
+    if (lastRange == memory.size())
+      warp.fail("access of " + std::to_string(bytes) + " bytes outside all buffers, at global address " + hex(address),
+                lane);
   }
   report.globalBytes += bytes;
   return reinterpret_cast<uint8_t *>(address);
@@ -194,7 +210,7 @@ void Block::storeGlobal(const Warp &warp, int lane, uint64_t address, int bytes,
 
 /// 32 banks of 4 bytes, one word a bank a pass.
 void Block::countBanks(const Lanes &addresses, uint32_t lanes, int width) {
-  const int together = std::max(1, 128 / std::max(width, 4));   // lanes that share a pass at best
+  const int together = std::max(1, 128 / std::max(width, 4));  // lanes that share a pass at best
   const int words = std::max(width / 4, 1);
   int64_t passes = 0, groups = 0;
   for (int begin = 0; begin < 32; begin += together) {

@@ -23,13 +23,16 @@ class Warp {
 
   Block &block;
   const int number;
-  uint32_t alive;                    ///< lanes that have not returned
+  uint32_t alive;  ///< lanes that have not returned
   /// Lanes that run together. A branch that splits them leaves them waiting at its join and puts both ways on top.
-  struct Path { int pc, join; uint32_t lanes; };
+  struct Path {
+    int pc, join;
+    uint32_t lanes;
+  };
   std::vector<Path> paths;
-  bool waiting = false;              ///< at a barrier
+  bool waiting = false;  ///< at a barrier
   std::vector<Lanes> registers;
-  std::vector<uint32_t> defined;     ///< a bit a lane
+  std::vector<uint32_t> defined;  ///< a bit a lane
 
   /// Executes until the warp waits or has returned, or `most` instructions.
   void run(int64_t most);
@@ -38,26 +41,33 @@ class Warp {
   const Instruction *current = nullptr;
   const Lanes &read(const Operand &operand, uint32_t lanes);
   Lanes &write(const Operand &operand, uint32_t lanes);
-  int bitsOf(const Operand &own) const;   ///< of a register
+  int bitsOf(const Operand &own) const;  ///< of a register
   [[noreturn]] void fail(const std::string &what, int lane) const;
   void branch(int target, uint32_t lanes);
   void leave(uint32_t lanes);
 
   /// A cp.async: what is to be read from where, and, `late`, not before it is waited for.
-  struct Copy { int lane; uint64_t to, from; int bytes, read; bool late; uint8_t data[16]; };
-  std::vector<Copy> open;                  ///< cp.async since the last commit
-  std::deque<std::vector<Copy>> groups;    ///< committed, not waited for
+  struct Copy {
+    int lane;
+    uint64_t to, from;
+    int bytes, read;
+    bool late;
+    uint8_t data[16];
+  };
+  std::vector<Copy> open;                ///< cp.async since the last commit
+  std::deque<std::vector<Copy>> groups;  ///< committed, not waited for
 };
 
 /// What all blocks of a launch share.
 struct Progress {
-  std::atomic<int64_t> stepsLeft;    ///< of all warps
+  std::atomic<int64_t> stepsLeft;  ///< of all warps
   GlobalRaces races;
 };
 
 class Block {
  public:
-  Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &report, SharedMemory &shared, Progress &progress);
+  Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &report, SharedMemory &shared,
+        Progress &progress);
   ~Block() { progress.stepsLeft += allowance; }
   void run();
 
@@ -82,7 +92,7 @@ class Block {
 
  private:
   Progress &progress;
-  int64_t allowance = 0;   ///< of steps, taken from the launch's
+  int64_t allowance = 0;  ///< of steps, taken from the launch's
   uint64_t random;
   size_t lastRange = 0;
 

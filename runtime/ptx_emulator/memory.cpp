@@ -22,7 +22,9 @@ Lanes addresses(Warp &warp, const Operand &operand, uint32_t lanes) {
 }
 
 void checkAlignment(const Warp &warp, int lane, uint64_t address, int bytes, const char *space) {
-  if (address % bytes) warp.fail("misaligned access of " + std::to_string(bytes) + " bytes at " + space + " address " + hex(address), lane);
+  if (address % bytes)
+    warp.fail("misaligned access of " + std::to_string(bytes) + " bytes at " + space + " address " + hex(address),
+              lane);
 }
 
 void load(Warp &warp, const Instruction &in, uint32_t lanes) {
@@ -44,7 +46,8 @@ void load(Warp &warp, const Instruction &in, uint32_t lanes) {
     } else {
       const auto &parameters = warp.block.launch.parameters;
       checkAlignment(warp, lane, first, whole, "parameter");
-      if (first > parameters.size() || static_cast<size_t>(whole) > parameters.size() - first) warp.fail("read past the parameters", lane);
+      if (first > parameters.size() || static_cast<size_t>(whole) > parameters.size() - first)
+        warp.fail("read past the parameters", lane);
       std::memcpy(values[lane], &parameters[first], whole);
     }
   });
@@ -77,7 +80,8 @@ void store(Warp &warp, const Instruction &in, uint32_t lanes) {
       warp.block.storeGlobal(warp, lane, to[lane], whole, values[lane]);
     } else {
       checkAlignment(warp, lane, to[lane], whole, "shared");
-      for (int at = 0; at < whole; at += bytes) warp.block.shared.write(warp, lane, to[lane] + at, bytes, values[lane] + at);
+      for (int at = 0; at < whole; at += bytes)
+        warp.block.shared.write(warp, lane, to[lane] + at, bytes, values[lane] + at);
     }
   });
   if (in.variant == Shared) warp.block.countBanks(to, lanes, whole);
@@ -98,7 +102,8 @@ void atomicAdd(Warp &warp, const Instruction &in, uint32_t lanes) {
 }
 
 void fetch(const Warp &warp, Warp::Copy &copy) {
-  if (copy.read) std::memcpy(copy.data, warp.block.global(warp, copy.lane, copy.from, copy.read, GlobalRaces::Read), copy.read);
+  if (copy.read)
+    std::memcpy(copy.data, warp.block.global(warp, copy.lane, copy.from, copy.read, GlobalRaces::Read), copy.read);
 }
 
 /// cp.async [shared], [global], bytes, bytes to read; the rest is filled with zeros. The source is read at some time
@@ -107,11 +112,13 @@ template <bool CacheAll>
 void cpAsync(Warp &warp, const Instruction &in, uint32_t lanes) {
   const Lanes to = addresses(warp, in.operands[0][0], lanes), from = addresses(warp, in.operands[1][0], lanes);
   const int bytes = static_cast<int>(in.operands[2][0].value);
-  if (bytes != 16 && !(CacheAll && (bytes == 4 || bytes == 8))) warp.fail("cp.async of " + std::to_string(bytes) + " bytes", __builtin_ctz(lanes));
+  if (bytes != 16 && !(CacheAll && (bytes == 4 || bytes == 8)))
+    warp.fail("cp.async of " + std::to_string(bytes) + " bytes", __builtin_ctz(lanes));
   const Lanes size = warp.read(in.operands[in.operands.size() > 3 ? 3 : 2][0], lanes);
   warp.block.shared.beginStore();
   each(lanes, [&](int lane) {
-    if (size[lane] > static_cast<uint64_t>(bytes)) warp.fail("cp.async of " + std::to_string(size[lane]) + " bytes into " + std::to_string(bytes), lane);
+    if (size[lane] > static_cast<uint64_t>(bytes))
+      warp.fail("cp.async of " + std::to_string(size[lane]) + " bytes into " + std::to_string(bytes), lane);
     if (from[lane] % bytes) warp.fail("misaligned cp.async source", lane);
     Warp::Copy copy{lane, to[lane], from[lane], bytes, static_cast<int>(size[lane]), warp.block.drawn(2) == 1, {}};
     // Even where it is read later: the address must be good now.
@@ -128,7 +135,8 @@ void cpCommit(Warp &warp, const Instruction &, uint32_t lanes) {
   warp.open.clear();
 }
 void cpWait(Warp &warp, const Instruction &in, uint32_t lanes) {
-  if (lanes != warp.alive) warp.fail("only part of the warp waits for its cp.async", __builtin_ctz(warp.alive & ~lanes));
+  if (lanes != warp.alive)
+    warp.fail("only part of the warp waits for its cp.async", __builtin_ctz(warp.alive & ~lanes));
   while (warp.groups.size() > in.operands[0][0].value) {
     for (Warp::Copy &copy : warp.groups.front()) {
       if (copy.late) {
@@ -167,7 +175,9 @@ std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in) {
   const int parts = opcode.size() == 4 ? (opcode[2] == "v2" ? 2 : opcode[2] == "v4" ? 4 : 0) : 1;
   in.type = typeOf(opcode.words.back());
   const int bits = bitsOf(in.type);
-  if (space == spaces.end() || opcode.size() > 4 || bits < 8 || !parts || parts > mostParts(bits) || (!loads && space->second == Param)) return {};
+  if (space == spaces.end() || opcode.size() > 4 || bits < 8 || !parts || parts > mostParts(bits) ||
+      (!loads && space->second == Param))
+    return {};
   in.variant = space->second;
   in.execute = loads ? load : store;
   const OperandRule place = address(in.variant == Param ? 0 : in.variant == Shared ? 32 : 64);

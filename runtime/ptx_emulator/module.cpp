@@ -28,7 +28,8 @@ Report Module::run(const std::string &name, const Launch &launch, int threads) c
     Report own;
     SharedMemory shared;
     try {
-      for (int64_t index = next++; index < launch.blocks; index = next++) Block(kernel, launch, index, own, shared, progress).run();
+      for (int64_t index = next++; index < launch.blocks; index = next++)
+        Block(kernel, launch, index, own, shared, progress).run();
     } catch (...) {
       next = launch.blocks;
       std::lock_guard lock(mutex);

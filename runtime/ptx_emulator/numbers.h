@@ -19,7 +19,9 @@ inline uint64_t asBits(float value) {
   return bits;
 }
 /// .ftz: a number below the normal ones is a zero of its sign.
-inline float flushed(float value) { return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value; }
+inline float flushed(float value) {
+  return std::fpclassify(value) == FP_SUBNORMAL ? std::copysign(0.0f, value) : value;
+}
 inline float fromBf16(uint64_t bits) { return asFloat((bits & 0xFFFF) << 16); }
 /// Nearest, ties to even; NaN stays NaN.
 inline uint64_t toBf16(float value) {

@@ -9,7 +9,8 @@ namespace weft::ptx {
 namespace {
 
 // What PTX or a GPU allows, and what keeps the time of a text in bounds; one that asks for more is refused at once.
-constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536, mostScopes = 64, mostBranches = 32768;
+constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536, mostScopes = 64,
+                  mostBranches = 32768;
 
 class Parser {
  public:
@@ -26,7 +27,8 @@ class Parser {
       } else if (word == ".version" || word == ".address_size") {
         in.toLineEnd();
       } else if (word == ".extern") {
-        if (in.name() != ".shared") in.fail("expected only a shared variable of unknown size, got '" + in.restOfLine() + "'");
+        if (in.name() != ".shared")
+          in.fail("expected only a shared variable of unknown size, got '" + in.restOfLine() + "'");
         const Variable own = variable();
         if (own.count >= 0) in.fail("expected a shared variable of unknown size");
         // Behind all static ones; where that is, the kernel knows.
@@ -49,15 +51,21 @@ class Parser {
  private:
   Reader in;
   static constexpr int64_t dynamic = -1;
-  std::map<std::string, int64_t> shared;         ///< offset, or `dynamic`
+  std::map<std::string, int64_t> shared;  ///< offset, or `dynamic`
   std::map<std::string, uint64_t> parameters;
-  int64_t moduleShared = 0, sharedBytes = 0;     ///< of the module; with the kernel's own
-  struct Declared { int bits; int64_t count; };  ///< count -1: one register of just this name
+  int64_t moduleShared = 0, sharedBytes = 0;  ///< of the module; with the kernel's own
+  struct Declared {
+    int bits;
+    int64_t count;
+  };  ///< count -1: one register of just this name
   std::map<std::string, Declared> declared;
-  std::unordered_map<std::string, int> registers;   ///< those in use
+  std::unordered_map<std::string, int> registers;  ///< those in use
   std::unordered_map<std::string, std::pair<Instruction, Signature>> decoded;
 
-  struct Variable { std::string name; int64_t align = 1, bytes = 1, count = -1; };
+  struct Variable {
+    std::string name;
+    int64_t align = 1, bytes = 1, count = -1;
+  };
 
   /// [.align N] .type name [ "[" [count] "]" ]: a variable of one element has count 1, one of unknown size -1.
   Variable variable() {
@@ -65,7 +73,8 @@ class Parser {
     std::string word = in.name();
     if (word == ".align") {
       own.align = in.count(128);
-      if (own.align < 1 || (own.align & (own.align - 1))) in.fail("expected an alignment, got " + std::to_string(own.align));
+      if (own.align < 1 || (own.align & (own.align - 1)))
+        in.fail("expected an alignment, got " + std::to_string(own.align));
       word = in.name();
     }
     own.bytes = bitsOfDeclared(word) / 8;
@@ -73,7 +82,8 @@ class Parser {
     // A parameter's alignment follows its type.
     if (word = in.name(); word == ".align") {
       own.align = in.count(128);
-      if (own.align < 1 || (own.align & (own.align - 1))) in.fail("expected an alignment, got " + std::to_string(own.align));
+      if (own.align < 1 || (own.align & (own.align - 1)))
+        in.fail("expected an alignment, got " + std::to_string(own.align));
       word = in.name();
     }
     if (word.empty() || word[0] == '.') in.fail("expected a name, got '" + in.restOfLine() + "'");
@@ -89,9 +99,10 @@ class Parser {
 
   /// Of ".b32" and its like; 0 where it is none.
   static int bitsOfDeclared(const std::string &word) {
-    static const std::map<std::string, int> known = {
-        {".pred", 1}, {".b8", 8}, {".u8", 8}, {".s8", 8}, {".b16", 16}, {".u16", 16}, {".s16", 16}, {".f16", 16}, {".b32", 32}, {".u32", 32},
-        {".s32", 32}, {".f32", 32}, {".b64", 64}, {".u64", 64}, {".s64", 64}, {".f64", 64}};
+    static const std::map<std::string, int> known = {{".pred", 1}, {".b8", 8},   {".u8", 8},   {".s8", 8},
+                                                     {".b16", 16}, {".u16", 16}, {".s16", 16}, {".f16", 16},
+                                                     {".b32", 32}, {".u32", 32}, {".s32", 32}, {".f32", 32},
+                                                     {".b64", 64}, {".u64", 64}, {".s64", 64}, {".f64", 64}};
     auto found = known.find(word);
     return found == known.end() ? 0 : found->second;
   }
@@ -103,7 +114,8 @@ class Parser {
     if (!shared.emplace(own.name, bytes).second) in.fail("a second " + own.name);
     bytes += own.bytes * own.count;
     if (bytes > mostStaticShared)
-      in.fail("wants " + std::to_string(bytes) + " bytes of static shared memory, a GPU has " + std::to_string(mostStaticShared));
+      in.fail("wants " + std::to_string(bytes) + " bytes of static shared memory, a GPU has " +
+              std::to_string(mostStaticShared));
     in.expect(';');
   }
 
@@ -153,10 +165,14 @@ class Parser {
     kernel.parameterBytes = (kernel.parameterBytes + own.align - 1) / own.align * own.align;
     if (!parameters.emplace(own.name, kernel.parameterBytes).second) in.fail("a second " + own.name);
     kernel.parameterBytes += own.bytes * own.count;
-    if (kernel.parameterBytes > mostParameterBytes) in.fail("wants more than " + std::to_string(mostParameterBytes) + " bytes of parameters");
+    if (kernel.parameterBytes > mostParameterBytes)
+      in.fail("wants more than " + std::to_string(mostParameterBytes) + " bytes of parameters");
   }
 
-  struct Pending { size_t instruction, operand, part; std::string label; };
+  struct Pending {
+    size_t instruction, operand, part;
+    std::string label;
+  };
 
   void body(Kernel &kernel) {
     std::map<std::string, int> labels;
@@ -167,7 +183,8 @@ class Parser {
     std::vector<std::vector<std::string>> scopes;
     for (;;) {
       if (in.accept('{')) {
-        if (scopes.size() >= mostScopes) in.fail("more than " + std::to_string(mostScopes) + " braces inside one another");
+        if (scopes.size() >= mostScopes)
+          in.fail("more than " + std::to_string(mostScopes) + " braces inside one another");
         scopes.emplace_back();
         continue;
       }
@@ -291,7 +308,8 @@ class Parser {
       found = declared.find(own.substr(0, prefix));
       uint64_t number = 0;
       const std::string digits = own.substr(prefix);
-      if (found == declared.end() || found->second.count < 0 || digits.empty() || digits.size() > 10 || (digits.size() > 1 && digits[0] == '0') ||
+      if (found == declared.end() || found->second.count < 0 || digits.empty() || digits.size() > 10 ||
+          (digits.size() > 1 && digits[0] == '0') ||
           (number = std::stoull(digits), number >= static_cast<uint64_t>(found->second.count)))
         in.fail("unknown register " + own);
     }
@@ -303,11 +321,15 @@ class Parser {
   }
 
   /// A register, number, label, variable or special register.
-  Operand simple(const std::string &own, Kernel &kernel, const Instruction &instruction, size_t part, std::vector<Pending> &pending) {
+  Operand simple(const std::string &own, Kernel &kernel, const Instruction &instruction, size_t part,
+                 std::vector<Pending> &pending) {
     Operand result;
     if (own.empty()) in.fail("expected an operand, got '" + in.restOfLine() + "'");
-    static const std::map<std::string, uint64_t> specials = {
-        {"%tid.x", Thread}, {"%ntid.x", Threads}, {"%ctaid.x", BlockIndex}, {"%nctaid.x", Blocks}, {"%laneid", LaneIndex}};
+    static const std::map<std::string, uint64_t> specials = {{"%tid.x", Thread},
+                                                             {"%ntid.x", Threads},
+                                                             {"%ctaid.x", BlockIndex},
+                                                             {"%nctaid.x", Blocks},
+                                                             {"%laneid", LaneIndex}};
     if (own[0] == '%' || declared.count(own)) {
       if (auto special = own.back() > '9' ? specials.find(own) : specials.end(); special != specials.end()) {
         result.kind = Operand::Kind::Special;

@@ -9,7 +9,29 @@
 
 namespace weft::ptx {
 
-enum class Type : uint8_t { None, Pred, B8, U8, S8, B16, U16, S16, B32, U32, S32, B64, U64, S64, F16, BF16, F16x2, BF16x2, TF32, F32, F64 };
+enum class Type : uint8_t {
+  None,
+  Pred,
+  B8,
+  U8,
+  S8,
+  B16,
+  U16,
+  S16,
+  B32,
+  U32,
+  S32,
+  B64,
+  U64,
+  S64,
+  F16,
+  BF16,
+  F16x2,
+  BF16x2,
+  TF32,
+  F32,
+  F64
+};
 int bitsOf(Type type);
 bool isSigned(Type type);
 inline bool isFloat(Type type) { return type == Type::F32; }
@@ -19,23 +41,23 @@ using Lanes = std::array<uint64_t, 32>;
 
 struct Operand {
   enum class Kind : uint8_t { Register, Immediate, Label, Address, Special } kind = Kind::Immediate;
-  enum class Of : uint8_t { Number, Parameter, Shared } of = Of::Number;   ///< Immediate and Address: a variable's name
-  int index = -1;        ///< Register, or the base of an Address (-1: none); Label: instruction; Immediate: constant
-  uint64_t value = 0;    ///< Immediate, the offset of an Address, or which Special
+  enum class Of : uint8_t { Number, Parameter, Shared } of = Of::Number;  ///< Immediate and Address: a variable's name
+  int index = -1;      ///< Register, or the base of an Address (-1: none); Label: instruction; Immediate: constant
+  uint64_t value = 0;  ///< Immediate, the offset of an Address, or which Special
 };
 enum Special : uint64_t { Thread, Threads, BlockIndex, Blocks, LaneIndex };
 
 /// What an instruction takes at one place.
 struct OperandRule {
   enum class Kind : uint8_t { To, From, Address, Label, Number } kind;
-  int bits = 0;            ///< of the register or number; Address: least of its register, 0: a parameter
-  int least = 1, most = 1; ///< parts in braces
-  bool wider = false;      ///< the register may have more bits
-  bool split = false;      ///< the parts share `bits`
+  int bits = 0;             ///< of the register or number; Address: least of its register, 0: a parameter
+  int least = 1, most = 1;  ///< parts in braces
+  bool wider = false;       ///< the register may have more bits
+  bool split = false;       ///< the parts share `bits`
 };
 struct Signature {
   std::vector<OperandRule> operands;
-  size_t optional = 0;     ///< of the last ones
+  size_t optional = 0;  ///< of the last ones
 };
 
 struct Instruction;
@@ -46,15 +68,15 @@ enum Space : int { Param, Global, Shared };
 
 struct Instruction {
   Handler execute = nullptr;
-  int guard = -1;             ///< predicate register, -1: none
+  int guard = -1;  ///< predicate register, -1: none
   bool guardNegated = false;
-  bool converged = false;     ///< all lanes of the warp must be here: .aligned
-  bool flush = false;         ///< .ftz
-  enum class Ends : uint8_t { No, Branch, Return } ends = Ends::No;   ///< of a basic block
-  int join = -1;              ///< Branch: where both ways meet again
+  bool converged = false;                                            ///< all lanes of the warp must be here: .aligned
+  bool flush = false;                                                ///< .ftz
+  enum class Ends : uint8_t { No, Branch, Return } ends = Ends::No;  ///< of a basic block
+  int join = -1;                                                     ///< Branch: where both ways meet again
   Type type = Type::None, from = Type::None;
-  int variant = 0;            ///< of the handler: comparison, rounding, address space
-  std::vector<std::vector<Operand>> operands;   ///< one list an operand; {a, b} gives several
+  int variant = 0;                             ///< of the handler: comparison, rounding, address space
+  std::vector<std::vector<Operand>> operands;  ///< one list an operand; {a, b} gives several
   std::string text;
   int line = 0;
 };
@@ -62,18 +84,18 @@ struct Instruction {
 struct Kernel {
   std::string name;
   std::vector<Instruction> code;
-  std::vector<std::string> registerNames;   ///< of all kinds, as far as they are used
-  std::vector<int> registerBits;            ///< predicates: 1
-  std::vector<Lanes> constants;             ///< immediate operands
+  std::vector<std::string> registerNames;  ///< of all kinds, as far as they are used
+  std::vector<int> registerBits;           ///< predicates: 1
+  std::vector<Lanes> constants;            ///< immediate operands
   int64_t parameterBytes = 0;
-  int64_t sharedBytes = 0;                  ///< static; dynamic shared memory lies behind
-  int64_t threads = 0;                      ///< .reqntid; 0: not said
-  int64_t maxThreads = 0;                   ///< .maxntid
-  int64_t maxRegisters = 0;                 ///< .maxnreg, of a thread
+  int64_t sharedBytes = 0;   ///< static; dynamic shared memory lies behind
+  int64_t threads = 0;       ///< .reqntid; 0: not said
+  int64_t maxThreads = 0;    ///< .maxntid
+  int64_t maxRegisters = 0;  ///< .maxnreg, of a thread
 };
 
 struct Program {
-  std::string target;                       ///< "sm_80"
+  std::string target;  ///< "sm_80"
   std::map<std::string, Kernel> kernels;
 };
 
@@ -88,7 +110,8 @@ void checkLaunch(const std::string &target, const Kernel &kernel, const Launch &
 /// Fills in Instruction::join.
 void findJoins(Kernel &kernel);
 
-/// Fills in what the opcode says; gives what its operands must be. Throws std::runtime_error("unknown instruction ...").
+/// Fills in what the opcode says; gives what its operands must be. Throws std::runtime_error("unknown instruction
+/// ...").
 Signature decode(const std::string &opcode, Instruction &instruction);
 
 /// Throws std::runtime_error where operands are not what the signature says: their number, kinds and widths. Gives

@@ -58,7 +58,9 @@ class Reader {
   std::string name() {
     skip();
     const size_t begin = at;
-    while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) || (text[at] && std::string_view("_$%.").find(text[at]) != std::string_view::npos))) ++at;
+    while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) ||
+                                (text[at] && std::string_view("_$%.").find(text[at]) != std::string_view::npos)))
+      ++at;
     return text.substr(begin, at - begin);
   }
   /// A name, or a number with its sign.

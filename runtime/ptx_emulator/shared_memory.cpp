@@ -19,9 +19,12 @@ void SharedMemory::reset(int64_t bytes) {
 }
 
 void SharedMemory::check(const Warp &warp, int lane, uint64_t address, int bytes) const {
-  if (address % bytes) warp.fail("misaligned access of " + std::to_string(bytes) + " bytes at shared address " + hex(address), lane);
+  if (address % bytes)
+    warp.fail("misaligned access of " + std::to_string(bytes) + " bytes at shared address " + hex(address), lane);
   if (address > values.size() || static_cast<uint64_t>(bytes) > values.size() - address)
-    warp.fail("access outside shared memory of " + std::to_string(values.size()) + " bytes, at shared address " + hex(address), lane);
+    warp.fail("access outside shared memory of " + std::to_string(values.size()) + " bytes, at shared address " +
+                  hex(address),
+              lane);
   warp.block.report.sharedBytes += bytes;
 }
 
@@ -33,10 +36,14 @@ uint64_t SharedMemory::read(const Warp &warp, int lane, uint64_t address, int by
     if (state & Pending) warp.fail("read of shared memory at " + hex(at) + " that a cp.async has not delivered", lane);
     if (!(state & Defined)) warp.fail("read of shared memory at " + hex(at) + " that was never written", lane);
     if (writers[at] >= now && writers[at] != own)
-      warp.fail("race: warp " + std::to_string(writers[at] & 63) + " wrote shared address " + hex(at) + " and no barrier lies between", lane);
+      warp.fail("race: warp " + std::to_string(writers[at] & 63) + " wrote shared address " + hex(at) +
+                    " and no barrier lies between",
+                lane);
     if ((state & Arrived) && (state & Lane) != lane)
-      warp.fail("read of shared memory at " + hex(at) + " that a cp.async of thread " + std::to_string(32 * warp.number + (state & Lane)) +
-                " has delivered to that thread alone: no barrier lies between", lane);
+      warp.fail("read of shared memory at " + hex(at) + " that a cp.async of thread " +
+                    std::to_string(32 * warp.number + (state & Lane)) +
+                    " has delivered to that thread alone: no barrier lies between",
+                lane);
     readers[at] = readers[at] >= now && readers[at] != own ? now | many : own;
   }
   uint64_t value = 0;
@@ -57,11 +64,15 @@ void SharedMemory::claim(const Warp &warp, int lane, uint64_t address, int bytes
   const uint32_t now = epoch << 6, own = now | static_cast<uint32_t>(warp.number);
   for (uint64_t at = address; at < address + bytes; ++at) {
     if (writers[at] >= now && writers[at] != own)
-      warp.fail("race: warp " + std::to_string(writers[at] & 63) + " too wrote shared address " + hex(at) + " and no barrier lies between", lane);
-    if (stores[at] == storeNumber) warp.fail("race: two threads of the warp write shared address " + hex(at) + " at once", lane);
+      warp.fail("race: warp " + std::to_string(writers[at] & 63) + " too wrote shared address " + hex(at) +
+                    " and no barrier lies between",
+                lane);
+    if (stores[at] == storeNumber)
+      warp.fail("race: two threads of the warp write shared address " + hex(at) + " at once", lane);
     if (readers[at] >= now && readers[at] != own)
       warp.fail("race: another warp reads shared address " + hex(at) + " and no barrier lies between", lane);
-    if (states[at] & Pending) warp.fail("write to shared address " + hex(at) + " while a cp.async to it is under way", lane);
+    if (states[at] & Pending)
+      warp.fail("write to shared address " + hex(at) + " while a cp.async to it is under way", lane);
     writers[at] = own;
     stores[at] = storeNumber;
   }

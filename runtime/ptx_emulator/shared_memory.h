@@ -29,15 +29,24 @@ class SharedMemory {
   void warpBarrier(int warp);
 
  private:
-  enum State : uint8_t { Defined = 128, Pending = 64, Arrived = 32, Lane = 31 };   ///< Arrived: by a cp.async of this lane
+  enum State : uint8_t {
+    Defined = 128,
+    Pending = 64,
+    Arrived = 32,
+    Lane = 31
+  };  ///< Arrived: by a cp.async of this lane
   static constexpr uint32_t many = 63;
-  struct Range { int warp; uint64_t address; int bytes; };
+  struct Range {
+    int warp;
+    uint64_t address;
+    int bytes;
+  };
 
   std::vector<uint8_t> values, states;
   /// epoch << 6 | warp of the last write and read.
   std::vector<uint32_t> writers, readers;
-  std::vector<uint32_t> stores;       ///< which store instruction wrote it
-  std::vector<Range> arrived;         ///< not yet visible to all
+  std::vector<uint32_t> stores;  ///< which store instruction wrote it
+  std::vector<Range> arrived;    ///< not yet visible to all
   uint32_t epoch = 1, storeNumber = 0;
 
   void check(const Warp &warp, int lane, uint64_t address, int bytes) const;

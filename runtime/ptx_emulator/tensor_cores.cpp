@@ -1,10 +1,10 @@
 // ldmatrix and mma.sync. Semantics: PTX ISA manual, 9.7.14.
 //
-// How a tensor core adds up is not in the manual. The model here is that of measurements (Fasi, Higham, Mikaitis, Pranesh:
-// "Numerical behavior of NVIDIA tensor cores", 2021; Khattak, Mikaitis: "Accurate models of NVIDIA tensor cores", 2025):
-// products are exact; those of a block and the sum so far are aligned to the greatest exponent, what lies below the last
-// bit kept is cut off, they are added exactly, and the sum is cut off to a float. For compute capability 9.0 this is exact: of 193,536
-// random sums each of bf16, f16 and tf32 on an H200 none differs in a bit.
+// How a tensor core adds up is not in the manual. The model here is that of measurements (Fasi, Higham, Mikaitis,
+// Pranesh: "Numerical behavior of NVIDIA tensor cores", 2021; Khattak, Mikaitis: "Accurate models of NVIDIA tensor
+// cores", 2025): products are exact; those of a block and the sum so far are aligned to the greatest exponent, what
+// lies below the last bit kept is cut off, they are added exactly, and the sum is cut off to a float. For compute
+// capability 9.0 this is exact: of 193,536 random sums each of bf16, f16 and tf32 on an H200 none differs in a bit.
 #include <algorithm>
 #include <cstring>
 
@@ -52,7 +52,7 @@ template <int K>
 struct Operands {
   double left[16][K], right[K][8];
   /// Powers of two of the leading bit; of a zero far below all others, of infinities and NaN far above.
-  int16_t leftPower[16][K], rightPower[K][8];   // eight to a register
+  int16_t leftPower[16][K], rightPower[K][8];  // eight to a register
 };
 constexpr int16_t powerOfZero = -4096, powerOfInfinity = 8192;
 
@@ -60,7 +60,9 @@ int16_t powerOf(double value) {
   uint64_t bits;
   std::memcpy(&bits, &value, 8);
   const int field = static_cast<int>(bits >> 52 & 2047);
-  return field == 0 ? powerOfZero : field == 2047 ? powerOfInfinity : static_cast<int16_t>(field - 1023);   // no operand is subnormal as a double
+  return field == 0      ? powerOfZero
+         : field == 2047 ? powerOfInfinity
+                         : static_cast<int16_t>(field - 1023);  // no operand is subnormal as a double
 }
 
 /// Cut off to 24 bits; what is greater than all floats is infinite.
@@ -71,7 +73,9 @@ float cutOff(double value) {
 }
 
 /// Products that are added at once, and bits kept below those of a float.
-struct TensorCore { int block, extra; };
+struct TensorCore {
+  int block, extra;
+};
 TensorCore coreOf(int capability, Type type) {
   const int halves = capability >= 90 ? 16 : 8;
   return {type == Type::TF32 ? halves / 2 : halves, capability >= 90 ? 2 : 1};
@@ -100,7 +104,8 @@ void addBlock(const Operands<K> &all, int row, int begin, int end, int extra, in
   int16_t most[Columns], last = 0;
   for (int at = 0; at < Columns; ++at) most[at] = powerOf(sums[first + at]);
   for (int k = begin; k < end; ++k)
-    for (int at = 0; at < Columns; ++at) most[at] = std::max(most[at], static_cast<int16_t>(all.leftPower[row][k] + all.rightPower[k][first + at]));
+    for (int at = 0; at < Columns; ++at)
+      most[at] = std::max(most[at], static_cast<int16_t>(all.leftPower[row][k] + all.rightPower[k][first + at]));
   for (int at = 0; at < Columns; ++at) last = std::max(last, most[at]);
   if (last >= powerOfInfinity / 2) {
     // One column by itself: infinities and NaN go through sums of any kind.
@@ -122,7 +127,8 @@ void addBlock(const Operands<K> &all, int row, int begin, int end, int extra, in
     total[at] = static_cast<int32_t>(sums[first + at] * up[at]);
   }
   for (int k = begin; k < end; ++k)
-    for (int at = 0; at < Columns; ++at) total[at] += static_cast<int32_t>(all.left[row][k] * all.right[k][first + at] * up[at]);
+    for (int at = 0; at < Columns; ++at)
+      total[at] += static_cast<int32_t>(all.left[row][k] * all.right[k][first + at] * up[at]);
   for (int at = 0; at < Columns; ++at) sums[first + at] = cutOff(total[at] * down[at]);
 }
 
@@ -138,7 +144,9 @@ void mma(Warp &warp, const Instruction &in, uint32_t lanes) {
   if (lanes != 0xFFFFFFFFu) warp.fail("a warp of fewer than 32 threads", __builtin_ctz(lanes));
   ++warp.block.report.mma;
   const bool wide = in.type == Type::TF32;
-  auto element = [&](uint64_t bits, int part) -> double { return wide ? fromTf32(bits) : floatOf(bits >> 16 * part & 0xFFFF, in.type); };
+  auto element = [&](uint64_t bits, int part) -> double {
+    return wide ? fromTf32(bits) : floatOf(bits >> 16 * part & 0xFFFF, in.type);
+  };
   const int parts = wide ? 1 : 2;
   Operands<K> all;
   for (int at = 0; at < 4; ++at) {

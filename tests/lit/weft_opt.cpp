@@ -1,6 +1,7 @@
 // weft-opt: mlir-opt with the two dialects and the compiler's passes, for the lit tests.
 #include "compiler/dialect/dialects.h"
 #include "compiler/target/cpu/expand_bf16.h"
+#include "compiler/target/nvptx/lower_kernel.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/build_plan.h"
 #include "compiler/transforms/build_select.h"
@@ -9,10 +10,9 @@
 #include "compiler/transforms/hoist_loads.h"
 #include "compiler/transforms/mark_exact.h"
 #include "compiler/transforms/place_operands.h"
-#include "compiler/target/nvptx/lower_kernel.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
-#include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/DialectRegistry.h"
@@ -25,13 +25,14 @@ namespace {
 /// One of the compiler's functions as a pass, named as its file.
 struct FunctionPass : mlir::PassWrapper<FunctionPass, mlir::OperationPass<mlir::ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(FunctionPass)
-  FunctionPass(std::string name, std::function<void(mlir::ModuleOp)> body) : name(std::move(name)), body(std::move(body)) {}
+  FunctionPass(std::string name, std::function<void(mlir::ModuleOp)> body)
+      : name(std::move(name)), body(std::move(body)) {}
   FunctionPass(const FunctionPass &) = default;
   llvm::StringRef getArgument() const override { return name; }
   llvm::StringRef getDescription() const override { return "see compiler/transforms"; }
   void getDependentDialects(mlir::DialectRegistry &registry) const override {
-    registry.insert<mlir::arith::ArithDialect, mlir::math::MathDialect, mlir::scf::SCFDialect,
-                    mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect, weft::dialect::WeftDialect, weft::tile::TileDialect>();
+    registry.insert<mlir::arith::ArithDialect, mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::LLVM::LLVMDialect,
+                    mlir::NVVM::NVVMDialect, weft::dialect::WeftDialect, weft::tile::TileDialect>();
   }
   void runOnOperation() override { body(getOperation()); }
 
@@ -65,11 +66,14 @@ int main(int argc, char **argv) {
   });
   mlir::registerLoopInvariantCodeMotionPass();
   const weft::KernelShape shape{{{"D", 64}, {"E", 32}, {"R", 16}}, 64, 64};
-  for (const char *kernel : {"forward", "backward", "backward_delta", "backward_dq", "backward_dkdv", "backward_dkdv.M"})
-    add(std::string("build-kernel-") + kernel, [=](mlir::ModuleOp module) { weft::buildKernel(module, kernel, shape); });
+  for (const char *kernel :
+       {"forward", "backward", "backward_delta", "backward_dq", "backward_dkdv", "backward_dkdv.M"})
+    add(std::string("build-kernel-") + kernel,
+        [=](mlir::ModuleOp module) { weft::buildKernel(module, kernel, shape); });
   for (const char *kernel : {"plan_band", "plan_lists", "plan_lists_keys", "plan_band.M"})
     add(std::string("build-plan-") + kernel, [=](mlir::ModuleOp module) { weft::buildPlan(module, kernel, shape); });
   for (const char *kernel : {"pool_0", "pool_1", "select_0", "list_keys"})
-    add(std::string("build-select-") + kernel, [=](mlir::ModuleOp module) { weft::buildSelect(module, kernel, shape); });
+    add(std::string("build-select-") + kernel,
+        [=](mlir::ModuleOp module) { weft::buildSelect(module, kernel, shape); });
   return mlir::asMainReturnCode(mlir::MlirOptMain(argc, argv, "weft-opt\n", registry));
 }

@@ -1,8 +1,9 @@
-// CUDA tensors for a torch without CUDA: their memory is the host's, their operations are those of the CPU. With a fake driver
-// (tests/unit/fake_cuda.cpp) the operator's way for CUDA tensors runs as on a GPU: dispatch, allocation, streams, launches.
+// CUDA tensors for a torch without CUDA: their memory is the host's, their operations are those of the CPU. With a fake
+// driver (tests/unit/fake_cuda.cpp) the operator's way for CUDA tensors runs as on a GPU: dispatch, allocation,
+// streams, launches.
 //
-//   torch.ops.fake_gpu.on(tensor)   a copy as a CUDA tensor;   torch.ops.fake_gpu.off(tensor)   a copy of it as a CPU tensor
-//   torch.ops.fake_gpu.record()     what the driver was asked for since the last call
+//   torch.ops.fake_gpu.on(tensor)   a copy as a CUDA tensor;   torch.ops.fake_gpu.off(tensor)   a copy of it as a CPU
+//   tensor torch.ops.fake_gpu.record()     what the driver was asked for since the last call
 //   torch.ops.fake_gpu.stream(n)    makes the stream of handle n the current one
 //   torch.ops.fake_gpu.capture()    begins a graph: from here on what a capture forbids is an error;   end() ends it
 //   torch.ops.fake_gpu.replay()     runs the graph: operations and launches in their order, on the memory they had
@@ -17,7 +18,7 @@
 namespace {
 
 const c10::Device gpu(c10::kCUDA, 0);
-int64_t current = 0;   ///< stream
+int64_t current = 0;  ///< stream
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
   c10::DeviceType type() const override { return c10::kCUDA; }
@@ -36,20 +37,26 @@ C10_REGISTER_GUARD_IMPL(CUDA, Guard)
 at::Tensor aliased(const at::Tensor &tensor, c10::Device device) {
   if (!tensor.defined() || tensor.device() == device) return tensor;
   const int64_t bytes = tensor.storage().nbytes() - tensor.storage_offset() * tensor.element_size();
-  at::DataPtr memory(tensor.data_ptr(), new at::Tensor(tensor), [](void *own) { delete static_cast<at::Tensor *>(own); }, device);
-  c10::Storage storage(c10::Storage::use_byte_size_t(), static_cast<size_t>(std::max<int64_t>(bytes, 0)), std::move(memory), nullptr, false);
+  at::DataPtr memory(
+      tensor.data_ptr(), new at::Tensor(tensor), [](void *own) { delete static_cast<at::Tensor *>(own); }, device);
+  c10::Storage storage(c10::Storage::use_byte_size_t(), static_cast<size_t>(std::max<int64_t>(bytes, 0)),
+                       std::move(memory), nullptr, false);
   const c10::DispatchKey key = device.is_cuda() ? c10::DispatchKey::CUDA : c10::DispatchKey::CPU;
-  at::Tensor result = at::detail::make_tensor<c10::TensorImpl>(std::move(storage), c10::DispatchKeySet(key), tensor.dtype());
+  at::Tensor result =
+      at::detail::make_tensor<c10::TensorImpl>(std::move(storage), c10::DispatchKeySet(key), tensor.dtype());
   result.unsafeGetTensorImpl()->set_sizes_and_strides(tensor.sizes(), tensor.strides());
   return result;
 }
 
 c10::IValue moved(const c10::IValue &value, c10::Device from, c10::Device to) {
-  if (value.isTensor()) return value.toTensor().defined() && value.toTensor().device() == from ? aliased(value.toTensor(), to) : value.toTensor();
+  if (value.isTensor())
+    return value.toTensor().defined() && value.toTensor().device() == from ? aliased(value.toTensor(), to)
+                                                                           : value.toTensor();
   if (value.isDevice()) return value.toDevice().type() == from.type() ? c10::IValue(to) : value;
   if (value.isTensorList()) {
     c10::List<at::Tensor> list;
-    for (const at::Tensor &tensor : value.toTensorVector()) list.push_back(tensor.device() == from ? aliased(tensor, to) : tensor);
+    for (const at::Tensor &tensor : value.toTensorVector())
+      list.push_back(tensor.device() == from ? aliased(tensor, to) : tensor);
     return list;
   }
   if (value.isOptionalTensorList()) {
@@ -69,11 +76,12 @@ Function ofDriver(const char *name) {
   return found;
 }
 
-/// An operation of a graph, over the host's memory, and the results that it fills. They stay allocated as in a graph's own pool.
+/// An operation of a graph, over the host's memory, and the results that it fills. They stay allocated as in a graph's
+/// own pool.
 struct Captured {
   c10::OperatorHandle op;
   torch::jit::Stack arguments, results;
-  size_t launches;   ///< how many came before it
+  size_t launches;  ///< how many came before it
 };
 bool capturing = false;
 std::vector<Captured> graph;
@@ -83,12 +91,15 @@ size_t launches() { return ofDriver<size_t (*)()>("weftFakeLaunches")(); }
 void refuseInCapture(const c10::OperatorHandle &op, const torch::jit::Stack &given) {
   const std::string &name = op.schema().name();
   bool mixed = false;
-  for (const c10::IValue &value : given) mixed |= value.isTensor() && value.toTensor().defined() && !value.toTensor().is_cuda();
-  TORCH_CHECK(name != "aten::_local_scalar_dense" && name != "aten::equal" && name != "aten::nonzero" && !(name == "aten::copy_" && mixed),
+  for (const c10::IValue &value : given)
+    mixed |= value.isTensor() && value.toTensor().defined() && !value.toTensor().is_cuda();
+  TORCH_CHECK(name != "aten::_local_scalar_dense" && name != "aten::equal" && name != "aten::nonzero" &&
+                  !(name == "aten::copy_" && mixed),
               "operation not permitted when stream is capturing: ", name);
 }
 
-void addToGraph(const c10::OperatorHandle &op, torch::jit::Stack arguments, const torch::jit::Stack &stack, size_t begin) {
+void addToGraph(const c10::OperatorHandle &op, torch::jit::Stack arguments, const torch::jit::Stack &stack,
+                size_t begin) {
   Captured own{op, std::move(arguments), {stack.begin() + static_cast<int64_t>(begin), stack.end()}, launches()};
   graph.push_back(std::move(own));
 }
@@ -110,7 +121,8 @@ void replay() {
     torch::jit::Stack stack = own.arguments;
     own.op.callBoxed(stack);
     for (size_t at = 0; at < own.results.size(); ++at)
-      if (!own.op.schema().returns()[at].alias_info() && own.results[at].isTensor()) own.results[at].toTensor().copy_(stack[at].toTensor());
+      if (!own.op.schema().returns()[at].alias_info() && own.results[at].isTensor())
+        own.results[at].toTensor().copy_(stack[at].toTensor());
   }
   launched(done, std::numeric_limits<size_t>::max());
 }

@@ -1,19 +1,19 @@
-// Preloaded (LD_PRELOAD): torch's allocations (posix_memalign) end where an unreadable page begins, and are unreadable once freed. What
-// reads or writes a byte past a tensor, or a tensor that is gone, stops the process.
+// Preloaded (LD_PRELOAD): torch's allocations (posix_memalign) end where an unreadable page begins, and are unreadable
+// once freed. What reads or writes a byte past a tensor, or a tensor that is gone, stops the process.
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <dlfcn.h>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
 
 namespace {
 
-constexpr size_t page = 4096, room = size_t{1} << 40;   // addresses, not memory; none is used twice
+constexpr size_t page = 4096, room = size_t{1} << 40;  // addresses, not memory; none is used twice
 
 std::atomic<char *> next{nullptr};
 char *begin = nullptr;
@@ -54,11 +54,12 @@ int posix_memalign(void **result, size_t alignment, size_t bytes) noexcept {
   if (!ready || alignment != 64 || bytes == 0) return plain(result, alignment, bytes);
   const size_t pages = pagesOf(bytes);
   char *first = next.fetch_add(static_cast<ptrdiff_t>((pages + 2) * page));
-  if (first + (pages + 2) * page > begin + room || mprotect(first, (pages + 1) * page, PROT_READ | PROT_WRITE)) return ENOMEM;
+  if (first + (pages + 2) * page > begin + room || mprotect(first, (pages + 1) * page, PROT_READ | PROT_WRITE))
+    return ENOMEM;
   *reinterpret_cast<size_t *>(first) = bytes;
   // As far aligned as its size allows: the last byte is the page's last.
   char *own = first + (pages + 1) * page - bytes;
-  std::memset(own, 0xff, bytes);   // not a number, of every type
+  std::memset(own, 0xff, bytes);  // not a number, of every type
   *result = own;
   return 0;
 }

@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 /// A cache of its own; runs `body` in a child process, whose memory holds no kernels yet.
 class Cache : public ::testing::Test {
  protected:
-  static constexpr int kernels = 2;   // of a call: plan_band and forward
+  static constexpr int kernels = 2;  // of a call: plan_band and forward
   fs::path directory = fs::temp_directory_path() / ("weft-cache-test-" + std::to_string(getpid()));
   fs::path said = directory.string() + "-said";
   void SetUp() override { TearDown(); }
@@ -41,8 +41,8 @@ class Cache : public ::testing::Test {
   std::function<void()> surroundings = [this] { setenv("WEFT_CACHE_DIR", directory.c_str(), 1); };
   int threads = 1;
 
-  /// Result is the child's exit code: 0 when causal attention gives the reference's result on all of its threads, and each
-  /// kernel was compiled once at most.
+  /// Result is the child's exit code: 0 when causal attention gives the reference's result on all of its threads, and
+  /// each kernel was compiled once at most.
   pid_t start(int salt) {
     const pid_t child = fork();
     if (child != 0) return child;
@@ -50,7 +50,8 @@ class Cache : public ::testing::Test {
     if (log >= 0) dup2(log, STDERR_FILENO);
     surroundings();
     try {
-      auto variant = variantOf("attention t" + std::to_string(salt) + "(q: [B,H,T,D], k: [B,H,S,D], v: [B,H,S,E]) { where i >= j score dot(q[i], k[j]) }");
+      auto variant = variantOf("attention t" + std::to_string(salt) +
+                               "(q: [B,H,T,D], k: [B,H,S,D], v: [B,H,S,E]) { where i >= j score dot(q[i], k[j]) }");
       const Shape shape{1, 1, 1, 20, 20, 16, 16};
       auto inputs = randomInputs(*variant, shape, 1);
       auto want = reference::evaluate(variant->tree(), inputs, {});
@@ -112,8 +113,9 @@ TEST_F(Cache, rebuildsDamagedEntries) {
     const std::string good = read(path);
     std::string flipped = good;
     flipped[flipped.size() - 100] ^= 1;
-    for (const std::string &bad : {std::string(), good.substr(0, 5), good.substr(0, good.size() / 2), flipped, std::string("weftkernel3\n99999999\n{"),
-                                   std::string("weftkernel3\nx\n"), good + "x"}) {
+    for (const std::string &bad :
+         {std::string(), good.substr(0, 5), good.substr(0, good.size() / 2), flipped,
+          std::string("weftkernel3\n99999999\n{"), std::string("weftkernel3\nx\n"), good + "x"}) {
       std::ofstream(path, std::ios::binary) << bad;
       ASSERT_EQ(finish(start(1)), 0);
       EXPECT_EQ(read(path), good);
@@ -178,7 +180,8 @@ TEST_F(Cache, survivesDeathAtAnyMoment) {
   const fs::path kept = directory / "kernels", left = kept / ".weft-0123456789abcdef.tmp";
   std::ofstream(left) << "half of a kern";
   for (const fs::path &path : entries())
-    if (path.extension() == ".tmp") fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(24));
+    if (path.extension() == ".tmp")
+      fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(24));
   ASSERT_EQ(finish(start(6)), 0);
   EXPECT_EQ(entries().size(), 4u);  // two kernels of each variant
 }
@@ -199,7 +202,8 @@ TEST_F(Cache, isNotUsedWhereOthersMayWrite) {
   const auto files = entries();
   EXPECT_EQ(fs::status(directory).permissions(), fs::perms::owner_all);
   EXPECT_EQ(fs::status(kept).permissions(), fs::perms::owner_all);
-  for (const fs::path &path : files) EXPECT_EQ(fs::status(path).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  for (const fs::path &path : files)
+    EXPECT_EQ(fs::status(path).permissions(), fs::perms::owner_read | fs::perms::owner_write);
 
   // The folder: not read, not written, one warning for all kernels, which says what would be right.
   for (const fs::path &open : {kept, directory}) {

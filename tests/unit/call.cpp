@@ -49,7 +49,9 @@ struct Buffer {
   }
   int64_t bytes() const { return std::max<int64_t>(count, 1) * bytesOf(type); }
   template <class T>
-  T *as() const { return static_cast<T *>(memory.get()); }
+  T *as() const {
+    return static_cast<T *>(memory.get());
+  }
 
   void set(int64_t at, double value) {
     switch (type) {
@@ -111,19 +113,24 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = array.shape[d];
     if (input.isRow) headDims[input.dims.back()] = array.shape.back();
     strides[input.name] = strides["d" + input.name] = contiguous(array.shape);
-    const ElementType type = input.isInt ? ElementType::I32 : input.isBool ? ElementType::Bool : input.isRow ? options.type : ElementType::F32;
+    const ElementType type = input.isInt    ? ElementType::I32
+                             : input.isBool ? ElementType::Bool
+                             : input.isRow  ? options.type
+                                            : ElementType::F32;
     Buffer &own = make(input.name, type, static_cast<int64_t>(array.values.size()));
     for (int64_t at = 0; at < own.count; ++at) own.set(at, array.values[at]);
   }
   if (!dims.count("G")) dims["G"] = dims["H"];
   const int64_t B = dims["B"], H = dims["H"], G = dims["G"], T = dims["T"], S = dims["S"];
   const int64_t E = inputs.at("v").shape[3];
-  const int64_t queryTiles = (T + options.tileQ - 1) / options.tileQ, keyTiles = ((variant->keyList().input < 0 ? S : dims[variant->keyList().dim]) + options.tileK - 1) / options.tileK;
+  const int64_t queryTiles = (T + options.tileQ - 1) / options.tileQ,
+                keyTiles = ((variant->keyList().input < 0 ? S : dims[variant->keyList().dim]) + options.tileK - 1) /
+                           options.tileK;
   strides["o"] = strides["do"] = contiguous({B, H, T, E});
   make("o", options.type, B * H * T * E);
   for (const char *rows : keptRows) make(rows, ElementType::F32, B * H * T);
   make("status", ElementType::I32, 1);
-  make("seed", ElementType::I32, 4);   // two words of 64 bits
+  make("seed", ElementType::I32, 4);  // two words of 64 bits
   for (int word : {0, 1}) buffers["seed"].as<int64_t>()[word] = 7;
   Outcome outcome;
 
@@ -141,7 +148,9 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     for (const ArgumentSlot &slot : loaded->image().slots) {
       switch (slot.kind) {
         case ArgumentSlot::Kind::Dim: slots.push_back(dims.at(slot.name)); break;
-        case ArgumentSlot::Kind::Pointer: slots.push_back(reinterpret_cast<int64_t>(buffers.at(slot.name).memory.get())); break;
+        case ArgumentSlot::Kind::Pointer:
+          slots.push_back(reinterpret_cast<int64_t>(buffers.at(slot.name).memory.get()));
+          break;
         case ArgumentSlot::Kind::Stride: slots.push_back(strides.at(slot.name)[slot.index]); break;
       }
     }
@@ -156,7 +165,8 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     LaunchContext context;
     context.threads = options.threads;
     context.workspaceBytes = 4 * dims[workspaceRow];
-    for (const auto &[name, own] : buffers) context.memory.push_back({reinterpret_cast<uint64_t>(own.memory.get()), own.bytes()});
+    for (const auto &[name, own] : buffers)
+      context.memory.push_back({reinterpret_cast<uint64_t>(own.memory.get()), own.bytes()});
     context.report = &outcome.report;
     loaded->run(slots.data(), programs, context);
   };
@@ -172,7 +182,9 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   const SelectionInfo &selection = variant->selection();
   for (size_t n = 0; n < selection.pools.size(); ++n) {
     const auto &shape = inputs.at(variant->inputs()[selection.pools[n].input].name).shape;
-    make(selection.pools[n].buffer, ElementType::F32, shape[0] * shape[1] * tiles(tiles(shape[2], selection.pools[n].tile), selection.pools[n].block) * selection.pools[n].block * shape[3]);
+    make(selection.pools[n].buffer, ElementType::F32,
+         shape[0] * shape[1] * tiles(tiles(shape[2], selection.pools[n].tile), selection.pools[n].block) *
+             selection.pools[n].block * shape[3]);
     run("pool_" + std::to_string(n));
   }
   for (size_t n = 0; n < selection.rounds.size(); ++n) {
@@ -183,7 +195,9 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     make(workspace, ElementType::F32, B * H * tiles(tiles(T, round.tileQ), round.together) * dims[workspaceRow]);
     run("select_" + std::to_string(n));
   }
-  if (variant->selects()) outcome.selection.assign(buffers["selection"].as<uint8_t>(), buffers["selection"].as<uint8_t>() + buffers["selection"].count);
+  if (variant->selects())
+    outcome.selection.assign(buffers["selection"].as<uint8_t>(),
+                             buffers["selection"].as<uint8_t>() + buffers["selection"].count);
   if (variant->selectsKeys()) {
     dims[selectedRows] = tiles(T, selection.rounds.back().tileQ);
     make(selectedKeys, ElementType::I32, buffers["selection"].count);
@@ -236,7 +250,8 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
       for (size_t d = 0; d < shape.size(); ++d)
         if (input.dims[d] != "B" && input.dims[d] != "H" && input.dims[d] != "G") own *= shape[d];
       int64_t size = B * H * own;
-      if (!input.isRow) size = B * H * (input.partialKind <= 1 ? T : input.partialKind == 2 ? dims.at(input.dims.back()) : own);
+      if (!input.isRow)
+        size = B * H * (input.partialKind <= 1 ? T : input.partialKind == 2 ? dims.at(input.dims.back()) : own);
       else size = static_cast<int64_t>(inputs.at(input.name).values.size());
       make("d" + input.name, input.isRow && input.querySide ? options.type : ElementType::F32, size);
     }

@@ -6,17 +6,17 @@
 #include <vector>
 
 #include "compiler/compiler.h"
-#include "runtime/device.h"
 #include "compiler/reference.h"
+#include "runtime/device.h"
 
 namespace weft::testing {
 
 struct Outcome {
-  std::vector<uint8_t> selection;   ///< the map of chosen tiles, [B, H, query tiles, key tiles] of the last round
+  std::vector<uint8_t> selection;  ///< the map of chosen tiles, [B, H, query tiles, key tiles] of the last round
   std::vector<float> o, lse;
   std::map<std::string, std::vector<double>> gradients;
-  bool outside = false;  ///< the kernels noted an index outside its dim
-  EmulatorReport report;   ///< of all kernels, on the PTX emulator
+  bool outside = false;                 ///< the kernels noted an index outside its dim
+  EmulatorReport report;                ///< of all kernels, on the PTX emulator
   std::vector<std::vector<int>> tiles;  ///< for each (b, h): 0 empty, 1 partial, 2 full, by query and key tile
 };
 
@@ -25,10 +25,10 @@ struct CallOptions {
   bool twoPass = false;
   int threads = 1;
   Device device = {};
-  ElementType type = ElementType::F32;   ///< inputs are rounded to it first
-  Schedule schedule = {};   ///< beside the tile sizes
-  bool plansOnly = false;   ///< which tiles are kept, and no more
-  std::string target = "host";           ///< CPU: what to compile for
+  ElementType type = ElementType::F32;  ///< inputs are rounded to it first
+  Schedule schedule = {};               ///< beside the tile sizes
+  bool plansOnly = false;               ///< which tiles are kept, and no more
+  std::string target = "host";          ///< CPU: what to compile for
 };
 
 /// Forward and, where `cotangent` is not empty, backward. Throws std::runtime_error.

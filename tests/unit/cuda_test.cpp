@@ -1,5 +1,5 @@
-// The CUDA path up to the driver, which is a fake one (fake_cuda.cpp): what is assembled, what is loaded when a cubin is refused, what
-// every kernel's default schedule asks of a device.
+// The CUDA path up to the driver, which is a fake one (fake_cuda.cpp): what is assembled, what is loaded when a cubin
+// is refused, what every kernel's default schedule asks of a device.
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
@@ -42,7 +42,9 @@ class Cuda : public ::testing::Test {
     setenv("WEFT_FAKE_CAPABILITY", std::to_string(capability).c_str(), 1);
     forget();
     CompileRequest request;
-    request.variant = variantOf("attention c" + number + "(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { score dot(q[i], k[j]) * " + number + " }");
+    request.variant =
+        variantOf("attention c" + number + "(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { score dot(q[i], k[j]) * " +
+                  number + " }");
     request.dims = {{"D", 16}, {"E", 16}};
     loadKernel(request, {Device::Kind::Cuda, 0});
     return record();
@@ -69,7 +71,7 @@ TEST_F(Cuda, cubinsAreOfTheDevicesArchitecture) {
 }
 
 TEST_F(Cuda, ptxIsLoadedWhereNoCubinCanBeMade) {
-  EXPECT_EQ(loading(139, "21"), "ptx\n");   // no ptxas knows it
+  EXPECT_EQ(loading(139, "21"), "ptx\n");  // no ptxas knows it
   const char *before = std::getenv("WEFT_PTXAS");
   const std::string kept = before ? before : "";
   setenv("WEFT_PTXAS", "/nowhere/ptxas", 1);
@@ -115,13 +117,16 @@ TEST_F(Cuda, moreBlocksThanAGridHoldsAreRefused) {
     kernel->run(slots.data(), most + 1, {});
     FAIL();
   } catch (const std::runtime_error &error) {
-    EXPECT_NE(std::string(error.what()).find("at most 2147483647 at once; split the batch"), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("at most 2147483647 at once; split the batch"), std::string::npos)
+        << error.what();
   }
-  EXPECT_EQ(std::string(record()), "");   // not launched with what is left of the number in 32 bits
+  EXPECT_EQ(std::string(record()), "");  // not launched with what is left of the number in 32 bits
 }
 
 /// Kernels that may run with a schedule of one direction.
-bool isOf(const std::string &kernel, bool backward) { return backward ? kernel.rfind("backward", 0) == 0 : kernel.rfind("backward", 0) != 0; }
+bool isOf(const std::string &kernel, bool backward) {
+  return backward ? kernel.rfind("backward", 0) == 0 : kernel.rfind("backward", 0) != 0;
+}
 
 TEST(DefaultSchedules, fitEveryDevice) {
   size_t checked = 0, tables = 0;
@@ -130,16 +135,18 @@ TEST(DefaultSchedules, fitEveryDevice) {
     const auto variant = variantOf(name);
     for (ElementType type : {ElementType::F32, ElementType::BF16, ElementType::F16})
       for (int64_t width : {64, 128, 256}) {
-        if (type == ElementType::F16 && width != 256) continue;   // tiles as of bf16
+        if (type == ElementType::F16 && width != 256) continue;  // tiles as of bf16
         std::map<std::string, int64_t> dims;
         for (const InputInfo &input : variant->inputs())
           if (input.isRow) dims[input.dims.back()] = input.dims.back() == "R" ? 16 : width;
         for (bool backward : {false, true}) {
-          const Schedule schedule = defaultSchedule(*variant, "sm_86", dims, backward, type, limitsOfArchitecture(8, 6).sharedBytesPerBlock);
+          const Schedule schedule =
+              defaultSchedule(*variant, "sm_86", dims, backward, type, limitsOfArchitecture(8, 6).sharedBytesPerBlock);
           ++tables;
           ++tilesOf[schedule.tileQ];
           EXPECT_EQ(illegal(schedule, *variant), "") << name;
-          EXPECT_TRUE(fitsShared(*variant, dims, type, schedule, backward, 101376)) << name << " " << weft::name(type) << " " << width << (backward ? " backward" : "");
+          EXPECT_TRUE(fitsShared(*variant, dims, type, schedule, backward, 101376))
+              << name << " " << weft::name(type) << " " << width << (backward ? " backward" : "");
           ++checked;
         }
       }
@@ -167,7 +174,8 @@ TEST(DefaultSchedules, areAsLargeAsTheDeviceAllows) {
 /// fitsShared looks at a kernel without its code: the images of those that ask for most say the same.
 TEST(DefaultSchedules, sharedMemoryIsWhatTheCodeAsksFor) {
   size_t checked = 0;
-  for (const char *name : {"causal", "content_sparse", "combiner", "gathered", "stick_breaking", "span_periodic", "nsa"}) {
+  for (const char *name :
+       {"causal", "content_sparse", "combiner", "gathered", "stick_breaking", "span_periodic", "nsa"}) {
     const auto variant = variantOf(name);
     std::map<std::string, int64_t> dims;
     for (const InputInfo &input : variant->inputs())

@@ -11,13 +11,17 @@ TEST(Devices, emulatedGpusHaveNames) {
   EXPECT_EQ(name(parseDevice("ptx-emulator")), "ptx-emulator");
   EXPECT_EQ(name(parseDevice("ptx-emulator:sm_89")), "ptx-emulator:sm_89");
   EXPECT_EQ(parseDevice("ptx-emulator:sm_80"), parseDevice("ptx-emulator"));
-  for (const char *wrong : {"ptx-emulator:", "ptx-emulator:sm_70", "ptx-emulator:sm_90a", "ptx-emulator:89", "ptx-emulatorsm_89"})
+  for (const char *wrong :
+       {"ptx-emulator:", "ptx-emulator:sm_70", "ptx-emulator:sm_90a", "ptx-emulator:89", "ptx-emulatorsm_89"})
     EXPECT_THROW(parseDevice(wrong), std::runtime_error) << wrong;
 }
 
 TEST(Devices, limits) {
-  const std::pair<const char *, int64_t> known[] = {
-      {"ptx-emulator", 166912}, {"ptx-emulator:sm_86", 101376}, {"ptx-emulator:sm_89", 101376}, {"ptx-emulator:sm_90", 232448}, {"ptx-emulator:sm_120", 101376}};
+  const std::pair<const char *, int64_t> known[] = {{"ptx-emulator", 166912},
+                                                    {"ptx-emulator:sm_86", 101376},
+                                                    {"ptx-emulator:sm_89", 101376},
+                                                    {"ptx-emulator:sm_90", 232448},
+                                                    {"ptx-emulator:sm_120", 101376}};
   for (const auto &[own, bytes] : known) {
     const DeviceLimits limits = limitsOf(parseDevice(own));
     EXPECT_EQ(limits.sharedBytesPerBlock, bytes) << own;
@@ -30,7 +34,8 @@ TEST(Devices, limits) {
 }
 
 std::string errorOf(const std::string &target, const std::string &directives, const ptx::Launch &launch) {
-  const ptx::Module module(".version 8.0\n.target " + target + "\n.address_size 64\n.visible .entry t()\n" + directives + "\n{\nret;\n}\n");
+  const ptx::Module module(".version 8.0\n.target " + target + "\n.address_size 64\n.visible .entry t()\n" +
+                           directives + "\n{\nret;\n}\n");
   try {
     module.run("t", launch);
   } catch (const std::exception &error) {
@@ -53,14 +58,19 @@ TEST(Devices, refuseWhatTheyCannotRun) {
   EXPECT_EQ(errorOf("sm_80", "", launchOf(120)), "");
   EXPECT_EQ(errorOf("sm_90a", "", launchOf(90)), "");
   EXPECT_EQ(errorOf("sm_100f", "", launchOf(103)), "");
-  const std::pair<const char *, int> unknown[] = {{"sm_89", 80}, {"sm_90a", 89}, {"sm_90a", 100}, {"sm_100f", 120}, {"sm_103f", 100}, {"compute", 80}, {"sm_", 80}};
+  const std::pair<const char *, int> unknown[] = {{"sm_89", 80},    {"sm_90a", 89},  {"sm_90a", 100}, {"sm_100f", 120},
+                                                  {"sm_103f", 100}, {"compute", 80}, {"sm_", 80}};
   for (const auto &[target, capability] : unknown)
-    EXPECT_NE(errorOf(target, "", launchOf(capability)).find("does not run on sm_" + std::to_string(capability)), std::string::npos) << target;
+    EXPECT_NE(errorOf(target, "", launchOf(capability)).find("does not run on sm_" + std::to_string(capability)),
+              std::string::npos)
+        << target;
 }
 
 TEST(Devices, refuseLaunchesThatAreTooLarge) {
   EXPECT_EQ(errorOf("sm_80", "", launchOf(80, 1024, 166912)), "");
-  EXPECT_NE(errorOf("sm_80", "", launchOf(80, 32, 166913)).find("wants 166913 bytes of shared memory a block, sm_80 has 166912"), std::string::npos);
+  EXPECT_NE(errorOf("sm_80", "", launchOf(80, 32, 166913))
+                .find("wants 166913 bytes of shared memory a block, sm_80 has 166912"),
+            std::string::npos);
   EXPECT_NE(errorOf("sm_80", "", launchOf(89, 32, 101377)).find("sm_89 has 101376"), std::string::npos);
   EXPECT_EQ(errorOf("sm_80", "", launchOf(90, 32, 232448)), "");
   EXPECT_NE(errorOf("sm_80", "", launchOf(80, 1025)).find("1025 threads a block"), std::string::npos);
@@ -71,8 +81,10 @@ TEST(Devices, refuseLaunchesThatAreTooLarge) {
 
 TEST(Devices, keepToTheKernelsDirectives) {
   EXPECT_EQ(errorOf("sm_80", ".maxntid 16, 8, 1", launchOf(80, 128)), "");
-  EXPECT_NE(errorOf("sm_80", ".maxntid 16, 8, 1", launchOf(80, 160)).find("at most 128 threads, got 160"), std::string::npos);
-  EXPECT_NE(errorOf("sm_80", ".reqntid 128, 1, 1", launchOf(80, 64)).find("wants blocks of 128 threads"), std::string::npos);
+  EXPECT_NE(errorOf("sm_80", ".maxntid 16, 8, 1", launchOf(80, 160)).find("at most 128 threads, got 160"),
+            std::string::npos);
+  EXPECT_NE(errorOf("sm_80", ".reqntid 128, 1, 1", launchOf(80, 64)).find("wants blocks of 128 threads"),
+            std::string::npos);
   EXPECT_EQ(errorOf("sm_80", ".maxnreg 128", launchOf(80, 512)), "");
   EXPECT_NE(errorOf("sm_80", ".maxnreg 128", launchOf(80, 544)).find("69632 registers a block"), std::string::npos);
 }

@@ -12,8 +12,11 @@ namespace {
 
 /// A kernel `t` with one pointer parameter, in %rd1, the thread in %r1 and 4 times it in %rd2.
 std::string kernel(const std::string &body, int threads = 32) {
-  return ".version 7.0\n.target sm_80\n.address_size 64\n.extern .shared .align 16 .b8 smem[];\n.visible .entry t(\n.param .b64 t_0\n)\n.reqntid " +
-         std::to_string(threads) + "\n{\n.reg .pred %p<9>;\n.reg .b16 %rs<9>;\n.reg .b32 %r<40>;\n.reg .b64 %rd<20>;\nld.param.b64 %rd1, [t_0];\nmov.u32 %r1, %tid.x;\n" +
+  return ".version 7.0\n.target sm_80\n.address_size 64\n.extern .shared .align 16 .b8 smem[];\n.visible .entry "
+         "t(\n.param .b64 t_0\n)\n.reqntid " +
+         std::to_string(threads) +
+         "\n{\n.reg .pred %p<9>;\n.reg .b16 %rs<9>;\n.reg .b32 %r<40>;\n.reg .b64 %rd<20>;\nld.param.b64 %rd1, "
+         "[t_0];\nmov.u32 %r1, %tid.x;\n" +
          "mul.wide.u32 %rd2, %r1, 4;\nadd.s64 %rd3, %rd1, %rd2;\ncvt.u32.u64 %r2, %rd2;\n" + body + "\nret;\n}\n";
 }
 
@@ -46,8 +49,9 @@ std::string errorOf(const std::string &body, int threads = 32) {
 /// `instruction` computes %r5 from %r3 and %r4.
 uint32_t compute(const std::string &instruction, uint32_t x, uint32_t y = 0, uint32_t z = 0) {
   Memory memory;
-  run(kernel("mov.b32 %r3, " + std::to_string(x) + ";\nmov.b32 %r4, " + std::to_string(y) + ";\nmov.b32 %r6, " + std::to_string(z) + ";\n" + instruction +
-             "\nst.global.b32 [%rd3], %r5;"), memory);
+  run(kernel("mov.b32 %r3, " + std::to_string(x) + ";\nmov.b32 %r4, " + std::to_string(y) + ";\nmov.b32 %r6, " +
+             std::to_string(z) + ";\n" + instruction + "\nst.global.b32 [%rd3], %r5;"),
+      memory);
   return memory.words[7];
 }
 uint32_t bits(float value) { return static_cast<uint32_t>(asBits(value)); }
@@ -65,7 +69,8 @@ TEST(Emulator, integers) {
 
 TEST(Emulator, roundsEachInstruction) {
   const float third = 1.0f / 3, big = 16777216.0f;
-  EXPECT_EQ(compute("fma.rn.f32 %r5, %r3, %r4, %r6;", bits(third), bits(3.0f), bits(-1.0f)), bits(std::fmaf(third, 3.0f, -1.0f)));
+  EXPECT_EQ(compute("fma.rn.f32 %r5, %r3, %r4, %r6;", bits(third), bits(3.0f), bits(-1.0f)),
+            bits(std::fmaf(third, 3.0f, -1.0f)));
   EXPECT_EQ(compute("add.rn.f32 %r5, %r3, %r4;", bits(big), bits(1.0f)), bits(big));
   EXPECT_EQ(compute("cvt.rna.tf32.f32 %r5, %r3;", 0x3F801000u), 0x3F802000u);  // half way: away from zero
   EXPECT_EQ(compute("cvt.rn.bf16x2.f32 %r5, %r3, %r4;", 0x3F808000u, 0x3F818000u), 0x3F803F82u);  // half way: to even
@@ -80,16 +85,21 @@ TEST(Emulator, roundsEachInstruction) {
 TEST(Emulator, divergentLanesMeetAgain) {
   // Odd lanes take the far way; the shuffle after the join needs all of them.
   Memory memory;
-  run(kernel("and.b32 %r3, %r1, 1;\nsetp.eq.b32 %p1, %r3, 1;\nmov.b32 %r4, 100;\n@%p1 bra $FAR;\nbra.uni $NEAR;\n$BACK:\nadd.s32 %r4, %r4, 1;\n"
-             "bra.uni $JOIN;\n$NEAR:\nadd.s32 %r4, %r4, 10;\n$JOIN:\nshfl.sync.bfly.b32 %r5, %r4, 1, 31, -1;\nst.global.b32 [%rd3], %r5;\nret;\n"
-             "$FAR:\nbra.uni $BACK;"), memory);
+  run(kernel("and.b32 %r3, %r1, 1;\nsetp.eq.b32 %p1, %r3, 1;\nmov.b32 %r4, 100;\n@%p1 bra $FAR;\nbra.uni "
+             "$NEAR;\n$BACK:\nadd.s32 %r4, %r4, 1;\n"
+             "bra.uni $JOIN;\n$NEAR:\nadd.s32 %r4, %r4, 10;\n$JOIN:\nshfl.sync.bfly.b32 %r5, %r4, 1, 31, "
+             "-1;\nst.global.b32 [%rd3], %r5;\nret;\n"
+             "$FAR:\nbra.uni $BACK;"),
+      memory);
   for (int lane = 0; lane < 32; ++lane) EXPECT_EQ(memory.words[lane], lane % 2 ? 110u : 101u);
 }
 
 TEST(Emulator, loopsOfDifferentLengths) {
   Memory memory;
-  run(kernel("mov.b32 %r3, 0;\nmov.b32 %r4, 0;\n$LOOP:\nadd.s32 %r4, %r4, %r3;\nadd.s32 %r3, %r3, 1;\nsetp.le.s32 %p1, %r3, %r1;\n@%p1 bra $LOOP;\n"
-             "st.global.b32 [%rd3], %r4;"), memory);
+  run(kernel("mov.b32 %r3, 0;\nmov.b32 %r4, 0;\n$LOOP:\nadd.s32 %r4, %r4, %r3;\nadd.s32 %r3, %r3, 1;\nsetp.le.s32 %p1, "
+             "%r3, %r1;\n@%p1 bra $LOOP;\n"
+             "st.global.b32 [%rd3], %r4;"),
+      memory);
   for (uint32_t lane = 0; lane < 32; ++lane) EXPECT_EQ(memory.words[lane], lane * (lane + 1) / 2);
 }
 
@@ -101,15 +111,21 @@ TEST(Emulator, ldmatrixAndMmaFragments) {
       memory.words[r * 8 + k / 2] = static_cast<uint32_t>(toF16(r + k / 16.0f) | toF16(r + (k + 1) / 16.0f) << 16);
   std::string body;
   for (int part = 0; part < 4; ++part)  // 128 words to shared memory
-    body += "ld.global.b32 %r3, [%rd3+" + std::to_string(128 * part) + "];\nst.shared.b32 [%r2+" + std::to_string(128 * part) + "], %r3;\n";
-  body += "bar.sync 0;\nand.b32 %r4, %r1, 15;\nshl.b32 %r4, %r4, 5;\nand.b32 %r5, %r1, 16;\nadd.s32 %r4, %r4, %r5;\n"
-          "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r10, %r11, %r12, %r13}, [%r4];\n"
-          // B: lane (g, t) holds rows 2t, 2t + 1 (and 8 more) of column g: 1 where they are g.
-          "shr.u32 %r6, %r1, 2;\nand.b32 %r7, %r1, 3;\nshl.b32 %r7, %r7, 1;\nsetp.eq.b32 %p1, %r7, %r6;\nadd.s32 %r8, %r7, 1;\nsetp.eq.b32 %p2, %r8, %r6;\n"
-          "selp.b32 %r14, 15360, 0, %p1;\nselp.b32 %r15, 1006632960, 0, %p2;\nor.b32 %r14, %r14, %r15;\nmov.b32 %r15, 0;\nmov.b32 %r16, 0f00000000;\n"
-          "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r20, %r21, %r22, %r23}, {%r10, %r11, %r12, %r13}, {%r14, %r15}, {%r16, %r16, %r16, %r16};\n"
-          "shl.b32 %r9, %r1, 4;\ncvt.u64.u32 %rd4, %r9;\nadd.s64 %rd5, %rd1, %rd4;\n";
-  for (int at = 0; at < 4; ++at) body += "st.global.b32 [%rd5+" + std::to_string(4 * at) + "], %r" + std::to_string(20 + at) + ";\n";
+    body += "ld.global.b32 %r3, [%rd3+" + std::to_string(128 * part) + "];\nst.shared.b32 [%r2+" +
+            std::to_string(128 * part) + "], %r3;\n";
+  body +=
+      "bar.sync 0;\nand.b32 %r4, %r1, 15;\nshl.b32 %r4, %r4, 5;\nand.b32 %r5, %r1, 16;\nadd.s32 %r4, %r4, %r5;\n"
+      "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r10, %r11, %r12, %r13}, [%r4];\n"
+      // B: lane (g, t) holds rows 2t, 2t + 1 (and 8 more) of column g: 1 where they are g.
+      "shr.u32 %r6, %r1, 2;\nand.b32 %r7, %r1, 3;\nshl.b32 %r7, %r7, 1;\nsetp.eq.b32 %p1, %r7, %r6;\nadd.s32 %r8, %r7, "
+      "1;\nsetp.eq.b32 %p2, %r8, %r6;\n"
+      "selp.b32 %r14, 15360, 0, %p1;\nselp.b32 %r15, 1006632960, 0, %p2;\nor.b32 %r14, %r14, %r15;\nmov.b32 %r15, "
+      "0;\nmov.b32 %r16, 0f00000000;\n"
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r20, %r21, %r22, %r23}, {%r10, %r11, %r12, %r13}, {%r14, "
+      "%r15}, {%r16, %r16, %r16, %r16};\n"
+      "shl.b32 %r9, %r1, 4;\ncvt.u64.u32 %rd4, %r9;\nadd.s64 %rd5, %rd1, %rd4;\n";
+  for (int at = 0; at < 4; ++at)
+    body += "st.global.b32 [%rd5+" + std::to_string(4 * at) + "], %r" + std::to_string(20 + at) + ";\n";
   const Report report = run(kernel(body), memory);
   EXPECT_EQ(report.mma, 1);
   for (int lane = 0; lane < 32; ++lane)
@@ -122,8 +138,9 @@ TEST(Emulator, ldmatrixAndMmaFragments) {
 TEST(Emulator, cpAsyncArrivesWhenWaitedFor) {
   Memory memory;
   for (uint32_t at = 0; at < 128; ++at) memory.words[at] = at;
-  const std::string copy = "mul.wide.u32 %rd4, %r1, 16;\nadd.s64 %rd5, %rd1, %rd4;\ncvt.u32.u64 %r3, %rd4;\n"
-                           "cp.async.cg.shared.global [%r3], [%rd5], 16;\ncp.async.commit_group;\n";
+  const std::string copy =
+      "mul.wide.u32 %rd4, %r1, 16;\nadd.s64 %rd5, %rd1, %rd4;\ncvt.u32.u64 %r3, %rd4;\n"
+      "cp.async.cg.shared.global [%r3], [%rd5], 16;\ncp.async.commit_group;\n";
   const std::string read = "bar.sync 0;\nld.shared.b32 %r4, [%r2];\nst.global.b32 [%rd3+512], %r4;\n";
   run(kernel(copy + "cp.async.wait_group 0;\n" + read), memory);
   for (uint32_t at = 0; at < 32; ++at) EXPECT_EQ(memory.words[128 + at], at);
@@ -143,7 +160,10 @@ TEST(Emulator, countsBankConflicts) {
 }
 
 TEST(Emulator, reportsPlantedBugs) {
-  const struct { const char *body, *message; int threads; } bugs[] = {
+  const struct {
+    const char *body, *message;
+    int threads;
+  } bugs[] = {
       {"st.global.b32 [%rd3+4096], %r1;", "outside all buffers", 32},
       {"ld.global.b32 %r3, [%rd3+-4];", "outside all buffers", 32},
       {"st.global.b64 [%rd3+4], %rd1;", "misaligned access of 8 bytes", 32},
@@ -152,8 +172,11 @@ TEST(Emulator, reportsPlantedBugs) {
       {"ld.shared.b32 %r3, [%r2];", "never written", 32},
       {"add.s32 %r3, %r4, 1;", "register %r4, which was never written", 32},
       {"xor.b32 %r4, %r2, 128;\nst.shared.b32 [%r2], %r1;\nld.shared.b32 %r3, [%r4];", "never written", 64},
-      {"xor.b32 %r4, %r2, 128;\nst.shared.b32 [%r2], %r1;\nbar.sync 0;\nld.shared.b32 %r3, [%r4];\nst.shared.b32 [%r2], %r3;", "race: warp 0 wrote", 64},
-      {"xor.b32 %r4, %r2, 128;\nst.shared.b32 [%r2], %r1;\nbar.sync 0;\nsetp.lt.u32 %p1, %r1, 32;\n@%p1 ld.shared.b32 %r3, [%r4];\n@!%p1 st.shared.b32 [%r2], %r1;",
+      {"xor.b32 %r4, %r2, 128;\nst.shared.b32 [%r2], %r1;\nbar.sync 0;\nld.shared.b32 %r3, [%r4];\nst.shared.b32 "
+       "[%r2], %r3;",
+       "race: warp 0 wrote", 64},
+      {"xor.b32 %r4, %r2, 128;\nst.shared.b32 [%r2], %r1;\nbar.sync 0;\nsetp.lt.u32 %p1, %r1, 32;\n@%p1 ld.shared.b32 "
+       "%r3, [%r4];\n@!%p1 st.shared.b32 [%r2], %r1;",
        "race: another warp reads", 64},
       {"and.b32 %r4, %r2, 127;\nst.shared.b32 [%r4], %r1;", "race: warp 0 too wrote", 64},
       {"mov.b32 %r4, 0;\nst.shared.b32 [%r4], %r1;", "race: two threads of the warp", 32},

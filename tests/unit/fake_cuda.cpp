@@ -1,5 +1,5 @@
-// A libcuda.so.1 without a GPU: takes PTX and cubins of its own architecture, remembers what it was asked for, and executes PTX on the
-// emulator. Found by the driver's loader through LD_LIBRARY_PATH.
+// A libcuda.so.1 without a GPU: takes PTX and cubins of its own architecture, remembers what it was asked for, and
+// executes PTX on the emulator. Found by the driver's loader through LD_LIBRARY_PATH.
 //
 // WEFT_FAKE_CAPABILITY: 10 times major and minor, read at each question; 90 where it is not set.
 #include "tests/unit/fake_cuda.h"
@@ -31,7 +31,7 @@ int capability() {
 }
 
 struct Module {
-  std::unique_ptr<weft::ptx::Module> code;   ///< none: a cubin, whose launches are noted and not executed
+  std::unique_ptr<weft::ptx::Module> code;  ///< none: a cubin, whose launches are noted and not executed
   std::string text;
 };
 struct Function {
@@ -40,7 +40,14 @@ struct Function {
   size_t parameterBytes = 0;
 };
 
-enum : int { success = 0, invalidValue = 1, invalidDevice = 101, noBinaryForGpu = 209, invalidPtx = 218, launchFailed = 719 };
+enum : int {
+  success = 0,
+  invalidValue = 1,
+  invalidDevice = 101,
+  noBinaryForGpu = 209,
+  invalidPtx = 218,
+  launchFailed = 719
+};
 
 struct Launched {
   const Function *function;
@@ -85,13 +92,16 @@ void weftFakeReplay(size_t begin, size_t end) {
   {
     std::lock_guard lock(mutex);
     end = std::min(end, launched.size());
-    if (begin < end) again.assign(launched.begin() + static_cast<ptrdiff_t>(begin), launched.begin() + static_cast<ptrdiff_t>(end));
+    if (begin < end)
+      again.assign(launched.begin() + static_cast<ptrdiff_t>(begin), launched.begin() + static_cast<ptrdiff_t>(end));
   }
   for (const Launched &own : again) run(own);
 }
 
 int cuGetErrorName(int code, const char **name) {
-  *name = code == noBinaryForGpu ? "CUDA_ERROR_NO_BINARY_FOR_GPU" : code == invalidPtx ? "CUDA_ERROR_INVALID_PTX" : "CUDA_ERROR_OF_THE_FAKE";
+  *name = code == noBinaryForGpu ? "CUDA_ERROR_NO_BINARY_FOR_GPU"
+          : code == invalidPtx   ? "CUDA_ERROR_INVALID_PTX"
+                                 : "CUDA_ERROR_OF_THE_FAKE";
   return success;
 }
 int cuGetErrorString(int, const char **text) {
@@ -133,7 +143,10 @@ int cuCtxPopCurrent_v2(void **previous) {
 int cuModuleLoadDataEx(void **module, const void *image, unsigned, int *, void **values) {
   const auto *bytes = static_cast<const unsigned char *>(image);
   auto made = std::make_unique<Module>();
-  if (std::memcmp(bytes, "\x7f" "ELF", 4) == 0) {
+  if (std::memcmp(bytes,
+                  "\x7f"
+                  "ELF",
+                  4) == 0) {
     const int own = cubinCapability(bytes);
     // Of the same major version, this one or an earlier minor one.
     const bool runs = own / 10 == capability() / 10 && own <= capability();
@@ -156,16 +169,20 @@ int cuModuleGetFunction(void **function, void *module, const char *entry) {
   auto *own = static_cast<Module *>(module);
   auto made = std::make_unique<Function>(Function{own, entry});
   std::smatch match;
-  if (std::regex_search(own->text, match, std::regex(std::string(entry) + R"(\([^)]*\.b8\s+\w+\[(\d+)\])"))) made->parameterBytes = std::stoul(match[1]);
+  if (std::regex_search(own->text, match, std::regex(std::string(entry) + R"(\([^)]*\.b8\s+\w+\[(\d+)\])")))
+    made->parameterBytes = std::stoul(match[1]);
   *function = made.release();
   return success;
 }
 int cuFuncSetAttribute(void *, int, int bytes) {
-  return bytes <= weft::limitsOfArchitecture(capability() / 10, capability() % 10).sharedBytesPerBlock ? success : invalidValue;
+  return bytes <= weft::limitsOfArchitecture(capability() / 10, capability() % 10).sharedBytesPerBlock ? success
+                                                                                                       : invalidValue;
 }
-int cuLaunchKernel(void *function, unsigned x, unsigned, unsigned, unsigned threads, unsigned, unsigned, unsigned shared, void *stream, void **parameters, void **) {
+int cuLaunchKernel(void *function, unsigned x, unsigned, unsigned, unsigned threads, unsigned, unsigned,
+                   unsigned shared, void *stream, void **parameters, void **) {
   const auto &own = *static_cast<Function *>(function);
-  note("launch " + own.entry + " " + std::to_string(x) + (stream ? " stream " + std::to_string(reinterpret_cast<uintptr_t>(stream)) : ""));
+  note("launch " + own.entry + " " + std::to_string(x) +
+       (stream ? " stream " + std::to_string(reinterpret_cast<uintptr_t>(stream)) : ""));
   if (!own.module->code) return success;
   weft::ptx::Launch launch;
   launch.blocks = x;
@@ -174,7 +191,7 @@ int cuLaunchKernel(void *function, unsigned x, unsigned, unsigned, unsigned thre
   launch.capability = capability();
   launch.parameters.resize(own.parameterBytes);
   std::memcpy(launch.parameters.data(), parameters[0], own.parameterBytes);
-  launch.memory = {{1, INT64_MAX}};   // the host's: who calls has checked its own
+  launch.memory = {{1, INT64_MAX}};  // the host's: who calls has checked its own
   const Launched now{&own, launch};
   {
     std::lock_guard lock(mutex);

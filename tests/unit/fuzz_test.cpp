@@ -124,8 +124,13 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
     ParseResult parsed = parse(text, "fuzz");
     ASSERT_TRUE(parsed.diagnostics.empty()) << render(parsed.diagnostics);
     auto variant = parsed.variants.at(0);
-    Shape shape{1 + static_cast<int64_t>(seed % 2), 2, 1 + static_cast<int64_t>(seed / 2 % 2), 20 + static_cast<int64_t>(seed * 7 % 60),
-                20 + static_cast<int64_t>(seed * 11 % 60), 16, 16};
+    Shape shape{1 + static_cast<int64_t>(seed % 2),
+                2,
+                1 + static_cast<int64_t>(seed / 2 % 2),
+                20 + static_cast<int64_t>(seed * 7 % 60),
+                20 + static_cast<int64_t>(seed * 11 % 60),
+                16,
+                16};
     auto inputs = randomInputs(*variant, shape, seed);
     for (double &value : inputs["tag"].values) value = static_cast<double>(static_cast<int64_t>(value * 30));
     auto cotangent = randomCotangent(shape, seed);
@@ -178,7 +183,8 @@ TEST(Fuzz, brokenTextsGiveDiagnosticsOnly) {
     ASSERT_LE(result.diagnostics.size(), 21u);
     for (const Diagnostic &diagnostic : result.diagnostics) ASSERT_LE(render(diagnostic).size(), 2000u) << seed;
   }
-  std::printf("fuzz: %llu of %llu texts refused\n", static_cast<unsigned long long>(refused), static_cast<unsigned long long>(count));
+  std::printf("fuzz: %llu of %llu texts refused\n", static_cast<unsigned long long>(refused),
+              static_cast<unsigned long long>(count));
   EXPECT_GT(refused, count / 4);
 }
 

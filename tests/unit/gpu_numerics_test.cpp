@@ -17,13 +17,13 @@ struct Case {
 };
 void PrintTo(const Case &param, std::ostream *stream) { *stream << param.variant; }
 
-const struct { const char *name; Shape shape; } shapes[] = {
-    {"odd", {1, 2, 1, 70, 70, 16, 16}},
-    {"moreKeys", {1, 1, 1, 33, 130, 64, 32}},
-    {"moreQueries", {1, 2, 2, 130, 33, 32, 80}},
-    {"wide", {1, 1, 1, 40, 40, 128, 128}},
-    {"narrow", {1, 1, 1, 20, 20, 20, 24}},
-    {"tall", {1, 1, 1, 150, 150, 64, 80}},
+const struct {
+  const char *name;
+  Shape shape;
+} shapes[] = {
+    {"odd", {1, 2, 1, 70, 70, 16, 16}},          {"moreKeys", {1, 1, 1, 33, 130, 64, 32}},
+    {"moreQueries", {1, 2, 2, 130, 33, 32, 80}}, {"wide", {1, 1, 1, 40, 40, 128, 128}},
+    {"narrow", {1, 1, 1, 20, 20, 20, 24}},       {"tall", {1, 1, 1, 150, 150, 64, 80}},
     {"model", {1, 1, 1, 70, 70, 128, 128}},
 };
 
@@ -49,7 +49,8 @@ TEST_P(GpuNumerics, matchesReference) {
   auto want = reference::evaluate(variant->tree(), inputs, cotangent);
   for (bool twoPass : {true, false}) {
     if (twoPass && !variant->hasTwoPassBackward(shape.G != shape.H)) continue;
-    if (!twoPass && variant->hasTwoPassBackward(shape.G != shape.H) && param.shape != 0) continue;  // the form of the others
+    if (!twoPass && variant->hasTwoPassBackward(shape.G != shape.H) && param.shape != 0)
+      continue;  // the form of the others
     // Large tiles do not fit the shared memory of an sm_80.
     const Device device = parseDevice(param.tile > 64 ? "ptx-emulator:sm_90" : "ptx-emulator");
     CallOptions options{param.tile, param.tile, twoPass, 2, device, param.type, 2};
@@ -58,9 +59,11 @@ TEST_P(GpuNumerics, matchesReference) {
     EXPECT_GT(got.report.mma, 0);
     if (shape.D % 16 == 0) EXPECT_EQ(got.report.bankConflicts, 0);
     EXPECT_LT(relativeError(got.o, want.o.values), toleranceOf(param.type, "")) << "o";
-    if (variant->hasSoftmax()) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), toleranceOf(param.type, "")) << "lse";
+    if (variant->hasSoftmax())
+      EXPECT_LT(relativeError(got.lse, want.lse.values, 1), toleranceOf(param.type, "")) << "lse";
     for (auto &[name, gradient] : want.gradients)
-      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), toleranceOf(param.type, name)) << "gradient of " << name;
+      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), toleranceOf(param.type, name))
+          << "gradient of " << name;
   }
 }
 
@@ -75,7 +78,8 @@ std::vector<Case> cases() {
         all.push_back({variant, type, shape, type == ElementType::F32 && shapes[shape].shape.D > 64 ? 32 : 64});
         // Large tiles and the widths of real models, once each.
         if (shape == 0 && type == ElementType::BF16) {
-          const bool plain = variant == "causal" || variant == "span_periodic" || variant == "content_sparse" || variant == "stick_breaking" || variant == "relative_bias";
+          const bool plain = variant == "causal" || variant == "span_periodic" || variant == "content_sparse" ||
+                             variant == "stick_breaking" || variant == "relative_bias";
           if (plain) all.push_back({variant, type, 5, 128});
           all.push_back({variant, type, 6, 32});
         }
@@ -85,7 +89,8 @@ std::vector<Case> cases() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Library, GpuNumerics, ::testing::ValuesIn(cases()), [](const auto &info) {
-  return info.param.variant + "_" + name(info.param.type) + "_" + shapes[info.param.shape].name + "_" + std::to_string(info.param.tile);
+  return info.param.variant + "_" + name(info.param.type) + "_" + shapes[info.param.shape].name + "_" +
+         std::to_string(info.param.tile);
 });
 
 }  // namespace

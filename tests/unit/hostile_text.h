@@ -18,7 +18,8 @@ class HostileText {
     if (pick(4) == 0) result.resize(random() % (result.size() + 1));
     if (pick(4) == 0)
       for (int edit = 1 + pick(20); edit > 0; --edit) {
-        const std::string bytes[] = {std::string(1, '\0'), "\xFF", "\xC3", "\xE2\x80\xAE", "\xF0\x9F\x98\x80", "\xED\xA0\x80", "\r", "\x1B[2J", "\xC3\xA9", "\t"};
+        const std::string bytes[] = {std::string(1, '\0'), "\xFF", "\xC3",    "\xE2\x80\xAE", "\xF0\x9F\x98\x80",
+                                     "\xED\xA0\x80",       "\r",   "\x1B[2J", "\xC3\xA9",     "\t"};
         result.insert(random() % (result.size() + 1), bytes[pick(10)]);
       }
     return result;
@@ -29,7 +30,8 @@ class HostileText {
   int pick(int count) { return static_cast<int>(random() % static_cast<uint64_t>(count)); }
 
   static constexpr const char *head =
-      "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], x: [B, H, S], table: [H, N], n: int [S], f: bool [S], "
+      "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], x: [B, H, S], table: [H, N], n: "
+      "int [S], f: bool [S], "
       "sk: [B, G, M, D], sv: [B, G, M, E]) {\n";
 
   template <class One>
@@ -57,30 +59,66 @@ class HostileText {
         return head + std::string("score ") + repeated(size, [&](int) { return opens[pick(9)]; }) + "1";
       }
       case 1: {
-        const char *parts[] = {" + r[i]", " - 2", " * x[j]", " / 3.5", " + sin(r[i])", " - table[h, i - j]", " mod 5", " + (i - j)"};
+        const char *parts[] = {" + r[i]", " - 2",      " * x[j]", " / 3.5", " + sin(r[i])", " - table[h, i - j]",
+                               " mod 5",  " + (i - j)"};
         return head + std::string("score 1") + repeated(size, [&](int) { return parts[pick(8)]; }) + " }";
       }
       case 2: return doubling(size, "r[i]", pick(2) ? "+" : "*", score + "weight") + " }";
-      case 3: return doubling(size, "i - j", pick(2) ? "+" : "-", score + "select tiles(64, 64) { keep topk(dot(mean_before(q), mean(k)), 3) keep diagonal } where 0 <=") + " }";
-      case 4: return doubling(size, "i >= j", pick(2) ? "and" : "or", score + "select tiles(64, 64) { keep topk(dot(mean(q), mean(k)), 3) } where") + " }";
+      case 3:
+        return doubling(
+                   size, "i - j", pick(2) ? "+" : "-",
+                   score +
+                       "select tiles(64, 64) { keep topk(dot(mean_before(q), mean(k)), 3) keep diagonal } where 0 <=") +
+               " }";
+      case 4:
+        return doubling(size, "i >= j", pick(2) ? "and" : "or",
+                        score + "select tiles(64, 64) { keep topk(dot(mean(q), mean(k)), 3) } where") +
+               " }";
       case 5: return doubling(size, "T * 0.5", "*", "score dot(q[i], k[j]) *") + " }";
-      case 6: return head + std::string("score 1") + repeated(size, [&](int) { return " + " + std::to_string(random()) + std::string(pick(60), '9') + (pick(2) ? "e" + std::to_string(random() % 100000) : "") + (pick(3) ? "" : ".5"); }) + " }";
+      case 6:
+        return head + std::string("score 1") +
+               repeated(size,
+                        [&](int) {
+                          return " + " + std::to_string(random()) + std::string(pick(60), '9') +
+                                 (pick(2) ? "e" + std::to_string(random() % 100000) : "") + (pick(3) ? "" : ".5");
+                        }) +
+               " }";
       case 7: {
         const std::string name(size, 'x');
-        return pick(2) ? head + ("score " + name + " }") : "attention " + name + "(q: [B, H, T, " + name + "]) { score 1 }";
+        return pick(2) ? head + ("score " + name + " }")
+                       : "attention " + name + "(q: [B, H, T, " + name + "]) { score 1 }";
       }
       case 8: {
-        const char *parts[] = {" where i >= j", " where f[j]", " let a = 1", " score 1", " weight 2", " sink r[h]", " keys = n", " normalize none", " dropout 0.1", " gate x[j]"};
+        const char *parts[] = {" where i >= j", " where f[j]", " let a = 1",      " score 1",     " weight 2",
+                               " sink r[h]",    " keys = n",   " normalize none", " dropout 0.1", " gate x[j]"};
         return head + repeated(size, [&](int) { return parts[pick(10)]; }) + " }";
       }
-      case 9: return "attention t(q: [B, H, T, D], v: [B, H, S, E]" + repeated(size, [&](int at) { return ", a" + std::to_string(at) + ": [" + (pick(2) ? "H" : repeated(pick(200), [](int) { return "H, "; }) + "H") + "]"; }) + ") { score 1 }";
+      case 9:
+        return "attention t(q: [B, H, T, D], v: [B, H, S, E]" +
+               repeated(size,
+                        [&](int at) {
+                          return ", a" + std::to_string(at) + ": [" +
+                                 (pick(2) ? "H" : repeated(pick(200), [](int) { return "H, "; }) + "H") + "]";
+                        }) +
+               ") { score 1 }";
       case 10: {
         const bool broken = pick(2);
-        return repeated(size, [&](int) { return std::string("attention a(q:[B,H,T,D],v:[B,H,S,E]){score 1") + (broken ? " oops}" : "}"); });
+        return repeated(size, [&](int) {
+          return std::string("attention a(q:[B,H,T,D],v:[B,H,S,E]){score 1") + (broken ? " oops}" : "}");
+        });
       }
-      case 11: return head + score + repeated(size, [&](int) { return pick(2) ? " also sv { score dot(q[i], sk[j]) where j < i }" : " also sv { let a = i score 1 }"; }) + " }";
+      case 11:
+        return head + score +
+               repeated(size,
+                        [&](int) {
+                          return pick(2) ? " also sv { score dot(q[i], sk[j]) where j < i }"
+                                         : " also sv { let a = i score 1 }";
+                        }) +
+               " }";
       case 12: {
-        const char *keeps[] = {" keep first 1", " keep topk(dot(mean(q), mean(k)), 3)", " keep near(dot(max(q), min(k)), 1)", " keep i > j", " let a = dot(mean(q), last(k))", " } select tiles(16, 16) {"};
+        const char *keeps[] = {
+            " keep first 1", " keep topk(dot(mean(q), mean(k)), 3)", " keep near(dot(max(q), min(k)), 1)",
+            " keep i > j",   " let a = dot(mean(q), last(k))",       " } select tiles(16, 16) {"};
         return head + score + " select tiles(64, 64) {" + repeated(size, [&](int) { return keeps[pick(6)]; }) + " } }";
       }
       default: {

@@ -16,9 +16,12 @@ struct Shape {
 inline std::map<std::string, reference::Array> randomInputs(const Variant &variant, const Shape &shape, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
-  auto uniform = [&](double low, double high) { return low + (high - low) * std::uniform_real_distribution<double>()(random); };
-  std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.G}, {"T", shape.T}, {"S", shape.S},
-                                      {"D", shape.D}, {"E", shape.E}, {"R", 16}, {"N", shape.T + shape.S}};
+  auto uniform = [&](double low, double high) {
+    return low + (high - low) * std::uniform_real_distribution<double>()(random);
+  };
+  std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.G},
+                                      {"T", shape.T}, {"S", shape.S}, {"D", shape.D},
+                                      {"E", shape.E}, {"R", 16},      {"N", shape.T + shape.S}};
   std::map<std::string, reference::Array> inputs;
   for (const InputInfo &input : variant.inputs()) {
     reference::Array array;
@@ -40,17 +43,21 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
       if (name == "first") value = static_cast<double>(random() % 4);
       if (name == "own" || name == "other") value = static_cast<double>(random() % 3);
       if (name == "phase" || name == "key_phase")
-        value = std::fmod(inputs.at(name == "phase" ? "place" : "key_place").values[at], inputs.at("period").values[at / array.shape.back()]);
-      if (name == "place" || name == "key_place") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T));
+        value = std::fmod(inputs.at(name == "phase" ? "place" : "key_place").values[at],
+                          inputs.at("period").values[at / array.shape.back()]);
+      if (name == "place" || name == "key_place")
+        value = static_cast<double>(random() % static_cast<uint64_t>(shape.T));
       if (name == "count") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T + 1));
       if (name == "near") value = static_cast<double>(random() % 3);
       if (name == "stride") value = static_cast<double>(5 + random() % 40);
-      if (name == "stripes" || name == "list") value = random() % 3 == 0 ? -1.0 : static_cast<double>(random() % static_cast<uint64_t>(shape.S));
+      if (name == "stripes" || name == "list")
+        value = random() % 3 == 0 ? -1.0 : static_cast<double>(random() % static_cast<uint64_t>(shape.S));
       if (name == "tiles" || name == "stretches") value = static_cast<double>(1 + random() % 2);
       if (name == "theta") value = uniform(-0.2, 0.5);
       if (name == "share") value = uniform(0.2, 0.9);
       // Sorted by phase in small chunks, as it were: neighbours change places.
-      if (input.dims.size() == 2 && (name == "place" || name == "key_place")) value = static_cast<double>((at % array.shape.back()) ^ 5);
+      if (input.dims.size() == 2 && (name == "place" || name == "key_place"))
+        value = static_cast<double>((at % array.shape.back()) ^ 5);
       if (name == "prefix") value = static_cast<double>(random() % static_cast<uint64_t>(shape.S + 1));
       if (name == "doc" || name == "key_doc") value = running += random() % 20 == 0;
       if (input.isBool) value = random() % 4 == 0;

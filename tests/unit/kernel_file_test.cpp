@@ -43,10 +43,13 @@ constexpr char key[] = "a key\nof two lines";
 TEST(KernelFile, givesBackWhatWasKept) {
   for (const char *variant : {"causal", "combiner", "anchor"})
     for (const char *target : {"host", "sm_80"})
-      for (const char *kernel : {"forward", "plan_band", "plan_lists", "plan_lists.M", "backward_dkdv.M", "backward", "pool_0", "select_0", "list_keys"}) {
+      for (const char *kernel : {"forward", "plan_band", "plan_lists", "plan_lists.M", "backward_dkdv.M", "backward",
+                                 "pool_0", "select_0", "list_keys"}) {
         const auto names = kernelNames(*variantOf(variant), true);
         // Gradients take long to compile: of one variant.
-        if (std::find(names.begin(), names.end(), kernel) == names.end() || (std::string(variant) != "combiner" && std::string(kernel) == "backward")) continue;
+        if (std::find(names.begin(), names.end(), kernel) == names.end() ||
+            (std::string(variant) != "combiner" && std::string(kernel) == "backward"))
+          continue;
         const CompileRequest request = requestOf(variant, kernel, target);
         const KernelImage image = compiled(request);
         const std::string text = printKernelFile(image, key);
@@ -54,8 +57,10 @@ TEST(KernelFile, givesBackWhatWasKept) {
         const KernelImage again = parseKernelFile(text, request, key);
         EXPECT_EQ(again.code, image.code);
         EXPECT_EQ(again.slots, image.slots);
-        EXPECT_EQ(std::tie(again.entry, again.grid, again.keyDim, again.tileQ, again.tileK, again.scratchBytes, again.threads, again.programsPerBlock, again.sharedBytes),
-                  std::tie(image.entry, image.grid, image.keyDim, image.tileQ, image.tileK, image.scratchBytes, image.threads, image.programsPerBlock, image.sharedBytes));
+        EXPECT_EQ(std::tie(again.entry, again.grid, again.keyDim, again.tileQ, again.tileK, again.scratchBytes,
+                           again.threads, again.programsPerBlock, again.sharedBytes),
+                  std::tie(image.entry, image.grid, image.keyDim, image.tileQ, image.tileK, image.scratchBytes,
+                           image.threads, image.programsPerBlock, image.sharedBytes));
       }
 }
 

@@ -6,11 +6,18 @@
 namespace weft {
 namespace {
 
-const std::string head = "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], n: int [S])\n{\n";
+const std::string head =
+    "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], n: int [S])\n{\n";
 
-const std::string also = "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], sk: [B, G, M, D], sv: [B, G, M, E])\n{ let d = i - j score 1.0 ";
+const std::string also =
+    "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], sk: [B, G, M, D], sv: [B, G, M, E])\n{ let d = i - "
+    "j score 1.0 ";
 
-struct Mistake { std::string text; int line; const char *message; };
+struct Mistake {
+  std::string text;
+  int line;
+  const char *message;
+};
 
 TEST(Diagnostics, nameTheMistakeAndItsPlace) {
   const Mistake mistakes[] = {
@@ -41,44 +48,70 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
       {head + "score 1.0 $ }", 3, "expected a statement, got '$'"},
       {head + "score (1.0 }", 3, "expected ')' after the expression"},
       {head + "score q[i] }", 3, "expected a number after 'score', got row"},
-      {head + "score 1.0 select blocks(64, 64) { keep diagonal } }", 3, "expected 'tiles' or 'keys' after 'select', got 'blocks'"},
+      {head + "score 1.0 select blocks(64, 64) { keep diagonal } }", 3,
+       "expected 'tiles' or 'keys' after 'select', got 'blocks'"},
       {head + "score 1.0 select tiles(64, 1) { keep diagonal } }", 3, "expected more keys a tile, got ')'"},
-      {head + "score 1.0 select keys(60) { keep diagonal } }", 3, "expected tile sizes that are multiples of 16 from 16 to 8192, got 60"},
-      {head + "score 1.0 select keys(64) { keep near(dot(mean(q), k), i >= j) } }", 3, "expected a distance from the greatest estimate"},
-      {head + "score 1.0 select tiles(64, 64) { keep near(dot(mean(q), k), 1) } }", 3, "expected pooled rows in the 'dot' of a select, got 'k'"},
-      {head + "score 1.0 normalize stick_breaking select keys(64) { keep diagonal } }", 3, "expected another normaliser than stick_breaking with 'select keys'"},
-      {head + "score 1.0 where i >= j select keys(64) { keep near(dot(mean_before(q), k), 1) } }", 3, "expected 'keep diagonal' in the selection of a causal variant"},
-      {head + "score 1.0 select tiles(64, 60) { keep diagonal } }", 3, "expected tile sizes that are multiples of 16 from 16 to 8192, got 60"},
+      {head + "score 1.0 select keys(60) { keep diagonal } }", 3,
+       "expected tile sizes that are multiples of 16 from 16 to 8192, got 60"},
+      {head + "score 1.0 select keys(64) { keep near(dot(mean(q), k), i >= j) } }", 3,
+       "expected a distance from the greatest estimate"},
+      {head + "score 1.0 select tiles(64, 64) { keep near(dot(mean(q), k), 1) } }", 3,
+       "expected pooled rows in the 'dot' of a select, got 'k'"},
+      {head + "score 1.0 normalize stick_breaking select keys(64) { keep diagonal } }", 3,
+       "expected another normaliser than stick_breaking with 'select keys'"},
+      {head + "score 1.0 where i >= j select keys(64) { keep near(dot(mean_before(q), k), 1) } }", 3,
+       "expected 'keep diagonal' in the selection of a causal variant"},
+      {head + "score 1.0 select tiles(64, 60) { keep diagonal } }", 3,
+       "expected tile sizes that are multiples of 16 from 16 to 8192, got 60"},
       {head + "score 1.0 select tiles(64, 64) { } }", 3, "expected at least one 'keep', got none"},
       {head + "score 1.0 select tiles(64, 64) { drop 3 } }", 3, "expected 'let' or 'keep', got 'drop'"},
-      {head + "score 1.0 select tiles(64, 64) { keep topk(dot(q[i], k[j]), 3) } }", 3, "expected pooled rows in the 'dot' of a select"},
+      {head + "score 1.0 select tiles(64, 64) { keep topk(dot(q[i], k[j]), 3) } }", 3,
+       "expected pooled rows in the 'dot' of a select"},
       {head + "score dot(mean(q), mean(k)) }", 3, "unknown function 'mean'"},
-      {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean(q), mean(k)), 0.5) } }", 3, "expected a number of tiles, an int"},
-      {head + "score 1.0 select tiles(64, 64) { keep topk(1.0, 3) } }", 3, "expected an estimate that differs from tile to tile"},
-      {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean(r), mean(k)), 3) } }", 3, "expected rows of queries [B, H, T, D] or of keys"},
-      {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean_before(q), mean_before(k)), 3) } }", 3, "expected rows of queries in 'mean_before', got keys"},
-      {head + "score 1.0 where i >= j select tiles(64, 64) { keep topk(dot(mean(q), mean(k)), 3) keep diagonal } }", 3, "expected a summary of queries before the tile"},
-      {head + "score 1.0 let d = i - j where d >= 0 and d < 50 select tiles(64, 64) { keep first 2 } }", 3, "expected 'keep diagonal' in the selection of a causal variant"},
-      {head + "score 1.0 select tiles(64, 64) { keep first 2 } select tiles(64, 48) { keep first 1 } }", 3, "expected tile sizes that divide those of the round before"},
+      {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean(q), mean(k)), 0.5) } }", 3,
+       "expected a number of tiles, an int"},
+      {head + "score 1.0 select tiles(64, 64) { keep topk(1.0, 3) } }", 3,
+       "expected an estimate that differs from tile to tile"},
+      {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean(r), mean(k)), 3) } }", 3,
+       "expected rows of queries [B, H, T, D] or of keys"},
+      {head + "score 1.0 select tiles(64, 64) { keep topk(dot(mean_before(q), mean_before(k)), 3) } }", 3,
+       "expected rows of queries in 'mean_before', got keys"},
+      {head + "score 1.0 where i >= j select tiles(64, 64) { keep topk(dot(mean(q), mean(k)), 3) keep diagonal } }", 3,
+       "expected a summary of queries before the tile"},
+      {head + "score 1.0 let d = i - j where d >= 0 and d < 50 select tiles(64, 64) { keep first 2 } }", 3,
+       "expected 'keep diagonal' in the selection of a causal variant"},
+      {head + "score 1.0 select tiles(64, 64) { keep first 2 } select tiles(64, 48) { keep first 1 } }", 3,
+       "expected tile sizes that divide those of the round before"},
       {head + "score 1.0 keys = r[i] }", 3, "expected lists of keys int [B, H, N] or int [B, H, M, N], got 'r'"},
       {head + "score 1.0 keys = 3 }", 3, "expected an input after 'keys ='"},
       {head + "score 1.0 keys = n }", 3, "expected a dim of its own for the length of the lists, got S"},
-      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, M, N]) { score 1.0 keys = l[i] }", 1, "expected a list for each tile of queries: floor(i / 64)"},
-      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, M, N]) { score 1.0 keys = l[floor(i / 60)] }", 1, "expected lists for a multiple of 16 queries"},
-      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[floor(i / 64)] }", 1, "expected 0 index(es) of 'l' besides b and h, got 1"},
-      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[h] normalize stick_breaking }", 1, "they have no order"},
-      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[h] select tiles(16, 16) { keep first 1 } }", 1, "expected 'keys' or 'select', got both"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, M, N]) { score 1.0 keys = l[i] }", 1,
+       "expected a list for each tile of queries: floor(i / 64)"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, M, N]) { score 1.0 keys = l[floor(i / 60)] }", 1,
+       "expected lists for a multiple of 16 queries"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[floor(i / 64)] }", 1,
+       "expected 0 index(es) of 'l' besides b and h, got 1"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[h] normalize stick_breaking "
+       "}",
+       1, "they have no order"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[h] select tiles(16, 16) { "
+       "keep first 1 } }",
+       1, "expected 'keys' or 'select', got both"},
       {also + "also w { score 1.0 } }", 2, "unknown input 'w'"},
       {also + "also sv score 1.0 }", 2, "expected '{' before what is said of its keys"},
-      {also + "also sv { sink 1.0 } }", 2, "expected 'let', 'where', 'score', 'weight' or 'gate' in the block of 'also', got 'sink'"},
+      {also + "also sv { sink 1.0 } }", 2,
+       "expected 'let', 'where', 'score', 'weight' or 'gate' in the block of 'also', got 'sink'"},
       {also + "also sv { where i >= j } }", 2, "expected a 'score', got none"},
       {also + "also k { score 1.0 } }", 2, "expected values [B, H, N, E] or [B, G, N, E] like 'v', got 'k'"},
       {also + "also v { score 1.0 } }", 2, "expected a dim of its own for the number of its keys, got S"},
-      {also + "also sv { score 1.0 } also sv { score 1.0 } }", 2, "expected a dim of its own for the number of its keys, got M"},
-      {also + "also sv { score dot(q[i], k[j]) } }", 2, "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys y[j] with dims [B, G, M, D]"},
+      {also + "also sv { score 1.0 } also sv { score 1.0 } }", 2,
+       "expected a dim of its own for the number of its keys, got M"},
+      {also + "also sv { score dot(q[i], k[j]) } }", 2,
+       "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys y[j] with dims [B, G, M, D]"},
       {also + "also sv { score d } }", 2, "expected a name of this block, got 'd', which hangs on the keys of v"},
       {also + "also sv { let e = e score e } }", 2, "whose let stands below or is this one"},
-      {also + "normalize stick_breaking also sv { score 1.0 } }", 2, "expected another normaliser than stick_breaking with 'also'"},
+      {also + "normalize stick_breaking also sv { score 1.0 } }", 2,
+       "expected another normaliser than stick_breaking with 'also'"},
       {"attention t(v: [B, H, S, E], v: [B, H, S, E]) { score 1.0 }", 1, "'v', which is already declared"},
       {"attention t(q: [T, H, D], v: [B, H, S, E]) { score 1.0 }", 1, "expected H to stand first or after B"},
       {"attention t(q: [B, H, T, D], v: [B, H, S, E], o: [H]) { score 1.0 }", 1, "expected another name than 'o'"},
@@ -96,8 +129,10 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
 
 TEST(Diagnostics, keepTheKernelsOwnNames) {
   for (const std::string own : {"workspace", "o", "lse", "dlse", "pages", "seed", "band", "counts_keys", "dq"}) {
-    const std::string text = "attention t(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], " + own + ": [H]) { score 1.0 }";
-    EXPECT_NE(render(parse(text, "a").diagnostics).find("expected another name than '" + own + "'"), std::string::npos) << own;
+    const std::string text =
+        "attention t(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], " + own + ": [H]) { score 1.0 }";
+    EXPECT_NE(render(parse(text, "a").diagnostics).find("expected another name than '" + own + "'"), std::string::npos)
+        << own;
   }
 }
 
@@ -126,9 +161,10 @@ TEST(Parser, deepAndLongTextsEnd) {
 }
 
 TEST(Parser, acceptsWhatTheLanguageHas) {
-  for (const char *body : {"score r[i]", "score r[h, i]", "score r[b, h, i]", "score n[j]", "score q[i, 3]", "score dot(k[j], q[i])",
-                           "score if i > j and not (j == 0) then 1 else 2.5 // comment", "score i mod 3 + pow(2, 3) - -1",
-                           "score 1.0 where true or false gate relu(r[i]) dropout 0.5"}) {
+  for (const char *body :
+       {"score r[i]", "score r[h, i]", "score r[b, h, i]", "score n[j]", "score q[i, 3]", "score dot(k[j], q[i])",
+        "score if i > j and not (j == 0) then 1 else 2.5 // comment", "score i mod 3 + pow(2, 3) - -1",
+        "score 1.0 where true or false gate relu(r[i]) dropout 0.5"}) {
     ParseResult result = parse(head + body + "\n}", "a");
     EXPECT_TRUE(result.diagnostics.empty()) << body << "\n" << render(result.diagnostics);
   }

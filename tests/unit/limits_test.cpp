@@ -1,4 +1,5 @@
-// Texts that double, go on for ever or ask for too much: each ends soon, on a small stack, with a kernel or a clear error.
+// Texts that double, go on for ever or ask for too much: each ends soon, on a small stack, with a kernel or a clear
+// error.
 #include <gtest/gtest.h>
 #include <pthread.h>
 
@@ -14,13 +15,15 @@ namespace weft {
 namespace {
 
 const std::string head =
-    "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], x: [B, H, S], table: [H, N], n: int [S], f: bool [S], c: [H])\n{\n"
+    "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], x: [B, H, S], table: [H, N], n: int "
+    "[S], f: bool [S], c: [H])\n{\n"
     "score dot(q[i], k[j]) / sqrt(D)\n";
 
 /// let a1 = a0 op a0 let a2 = a1 op a1 ...: 2^60 operations as a tree, 60 as a graph.
 std::string doubling(const std::string &first, const std::string &op, int count = 60) {
   std::string text = "let a0 = " + first;
-  for (int at = 1; at <= count; ++at) text += "\nlet a" + std::to_string(at) + " = a" + std::to_string(at - 1) + op + "a" + std::to_string(at - 1);
+  for (int at = 1; at <= count; ++at)
+    text += "\nlet a" + std::to_string(at) + " = a" + std::to_string(at - 1) + op + "a" + std::to_string(at - 1);
   return text + "\n";
 }
 
@@ -51,7 +54,7 @@ void lower(const std::string &text) {
 /// Runs `body` in a thread with a stack as small as those of some hosts; an overflow ends the process.
 void onSmallStack(const std::function<void()> &body) {
 #if defined(__SANITIZE_ADDRESS__)
-  constexpr size_t bytes = 1 << 20;   // frames are larger there
+  constexpr size_t bytes = 1 << 20;  // frames are larger there
 #else
   constexpr size_t bytes = 1 << 18;
 #endif
@@ -74,7 +77,8 @@ TEST(Limits, whatDoublesIsWalkedAsAGraph) {
   lower(head + doubling("i >= j", " and ") + "where a60 }");
   lower(head + doubling("f[j]", " or ") + "where a60 }");
   lower(head + doubling("T * 0.5", " * ") + "gate a60 }");
-  lower("attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E])\n{\n" + doubling("T * 0.5", " + ") + "score dot(q[i], k[j]) * a60 }");
+  lower("attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E])\n{\n" + doubling("T * 0.5", " + ") +
+        "score dot(q[i], k[j]) * a60 }");
   const std::string select = " select tiles(16, 16) { keep topk(dot(mean_before(q), mean(k)), 3) keep diagonal } }";
   lower(head + doubling("i - j", " - ") + "where a60 >= 0 where i >= j" + select);
   lower(head + doubling("i - j", " + ") + "where a60 >= 0 where a59 >= 0" + select);
@@ -85,23 +89,45 @@ TEST(Limits, whatDoublesIsWalkedAsAGraph) {
 TEST(Limits, aCausalMaskIsSeenThroughLets) {
   // mean(q) would let later tokens choose.
   const std::string select = " select tiles(16, 16) { keep topk(dot(mean(q), mean(k)), 3) keep diagonal } }";
-  EXPECT_NE(errors(head + doubling("i >= j", " and ") + "where a60" + select).find("expected a summary of queries before the tile"), std::string::npos);
-  EXPECT_NE(errors(head + "let d = i - j let e = d + 1 where 0 <= e - 1" + select).find("expected a summary of queries before the tile"), std::string::npos);
+  EXPECT_NE(errors(head + doubling("i >= j", " and ") + "where a60" + select)
+                .find("expected a summary of queries before the tile"),
+            std::string::npos);
+  EXPECT_NE(errors(head + "let d = i - j let e = d + 1 where 0 <= e - 1" + select)
+                .find("expected a summary of queries before the tile"),
+            std::string::npos);
   EXPECT_EQ(errors(head + "let d = i - j let e = d + 2 where 0 <= e - 1" + select), "");
 }
 
 TEST(Limits, longChainsNeedNoStack) {
   onSmallStack([] {
-    lower(head + "let a0 = r[i]" + repeated(1500, [](int at) { return "\nlet a" + std::to_string(at + 1) + " = a" + std::to_string(at) + " + 1"; }) + "\nweight a1500 where i >= j }");
+    lower(head + "let a0 = r[i]" +
+          repeated(1500,
+                   [](int at) { return "\nlet a" + std::to_string(at + 1) + " = a" + std::to_string(at) + " + 1"; }) +
+          "\nweight a1500 where i >= j }");
     lower(head + "gate 1.5" + repeated(1200, [](int) { return " + c[h]"; }) + " }");
-    lower(head + "let d0 = i - j" + repeated(1500, [](int at) { return " let d" + std::to_string(at + 1) + " = d" + std::to_string(at) + " + 1"; }) + " where d1500 > 1400 }");
+    lower(head + "let d0 = i - j" +
+          repeated(1500,
+                   [](int at) { return " let d" + std::to_string(at + 1) + " = d" + std::to_string(at) + " + 1"; }) +
+          " where d1500 > 1400 }");
     lower(head + "where i >= j" + repeated(1200, [](int at) { return " and j != " + std::to_string(at); }) + " }");
-    lower(head + "select tiles(16, 16) { keep topk(dot(mean(q), mean(k))" + repeated(1500, [](int) { return " + 1"; }) + ", 3) } }");
+    lower(head + "select tiles(16, 16) { keep topk(dot(mean(q), mean(k))" + repeated(1500, [](int) { return " + 1"; }) +
+          ", 3) } }");
     // Too long to compile, not too long to be refused.
-    EXPECT_NE(errors(head + "gate 1.5" + repeated(9000, [](int) { return " + 1"; }) + " }").find("expected a variant of at most"), std::string::npos);
-    EXPECT_NE(errors(head + repeated(4500, [](int at) { return " let a" + std::to_string(at) + " = " + (at ? "a" + std::to_string(at - 1) : "r[i]"); }) + " weight a4499 }").find("expected a variant of at most"), std::string::npos);
+    EXPECT_NE(errors(head + "gate 1.5" + repeated(9000, [](int) { return " + 1"; }) + " }")
+                  .find("expected a variant of at most"),
+              std::string::npos);
+    EXPECT_NE(errors(head +
+                     repeated(4500,
+                              [](int at) {
+                                return " let a" + std::to_string(at) + " = " +
+                                       (at ? "a" + std::to_string(at - 1) : "r[i]");
+                              }) +
+                     " weight a4499 }")
+                  .find("expected a variant of at most"),
+              std::string::npos);
     for (const char *open : {"(", "sin(", "if true then ", "r[", "max(1, ", "x[j + (", "- (", "not (", "dot("})
-      for (int depth : {99, 10000}) EXPECT_NE(errors(head + "gate " + repeated(depth, [&](int) { return open; }) + "1 }"), "") << open;
+      for (int depth : {99, 10000})
+        EXPECT_NE(errors(head + "gate " + repeated(depth, [&](int) { return open; }) + "1 }"), "") << open;
     std::string nested = "1.5";
     for (int depth = 0; depth < 98; ++depth) nested = "pow(" + nested + " + 1, 2)";
     EXPECT_NE(errors(head + "gate " + nested + " }").find("expected a variant of at most"), std::string::npos);
@@ -110,12 +136,26 @@ TEST(Limits, longChainsNeedNoStack) {
 
 TEST(Limits, whatWouldTakeLongToCompileIsRefused) {
   const std::string refused = "expected a variant of at most 4000 steps for each pair";
-  EXPECT_NE(errors(head + "gate 1.5" + repeated(1400, [](int at) { return " + table[h, i - j + " + std::to_string(at) + "]"; }) + " }").find(refused), std::string::npos);
-  EXPECT_NE(errors(head + "gate 1.5" + repeated(200, [](int at) { return " + pow(c[h], " + std::to_string(at) + ")"; }) + " }").find(refused), std::string::npos);
-  EXPECT_NE(errors(head + "where true" + repeated(200, [](int at) { return " and (i - j) mod " + std::to_string(at + 2) + " != 1"; }) + " }").find(refused), std::string::npos);
+  EXPECT_NE(errors(head + "gate 1.5" +
+                   repeated(1400, [](int at) { return " + table[h, i - j + " + std::to_string(at) + "]"; }) + " }")
+                .find(refused),
+            std::string::npos);
+  EXPECT_NE(errors(head + "gate 1.5" +
+                   repeated(200, [](int at) { return " + pow(c[h], " + std::to_string(at) + ")"; }) + " }")
+                .find(refused),
+            std::string::npos);
+  EXPECT_NE(errors(head + "where true" +
+                   repeated(200, [](int at) { return " and (i - j) mod " + std::to_string(at + 2) + " != 1"; }) + " }")
+                .find(refused),
+            std::string::npos);
   // Each condition alone is small; each is looked for anew among the distances.
-  EXPECT_NE(errors(head + doubling("i - j", " + ", 40) + repeated(200, [](int at) { return " where a40 >= " + std::to_string(at); }) + " }").find(refused), std::string::npos);
-  EXPECT_EQ(errors(head + "gate 1.5" + repeated(50, [](int at) { return " + table[h, i - j + " + std::to_string(at) + "]"; }) + " }"), "");
+  EXPECT_NE(errors(head + doubling("i - j", " + ", 40) +
+                   repeated(200, [](int at) { return " where a40 >= " + std::to_string(at); }) + " }")
+                .find(refused),
+            std::string::npos);
+  EXPECT_EQ(errors(head + "gate 1.5" +
+                   repeated(50, [](int at) { return " + table[h, i - j + " + std::to_string(at) + "]"; }) + " }"),
+            "");
   EXPECT_EQ(errors(head + "gate 1.5" + repeated(1500, [](int) { return " + 1"; }) + " }"), "");
 }
 
@@ -134,29 +174,46 @@ TEST(Limits, variantsInUseAreFarBelow) {
 }
 
 TEST(Limits, countsAreBounded) {
-  EXPECT_NE(errors("attention t(v: [B, H, S, E]" + repeated(3000, [](int at) { return ", a" + std::to_string(at) + ": [H]"; }) + ") { score 1 }").find("expected at most 100 inputs"), std::string::npos);
-  EXPECT_NE(errors("attention t(q: [B, H, T, D], v: [B, H, S, E], a: [H" + repeated(3000, [](int at) { return ", N" + std::to_string(at); }) + "]) { score 1 }").find("expected an input of at most 8 dims, got 3001"), std::string::npos);
-  EXPECT_NE(errors(repeated(600, [](int) { return "attention a(q:[B,H,T,D],v:[B,H,S,E]){score 1}"; })).find("expected at most 100 variants"), std::string::npos);
-  EXPECT_NE(errors("attention " + std::string(101, 'x') + "(v: [B, H, S, E]) { score 1 }").find("expected a name of at most 100 characters"), std::string::npos);
-  EXPECT_NE(errors(std::string((1 << 20) + 1, ' ')).find("expected a text of at most 1 MiB and 20,000 words"), std::string::npos);
+  EXPECT_NE(errors("attention t(v: [B, H, S, E]" +
+                   repeated(3000, [](int at) { return ", a" + std::to_string(at) + ": [H]"; }) + ") { score 1 }")
+                .find("expected at most 100 inputs"),
+            std::string::npos);
+  EXPECT_NE(errors("attention t(q: [B, H, T, D], v: [B, H, S, E], a: [H" +
+                   repeated(3000, [](int at) { return ", N" + std::to_string(at); }) + "]) { score 1 }")
+                .find("expected an input of at most 8 dims, got 3001"),
+            std::string::npos);
+  EXPECT_NE(errors(repeated(600, [](int) { return "attention a(q:[B,H,T,D],v:[B,H,S,E]){score 1}"; }))
+                .find("expected at most 100 variants"),
+            std::string::npos);
+  EXPECT_NE(errors("attention " + std::string(101, 'x') + "(v: [B, H, S, E]) { score 1 }")
+                .find("expected a name of at most 100 characters"),
+            std::string::npos);
+  EXPECT_NE(errors(std::string((1 << 20) + 1, ' ')).find("expected a text of at most 1 MiB and 20,000 words"),
+            std::string::npos);
 }
 
 TEST(Limits, oneMistakeDoesNotBringOthers) {
   // After an error deep in an expression, or in a selection, the next variant starts anew.
-  const std::string good = " attention u(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E]) { score " + std::string(90, '(') + "dot(q[i], k[j])" + std::string(90, ')') + " }";
+  const std::string good = " attention u(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E]) { score " +
+                           std::string(90, '(') + "dot(q[i], k[j])" + std::string(90, ')') + " }";
   EXPECT_EQ(parse(head + "gate " + std::string(90, '(') + "$ }" + good, "a").diagnostics.size(), 1u);
-  const std::string pooled = " attention u(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E]) { score dot(mean(q), mean(k)) }";
-  EXPECT_NE(errors(head + "select tiles(16, 16) { keep $ } }" + pooled).find("unknown function 'mean'"), std::string::npos);
+  const std::string pooled =
+      " attention u(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E]) { score dot(mean(q), mean(k)) }";
+  EXPECT_NE(errors(head + "select tiles(16, 16) { keep $ } }" + pooled).find("unknown function 'mean'"),
+            std::string::npos);
 }
 
 TEST(Limits, aFileSaysItsFirstMistakes) {
-  const std::string text = repeated(600, [](int) { return "attention a(q: [B, H, T, D], v: [B, H, S, E]) { score oops }" + std::string(1000, ' '); });
+  const std::string text = repeated(600, [](int) {
+    return "attention a(q: [B, H, T, D], v: [B, H, S, E]) { score oops }" + std::string(1000, ' ');
+  });
   const ParseResult result = parse(text, "a.weft");
   ASSERT_EQ(result.diagnostics.size(), 21u);
   EXPECT_EQ(result.diagnostics.back().message, "more mistakes follow; the first 20 are shown");
   for (const Diagnostic &diagnostic : result.diagnostics) EXPECT_LE(diagnostic.excerpt.size(), 160u);
   EXPECT_EQ(parse(repeated(600, [](int) { return "attention ( "; }), "a").diagnostics.size(), 21u);
-  EXPECT_LT(errors(std::string("attention a(v: [B, H, S, E]) { score ") + std::string(1000000, 'x') + " }").size(), 1500u);
+  EXPECT_LT(errors(std::string("attention a(v: [B, H, S, E]) { score ") + std::string(1000000, 'x') + " }").size(),
+            1500u);
 }
 
 /// The characters that the carets of a rendered diagnostic stand below.
@@ -182,7 +239,8 @@ TEST(Limits, theCaretStandsBelowTheMistake) {
   const std::string wrong = "attention a(q: [B, H, T, D], v: [B, H, S, E]) { score oops }";
   for (size_t before : {0u, 50u, 79u, 80u, 81u, 159u, 160u, 5000u})
     for (size_t after : {0u, 100u, 5000u})
-      EXPECT_EQ(marked(errors(std::string(before, ' ') + wrong + std::string(after, ' '))), "oops") << before << " " << after;
+      EXPECT_EQ(marked(errors(std::string(before, ' ') + wrong + std::string(after, ' '))), "oops")
+          << before << " " << after;
   // Characters of several bytes, and bytes that are none: the first is a mistake of its own.
   for (const char *odd : {"\xC3\xA9", "\xF0\x9F\x98\x80", "\xFF", "\xE2\x82", "\x01", "\t"})
     for (int count : {1, 30, 47, 500}) {
@@ -196,7 +254,8 @@ TEST(Limits, theCaretStandsBelowTheMistake) {
   EXPECT_EQ(marked(errors("attention a(q: [B, H, T, D], v: [B, H, S, E])\r\n{ score oops }\r\n")), "oops");
   // Nothing turns a terminal's text around, rings its bell or breaks a string.
   const std::string rendered = errors(std::string("attention \xE2\x80\xAE\x1B[2J\0\xED\xA0\x80\x07 \xC3\xA9", 20));
-  for (const char *bad : {"\xE2\x80\xAE", "\x1B", "\xED\xA0\x80", "\x07"}) EXPECT_EQ(rendered.find(bad), std::string::npos) << rendered;
+  for (const char *bad : {"\xE2\x80\xAE", "\x1B", "\xED\xA0\x80", "\x07"})
+    EXPECT_EQ(rendered.find(bad), std::string::npos) << rendered;
   EXPECT_EQ(rendered.find('\0'), std::string::npos);
 }
 

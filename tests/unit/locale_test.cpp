@@ -25,7 +25,8 @@ struct Comma : std::numpunct<char> {
 std::string everything() {
   const char *source =
       "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], span: [H], const soft = 32.25)\n"
-      "{ let far = 123456 + i - j score dot(q[i], k[j]) * 0.75 - 1.5e-3 where far < 4194304 weight clamp(span[h] - soft, 0, .5) dropout 0.125 }";
+      "{ let far = 123456 + i - j score dot(q[i], k[j]) * 0.75 - 1.5e-3 where far < 4194304 weight clamp(span[h] - "
+      "soft, 0, .5) dropout 0.125 }";
   std::string text = render(parse("attention t(q: [B, H, T, D]) { score 0.5 + }", "wrong.weft").diagnostics);
   const ParseResult parsed = parse(source, "t.weft");
   if (parsed.variants.size() != 1) return render(parsed.diagnostics);
@@ -57,8 +58,10 @@ TEST(Locale, theCLibraryChangesNothing) {
   // A locale of one category, made here: no machine need have one installed.
   const fs::path folder = fs::temp_directory_path() / ("weft-locale-" + std::to_string(getpid()));
   fs::create_directories(folder);
-  std::ofstream(folder / "comma.src") << "comment_char %\nescape_char /\nLC_NUMERIC\ndecimal_point \",\"\nthousands_sep \".\"\ngrouping 3;3\nEND LC_NUMERIC\n";
-  const std::string make = "localedef -c -i " + (folder / "comma.src").string() + " " + (folder / "comma").string() + " >/dev/null 2>&1";
+  std::ofstream(folder / "comma.src") << "comment_char %\nescape_char /\nLC_NUMERIC\ndecimal_point "
+                                         "\",\"\nthousands_sep \".\"\ngrouping 3;3\nEND LC_NUMERIC\n";
+  const std::string make =
+      "localedef -c -i " + (folder / "comma.src").string() + " " + (folder / "comma").string() + " >/dev/null 2>&1";
   const bool made = std::system(make.c_str()) >= 0 && fs::exists(folder / "comma" / "LC_NUMERIC");
   setenv("LOCPATH", folder.c_str(), 1);
   const bool set = made && std::setlocale(LC_NUMERIC, "comma");
@@ -71,7 +74,8 @@ TEST(Locale, theCLibraryChangesNothing) {
   std::setlocale(LC_NUMERIC, "C");
   unsetenv("LOCPATH");
   fs::remove_all(folder);
-  if (!set) GTEST_SKIP() << "no localedef makes a locale with a decimal comma here; tests/locale.cmake looks at the sources";
+  if (!set)
+    GTEST_SKIP() << "no localedef makes a locale with a decimal comma here; tests/locale.cmake looks at the sources";
   EXPECT_EQ(half, 0.5);
   EXPECT_EQ(own, plain);
 }

@@ -1,4 +1,5 @@
-// What is concluded from samples: made up ones, of machines that pause, drift and change their clock. Nothing is timed here.
+// What is concluded from samples: made up ones, of machines that pause, drift and change their clock. Nothing is timed
+// here.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -40,9 +41,11 @@ TEST(Samples, MedianOfAnyCount) {
 
 TEST(Samples, IntervalsAreThoseOfTheTables) {
   // Ranks of the 95 % interval of a median: (1, 6) of 6, (2, 8) of 9, (6, 15) of 20, (10, 21) of 30, (40, 61) of 100.
-  for (const auto &[n, low, high] : std::vector<std::array<int, 3>>{{6, 1, 6}, {9, 2, 8}, {20, 6, 15}, {30, 10, 21}, {100, 40, 61}}) {
+  for (const auto &[n, low, high] :
+       std::vector<std::array<int, 3>>{{6, 1, 6}, {9, 2, 8}, {20, 6, 15}, {30, 10, 21}, {100, 40, 61}}) {
     std::vector<double> samples;
-    for (int at = 0; at < n; ++at) samples.push_back(1 + at * 37 % n);  // 37 and each n have no common divisor: every rank once
+    for (int at = 0; at < n; ++at)
+      samples.push_back(1 + at * 37 % n);  // 37 and each n have no common divisor: every rank once
     std::shuffle(samples.begin(), samples.end(), std::mt19937(n));
     const Interval interval = medianInterval(samples);
     EXPECT_EQ(interval.low, low) << n;
@@ -151,7 +154,13 @@ TEST(Turns, AMethodThatFailsStepsOut) {
   Machine machine;
   int runs = 0;
   std::vector<Method> methods{{"a", machine.method(0.01), {}, ""},
-                              {"b", [&]() -> double { if (++runs == 4) throw std::runtime_error("out of memory"); return 0.01; }, {}, ""}};
+                              {"b",
+                               [&]() -> double {
+                                 if (++runs == 4) throw std::runtime_error("out of memory");
+                                 return 0.01;
+                               },
+                               {},
+                               ""}};
   EXPECT_EQ(machine.measure(methods, {}), TurnsEnd::Known);
   EXPECT_EQ(methods[1].error, "out of memory");
   EXPECT_TRUE(methods[1].samples.empty());

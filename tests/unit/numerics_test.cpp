@@ -20,17 +20,21 @@ double toleranceOf(const std::string &input) {
   return input == "period" || input == "ratio" || input == "slope" ? 4 * tolerance : tolerance;
 }
 
-const struct { const char *name; Shape shape; } shapes[] = {
-    {"aligned", {1, 2, 2, 128, 128, 32, 32}},
-    {"odd", {2, 2, 2, 77, 77, 16, 48}},
-    {"moreKeys", {1, 2, 1, 33, 130, 32, 32}},
-    {"moreQueries", {1, 2, 2, 130, 33, 20, 24}},
-    {"grouped", {2, 4, 2, 70, 70, 64, 16}},
-    {"oneKey", {1, 2, 2, 5, 1, 16, 16}},
+const struct {
+  const char *name;
+  Shape shape;
+} shapes[] = {
+    {"aligned", {1, 2, 2, 128, 128, 32, 32}}, {"odd", {2, 2, 2, 77, 77, 16, 48}},
+    {"moreKeys", {1, 2, 1, 33, 130, 32, 32}}, {"moreQueries", {1, 2, 2, 130, 33, 20, 24}},
+    {"grouped", {2, 4, 2, 70, 70, 64, 16}},   {"oneKey", {1, 2, 2, 5, 1, 16, 16}},
     {"single", {1, 1, 1, 65, 65, 80, 80}},
 };
 
-struct Case { std::string variant; size_t shape; bool twoPass; };
+struct Case {
+  std::string variant;
+  size_t shape;
+  bool twoPass;
+};
 void PrintTo(const Case &param, std::ostream *stream) { *stream << param.variant; }
 
 class Numerics : public ::testing::TestWithParam<Case> {};
@@ -42,7 +46,8 @@ TEST_P(Numerics, matchesReference) {
   auto inputs = randomInputs(*variant, shape, 17 + param.shape);
   auto cotangent = randomCotangent(shape, 5);
   if (param.twoPass && !variant->hasTwoPassBackward(shape.G != shape.H)) {
-    const std::set<std::string> fusedOnly{"relative_bias", "content_weight", "content_sparse", "stick_breaking", "anchor", "stripes", "gathered"};
+    const std::set<std::string> fusedOnly{"relative_bias", "content_weight", "content_sparse", "stick_breaking",
+                                          "anchor",        "stripes",        "gathered"};
     EXPECT_TRUE(fusedOnly.count(param.variant));
     return;
   }
@@ -54,7 +59,8 @@ TEST_P(Numerics, matchesReference) {
   EXPECT_LT(relativeError(got.o, want.o.values), more * tolerance);
   if (variant->hasSoftmax()) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), more * tolerance);
   for (auto &[name, gradient] : want.gradients)
-    EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), more * toleranceOf(name)) << "gradient of " << name;
+    EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), more * toleranceOf(name))
+        << "gradient of " << name;
 }
 
 std::vector<Case> cases() {
@@ -71,9 +77,10 @@ INSTANTIATE_TEST_SUITE_P(Library, Numerics, ::testing::ValuesIn(cases()), [](con
 
 TEST(Normalizers, matchReference) {
   for (const char *normalize : {"sigmoid", "none", "stick_breaking"}) {
-    auto variant = variantOf(std::string("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i >= j ") +
-                             "score dot(q[i], k[j]) / sqrt(D) + c[h] weight clamp(c[h] * 2, 0.1, 3) gate tanh(c[h] * (i - j)) normalize " +
-                             normalize + " }");
+    auto variant = variantOf(
+        std::string("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i >= j ") +
+        "score dot(q[i], k[j]) / sqrt(D) + c[h] weight clamp(c[h] * 2, 0.1, 3) gate tanh(c[h] * (i - j)) normalize " +
+        normalize + " }");
     const Shape shape{1, 2, 2, 70, 70, 32, 32};
     auto inputs = randomInputs(*variant, shape, 3);
     auto cotangent = randomCotangent(shape, 3);
@@ -87,18 +94,35 @@ TEST(Normalizers, matchReference) {
 
 // More keys in the same normaliser, with everything that a set of keys can say.
 TEST(Also, matchesReference) {
-  const std::string head = "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], sk: [B,G,M,D], sv: [B,H,M,E], p: [B,H,T,R], pk: [B,H,P,R], "
-                           "pv: [B,G,P,E], c: [H], y: [H,M], r: [B,H,T], list: int [H,N], tiles: int [H]) { let near = i / 8 ";
-  struct { const char *name; std::string body; } bodies[] = {
-      {"window", "where i >= j and i - j < 20 score dot(q[i], k[j]) / sqrt(D) also sv { where 8 * (j + 1) <= i score dot(q[i], sk[j]) / sqrt(D) + y[h, j] }"},
-      {"weighted", "where i >= j score dot(q[i], k[j]) / sqrt(D) weight sigmoid(c[h] * (i - j)) gate r[i] sink c[h] "
-                   "also sv { let d = near - j score dot(q[i], sk[j]) / sqrt(D) - 0.1 * abs(d) weight clamp(d + c[h], 0, 1) gate tanh(y[h, j] + r[i]) }"},
-      {"three", "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) / 5 + c[h] } also pv { where j < near score dot(p[i], pk[j]) / 4 }"},
-      {"sigmoid", "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) / 5 weight sigmoid(y[h, j]) } normalize sigmoid"},
-      {"plain", "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) * y[h, j] } normalize none"},
-      {"listed", "keys = list[h] where i >= j score dot(q[i], k[j]) / sqrt(D) also sv { where j < near score dot(q[i], sk[j]) / sqrt(D) }"},
-      {"selected", "where i >= j score dot(q[i], k[j]) / sqrt(D) also sv { where j < near score dot(q[i], sk[j]) / sqrt(D) } "
-                   "select tiles(32, 32) { keep topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal }"},
+  const std::string head =
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], sk: [B,G,M,D], sv: [B,H,M,E], p: [B,H,T,R], pk: "
+      "[B,H,P,R], "
+      "pv: [B,G,P,E], c: [H], y: [H,M], r: [B,H,T], list: int [H,N], tiles: int [H]) { let near = i / 8 ";
+  struct {
+    const char *name;
+    std::string body;
+  } bodies[] = {
+      {"window",
+       "where i >= j and i - j < 20 score dot(q[i], k[j]) / sqrt(D) also sv { where 8 * (j + 1) <= i score dot(q[i], "
+       "sk[j]) / sqrt(D) + y[h, j] }"},
+      {"weighted",
+       "where i >= j score dot(q[i], k[j]) / sqrt(D) weight sigmoid(c[h] * (i - j)) gate r[i] sink c[h] "
+       "also sv { let d = near - j score dot(q[i], sk[j]) / sqrt(D) - 0.1 * abs(d) weight clamp(d + c[h], 0, 1) gate "
+       "tanh(y[h, j] + r[i]) }"},
+      {"three",
+       "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) / 5 + c[h] } also pv { where j < "
+       "near score dot(p[i], pk[j]) / 4 }"},
+      {"sigmoid",
+       "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) / 5 weight sigmoid(y[h, j]) } "
+       "normalize sigmoid"},
+      {"plain",
+       "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) * y[h, j] } normalize none"},
+      {"listed",
+       "keys = list[h] where i >= j score dot(q[i], k[j]) / sqrt(D) also sv { where j < near score dot(q[i], sk[j]) / "
+       "sqrt(D) }"},
+      {"selected",
+       "where i >= j score dot(q[i], k[j]) / sqrt(D) also sv { where j < near score dot(q[i], sk[j]) / sqrt(D) } "
+       "select tiles(32, 32) { keep topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal }"},
   };
   for (auto &[name, body] : bodies) {
     auto variant = variantOf(head + body + " }");
@@ -116,14 +140,17 @@ TEST(Also, matchesReference) {
         EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << name;
         EXPECT_LT(relativeError(got.lse, want.lse.values), tolerance) << name;
         for (auto &[input, gradient] : want.gradients)
-          EXPECT_LT(relativeError(got.gradients.at(input), gradient.values), 4 * tolerance) << name << " " << input << (twoPass ? " in two passes" : "");
+          EXPECT_LT(relativeError(got.gradients.at(input), gradient.values), 4 * tolerance)
+              << name << " " << input << (twoPass ? " in two passes" : "");
       }
   }
 }
 
 // Its keys are not those of v: other pairs, other random numbers.
 TEST(Also, dropsOtherPairs) {
-  const std::string head = "attention t(q: [B,H,T,D], k: [B,H,S,D], v: [B,H,S,E], sk: [B,H,M,D], sv: [B,H,M,E]) { dropout 0.5 normalize none ";
+  const std::string head =
+      "attention t(q: [B,H,T,D], k: [B,H,S,D], v: [B,H,S,E], sk: [B,H,M,D], sv: [B,H,M,E]) { dropout 0.5 normalize "
+      "none ";
   auto variant = variantOf(head + "score 1.0 also sv { score -1.0 } }");
   const Shape shape{1, 1, 1, 32, 8, 16, 16};
   auto inputs = randomInputs(*variant, shape, 1);
@@ -136,7 +163,9 @@ TEST(Also, dropsOtherPairs) {
 
 // The random numbers are the same on each device, and in both passes: all gradients fit the output of their own device.
 TEST(Dropout, dropsTheSamePairsOnEachDevice) {
-  auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i >= j score dot(q[i], k[j]) / sqrt(D) dropout 0.25 }");
+  auto variant = variantOf(
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i >= j score dot(q[i], k[j]) / sqrt(D) dropout "
+      "0.25 }");
   const Shape shape{2, 2, 1, 50, 50, 16, 16};
   const auto inputs = randomInputs(*variant, shape, 3);
   const auto cotangent = randomCotangent(shape, 3);
@@ -148,12 +177,14 @@ TEST(Dropout, dropsTheSamePairsOnEachDevice) {
   options.device = Device{Device::Kind::PtxEmulator, 0};
   const auto got = call(variant, inputs, cotangent, options);
   EXPECT_LT(relativeError(got.o, std::vector<double>(want.o.begin(), want.o.end())), tolerance);
-  for (auto &[name, gradient] : want.gradients) EXPECT_LT(relativeError(got.gradients.at(name), gradient), 4 * tolerance) << name;
+  for (auto &[name, gradient] : want.gradients)
+    EXPECT_LT(relativeError(got.gradients.at(name), gradient), 4 * tolerance) << name;
 }
 
 TEST(Functions, modOfIntsIsExact) {
-  auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: int [T], y: int [S]) { "
-                           "score ((x[i] mod y[j]) mod 1021) * 0.001 + ((x[i] mod y[j]) mod 1009) * 0.01 }");
+  auto variant = variantOf(
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: int [T], y: int [S]) { "
+      "score ((x[i] mod y[j]) mod 1021) * 0.001 + ((x[i] mod y[j]) mod 1009) * 0.01 }");
   const Shape shape{1, 1, 1, 200, 180, 16, 16};
   auto inputs = randomInputs(*variant, shape, 3);
   std::mt19937_64 random(5);
@@ -161,12 +192,15 @@ TEST(Functions, modOfIntsIsExact) {
     for (double &value : inputs[name].values) {
       // All magnitudes up to 2^31, both signs, and the edges.
       const int bits = static_cast<int>(random() % 32);
-      value = static_cast<double>(static_cast<int64_t>(random() % (int64_t{1} << bits)) + (random() % 3 == 0 ? 0 : 1)) * (random() % 2 ? 1 : -1);
+      value = static_cast<double>(static_cast<int64_t>(random() % (int64_t{1} << bits)) + (random() % 3 == 0 ? 0 : 1)) *
+              (random() % 2 ? 1 : -1);
       value = std::min(value, 2147483647.0);
     }
   for (int at = 0; at < 5; ++at) inputs["y"].values[at] = at - 2;
   for (const char *name : {"x", "y"})
-    for (int at = 0; at < 6; ++at) inputs[name].values[10 + 2 * at] = std::array{-2147483648.0, -2147483647.0, 2147483647.0, 2147483646.0, 1073741824.0, -1073741824.0}[at];
+    for (int at = 0; at < 6; ++at)
+      inputs[name].values[10 + 2 * at] =
+          std::array{-2147483648.0, -2147483647.0, 2147483647.0, 2147483646.0, 1073741824.0, -1073741824.0}[at];
   auto want = reference::evaluate(variant->tree(), inputs, {});
   for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
     CallOptions options;
@@ -177,7 +211,8 @@ TEST(Functions, modOfIntsIsExact) {
 }
 
 TEST(EmptyRows, giveZeroAndMinusInfinity) {
-  auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i > j + 3 score dot(q[i], k[j]) }");
+  auto variant =
+      variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i > j + 3 score dot(q[i], k[j]) }");
   const Shape shape{1, 1, 1, 70, 70, 16, 16};
   auto inputs = randomInputs(*variant, shape, 3);
   auto got = call(variant, inputs, randomCotangent(shape, 1));
@@ -190,7 +225,8 @@ TEST(EmptyRows, giveZeroAndMinusInfinity) {
 }
 
 TEST(Sink, aloneTakesAll) {
-  auto variant = variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i > j score dot(q[i], k[j]) sink c[h] }");
+  auto variant = variantOf(
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i > j score dot(q[i], k[j]) sink c[h] }");
   const Shape shape{1, 1, 1, 20, 20, 16, 16};
   auto inputs = randomInputs(*variant, shape, 3);
   auto got = call(variant, inputs, {});
@@ -208,7 +244,8 @@ TEST(TileSizes, giveTheSame) {
     auto got = call(variant, inputs, cotangent, {q, k, false, 1});
     EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << q << " " << k;
     for (auto &[name, gradient] : want.gradients)
-      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), toleranceOf(name)) << name << " " << q << " " << k;
+      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), toleranceOf(name))
+          << name << " " << q << " " << k;
   }
 }
 
@@ -223,8 +260,9 @@ TEST(Bounds, anIndexThatLeavesItsDimIsNoted) {
 }
 
 TEST(Causality, laterTokensChangeNothingBefore) {
-  for (const char *name : {"causal", "sliding_window", "alibi", "soft_cap", "document", "relative_bias", "attention_sink", "adaptive_span",
-                           "span_periodic", "span_periodic_fourier", "content_weight", "content_sparse", "flex_prefill", "block_sparse", "hip", "dhsa"}) {
+  for (const char *name : {"causal", "sliding_window", "alibi", "soft_cap", "document", "relative_bias",
+                           "attention_sink", "adaptive_span", "span_periodic", "span_periodic_fourier",
+                           "content_weight", "content_sparse", "flex_prefill", "block_sparse", "hip", "dhsa"}) {
     auto variant = variantOf(name);
     const Shape shape{1, 2, 2, 150, 150, 16, 16};
     auto inputs = randomInputs(*variant, shape, 4);

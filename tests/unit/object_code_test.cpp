@@ -18,7 +18,8 @@
 namespace weft::testing {
 namespace {
 
-KernelImage compiled(const std::string &variant, const std::string &kernel, const std::string &target, ElementType type = ElementType::F32) {
+KernelImage compiled(const std::string &variant, const std::string &kernel, const std::string &target,
+                     ElementType type = ElementType::F32) {
   CompileRequest request;
   request.variant = variantOf(variant);
   request.kernel = kernel;
@@ -52,7 +53,9 @@ TEST(ObjectCode, callsOnlyWhatItMay) {
   ASSERT_EQ(image.code.substr(0, SELFMAG), ELFMAG);
   // Its own entry becomes one that it expects of this process.
   std::string code = image.code;
-  auto at = [&](auto *&place, size_t offset) { place = reinterpret_cast<std::remove_reference_t<decltype(place)>>(code.data() + offset); };
+  auto at = [&](auto *&place, size_t offset) {
+    place = reinterpret_cast<std::remove_reference_t<decltype(place)>>(code.data() + offset);
+  };
   Elf64_Ehdr *header;
   at(header, 0);
   size_t changed = 0;
@@ -70,31 +73,43 @@ TEST(ObjectCode, callsOnlyWhatItMay) {
     }
   }
   ASSERT_EQ(changed, 1u);
-  EXPECT_NE(refusal(code, image.entry).find("it may not call " + image.entry), std::string::npos) << refusal(code, image.entry);
+  EXPECT_NE(refusal(code, image.entry).find("it may not call " + image.entry), std::string::npos)
+      << refusal(code, image.entry);
 }
 
 /// True where /proc/cpuinfo lists all of these features of this machine.
 bool machineHas(const std::string &features) {
   std::ifstream stream("/proc/cpuinfo");
   std::string line;
-  while (std::getline(stream, line) && line.rfind("flags", 0) != 0) {}
+  while (std::getline(stream, line) && line.rfind("flags", 0) != 0) {
+  }
   std::istringstream wanted(features);
   for (std::string feature; wanted >> feature;)
     if ((line + " ").find(" " + feature + " ") == std::string::npos) return false;
   return !line.empty();
 }
 
-// What one CPU has no instructions for, code for it does otherwise: conversions, above all. Against the oracle, forward and backward.
+// What one CPU has no instructions for, code for it does otherwise: conversions, above all. Against the oracle, forward
+// and backward.
 TEST(ObjectCode, allTypesRunOnAllKindsOfCpu) {
 #ifndef __x86_64__
   GTEST_SKIP() << "names CPUs of another kind";
 #endif
-  const std::string avx2 = "avx2 bmi1 bmi2 fma f16c movbe abm", avx512 = avx2 + " avx512f avx512bw avx512dq avx512cd avx512vl";
-  const std::pair<const char *, std::string> cpus[] = {{"x86-64", ""}, {"haswell", avx2}, {"znver3", avx2 + " sse4a clwb sha_ni"}, {"skylake-avx512", avx512},
-                                                       {"cascadelake", avx512 + " avx512_vnni"}, {"cooperlake", avx512 + " avx512_vnni avx512_bf16"},
-                                                       {"sapphirerapids", avx512 + " avx512_bf16 avx512_fp16 amx_tile amx_bf16"}};
-  // Half a step of a type's last bit for each rounding of operands, probabilities and results, of sums that take off from one another.
-  const std::pair<ElementType, double> types[] = {{ElementType::F32, 1e-5}, {ElementType::BF16, 0.03}, {ElementType::F16, 0.004}};
+  const std::string avx2 = "avx2 bmi1 bmi2 fma f16c movbe abm",
+                    avx512 = avx2 + " avx512f avx512bw avx512dq avx512cd avx512vl";
+  const std::pair<const char *, std::string> cpus[] = {{"x86-64", ""},
+                                                       {"haswell", avx2},
+                                                       {"znver3", avx2 + " sse4a clwb sha_ni"},
+                                                       {"skylake-avx512", avx512},
+                                                       {"cascadelake", avx512 + " avx512_vnni"},
+                                                       {"cooperlake", avx512 + " avx512_vnni avx512_bf16"},
+                                                       {"sapphirerapids",
+                                                        avx512 + " avx512_bf16 avx512_fp16 amx_tile amx_bf16"}};
+  // Half a step of a type's last bit for each rounding of operands, probabilities and results, of sums that take off
+  // from one another.
+  const std::pair<ElementType, double> types[] = {{ElementType::F32, 1e-5},
+                                                  {ElementType::BF16, 0.03},
+                                                  {ElementType::F16, 0.004}};
   std::string run, left;
   for (const auto &[cpu, features] : cpus) {
     if (!machineHas(features)) {
@@ -119,10 +134,12 @@ TEST(ObjectCode, allTypesRunOnAllKindsOfCpu) {
         options.target = cpu;
         const auto got = call(variant, inputs, cotangent, options);
         EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
-        for (auto &[input, gradient] : want.gradients) EXPECT_LT(relativeError(got.gradients.at(input), gradient.values), tolerance) << input;
+        for (auto &[input, gradient] : want.gradients)
+          EXPECT_LT(relativeError(got.gradients.at(input), gradient.values), tolerance) << input;
       }
   }
-  std::printf("ran code for%s; this machine cannot run that for%s\n", run.c_str(), left.empty() ? " none" : left.c_str());
+  std::printf("ran code for%s; this machine cannot run that for%s\n", run.c_str(),
+              left.empty() ? " none" : left.c_str());
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
-// Random masks and weights of extreme inputs: no tile with a pair that counts is left out, no tile called full has one that the
-// masks drop. Ints of all 32 bits in tables of one and two dims, floats with NaN and infinities. Conditions are made so that f32
-// has one answer: the oracle rounds as the kernels do. WEFT_FUZZ_SEED and WEFT_FUZZ_COUNT repeat and extend a run.
+// Random masks and weights of extreme inputs: no tile with a pair that counts is left out, no tile called full has one
+// that the masks drop. Ints of all 32 bits in tables of one and two dims, floats with NaN and infinities. Conditions
+// are made so that f32 has one answer: the oracle rounds as the kernels do. WEFT_FUZZ_SEED and WEFT_FUZZ_COUNT repeat
+// and extend a run.
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -18,7 +19,8 @@ class MaskGenerator {
 
   std::string variant() {
     std::string text =
-        "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], ti: int [T], tj: int [B,S], t2: int [T,S], th: int [H,T,S], u: int [H], n: int [],\n"
+        "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], ti: int [T], tj: int [B,S], t2: int [T,S], th: int "
+        "[H,T,S], u: int [H], n: int [],\n"
         "  xi: [H,T], xj: [S], x2: [T,S], c: [H], tau: [], f2: bool [T,S], fj: bool [S])\n{\n  let d = i - j\n";
     if (pick(2)) text += "  let a = " + whole(2) + "\n";
     if (pick(2)) text += "  let x = " + real(2) + "\n";
@@ -75,8 +77,10 @@ class MaskGenerator {
 
   std::string wholeLeaf() {
     switch (pick(named && hasWhole ? 16 : 15)) {
-      case 0: case 1: return "i";
-      case 2: case 3: return "j";
+      case 0:
+      case 1: return "i";
+      case 2:
+      case 3: return "j";
       case 4: return "d";
       case 5: return "ti[i]";
       case 6: return "tj[j]";
@@ -159,7 +163,9 @@ class MaskGenerator {
       case 0: return "f2[i, j]";
       case 1: return "fj[j]";
       case 2: return "(i >= j)";
-      case 3: case 4: case 5: return "(" + whole(depth) + sign + whole(depth) + ")";
+      case 3:
+      case 4:
+      case 5: return "(" + whole(depth) + sign + whole(depth) + ")";
       // Far from any number that tanh or exp of a quarter gives.
       case 6: return pick(2) ? "(tanh(x2[i, j]) " + sign + " 0.3)" : "(exp(xj[j] - d / 4) " + sign + " 1.7)";
       default: return "(" + real(depth) + sign + real(depth) + ")";
@@ -183,7 +189,8 @@ TEST(PlanFuzz, tilesAreSafe) {
     const std::string text = generator.variant();
     SCOPED_TRACE("seed " + std::to_string(seed) + "\n" + text);
     auto variant = variantOf(text);
-    const Shape shape{1, 2, 1, 17 + static_cast<int64_t>(seed * 7 % 40), 17 + static_cast<int64_t>(seed * 11 % 40), 16, 16};
+    const Shape shape{1,  2, 1, 17 + static_cast<int64_t>(seed * 7 % 40), 17 + static_cast<int64_t>(seed * 11 % 40),
+                      16, 16};
     auto inputs = randomInputs(*variant, shape, seed);
     for (const InputInfo &input : variant->inputs()) generator.fill(input, inputs[input.name].values);
     CallOptions options;
@@ -197,8 +204,10 @@ TEST(PlanFuzz, tilesAreSafe) {
         for (int64_t j = 0; j < shape.S; ++j) {
           const int tile = got.tiles[head][i / 16 * columns + j / 16];
           const reference::Kept kept = pairs[i * shape.S + j];
-          ASSERT_FALSE(kept == reference::Kept::Counts && tile == 0) << "pair " << i << ", " << j << " of head " << head << " is left out";
-          ASSERT_FALSE(kept == reference::Kept::Dropped && tile == 2) << "pair " << i << ", " << j << " of head " << head << " is in a full tile";
+          ASSERT_FALSE(kept == reference::Kept::Counts && tile == 0)
+              << "pair " << i << ", " << j << " of head " << head << " is left out";
+          ASSERT_FALSE(kept == reference::Kept::Dropped && tile == 2)
+              << "pair " << i << ", " << j << " of head " << head << " is in a full tile";
         }
       for (int tile : got.tiles[head]) {
         ++tiles;
@@ -208,8 +217,9 @@ TEST(PlanFuzz, tilesAreSafe) {
     }
     ++compared;
   }
-  std::printf("fuzz: plans of %llu variants, seeds %llu to %llu: %.0f %% of tiles left out, %.0f %% full\n", static_cast<unsigned long long>(compared),
-              static_cast<unsigned long long>(first), static_cast<unsigned long long>(first + count - 1), 100.0 * left / tiles, 100.0 * full / tiles);
+  std::printf("fuzz: plans of %llu variants, seeds %llu to %llu: %.0f %% of tiles left out, %.0f %% full\n",
+              static_cast<unsigned long long>(compared), static_cast<unsigned long long>(first),
+              static_cast<unsigned long long>(first + count - 1), 100.0 * left / tiles, 100.0 * full / tiles);
   EXPECT_EQ(compared, count);
   // An analysis that knew nothing would keep every tile.
   EXPECT_GT(left, tiles / 20);

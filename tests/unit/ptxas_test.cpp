@@ -1,5 +1,5 @@
-// Every kernel of every library variant through NVIDIA's assembler, where it is installed: no error, no spill, and nothing that
-// it is known to get wrong.
+// Every kernel of every library variant through NVIDIA's assembler, where it is installed: no error, no spill, and
+// nothing that it is known to get wrong.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,11 +23,13 @@ namespace weft::testing {
 namespace fs = std::filesystem;
 namespace {
 
-/// A register of which two bits are tested, or "". ptxas (12.4 to 13.5) may make one instruction of the tests (R2P), keep one of
-/// its predicates, and take the other's from elsewhere: seen on an H200 as wrong signs of sines.
+/// A register of which two bits are tested, or "". ptxas (12.4 to 13.5) may make one instruction of the tests (R2P),
+/// keep one of its predicates, and take the other's from elsewhere: seen on an H200 as wrong signs of sines.
 std::string testedTwice(const std::string &ptx) {
   std::set<std::string> tested;
-  struct Bit { std::string from, number, to; };
+  struct Bit {
+    std::string from, number, to;
+  };
   std::vector<Bit> bits;
   std::istringstream lines(ptx);
   for (std::string line; std::getline(lines, line);) {
@@ -37,7 +39,8 @@ std::string testedTwice(const std::string &ptx) {
     std::string what, to, from, number;
     words >> what >> to >> from >> number;
     if (what.rfind("setp.", 0) == 0 && number == "0") tested.insert(from);
-    if (what.rfind("and.b", 0) == 0 && std::isdigit(number[0]) && std::has_single_bit(std::stoull(number))) bits.push_back({from, number, to});
+    if (what.rfind("and.b", 0) == 0 && std::isdigit(number[0]) && std::has_single_bit(std::stoull(number)))
+      bits.push_back({from, number, to});
   }
   std::map<std::string, std::string> first;
   for (const Bit &bit : bits)
@@ -67,14 +70,19 @@ CompileResult assembly(const Job &job) {
 
 TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
   if (findPtxas().empty()) GTEST_SKIP() << "ptxas is not installed; WEFT_PTXAS may name it";
-  const struct { const char *target; ElementType type; int64_t width; } kinds[] = {
-      {"sm_80", ElementType::BF16, 64}, {"sm_90a", ElementType::BF16, 64}, {"sm_120", ElementType::BF16, 64},
-      {"sm_80", ElementType::BF16, 128}, {"sm_80", ElementType::F32, 64}, {"sm_80", ElementType::F16, 64}, {"sm_80", ElementType::F32, 128}};
+  const struct {
+    const char *target;
+    ElementType type;
+    int64_t width;
+  } kinds[] = {{"sm_80", ElementType::BF16, 64},  {"sm_90a", ElementType::BF16, 64}, {"sm_120", ElementType::BF16, 64},
+               {"sm_80", ElementType::BF16, 128}, {"sm_80", ElementType::F32, 64},   {"sm_80", ElementType::F16, 64},
+               {"sm_80", ElementType::F32, 128}};
   std::vector<Job> jobs;
   for (const auto &file : std::filesystem::directory_iterator(WEFT_VARIANTS)) {
     auto variant = variantOf(file.path().stem());
     for (const auto &kind : kinds)
-      for (const std::string &kernel : kernelNames(*variant, true)) jobs.push_back({variant, kernel, kind.target, kind.type, kind.width});
+      for (const std::string &kernel : kernelNames(*variant, true))
+        jobs.push_back({variant, kernel, kind.target, kind.type, kind.width});
   }
   std::atomic<size_t> next{0};
   std::mutex mutex;
@@ -82,7 +90,8 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
   auto work = [&] {
     for (size_t at = next++; at < jobs.size(); at = next++) {
       const Job &job = jobs[at];
-      const std::string what = job.variant->name() + "." + job.kernel + " " + job.target + " " + name(job.type) + " " + std::to_string(job.width);
+      const std::string what = job.variant->name() + "." + job.kernel + " " + job.target + " " + name(job.type) + " " +
+                               std::to_string(job.width);
       const CompileResult result = assembly(job);
       std::string error = result.error;
       {
@@ -91,15 +100,16 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       }
       int64_t spilled = 0;
       if (error.empty()) try {
-        spilled = assemble(result.text, job.target).spillBytes;
-      } catch (const std::exception &caught) {
-        error = caught.what();
-      }
-      // Known: f32, which adds the sums of each step itself (Warp::mmaSplit) and takes registers for it: precision goes first. In bf16,
-      // at a width of 128, gradients of three products, of four indices a pair, of running sums along the keys, of lists of keys in one
-      // pass, and of masks that take a few registers more.
-      const std::set<std::string> full{"content_weight", "content_sparse", "bucket", "hyper", "stick_breaking", "anchor", "stripes", "gathered",
-                                       "relative_bias", "span_periodic", "span_periodic_sorted", "sparse_vdit"};
+          spilled = assemble(result.text, job.target).spillBytes;
+        } catch (const std::exception &caught) {
+          error = caught.what();
+        }
+      // Known: f32, which adds the sums of each step itself (Warp::mmaSplit) and takes registers for it: precision goes
+      // first. In bf16, at a width of 128, gradients of three products, of four indices a pair, of running sums along
+      // the keys, of lists of keys in one pass, and of masks that take a few registers more.
+      const std::set<std::string> full{
+          "content_weight", "content_sparse", "bucket",        "hyper",         "stick_breaking",       "anchor",
+          "stripes",        "gathered",       "relative_bias", "span_periodic", "span_periodic_sorted", "sparse_vdit"};
       const bool known = job.type == ElementType::F32 || (job.width > 64 && full.count(job.variant->name()));
       if (job.kernel == "backward" && job.variant->hasTwoPassBackward(false)) continue;
       const std::string twice = testedTwice(result.text);
@@ -107,7 +117,12 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       EXPECT_EQ(error, "") << what;
       EXPECT_EQ(twice, "") << what;
       if (!known) EXPECT_EQ(spilled, 0) << what;
-      else EXPECT_LT(spilled, job.type != ElementType::F32 ? 450 : job.width == 64 ? 400 : job.kernel == "backward" ? 3200 : 1100) << what;
+      else
+        EXPECT_LT(spilled, job.type != ElementType::F32 ? 450
+                           : job.width == 64            ? 400
+                           : job.kernel == "backward"   ? 3200
+                                                        : 1100)
+            << what;
     }
   };
   std::thread other(work);
@@ -118,10 +133,13 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
 }
 
 TEST(Ptxas, noRegisterIsTestedForTwoBits) {
-  EXPECT_EQ(testedTwice("and.b32 %r2, %r1, 1;\nsetp.ne.b32 %p1, %r2, 0;\nand.b32 %r3, %r1, 2;\nsetp.eq.b32 %p2, %r3, 0;\n"), "%r1");
-  auto variant = variantOf("attention bits(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], r: [B,H,T], table: [H,N], m: bool [S], n: int [S]) { "
-                           "where m[j] or not m[i] or n[j] mod 4 == 2 score dot(q[i], k[j]) + sin(exp(tanh(r[i]))) * cos(r[j]) "
-                           "weight 2 + cos(table[h, i - j + S]) gate tanh(sin(table[h, i - j + S])) dropout 0.25 }");
+  EXPECT_EQ(testedTwice(
+                "and.b32 %r2, %r1, 1;\nsetp.ne.b32 %p1, %r2, 0;\nand.b32 %r3, %r1, 2;\nsetp.eq.b32 %p2, %r3, 0;\n"),
+            "%r1");
+  auto variant = variantOf(
+      "attention bits(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], r: [B,H,T], table: [H,N], m: bool [S], n: int [S]) { "
+      "where m[j] or not m[i] or n[j] mod 4 == 2 score dot(q[i], k[j]) + sin(exp(tanh(r[i]))) * cos(r[j]) "
+      "weight 2 + cos(table[h, i - j + S]) gate tanh(sin(table[h, i - j + S])) dropout 0.25 }");
   for (const std::string &kernel : kernelNames(*variant, true)) {
     const CompileResult result = assembly({variant, kernel, "sm_80", ElementType::F32, 64});
     ASSERT_EQ(result.error, "") << kernel;

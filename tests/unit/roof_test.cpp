@@ -26,7 +26,9 @@ std::vector<std::string> chains(ElementType type, const std::string &target) {
 TEST(Roof, ChainsAreThoseTheCpuHas) {
   if (hostIdentity().find("+sse2") == std::string::npos) GTEST_SKIP() << "names of x86 CPUs";
   using List = std::vector<std::string>;
-  const std::string wide = "28 chains of f32 fma in 16 lanes", dot = "28 chains of bf16 dot products of pairs in 16 lanes", amx = "6 chains of AMX products of 16 x 32 bf16";
+  const std::string wide = "28 chains of f32 fma in 16 lanes",
+                    dot = "28 chains of bf16 dot products of pairs in 16 lanes",
+                    amx = "6 chains of AMX products of 16 x 32 bf16";
   EXPECT_EQ(chains(ElementType::F32, "x86-64"), List{"12 chains of f32 fma in 4 lanes"});
   EXPECT_EQ(chains(ElementType::BF16, "haswell"), List{"12 chains of f32 fma in 8 lanes"});
   EXPECT_EQ(chains(ElementType::F32, "skylake-avx512"), List{wide});
@@ -80,12 +82,17 @@ TEST(Roof, ACpuHasOneAndKeepsIt) {
 
 TEST(Roof, GpusAreKnownByTheirWholeNames) {
   using cuda::dataSheet;
-  for (const auto &[name, bf16] : std::vector<std::pair<std::string, double>>{
-           {"NVIDIA H100 80GB HBM3", 989.4}, {"NVIDIA H100 PCIe", 756}, {"NVIDIA H200", 989.4}, {"NVIDIA A100-SXM4-80GB", 312}, {"NVIDIA L4", 121}, {"NVIDIA GeForce RTX 4090", 165.2}}) {
+  for (const auto &[name, bf16] : std::vector<std::pair<std::string, double>>{{"NVIDIA H100 80GB HBM3", 989.4},
+                                                                              {"NVIDIA H100 PCIe", 756},
+                                                                              {"NVIDIA H200", 989.4},
+                                                                              {"NVIDIA A100-SXM4-80GB", 312},
+                                                                              {"NVIDIA L4", 121},
+                                                                              {"NVIDIA GeForce RTX 4090", 165.2}}) {
     ASSERT_NE(dataSheet(name), nullptr) << name;
     EXPECT_EQ(dataSheet(name)->bf16, bf16) << name;
   }
-  for (const char *name : {"NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA L4000", "NVIDIA", "", "Quadro P4000"}) EXPECT_EQ(dataSheet(name), nullptr) << name;
+  for (const char *name : {"NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA L4000", "NVIDIA", "", "Quadro P4000"})
+    EXPECT_EQ(dataSheet(name), nullptr) << name;
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Tiles chosen by content: the map of chosen tiles, outputs and gradients against the oracle, on the CPU and the emulator.
+// Tiles chosen by content: the map of chosen tiles, outputs and gradients against the oracle, on the CPU and the
+// emulator.
 #include <gtest/gtest.h>
 
 #include "tests/unit/call.h"
@@ -7,25 +8,63 @@
 namespace weft::testing {
 namespace {
 
-const std::string head = "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], tiles: int [H], share: [H]) { score dot(q[i], k[j]) / sqrt(D) ";
+const std::string head =
+    "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], tiles: int [H], share: [H]) { score dot(q[i], "
+    "k[j]) / sqrt(D) ";
 
-const struct { const char *name; std::string text; Shape shape; } selections[] = {
-    {"topk", head + "where i >= j select tiles(16, 16) { keep topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal keep first 1 } }", {2, 2, 1, 200, 200, 16, 32}},
-    {"topp", head + "where i >= j select tiles(16, 32) { let a = dot(mean_before(q), mean(k)) keep topp(a, share[h]) keep diagonal } }", {1, 2, 2, 230, 230, 16, 16}},
-    {"threshold", head + "where i >= j select tiles(32, 16) { keep dot(mean_before(q), mean(k)) > share[h] - 0.5 keep diagonal } }", {1, 2, 2, 200, 200, 16, 16}},
-    {"union", head + "where i >= j select tiles(16, 16) { keep topk(dot(mean_before(q), max(k)), tiles[h]) keep topk(-dot(mean_before(q), min(k)), 2) "
-                     "keep i - j == 48 keep diagonal } }", {1, 2, 2, 200, 200, 16, 16}},
-    {"rounds", head + "where i >= j select tiles(32, 64) { keep topk(dot(mean_before(q), mean(k)), 1) keep diagonal keep first 1 } "
-                      "select tiles(16, 16) { keep topp(dot(mean_before(q), mean(k)), share[h]) keep diagonal } }", {1, 2, 1, 270, 270, 16, 16}},
-    {"bothWays", head + "select tiles(16, 16) { keep topk(dot(mean(q), last(k)) + dot(first(q), mean(k)), tiles[h] + 1) } }", {1, 2, 2, 90, 150, 32, 16}},
-    {"near", head + "where i >= j select tiles(16, 16) { keep near(dot(mean_before(q), mean(k)), 0.3) keep diagonal keep first 2 } }", {1, 2, 2, 200, 200, 16, 16}},
-    {"keysNear", head + "where i >= j select keys(32) { keep near(dot(mean_before(q), k) / sqrt(D), share[h]) keep diagonal keep first 3 keep i - j <= 7 } }", {2, 4, 2, 200, 200, 16, 32}},
-    {"keysTop", head + "where i >= j select keys(16) { keep topk(dot(mean_before(q), k), 20 * tiles[h]) keep diagonal } }", {1, 2, 2, 210, 210, 16, 16}},
-    {"keysShare", head + "where i >= j select tiles(32, 64) { keep topk(dot(mean_before(q), mean(k)), 1) keep diagonal keep first 1 } "
-                         "select keys(32) { keep topp(dot(mean_before(q), k) / sqrt(D), share[h] / 2) keep diagonal } }", {1, 2, 2, 270, 270, 16, 16}},
-    {"keysBothWays", head + "weight sigmoid(share[h] * (i - j) / 50) select keys(16) { keep dot(mean(q), k) > share[h] } }", {1, 2, 1, 90, 150, 32, 16}},
-    {"document", head.substr(0, head.find(')')) + ", doc: int [B, T], key_doc: int [B, S]) { score dot(q[i], k[j]) / sqrt(D) "
-                 "where i >= j where doc[i] == key_doc[j] select tiles(16, 16) { keep topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal } }", {1, 2, 2, 200, 200, 16, 16}},
+const struct {
+  const char *name;
+  std::string text;
+  Shape shape;
+} selections[] = {
+    {"topk",
+     head + "where i >= j select tiles(16, 16) { keep topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal keep "
+            "first 1 } }",
+     {2, 2, 1, 200, 200, 16, 32}},
+    {"topp",
+     head + "where i >= j select tiles(16, 32) { let a = dot(mean_before(q), mean(k)) keep topp(a, share[h]) keep "
+            "diagonal } }",
+     {1, 2, 2, 230, 230, 16, 16}},
+    {"threshold",
+     head + "where i >= j select tiles(32, 16) { keep dot(mean_before(q), mean(k)) > share[h] - 0.5 keep diagonal } }",
+     {1, 2, 2, 200, 200, 16, 16}},
+    {"union",
+     head + "where i >= j select tiles(16, 16) { keep topk(dot(mean_before(q), max(k)), tiles[h]) keep "
+            "topk(-dot(mean_before(q), min(k)), 2) "
+            "keep i - j == 48 keep diagonal } }",
+     {1, 2, 2, 200, 200, 16, 16}},
+    {"rounds",
+     head +
+         "where i >= j select tiles(32, 64) { keep topk(dot(mean_before(q), mean(k)), 1) keep diagonal keep first 1 } "
+         "select tiles(16, 16) { keep topp(dot(mean_before(q), mean(k)), share[h]) keep diagonal } }",
+     {1, 2, 1, 270, 270, 16, 16}},
+    {"bothWays",
+     head + "select tiles(16, 16) { keep topk(dot(mean(q), last(k)) + dot(first(q), mean(k)), tiles[h] + 1) } }",
+     {1, 2, 2, 90, 150, 32, 16}},
+    {"near",
+     head + "where i >= j select tiles(16, 16) { keep near(dot(mean_before(q), mean(k)), 0.3) keep diagonal keep first "
+            "2 } }",
+     {1, 2, 2, 200, 200, 16, 16}},
+    {"keysNear",
+     head + "where i >= j select keys(32) { keep near(dot(mean_before(q), k) / sqrt(D), share[h]) keep diagonal keep "
+            "first 3 keep i - j <= 7 } }",
+     {2, 4, 2, 200, 200, 16, 32}},
+    {"keysTop",
+     head + "where i >= j select keys(16) { keep topk(dot(mean_before(q), k), 20 * tiles[h]) keep diagonal } }",
+     {1, 2, 2, 210, 210, 16, 16}},
+    {"keysShare",
+     head +
+         "where i >= j select tiles(32, 64) { keep topk(dot(mean_before(q), mean(k)), 1) keep diagonal keep first 1 } "
+         "select keys(32) { keep topp(dot(mean_before(q), k) / sqrt(D), share[h] / 2) keep diagonal } }",
+     {1, 2, 2, 270, 270, 16, 16}},
+    {"keysBothWays",
+     head + "weight sigmoid(share[h] * (i - j) / 50) select keys(16) { keep dot(mean(q), k) > share[h] } }",
+     {1, 2, 1, 90, 150, 32, 16}},
+    {"document",
+     head.substr(0, head.find(')')) + ", doc: int [B, T], key_doc: int [B, S]) { score dot(q[i], k[j]) / sqrt(D) "
+                                      "where i >= j where doc[i] == key_doc[j] select tiles(16, 16) { keep "
+                                      "topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal } }",
+     {1, 2, 2, 200, 200, 16, 16}},
 };
 
 void compare(const CallOptions &options, double tolerance) {
@@ -55,7 +94,9 @@ void compare(const CallOptions &options, double tolerance) {
         possible += live[at];
         // Intervals of document numbers are not tight: such a tile may be kept in vain.
         if (chosen[at] || selection.name != std::string("document"))
-          EXPECT_EQ(variant->selectsKeys() ? got.selection[h * live.size() + at] != 0 : got.tiles[h][at] != 0, chosen[at]) << selection.name << " tile " << at;
+          EXPECT_EQ(variant->selectsKeys() ? got.selection[h * live.size() + at] != 0 : got.tiles[h][at] != 0,
+                    chosen[at])
+              << selection.name << " tile " << at;
       }
     }
     EXPECT_LT(kept, possible * 9 / 10) << selection.name;
@@ -83,12 +124,14 @@ TEST(Selection, laterTokensChooseNothingBefore) {
         if (!input.isRow) continue;
         const auto &own = other[input.name].shape;
         for (int64_t row = 0; row < own[0] * own[1]; ++row)
-          for (int64_t at = changed * own[3]; at < own[2] * own[3]; ++at) other[input.name].values[row * own[2] * own[3] + at] *= -5;
+          for (int64_t at = changed * own[3]; at < own[2] * own[3]; ++at)
+            other[input.name].values[row * own[2] * own[3] + at] *= -5;
       }
       auto after = call(variant, other, {});
       for (int64_t row = 0; row < shape.B * shape.H; ++row)
         for (int64_t at = 0; at < changed * shape.E; ++at)
-          ASSERT_EQ(before.o[row * shape.T * shape.E + at], after.o[row * shape.T * shape.E + at]) << selection.name << " " << changed;
+          ASSERT_EQ(before.o[row * shape.T * shape.E + at], after.o[row * shape.T * shape.E + at])
+              << selection.name << " " << changed;
     }
   }
 }
@@ -101,7 +144,8 @@ TEST(Selection, equalEstimatesKeepTheFirst) {
   inputs["tiles"].values = {3};
   auto got = call(variant, inputs, {}, {16, 16, false, 1});
   for (int qt = 0; qt < 10; ++qt)
-    for (int kt = 0; kt < 10; ++kt) EXPECT_EQ(got.tiles[0][qt * 10 + kt] != 0, kt <= qt && (kt == qt || kt < 4)) << qt << " " << kt;
+    for (int kt = 0; kt < 10; ++kt)
+      EXPECT_EQ(got.tiles[0][qt * 10 + kt] != 0, kt <= qt && (kt == qt || kt < 4)) << qt << " " << kt;
   inputs["tiles"].values = {0};
   got = call(variant, inputs, {}, {16, 16, false, 1});
   for (int qt = 0; qt < 10; ++qt)
@@ -113,7 +157,8 @@ TEST(Selection, aScheduleOfOtherTilesIsRefused) {
   request.variant = variantOf("block_sparse");
   request.dims = {{"D", 64}, {"E", 64}};
   request.schedule.tileK = 96;
-  EXPECT_NE(compile(request).error.find("expected tile sizes that divide those selected, 64 and 64, got 64 and 96"), std::string::npos);
+  EXPECT_NE(compile(request).error.find("expected tile sizes that divide those selected, 64 and 64, got 64 and 96"),
+            std::string::npos);
 }
 
 }  // namespace

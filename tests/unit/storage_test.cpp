@@ -1,5 +1,5 @@
-// Durable files: the order of their steps, each step's failure, links, threads, temporaries left behind; folders that are
-// not to be trusted; the digest.
+// Durable files: the order of their steps, each step's failure, links, threads, temporaries left behind; folders that
+// are not to be trusted; the digest.
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
@@ -30,12 +30,12 @@ namespace fs = std::filesystem;
 /// The calls of the C library that a replacement makes, on their way to the system.
 struct Watch {
   std::vector<std::string> steps;
-  std::vector<std::string> names;   ///< of temporaries
-  std::string failing;              ///< a step that fails with `error`
+  std::vector<std::string> names;  ///< of temporaries
+  std::string failing;             ///< a step that fails with `error`
   int error = EIO;
-  std::string dying;                ///< a step before which the process ends
-  size_t most = SIZE_MAX;           ///< bytes that one write takes
-  bool interrupted = false;         ///< every other write is
+  std::string dying;         ///< a step before which the process ends
+  size_t most = SIZE_MAX;    ///< bytes that one write takes
+  bool interrupted = false;  ///< every other write is
 };
 thread_local Watch *watch = nullptr;
 
@@ -97,7 +97,9 @@ class Storage : public ::testing::Test {
     return readFile(path, text) ? text : "none";
   }
   size_t count() const { return static_cast<size_t>(std::distance(fs::directory_iterator(directory), {})); }
-  static void age(const fs::path &path, int hours) { fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(hours)); }
+  static void age(const fs::path &path, int hours) {
+    fs::last_write_time(path, fs::file_time_type::clock::now() - std::chrono::hours(hours));
+  }
   static unsigned mode(const fs::path &path) { return static_cast<unsigned>(fs::status(path).permissions()); }
 };
 using ReplaceFile = Storage;
@@ -107,8 +109,10 @@ TEST(Sha256, standardVectors) {
   // FIPS 180-4's own examples, and lengths around a block.
   EXPECT_EQ(sha256(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  EXPECT_EQ(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"), "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
-  EXPECT_EQ(sha256("abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmnopqrstnopqrstu"),
+  EXPECT_EQ(sha256("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"),
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  EXPECT_EQ(sha256("abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqrlmnopqrsmno"
+                   "pqrstnopqrstu"),
             "cf5b16a778af8380036ce59e7b0492370b249b11e8f07a51afac45037afee9d1");
   EXPECT_EQ(sha256(std::string(1000000, 'a')), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
   EXPECT_EQ(sha256(std::string(55, 'a')), "9f4390f8d30c2dd92ec9f095b65e2b9ae9b0a925a5258e241c9f1e910f734318");
@@ -139,7 +143,8 @@ TEST_F(ReplaceFile, aFolderThatIsMadeIsFlushedIntoItsOwn) {
     Watching now(seen);
     ASSERT_EQ(replaceFile(directory / "a" / "b" / "file", "x"), "");
   }
-  EXPECT_EQ(seen.steps, (std::vector<std::string>{"flush folder", "flush folder", "write", "flush file", "rename", "flush folder"}));
+  EXPECT_EQ(seen.steps, (std::vector<std::string>{"flush folder", "flush folder", "write", "flush file", "rename",
+                                                  "flush folder"}));
   EXPECT_EQ(read(directory / "a" / "b" / "file"), "x");
 }
 
@@ -224,7 +229,8 @@ TEST_F(ReplaceFile, threadsDoNotMixTheirText) {
   ASSERT_EQ(replaceFile(file, std::string(size, 'a')), "");
   for (int at = 0; at < writers; ++at)
     threads.emplace_back([&, at] {
-      for (int round = 0; round < rounds; ++round) reasons[at] += replaceFile(file, std::string(size, static_cast<char>('a' + at)));
+      for (int round = 0; round < rounds; ++round)
+        reasons[at] += replaceFile(file, std::string(size, static_cast<char>('a' + at)));
       --left;
     });
   size_t mixed = 0;
@@ -347,7 +353,8 @@ TEST_F(Folders, ofAnotherUserAreRefused) {
     ASSERT_EQ(chown(given.c_str(), other, other), 0);
     const PrivateFolder refusedFolder(below, true);
     EXPECT_FALSE(refusedFolder.usable());
-    EXPECT_NE(refusedFolder.refusal().find(given.string() + " belongs to user 54321"), std::string::npos) << refusedFolder.refusal();
+    EXPECT_NE(refusedFolder.refusal().find(given.string() + " belongs to user 54321"), std::string::npos)
+        << refusedFolder.refusal();
     ASSERT_EQ(chown(given.c_str(), 0, 0), 0);
   }
   // A link that somebody put into a shared folder, to a good one.
@@ -381,7 +388,8 @@ TEST_F(Folders, turnsAreOfAKeyAndNotWaitedForInVain) {
     const Turn first(folder, "turns", one, milliseconds(0));
     EXPECT_FALSE(first.waited());
     EXPECT_FALSE(Turn(folder, "turns", two, milliseconds(0)).waited());
-    EXPECT_TRUE(Turn(folder, "turns", one, milliseconds(20)).waited());   // whose holder does not end: it goes on all the same
+    EXPECT_TRUE(
+        Turn(folder, "turns", one, milliseconds(20)).waited());  // whose holder does not end: it goes on all the same
   }
   EXPECT_FALSE(Turn(folder, "turns", one, milliseconds(0)).waited());
   // A holder that dies ends its turn.

@@ -70,19 +70,22 @@ TEST(Tiles, chosenColumnsAndDiagonalsAlone) {
   Shape shape{1, 1, 1, 512, 512, 16, 16};
   auto inputs = randomInputs(*variant, shape, 1);
   for (auto *name : {"vertical", "slash"}) std::fill(inputs[name].values.begin(), inputs[name].values.end(), 0);
-  inputs["vertical"].values[70] = 1;   // tile column 1
-  inputs["slash"].values[0] = 1;       // the diagonal
-  inputs["slash"].values[256] = 1;     // four tiles below
+  inputs["vertical"].values[70] = 1;  // tile column 1
+  inputs["slash"].values[0] = 1;      // the diagonal
+  inputs["slash"].values[256] = 1;    // four tiles below
   auto got = call(variant, inputs, {});
   for (int qt = 0; qt < 8; ++qt)
-    for (int kt = 0; kt < 8; ++kt) EXPECT_EQ(got.tiles[0][qt * 8 + kt] != 0, qt == kt || qt == kt + 4 || (kt == 1 && qt > 1)) << qt << ' ' << kt;
+    for (int kt = 0; kt < 8; ++kt)
+      EXPECT_EQ(got.tiles[0][qt * 8 + kt] != 0, qt == kt || qt == kt + 4 || (kt == 1 && qt > 1)) << qt << ' ' << kt;
 }
 
 TEST(Tiles, masksMonotoneInDistance) {
-  const std::string head = "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], span: [H], window: int []) { score dot(q[i], k[j]) ";
-  for (const char *body : {"where 3 * (i - j) <= 40", "where not (i - j > window)", "where j - i < 5 where i <= j + window",
-                           "weight relu(span[h] - 2 * (i - j))", "where i - j >= 0 weight min(1, max(0, (span[h] - (i - j)) / 7))",
-                           "where floor((i - j) / 3) < 9 and j <= i"}) {
+  const std::string head =
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], span: [H], window: int []) { score dot(q[i], k[j]) ";
+  for (const char *body :
+       {"where 3 * (i - j) <= 40", "where not (i - j > window)", "where j - i < 5 where i <= j + window",
+        "weight relu(span[h] - 2 * (i - j))", "where i - j >= 0 weight min(1, max(0, (span[h] - (i - j)) / 7))",
+        "where floor((i - j) / 3) < 9 and j <= i"}) {
     ASSERT_FALSE(variantOf(head + body + " }")->needsLists()) << body;
     compare(head + body + " }", true, 6);
   }

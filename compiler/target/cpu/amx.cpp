@@ -50,19 +50,16 @@ void Amx::product(Value out, Value outStride, const Operand &a, const Operand &b
     };
     for (int r = 0; r < high; ++r)
       for (int c = 0; c < wide; ++c) {
-        if (accumulate)
-          call("llvm.x86.tileloadd64", {tile(2 * r + c), sum(r, c), outBytes});
-        else
-          call("llvm.x86.tilezero", {tile(2 * r + c)});
+        if (accumulate) call("llvm.x86.tileloadd64", {tile(2 * r + c), sum(r, c), outBytes});
+        else call("llvm.x86.tilezero", {tile(2 * r + c)});
       }
     emit.loop(emit.i64(0), emit.i64(depth / 32), 1, [&](Value k) {
       for (int r = 0; r < high; ++r)
         call("llvm.x86.tileloadd64",
              {tile(4 + r), address(a, emit.add(m, emit.i64(16 * r)), emit.mul(k, emit.i64(64))), a.stride});
       for (int c = 0; c < wide; ++c)
-        call("llvm.x86.tileloadd64", {tile(6 + c),
-                                      address(b, emit.mul(k, emit.i64(16)), emit.add(nBytes, emit.i64(64 * c))),
-                                      b.stride});
+        call("llvm.x86.tileloadd64",
+             {tile(6 + c), address(b, emit.mul(k, emit.i64(16)), emit.add(nBytes, emit.i64(64 * c))), b.stride});
       for (int r = 0; r < high; ++r)
         for (int c = 0; c < wide; ++c) call("llvm.x86.tdpbf16ps", {tile(2 * r + c), tile(4 + r), tile(6 + c)});
     });
@@ -187,7 +184,8 @@ Amx::Operand Amx::pairsOf(Value source, Value valid, int64_t rows, int64_t colum
   emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
     auto load = [&](int64_t odd, int64_t column) -> Value {
       Value row = emit.add(emit.mul(pair, emit.i64(2)), emit.i64(odd));
-      Value value = emit.load(emit.floats(), emit.at(source, emit.add(emit.mul(row, emit.i64(columns)), emit.i64(column))));
+      Value value =
+          emit.load(emit.floats(), emit.at(source, emit.add(emit.mul(row, emit.i64(columns)), emit.i64(column))));
       value = arith::SelectOp::create(emit.b, emit.loc, emit.less(row, valid), value, zero);
       value = arith::TruncFOp::create(emit.b, emit.loc, bf16, value);
       return arith::BitcastOp::create(emit.b, emit.loc, halves, value);
@@ -208,7 +206,8 @@ Amx::Operand Amx::halvesOf(Value source, Value valid, int64_t rows, int64_t colu
       Value index = emit.add(emit.mul(row, emit.i64(columns)), column);
       Value value = emit.load(emit.floats(), emit.at(source, index));
       value = arith::SelectOp::create(emit.b, emit.loc, inside, value, emit.zeros());
-      emit.store(arith::TruncFOp::create(emit.b, emit.loc, bf16, value), emit.at(memory, index, emit.b.getBF16Type()), 2);
+      emit.store(arith::TruncFOp::create(emit.b, emit.loc, bf16, value), emit.at(memory, index, emit.b.getBF16Type()),
+                 2);
     });
   });
   return {memory, emit.i64(2 * columns)};

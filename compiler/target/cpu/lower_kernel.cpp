@@ -8,8 +8,8 @@
 #include "compiler/target/kept_tiles.h"
 #include "compiler/target/plan_region.h"
 #include "compiler/target/scalar_region.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/STLExtras.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 
 namespace weft::cpu {
 namespace {
@@ -26,34 +26,41 @@ using target::TensorInfo;
 
 /// A strided f32 matrix in memory: element (r, c) at base[r * stride + c].
 struct Matrix {
-  Value base;        ///< !llvm.ptr
-  Value stride;      ///< i64, elements
+  Value base;    ///< !llvm.ptr
+  Value stride;  ///< i64, elements
 };
 
 /// How a tile value lives in memory: f32, and with AMX bf16 in the arrangements its products take.
 struct Buffer {
   enum class Kind {
-    Operand,      ///< rows of an input: natural [row][column], and packed [column][row] for queries
-    Transposed,   ///< [column][query]: logits, query-side accumulators
-    Natural,      ///< [row][column]: key-side accumulators
-    Rows,         ///< one f32 a query
+    Operand,     ///< rows of an input: natural [row][column], and packed [column][row] for queries
+    Transposed,  ///< [column][query]: logits, query-side accumulators
+    Natural,     ///< [row][column]: key-side accumulators
+    Rows,        ///< one f32 a query
   };
   Kind kind = Kind::Rows;
   Matrix natural;
-  Value packed;      ///< Operand of queries: [column][query]
-  Value memory;      ///< Transposed, Natural, Rows
-  Value validRows;   ///< Operand: rows inside the tensor (i64)
+  Value packed;     ///< Operand of queries: [column][query]
+  Value memory;     ///< Transposed, Natural, Rows
+  Value validRows;  ///< Operand: rows inside the tensor (i64)
   int64_t rows = 0, columns = 0;
-  Amx::Operand amxRows, amxTransposed;   ///< Operand of keys
-  Amx::Operand amxColumnPairs, amxRowPairs;   ///< Operand of queries
+  Amx::Operand amxRows, amxTransposed;       ///< Operand of keys
+  Amx::Operand amxColumnPairs, amxRowPairs;  ///< Operand of queries
 };
 
 class KernelLowering {
  public:
   KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
-      : options(options), builder(module.getContext()), emit(builder, options.machine),
+      : options(options),
+        builder(module.getContext()),
+        emit(builder, options.machine),
         slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type), options.paged),
-        amx(emit), plan(emit, slots, scalars), module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {
+        amx(emit),
+        plan(emit, slots, scalars),
+        module(module),
+        kernel(kernel),
+        tileQ(kernel.getTileQ()),
+        tileK(kernel.getTileK()) {
     useAmx = options.machine.amx && options.type == ElementType::BF16 && tileQ % 32 == 0 && tileK % 32 == 0;
     slots.keys = describedKeys(module);
     kernel.walk([&](tile::LoadOp load) { useAmx &= shapeOf(load.getResult())[1] % 16 == 0; });
@@ -81,7 +88,8 @@ class KernelLowering {
     Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
     Value rows = emit.mul(slots.dim("B"), heads);
     if (useAmx) amx.configure(allocate(16));
-    Value count = tiles ? tileCount(queryTiles ? "T" : kernel.getKeyDim().str(), queryTiles ? tileQ : tileK) : emit.i64(1);
+    Value count =
+        tiles ? tileCount(queryTiles ? "T" : kernel.getKeyDim().str(), queryTiles ? tileQ : tileK) : emit.i64(1);
     emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
       const bool headsInner = tiles && options.order == Order::HeadsInner;
       Value outer = headsInner ? emit.div(p, rows) : tiles ? emit.div(p, count) : p;
@@ -94,7 +102,7 @@ class KernelLowering {
       scalars[body.getArgument(0)] = batch;
       scalars[body.getArgument(1)] = head;
       if (tiles) scalars[body.getArgument(2)] = tile;
-      plan.workspace = scratch;   // programs that have one keep no tiles
+      plan.workspace = scratch;  // programs that have one keep no tiles
       emitBlock(body);
     });
     if (useAmx) amx.release();
@@ -125,7 +133,7 @@ class KernelLowering {
   mlir::OpBuilder builder;
   Emitter emit;
   Slots slots;
-  llvm::DenseMap<Value, Value> scalars;   ///< i32 / i1 / f32 of the kernel to i64 / i1 / f32
+  llvm::DenseMap<Value, Value> scalars;  ///< i32 / i1 / f32 of the kernel to i64 / i1 / f32
   Amx amx;
   PlanRegion plan;
   bool useAmx = false;
@@ -257,8 +265,12 @@ class KernelLowering {
       (form == "nt" ? nt : form == "nn" ? nn : tn) = true;
     }
     if (op.getSide() == "query") {
-      if (nt) result.amxColumnPairs = amx.transposedPairs(source, stride, result.validRows, rows, columns, allocate(rows * depth / 2));
-      if (tn) result.amxRowPairs = amx.rowPairs(source, stride, result.validRows, rows, columns, allocate(rows * columns / 2));
+      if (nt)
+        result.amxColumnPairs =
+            amx.transposedPairs(source, stride, result.validRows, rows, columns, allocate(rows * depth / 2));
+      if (tn)
+        result.amxRowPairs =
+            amx.rowPairs(source, stride, result.validRows, rows, columns, allocate(rows * columns / 2));
     } else {
       result.amxRows = amx.rows(source, stride, result.validRows, rows, columns, allocate(rows * depth / 2));
       if (nn) result.amxTransposed = amx.transposed(result.amxRows, rows, columns, allocate(rows * columns / 2));
@@ -305,8 +317,8 @@ class KernelLowering {
     Value fill = emit.splat(emit.constantF(op.getFill().convertToFloat()));
     emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
       Value mask = emit.firstLanes(emit.sub(valid, lane));
-      Value part = mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), emit.at(source, lane),
-                                                    mask, fill, 4);
+      Value part =
+          mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), emit.at(source, lane), mask, fill, 4);
       emit.store(part, emit.at(result.memory, lane));
     });
     buffers[op.getResult()] = result;
@@ -346,8 +358,7 @@ class KernelLowering {
     }
     auto attr = op.getValue().getDefiningOp<arith::ConstantOp>();
     internalCheck(attr != nullptr, "cpu lowering", "fill with a value that is no constant");
-    Value value = emit.splat(
-        emit.constantF(mlir::cast<mlir::FloatAttr>(attr.getValue()).getValue().convertToFloat()));
+    Value value = emit.splat(emit.constantF(mlir::cast<mlir::FloatAttr>(attr.getValue()).getValue().convertToFloat()));
     const int64_t total = result.rows * result.columns;
     emit.loop(emit.i64(0), emit.i64(total), options.machine.lanes,
               [&](Value index) { emit.store(value, emit.at(result.memory, index)); });
@@ -363,7 +374,7 @@ class KernelLowering {
     // Carried tiles stay in one place; a turn writes its results there.
     auto carriedArguments = body.getArguments().drop_front(kept ? 2 : 1);
     for (auto [argument, init, result] : llvm::zip(carriedArguments, op.getInits(), op.getResults())) {
-      const Buffer own = buffer(init);   // a new entry may move the others
+      const Buffer own = buffer(init);  // a new entry may move the others
       buffers[argument] = own;
       buffers[result] = own;
     }
@@ -409,7 +420,8 @@ class KernelLowering {
     if (useAmx) {
       if (form == "nt") {
         Buffer out = transposedBuffer(rhs.rows);
-        amx.product(out.memory, rowStride, rhs.amxRows, lhs.amxColumnPairs, rhs.rows, tileQ, Amx::roundUp(lhs.columns, 32), false);
+        amx.product(out.memory, rowStride, rhs.amxRows, lhs.amxColumnPairs, rhs.rows, tileQ,
+                    Amx::roundUp(lhs.columns, 32), false);
         buffers[op.getResult()] = out;
         return;
       }
@@ -427,20 +439,20 @@ class KernelLowering {
     if (form == "nt") {
       // logits[j][i] = sum over c of keys[j][c] * packed[c][i]
       Buffer out = transposedBuffer(rhs.rows);
-      product(emit, {out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed,
-                    rowStride, rhs.validRows, emit.i64(lhs.columns), tileQ, false, options.blockRows, op.getBlocked()});
+      product(emit, {out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed, rowStride,
+                     rhs.validRows, emit.i64(lhs.columns), tileQ, false, options.blockRows, op.getBlocked()});
       buffers[op.getResult()] = out;
       return;
     }
     Buffer out = buffer(op.getAcc());
     if (form == "nn")
       // out[e][i] += sum over j of values[j][e] * p[j][i]
-      product(emit, {out.memory, rowStride, rhs.natural.base, emit.i64(1), rhs.natural.stride, lhs.memory,
-                    rowStride, emit.i64(rhs.columns), rhs.validRows, tileQ, true, options.blockRows});
+      product(emit, {out.memory, rowStride, rhs.natural.base, emit.i64(1), rhs.natural.stride, lhs.memory, rowStride,
+                     emit.i64(rhs.columns), rhs.validRows, tileQ, true, options.blockRows});
     else
       // out[j][e] += sum over i of p[j][i] * queries[i][e]
       product(emit, {out.memory, emit.i64(out.columns), lhs.memory, rowStride, emit.i64(1), rhs.natural.base,
-                    rhs.natural.stride, emit.i64(out.rows), rhs.validRows, out.columns, true, options.blockRows});
+                     rhs.natural.stride, emit.i64(out.rows), rhs.validRows, out.columns, true, options.blockRows});
     buffers[op.getResult()] = out;
   }
 
@@ -450,8 +462,10 @@ class KernelLowering {
     const std::string &dim = slots.info(name).dims[2];
     const bool listed = slots.listed(dim);
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileK));
-    Value valid = emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(tileK)), stride = slots.stride(name, 2);
-    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), listed ? emit.i64(0) : first);
+    Value valid = emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(tileK)),
+          stride = slots.stride(name, 2);
+    Value out =
+        slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), listed ? emit.i64(0) : first);
     Value staged, width = emit.i64(rhs.columns);
     // Rows of `staged` to where they belong.
     auto addRows = [&] {
@@ -485,13 +499,14 @@ class KernelLowering {
     }
     if (listed) {
       staged = allocate(tileK * rhs.columns + options.machine.lanes);
-      emit.loop(emit.i64(0), emit.i64(tileK * rhs.columns), options.machine.lanes, [&](Value at) { emit.store(emit.zeros(), emit.at(staged, at)); });
-      product(emit, {staged, width, lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base, rhs.natural.stride, valid, rhs.validRows,
-                     rhs.columns, true, options.blockRows});
+      emit.loop(emit.i64(0), emit.i64(tileK * rhs.columns), options.machine.lanes,
+                [&](Value at) { emit.store(emit.zeros(), emit.at(staged, at)); });
+      product(emit, {staged, width, lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base, rhs.natural.stride,
+                     valid, rhs.validRows, rhs.columns, true, options.blockRows});
       return addRows();
     }
-    product(emit, {out, stride, lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base,
-                  rhs.natural.stride, valid, rhs.validRows, rhs.columns, true, options.blockRows});
+    product(emit, {out, stride, lhs.memory, emit.i64(tileQ), emit.i64(1), rhs.natural.base, rhs.natural.stride, valid,
+                   rhs.validRows, rhs.columns, true, options.blockRows});
   }
 
   void emitScale(tile::ScaleRowsOp op) {
@@ -521,13 +536,14 @@ class KernelLowering {
     Value keys = emit.min(emit.sub(slots.dim("S"), emit.mul(scalar(op.getKey()), emit.i64(tileK))), emit.i64(tileK));
     Value last = emit.sub(keys, emit.i64(1));
     emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
-      Value total = emit.loop(emit.i64(0), keys, 1, mlir::ValueRange{emit.zeros()}, [&](Value turn, mlir::ValueRange carried) {
-        Value key = op.getSide() == "after" ? emit.sub(last, turn) : turn;
-        Value index = emit.add(emit.mul(key, emit.i64(tileQ)), lane);
-        Value value = emit.load(emit.floats(), emit.at(own.memory, index));
-        emit.store(carried[0], emit.at(sums.memory, index));
-        return std::vector<Value>{arith::AddFOp::create(builder, emit.loc, carried[0], value)};
-      })[0];
+      Value total =
+          emit.loop(emit.i64(0), keys, 1, mlir::ValueRange{emit.zeros()}, [&](Value turn, mlir::ValueRange carried) {
+            Value key = op.getSide() == "after" ? emit.sub(last, turn) : turn;
+            Value index = emit.add(emit.mul(key, emit.i64(tileQ)), lane);
+            Value value = emit.load(emit.floats(), emit.at(own.memory, index));
+            emit.store(carried[0], emit.at(sums.memory, index));
+            return std::vector<Value>{arith::AddFOp::create(builder, emit.loc, carried[0], value)};
+          })[0];
       emit.store(total, emit.at(totals.memory, lane));
     });
     buffers[op.getSums()] = sums;
@@ -541,10 +557,8 @@ class KernelLowering {
       if (operand.hasOneUse()) reusable.push_back(buffer(operand));
     size_t next = 0;
     for (auto [at, result] : llvm::enumerate(op.getResults())) {
-      if (at >= op.tileResults())
-        buffers[result] = rowBuffer();
-      else
-        buffers[result] = next < reusable.size() ? reusable[next++] : transposedBuffer(tileK);
+      if (at >= op.tileResults()) buffers[result] = rowBuffer();
+      else buffers[result] = next < reusable.size() ? reusable[next++] : transposedBuffer(tileK);
     }
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead());
     Value first = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
@@ -557,10 +571,8 @@ class KernelLowering {
     auto pass = [&](bool full) {
       emitPairwisePass(op, {batch, head, first, Value(), Value(), full, true, op.getKeyDim().str()}, firstKey, keys);
     };
-    if (!anyMask && !accumulates)
-      pass(true);
-    else
-      emit.choose(scalar(op.getFull()), [&] { pass(true); }, [&] { pass(false); });
+    if (!anyMask && !accumulates) pass(true);
+    else emit.choose(scalar(op.getFull()), [&] { pass(true); }, [&] { pass(false); });
   }
 
   void emitPairwisePass(tile::PairwiseOp op, RegionContext context, Value firstKey, Value keys) {
@@ -606,7 +618,8 @@ class KernelLowering {
           Value exists;
           own.j = emit.add(firstKey, j);
           if (slots.listed(own.keyDim)) std::tie(own.j, exists) = slots.keyAt(own.j);
-          if (exists && !own.full) own.inBounds = arith::AndIOp::create(builder, emit.loc, own.inBounds, emit.splat(exists));
+          if (exists && !own.full)
+            own.inBounds = arith::AndIOp::create(builder, emit.loc, own.inBounds, emit.splat(exists));
           ScalarRegion region(emit, slots, own);
           region.onOuter = [&](Value value) { return plan.plain(value); };
           bindPair(region, op, body, rowValues[v],
@@ -656,8 +669,8 @@ class KernelLowering {
   }
 
   template <class LoadTile>
-  void bindPair(ScalarRegion &region, tile::PairwiseOp op, mlir::Block &body,
-                llvm::ArrayRef<Value> rowValues, LoadTile loadTile) {
+  void bindPair(ScalarRegion &region, tile::PairwiseOp op, mlir::Block &body, llvm::ArrayRef<Value> rowValues,
+                LoadTile loadTile) {
     unsigned argument = 0;
     region.bindCoordinate(body.getArgument(argument++), ScalarRegion::Coordinate::I);
     region.bindCoordinate(body.getArgument(argument++), ScalarRegion::Coordinate::J);
@@ -673,8 +686,7 @@ class KernelLowering {
     Value row = emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
     Value pointer = emit.at(slots.pointer(name), emit.add(emit.mul(row, slots.dim("T")), context.i));
     Value mask = emit.firstLanes(emit.sub(slots.dim("T"), context.i));
-    Value old = mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), pointer, mask,
-                                                 emit.zeros(), 4);
+    Value old = mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), pointer, mask, emit.zeros(), 4);
     Value next = arith::AddFOp::create(builder, emit.loc, old, value);
     mlir::LLVM::MaskedStoreOp::create(builder, emit.loc, next, pointer, mask, 4);
   }
@@ -717,7 +729,8 @@ class KernelLowering {
     for (Value result : op.getResults()) buffers[result] = rowBuffer();
     Value first = emit.mul(scalar(op.getQuery()), emit.i64(tileQ));
     emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
-      RegionContext context{scalar(op.getBatch()), scalar(op.getHead()), emit.add(first, lane), Value(), Value(), false};
+      RegionContext context{
+          scalar(op.getBatch()), scalar(op.getHead()), emit.add(first, lane), Value(), Value(), false};
       context.inBounds = emit.firstLanes(emit.sub(slots.dim("T"), context.i));
       ScalarRegion region(emit, slots, context);
       region.onOuter = [&](Value value) { return plan.plain(value); };
@@ -748,8 +761,10 @@ class KernelLowering {
       mlir::Type wide = emit.vectorOf(builder.getF64Type());
       Value sum = arith::ConstantOp::create(builder, emit.loc, builder.getZeroAttr(wide));
       for (int64_t c = 0; c < lhs.columns; c += options.machine.lanes) {
-        Value x = arith::ExtFOp::create(builder, emit.loc, wide, emit.loadLanes(emit.at(left, emit.i64(c)), lhs.columns - c));
-        Value y = arith::ExtFOp::create(builder, emit.loc, wide, emit.loadLanes(emit.at(right, emit.i64(c)), lhs.columns - c));
+        Value x =
+            arith::ExtFOp::create(builder, emit.loc, wide, emit.loadLanes(emit.at(left, emit.i64(c)), lhs.columns - c));
+        Value y = arith::ExtFOp::create(builder, emit.loc, wide,
+                                        emit.loadLanes(emit.at(right, emit.i64(c)), lhs.columns - c));
         sum = vector::FMAOp::create(builder, emit.loc, x, y, sum);
       }
       Value total = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::ADD, sum);

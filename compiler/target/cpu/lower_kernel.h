@@ -28,7 +28,7 @@ struct LowerOptions {
   std::set<std::string> lists = {};     ///< of which keys (their dims) the kept tiles come as lists, not as a band
   Order order = Order::TilesInner;
   int blockRows = 6;
-  bool paged = false;                   ///< keys lie in pages (see Slots)
+  bool paged = false;  ///< keys lie in pages (see Slots)
 };
 
 /// Adds the function to `module` and gives the image, without its code.

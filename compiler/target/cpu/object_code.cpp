@@ -52,8 +52,8 @@ std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &cpu) {
   // Products are written as fma; all else keeps the order in which it was written.
   options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
   return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, host ? llvm::sys::getHostCPUName() : llvm::StringRef(cpu), host ? hostFeatures() : "",
-      options, llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
+      triple, host ? llvm::sys::getHostCPUName() : llvm::StringRef(cpu), host ? hostFeatures() : "", options,
+      llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
 /// Whole registers of this CPU in all functions.
@@ -78,8 +78,7 @@ Machine machineOf(const std::string &cpu) {
   auto target = targetMachine(cpu);
   const llvm::MCSubtargetInfo &info = *target->getMCSubtargetInfo();
   if (!target->getTargetTriple().isX86()) return {4, 32};
-  if (info.checkFeatures("+avx512f"))
-    return {16, 32, info.checkFeatures("+amx-bf16,+avx512bw,+avx512bf16")};
+  if (info.checkFeatures("+avx512f")) return {16, 32, info.checkFeatures("+amx-bf16,+avx512bw,+avx512bf16")};
   if (info.checkFeatures("+avx2")) return {8, 16};
   return {4, 16};
 }
@@ -89,9 +88,7 @@ bool hasFeatures(const std::string &cpu, const std::string &features) {
   return target->getTargetTriple().isX86() && target->getMCSubtargetInfo()->checkFeatures(features);
 }
 
-std::string hostDescription() {
-  return llvm::sys::getHostCPUName().str() + " " + hostFeatures();
-}
+std::string hostDescription() { return llvm::sys::getHostCPUName().str() + " " + hostFeatures(); }
 
 std::string generate(mlir::ModuleOp module, const std::string &cpu, Output output, bool scalar) {
   llvm::LLVMContext context;

@@ -5,8 +5,8 @@
 #include <string>
 
 #include "compiler/target/emitter.h"
-#include "mlir/IR/BuiltinOps.h"
 #include "llvm/IR/Module.h"
+#include "mlir/IR/BuiltinOps.h"
 
 namespace weft::cpu {
 

@@ -10,10 +10,10 @@
 namespace weft {
 namespace {
 
-using llvm::Intrinsic::getOrInsertDeclaration;
 using llvm::Value;
+using llvm::Intrinsic::getOrInsertDeclaration;
 
-constexpr int repeats = 4;   ///< of each chain in a turn: the loop's own instructions hide behind them
+constexpr int repeats = 4;  ///< of each chain in a turn: the loop's own instructions hide behind them
 
 /// entry(slots, begin, end, scratch) with `turn` in its loop, `before` and `after` around it.
 struct Loop {
@@ -25,8 +25,9 @@ struct Loop {
 
   Loop(llvm::Module &module, const std::string &entry) : b(module.getContext()) {
     llvm::Type *word = b.getInt64Ty(), *address = b.getPtrTy();
-    auto *function = llvm::Function::Create(llvm::FunctionType::get(b.getVoidTy(), {address, word, word, address}, false),
-                                            llvm::Function::ExternalLinkage, entry, module);
+    auto *function =
+        llvm::Function::Create(llvm::FunctionType::get(b.getVoidTy(), {address, word, word, address}, false),
+                               llvm::Function::ExternalLinkage, entry, module);
     scratch = function->getArg(3);
     end = function->getArg(2);
     auto *start = llvm::BasicBlock::Create(module.getContext(), "", function);
@@ -54,10 +55,12 @@ struct Loop {
 template <class Step>
 void registerChains(Loop &loop, int chains, llvm::Type *sums, llvm::Type *operands, Step step) {
   auto &b = loop.b;
-  Value *x = b.CreateAlignedLoad(operands, loop.at(0), llvm::Align(64)), *y = b.CreateAlignedLoad(operands, loop.at(64), llvm::Align(64));
+  Value *x = b.CreateAlignedLoad(operands, loop.at(0), llvm::Align(64)),
+        *y = b.CreateAlignedLoad(operands, loop.at(64), llvm::Align(64));
   // Each from a place of its own: chains that begin alike would be made one.
   std::vector<Value *> first;
-  for (int chain = 0; chain < chains; ++chain) first.push_back(b.CreateAlignedLoad(sums, loop.at(128 + 64 * chain), llvm::Align(64)));
+  for (int chain = 0; chain < chains; ++chain)
+    first.push_back(b.CreateAlignedLoad(sums, loop.at(128 + 64 * chain), llvm::Align(64)));
   llvm::BasicBlock *before = b.GetInsertBlock();
   loop.enter();
   std::vector<llvm::PHINode *> carried;
@@ -70,27 +73,31 @@ void registerChains(Loop &loop, int chains, llvm::Type *sums, llvm::Type *operan
     for (Value *&value : now) value = step(value, x, y);
   for (int chain = 0; chain < chains; ++chain) carried[chain]->addIncoming(now[chain], loop.body);
   loop.leave();
-  for (int chain = 0; chain < chains; ++chain) b.CreateAlignedStore(now[chain], loop.at(128 + 64 * chain), llvm::Align(64));
+  for (int chain = 0; chain < chains; ++chain)
+    b.CreateAlignedStore(now[chain], loop.at(128 + 64 * chain), llvm::Align(64));
   b.CreateRetVoid();
 }
 
 PeakLoop fma(const cpu::Machine &machine, const std::string &target) {
-  const int chains = machine.registers - 4;   // of those left, two hold the other operands
-  PeakLoop out{"", "weft_peak_fma", std::to_string(chains) + " chains of f32 fma in " + std::to_string(machine.lanes) + " lanes",
+  const int chains = machine.registers - 4;  // of those left, two hold the other operands
+  PeakLoop out{"", "weft_peak_fma",
+               std::to_string(chains) + " chains of f32 fma in " + std::to_string(machine.lanes) + " lanes",
                2.0 * repeats * chains * machine.lanes};
   out.code = cpu::generate(target, [&](llvm::Module &module) {
     Loop loop(module, out.entry);
     llvm::Type *vector = llvm::FixedVectorType::get(loop.b.getFloatTy(), static_cast<unsigned>(machine.lanes));
     // The sum is a factor: a product of the others alone would leave the loop where fma is two instructions.
-    registerChains(loop, chains, vector, vector,
-                   [&](Value *sum, Value *x, Value *y) { return loop.b.CreateIntrinsic(llvm::Intrinsic::fmuladd, {vector}, {sum, x, y}); });
+    registerChains(loop, chains, vector, vector, [&](Value *sum, Value *x, Value *y) {
+      return loop.b.CreateIntrinsic(llvm::Intrinsic::fmuladd, {vector}, {sum, x, y});
+    });
   });
   return out;
 }
 
 PeakLoop dot(const cpu::Machine &machine, const std::string &target) {
   const int chains = machine.registers - 4;
-  PeakLoop out{"", "weft_peak_dot", std::to_string(chains) + " chains of bf16 dot products of pairs in 16 lanes", 4.0 * repeats * chains * 16};
+  PeakLoop out{"", "weft_peak_dot", std::to_string(chains) + " chains of bf16 dot products of pairs in 16 lanes",
+               4.0 * repeats * chains * 16};
   out.code = cpu::generate(target, [&](llvm::Module &module) {
     Loop loop(module, out.entry);
     llvm::Function *step = getOrInsertDeclaration(&module, llvm::Intrinsic::x86_avx512bf16_dpbf16ps_512);
@@ -102,21 +109,28 @@ PeakLoop dot(const cpu::Machine &machine, const std::string &target) {
 }
 
 PeakLoop tiles(const char *type, llvm::Intrinsic::ID product, const std::string &target) {
-  constexpr int chains = 6;   // of eight tile registers; two hold the operands
-  PeakLoop out{"", std::string("weft_peak_amx_") + type, std::string("6 chains of AMX products of 16 x 32 ") + type, 2.0 * repeats * chains * 16 * 16 * 32};
+  constexpr int chains = 6;  // of eight tile registers; two hold the operands
+  PeakLoop out{"", std::string("weft_peak_amx_") + type, std::string("6 chains of AMX products of 16 x 32 ") + type,
+               2.0 * repeats * chains * 16 * 16 * 32};
   out.code = cpu::generate(target, [&](llvm::Module &module) {
     Loop loop(module, out.entry);
     auto &b = loop.b;
-    auto call = [&](llvm::Intrinsic::ID intrinsic, std::vector<Value *> arguments) { b.CreateCall(getOrInsertDeclaration(&module, intrinsic), arguments); };
+    auto call = [&](llvm::Intrinsic::ID intrinsic, std::vector<Value *> arguments) {
+      b.CreateCall(getOrInsertDeclaration(&module, intrinsic), arguments);
+    };
     // Palette 1, rows of 64 bytes, 16 rows: as in amx.cpp.
     const int64_t words[8] = {1, 0, 0x0040004000400040, 0x0040004000400040, 0, 0, 0x1010101010101010, 0};
     constexpr int configuration = 4096;
-    for (int at = 0; at < 8; ++at) b.CreateAlignedStore(b.getInt64(static_cast<uint64_t>(words[at])), loop.at(configuration + 8 * at), llvm::Align(8));
+    for (int at = 0; at < 8; ++at)
+      b.CreateAlignedStore(b.getInt64(static_cast<uint64_t>(words[at])), loop.at(configuration + 8 * at),
+                           llvm::Align(8));
     call(llvm::Intrinsic::x86_ldtilecfg, {loop.at(configuration)});
-    for (int tile = 0; tile < 8; ++tile) call(llvm::Intrinsic::x86_tileloadd64, {b.getInt8(static_cast<uint8_t>(tile)), loop.at(0), b.getInt64(64)});
+    for (int tile = 0; tile < 8; ++tile)
+      call(llvm::Intrinsic::x86_tileloadd64, {b.getInt8(static_cast<uint8_t>(tile)), loop.at(0), b.getInt64(64)});
     loop.enter();
     for (int repeat = 0; repeat < repeats; ++repeat)
-      for (int chain = 0; chain < chains; ++chain) call(product, {b.getInt8(static_cast<uint8_t>(chain)), b.getInt8(6), b.getInt8(7)});
+      for (int chain = 0; chain < chains; ++chain)
+        call(product, {b.getInt8(static_cast<uint8_t>(chain)), b.getInt8(6), b.getInt8(7)});
     loop.leave();
     call(llvm::Intrinsic::x86_tilerelease, {});
     b.CreateRetVoid();
@@ -127,12 +141,15 @@ PeakLoop tiles(const char *type, llvm::Intrinsic::ID product, const std::string 
 }  // namespace
 
 std::vector<PeakLoop> peakLoops(ElementType type, const std::string &target) {
-  if (type != ElementType::F32 && type != ElementType::BF16 && type != ElementType::F16) throw std::runtime_error(std::string("expected f32, bf16 or f16, got ") + name(type));
+  if (type != ElementType::F32 && type != ElementType::BF16 && type != ElementType::F16)
+    throw std::runtime_error(std::string("expected f32, bf16 or f16, got ") + name(type));
   const cpu::Machine machine = cpu::machineOf(target);
   std::vector<PeakLoop> all{fma(machine, target)};
-  if (type == ElementType::BF16 && cpu::hasFeatures(target, "+avx512bf16,+avx512bw")) all.push_back(dot(machine, target));
+  if (type == ElementType::BF16 && cpu::hasFeatures(target, "+avx512bf16,+avx512bw"))
+    all.push_back(dot(machine, target));
   if (type == ElementType::BF16 && machine.amx) all.push_back(tiles("bf16", llvm::Intrinsic::x86_tdpbf16ps, target));
-  if (type == ElementType::F16 && cpu::hasFeatures(target, "+amx-fp16")) all.push_back(tiles("f16", llvm::Intrinsic::x86_tdpfp16ps, target));
+  if (type == ElementType::F16 && cpu::hasFeatures(target, "+amx-fp16"))
+    all.push_back(tiles("f16", llvm::Intrinsic::x86_tdpfp16ps, target));
   return all;
 }
 

@@ -8,7 +8,7 @@ namespace {
 namespace vector = mlir::vector;
 
 void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Value column, int vectors,
-                           int64_t lastLanes) {
+                  int64_t lastLanes) {
   auto lanesOf = [&](int v) { return v + 1 == vectors ? lastLanes : emit.machine.lanes; };
   std::vector<Value> outRows, lhsRows;
   for (int r = 0; r < blockRows; ++r) {
@@ -18,31 +18,36 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
   }
   Value rhs = emit.at(p.rhs, column);
   auto sumUp = [&](Value from, Value to) {
-    return emit.loop(from, to, 1, std::vector<Value>(static_cast<size_t>(blockRows * vectors), emit.zeros()), [&](Value k, mlir::ValueRange carried) {
-      Value source = emit.at(rhs, emit.mul(k, p.rhsStep));
-      std::vector<Value> columns, next;
-      for (int v = 0; v < vectors; ++v)
-        columns.push_back(emit.loadLanes(emit.at(source, v * emit.machine.lanes), lanesOf(v)));
-      Value step = emit.mul(k, p.lhsStep);
-      for (int r = 0; r < blockRows; ++r) {
-        Value scalar = emit.splat(emit.load(emit.b.getF32Type(), emit.at(lhsRows[r], step)));
-        for (int v = 0; v < vectors; ++v)
-          next.push_back(vector::FMAOp::create(emit.b, emit.loc, scalar, columns[v], carried[r * vectors + v]));
-      }
-      return next;
-    });
+    return emit.loop(from, to, 1, std::vector<Value>(static_cast<size_t>(blockRows * vectors), emit.zeros()),
+                     [&](Value k, mlir::ValueRange carried) {
+                       Value source = emit.at(rhs, emit.mul(k, p.rhsStep));
+                       std::vector<Value> columns, next;
+                       for (int v = 0; v < vectors; ++v)
+                         columns.push_back(emit.loadLanes(emit.at(source, v * emit.machine.lanes), lanesOf(v)));
+                       Value step = emit.mul(k, p.lhsStep);
+                       for (int r = 0; r < blockRows; ++r) {
+                         Value scalar = emit.splat(emit.load(emit.b.getF32Type(), emit.at(lhsRows[r], step)));
+                         for (int v = 0; v < vectors; ++v)
+                           next.push_back(
+                               vector::FMAOp::create(emit.b, emit.loc, scalar, columns[v], carried[r * vectors + v]));
+                       }
+                       return next;
+                     });
   };
   auto add = [&](Value x, Value y) { return Value(mlir::arith::AddFOp::create(emit.b, emit.loc, x, y)); };
   constexpr int terms = 16;
   auto sums = !p.blocked ? sumUp(emit.i64(0), p.depth)
-                         : emit.loop(emit.i64(0), p.depth, terms, std::vector<Value>(static_cast<size_t>(blockRows * vectors), emit.zeros()),
+                         : emit.loop(emit.i64(0), p.depth, terms,
+                                     std::vector<Value>(static_cast<size_t>(blockRows * vectors), emit.zeros()),
                                      [&](Value from, mlir::ValueRange carried) {
                                        auto own = sumUp(from, emit.min(emit.add(from, emit.i64(terms)), p.depth));
                                        std::vector<Value> next;
-                                       for (size_t at = 0; at < own.size(); ++at) next.push_back(add(carried[at], own[at]));
+                                       for (size_t at = 0; at < own.size(); ++at)
+                                         next.push_back(add(carried[at], own[at]));
                                        return next;
                                      });
-  // What was there is added last: a long sum is a sum of the sums of its tiles, and loses less than one after the other.
+  // What was there is added last: a long sum is a sum of the sums of its tiles, and loses less than one after the
+  // other.
   for (int r = 0; r < blockRows; ++r)
     for (int v = 0; v < vectors; ++v) {
       Value sum = sums[r * vectors + v], to = emit.at(outRows[r], v * emit.machine.lanes);
@@ -57,8 +62,7 @@ void productGroup(Emitter &emit, const Product &p, Value column, int vectors, in
   for (int blockRows : {p.blockRows, 4, 2, 1}) {
     Value left = emit.sub(p.rows, row);
     Value end = emit.add(row, emit.mul(emit.div(left, emit.i64(blockRows)), emit.i64(blockRows)));
-    emit.loop(row, end, blockRows,
-         [&](Value at) { productBlock(emit, p, at, blockRows, column, vectors, lastLanes); });
+    emit.loop(row, end, blockRows, [&](Value at) { productBlock(emit, p, at, blockRows, column, vectors, lastLanes); });
     row = end;
   }
 }
@@ -73,12 +77,10 @@ void product(Emitter &emit, const Product &p) {
   const int64_t groups = p.columns / (most * lanes);
   if (groups > 1)
     emit.loop(emit.i64(0), emit.i64(groups * most * lanes), most * lanes,
-         [&](Value column) { productGroup(emit, p, column, most, lanes); });
-  else if (groups == 1)
-    productGroup(emit, p, emit.i64(0), most, lanes);
+              [&](Value column) { productGroup(emit, p, column, most, lanes); });
+  else if (groups == 1) productGroup(emit, p, emit.i64(0), most, lanes);
   const int rest = static_cast<int>(total - groups * most);
-  if (rest > 0)
-    productGroup(emit, p, emit.i64(groups * most * lanes), rest, p.columns - (total - 1) * lanes);
+  if (rest > 0) productGroup(emit, p, emit.i64(groups * most * lanes), rest, p.columns - (total - 1) * lanes);
 }
 
 }  // namespace weft::cpu

@@ -18,8 +18,9 @@ struct Product {
   Value rows, depth;
   int64_t columns;
   bool accumulate;
-  int blockRows;       ///< rows of a register block: 6, 8 or 12
-  bool blocked = false;   ///< sums of 16 terms are added up: a third of the rounding of one after the other, in half the columns at a time
+  int blockRows;         ///< rows of a register block: 6, 8 or 12
+  bool blocked = false;  ///< sums of 16 terms are added up: a third of the rounding of one after the other, in half the
+                         ///< columns at a time
 };
 void product(Emitter &emit, const Product &p);
 

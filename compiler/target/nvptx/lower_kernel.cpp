@@ -9,8 +9,8 @@
 #include "compiler/target/plan_region.h"
 #include "compiler/target/scalar_region.h"
 #include "compiler/transforms/signature.h"
-#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "llvm/ADT/STLExtras.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
 namespace weft::nvptx {
 namespace {
@@ -29,18 +29,18 @@ constexpr int planThreads = 32;
 /// Where a tile value is.
 struct Fragment {
   enum class Kind {
-    Shared,   ///< an operand, in shared memory
-    Global,   ///< an operand read once, where the tensor is
-    Tile,     ///< registers, see Warp
-    Rows,     ///< registers: two floats a block of 16 rows
+    Shared,  ///< an operand, in shared memory
+    Global,  ///< an operand read once, where the tensor is
+    Tile,    ///< registers, see Warp
+    Rows,    ///< registers: two floats a block of 16 rows
   };
   Kind kind = Kind::Rows;
   SharedTile shared;
-  Value source, stride, valid;   ///< Global: row 0, elements from row to row, rows inside the tensor
-  std::function<Value(Value)> offsetOf;   ///< Global: bytes from `source` to row r (i64); null: r strides
+  Value source, stride, valid;           ///< Global: row 0, elements from row to row, rows inside the tensor
+  std::function<Value(Value)> offsetOf;  ///< Global: bytes from `source` to row r (i64); null: r strides
   std::vector<Value> values;
   int64_t rows = 0, columns = 0;
-  int64_t tiles() const { return (columns + 15) / 16 * 2; }   ///< Tile: groups of 8 columns
+  int64_t tiles() const { return (columns + 15) / 16 * 2; }  ///< Tile: groups of 8 columns
 };
 
 int warpsOf(int64_t tileQ, int64_t tileK) {
@@ -53,10 +53,16 @@ int warpsOf(int64_t tileQ, int64_t tileK) {
 class KernelLowering {
  public:
   KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
-      : options(options), builder(module.getContext()), emit(builder, {1, 255, false, globalSpace}),
+      : options(options),
+        builder(module.getContext()),
+        emit(builder, {1, 255, false, globalSpace}),
         slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type), options.paged),
-        plan(emit, slots, scalars), warp(emit, options.type, warpsOf(kernel.getTileQ(), kernel.getTileK())),
-        module(module), kernel(kernel), tileQ(kernel.getTileQ()), tileK(kernel.getTileK()) {}
+        plan(emit, slots, scalars),
+        warp(emit, options.type, warpsOf(kernel.getTileQ(), kernel.getTileK())),
+        module(module),
+        kernel(kernel),
+        tileQ(kernel.getTileQ()),
+        tileK(kernel.getTileK()) {}
 
   KernelImage run() {
     bool scalarProgram = false;
@@ -70,9 +76,9 @@ class KernelLowering {
     });
     const llvm::StringRef grid = kernel.getGrid();
     builder.setInsertionPointToEnd(module.getBody());
-    auto shared = llvmir::GlobalOp::create(builder, emit.loc, llvmir::LLVMArrayType::get(builder.getIntegerType(8), 0),
-                                           false, llvmir::Linkage::External, "weft_shared", mlir::Attribute(), 16,
-                                           sharedSpace);
+    auto shared =
+        llvmir::GlobalOp::create(builder, emit.loc, llvmir::LLVMArrayType::get(builder.getIntegerType(8), 0), false,
+                                 llvmir::Linkage::External, "weft_shared", mlir::Attribute(), 16, sharedSpace);
     auto type = llvmir::LLVMFunctionType::get(llvmir::LLVMVoidType::get(builder.getContext()),
                                               {llvmir::LLVMPointerType::get(builder.getContext())});
     auto function = llvmir::LLVMFuncOp::create(builder, emit.loc, symbol(), type);
@@ -81,15 +87,16 @@ class KernelLowering {
     llvmir::ReturnOp::create(builder, emit.loc, mlir::ValueRange());
     slots.setEntry(entry, entry->getArgument(0));
     builder.setInsertionPoint(entry->getTerminator());
-    warp.begin(llvmir::AddressOfOp::create(builder, emit.loc, llvmir::LLVMPointerType::get(builder.getContext(), sharedSpace),
-                                           shared.getSymName()));
+    warp.begin(llvmir::AddressOfOp::create(
+        builder, emit.loc, llvmir::LLVMPointerType::get(builder.getContext(), sharedSpace), shared.getSymName()));
 
     // Query tiles run from the last, the longest rows of a causal variant, to the first.
     const bool tiles = grid == "query" || grid == "key" || grid == "head_key";
     const bool queryTiles = grid == "query";
     Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
     Value rows = emit.mul(slots.dim("B"), heads);
-    Value count = tiles ? tileCount(queryTiles ? "T" : kernel.getKeyDim().str(), queryTiles ? tileQ : tileK) : emit.i64(1);
+    Value count =
+        tiles ? tileCount(queryTiles ? "T" : kernel.getKeyDim().str(), queryTiles ? tileQ : tileK) : emit.i64(1);
     Value block = emit.toI64(warp.call("llvm.nvvm.read.ptx.sreg.ctaid.x", builder.getI32Type(), {}));
     auto program = [&](Value p) {
       const bool headsInner = options.order == Order::HeadsInner;
@@ -174,10 +181,14 @@ class KernelLowering {
   static llvm::ArrayRef<int64_t> shapeOf(Value value) {
     return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape();
   }
-  Value select(Value condition, Value yes, Value no) { return arith::SelectOp::create(builder, emit.loc, condition, yes, no); }
+  Value select(Value condition, Value yes, Value no) {
+    return arith::SelectOp::create(builder, emit.loc, condition, yes, no);
+  }
   Value both(Value x, Value y) { return arith::AndIOp::create(builder, emit.loc, x, y); }
   /// A coordinate is inside its dim; both fit in 32 bits.
-  Value below(Value coordinate, const std::string &dim) { return emit.less(emit.toI32(coordinate), emit.toI32(slots.dim(dim))); }
+  Value below(Value coordinate, const std::string &dim) {
+    return emit.less(emit.toI32(coordinate), emit.toI32(slots.dim(dim)));
+  }
   Value isFirstOfRow() {
     return arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, warp.quad, emit.i32(0));
   }
@@ -421,10 +432,8 @@ class KernelLowering {
       warp.multiplyNT(result.values, lhs.shared, rhs.shared);
     } else {
       result = fragment(op.getAcc());
-      if (form == "nn")
-        warp.multiplyNN(result.values, lhs.values, lhs.columns, rhs.shared);
-      else
-        warp.multiplyTN(result.values, inShared(op.getLhs()), rhs.shared);
+      if (form == "nn") warp.multiplyNN(result.values, lhs.values, lhs.columns, rhs.shared);
+      else warp.multiplyTN(result.values, inShared(op.getLhs()), rhs.shared);
     }
     fragments[op.getResult()] = result;
   }
@@ -450,16 +459,19 @@ class KernelLowering {
     const std::string &dim = slots.info(name).dims[2];
     const bool listed = slots.listed(dim);
     Value first = emit.mul(scalar(op.getIndex()), emit.i64(tileK));
-    Value out = slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), listed ? emit.i64(0) : first);
+    Value out =
+        slots.row(name, scalar(op.getBatch()), slots.headOf(name, scalar(op.getHead())), listed ? emit.i64(0) : first);
     std::function<std::pair<Value, Value>(Value)> place;
     if (listed) place = [this, first](Value row) { return keyAt(emit.add(first, row)); };
-    eachElement(sums, emit.sub(slots.dim(slots.keyExtent(dim)), first), out, slots.stride(name, 2), builder.getF32Type(),
-                [&](Value pointer, Value value) {
-                  // A list may name a key twice.
-                  if (listed) return atomicAdd(pointer, value);
-                  Value old = emit.load(builder.getF32Type(), pointer);
-                  emit.store(arith::AddFOp::create(builder, emit.loc, old, value), pointer);
-                }, place);
+    eachElement(
+        sums, emit.sub(slots.dim(slots.keyExtent(dim)), first), out, slots.stride(name, 2), builder.getF32Type(),
+        [&](Value pointer, Value value) {
+          // A list may name a key twice.
+          if (listed) return atomicAdd(pointer, value);
+          Value old = emit.load(builder.getF32Type(), pointer);
+          emit.store(arith::AddFOp::create(builder, emit.loc, old, value), pointer);
+        },
+        place);
   }
 
   /// body(pointer, value) for each element of a tile that is inside a tensor of `element`s.
@@ -477,10 +489,8 @@ class KernelLowering {
             Value value = own.values[(block * own.tiles() + n) * 4 + 2 * half + e];
             Value column = warp.column(n, e);
             auto store = [&] { body(emit.at(start, column, element), value); };
-            if (8 * n + 8 <= own.columns)
-              store();
-            else
-              emit.when(emit.less(column, emit.i64(own.columns)), store);
+            if (8 * n + 8 <= own.columns) store();
+            else emit.when(emit.less(column, emit.i64(own.columns)), store);
           }
       });
     });
@@ -504,13 +514,15 @@ class KernelLowering {
     sums.values.resize(size(sums));
     totals.values.resize(size(totals));
     auto plus = [&](Value x, Value y) { return Value(arith::AddFOp::create(builder, emit.loc, x, y)); };
-    // The other thread's columns lie after this one's: in a pair where this thread is even, in a half where it is one of the first two.
-    // Never two tests of bits of one register: see Expander::sine.
+    // The other thread's columns lie after this one's: in a pair where this thread is even, in a half where it is one
+    // of the first two. Never two tests of bits of one register: see Expander::sine.
     const bool after = op.getSide() == "after";
     Value zero = emit.constantF(0), odd = arith::AndIOp::create(builder, emit.loc, warp.quad, emit.i32(1));
     Value nearAfter = arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, odd, emit.i32(0));
     Value farAfter = warp.withOwnCoordinates([&] { return emit.less(warp.quad, emit.i32(2)); });
-    auto counted = [&](Value later, Value value) { return after ? select(later, value, zero) : select(later, zero, value); };
+    auto counted = [&](Value later, Value value) {
+      return after ? select(later, value, zero) : select(later, zero, value);
+    };
     const int64_t wide = tileK / 8, own1 = after ? 1 : 0;
     for (int64_t block = 0; block < warp.blocks(tileQ); ++block)
       for (int half = 0; half < 2; ++half) {
@@ -534,7 +546,8 @@ class KernelLowering {
     for (auto [at, result] : llvm::enumerate(op.getResults()))
       fragments[result] = at < op.tileResults() ? tileFragment(tileQ, tileK) : rowFragment();
     bool masks = false;
-    op.getBody().walk([&](mlir::Operation *inner) { masks |= mlir::isa<dialect::MaskOp, dialect::AccumulateOp>(inner); });
+    op.getBody().walk(
+        [&](mlir::Operation *inner) { masks |= mlir::isa<dialect::MaskOp, dialect::AccumulateOp>(inner); });
     std::vector<Value> values;
     if (!masks) {
       values = warp.withOwnCoordinates([&] { return pairwisePass(op, true); });
@@ -597,12 +610,9 @@ class KernelLowering {
           for (Value own : op.getRows()) region.bind(body.getArgument(argument++), fragment(own).values[row]);
           region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
             const size_t which = llvm::find(sums, sum) - sums.begin();
-            if (sum.getPer() == "head" || sum.getPer() == "query")
-              addTo(rowSums[which][row], value);
-            else if (sum.getPer() == "key")
-              addTo(columnSums[which][n * 2 + e % 2], value);
-            else
-              scatter(region, sum, value, context);
+            if (sum.getPer() == "head" || sum.getPer() == "query") addTo(rowSums[which][row], value);
+            else if (sum.getPer() == "key") addTo(columnSums[which][n * 2 + e % 2], value);
+            else scatter(region, sum, value, context);
           };
           region.emitBlock(body);
           for (size_t at = 0; at < results.size(); ++at) {
@@ -612,12 +622,9 @@ class KernelLowering {
               continue;
             }
             Value &slot = out[at][row];
-            if (!slot)
-              slot = value;
-            else if (isMax(op, at - tiles))
-              slot = arith::MaxNumFOp::create(builder, emit.loc, slot, value);
-            else
-              addTo(slot, value);
+            if (!slot) slot = value;
+            else if (isMax(op, at - tiles)) slot = arith::MaxNumFOp::create(builder, emit.loc, slot, value);
+            else addTo(slot, value);
           }
         }
     for (size_t at = 0; at < reductions; ++at)
@@ -641,7 +648,9 @@ class KernelLowering {
     return mlir::cast<mlir::StringAttr>(op.getReductions()[reduction]).getValue() == "max";
   }
 
-  Value headRow(const RegionContext &context) { return emit.add(emit.mul(context.batch, slots.dim("H")), context.head); }
+  Value headRow(const RegionContext &context) {
+    return emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
+  }
 
   /// partial[b, h, i] += value, by the one thread of the CTA that owns the row.
   void addToRow(dialect::AccumulateOp sum, Value value, const RegionContext &context, Value i) {
@@ -708,7 +717,8 @@ class KernelLowering {
       Value safe = select(inside, row, emit.i64(0));
       auto load = [&](const Fragment &from, Value column) -> Value {
         Value index = emit.add(emit.mul(safe, from.stride), column);
-        Value value = emit.load(element, emit.at(from.source, index, element), static_cast<unsigned>(weft::bytesOf(options.type)));
+        Value value = emit.load(element, emit.at(from.source, index, element),
+                                static_cast<unsigned>(weft::bytesOf(options.type)));
         if (options.type == ElementType::F32) return value;
         return arith::ExtFOp::create(builder, emit.loc, builder.getF32Type(), value);
       };

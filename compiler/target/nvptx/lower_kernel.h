@@ -1,7 +1,7 @@
 // Tile kernels to the code of one thread of a CTA.
 //
-// Before: one tile.kernel without weft.map, its loads placed. After: llvm.func @<kernel>(slots), an nvvm kernel of scf, arith, math
-// and llvm operations: operands in shared memory, fragments of tiles in registers. A program is a CTA; in
+// Before: one tile.kernel without weft.map, its loads placed. After: llvm.func @<kernel>(slots), an nvvm kernel of scf,
+// arith, math and llvm operations: operands in shared memory, fragments of tiles in registers. A program is a CTA; in
 // planning kernels a program is a thread.
 #pragma once
 
@@ -22,7 +22,7 @@ struct LowerOptions {
   ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
   std::set<std::string> lists = {};     ///< of which keys (their dims) the kept tiles come as lists, not as a band
   Order order = Order::HeadsInner;
-  bool paged = false;                   ///< keys lie in pages (see Slots)
+  bool paged = false;  ///< keys lie in pages (see Slots)
 };
 
 /// Adds the function to `module` and gives the image, without its code.

@@ -1,7 +1,7 @@
 // How much shared memory a kernel's blocks take, without generating their code.
 //
-// Follows the lowering (lower_kernel.cpp) in what it puts into shared memory: operands where they are loaded, streamed ones once a
-// stage, tiles that all warps multiply with; what a loop over kept tiles took is free again after it.
+// Follows the lowering (lower_kernel.cpp) in what it puts into shared memory: operands where they are loaded, streamed
+// ones once a stage, tiles that all warps multiply with; what a loop over kept tiles took is free again after it.
 #pragma once
 
 #include "compiler/compiler.h"

@@ -40,9 +40,7 @@ void Warp::begin(Value base) {
   crossColumn = low;
 }
 
-Value Warp::blockRow(int64_t block) {
-  return emit.mul(emit.add(warp, i32(block * warps)), i32(16));
-}
+Value Warp::blockRow(int64_t block) { return emit.mul(emit.add(warp, i32(block * warps)), i32(16)); }
 Value Warp::row(int64_t block, int half) {
   // The constant last, and outside: each use is then one addition, in 32 bits where that is enough.
   return emit.add(emit.toI64(emit.add(emit.mul(warp, i32(16)), group)), emit.i64(16 * block * warps + 8 * half));
@@ -70,7 +68,8 @@ SharedTile Warp::at(SharedTile tile, Value byteOffset) {
   return tile;
 }
 
-void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value valid, const std::function<Value(Value)> &offsetOf) {
+void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value valid,
+                     const std::function<Value(Value)> &offsetOf) {
   const int64_t rowBytes = tile.columns * bytes();
   const int64_t chunk = rowBytes % 16 == 0 ? 16 : rowBytes % 8 == 0 ? 8 : rowBytes % 4 == 0 ? 4 : 2;
   const int64_t chunks = tile.padded * bytes() / chunk, total = tile.rows * chunks;
@@ -124,10 +123,8 @@ void Warp::copyAsync(const SharedTile &tile, Value source, Value stride, Value v
                         : "llvm.nvvm.cp.async.ca.shared.global.4.s",
            {}, {place, address, size});
     };
-    if (first + threads() <= total)
-      copy();
-    else
-      emit.when(emit.less(emit.add(thread, i32(first)), i32(total)), copy);
+    if (first + threads() <= total) copy();
+    else emit.when(emit.less(emit.add(thread, i32(first)), i32(total)), copy);
   }
 }
 
@@ -143,7 +140,8 @@ void Warp::store(const SharedTile &tile, llvm::ArrayRef<Value> fragment) {
         const Value *pair = &fragment[(block * tiles + n) * 4 + 2 * h];
         Value rowOffset = emit.mul(emit.toI32(row(block, h)), i32(tile.pitch));
         // f32: of eight columns the even come first, then the odd; 32 threads then write to 32 banks.
-        Value columnOffset = half() ? emit.mul(emit.toI32(column(n, 0)), i32(2)) : emit.mul(emit.add(quad, i32(8 * n)), i32(4));
+        Value columnOffset =
+            half() ? emit.mul(emit.toI32(column(n, 0)), i32(2)) : emit.mul(emit.add(quad, i32(8 * n)), i32(4));
         Value to = emit.at(tile.base, emit.add(rowOffset, columnOffset), emit.b.getIntegerType(8));
         if (half()) {
           emit.store(pack(pair[0], pair[1]), to, 4);
@@ -160,8 +158,8 @@ void Warp::store(const SharedTile &tile, llvm::ArrayRef<Value> fragment) {
 Value Warp::pack(Value low, Value high) {
   const bool bf16 = type == ElementType::BF16;
   mlir::Type element = bf16 ? mlir::Type(emit.b.getBF16Type()) : mlir::Type(emit.b.getF16Type());
-  Value packed = call(bf16 ? "llvm.nvvm.ff2bf16x2.rn" : "llvm.nvvm.ff2f16x2.rn", mlir::VectorType::get({2}, element),
-                      {high, low});
+  Value packed =
+      call(bf16 ? "llvm.nvvm.ff2bf16x2.rn" : "llvm.nvvm.ff2f16x2.rn", mlir::VectorType::get({2}, element), {high, low});
   return llvmir::BitcastOp::create(emit.b, emit.loc, emit.b.getI32Type(), packed);
 }
 
@@ -171,12 +169,14 @@ Warp::Four Warp::matrices(const SharedTile &tile, Value rowOffset, int64_t row, 
   Value c = emit.add(order == Order::Pair ? pairColumn : crossColumn, i32(column));
   if (rowOffset) r = emit.add(r, rowOffset);
   if (columnOffset) c = emit.add(c, columnOffset);
-  Value address = emit.at(tile.base, emit.add(emit.mul(r, i32(tile.pitch)), emit.mul(c, i32(2))), emit.b.getIntegerType(8));
+  Value address =
+      emit.at(tile.base, emit.add(emit.mul(r, i32(tile.pitch)), emit.mul(c, i32(2))), emit.b.getIntegerType(8));
   mlir::Type word = emit.b.getI32Type();
   mlir::Type result = llvmir::LLVMStructType::getLiteral(emit.b.getContext(), {word, word, word, word});
   auto parts = unpackStruct(call(transposed ? "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16"
                                             : "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16",
-                                 result, {address}), 4);
+                                 result, {address}),
+                            4);
   return {parts[0], parts[1], parts[2], parts[3]};
 }
 
@@ -185,7 +185,8 @@ Warp::Four Warp::matrices(const SharedTile &tile, Value rowOffset, int64_t row, 
 Value Warp::anchored(Value value) {
   return llvmir::InlineAsmOp::create(emit.b, emit.loc, mlir::TypeRange{value.getType()}, mlir::ValueRange{value},
                                      "mov.b32 $0, $1;", "=r,r", /*has_side_effects=*/true, /*is_align_stack=*/false,
-                                     llvmir::tailcallkind::TailCallKind::None, llvmir::AsmDialectAttr(), mlir::ArrayAttr())
+                                     llvmir::tailcallkind::TailCallKind::None, llvmir::AsmDialectAttr(),
+                                     mlir::ArrayAttr())
       .getResult(0);
 }
 SharedTile Warp::anchored(SharedTile tile) {
@@ -215,19 +216,22 @@ void Warp::mma(Value *sums, const Four &a, Value b0, Value b1) {
   std::copy(parts.begin(), parts.end(), sums);
 }
 
-/// f32 by three products of tf32: each factor is its nearest tf32 and the rest; rest times rest is below f32. Tensor cores cut sums
-/// off where f32 rounds: their error would grow with the depth, always towards zero. So they add the products of one step, from zero
-/// and the small ones first, and the sum of the steps is f32's own (Ootomo, Yokota: "Recovering single precision accuracy from tensor
-/// cores while surpassing the FP32 theoretical peak performance", 2022).
+/// f32 by three products of tf32: each factor is its nearest tf32 and the rest; rest times rest is below f32. Tensor
+/// cores cut sums off where f32 rounds: their error would grow with the depth, always towards zero. So they add the
+/// products of one step, from zero and the small ones first, and the sum of the steps is f32's own (Ootomo, Yokota:
+/// "Recovering single precision accuracy from tensor cores while surpassing the FP32 theoretical peak performance",
+/// 2022).
 ///
-/// The nearest tf32 by two integer operations where `cvt.rna.tf32` takes seven: half of the last place kept, added to the magnitude,
-/// then the rest cut off. NaN may become anything here, but its rest is NaN. The rest has 13 bits of either sign, of which 11 are kept.
+/// The nearest tf32 by two integer operations where `cvt.rna.tf32` takes seven: half of the last place kept, added to
+/// the magnitude, then the rest cut off. NaN may become anything here, but its rest is NaN. The rest has 13 bits of
+/// either sign, of which 11 are kept.
 void Warp::mmaSplit(Value *sums, const Four &a, Value b0, Value b1) {
   auto bits = [&](Value x) -> Value { return arith::BitcastOp::create(emit.b, emit.loc, emit.b.getI32Type(), x); };
   auto cut = [&](Value x) -> Value { return arith::AndIOp::create(emit.b, emit.loc, x, i32(~0x1fff)); };
   auto split = [&](Value x) {
     Value high = cut(arith::AddIOp::create(emit.b, emit.loc, bits(x), i32(0x1000)));
-    Value rest = arith::SubFOp::create(emit.b, emit.loc, x, arith::BitcastOp::create(emit.b, emit.loc, emit.b.getF32Type(), high));
+    Value rest = arith::SubFOp::create(emit.b, emit.loc, x,
+                                       arith::BitcastOp::create(emit.b, emit.loc, emit.b.getF32Type(), high));
     return std::pair{high, cut(bits(rest))};
   };
   Four high, low;
@@ -254,10 +258,8 @@ void Warp::multiply(std::vector<Value> &sums, int64_t blocks, int64_t depth, Loa
       for (int64_t block = 0; block < blocks; ++block)
         for (int pair = 0; pair < 2; ++pair) {
           Value *own = &sums[(block * tiles + n + pair) * 4];
-          if (half())
-            mma(own, a[block], b[2 * pair], b[2 * pair + 1]);
-          else
-            mmaSplit(own, a[block], b[2 * pair], b[2 * pair + 1]);
+          if (half()) mma(own, a[block], b[2 * pair], b[2 * pair + 1]);
+          else mmaSplit(own, a[block], b[2 * pair], b[2 * pair + 1]);
         }
     }
   }
@@ -266,18 +268,21 @@ void Warp::multiply(std::vector<Value> &sums, int64_t blocks, int64_t depth, Loa
 void Warp::multiplyNT(std::vector<Value> &sums, const SharedTile &left, const SharedTile &right) {
   const SharedTile a = anchored(left), b = anchored(right);
   // f32: thread (g, t) takes the depths t and t + 4.
-  auto at = [&](const SharedTile &tile, Value row, int64_t depth) { return element(tile, row, emit.add(quad, i32(depth))); };
-  multiply(sums, blocks(a.rows), a.padded,
-           [&](int64_t block, int64_t k) -> Four {
-             if (half()) return matrices(a, blockRow(block), 0, 16 * k, {}, Order::Pair, false);
-             Value low = emit.add(blockRow(block), group), high = emit.add(low, i32(8));
-             return {at(a, low, 8 * k), at(a, high, 8 * k), at(a, low, 8 * k + 4), at(a, high, 8 * k + 4)};
-           },
-           [&](int64_t n, int64_t k) -> Four {
-             if (half()) return matrices(b, {}, 8 * n, 16 * k, {}, Order::Cross, false);
-             Value first = emit.add(group, i32(8 * n)), second = emit.add(group, i32(8 * n + 8));
-             return {at(b, first, 8 * k), at(b, first, 8 * k + 4), at(b, second, 8 * k), at(b, second, 8 * k + 4)};
-           });
+  auto at = [&](const SharedTile &tile, Value row, int64_t depth) {
+    return element(tile, row, emit.add(quad, i32(depth)));
+  };
+  multiply(
+      sums, blocks(a.rows), a.padded,
+      [&](int64_t block, int64_t k) -> Four {
+        if (half()) return matrices(a, blockRow(block), 0, 16 * k, {}, Order::Pair, false);
+        Value low = emit.add(blockRow(block), group), high = emit.add(low, i32(8));
+        return {at(a, low, 8 * k), at(a, high, 8 * k), at(a, low, 8 * k + 4), at(a, high, 8 * k + 4)};
+      },
+      [&](int64_t n, int64_t k) -> Four {
+        if (half()) return matrices(b, {}, 8 * n, 16 * k, {}, Order::Cross, false);
+        Value first = emit.add(group, i32(8 * n)), second = emit.add(group, i32(8 * n + 8));
+        return {at(b, first, 8 * k), at(b, first, 8 * k + 4), at(b, second, 8 * k), at(b, second, 8 * k + 4)};
+      });
 }
 
 void Warp::multiplyNN(std::vector<Value> &sums, llvm::ArrayRef<Value> a, int64_t depth, const SharedTile &right) {
@@ -285,43 +290,45 @@ void Warp::multiplyNN(std::vector<Value> &sums, llvm::ArrayRef<Value> a, int64_t
   const int64_t tiles = depth / 8, blocks = static_cast<int64_t>(a.size()) / (tiles * 4);
   // f32: thread (g, t) takes the depths 2t and 2t + 1, as fragments have them.
   Value twice = emit.mul(quad, i32(2));
-  multiply(sums, blocks, depth,
-           [&](int64_t block, int64_t k) -> Four {
-             if (!half()) {
-               const Value *c = &a[(block * tiles + k) * 4];
-               return {c[0], c[2], c[1], c[3]};
-             }
-             const Value *left = &a[(block * tiles + 2 * k) * 4], *right = left + 4;
-             return {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]), pack(right[2], right[3])};
-           },
-           [&](int64_t n, int64_t k) -> Four {
-             if (half()) return matrices(b, {}, 16 * k, 8 * n, {}, Order::Pair, true);
-             Value even = emit.add(twice, i32(8 * k)), odd = emit.add(even, i32(1));
-             Value first = emit.add(group, i32(8 * n)), second = emit.add(group, i32(8 * n + 8));
-             return {element(b, even, first), element(b, odd, first), element(b, even, second), element(b, odd, second)};
-           });
+  multiply(
+      sums, blocks, depth,
+      [&](int64_t block, int64_t k) -> Four {
+        if (!half()) {
+          const Value *c = &a[(block * tiles + k) * 4];
+          return {c[0], c[2], c[1], c[3]};
+        }
+        const Value *left = &a[(block * tiles + 2 * k) * 4], *right = left + 4;
+        return {pack(left[0], left[1]), pack(left[2], left[3]), pack(right[0], right[1]), pack(right[2], right[3])};
+      },
+      [&](int64_t n, int64_t k) -> Four {
+        if (half()) return matrices(b, {}, 16 * k, 8 * n, {}, Order::Pair, true);
+        Value even = emit.add(twice, i32(8 * k)), odd = emit.add(even, i32(1));
+        Value first = emit.add(group, i32(8 * n)), second = emit.add(group, i32(8 * n + 8));
+        return {element(b, even, first), element(b, odd, first), element(b, even, second), element(b, odd, second)};
+      });
 }
 
 void Warp::multiplyTN(std::vector<Value> &sums, const SharedTile &left, const SharedTile &right) {
   const SharedTile a = anchored(left), b = anchored(right);
   Value twice = emit.mul(quad, i32(2));
-  multiply(sums, blocks(a.columns), a.rows,
-           [&](int64_t block, int64_t k) -> Four {
-             if (half()) return matrices(a, {}, 16 * k, 0, blockRow(block), Order::Cross, true);
-             Value even = emit.add(twice, i32(8 * k)), odd = emit.add(even, i32(1));
-             // As store() has them: column 2c of eight at c, column 2c + 1 at 4 + c.
-             Value half = arith::ShRUIOp::create(emit.b, emit.loc, group, i32(1));
-             Value parity = arith::AndIOp::create(emit.b, emit.loc, group, i32(1));
-             Value place = emit.add(half, emit.mul(parity, i32(4)));
-             Value low = emit.add(blockRow(block), place), high = emit.add(low, i32(8));
-             return {element(a, even, low), element(a, even, high), element(a, odd, low), element(a, odd, high)};
-           },
-           [&](int64_t n, int64_t k) -> Four {
-             if (half()) return matrices(b, {}, 16 * k, 8 * n, {}, Order::Pair, true);
-             Value even = emit.add(twice, i32(8 * k)), odd = emit.add(even, i32(1));
-             Value first = emit.add(group, i32(8 * n)), second = emit.add(group, i32(8 * n + 8));
-             return {element(b, even, first), element(b, odd, first), element(b, even, second), element(b, odd, second)};
-           });
+  multiply(
+      sums, blocks(a.columns), a.rows,
+      [&](int64_t block, int64_t k) -> Four {
+        if (half()) return matrices(a, {}, 16 * k, 0, blockRow(block), Order::Cross, true);
+        Value even = emit.add(twice, i32(8 * k)), odd = emit.add(even, i32(1));
+        // As store() has them: column 2c of eight at c, column 2c + 1 at 4 + c.
+        Value half = arith::ShRUIOp::create(emit.b, emit.loc, group, i32(1));
+        Value parity = arith::AndIOp::create(emit.b, emit.loc, group, i32(1));
+        Value place = emit.add(half, emit.mul(parity, i32(4)));
+        Value low = emit.add(blockRow(block), place), high = emit.add(low, i32(8));
+        return {element(a, even, low), element(a, even, high), element(a, odd, low), element(a, odd, high)};
+      },
+      [&](int64_t n, int64_t k) -> Four {
+        if (half()) return matrices(b, {}, 16 * k, 8 * n, {}, Order::Pair, true);
+        Value even = emit.add(twice, i32(8 * k)), odd = emit.add(even, i32(1));
+        Value first = emit.add(group, i32(8 * n)), second = emit.add(group, i32(8 * n + 8));
+        return {element(b, even, first), element(b, odd, first), element(b, even, second), element(b, odd, second)};
+      });
 }
 
 // ---- shuffles --------------------------------------------------------------------------------

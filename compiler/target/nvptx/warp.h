@@ -19,9 +19,9 @@ using target::Value;
 /// eight rows of an ldmatrix, and the threads of the loads below, fall into different banks.
 struct SharedTile {
   int64_t rows = 0, columns = 0;
-  int64_t padded = 0;   ///< columns up to a whole step of a product; those past `columns` are zero
-  int64_t pitch = 0;    ///< bytes from row to row
-  Value base;           ///< ptr in shared memory
+  int64_t padded = 0;  ///< columns up to a whole step of a product; those past `columns` are zero
+  int64_t pitch = 0;   ///< bytes from row to row
+  Value base;          ///< ptr in shared memory
 };
 
 class Warp {
@@ -34,7 +34,7 @@ class Warp {
   const ElementType type;
   const int warps;
   int threads() const { return 32 * warps; }
-  Value thread, group, quad;   ///< i32: number in the CTA; lane / 4; lane % 4
+  Value thread, group, quad;  ///< i32: number in the CTA; lane / 4; lane % 4
 
   int64_t bytes() const { return type == ElementType::F32 ? 4 : 2; }
   int64_t blocks(int64_t rows) const { return rows / (16 * warps); }
@@ -70,7 +70,8 @@ class Warp {
   int64_t bytesOf(const SharedTile &tile) const { return tile.rows * tile.pitch; }
   /// Starts the copy of rows of a global tensor; rows from `valid` (i64) on become zero.
   /// Row r lies `stride` elements times r, or offsetOf(r) bytes, after `source`.
-  void copyAsync(const SharedTile &tile, Value source, Value stride, Value valid, const std::function<Value(Value)> &offsetOf = nullptr);
+  void copyAsync(const SharedTile &tile, Value source, Value stride, Value valid,
+                 const std::function<Value(Value)> &offsetOf = nullptr);
   void commit();
   void waitFor(int groupsLeft);
   void barrier();
@@ -97,8 +98,8 @@ class Warp {
  private:
   Emitter &emit;
   Value shared, warp, lane;
-  Value pairRow, pairColumn;   ///< ldmatrix: rows by bit 3 of the lane, columns by bit 4
-  Value crossRow, crossColumn;   ///< ldmatrix: the other way round
+  Value pairRow, pairColumn;    ///< ldmatrix: rows by bit 3 of the lane, columns by bit 4
+  Value crossRow, crossColumn;  ///< ldmatrix: the other way round
   int64_t used = 0, most = 0;
 
   enum class Order { Pair, Cross };
@@ -109,7 +110,7 @@ class Warp {
   Four matrices(const SharedTile &tile, Value rowOffset, int64_t row, int64_t column, Value columnOffset, Order order,
                 bool transposed);
   Value element(const SharedTile &tile, Value row, Value column);
-  Value anchored(Value value);   ///< 32 bits
+  Value anchored(Value value);  ///< 32 bits
   SharedTile anchored(SharedTile tile);
   Value pack(Value low, Value high);
   void mma(Value *sums, const Four &a, Value b0, Value b1);
