@@ -14,7 +14,7 @@
 #include "compiler/language/walk.h"
 #include "compiler/pipeline.h"
 #include "compiler/target/cpu/object_code.h"
-#include "compiler/target/nvptx/ptx_code.h"
+#include "compiler/target/target.h"
 #include "compiler/transforms/build_select.h"
 
 namespace weft {
@@ -129,6 +129,7 @@ std::set<std::string> Variant::listedDims() const {
 }
 const std::string &Variant::name() const { return checked->name; }
 const std::string &Variant::source() const { return checked->source; }
+bool Variant::scansKeys() const { return checked->normalize == ast::Normalize::StickBreaking; }
 bool Variant::hasSoftmax() const { return checked->normalize == ast::Normalize::Softmax; }
 bool Variant::hasWeight() const {
   return std::ranges::any_of(checked->sets, [](const ast::KeySet &set) { return set.weight != nullptr; });
@@ -172,7 +173,7 @@ CompileResult compile(const CompileRequest &request) {
       return fail("expected dim " + input.dims.back() + " of input '" + input.name + "' from 1 to 256, got " +
                   (found == request.dims.end() ? "none" : std::to_string(found->second)));
   }
-  if (isGpu(request.target) ? !nvptx::isKnownTarget(request.target) : !cpu::isKnownCpu(request.target))
+  if (!target::targetOf(request.target).knows(request.target))
     return fail(
         "expected \"host\", a CPU that LLVM knows (llc -mcpu=help lists them) or a GPU from \"sm_80\" on, got \"" +
         request.target + "\"");
@@ -210,105 +211,12 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
   return names;
 }
 
-Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
-                         bool backward, ElementType type, int64_t sharedBytes) {
-  int64_t width = 0;
-  for (const auto &[dim, size] : dims) width += size;
-  // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
-  // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive.
-  Schedule schedule;
-  if (!isGpu(target)) return fitted(schedule, variant);
-  schedule.order = Order::HeadsInner;
-  const bool scans = variant.tree().normalize == ast::Normalize::StickBreaking;
-  int tile = backward && (width > 128 || scans || std::atoi(target.c_str() + 3) >= 100) ? 32 : 64;
-  // Where two tiles ahead leave no room, one; then smaller ones.
-  for (;; tile /= 2)
-    for (int stages : {2, 1}) {
-      schedule.tileQ = schedule.tileK = tile;
-      schedule.stages = stages;
-      schedule = fitted(schedule, variant);
-      if ((tile == 16 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes))
-        return schedule;
-    }
-}
-
-Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
-                         bool backward) {
-  return defaultSchedule(variant, target, dims, backward, ElementType::F32, leastSharedBytes);
-}
-
-bool fitsShared(const Variant &variant, const std::map<std::string, int64_t> &dims, ElementType type,
-                const Schedule &schedule, bool backward, int64_t sharedBytes) {
-  CompileRequest request;
-  request.variant = std::shared_ptr<const Variant>(std::shared_ptr<const Variant>(), &variant);  // outlives the call
-  request.dims = dims;
-  request.type = type;
-  request.schedule = schedule;
-  try {
-    for (const std::string &kernel : kernelNames(variant, true)) {
-      // Kernels that plan and choose use none.
-      if (kernel == "forward" ? backward : !backward || kernel.rfind("backward", 0) != 0) continue;
-      request.kernel = kernel;
-      if (sharedBytesOf(request) > sharedBytes) return false;
-    }
-  } catch (const InternalError &) {
-    return false;  // compiling it says why
-  }
-  return true;
-}
-
-Schedule fitted(Schedule schedule, const Variant &variant) {
-  if (variant.keyList().tile) schedule.tileQ = std::gcd(schedule.tileQ, variant.keyList().tile);
-  if (!variant.selects()) return schedule;
-  schedule.tileQ = std::gcd(schedule.tileQ, variant.selection().rounds.back().tileQ);
-  if (!variant.selectsKeys()) schedule.tileK = std::gcd(schedule.tileK, variant.selection().rounds.back().tileK);
-  return schedule;
-}
-
-std::string illegal(const Schedule &schedule) {
-  for (int tile : {schedule.tileQ, schedule.tileK})
-    if (tile % 16 || tile < 16 || tile > 256)
-      return "expected tile sizes that are multiples of 16 from 16 to 256, got " + std::to_string(schedule.tileQ) +
-             " and " + std::to_string(schedule.tileK);
-  if (schedule.stages < 1 || schedule.stages > 4)
-    return "expected 1 to 4 stages, got " + std::to_string(schedule.stages);
-  if (schedule.blockRows != 6 && schedule.blockRows != 8 && schedule.blockRows != 12)
-    return "expected register blocks of 6, 8 or 12 rows, got " + std::to_string(schedule.blockRows);
-  return {};
-}
-
-std::string illegal(const Schedule &schedule, const Variant &variant) {
-  if (std::string wrong = illegal(schedule); !wrong.empty()) return wrong;
-  if (const int tile = variant.keyList().tile; tile && tile % schedule.tileQ)
-    return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " +
-           std::to_string(schedule.tileQ);
-  if (variant.selects()) {
-    const SelectionInfo::Round &round = variant.selection().rounds.back();
-    if (variant.selectsKeys() && round.tileQ % schedule.tileQ)
-      return "expected queries of a tile to divide those that share a choice of keys, " + std::to_string(round.tileQ) +
-             ", got " + std::to_string(schedule.tileQ);
-    if (!variant.selectsKeys() && (round.tileQ % schedule.tileQ || round.tileK % schedule.tileK))
-      return "expected tile sizes that divide those selected, " + std::to_string(round.tileQ) + " and " +
-             std::to_string(round.tileK) + ", got " + std::to_string(schedule.tileQ) + " and " +
-             std::to_string(schedule.tileK);
-  }
-  return {};
-}
-
-std::string describe(const Schedule &schedule, const std::string &target) {
-  std::string text = std::to_string(schedule.tileQ) + "x" + std::to_string(schedule.tileK);
-  text += isGpu(target) ? " stages " + std::to_string(schedule.stages) : " block " + std::to_string(schedule.blockRows);
-  text += schedule.order == Order::TilesInner ? " tiles_inner" : " heads_inner";
-  if (schedule.form != BackwardForm::Automatic) text += schedule.form == BackwardForm::Fused ? " fused" : " two_pass";
-  return text;
-}
-
 CpuFacts cpuFacts(const std::string &target) {
   const target::Machine machine = cpu::machineOf(target);
   return {machine.lanes, machine.registers, machine.amx};
 }
 
-bool isGpu(const std::string &target) { return target.rfind("sm_", 0) == 0; }
+bool isGpu(const std::string &target) { return target::targetOf(target).isGpu(); }
 
 const char *buildIdentity() { return WEFT_BUILD_IDENTITY; }
 std::string hostIdentity() { return cpu::hostDescription(); }

@@ -77,6 +77,8 @@ class Variant {
   /// True where the two-pass backward form can compute every gradient of a call; `grouped`: one with G < H.
   bool hasTwoPassBackward(bool grouped) const { return grouped ? twoPassGrouped : twoPass; }
   bool hasSoftmax() const;
+  /// True where a pair's probability follows from running sums over the keys.
+  bool scansKeys() const;
   bool hasDropout() const;
   bool hasWeight() const;
   const SelectionInfo &selection() const { return selectionInfo; }

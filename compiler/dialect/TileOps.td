@@ -4,6 +4,7 @@
 
 include "compiler/dialect/TileDialect.td"
 include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/LoopLikeInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
 def TileScalar : AnyTypeOf<[F32, I32, I1]>;
@@ -58,7 +59,8 @@ def Tile_FillOp : TileOp<"fill"> {
   let assemblyFormat = "$side $value attr-dict `:` type($result)";
 }
 
-def Tile_ForOp : TileOp<"for", [SingleBlock]> {
+def Tile_ForOp : TileOp<"for", [SingleBlock, DeclareOpInterfaceMethods<LoopLikeOpInterface,
+    ["getLoopInductionVars", "getInitsMutable", "getRegionIterArgs", "getYieldedValuesMutable", "getLoopResults"]>]> {
   let summary = "a loop over heads, tiles, or kept tiles, carrying tiles";
   let description = [{
     `over` is "heads" (of a group: `start` is the group), "queries" (all query tiles), "keys" (kept
@@ -68,12 +70,12 @@ def Tile_ForOp : TileOp<"for", [SingleBlock]> {
     (i1), and the carried values.
     (C1) known `over`; (C2) results, inits and carried arguments agree in number and type.
   }];
-  let arguments = (ins StrAttr:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$inits,
+  let arguments = (ins StrAttr:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$initArgs,
                    DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
   let results = (outs Variadic<Tile2D>:$results);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
-    $over `[` $batch `,` $head `]` `of` $start (`init` `(` $inits^ `:` type($inits) `)`)?
+    $over `[` $batch `,` $head `]` `of` $start (`init` `(` $initArgs^ `:` type($initArgs) `)`)?
     (`->` type($results)^)? attr-dict-with-keyword $body
   }];
   let extraClassDeclaration = [{

@@ -45,11 +45,24 @@ llvm::LogicalResult ForOp::verify() {
                "(C1) expected \"heads\", \"queries\", \"keys\", \"keys_descending\" or \"kept_queries\", got \"")
            << over << "\"";
   auto arguments = getBody().front().getArguments().drop_front(kept ? 2 : 1);
-  if (getInits().getTypes() != getResults().getTypes() ||
+  if (getInitArgs().getTypes() != getResults().getTypes() ||
       mlir::TypeRange(mlir::ValueRange(arguments)) != getResults().getTypes())
     return emitOpError("(C2) expected results, inits and carried arguments of the same types");
   return llvm::success();
 }
+
+llvm::SmallVector<mlir::Region *> ForOp::getLoopRegions() { return {&getBody()}; }
+std::optional<llvm::SmallVector<mlir::Value>> ForOp::getLoopInductionVars() {
+  return llvm::SmallVector<mlir::Value>{getBody().front().getArgument(0)};
+}
+llvm::MutableArrayRef<mlir::OpOperand> ForOp::getInitsMutable() { return getInitArgsMutable(); }
+mlir::Block::BlockArgListType ForOp::getRegionIterArgs() {
+  return getBody().front().getArguments().drop_front(overKept() ? 2 : 1);
+}
+std::optional<llvm::MutableArrayRef<mlir::OpOperand>> ForOp::getYieldedValuesMutable() {
+  return mlir::cast<YieldOp>(getBody().front().getTerminator()).getValuesMutable();
+}
+std::optional<mlir::ResultRange> ForOp::getLoopResults() { return getOperation()->getResults(); }
 
 llvm::LogicalResult ScanSumOp::verify() {
   if (getSide() != "after" && getSide() != "before")

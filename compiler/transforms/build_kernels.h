@@ -27,4 +27,10 @@ std::map<std::string, std::string> gradientDependence(mlir::ModuleOp module);
 /// their dim, as in backward_dkdv.N).
 void buildKernel(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape);
 
+/// True for the kernels that find kept tiles or choose them: their programs are scalar code, not products of tiles.
+inline bool isScalarProgram(llvm::StringRef kernel) {
+  return kernel.starts_with("plan_") || kernel.starts_with("pool_") || kernel.starts_with("select_") ||
+         kernel == "list_keys";
+}
+
 }  // namespace weft

@@ -1,8 +1,15 @@
-#include "compiler/transforms/differentiate.h"
-
+// Derives the pairwise program of the backward pass, in reverse mode, from `@forward`.
+//
+// Before: weft.pairwise @forward (and @sink). After: also @backward (and @sink_backward).
+// Source of the formulas: for p = m w exp(s - l), o = sum g p v and cotangent do,
+//   ds = p (g do.v - delta)   dw = m exp(s - l) (g do.v - delta)   dg = p do.v
+//   dc = -exp(c - l) delta    delta = do.o
+// and for the other normalisers p = m w sigmoid(s) or m w s without the delta term.
+// Test: differentiate.mlir
 #include <numbers>
 
 #include "compiler/kernel_image.h"
+#include "compiler/passes.h"
 #include "compiler/transforms/scalar_builder.h"
 #include "compiler/transforms/signature.h"
 #include "llvm/ADT/DenseMap.h"
@@ -10,6 +17,10 @@
 #include "mlir/IR/IRMapping.h"
 
 namespace weft {
+
+#define GEN_PASS_DEF_DIFFERENTIATE
+#include "compiler/Passes.h.inc"
+
 namespace {
 
 using mlir::Value;
@@ -283,7 +294,7 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
   reverse.finish({"value"}, {s.select(counts, output, zero)});
 }
 
-void differentiate(mlir::ModuleOp module) {
+static void differentiate(mlir::ModuleOp module) {
   for (const KeySetDescription &set : describedSets(module)) differentiateSet(module, set);
   if (auto sink = module.lookupSymbol<dialect::PairwiseOp>("sink")) {
     Reverse sinkReverse(module, sink, "sink_backward");
@@ -300,4 +311,11 @@ void differentiate(mlir::ModuleOp module) {
   }
 }
 
+namespace {
+
+struct Differentiate : impl::DifferentiateBase<Differentiate> {
+  void runOnOperation() override { differentiate(getOperation()); }
+};
+
+}  // namespace
 }  // namespace weft

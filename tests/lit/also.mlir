@@ -1,7 +1,7 @@
-// RUN: weft-opt %s --differentiate --build-kernel-forward | FileCheck %s --check-prefix=FORWARD
-// RUN: weft-opt %s --differentiate --build-kernel-backward | FileCheck %s --check-prefix=BACKWARD
-// RUN: weft-opt %s --differentiate --build-kernel-backward_dkdv.M | FileCheck %s --check-prefix=KEYS
-// RUN: weft-opt %s --build-plan-plan_band.M | FileCheck %s --check-prefix=BAND
+// RUN: weft-opt %s --differentiate --build-kernel="kernel=forward dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=FORWARD
+// RUN: weft-opt %s --differentiate --build-kernel="kernel=backward dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=BACKWARD
+// RUN: weft-opt %s --differentiate --build-kernel="kernel=backward_dkdv.M dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=KEYS
+// RUN: weft-opt %s --build-kernel="kernel=plan_band.M dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=BAND
 
 // One softmax goes through the keys of v, then through those that M counts.
 // FORWARD-LABEL: tile.kernel @t.forward grid "query"

@@ -1,8 +1,8 @@
-// RUN: weft-opt %s --build-kernel-forward | FileCheck %s --check-prefix=FORWARD
-// RUN: weft-opt %s --differentiate --build-kernel-backward | FileCheck %s --check-prefix=BACKWARD
-// RUN: weft-opt %s --differentiate --build-kernel-backward_dkdv | FileCheck %s --check-prefix=KEYS
-// RUN: weft-opt %s --build-plan-plan_band | FileCheck %s --check-prefix=BAND
-// RUN: weft-opt %s --build-kernel-forward --expand-functions | FileCheck %s --check-prefix=EXPAND
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=FORWARD
+// RUN: weft-opt %s --differentiate --build-kernel="kernel=backward dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=BACKWARD
+// RUN: weft-opt %s --differentiate --build-kernel="kernel=backward_dkdv dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=KEYS
+// RUN: weft-opt %s --build-kernel="kernel=plan_band dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=BAND
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions | FileCheck %s --check-prefix=EXPAND
 
 // FORWARD-LABEL: tile.kernel @t.forward grid "query"
 // FORWARD: tile.for "keys"

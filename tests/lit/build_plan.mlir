@@ -1,5 +1,5 @@
-// RUN: weft-opt %s --build-plan-plan_lists --loop-invariant-code-motion | FileCheck %s
-// RUN: weft-opt %s --build-plan-plan_lists_keys | FileCheck %s --check-prefix=KEYS
+// RUN: weft-opt %s --build-kernel="kernel=plan_lists dims=D=64,E=32,R=16" --loop-invariant-code-motion | FileCheck %s
+// RUN: weft-opt %s --build-kernel="kernel=plan_lists_keys dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=KEYS
 
 // Documents: a range of the row's own input once, outside the loop over the other side; each row writes its kept tiles
 // and their count.

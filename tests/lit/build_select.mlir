@@ -1,7 +1,7 @@
-// RUN: weft-opt %s --build-select-pool_0 | FileCheck %s --check-prefix=POOL
-// RUN: weft-opt %s --build-select-pool_1 | FileCheck %s --check-prefix=KEYS
-// RUN: weft-opt %s --build-select-select_0 | FileCheck %s
-// RUN: weft-opt %s --build-select-select_0 --build-plan-plan_lists | FileCheck %s --check-prefix=PLAN
+// RUN: weft-opt %s --build-kernel="kernel=pool_0 dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=POOL
+// RUN: weft-opt %s --build-kernel="kernel=pool_1 dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=KEYS
+// RUN: weft-opt %s --build-kernel="kernel=select_0 dims=D=64,E=32,R=16" | FileCheck %s
+// RUN: weft-opt %s --build-kernel="kernel=select_0 dims=D=64,E=32,R=16" --build-kernel="kernel=plan_lists dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=PLAN
 
 // The mean of the tile before: no rows before the first tile.
 // POOL-LABEL: tile.kernel @t.pool_0 grid "query"

@@ -1,4 +1,4 @@
-// RUN: weft-opt %s --build-kernel-forward --expand-functions --hoist-loads --place-operands --lower-nvptx | FileCheck %s
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions --loop-invariant-code-motion --place-operands=stages=3 --lower-to-nvvm=type=bf16 | FileCheck %s
 
 // Operands come by cp.async; the key side three tiles deep: two are on their way while one is used.
 // CHECK: llvm.mlir.global external @weft_shared() {addr_space = 3

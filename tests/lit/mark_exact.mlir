@@ -1,5 +1,5 @@
 // RUN: weft-opt %s --mark-exact | FileCheck %s
-// RUN: weft-opt %s --mark-exact --build-plan-plan_lists --expand-functions | FileCheck %s --check-prefix=EXPAND
+// RUN: weft-opt %s --mark-exact --build-kernel="kernel=plan_lists dims=D=64,E=32,R=16" --expand-functions | FileCheck %s --check-prefix=EXPAND
 
 // Positions and dims are far from the ends of the ints; what tables hold is not.
 // CHECK-LABEL: weft.pairwise @forward

@@ -1,4 +1,4 @@
-// RUN: weft-opt %s --hoist-loads --place-operands | FileCheck %s
+// RUN: weft-opt %s --loop-invariant-code-motion --place-operands=stages=3 | FileCheck %s
 
 // The key tile of the program stays; the query tiles of the loop over kept tiles stream by, three deep.
 // CHECK-LABEL: tile.kernel @t

@@ -1,6 +1,6 @@
-// RUN: weft-opt %s --build-select-select_0 | FileCheck %s
-// RUN: weft-opt %s --build-select-list_keys | FileCheck %s --check-prefix=LIST
-// RUN: weft-opt %s --build-plan-plan_lists | FileCheck %s --check-prefix=PLAN
+// RUN: weft-opt %s --build-kernel="kernel=select_0 dims=D=64,E=32,R=16" | FileCheck %s
+// RUN: weft-opt %s --build-kernel="kernel=list_keys dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=LIST
+// RUN: weft-opt %s --build-kernel="kernel=plan_lists dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=PLAN
 
 // A tile of one key, a program for four tiles of queries. What is always kept is measured off the diagonal too: its greatest
 // estimate is the anchor.

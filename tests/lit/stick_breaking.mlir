@@ -1,5 +1,5 @@
-// RUN: weft-opt %s --build-kernel-forward | FileCheck %s
-// RUN: weft-opt %s --differentiate --build-kernel-backward --cse | FileCheck %s --check-prefix=BACKWARD
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" | FileCheck %s
+// RUN: weft-opt %s --differentiate --build-kernel="kernel=backward dims=D=64,E=32,R=16" --cse | FileCheck %s --check-prefix=BACKWARD
 
 // The newest key takes its piece first: what it leaves is a running sum over the keys after each one.
 // CHECK-LABEL: tile.kernel @t.forward

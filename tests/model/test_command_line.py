@@ -62,7 +62,7 @@ class Language(unittest.TestCase):
     def test_dump(self):
         with tempfile.TemporaryDirectory() as folder:
             run("compile", "causal", "--emit=asm", env={"WEFT_DUMP": folder})
-            self.assertIn("causal.forward.04-build_kernel.mlir", os.listdir(folder))
+            self.assertIn("causal.forward.06-build-kernel.mlir", os.listdir(folder))
 
 
 class Model(RunFolder, unittest.TestCase):

@@ -1,10 +1,19 @@
-#include "compiler/target/cpu/lower_kernel.h"
-
+// Tile kernels to vector code for a CPU.
+//
+// Before: one tile.kernel without weft.map. After: func.func @<kernel>(slots, begin, end, scratch)
+// of scf, arith, math, vector and llvm memory operations; it runs programs begin .. end of the grid.
+//
+// Logits lie transposed, [key][query]: queries fill the lanes of a register. Row maxima and sums are
+// then lane-wise, keys and values are broadcast from where they are in memory, and only the query
+// side is ever packed, once a query tile.
 #include <limits>
 
-#include "compiler/internal_error.h"
+#include "compiler/compiler.h"
+#include "compiler/passes.h"
 #include "compiler/target/cpu/amx.h"
+#include "compiler/target/cpu/object_code.h"
 #include "compiler/target/cpu/product.h"
+#include "compiler/target/image.h"
 #include "compiler/target/kept_tiles.h"
 #include "compiler/target/plan_region.h"
 #include "compiler/target/scalar_region.h"
@@ -48,6 +57,15 @@ struct Buffer {
   Amx::Operand amxColumnPairs, amxRowPairs;  ///< Operand of queries
 };
 
+struct LowerOptions {
+  Machine machine;
+  ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
+  std::set<std::string> lists = {};     ///< of which keys (their dims) the kept tiles come as lists, not as a band
+  Order order = Order::TilesInner;
+  int blockRows = 6;
+  bool paged = false;  ///< keys lie in pages (see Slots)
+};
+
 class KernelLowering {
  public:
   KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
@@ -69,7 +87,7 @@ class KernelLowering {
     useAmx &= any;
   }
 
-  KernelImage run() {
+  void run() {
     const llvm::StringRef grid = kernel.getGrid();
     builder.setInsertionPointToEnd(module.getBody());
     mlir::Type i64 = builder.getI64Type(), pointer = emit.ptrType();
@@ -119,7 +137,7 @@ class KernelLowering {
     image.tileQ = static_cast<int>(tileQ);
     image.tileK = static_cast<int>(tileK);
     image.scratchBytes = scratchFloats * 4;
-    return image;
+    target::describeImage(function, image);
   }
 
  private:
@@ -835,9 +853,46 @@ class KernelLowering {
 };
 
 }  // namespace
-
-KernelImage lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options) {
-  return KernelLowering(module, kernel, options).run();
-}
-
 }  // namespace weft::cpu
+
+namespace weft {
+
+#define GEN_PASS_DEF_LOWERTOCPU
+#include "compiler/Passes.h.inc"
+
+namespace {
+
+struct LowerToCpu : impl::LowerToCpuBase<LowerToCpu> {
+  using LowerToCpuBase::LowerToCpuBase;
+
+  void runOnOperation() override {
+    mlir::ModuleOp module = getOperation();
+    const bool lowered = attempt(module, [&] {
+      for (auto kernel : llvm::make_early_inc_range(module.getOps<tile::KernelOp>())) {
+        cpu::KernelLowering(module, kernel, options()).run();
+        kernel.erase();
+      }
+    });
+    if (!lowered) return signalPassFailure();
+    // The variant is in the kernel's code.
+    for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
+    for (const char *attribute : {"weft.inputs", "weft.normalize", "weft.also", "weft.pools", "weft.keys"})
+      module->removeAttr(attribute);
+  }
+
+ private:
+  cpu::LowerOptions options() {
+    cpu::LowerOptions own;
+    own.machine = cpu::machineOf(cpu);
+    own.blockRows = blockRows;
+    for (ElementType known : {ElementType::F32, ElementType::BF16, ElementType::F16})
+      if (type == weft::name(known)) own.type = known;
+    own.lists.insert(lists.begin(), lists.end());
+    own.order = headsInner ? Order::HeadsInner : Order::TilesInner;
+    own.paged = paged;
+    return own;
+  }
+};
+
+}  // namespace
+}  // namespace weft

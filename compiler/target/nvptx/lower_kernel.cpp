@@ -1,9 +1,14 @@
-#include "compiler/target/nvptx/lower_kernel.h"
-
+// Tile kernels to the code of one thread of a CTA.
+//
+// Before: one tile.kernel without weft.map, its loads placed. After: llvm.func @<kernel>(slots), an nvvm kernel of scf,
+// arith, math and llvm operations: operands in shared memory, fragments of tiles in registers. A program is a CTA; in
+// planning kernels a program is a thread.
 #include <limits>
 #include <numeric>
 
-#include "compiler/internal_error.h"
+#include "compiler/compiler.h"
+#include "compiler/passes.h"
+#include "compiler/target/image.h"
 #include "compiler/target/kept_tiles.h"
 #include "compiler/target/nvptx/warp.h"
 #include "compiler/target/plan_region.h"
@@ -50,6 +55,13 @@ int warpsOf(int64_t tileQ, int64_t tileK) {
   return 1;
 }
 
+struct LowerOptions {
+  ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
+  std::set<std::string> lists = {};     ///< of which keys (their dims) the kept tiles come as lists, not as a band
+  Order order = Order::HeadsInner;
+  bool paged = false;  ///< keys lie in pages (see Slots)
+};
+
 class KernelLowering {
  public:
   KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
@@ -64,7 +76,7 @@ class KernelLowering {
         tileQ(kernel.getTileQ()),
         tileK(kernel.getTileK()) {}
 
-  KernelImage run() {
+  void run() {
     bool scalarProgram = false;
     slots.keys = describedKeys(module);
     // A warp for a program whose turns can be shared, else a thread.
@@ -145,7 +157,7 @@ class KernelLowering {
     image.threads = threads;
     image.programsPerBlock = scalarProgram && !turnsShared ? planThreads : 1;
     image.sharedBytes = warp.sharedBytes();
-    return image;
+    target::describeImage(function, image);
   }
 
  private:
@@ -763,9 +775,44 @@ class KernelLowering {
 };
 
 }  // namespace
-
-KernelImage lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options) {
-  return KernelLowering(module, kernel, options).run();
-}
-
 }  // namespace weft::nvptx
+
+namespace weft {
+
+#define GEN_PASS_DEF_LOWERTONVVM
+#include "compiler/Passes.h.inc"
+
+namespace {
+
+struct LowerToNvvm : impl::LowerToNvvmBase<LowerToNvvm> {
+  using LowerToNvvmBase::LowerToNvvmBase;
+
+  void runOnOperation() override {
+    mlir::ModuleOp module = getOperation();
+    const bool lowered = attempt(module, [&] {
+      for (auto kernel : llvm::make_early_inc_range(module.getOps<tile::KernelOp>())) {
+        nvptx::KernelLowering(module, kernel, options()).run();
+        kernel.erase();
+      }
+    });
+    if (!lowered) return signalPassFailure();
+    // The variant is in the kernel's code.
+    for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
+    for (const char *attribute : {"weft.inputs", "weft.normalize", "weft.also", "weft.pools", "weft.keys"})
+      module->removeAttr(attribute);
+  }
+
+ private:
+  nvptx::LowerOptions options() {
+    nvptx::LowerOptions own;
+    for (ElementType known : {ElementType::F32, ElementType::BF16, ElementType::F16})
+      if (type == weft::name(known)) own.type = known;
+    own.lists.insert(lists.begin(), lists.end());
+    own.order = headsInner ? Order::HeadsInner : Order::TilesInner;
+    own.paged = paged;
+    return own;
+  }
+};
+
+}  // namespace
+}  // namespace weft

@@ -1,4 +1,4 @@
-// RUN: weft-opt %s --hoist-loads | FileCheck %s
+// RUN: weft-opt %s --loop-invariant-code-motion | FileCheck %s
 
 // The key tile is the same in every turn of both loops; the query tile is not.
 // CHECK-LABEL: tile.kernel @t

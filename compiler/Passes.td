@@ -1,0 +1,86 @@
+// The compiler's passes. compiler/pipeline.cpp says in which order they run; weft-opt runs any of them.
+#ifndef WEFT_PASSES_TD
+#define WEFT_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+class WeftPass<string name> : Pass<name, "mlir::ModuleOp"> {
+  let dependentDialects = [
+    "mlir::arith::ArithDialect", "mlir::math::MathDialect", "mlir::scf::SCFDialect", "mlir::func::FuncDialect",
+    "mlir::vector::VectorDialect", "mlir::LLVM::LLVMDialect", "mlir::NVVM::NVVMDialect", "weft::dialect::WeftDialect",
+    "weft::tile::TileDialect"
+  ];
+}
+
+// ---- what is computed: the `weft` dialect ------------------------------------------------------
+
+def MarkExact : WeftPass<"mark-exact"> {
+  let summary = "marks int arithmetic that cannot leave 32 bits";
+}
+
+def Differentiate : WeftPass<"differentiate"> {
+  let summary = "derives @backward from @forward in reverse mode";
+}
+
+// ---- kernels over tiles: the `tile` dialect ----------------------------------------------------
+
+def BuildKernel : WeftPass<"build-kernel"> {
+  let summary = "builds one kernel over tiles from the pairwise programs";
+  let options = [
+    Option<"kernel", "kernel", "std::string", "\"forward\"", "its name">,
+    ListOption<"dims", "dims", "std::string", "sizes of the dims that rows end in: D=64,E=32">,
+    Option<"tileQ", "tile-q", "int", "64", "queries of a tile">,
+    Option<"tileK", "tile-k", "int", "64", "keys of a tile">,
+    Option<"type", "type", "std::string", "\"f32\"", "element type of rows: f32, bf16 or f16">
+  ];
+}
+
+def ExpandFunctions : WeftPass<"expand-functions"> {
+  let summary = "replaces functions of the language by arithmetic";
+}
+
+// ---- targets -----------------------------------------------------------------------------------
+
+def ExpandExp : WeftPass<"expand-exp"> {
+  let summary = "replaces exponentials by polynomials";
+  let options = [Option<"lanes", "lanes", "int", "16", "f32 elements of a vector register">];
+}
+
+class LowerKernel<string name> : WeftPass<name> {
+  list<Option> common = [
+    Option<"type", "type", "std::string", "\"f32\"", "element type of rows: f32, bf16 or f16">,
+    Option<"headsInner", "heads-inner", "bool", "false", "neighbouring programs differ by head, not by tile">,
+    Option<"paged", "paged", "bool", "false", "keys lie in pages">
+  ];
+}
+
+// CPUs
+
+def LowerToCpu : LowerKernel<"lower-to-cpu"> {
+  let summary = "lowers a kernel over tiles to vector code of a CPU";
+  let options = !listconcat(common, [
+    ListOption<"lists", "lists", "std::string", "dims of the keys whose kept tiles come as lists">,
+    Option<"cpu", "cpu", "std::string", "\"host\"", "what LLVM calls the CPU, or host">,
+    Option<"blockRows", "block-rows", "int", "6", "rows of a register block of products">
+  ]);
+}
+
+def ExpandBf16 : WeftPass<"expand-bf16"> {
+  let summary = "replaces conversions to and from bf16 by arithmetic on ints";
+}
+
+// NVIDIA GPUs
+
+def PlaceOperands : WeftPass<"place-operands"> {
+  let summary = "decides where a GPU keeps each operand, and how far ahead it is fetched";
+  let options = [Option<"stages", "stages", "int", "2", "tiles of a streamed operand in shared memory">];
+}
+
+def LowerToNvvm : LowerKernel<"lower-to-nvvm"> {
+  let summary = "lowers a kernel over tiles to the code of one thread of a GPU";
+  let options = !listconcat(common, [
+    ListOption<"lists", "lists", "std::string", "dims of the keys whose kept tiles come as lists">
+  ]);
+}
+
+#endif

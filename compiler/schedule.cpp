@@ -1,0 +1,93 @@
+// How kernels are cut up: which schedules there are, which fit, and what to take without tuning.
+#include <numeric>
+
+#include "compiler/default_schedule.h"
+#include "compiler/internal_error.h"
+#include "compiler/pipeline.h"
+#include "compiler/target/target.h"
+
+namespace weft {
+
+static int64_t sharedBytesOf(const CompileRequest &request) {
+  OwnedModule tiles = buildTiles(request);
+  return target::targetOf(request.target).sharedBytes(*tiles.module, request);
+}
+
+bool fitsShared(const Variant &variant, const std::map<std::string, int64_t> &dims, ElementType type,
+                const Schedule &schedule, bool backward, int64_t sharedBytes) {
+  CompileRequest request;
+  request.target = "sm_80";
+  request.variant = std::shared_ptr<const Variant>(std::shared_ptr<const Variant>(), &variant);  // outlives the call
+  request.dims = dims;
+  request.type = type;
+  request.schedule = schedule;
+  try {
+    for (const std::string &kernel : kernelNames(variant, true)) {
+      // Kernels that plan and choose use none.
+      if (kernel == "forward" ? backward : !backward || kernel.rfind("backward", 0) != 0) continue;
+      request.kernel = kernel;
+      if (sharedBytesOf(request) > sharedBytes) return false;
+    }
+  } catch (const InternalError &) {
+    return false;  // compiling it says why
+  }
+  return true;
+}
+
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
+                         bool backward, ElementType type, int64_t sharedBytes) {
+  return target::targetOf(target).defaultSchedule(variant, target, dims, backward, type, sharedBytes);
+}
+
+Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
+                         bool backward) {
+  return defaultSchedule(variant, target, dims, backward, ElementType::F32, leastSharedBytes);
+}
+
+Schedule fitted(Schedule schedule, const Variant &variant) {
+  if (variant.keyList().tile) schedule.tileQ = std::gcd(schedule.tileQ, variant.keyList().tile);
+  if (!variant.selects()) return schedule;
+  schedule.tileQ = std::gcd(schedule.tileQ, variant.selection().rounds.back().tileQ);
+  if (!variant.selectsKeys()) schedule.tileK = std::gcd(schedule.tileK, variant.selection().rounds.back().tileK);
+  return schedule;
+}
+
+std::string illegal(const Schedule &schedule) {
+  for (int tile : {schedule.tileQ, schedule.tileK})
+    if (tile % 16 || tile < 16 || tile > 256)
+      return "expected tile sizes that are multiples of 16 from 16 to 256, got " + std::to_string(schedule.tileQ) +
+             " and " + std::to_string(schedule.tileK);
+  if (schedule.stages < 1 || schedule.stages > 4)
+    return "expected 1 to 4 stages, got " + std::to_string(schedule.stages);
+  if (schedule.blockRows != 6 && schedule.blockRows != 8 && schedule.blockRows != 12)
+    return "expected register blocks of 6, 8 or 12 rows, got " + std::to_string(schedule.blockRows);
+  return {};
+}
+
+std::string illegal(const Schedule &schedule, const Variant &variant) {
+  if (std::string wrong = illegal(schedule); !wrong.empty()) return wrong;
+  if (const int tile = variant.keyList().tile; tile && tile % schedule.tileQ)
+    return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " +
+           std::to_string(schedule.tileQ);
+  if (variant.selects()) {
+    const SelectionInfo::Round &round = variant.selection().rounds.back();
+    if (variant.selectsKeys() && round.tileQ % schedule.tileQ)
+      return "expected queries of a tile to divide those that share a choice of keys, " + std::to_string(round.tileQ) +
+             ", got " + std::to_string(schedule.tileQ);
+    if (!variant.selectsKeys() && (round.tileQ % schedule.tileQ || round.tileK % schedule.tileK))
+      return "expected tile sizes that divide those selected, " + std::to_string(round.tileQ) + " and " +
+             std::to_string(round.tileK) + ", got " + std::to_string(schedule.tileQ) + " and " +
+             std::to_string(schedule.tileK);
+  }
+  return {};
+}
+
+std::string describe(const Schedule &schedule, const std::string &target) {
+  std::string text = std::to_string(schedule.tileQ) + "x" + std::to_string(schedule.tileK);
+  text += " " + target::targetOf(target).describe(schedule);
+  text += schedule.order == Order::TilesInner ? " tiles_inner" : " heads_inner";
+  if (schedule.form != BackwardForm::Automatic) text += schedule.form == BackwardForm::Fused ? " fused" : " two_pass";
+  return text;
+}
+
+}  // namespace weft

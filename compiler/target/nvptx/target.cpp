@@ -1,0 +1,76 @@
+#include "compiler/target/nvptx/target.h"
+
+#include "compiler/default_schedule.h"
+#include "compiler/passes.h"
+#include "compiler/target/nvptx/ptx_code.h"
+#include "compiler/target/nvptx/shared_memory.h"
+#include "mlir/Transforms/Passes.h"
+
+namespace weft::nvptx {
+namespace {
+
+class Nvptx : public target::Target {
+ public:
+  bool claims(const std::string &name) const override { return name.starts_with("sm_"); }
+  bool knows(const std::string &name) const override { return isKnownTarget(name); }
+  bool isGpu() const override { return true; }
+
+  void addPasses(mlir::OpPassManager &passes, const CompileRequest &request) const override {
+    addMemoryPasses(passes, request);
+    LowerToNvvmOptions options;
+    options.type = weft::name(request.type);
+    options.headsInner = request.schedule.order == Order::HeadsInner;
+    options.paged = request.paged;
+    for (const std::string &dim : request.variant->listedDims()) options.lists.push_back(dim);
+    passes.addPass(createLowerToNvvm(options));
+    passes.addPass(createExpandExp({1}));
+  }
+
+  std::string generate(mlir::ModuleOp module, const CompileRequest &request) const override {
+    return nvptx::generate(module, request.target, request.stage == Stage::Llvm ? Output::Llvm : Output::Ptx);
+  }
+
+  Schedule defaultSchedule(const Variant &variant, const std::string &name, const std::map<std::string, int64_t> &dims,
+                           bool backward, ElementType type, int64_t sharedBytes) const override {
+    int64_t width = 0;
+    for (const auto &[dim, size] : dims) width += size;
+    // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
+    // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive.
+    Schedule schedule;
+    schedule.order = Order::HeadsInner;
+    const bool small = width > 128 || variant.scansKeys() || std::atoi(name.c_str() + 3) >= 100;
+    // Where two tiles ahead leave no room, one; then smaller ones.
+    for (int tile = backward && small ? 32 : 64;; tile /= 2)
+      for (int stages : {2, 1}) {
+        schedule.tileQ = schedule.tileK = tile;
+        schedule.stages = stages;
+        schedule = fitted(schedule, variant);
+        if ((tile == 16 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes))
+          return schedule;
+      }
+  }
+  int64_t sharedBytes(mlir::ModuleOp module, const CompileRequest &request) const override {
+    mlir::PassManager passes(module.getContext());
+    addMemoryPasses(passes, request);
+    internalCheck(mlir::succeeded(passes.run(module)), "shared memory", "a pass failed");
+    return sharedBytesOf(*module.getOps<tile::KernelOp>().begin(), request.type);
+  }
+  std::string describe(const Schedule &schedule) const override { return "stages " + std::to_string(schedule.stages); }
+
+ private:
+  /// What decides where operands are kept.
+  static void addMemoryPasses(mlir::OpPassManager &passes, const CompileRequest &request) {
+    // A load of the same rows in every turn of a loop leaves it: what is left inside is what streams by.
+    passes.addPass(mlir::createLoopInvariantCodeMotionPass());
+    passes.addPass(createPlaceOperands({request.schedule.stages}));
+  }
+};
+
+}  // namespace
+
+const target::Target &nvptxTarget() {
+  static const Nvptx target;
+  return target;
+}
+
+}  // namespace weft::nvptx
