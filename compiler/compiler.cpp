@@ -90,8 +90,8 @@ Variant::Variant(std::shared_ptr<const ast::Variant> tree) : checked(std::move(t
     keys = {checked->keys->input, checked->keys->tile, checked->inputs[checked->keys->input].dims.back()};
     twoPass = twoPassGrouped = false;  // which queries look at a key, its lists do not say
   }
-  // The pieces of a stick follow from the keys after them: one pass over a row's keys, not over a key's queries.
-  if (checked->normalize == ast::Normalize::StickBreaking) twoPass = twoPassGrouped = false;
+  // What hangs on the keys after it follows from a pass over a row's keys, not over a key's queries.
+  if (checked->normalizer->ordered) twoPass = twoPassGrouped = false;
   bool grouped = false;
   for (const ast::Input &input : checked->inputs)
     grouped |= std::find(input.dims.begin(), input.dims.end(), "G") != input.dims.end();
@@ -129,8 +129,10 @@ std::set<std::string> Variant::listedDims() const {
 }
 const std::string &Variant::name() const { return checked->name; }
 const std::string &Variant::source() const { return checked->source; }
-bool Variant::scansKeys() const { return checked->normalize == ast::Normalize::StickBreaking; }
-bool Variant::hasSoftmax() const { return checked->normalize == ast::Normalize::Softmax; }
+bool Variant::scansKeys() const { return checked->normalizer->ordered; }
+bool Variant::hasLogSumExp() const { return checked->normalizer->logSumExp; }
+bool Variant::hasDelta() const { return checked->normalizer->delta; }
+std::vector<std::string> Variant::keptRows() const { return weft::keptRows(*checked->normalizer, hasWeight()); }
 bool Variant::hasWeight() const {
   return std::ranges::any_of(checked->sets, [](const ast::KeySet &set) { return set.weight != nullptr; });
 }
@@ -199,7 +201,7 @@ std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
     names.push_back(ofKeys(set.lists ? "plan_lists" : "plan_band", set.dim));
   names.push_back("forward");
   if (!backward) return names;
-  if (variant.hasSoftmax()) names.push_back("backward_delta");
+  if (variant.hasDelta()) names.push_back("backward_delta");
   names.push_back("backward");
   if (variant.hasTwoPassBackward(false)) {
     names.push_back("backward_dq");

@@ -76,9 +76,14 @@ class Variant {
   bool needsLists() const { return sets[0].lists; }
   /// True where the two-pass backward form can compute every gradient of a call; `grouped`: one with G < H.
   bool hasTwoPassBackward(bool grouped) const { return grouped ? twoPassGrouped : twoPass; }
-  bool hasSoftmax() const;
   /// True where a pair's probability follows from running sums over the keys.
   bool scansKeys() const;
+  /// True where a row has a log-sum-exp to give out, and takes a cotangent of it.
+  bool hasLogSumExp() const;
+  /// True where the backward pass starts with the kernel backward_delta, which reads dlse and writes delta.
+  bool hasDelta() const;
+  /// What the forward pass keeps of each query for the backward one, f32 [B, H, T] each: first lse.
+  std::vector<std::string> keptRows() const;
   bool hasDropout() const;
   bool hasWeight() const;
   const SelectionInfo &selection() const { return selectionInfo; }

@@ -40,12 +40,8 @@ inline const char *const selectedKeys = "selection.keys", *const selectedCounts 
 /// stay in its caches (LaunchContext::workspaceBytes); on GPUs a buffer with a row for each program.
 inline const char *const workspace = "workspace", *const workspaceRow = "workspace.row";
 
-/// What the forward pass keeps of each query for the backward one, f32 [B, H, T] each: of a softmax the first three,
-/// with weights all, else the first (see compiler/transforms/build_kernels.cpp).
-inline const char *const keptRows[] = {"lse", "row.peak", "row.scale", "row.shift"};
-
-/// What the kernels call their own tensors, beside `d` before an input's name for its gradient; inputs must be called
-/// otherwise.
+/// What the kernels call their own tensors, beside `d` before an input's name for its gradient and what the forward
+/// pass keeps of each query (Variant::keptRows); inputs must be called otherwise.
 inline const char *const ownTensors[] = {"o",          "do",           "delta", "dlse", workspace, "selection",
                                          selectedKeys, selectedCounts, "pages", "seed", "status"};
 /// Those of each set of keys (see ofKeys).

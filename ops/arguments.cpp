@@ -167,7 +167,7 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
   return result;
 }
 
-int64_t rowsKept(const Variant &variant) { return !variant.hasSoftmax() ? 1 : variant.hasWeight() ? 4 : 3; }
+int64_t rowsKept(const Variant &variant) { return static_cast<int64_t>(variant.keptRows().size()); }
 
 void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o,
                     const at::Tensor &rows, const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {

@@ -184,7 +184,7 @@ at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string>
 /// Other normalisers have nothing of the kind.
 void demandSoftmax(const std::string &variant) {
   auto parsed = variantOrThrow(variant);
-  TORCH_CHECK(parsed->hasSoftmax(), "weft: variant '", parsed->name(),
+  TORCH_CHECK(parsed->hasLogSumExp(), "weft: variant '", parsed->name(),
               "': expected a softmax for a log-sum-exp, got another normaliser; call weft::attention");
 }
 

@@ -128,7 +128,7 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type, s
   for (const SelectionInfo::Pool &pool : this->variant->selection().pools) tensorNames.push_back(pool.buffer);
   for (const SelectionInfo::Round &round : this->variant->selection().rounds) tensorNames.push_back(round.buffer);
   tensorNames.insert(tensorNames.end(), std::begin(ownTensors), std::end(ownTensors));
-  tensorNames.insert(tensorNames.end(), std::begin(keptRows), std::end(keptRows));
+  for (std::string &rows : this->variant->keptRows()) tensorNames.push_back(std::move(rows));
   for (const KeySetInfo &keys : this->variant->keySets())
     for (const char *name : ownTensorsOfKeys) tensorNames.push_back(ofKeys(name, keys.dim));
 }

@@ -53,7 +53,8 @@ void alertOfAtomicSums(Binding &call, const std::vector<std::string> &kernels) {
 }  // namespace
 
 void bindKept(Binding &call, const at::Tensor &rows) {
-  for (int64_t at = 0; at < rows.size(0); ++at) call.bind(keptRows[at], rows.select(0, at));
+  int64_t at = 0;
+  for (const std::string &name : call.set.variant->keptRows()) call.bind(name, rows.select(0, at++));
 }
 
 bool isFused(const Binding &call) {
@@ -107,7 +108,7 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
   for (const KeySetInfo &set : call.set.variant->keySets()) keys += call.dim(set.dim);
   if (o.numel() > 0 && keys > 0) {
     call.plan();
-    if (call.set.variant->hasSoftmax()) {
+    if (call.set.variant->hasDelta()) {
       call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous()
                                                 : at::zeros({call.B, call.H, call.T}, floats));
       call.bind("delta", at::empty({call.B, call.H, call.T}, floats));

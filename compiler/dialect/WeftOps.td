@@ -83,9 +83,7 @@ def Weft_DotOp : WeftOp<"dot", [Pure]> {
 def Weft_RowOp : WeftOp<"row", [Pure]> {
   let summary = "a value the kernel keeps for each query, or has summed up for the pair";
   let description = [{
-    `peak` and `scale`: a kept pair's probability, without its weight, is exp(s - peak) scale; where pairs have weights, that times `shift`, a power of two, is p / w; `delta`: do_i . o_i minus the cotangent of lse. Of stick breaking: `after`, the sum of
-    softplus(s) over kept keys after j; `before`, the sum of p dp over kept keys before j.
-    (C1) the name is one of these. `%l = weft.row "peak"`
+    (C1) the name is that of a RowState of a normaliser: its file in compiler/normalizers says what it is. `%l = weft.row "peak"`
   }];
   let arguments = (ins StrAttr:$name);
   let results = (outs F32:$result);

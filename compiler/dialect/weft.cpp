@@ -2,6 +2,7 @@
 #include <map>
 
 #include "compiler/dialect/dialects.h"
+#include "compiler/normalizers/facts.h"
 
 #include "compiler/dialect/WeftDialect.cpp.inc"
 #define GET_OP_CLASSES
@@ -45,10 +46,10 @@ llvm::LogicalResult MapOp::verify() {
 }
 
 llvm::LogicalResult RowOp::verify() {
-  for (llvm::StringRef known : {"peak", "scale", "shift", "delta", "after", "before"})
-    if (getName() == known) return llvm::success();
-  return emitOpError("(C1) expected \"peak\", \"scale\", \"shift\", \"delta\", \"after\" or \"before\", got \"")
-         << getName() << "\"";
+  for (const NormalizerFacts *normalizer : allNormalizers())
+    for (const RowState &row : normalizer->rows)
+      if (getName() == row.name) return llvm::success();
+  return emitOpError("(C1) expected a row of a normaliser, got \"") << getName() << "\"";
 }
 
 }  // namespace weft::dialect

@@ -162,8 +162,7 @@ std::string print(const Variant &variant) {
       text += "\n";
     }
   }
-  const char *names[] = {"softmax", "sigmoid", "none", "stick_breaking"};
-  text += std::string("  normalize ") + names[static_cast<int>(variant.normalize)] + "\n";
+  text += std::string("  normalize ") + variant.normalizer->name + "\n";
   return text;
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compiler/diagnostic.h"
+#include "compiler/normalizers/facts.h"
 
 namespace weft::ast {
 
@@ -119,8 +120,6 @@ struct KeyList {
   ExprPtr expr;  ///< as written: a read without its last index
 };
 
-enum class Normalize { Softmax, Sigmoid, None, StickBreaking };
-
 /// Keys that share the variant's normaliser: what one pair of a query and one of them says.
 struct KeySet {
   std::string dim = "S";  ///< counts the keys: j is below it
@@ -142,7 +141,8 @@ struct Variant {
   std::vector<KeySet> sets{1};    ///< the first one is that of v, any others those of `also`
   ExprPtr sink;                   ///< may be null; depends on b and h only
   std::optional<double> dropout;  ///< probability of dropping a pair
-  Normalize normalize = Normalize::Softmax;
+  const NormalizerFacts *normalizer = allNormalizers().front();
+  SourceRange normalizerRange;  ///< where it is named; empty where it is not
   std::optional<KeyList> keys;
   std::vector<Select> selects;  ///< rounds: each one looks only at what those before it kept
   bool selectsKeys() const { return !selects.empty() && selects.back().keys(); }

@@ -36,7 +36,7 @@ class Checker {
     checkSelects();
     if (variant.keys) checkKeys(*variant.keys);
     for (size_t at = 1; at < variant.sets.size(); ++at) checkAlso(variant.sets[at]);
-    if (variant.sink && variant.normalize != Normalize::Softmax)
+    if (variant.sink && !variant.normalizer->sink)
       report(variant.sink->range, "expected 'normalize softmax' with a sink");
     if (diagnostics.size() == before && compileSteps(variant) > mostSteps)
       report(variant.range,
@@ -81,7 +81,7 @@ class Checker {
     }
     for (const Input &input : variant.inputs) {
       auto among = [&](const auto &names) { return std::ranges::count(names, input.name) > 0; };
-      bool reserved = among(ownTensors) || among(keptRows) || among(ownTensorsOfKeys);
+      bool reserved = among(ownTensors) || input.name == "lse" || among(ownTensorsOfKeys);
       for (const Input &other : variant.inputs) reserved |= input.name == "d" + other.name;
       if (reserved)
         report(input.range, "expected another name than '" + input.name + "', which is a tensor of the kernels");
@@ -165,9 +165,9 @@ class Checker {
                                      variant.inputs[variant.keys->input].dims.back() == also.dim);
     for (const KeySet &other : variant.sets) taken |= &other != &also && other.dim == also.dim;
     if (taken) return report(also.range, "expected a dim of its own for the number of its keys, got " + also.dim, hint);
-    if (variant.normalize == Normalize::StickBreaking)
-      report(also.range,
-             "expected another normaliser than stick_breaking with 'also': its keys do not follow those of v");
+    if (variant.normalizer->ordered)
+      report(also.range, std::string("expected another normaliser than ") + variant.normalizer->name +
+                             " with 'also': its keys do not follow those of v");
     const std::map<std::string, ExprPtr> outer = scope.lets;
     std::erase_if(scope.lets, [&](const auto &let) { return dependsOnKey(*let.second); });
     scope.set = &also;
@@ -228,8 +228,9 @@ class Checker {
         return wrong("expected lists for a multiple of 16 queries from 16 to 8192, got " + print(*by));
     }
     if (!variant.selects.empty()) wrong("expected 'keys' or 'select', got both");
-    if (variant.normalize == Normalize::StickBreaking)
-      wrong("expected another normaliser than stick_breaking with lists of keys: they have no order");
+    if (variant.normalizer->ordered)
+      wrong(std::string("expected another normaliser than ") + variant.normalizer->name +
+            " with lists of keys: they have no order");
   }
 
   void checkSelects() {
@@ -246,8 +247,9 @@ class Checker {
         report(select.range, "expected tile sizes that divide those of the round before, " +
                                  std::to_string(before->tileQ) + " and " + std::to_string(before->tileK));
       before = &select;
-      if (select.keys() && variant.normalize == Normalize::StickBreaking)
-        report(select.range, "expected another normaliser than stick_breaking with 'select keys'",
+      if (select.keys() && variant.normalizer->ordered)
+        report(select.range,
+               std::string("expected another normaliser than ") + variant.normalizer->name + " with 'select keys'",
                "'select tiles' goes with it");
       scope.keysAlone = select.keys();
       std::set<std::string> names;

@@ -149,8 +149,8 @@ class Parser : ExpressionParser {
     return set;
   }
 
-  // statement := pair | also | 'sink' expr | 'dropout' number | 'normalize' ('softmax' | 'sigmoid' | 'none' |
-  // 'stick_breaking') | select | 'keys' '=' name ('[' arguments ']')?
+  // statement := pair | also | 'sink' expr | 'dropout' number | 'normalize' normaliser | select
+  //            | 'keys' '=' name ('[' arguments ']')?
   void parseStatement(ast::Variant &variant) {
     if (parsePair(variant.sets[0])) return;
     const Token keyword = peek();
@@ -169,17 +169,7 @@ class Parser : ExpressionParser {
       if (*variant.dropout < 0 || *variant.dropout >= 1)
         report(number.range, "expected a probability in [0, 1), got " + number.text);
     } else if (accept("normalize")) {
-      if (accept("softmax")) {
-        variant.normalize = ast::Normalize::Softmax;
-      } else if (accept("sigmoid")) {
-        variant.normalize = ast::Normalize::Sigmoid;
-      } else if (accept("none")) {
-        variant.normalize = ast::Normalize::None;
-      } else if (accept("stick_breaking")) {
-        variant.normalize = ast::Normalize::StickBreaking;
-      } else {
-        fail("softmax, sigmoid, none or stick_breaking after 'normalize'");
-      }
+      parseNormalizer(variant);
     } else if (at("keys") && peek(1).text == "=") {
       position += 2;
       once(variant.keys, keyword);
@@ -190,6 +180,20 @@ class Parser : ExpressionParser {
       fail("a statement",
            "statements start with let, where, score, weight, gate, sink, dropout, normalize, select, keys or also");
     }
+  }
+
+  void parseNormalizer(ast::Variant &variant) {
+    const NormalizerFacts *named = normalizerNamed(peek().text);
+    if (!named) {
+      const auto all = allNormalizers();
+      std::string names;
+      for (size_t at = 0; at < all.size(); ++at)
+        names += (at == 0 ? "" : at + 1 < all.size() ? ", " : " or ") + std::string(all[at]->name);
+      fail(names + " after 'normalize'");
+    }
+    ++position;
+    variant.normalizer = named;
+    variant.normalizerRange = tokens[position - 1].range;
   }
 
   int parseTileSize() {

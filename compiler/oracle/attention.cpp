@@ -1,34 +1,21 @@
 // Output and gradients of a variant, row by row: what each key gets, then what it passes back.
-#include <algorithm>
-#include <cmath>
-#include <limits>
 
 #include "compiler/oracle/evaluator.h"
+#include "compiler/oracle/normalizers.h"
 #include "compiler/oracle/selection.h"
 
 namespace weft::reference {
 namespace {
 
-using ast::Normalize;
-
-const double infinity = std::numeric_limits<double>::infinity();
-double logistic(double x) { return 1 / (1 + std::exp(-x)); }
-
-/// A key of a query's row.
-struct Pair {
-  const ast::KeySet *set;
-  int64_t j;
-  bool mask = true;            ///< the wheres hold, and a selection keeps it
-  bool counts = false;         ///< so, and its weight is not 0 or less
-  double s = 0, w = 1, g = 1;  ///< score, weight and gate
-  double e = 0;                ///< probability without the weight: p = w e
-};
-
 class Attention {
  public:
   Attention(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
             const std::vector<double> &cotangent)
-      : variant(variant), inputs(inputs), cotangent(cotangent), evaluator(variant, inputs) {
+      : variant(variant),
+        inputs(inputs),
+        cotangent(cotangent),
+        evaluator(variant, inputs),
+        normalizer(normalizerOf(*variant.normalizer)) {
     auto dim = [&](const char *name) { return evaluator.dims[name]; };
     B = dim("B"), H = dim("H"), G = dim("G"), T = dim("T"), S = dim("S");
     E = inputs.at("v").shape[3];
@@ -41,8 +28,8 @@ class Attention {
       for (h = 0; h < H; ++h) {
         const Selection selected(variant, evaluator, b, h);
         for (i = 0; i < T; ++i) {
-          pairs = keys();
-          for (Pair &pair : pairs) {
+          row = {.pairs = keys()};
+          for (Pair &pair : row.pairs) {
             look(pair, false);
             pair.mask &= pair.set != &variant.sets[0] || selected(i, pair.j);
             pair.counts &= pair.mask;
@@ -60,14 +47,14 @@ class Attention {
   const std::map<std::string, Array> &inputs;
   const std::vector<double> &cotangent;
   Evaluator evaluator;
+  const RowNormalizer &normalizer;
   Result result;
   int64_t B, H, G, T, S, E;
   // The row:
   int64_t b = 0, h = 0, i = 0;
-  std::vector<Pair> pairs;
-  double lse = -infinity, sink = -infinity;
+  Row row;
 
-  int64_t row() const { return (b * H + h) * T + i; }
+  int64_t number() const { return (b * H + h) * T + i; }
   const std::string &valuesOf(const Pair &pair) const { return variant.inputs[pair.set->values].name; }
   /// Where the pair's row of values starts.
   int64_t valueAt(const Pair &pair) const {
@@ -110,25 +97,14 @@ class Attention {
 
   /// e of each pair, and the row of o.
   void forward() {
-    switch (variant.normalize) {
-      case Normalize::Softmax: softmax(); break;
-      case Normalize::Sigmoid:
-        for (Pair &pair : pairs) pair.e = logistic(pair.s);
-        break;
-      case Normalize::None:
-        for (Pair &pair : pairs) pair.e = pair.s;
-        break;
-      case Normalize::StickBreaking: {
-        double left = 1;  // of the stick, once the keys after it have taken their piece
-        for (size_t n = pairs.size(); n-- > 0;) {
-          pairs[n].e = logistic(pairs[n].s) * left;
-          if (pairs[n].counts) left *= logistic(-pairs[n].s);
-        }
-        break;
-      }
+    if (variant.sink) {
+      evaluator.start(b, h, i, 0, false);
+      row.sink = evaluator.value(variant.sink);
     }
-    double *o = &result.o.values[row() * E];
-    for (Pair &pair : pairs) {
+    normalizer.forward(row);
+    result.lse.values[number()] = row.lse;
+    double *o = &result.o.values[number() * E];
+    for (Pair &pair : row.pairs) {
       if (!pair.mask) pair.e = 0;
       if (!pair.counts) continue;
       const double *values = &inputs.at(valuesOf(pair)).values[valueAt(pair)];
@@ -136,63 +112,32 @@ class Attention {
     }
   }
 
-  void softmax() {
-    double top = -infinity;
-    if (variant.sink) {
-      evaluator.start(b, h, i, 0, false);
-      top = sink = evaluator.value(variant.sink);
-    }
-    for (const Pair &pair : pairs)
-      if (pair.counts) top = std::max(top, pair.s);
-    double mass = variant.sink ? std::exp(sink - top) : 0;
-    for (const Pair &pair : pairs)
-      if (pair.counts) mass += pair.w * std::exp(pair.s - top);
-    lse = mass <= 0 ? -infinity : top + std::log(mass);
-    result.lse.values[row()] = lse;
-    for (Pair &pair : pairs) pair.e = lse == -infinity ? 0 : std::exp(pair.s - lse);
-  }
-
-  /// With P = g do.v, the cotangent of p: those of score, weight and gate of each pair, and of the sink, go to the
-  /// inputs.
+  /// With g do.v, the cotangent of p: those of score, weight and gate of each pair, and of the sink, go to the inputs.
   void backward() {
-    const double *o = &result.o.values[row() * E], *cotangents = &cotangent[row() * E];
-    double delta = 0;
-    for (int64_t c = 0; c < E; ++c) delta += cotangents[c] * o[c];
-    double before = 0;  // stick breaking: p P of the keys before
-    for (Pair &pair : pairs) {
+    const double *cotangents = &cotangent[number() * E];
+    for (Pair &pair : row.pairs) {
       if (!pair.mask) continue;
-      const double p = pair.counts ? pair.w * pair.e : 0, gate = pair.counts ? pair.g : 0;
       const double *values = &inputs.at(valuesOf(pair)).values[valueAt(pair)];
       double *ownGradient = &evaluator.gradients[valuesOf(pair)].values[valueAt(pair)];
-      double dov = 0;
       for (int64_t c = 0; c < E; ++c) {
-        dov += cotangents[c] * values[c];
-        ownGradient[c] += p * gate * cotangents[c];
+        pair.dov += cotangents[c] * values[c];
+        ownGradient[c] += pair.p() * (pair.counts ? pair.g : 0) * cotangents[c];
       }
-      const double P = pair.g * dov;
-      double ds = 0, dw = pair.e * P;
-      switch (variant.normalize) {
-        case Normalize::Softmax:
-          dw = pair.e * (P - delta);
-          ds = p * (P - delta);
-          break;
-        case Normalize::Sigmoid: ds = p * (1 - pair.e) * P; break;
-        case Normalize::None: ds = pair.counts ? pair.w * P : 0; break;
-        case Normalize::StickBreaking:
-          ds = pair.counts ? p * P * (1 - logistic(pair.s)) - logistic(pair.s) * before : 0;
-          if (pair.counts) before += p * P;
-          break;
-      }
+      pair.dp = pair.g * pair.dov;
+    }
+    normalizer.backward(row);
+    for (const Pair &pair : row.pairs) {
+      if (!pair.mask) continue;
       Pair again = pair;
       look(again, true);
-      std::vector<std::pair<int, double>> seeds{{evaluator.eval(pair.set->score), ds}};
-      if (pair.set->weight) seeds.push_back({evaluator.eval(pair.set->weight), dw});
-      if (pair.set->gate) seeds.push_back({evaluator.eval(pair.set->gate), p * dov});
+      std::vector<std::pair<int, double>> seeds{{evaluator.eval(pair.set->score), pair.ds}};
+      if (pair.set->weight) seeds.push_back({evaluator.eval(pair.set->weight), pair.dw});
+      if (pair.set->gate) seeds.push_back({evaluator.eval(pair.set->gate), pair.p() * pair.dov});
       evaluator.backward(seeds);
     }
-    if (variant.sink && lse > -infinity) {
+    if (variant.sink) {
       evaluator.start(b, h, i, 0, true);
-      evaluator.backward({{evaluator.eval(variant.sink), -std::exp(sink - lse) * delta}});
+      evaluator.backward({{evaluator.eval(variant.sink), row.dsink}});
     }
   }
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compiler/internal_error.h"
+#include "compiler/normalizers/facts.h"
 
 namespace weft::target {
 
@@ -24,7 +25,8 @@ std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription
   table["o"] = {{"B", "H", "T", width}, type, true};
   table["do"] = table["o"];
   const TensorInfo ofQueries{{"B", "H", "T"}, ElementType::F32, false};
-  for (const char *rows : keptRows) table[rows] = ofQueries;
+  for (const NormalizerFacts *normalizer : allNormalizers())
+    for (const std::string &rows : keptRows(*normalizer, /*weighted=*/true)) table[rows] = ofQueries;
   table["delta"] = table["dlse"] = ofQueries;
   return table;
 }

@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "compiler/kernel_image.h"
+#include "compiler/normalizers/normalizer.h"
 #include "compiler/passes.h"
 #include "compiler/transforms/scalar_builder.h"
 #include "compiler/transforms/signature.h"
@@ -241,7 +242,6 @@ class Reverse {
 /// Derives @backward of the pairs of one set of keys.
 static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set) {
   auto forward = module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", set.dim));
-  const llvm::StringRef normalize = module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue();
 
   Reverse reverse(module, forward, ofKeys("backward", set.dim));
   ScalarBuilder &s = reverse.scalar;
@@ -256,35 +256,16 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
   Value dov = dialect::DotOp::create(reverse.builder, s.loc, reverse.builder.getF32Type(), "do", set.values);
   Value dropped = s.mul(dov, dropout);
 
-  // e: the probability without its weight, of kept pairs. A weight of zero is exact even where e overflows.
-  Value e, slope, shift = one, factor = weight ? weight : one, p;
-  Value dp = s.mul(dropped, gate);
-  if (normalize == "softmax") {
-    e = s.expOfDifference(score, reverse.row("peak"));
-    Value scale = reverse.row("scale");
-    if (isWeighted(module)) shift = reverse.row("shift");
-    // Each can be too large or small for p; so ordered no product is.
-    p = s.mul(s.mul(s.mul(factor, shift), e), scale);
-    e = s.mul(e, scale);
-    dp = s.sub(dp, reverse.row("delta"));
-    slope = s.mul(p, dp);
-  } else if (normalize == "sigmoid") {
-    e = s.map(Function::Sigmoid, {score});
-    slope = s.mul(factor, s.mul(s.mul(e, s.sub(one, e)), dp));
-  } else if (normalize == "stick_breaking") {
-    // p = w sigmoid(s) exp(-after); each kept score also shortens the stick of the keys before it.
-    Value sigmoid = s.map(Function::Sigmoid, {score});
-    e = s.mul(sigmoid, s.map(Function::Exp, {s.neg(reverse.row("after"))}));
-    Value whole = s.mul(s.mul(e, dp), factor);
-    slope = s.sub(s.mul(whole, s.sub(one, sigmoid)), s.mul(sigmoid, reverse.row("before")));
-  } else {
-    e = score;
-    slope = s.mul(factor, dp);
-  }
-  if (!p) p = s.mul(factor, e);
+  const PairTerms terms{
+      s, score, weight ? weight : one, s.mul(dropped, gate), isWeighted(module), [&](const char *name) {
+        return reverse.row(name);
+      }};
+  auto [e, p, slope, dp, shift] = normalizerOf(module).derivative(terms);
+  if (!p) p = s.mul(terms.weight, e);
   if (weight) {
+    // A weight of zero is exact even where e overflows.
     p = s.select(counts, p, zero);
-    reverse.seedProduct(weight, s.mul(e, dp), shift, s.mul(p, dp));
+    reverse.seedProduct(weight, s.mul(e, dp), shift ? shift : one, s.mul(p, dp));
     slope = s.select(counts, slope, zero);
   }
   reverse.seed(score, slope);
@@ -297,17 +278,13 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
 static void differentiate(mlir::ModuleOp module) {
   for (const KeySetDescription &set : describedSets(module)) differentiateSet(module, set);
   if (auto sink = module.lookupSymbol<dialect::PairwiseOp>("sink")) {
-    Reverse sinkReverse(module, sink, "sink_backward");
-    ScalarBuilder &t = sinkReverse.scalar;
-    Value c = sinkReverse.results["sink"];
-    const bool weighted = isWeighted(module);
-    auto [score, weight] = weighted ? t.weightedSink(c) : std::pair(c, t.constant(1));
-    if (weighted) weight = t.mul(weight, sinkReverse.row("shift"));
-    Value mass = t.mul(weight, t.expOfDifference(score, sinkReverse.row("peak")));
-    mass = t.mul(mass, sinkReverse.row("scale"));
-    sinkReverse.seed(c, t.neg(t.mul(mass, sinkReverse.row("delta"))));
-    sinkReverse.sweep();
-    sinkReverse.finish({}, {});
+    Reverse reverse(module, sink, "sink_backward");
+    Value c = reverse.results["sink"];
+    const PairTerms terms{
+        reverse.scalar, {}, {}, {}, isWeighted(module), [&](const char *name) { return reverse.row(name); }};
+    reverse.seed(c, normalizerOf(module).sinkCotangent(terms, c));
+    reverse.sweep();
+    reverse.finish({}, {});
   }
 }
 

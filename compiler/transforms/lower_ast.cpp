@@ -76,8 +76,7 @@ class AstLowering {
            builder.getNamedAttr("input", builder.getStringAttr(variant.inputs[pooled.input].name)),
            builder.getNamedAttr("tile", builder.getI32IntegerAttr(pooled.tile))}));
     module->setAttr("weft.pools", builder.getArrayAttr(pools));
-    const char *names[] = {"softmax", "sigmoid", "none", "stick_breaking"};
-    module->setAttr("weft.normalize", builder.getStringAttr(names[static_cast<int>(variant.normalize)]));
+    module->setAttr("weft.normalize", builder.getStringAttr(variant.normalizer->name));
   }
 
   /// The pairs of one set of keys.

@@ -109,10 +109,8 @@ inline bool hasResult(dialect::PairwiseOp program, llvm::StringRef name) {
   return llvm::is_contained(yield.getNames(), mlir::StringAttr::get(program.getContext(), name));
 }
 
-/// True where some pair of a softmax has a weight: rows then keep the power of two that weights are multiplied by,
-/// `shift`.
+/// True where some pair has a weight.
 inline bool isWeighted(mlir::ModuleOp module) {
-  if (module->getAttrOfType<mlir::StringAttr>("weft.normalize").getValue() != "softmax") return false;
   return llvm::any_of(describedSets(module), [&](const KeySetDescription &set) {
     return hasResult(module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", set.dim)), "weight");
   });

@@ -36,7 +36,7 @@ weft.pairwise @arity {
 
 weft.pairwise @row {
 ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-  // expected-error @+1 {{(C1) expected "peak", "scale", "shift", "delta", "after" or "before", got "sum"}}
+  // expected-error @+1 {{(C1) expected a row of a normaliser, got "sum"}}
   %x = weft.row "sum"
   weft.yield []
 }

@@ -128,7 +128,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
                            options.tileK;
   strides["o"] = strides["do"] = contiguous({B, H, T, E});
   make("o", options.type, B * H * T * E);
-  for (const char *rows : keptRows) make(rows, ElementType::F32, B * H * T);
+  for (const std::string &rows : variant->keptRows()) make(rows, ElementType::F32, B * H * T);
   make("status", ElementType::I32, 1);
   make("seed", ElementType::I32, 4);  // two words of 64 bits
   for (int word : {0, 1}) buffers["seed"].as<int64_t>()[word] = 7;
@@ -255,7 +255,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
       else size = static_cast<int64_t>(inputs.at(input.name).values.size());
       make("d" + input.name, input.isRow && input.querySide ? options.type : ElementType::F32, size);
     }
-    if (variant->hasSoftmax()) run("backward_delta");
+    if (variant->hasDelta()) run("backward_delta");
     if (options.twoPass && variant->hasTwoPassBackward(G != H)) {
       run("backward_dq");
       for (const KeySetInfo &keys : variant->keySets()) {

@@ -1,0 +1,173 @@
+#include "compiler/transforms/build_backward.h"
+
+#include "compiler/normalizers/normalizer.h"
+#include "llvm/ADT/STLExtras.h"
+
+namespace weft {
+namespace {
+
+using mlir::Value;
+using Values = KernelBuilder::Values;
+
+/// What a tile of pairs passes back: the factor of v, and the cotangents of dots.
+struct Gradients {
+  Value factor;
+  std::vector<std::pair<DotPair, Value>> dots;
+};
+
+class BackwardBuilder {
+ public:
+  explicit BackwardBuilder(KernelBuilder &k) : k(k), normalizer(normalizerOf(k.module)) {}
+
+  /// Everything a query tile contributes: its own gradients, and with `keys` those of the key side.
+  void queryPass(const QueryTile &at, bool keys, llvm::ArrayRef<llvm::StringRef> accumulate) {
+    QuerySide query = querySide(at);
+    std::vector<std::string> names;
+    Values sums;
+    k.eachSet([&] {
+      k.loadQueries(KernelBuilder::dotsOf(k.program("backward")), at, query.tiles);
+      k.program("backward").walk([&](dialect::CotangentOp op) {
+        if (llvm::is_contained(names, op.getQuery())) return;
+        names.push_back(op.getQuery().str());
+        sums.push_back(k.fill(0, {k.shape.tileQ, k.columns(names.back())}));
+      });
+    });
+    k.eachSet([&] { sums = queryPassKeys(query, names, sums, at, keys, accumulate); });
+    for (auto [name, value] : llvm::zip(names, sums)) k.store(value, "d" + name, at.b, at.h, at.index);
+    if (k.sink("sink_backward"))
+      k.rowwise(at, query.rows, 0, [&](mlir::ValueRange args) {
+        k.clone(k.sink("sink_backward"), at, args[0], args[0], {}, loadedOperands(query).named({}, args.drop_front()),
+                {"head"});
+        return Values{};
+      });
+  }
+
+  void keyPass(Value b, Value g, Value kt) {
+    auto source = k.program("backward");
+    std::vector<std::pair<std::string, Value>> inits = {
+        {k.set->values, k.fill(0, {k.shape.tileK, k.columns(k.set->values)}, "key")}};
+    for (const std::string &name : keyInputs(source))
+      if (name != k.set->values) inits.push_back({name, k.fill(0, {k.shape.tileK, k.columns(name)}, "key")});
+    Values values;
+    for (auto &[name, value] : inits) values.push_back(value);
+    // The gradients are carried over the heads of the group and the query tiles that keep this one.
+    auto sums = k.loop("heads", b, g, g, values, [&](Value h, Value, mlir::ValueRange heads) {
+      return k.loop("kept_queries", b, h, kt, heads, [&](Value qt, Value full, mlir::ValueRange carried) {
+        const QueryTile at{b, h, qt};
+        QuerySide query = querySide(at);
+        auto tiles = k.dotTiles(source, query.tiles, at, kt);
+        Gradients gradients = gradientTiles(source, tiles, loadedOperands(query), at, {kt, full}, {"key"});
+        Values next(carried.begin(), carried.end());
+        next[0] = k.dot("tn", gradients.factor, query.tiles["do"], next[0]);
+        for (auto &[pair, ds] : gradients.dots)
+          for (size_t n = 1; n < inits.size(); ++n)
+            if (inits[n].first == pair.second) next[n] = k.dot("tn", ds, query.tiles[pair.first], next[n]);
+        return next;
+      });
+    });
+    for (auto [init, value] : llvm::zip(inits, sums)) k.store(value, "d" + init.first, b, g, kt);
+  }
+
+ private:
+  KernelBuilder &k;
+  const Normalizer &normalizer;
+
+  static std::vector<std::string> keyInputs(dialect::PairwiseOp source) {
+    std::vector<std::string> names;
+    source.walk([&](dialect::CotangentOp op) {
+      if (!llvm::is_contained(names, op.getKey())) names.push_back(op.getKey().str());
+    });
+    return names;
+  }
+
+  /// With the operands of the set at hand.
+  QuerySide querySide(const QueryTile &at) {
+    QuerySide side;
+    k.loadQueries(KernelBuilder::dotsOf(k.program("backward")), at, side.tiles);
+    k.loadQueries(DotPair{"do", k.set->values}, at, side.tiles);
+    for (const RowState &row : loadedRows(k.module)) {
+      side.names.push_back(row.name);
+      side.rows.push_back(k.loadRows(row.tensor(), at, row.fill));
+    }
+    return side;
+  }
+
+  Gradients gradientTiles(dialect::PairwiseOp source, const Values &dots, const PairOperands &operands,
+                          const QueryTile &at, const KeyTile &keys, llvm::ArrayRef<llvm::StringRef> accumulate) {
+    Values tiles = dots;
+    tiles.insert(tiles.end(), operands.tiles.begin(), operands.tiles.end());
+    std::vector<DotPair> order;
+    auto out = k.pairwise(at, keys, tiles, operands.rows, {}, [&](auto &args) {
+      KernelBuilder::Bindings cotangents;
+      auto named = k.clone(source, at, args.i, args.j, KernelBuilder::bindTiles(source, args.tiles),
+                           operands.named(args.tiles.drop_front(dots.size()), args.rows), accumulate, &cotangents);
+      Values values{named["value"]};
+      for (auto &[pair, value] : cotangents) {
+        order.push_back(pair);
+        values.push_back(value);
+      }
+      return values;
+    });
+    Gradients gradients{out[0], {}};
+    for (size_t n = 0; n < order.size(); ++n) gradients.dots.push_back({order[n], out[n + 1]});
+    return gradients;
+  }
+
+  /// What the keys of one set add to the gradients of the query side, `names`.
+  Values queryPassKeys(QuerySide &query, const std::vector<std::string> &names, Values inits, const QueryTile &at,
+                       bool keys, llvm::ArrayRef<llvm::StringRef> accumulate) {
+    auto source = k.program("backward");
+    KeySums sums = normalizer.beforeKeys(k, at, query);
+    inits.insert(inits.end(), sums.carried.begin(), sums.carried.end());
+    Values done = k.loop("keys", at.b, at.h, at.index, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
+      auto tiles = k.dotTiles(source, query.tiles, at, kt);
+      Values next(carried.begin(), carried.begin() + names.size());
+      sums.carried.assign(carried.begin() + names.size(), carried.end());
+      const PairOperands operands = normalizer.atKeys(k, at, {kt, full}, query, tiles, sums);
+      Gradients gradients = gradientTiles(source, tiles, operands, at, {kt, full}, accumulate);
+      if (keys) {
+        into(gradients.factor, query.tiles["do"], k.set->values, at, kt);
+        for (auto &[pair, ds] : gradients.dots) into(ds, query.tiles[pair.first], pair.second, at, kt);
+      }
+      for (auto &[pair, ds] : gradients.dots)
+        for (size_t n = 0; n < names.size(); ++n)
+          if (names[n] == pair.first) next[n] = k.dot("nn", ds, k.keyTiles[pair.second], next[n]);
+      next.insert(next.end(), sums.carried.begin(), sums.carried.end());
+      return next;
+    });
+    done.resize(names.size());
+    return done;
+  }
+
+  void into(Value lhs, Value rhs, const std::string &name, const QueryTile &at, Value kt) {
+    tile::DotIntoOp::create(k.builder, k.s.loc, "tn", lhs, rhs, "d" + name, at.b, at.h, kt);
+  }
+};
+
+}  // namespace
+
+void buildBackward(KernelBuilder &k) {
+  k.begin("backward", "group");
+  Value b = k.arg(0), g = k.arg(1);
+  k.loop("heads", b, g, g, {}, [&](Value h, Value, mlir::ValueRange) {
+    k.loop("queries", b, h, h, {}, [&](Value qt, Value, mlir::ValueRange) {
+      BackwardBuilder(k).queryPass({b, h, qt}, true, {"head", "query", "key", "any"});
+      return Values{};
+    });
+    return Values{};
+  });
+}
+
+void buildBackwardQueries(KernelBuilder &k) {
+  k.begin("backward_dq", "query");
+  BackwardBuilder(k).queryPass({k.arg(0), k.arg(1), k.arg(2)}, false, {"head", "query"});
+}
+
+void buildBackwardKeys(KernelBuilder &k, llvm::StringRef keyDim) {
+  for (const KeySetDescription &own : k.sets)
+    if (own.dim == keyDim) k.set = &own;
+  k.begin(ofKeys("backward_dkdv", k.set->dim), "key");
+  BackwardBuilder(k).keyPass(k.arg(0), k.arg(1), k.arg(2));
+}
+
+}  // namespace weft
