@@ -65,10 +65,10 @@ def Tile_ForOp : TileOp<"for", [SingleBlock, DeclareOpInterfaceMethods<LoopLikeO
   let description = [{
     `over` is "heads" (of a group: `start` is the group), "queries" (all query tiles), "keys" (kept
     key tiles of query tile `start`), "keys_descending" (the same, the last one first) or "kept_queries" (kept query tiles
-    of key tile `start`).
+    of key tile `start`), or "turns": `start` of them, a constant.
     `keyDim` counts the keys. The block has the loop index (i32), for kept tiles a flag that is true where the tile is full
     (i1), and the carried values.
-    (C1) known `over`; (C2) results, inits and carried arguments agree in number and type.
+    (C1) known `over`; (C2) results, inits and carried arguments agree in number and type; (C3) constant turns.
   }];
   let arguments = (ins StrAttr:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$initArgs,
                    DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
@@ -82,6 +82,8 @@ def Tile_ForOp : TileOp<"for", [SingleBlock, DeclareOpInterfaceMethods<LoopLikeO
     bool overKeys() { return getOver() == "keys" || getOver() == "keys_descending"; }
     /// Only over the tiles that the plan keeps.
     bool overKept() { return overKeys() || getOver() == "kept_queries"; }
+    /// Of "turns": how many.
+    int64_t turns();
   }];
   let hasVerifier = 1;
 }

@@ -40,10 +40,13 @@ llvm::LogicalResult LoadOp::verify() {
 llvm::LogicalResult ForOp::verify() {
   const llvm::StringRef over = getOver();
   const bool kept = overKept();
-  if (!kept && over != "heads" && over != "queries")
+  if (!kept && over != "heads" && over != "queries" && over != "turns")
     return emitOpError(
-               "(C1) expected \"heads\", \"queries\", \"keys\", \"keys_descending\" or \"kept_queries\", got \"")
+               "(C1) expected \"heads\", \"queries\", \"keys\", \"keys_descending\", \"kept_queries\" or \"turns\", "
+               "got \"")
            << over << "\"";
+  if (over == "turns" && !getStart().getDefiningOp<mlir::arith::ConstantOp>())
+    return emitOpError("(C3) expected a constant number of turns");
   auto arguments = getBody().front().getArguments().drop_front(kept ? 2 : 1);
   if (getInitArgs().getTypes() != getResults().getTypes() ||
       mlir::TypeRange(mlir::ValueRange(arguments)) != getResults().getTypes())
@@ -63,6 +66,10 @@ std::optional<llvm::MutableArrayRef<mlir::OpOperand>> ForOp::getYieldedValuesMut
   return mlir::cast<YieldOp>(getBody().front().getTerminator()).getValuesMutable();
 }
 std::optional<mlir::ResultRange> ForOp::getLoopResults() { return getOperation()->getResults(); }
+int64_t ForOp::turns() {
+  auto count = getStart().getDefiningOp<mlir::arith::ConstantOp>();
+  return mlir::cast<mlir::IntegerAttr>(count.getValue()).getInt();
+}
 
 llvm::LogicalResult ScanSumOp::verify() {
   if (getSide() != "after" && getSide() != "before")

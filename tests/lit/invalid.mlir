@@ -66,8 +66,19 @@ tile.kernel @tiles grid "head" schedule <q = 0, k = 64> {
 
 tile.kernel @over grid "head" schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
-  // expected-error @+1 {{(C1) expected "heads", "queries", "keys", "keys_descending" or "kept_queries", got "rows"}}
+  // expected-error @+1 {{(C1) expected "heads", "queries", "keys", "keys_descending", "kept_queries" or "turns", got "rows"}}
   tile.for "rows"[%b, %h] of %h {
+  ^bb1(%x: i32):
+    tile.yield
+  }
+}
+
+// -----
+
+tile.kernel @turns grid "head" schedule <q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+  // expected-error @+1 {{(C3) expected a constant number of turns}}
+  tile.for "turns"[%b, %h] of %h {
   ^bb1(%x: i32):
     tile.yield
   }

@@ -404,6 +404,10 @@ class KernelLowering {
       for (auto [argument, value] : llvm::zip(carriedArguments, yield.getValues()))
         copyInto(buffer(argument), buffer(value));
     };
+    if (over == "turns") {
+      emit.loop(emit.i64(0), emit.i64(op.turns()), 1, [&](Value at) { turn(at, Value()); });
+      return;
+    }
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
     if (op.overKeys()) slots.enterRow(batch, head, emit.mul(start, emit.i64(tileQ)));
     if (over == "heads") {

@@ -323,6 +323,8 @@ class KernelLowering {
 
   void emitFor(tile::ForOp op) {
     const llvm::StringRef over = op.getOver();
+    auto prepare = [&](Value at) { scalars[op.getBody().front().getArgument(0)] = at; };
+    if (over == "turns") return carry(op, 1, emit.i64(0), emit.i64(op.turns()), prepare);
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
     if (op.overKeys()) slots.enterRow(batch, head, emit.mul(start, emit.i64(tileQ)));
     if (op.overKept()) {
@@ -337,7 +339,7 @@ class KernelLowering {
     } else {
       to = tileCount("T", tileQ);
     }
-    carry(op, 1, from, to, [&](Value at) { scalars[op.getBody().front().getArgument(0)] = at; });
+    carry(op, 1, from, to, prepare);
   }
 
   /// The loop itself: carried fragments travel as values; prepare(index) runs at the start of a turn.
