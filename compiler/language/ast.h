@@ -142,7 +142,6 @@ struct Variant {
   ExprPtr sink;                   ///< may be null; depends on b and h only
   std::optional<double> dropout;  ///< probability of dropping a pair
   const NormalizerFacts *normalizer = allNormalizers().front();
-  SourceRange normalizerRange;  ///< where it is named; empty where it is not
   std::optional<KeyList> keys;
   std::vector<Select> selects;  ///< rounds: each one looks only at what those before it kept
   bool selectsKeys() const { return !selects.empty() && selects.back().keys(); }

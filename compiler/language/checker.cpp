@@ -38,6 +38,10 @@ class Checker {
     for (size_t at = 1; at < variant.sets.size(); ++at) checkAlso(variant.sets[at]);
     if (variant.sink && !variant.normalizer->sink)
       report(variant.sink->range, "expected 'normalize softmax' with a sink");
+    for (const KeySet &set : variant.sets)
+      if (set.weight && !variant.normalizer->weight)
+        report(set.weight->range, std::string("expected no weight with ") + variant.normalizer->name,
+               "none is agreed on: a term of the score says how much a pair counts, a gate scales what it adds");
     if (diagnostics.size() == before && compileSteps(variant) > mostSteps)
       report(variant.range,
              "expected a variant of at most " + std::to_string(mostSteps) +

@@ -82,7 +82,7 @@ int compileSteps(const Variant &variant) {
     // The range of distances that each condition keeps is found apart from the others.
     for (const ExprPtr &where : set.wheres) bands.addAlone(where);
   }
-  int most = std::max(pairs.total(), bands.total());
+  int most = std::max(pairs.total() * variant.normalizer->keyPasses, bands.total());
   for (const Select &select : variant.selects) {
     Counter round;
     for (const Keep &keep : select.keeps) {

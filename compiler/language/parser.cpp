@@ -193,7 +193,6 @@ class Parser : ExpressionParser {
     }
     ++position;
     variant.normalizer = named;
-    variant.normalizerRange = tokens[position - 1].range;
   }
 
   int parseTileSize() {

@@ -30,7 +30,7 @@ struct NormalizerFacts {
   bool weight = true;      ///< takes a `weight`
   bool ordered = false;    ///< what a key gets hangs on the keys after it: no lists of keys, no two-pass backward form
   bool delta = false;      ///< the backward pass starts with the kernel backward_delta
-  int keyPasses = 1;       ///< how often the forward kernel's text goes through the keys (see language/cost.h)
+  int keyPasses = 1;       ///< how many loops over keys the text of its largest kernel has (see language/cost.h)
   std::span<const RowState> rows = {};
 };
 
