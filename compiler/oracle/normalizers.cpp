@@ -79,6 +79,13 @@ void stickBreakingBackward(Row &row) {
   }
 }
 
+// softmax1: a softmax with a sink of 0
+void softmax1Forward(Row &row) {
+  row.sink = 0;
+  softmaxForward(row);
+}
+void softmax1Backward(Row &row) { softmaxBackward(row); }
+
 constexpr RowNormalizer all[] = {
 #define WEFT_NORMALIZER(id) {&id##Facts, id##Forward, id##Backward},
 #include "compiler/normalizers/normalizers.def"

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 
+#include "compiler/normalizers/facts.h"
 #include "tests/unit/call.h"
 #include "tests/unit/environment_setting.h"
 #include "tests/unit/hostile_text.h"
@@ -27,13 +28,14 @@ class Generator {
     hasLet = text.find("let z") != std::string::npos;
     for (int at = pick(3); at > 0; --at) text += "  where " + condition(2) + "\n";
     text += "  score dot(q[i], k[j]) / sqrt(D)" + std::string(pick(2) ? " + " + number(3) : "") + "\n";
-    if (pick(2)) text += "  weight " + positive() + "\n";
+    // Half of all a softmax, the others any; but the keys of `also` have no order.
+    const auto all = allNormalizers();
+    normalizer = pick(2) ? all[0] : all[pick(static_cast<int>(all.size()))];
+    if (normalizer->weight && pick(2)) text += "  weight " + positive() + "\n";
     if (pick(3) == 0) text += "  gate " + number(2) + "\n";
-    const int normalize = pick(4);
-    if (normalize == 0) text += "  normalize sigmoid\n";
-    else if (normalize == 1) text += "  normalize none\n";
-    else if (pick(3) == 0) text += "  sink c[h]\n";
-    if (pick(3) == 0) text += also();
+    text += std::string("  normalize ") + normalizer->name + "\n";
+    if (normalizer->sink && pick(3) == 0) text += "  sink c[h]\n";
+    if (!normalizer->ordered && pick(3) == 0) text += also();
     return text + "}\n";
   }
 
@@ -43,7 +45,7 @@ class Generator {
     hasLet = false;
     std::string text = "  also sv {\n    let d = i - j\n    score dot(q[i], k[j]) / sqrt(D) + " + number(1) + "\n";
     if (pick(2)) text += "    where " + condition(2) + "\n";
-    if (pick(2)) text += "    weight " + positive() + "\n";
+    if (normalizer->weight && pick(2)) text += "    weight " + positive() + "\n";
     if (pick(3) == 0) text += "    gate " + number(1) + "\n";
     for (const char *name : {"k[j]", "w[j]", "x[j]", "flag[j]"})
       for (size_t at = text.find(name); at != std::string::npos; at = text.find(name, at + 2)) text.insert(at, "s");
@@ -51,6 +53,7 @@ class Generator {
   }
 
   std::mt19937_64 random;
+  const NormalizerFacts *normalizer = nullptr;
   bool hasLet = false;
   int pick(int count) { return static_cast<int>(random() % static_cast<uint64_t>(count)); }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <set>
 
+#include "compiler/normalizers/facts.h"
 #include "tests/unit/call.h"
 #include "tests/unit/inputs.h"
 
@@ -76,19 +77,43 @@ INSTANTIATE_TEST_SUITE_P(Library, Numerics, ::testing::ValuesIn(cases()), [](con
 });
 
 TEST(Normalizers, matchReference) {
-  for (const char *normalize : {"sigmoid", "none", "stick_breaking"}) {
+  for (const NormalizerFacts *facts : allNormalizers()) {
+    const std::string weight = facts->weight ? "weight clamp(c[h] * 2, 0.1, 3) " : "";
     auto variant = variantOf(
-        std::string("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i >= j ") +
-        "score dot(q[i], k[j]) / sqrt(D) + c[h] weight clamp(c[h] * 2, 0.1, 3) gate tanh(c[h] * (i - j)) normalize " +
-        normalize + " }");
+        "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i >= j "
+        "score dot(q[i], k[j]) / sqrt(D) * (1 + c[h]) " +
+        weight + "gate tanh(c[h] * (i - j)) normalize " + facts->name + " }");
     const Shape shape{1, 2, 2, 70, 70, 32, 32};
     auto inputs = randomInputs(*variant, shape, 3);
     auto cotangent = randomCotangent(shape, 3);
     auto want = reference::evaluate(variant->tree(), inputs, cotangent);
-    auto got = call(variant, inputs, cotangent);
-    EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << normalize;
-    for (auto &[name, gradient] : want.gradients)
-      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), tolerance) << normalize << " " << name;
+    for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}})
+      for (bool twoPass : {false, true}) {
+        CallOptions options;
+        options.device = device;
+        options.twoPass = twoPass;
+        auto got = call(variant, inputs, cotangent, options);
+        EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << facts->name;
+        if (facts->logSumExp) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), tolerance) << facts->name;
+        for (auto &[name, gradient] : want.gradients)
+          EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), tolerance) << facts->name << " " << name;
+      }
+  }
+}
+
+TEST(Normalizers, softmax1IsASoftmaxWithASinkOfZero) {
+  const std::string head =
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], c: [H]) { where i > j score dot(q[i], k[j]) ";
+  for (const std::string weight : {"", "weight exp(c[h] * j / 10) "}) {
+    auto own = variantOf(head + weight + "normalize softmax1 }"), sink = variantOf(head + weight + "sink 0 }");
+    const Shape shape{1, 2, 2, 70, 70, 32, 32};
+    auto inputs = randomInputs(*own, shape, 3);
+    auto cotangent = randomCotangent(shape, 3);
+    auto got = call(own, inputs, cotangent), want = call(sink, inputs, cotangent);
+    EXPECT_EQ(got.o, want.o);
+    EXPECT_EQ(got.lse, want.lse);
+    EXPECT_EQ(got.lse[0], 0.0f);
+    EXPECT_EQ(got.gradients, want.gradients);
   }
 }
 
