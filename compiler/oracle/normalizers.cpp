@@ -86,6 +86,32 @@ void softmax1Forward(Row &row) {
 }
 void softmax1Backward(Row &row) { softmaxBackward(row); }
 
+// entmax15: max(s / 2 - tau, 0)^2, tau such that they sum to 1
+void entmax15Forward(Row &row) {
+  double peak = -infinity;
+  for (const Pair &pair : row.pairs)
+    if (pair.counts) peak = std::max(peak, pair.s);
+  auto excess = [&](const Pair &pair, double tau) {
+    return pair.counts ? std::max((pair.s - peak) / 2 - tau, 0.0) : 0.0;
+  };
+  double low = -1, high = 0;  // at low the sum is 1 or more
+  for (int turn = 0; turn < 100; ++turn) {
+    const double middle = (low + high) / 2;
+    double sum = 0;
+    for (const Pair &pair : row.pairs) sum += excess(pair, middle) * excess(pair, middle);
+    (sum >= 1 ? low : high) = middle;
+  }
+  for (Pair &pair : row.pairs) pair.e = excess(pair, low) * excess(pair, low);
+}
+void entmax15Backward(Row &row) {
+  double weighted = 0, total = 0;
+  for (const Pair &pair : row.pairs) {
+    weighted += std::sqrt(pair.p()) * pair.dp;
+    total += std::sqrt(pair.p());
+  }
+  for (Pair &pair : row.pairs) pair.ds = pair.p() > 0 ? std::sqrt(pair.p()) * (pair.dp - weighted / total) : 0;
+}
+
 constexpr RowNormalizer all[] = {
 #define WEFT_NORMALIZER(id) {&id##Facts, id##Forward, id##Backward},
 #include "compiler/normalizers/normalizers.def"

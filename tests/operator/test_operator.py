@@ -106,7 +106,7 @@ class Operator(unittest.TestCase):
 
     def test_no_lse_without_a_softmax(self):
         text = "attention %s(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]) { score dot(q[i], k[j]) normalize %s }"
-        for normalize in ("sigmoid", "none", "stick_breaking"):
+        for normalize in ("sigmoid", "none", "stick_breaking", "entmax15"):
             with self.assertRaisesRegex(RuntimeError, "'own': expected a softmax for a log-sum-exp"):
                 with_lse(text % ("own", normalize), QKV, inputs())
 

@@ -41,6 +41,35 @@ def stick(q, k, v, keep):
     return (torch.sigmoid(s) * torch.exp(-after)).masked_fill(~keep, 0) @ v.repeat_interleave(groups, 1)
 
 
+class Entmax15(torch.autograd.Function):
+    """As in the authors' package `entmax`: by sorting; types narrower than f32 as f32."""
+
+    @staticmethod
+    def forward(ctx, s):
+        z = s.to(torch.promote_types(s.dtype, torch.float32))
+        z = (z - z.amax(-1, keepdim=True)) / 2
+        falling = z.sort(-1, descending=True).values
+        rho = torch.arange(1, z.shape[-1] + 1, dtype=z.dtype)
+        mean, square = falling.cumsum(-1) / rho, (falling * falling).cumsum(-1) / rho
+        tau = mean - ((1 - rho * (square - mean * mean)) / rho).clamp_min(0).sqrt()
+        count = (tau <= falling).sum(-1, keepdim=True)
+        root = (z - tau.gather(-1, count - 1)).clamp_min(0)
+        ctx.save_for_backward(root)
+        return (root * root).to(s.dtype)
+
+    @staticmethod
+    def backward(ctx, dp):
+        root, = ctx.saved_tensors
+        ds = dp.to(root.dtype) * root
+        return (ds - ds.sum(-1, keepdim=True) / root.sum(-1, keepdim=True) * root).to(dp.dtype)
+
+
+def entmax15(q, k, v, keep):
+    groups = q.shape[1] // k.shape[1]
+    s = q @ k.repeat_interleave(groups, 1).transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return Entmax15.apply(s.masked_fill(~keep, -math.inf)) @ v.repeat_interleave(groups, 1)
+
+
 def distance(x):
     T, S = x["q"].shape[2], x["k"].shape[2]
     return torch.arange(T)[:, None] - torch.arange(S)[None]
@@ -241,6 +270,7 @@ REFERENCE = {
     "stripes": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["stripes"], x).repeat_interleave(64, 2)[:, :, :x["q"].shape[2]]),
     "gathered": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["list"], x)[:, :, None]),
     "stick_breaking": lambda x: stick(*QKV(x), distance(x) > 0),
+    "entmax15": lambda x: entmax15(*QKV(x), distance(x) >= 0),
     "content_weight": lambda x: attend(*QKV(x), distance(x) >= 0, weight=torch.sigmoid(x["u"] @ x["w"].transpose(-1, -2) + head(x["bias"]))),
 }
 

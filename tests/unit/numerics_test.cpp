@@ -117,6 +117,25 @@ TEST(Normalizers, softmax1IsASoftmaxWithASinkOfZero) {
   }
 }
 
+// Rows from those that one key takes whole to those that thousands share.
+TEST(Normalizers, entmax15FindsItsThreshold) {
+  for (const char *score : {"0.0", "dot(q[i], k[j]) * 1e-3", "dot(q[i], k[j]) / 20", "dot(q[i], k[j]) / 4",
+                            "dot(q[i], k[j]) * 4 + 1e4", "-2 * j / 3000", "if j == 7 then 0 else -1.99"}) {
+    auto variant = variantOf(std::string("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { score ") + score +
+                             " + 0 * dot(q[i], k[j]) normalize entmax15 }");
+    const Shape shape{1, 1, 1, 20, 3000, 16, 16};
+    auto inputs = randomInputs(*variant, shape, 3);
+    auto cotangent = randomCotangent(shape, 3);
+    auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+    auto got = call(variant, inputs, cotangent);
+    // Scores near 1e4 are known to 1e-3.
+    const double own = std::string(score).find("1e4") == std::string::npos ? 4 * tolerance : 1e-2;
+    EXPECT_LT(relativeError(got.o, want.o.values), own) << score;
+    for (auto &[name, gradient] : want.gradients)
+      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values, 1e-2), own) << score << " " << name;
+  }
+}
+
 // More keys in the same normaliser, with everything that a set of keys can say.
 TEST(Also, matchesReference) {
   const std::string head =
@@ -245,6 +264,18 @@ TEST(EmptyRows, giveZeroAndMinusInfinity) {
     EXPECT_EQ(got.lse[i], -INFINITY);
     for (int e = 0; e < 16; ++e) EXPECT_EQ(got.o[i * 16 + e], 0.0f);
   }
+  for (auto &[name, gradient] : got.gradients)
+    for (double value : gradient) EXPECT_TRUE(std::isfinite(value)) << name;
+}
+
+TEST(EmptyRows, giveZeroWithoutALogSumExp) {
+  auto variant = variantOf(
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i > j + 3 score dot(q[i], k[j]) normalize "
+      "entmax15 }");
+  const Shape shape{1, 1, 1, 70, 70, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 3);
+  auto got = call(variant, inputs, randomCotangent(shape, 1));
+  for (int at = 0; at < 4 * 16; ++at) EXPECT_EQ(got.o[at], 0.0f);
   for (auto &[name, gradient] : got.gradients)
     for (double value : gradient) EXPECT_TRUE(std::isfinite(value)) << name;
 }
