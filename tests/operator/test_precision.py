@@ -8,6 +8,7 @@ import unittest
 import torch
 
 from criterion import beyond, norms_over, rounded, squared_errors
+from test_variants import Entmax15
 
 torch.ops.load_library(os.environ["WEFT_LIBRARY"])
 
@@ -86,6 +87,12 @@ class GreatScores(unittest.TestCase):
 class LongSums(unittest.TestCase):
     def test_one_key_head_for_all_queries(self):
         compare(self, HEAD % "" + "where i >= j score dot(q[i], k[j]) / sqrt(D) }", lambda x: softmax(logits(x), x, distances(x) >= 0), rows(600, G=1), draws=2)
+
+    def test_entmax15_of_steep_and_of_flat_rows(self):
+        for scale in (0.02, 0.5, 4.0):
+            with self.subTest(scale):
+                compare(self, HEAD % "" + f"where i >= j score dot(q[i], k[j]) * {scale} / sqrt(D) normalize entmax15 }}",
+                        lambda x: Entmax15.apply((logits(x) * scale).masked_fill(distances(x) < 0, -math.inf)) @ x["v"], rows(600), draws=2)
 
     def test_relative_bias(self):
         compare(self, HEAD % ", r: [H,N]" + "where i >= j score dot(q[i], k[j]) / sqrt(D) + r[h, i - j] }",

@@ -161,6 +161,12 @@ TEST(Also, matchesReference) {
        "normalize sigmoid"},
       {"plain",
        "score dot(q[i], k[j]) / sqrt(D) where i >= j also sv { score dot(q[i], sk[j]) * y[h, j] } normalize none"},
+      {"entmax15",
+       "score dot(q[i], k[j]) / sqrt(D) where i >= j gate r[i] also sv { score dot(q[i], sk[j]) / 5 + y[h, j] } "
+       "normalize entmax15"},
+      {"entmax15Listed",
+       "keys = list[h] where i >= j score dot(q[i], k[j]) / sqrt(D) also sv { where j < near score dot(q[i], sk[j]) / "
+       "sqrt(D) gate tanh(y[h, j]) } normalize entmax15"},
       {"listed",
        "keys = list[h] where i >= j score dot(q[i], k[j]) / sqrt(D) also sv { where j < near score dot(q[i], sk[j]) / "
        "sqrt(D) }"},
