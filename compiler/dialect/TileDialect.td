@@ -8,6 +8,7 @@ def TileDialect : Dialect {
   let name = "tile";
   let cppNamespace = "::weft::tile";
   let summary = "Attention kernels over tiles";
+  let useDefaultAttributePrinterParser = 1;
   let description = [{
     Tiles are `tensor<rows x columns x f32>` values, row values `tensor<rows x f32>`. A tile of
     logits is [query, key]. How a tile lives (registers, shared memory, packed, transposed) is each

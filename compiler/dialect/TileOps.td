@@ -2,7 +2,7 @@
 #ifndef TILE_OPS_TD
 #define TILE_OPS_TD
 
-include "compiler/dialect/TileDialect.td"
+include "compiler/dialect/TileEnums.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/LoopLikeInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
@@ -13,12 +13,12 @@ def Tile2D : RankedTensorOf<[F32]>;
 def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SingleBlock, NoTerminator]> {
   let summary = "one kernel: a program over a grid";
   let description = [{
-    `grid` names the programs: "query" (b, h, query tile), "key" (b, g, key tile), "head_key" (b, h, key tile), "group" (b, g) or
-    "head" (b, h). The block arguments are the program's coordinates (i32).
+    `grid` names the programs: query (b, h, query tile), key (b, g, key tile), head_key (b, h, key tile), group (b, g) or
+    head (b, h). The block arguments are the program's coordinates (i32).
     `keyDim` is the dim that key tiles divide: another one than S for keys of `also`.
-    (C1) known grid; (C2) 2 or 3 arguments to fit it; (C3) tile sizes are positive.
+    (C1) 2 or 3 arguments to fit the grid; (C2) tile sizes are positive.
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$grid, I32Attr:$tileQ, I32Attr:$tileK,
+  let arguments = (ins SymbolNameAttr:$sym_name, Tile_Grid:$grid, I32Attr:$tileQ, I32Attr:$tileK,
                    DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat =
@@ -29,17 +29,16 @@ def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SingleBlock, No
 def Tile_LoadOp : TileOp<"load", [Pure]> {
   let summary = "rows of a [B, heads, rows, columns] tensor, as f32";
   let description = [{
-    `%Q = tile.load "q"[%b, %h] rows %qt : tensor<64x64xf32>`. Rows past the end read as zero.
-    `side` is "query" or "key". `place` and `stages`, where a pass has set them, say where the tile is kept: "stream",
-    "shared" or "global" (see compiler/transforms/place_operands.h).
-    (C1) a known place; (C2) 1 to 4 stages, of a "stream" alone.
+    `%Q = tile.load "q"[%b, %h] query rows %qt : tensor<64x64xf32>`. Rows past the end read as zero. `place` and `stages`, where a pass has set them, say where the tile is kept (see
+    compiler/target/nvptx/place_operands.cpp).
+    (C1) 1 to 4 stages, of a stream alone.
   }];
-  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$index, StrAttr:$side,
-                   OptionalAttr<StrAttr>:$place, OptionalAttr<I32Attr>:$stages);
+  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$index, Tile_Side:$side,
+                   OptionalAttr<Tile_Place>:$place, OptionalAttr<I32Attr>:$stages);
   let hasVerifier = 1;
   let results = (outs Tile2D:$result);
   let assemblyFormat =
-      "$tensor `[` $batch `,` $head `]` $side `rows` $index attr-dict `:` type($result)";
+      "$tensor `[` $batch `,` $head `]` $side `rows` $index (`place` $place^)? (`stages` $stages^)? attr-dict `:` type($result)";
 }
 
 def Tile_LoadRowsOp : TileOp<"load_rows", [Pure]> {
@@ -53,8 +52,7 @@ def Tile_LoadRowsOp : TileOp<"load_rows", [Pure]> {
 // Not pure: an accumulator starts here, and two equal starts are two accumulators.
 def Tile_FillOp : TileOp<"fill"> {
   let summary = "a tile of one value";
-  let description = "`side` is \"query\" or \"key\": which rows the tile belongs to.";
-  let arguments = (ins F32:$value, StrAttr:$side);
+  let arguments = (ins F32:$value, Tile_Side:$side);
   let results = (outs Tile2D:$result);
   let assemblyFormat = "$side $value attr-dict `:` type($result)";
 }
@@ -68,9 +66,9 @@ def Tile_ForOp : TileOp<"for", [SingleBlock, DeclareOpInterfaceMethods<LoopLikeO
     of key tile `start`), or "turns": `start` of them, a constant.
     `keyDim` counts the keys. The block has the loop index (i32), for kept tiles a flag that is true where the tile is full
     (i1), and the carried values.
-    (C1) known `over`; (C2) results, inits and carried arguments agree in number and type; (C3) constant turns.
+    (C1) results, inits and carried arguments agree in number and type; (C2) constant turns.
   }];
-  let arguments = (ins StrAttr:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$initArgs,
+  let arguments = (ins Tile_Range:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$initArgs,
                    DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
   let results = (outs Variadic<Tile2D>:$results);
   let regions = (region SizedRegion<1>:$body);
@@ -79,10 +77,10 @@ def Tile_ForOp : TileOp<"for", [SingleBlock, DeclareOpInterfaceMethods<LoopLikeO
     (`->` type($results)^)? attr-dict-with-keyword $body
   }];
   let extraClassDeclaration = [{
-    bool overKeys() { return getOver() == "keys" || getOver() == "keys_descending"; }
+    bool overKeys() { return getOver() == Range::Keys || getOver() == Range::KeysDescending; }
     /// Only over the tiles that the plan keeps.
-    bool overKept() { return overKeys() || getOver() == "kept_queries"; }
-    /// Of "turns": how many.
+    bool overKept() { return overKeys() || getOver() == Range::KeptQueries; }
+    /// Of turns: how many.
     int64_t turns();
   }];
   let hasVerifier = 1;
@@ -97,12 +95,12 @@ def Tile_YieldOp : TileOp<"yield", [Terminator, HasParent<"ForOp">]> {
 def Tile_DotOp : TileOp<"dot", [Pure]> {
   let summary = "a product of tiles, added to `acc` where given";
   let description = [{
-    `form` says which axes meet: "nt" A[m,c] B[n,c] -> [m,n]; "nn" A[m,c] B[c,n] -> [m,n];
-    "tn" A[c,m] B[c,n] -> [m,n]. An accumulator is consumed: it has no other use.
+    `form` says which axes meet: nt A[m,c] B[n,c] -> [m,n]; nn A[m,c] B[c,n] -> [m,n];
+    tn A[c,m] B[c,n] -> [m,n]. An accumulator is consumed: it has no other use.
     `blocked` asks for blocked summation: elements that others of their size are taken from, so that their last bits count.
     (C1) shapes agree with the form.
   }];
-  let arguments = (ins StrAttr:$form, UnitAttr:$blocked, Tile2D:$lhs, Tile2D:$rhs, Optional<Tile2D>:$acc);
+  let arguments = (ins Tile_DotForm:$form, UnitAttr:$blocked, Tile2D:$lhs, Tile2D:$rhs, Optional<Tile2D>:$acc);
   let results = (outs Tile2D:$result);
   let assemblyFormat = [{
     $form (`blocked` $blocked^)? $lhs `,` $rhs (`add` $acc^ `:` type($acc))? attr-dict
@@ -113,7 +111,7 @@ def Tile_DotOp : TileOp<"dot", [Pure]> {
 
 def Tile_DotIntoOp : TileOp<"dot_into"> {
   let summary = "adds a product of tiles to rows of an f32 [B, heads, rows, columns] tensor";
-  let arguments = (ins StrAttr:$form, Tile2D:$lhs, Tile2D:$rhs, StrAttr:$tensor, I32:$batch,
+  let arguments = (ins Tile_DotForm:$form, Tile2D:$lhs, Tile2D:$rhs, StrAttr:$tensor, I32:$batch,
                    I32:$head, I32:$index);
   let assemblyFormat = [{
     $form $lhs `,` $rhs `into` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict
@@ -138,17 +136,18 @@ def Tile_PairwiseOp : TileOp<"pairwise", [SingleBlock, AttrSizedOperandSegments]
     (C1) tiles are all [query, key]; (C2) results agree with `tile.result`.
   }];
   let arguments = (ins I32:$batch, I32:$head, I32:$query, I32:$key, Optional<I1>:$full,
-                   Variadic<Tile2D>:$tiles, Variadic<Tile2D>:$rows, StrArrayAttr:$reductions,
+                   Variadic<Tile2D>:$tiles, Variadic<Tile2D>:$rows, DenseI32ArrayAttr:$reductions,
                    DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
   let results = (outs Variadic<Tile2D>:$results);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     `at` `[` $batch `,` $head `,` $query `,` $key `]` (`full` $full^)?
     `tiles` `(` ($tiles^ `:` type($tiles))? `)` `rows` `(` ($rows^ `:` type($rows))? `)`
-    `reduce` $reductions (`->` type($results)^)? attr-dict-with-keyword $body
+    `reduce` custom<Reductions>($reductions) (`->` type($results)^)? attr-dict-with-keyword $body
   }];
   let extraClassDeclaration = [{
     unsigned tileResults() { return getNumResults() - getReductions().size(); }
+    Reduction reduction(size_t at) { return static_cast<Reduction>(getReductions()[at]); }
   }];
   let hasVerifier = 1;
 }
@@ -181,13 +180,12 @@ def Tile_RowDotOp : TileOp<"row_dot", [Pure, AllTypesMatch<["lhs", "rhs"]>]> {
 def Tile_ScanSumOp : TileOp<"scan_sum", [Pure, AllTypesMatch<["tile", "sums"]>]> {
   let summary = "for each pair of a [query, key] tile the sum over the keys after it or before it, and the row's sum over all";
   let description = [{
-    `side` is "after" or "before"; sums run from the far end, so that small terms there stay exact. `key` is the key tile:
-    keys past the end count as zero. (C1) a known side.
+    Sums run from the far end, so that small terms there stay exact. `key` is the key tile: keys past the end count as
+    zero.
   }];
-  let arguments = (ins StrAttr:$side, Tile2D:$tile, I32:$key);
+  let arguments = (ins Tile_ScanSide:$side, Tile2D:$tile, I32:$key);
   let results = (outs Tile2D:$sums, Tile2D:$totals);
   let assemblyFormat = "$side $tile `at` $key attr-dict `:` type($tile) `,` type($totals)";
-  let hasVerifier = 1;
 }
 
 def Tile_StoreOp : TileOp<"store"> {
@@ -205,8 +203,8 @@ def Tile_StoreRowsOp : TileOp<"store_rows"> {
 }
 
 // Scalar programs: plans that bound the loops over kept tiles, and selections of tiles. A loop of theirs whose turns are
-// independent says so in `tile.together`: how its carried values combine, "add" or "max"; "append" where they are the end of
-// a list; "" where there are none. The threads of a GPU's warp share such turns.
+// independent says so in `tile.independent`: how the values meet that it carries; append where they are the end of a list.
+// The threads of a GPU's warp share such turns.
 
 def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
   let summary = "least and greatest element of an input with one index in a range";
@@ -224,9 +222,9 @@ def Tile_PoolRowsOp : TileOp<"pool_rows"> {
   let description = [{
     For c < width: the mean, max or min over the rows from `first` to before `end` of `tensor`, [batch, head, row, c], in f32, goes to
     `to[at + c * stride]`. The mean of no rows is 0; `head` counts the tensor's own heads.
-    (C1) by mean, max or min; (C2) a positive width and stride.
+    (C1) a positive width and stride.
   }];
-  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$first, I32:$end, StrAttr:$by, I64Attr:$width, StrAttr:$to, I32:$index, I64Attr:$stride);
+  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$first, I32:$end, Tile_Pooling:$by, I64Attr:$width, StrAttr:$to, I32:$index, I64Attr:$stride);
   let assemblyFormat = [{
     $tensor `[` $batch `,` $head `]` `rows` $first `to` $end `by` $by `width` $width `into` $to `[` $index `]` `stride` $stride attr-dict
   }];

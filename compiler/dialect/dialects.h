@@ -17,8 +17,13 @@
 namespace weft::tile {
 /// Rows of a block of tile.flat_dots.
 inline constexpr int flatBlock = 32;
+/// Of a loop whose turns are independent (see TileOps.td).
+inline constexpr const char *independentTurns = "tile.independent";
 }  // namespace weft::tile
 
 #include "compiler/dialect/TileDialect.h.inc"
+#include "compiler/dialect/TileEnums.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "compiler/dialect/TileAttributes.h.inc"
 #define GET_OP_CLASSES
 #include "compiler/dialect/TileOps.h.inc"

@@ -1,7 +1,41 @@
 // Registration and verifiers of the `tile` dialect. Constraint labels are those of TileOps.td.
 #include "compiler/dialect/dialects.h"
 
+#include "llvm/ADT/TypeSwitch.h"
+#include "mlir/IR/DialectImplementation.h"
+
 #include "compiler/dialect/TileDialect.cpp.inc"
+#include "compiler/dialect/TileEnums.cpp.inc"
+#define GET_ATTRDEF_CLASSES
+#include "compiler/dialect/TileAttributes.cpp.inc"
+
+namespace weft::tile {
+
+/// "(max, add)".
+static mlir::ParseResult parseReductions(mlir::OpAsmParser &parser, mlir::DenseI32ArrayAttr &reductions) {
+  llvm::SmallVector<int32_t> list;
+  auto one = [&]() -> mlir::ParseResult {
+    llvm::StringRef word;
+    const llvm::SMLoc where = parser.getCurrentLocation();
+    if (parser.parseKeyword(&word)) return mlir::failure();
+    const std::optional<Reduction> found = symbolizeReduction(word);
+    if (!found) return parser.emitError(where, "expected a reduction, add or max, got ") << word;
+    list.push_back(static_cast<int32_t>(*found));
+    return mlir::success();
+  };
+  if (parser.parseCommaSeparatedList(mlir::AsmParser::Delimiter::Paren, one)) return mlir::failure();
+  reductions = mlir::DenseI32ArrayAttr::get(parser.getContext(), list);
+  return mlir::success();
+}
+static void printReductions(mlir::OpAsmPrinter &printer, mlir::Operation *, mlir::DenseI32ArrayAttr reductions) {
+  printer << '(';
+  llvm::interleaveComma(reductions.asArrayRef(), printer,
+                        [&](int32_t own) { printer << stringifyReduction(static_cast<Reduction>(own)); });
+  printer << ')';
+}
+
+}  // namespace weft::tile
+
 #define GET_OP_CLASSES
 #include "compiler/dialect/TileOps.cpp.inc"
 
@@ -12,45 +46,35 @@ void TileDialect::initialize() {
 #define GET_OP_LIST
 #include "compiler/dialect/TileOps.cpp.inc"
       >();
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "compiler/dialect/TileAttributes.cpp.inc"
+      >();
 }
 
 llvm::LogicalResult KernelOp::verify() {
-  const llvm::StringRef grid = getGrid();
-  const bool three = grid == "query" || grid == "key" || grid == "head_key";
-  if (!three && grid != "group" && grid != "head")
-    return emitOpError("(C1) expected grid \"query\", \"key\", \"head_key\", \"group\" or \"head\", got \"")
-           << grid << "\"";
-  const unsigned expected = three ? 3 : 2;
+  const unsigned expected = getGrid() == Grid::Group || getGrid() == Grid::Head ? 2 : 3;
   if (getBody().front().getNumArguments() != expected)
-    return emitOpError("(C2) expected ") << expected << " arguments, got " << getBody().front().getNumArguments();
+    return emitOpError("(C1) expected ") << expected << " arguments, got " << getBody().front().getNumArguments();
   if (getTileQ() <= 0 || getTileK() <= 0)
-    return emitOpError("(C3) expected positive tile sizes, got ") << getTileQ() << " and " << getTileK();
+    return emitOpError("(C2) expected positive tile sizes, got ") << getTileQ() << " and " << getTileK();
   return llvm::success();
 }
 
 llvm::LogicalResult LoadOp::verify() {
-  const llvm::StringRef place = getPlace().value_or("shared");
-  if (place != "stream" && place != "shared" && place != "global")
-    return emitOpError("(C1) expected place \"stream\", \"shared\" or \"global\", got \"") << place << "\"";
-  if (getStages().has_value() != (place == "stream") || getStages().value_or(1) < 1 || getStages().value_or(1) > 4)
-    return emitOpError("(C2) expected 1 to 4 stages with place \"stream\", and none without");
+  if (getStages().has_value() != (getPlace() == Place::Stream) || getStages().value_or(1) < 1 ||
+      getStages().value_or(1) > 4)
+    return emitOpError("(C1) expected 1 to 4 stages with place stream, and none without");
   return llvm::success();
 }
 
 llvm::LogicalResult ForOp::verify() {
-  const llvm::StringRef over = getOver();
-  const bool kept = overKept();
-  if (!kept && over != "heads" && over != "queries" && over != "turns")
-    return emitOpError(
-               "(C1) expected \"heads\", \"queries\", \"keys\", \"keys_descending\", \"kept_queries\" or \"turns\", "
-               "got \"")
-           << over << "\"";
-  if (over == "turns" && !getStart().getDefiningOp<mlir::arith::ConstantOp>())
-    return emitOpError("(C3) expected a constant number of turns");
-  auto arguments = getBody().front().getArguments().drop_front(kept ? 2 : 1);
+  if (getOver() == Range::Turns && !getStart().getDefiningOp<mlir::arith::ConstantOp>())
+    return emitOpError("(C2) expected a constant number of turns");
+  auto arguments = getBody().front().getArguments().drop_front(overKept() ? 2 : 1);
   if (getInitArgs().getTypes() != getResults().getTypes() ||
       mlir::TypeRange(mlir::ValueRange(arguments)) != getResults().getTypes())
-    return emitOpError("(C2) expected results, inits and carried arguments of the same types");
+    return emitOpError("(C1) expected results, inits and carried arguments of the same types");
   return llvm::success();
 }
 
@@ -71,17 +95,9 @@ int64_t ForOp::turns() {
   return mlir::cast<mlir::IntegerAttr>(count.getValue()).getInt();
 }
 
-llvm::LogicalResult ScanSumOp::verify() {
-  if (getSide() != "after" && getSide() != "before")
-    return emitOpError("(C1) expected \"after\" or \"before\", got \"") << getSide() << "\"";
-  return llvm::success();
-}
-
 llvm::LogicalResult PoolRowsOp::verify() {
-  if (getBy() != "mean" && getBy() != "max" && getBy() != "min")
-    return emitOpError("(C1) expected mean, max or min, got \"") << getBy() << "\"";
   if (static_cast<int64_t>(getWidth()) <= 0 || static_cast<int64_t>(getStride()) <= 0)
-    return emitOpError("(C2) expected a positive width and stride");
+    return emitOpError("(C1) expected a positive width and stride");
   return llvm::success();
 }
 
@@ -97,11 +113,11 @@ llvm::LogicalResult DotOp::verify() {
   auto rhs = mlir::cast<mlir::RankedTensorType>(getRhs().getType()).getShape();
   auto out = mlir::cast<mlir::RankedTensorType>(getResult().getType()).getShape();
   bool ok = lhs.size() == 2 && rhs.size() == 2 && out.size() == 2;
-  if (ok && getForm() == "nt") ok = lhs[1] == rhs[1] && out[0] == lhs[0] && out[1] == rhs[0];
-  else if (ok && getForm() == "nn") ok = lhs[1] == rhs[0] && out[0] == lhs[0] && out[1] == rhs[1];
-  else if (ok && getForm() == "tn") ok = lhs[0] == rhs[0] && out[0] == lhs[1] && out[1] == rhs[1];
+  if (ok && getForm() == DotForm::NT) ok = lhs[1] == rhs[1] && out[0] == lhs[0] && out[1] == rhs[0];
+  else if (ok && getForm() == DotForm::NN) ok = lhs[1] == rhs[0] && out[0] == lhs[0] && out[1] == rhs[1];
+  else if (ok && getForm() == DotForm::TN) ok = lhs[0] == rhs[0] && out[0] == lhs[1] && out[1] == rhs[1];
   else ok = false;
-  if (!ok) return emitOpError("(C1) expected shapes that fit form \"") << getForm() << "\"";
+  if (!ok) return emitOpError("(C1) expected shapes that fit form ") << stringifyDotForm(getForm());
   return llvm::success();
 }
 

@@ -42,17 +42,17 @@ class Entmax15 : public Normalizer {
     ScalarBuilder &s = k.s;
     const std::map<std::string, Value> queries = k.forwardQueries(at);
     Value peak = peakOf(k, at, queries);
-    Value threshold = k.loop("turns", at.b, at.h, s.constantInt(newtonSteps), k.fillRows(-1),
+    Value threshold = k.loop(tile::Range::Turns, at.b, at.h, s.constantInt(newtonSteps), k.fillRows(-1),
                              [&](Value, Value, mlir::ValueRange carried) {
                                return Values{newton(k, at, queries, peak, carried[0])};
                              })[0];
     Values sums{k.fill(0, {k.shape.tileQ, k.columns("v")}), k.fillRows(0)};
     k.eachSet([&] {
       auto source = k.program("forward");
-      sums = k.loop("keys", at.b, at.h, at.index, sums, [&](Value kt, Value full, mlir::ValueRange carried) {
+      sums = k.loop(tile::Range::Keys, at.b, at.h, at.index, sums, [&](Value kt, Value full, mlir::ValueRange carried) {
         Values tiles = k.dotTiles(source, queries, at, kt);
-        Value values = k.load(k.set->values, at.b, at.h, kt, "key");
-        auto parts = k.pairwise(at, {kt, full}, tiles, {peak, threshold}, {"add"}, [&](auto &args) {
+        Value values = k.load(k.set->values, at.b, at.h, kt, tile::Side::Key);
+        auto parts = k.pairwise(at, {kt, full}, tiles, {peak, threshold}, {tile::Reduction::Add}, [&](auto &args) {
           auto named = k.clone(source, at, args.i, args.j, KernelBuilder::bindTiles(source, args.tiles));
           Value x = root(s, named["score"], args.rows[0], args.rows[1]);
           Value p = s.select(KernelBuilder::counting(named), s.mul(x, x), s.constant(0));
@@ -60,7 +60,7 @@ class Entmax15 : public Normalizer {
           Value output = factor ? s.select(KernelBuilder::counting(named), s.mul(p, factor), s.constant(0)) : p;
           return Values{output, p};
         });
-        return Values{k.dot("nn", parts[0], values, carried[0]), k.addedRows(at, carried[1], parts[1])};
+        return Values{k.dot(tile::DotForm::NN, parts[0], values, carried[0]), k.addedRows(at, carried[1], parts[1])};
       });
     });
     // Of a row that keeps no key each probability is an exact zero.
@@ -84,17 +84,18 @@ class Entmax15 : public Normalizer {
     Values sums{k.fillRows(0), k.fillRows(0)};
     k.eachSet([&] {
       auto source = k.program("forward"), dots = k.program("backward");
-      sums = k.loop("keys", at.b, at.h, at.index, sums, [&](Value kt, Value full, mlir::ValueRange carried) {
+      sums = k.loop(tile::Range::Keys, at.b, at.h, at.index, sums, [&](Value kt, Value full, mlir::ValueRange carried) {
         Values tiles = k.dotTiles(dots, queries, at, kt);
-        auto parts = k.pairwise(at, {kt, full}, tiles, {peak, threshold}, {"add", "add"}, [&](auto &args) {
-          const auto bindings = KernelBuilder::bindTiles(dots, args.tiles);
-          auto named = k.clone(source, at, args.i, args.j, bindings);
-          Value counts = KernelBuilder::counting(named), zero = s.constant(0);
-          Value x = s.select(counts, root(s, named["score"], args.rows[0], args.rows[1]), zero);
-          Value dp = bindings.at({"do", k.set->values});
-          if (Value factor = k.outputFactor(named)) dp = s.mul(dp, factor);
-          return Values{s.select(counts, s.mul(x, dp), zero), x};
-        });
+        auto parts = k.pairwise(at, {kt, full}, tiles, {peak, threshold}, {tile::Reduction::Add, tile::Reduction::Add},
+                                [&](auto &args) {
+                                  const auto bindings = KernelBuilder::bindTiles(dots, args.tiles);
+                                  auto named = k.clone(source, at, args.i, args.j, bindings);
+                                  Value counts = KernelBuilder::counting(named), zero = s.constant(0);
+                                  Value x = s.select(counts, root(s, named["score"], args.rows[0], args.rows[1]), zero);
+                                  Value dp = bindings.at({"do", k.set->values});
+                                  if (Value factor = k.outputFactor(named)) dp = s.mul(dp, factor);
+                                  return Values{s.select(counts, s.mul(x, dp), zero), x};
+                                });
         return Values{k.addedRows(at, carried[0], parts[0]), k.addedRows(at, carried[1], parts[1])};
       });
     });
@@ -119,9 +120,9 @@ class Entmax15 : public Normalizer {
     Value peak = k.fillRows(-infinity);
     k.eachSet([&] {
       auto source = k.program("forward");
-      peak = k.loop("keys", at.b, at.h, at.index, peak, [&](Value kt, Value full, mlir::ValueRange carried) {
+      peak = k.loop(tile::Range::Keys, at.b, at.h, at.index, peak, [&](Value kt, Value full, mlir::ValueRange carried) {
         Values tiles = k.dotTiles(source, queries, at, kt);
-        Value top = k.pairwise(at, {kt, full}, tiles, {}, {"max"}, [&](auto &args) {
+        Value top = k.pairwise(at, {kt, full}, tiles, {}, {tile::Reduction::Max}, [&](auto &args) {
           auto named = k.clone(source, at, args.i, args.j, KernelBuilder::bindTiles(source, args.tiles));
           return Values{s.select(KernelBuilder::counting(named), named["score"], s.constant(-infinity))};
         })[0];
@@ -142,14 +143,16 @@ class Entmax15 : public Normalizer {
     Values sums{k.fillRows(0), k.fillRows(0)};
     k.eachSet([&] {
       auto source = k.program("forward");
-      sums = k.loop("keys", at.b, at.h, at.index, sums, [&](Value kt, Value full, mlir::ValueRange carried) {
+      sums = k.loop(tile::Range::Keys, at.b, at.h, at.index, sums, [&](Value kt, Value full, mlir::ValueRange carried) {
         Values tiles = k.dotTiles(source, queries, at, kt);
-        auto parts = k.pairwise(at, {kt, full}, tiles, {peak, threshold}, {"add", "add"}, [&](auto &args) {
-          auto named = k.clone(source, at, args.i, args.j, KernelBuilder::bindTiles(source, args.tiles));
-          Value x = s.select(KernelBuilder::counting(named), root(s, named["score"], args.rows[0], args.rows[1]),
-                             s.constant(0));
-          return Values{s.mul(x, x), x};
-        });
+        auto parts =
+            k.pairwise(at, {kt, full}, tiles, {peak, threshold}, {tile::Reduction::Add, tile::Reduction::Add},
+                       [&](auto &args) {
+                         auto named = k.clone(source, at, args.i, args.j, KernelBuilder::bindTiles(source, args.tiles));
+                         Value x = s.select(KernelBuilder::counting(named),
+                                            root(s, named["score"], args.rows[0], args.rows[1]), s.constant(0));
+                         return Values{s.mul(x, x), x};
+                       });
         return Values{k.addedRows(at, carried[0], parts[0]), k.addedRows(at, carried[1], parts[1])};
       });
     });

@@ -42,10 +42,10 @@ class SoftmaxRows {
   Values step(const KeyTile &keys, mlir::ValueRange carried) {
     auto source = k.program("forward");
     Values tiles = k.dotTiles(source, queries, at, keys.index);
-    Value values = k.load(k.set->values, at.b, at.h, keys.index, "key");
+    Value values = k.load(k.set->values, at.b, at.h, keys.index, tile::Side::Key);
     // First pass: logits, with -inf where the pair does not count, and their row maxima.
     const bool ownWeight = hasResult(source, "weight"), gated = KernelBuilder::hasFactor(source);
-    llvm::SmallVector<llvm::StringRef, 2> maxima(ownWeight ? 2 : 1, "max");
+    llvm::SmallVector<tile::Reduction, 2> maxima(ownWeight ? 2 : 1, tile::Reduction::Max);
     auto logits = k.pairwise(at, keys, tiles, {}, maxima, [&](auto &args) {
       auto results = k.clone(source, at, args.i, args.j, KernelBuilder::bindTiles(source, args.tiles));
       Value counts = KernelBuilder::counting(results);
@@ -73,7 +73,7 @@ class SoftmaxRows {
     // Second pass: probabilities against the running maximum, and their row sums.
     Values second(logits.begin(), logits.begin() + passedOn), secondRows{step[1]};
     if (weighted) secondRows.push_back(step[3]);
-    auto probabilities = k.pairwise(at, keys, second, secondRows, {"add"}, [&](auto &args) {
+    auto probabilities = k.pairwise(at, keys, second, secondRows, {tile::Reduction::Add}, [&](auto &args) {
       Value p = s.expOfDifference(args.tiles[0], args.rows[0]);
       // First the weight and its shift: either can be too large or small for p.
       if (weighted) p = s.mul(ownWeight ? s.mul(args.tiles[1], args.rows[1]) : args.rows[1], p);
@@ -83,7 +83,7 @@ class SoftmaxRows {
     Value scaled = k.scaleRows(carried[0], step[2]);
     Value sum = k.rowwise(at, {carried[2], step[2], probabilities[1]}, 1,
                           [&](mlir::ValueRange args) { return Values{s.add(s.mul(args[1], args[2]), args[3])}; })[0];
-    Values next{k.dot("nn", probabilities[0], values, scaled), step[0], sum};
+    Values next{k.dot(tile::DotForm::NN, probabilities[0], values, scaled), step[0], sum};
     if (weighted) next.push_back(step[3]);
     return next;
   }
@@ -185,7 +185,7 @@ void Softmax::forward(KernelBuilder &k, const QueryTile &at) const {
   if (hasSink(k)) own = clonedSink;
   Values sums = rows.start(own);
   k.eachSet([&] {
-    sums = k.loop("keys", at.b, at.h, at.index, sums,
+    sums = k.loop(tile::Range::Keys, at.b, at.h, at.index, sums,
                   [&](Value kt, Value full, mlir::ValueRange carried) { return rows.step({kt, full}, carried); });
   });
   if (rows.isWeightedRow() && own) rows.addWeightedSink(sums, own);
@@ -193,9 +193,9 @@ void Softmax::forward(KernelBuilder &k, const QueryTile &at) const {
 }
 
 void Softmax::delta(KernelBuilder &k, const QueryTile &at) const {
-  Value product =
-      tile::RowDotOp::create(k.builder, k.s.loc, k.tileType({k.shape.tileQ}),
-                             k.load("do", at.b, at.h, at.index, "query"), k.load("o", at.b, at.h, at.index, "query"));
+  Value product = tile::RowDotOp::create(k.builder, k.s.loc, k.tileType({k.shape.tileQ}),
+                                         k.load("do", at.b, at.h, at.index, tile::Side::Query),
+                                         k.load("o", at.b, at.h, at.index, tile::Side::Query));
   Value delta = k.rowwise(at, {product, k.loadRows("dlse", at, 0)}, 1,
                           [&](mlir::ValueRange args) { return Values{k.s.sub(args[1], args[2])}; })[0];
   k.storeRows(delta, "delta", at);

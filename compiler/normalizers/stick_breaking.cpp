@@ -22,7 +22,7 @@ struct Stick {
   Value after, total, pieces;
 };
 
-std::pair<Value, Value> scanSum(KernelBuilder &k, const char *side, Value tile, Value keys) {
+std::pair<Value, Value> scanSum(KernelBuilder &k, tile::ScanSide side, Value tile, Value keys) {
   auto op = tile::ScanSumOp::create(k.builder, k.s.loc, tile.getType(), k.tileType({k.shape.tileQ}), side, tile, keys);
   return {op.getSums(), op.getTotals()};
 }
@@ -42,7 +42,7 @@ Stick breakStick(KernelBuilder &k, dialect::PairwiseOp dots, mlir::ValueRange ti
     Value zero = s.constant(0);
     return Values{s.select(counts, s.map(Function::Softplus, {named["score"]}), zero), s.select(counts, piece, zero)};
   });
-  auto [after, total] = scanSum(k, "after", parts[0], keys.index);
+  auto [after, total] = scanSum(k, tile::ScanSide::After, parts[0], keys.index);
   return {after, total, parts[1]};
 }
 
@@ -75,13 +75,15 @@ class StickBreaking : public Normalizer {
     Values sums{k.fill(0, {k.shape.tileQ, k.columns("v")}), k.fillRows(0)};
     k.eachSet([&] {
       auto source = k.program("forward");
-      sums = k.loop("keys_descending", at.b, at.h, at.index, sums, [&](Value kt, Value full, mlir::ValueRange carried) {
-        Values tiles = k.dotTiles(source, queries, at, kt);
-        Value values = k.load(k.set->values, at.b, at.h, kt, "key");
-        Stick stick = breakStick(k, source, tiles, at, {kt, full});
-        Value pieces = shortened(k, stick, carried[1], at, {kt, full})[0];
-        return Values{k.dot("nn", pieces, values, carried[0]), k.addedRows(at, carried[1], stick.total)};
-      });
+      sums = k.loop(tile::Range::KeysDescending, at.b, at.h, at.index, sums,
+                    [&](Value kt, Value full, mlir::ValueRange carried) {
+                      Values tiles = k.dotTiles(source, queries, at, kt);
+                      Value values = k.load(k.set->values, at.b, at.h, kt, tile::Side::Key);
+                      Stick stick = breakStick(k, source, tiles, at, {kt, full});
+                      Value pieces = shortened(k, stick, carried[1], at, {kt, full})[0];
+                      return Values{k.dot(tile::DotForm::NN, pieces, values, carried[0]),
+                                    k.addedRows(at, carried[1], stick.total)};
+                    });
     });
     k.store(sums[0], "o", at.b, at.h, at.index);
     k.storeRows(k.fillRows(0), "lse", at);
@@ -104,7 +106,7 @@ class StickBreaking : public Normalizer {
   KeySums beforeKeys(KernelBuilder &k, const QueryTile &at, QuerySide &query) const override {
     auto source = k.program("forward");
     KeySums sums;
-    sums.whole = k.loop("keys", at.b, at.h, at.index, {k.fillRows(0), k.fillRows(0)},
+    sums.whole = k.loop(tile::Range::Keys, at.b, at.h, at.index, {k.fillRows(0), k.fillRows(0)},
                         [&](Value kt, Value full, mlir::ValueRange carried) {
                           Stick stick = breakStick(k, source, k.dotTiles(source, query.tiles, at, kt), at, {kt, full});
                           const auto sum = addTwice(k, at, carried[0], carried[1], stick.total);
@@ -126,7 +128,7 @@ class StickBreaking : public Normalizer {
       return Values{s.add(s.sub(args[1], args[3]), s.sub(args[2], args[4]))};
     })[0];
     auto pieces = shortened(k, own, left, at, keys);
-    auto [before, total] = scanSum(k, "before", pieces[0], keys.index);
+    auto [before, total] = scanSum(k, tile::ScanSide::Before, pieces[0], keys.index);
     PairOperands operands{{pieces[1], before}, {seen}, [&s](mlir::ValueRange elements, mlir::ValueRange rows) {
                             return std::map<std::string, Value>{{"after", elements[0]},
                                                                 {"before", s.add(rows[0], elements[1])}};

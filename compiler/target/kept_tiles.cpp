@@ -77,7 +77,7 @@ KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::For
   const std::string keyDim = loop.getKeyDim().str();
   KeptTiles kept =
       (tiling.lists.count(keyDim) ? listed : banded)(emit, slots, tiling, keyDim, loop.overKeys(), batch, head, start);
-  if (loop.getOver() != "keys_descending") return kept;
+  if (loop.getOver() != tile::Range::KeysDescending) return kept;
   KeptTiles last = kept;
   last.tile = [&emit, kept](Value at) {
     return kept.tile(emit.sub(emit.sub(emit.add(kept.from, kept.to), emit.i64(1)), at));

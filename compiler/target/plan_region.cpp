@@ -45,8 +45,8 @@ void PlanRegion::emitOp(mlir::Operation &op) {
     Value index = emit.toI64(plain(load.getIndex()));
     scalars[load.getResult()] = loadFlat(load.getType(), buffer(load.getTensor()), index);
   } else if (auto loop = mlir::dyn_cast<mlir::scf::ForOp>(op)) {
-    auto together = loop->getAttrOfType<mlir::StringAttr>("tile.together");
-    if (lanes && !shared && together) emitSharedLoop(loop, together.getValue());
+    auto independent = loop->getAttrOfType<tile::IndependentAttr>(tile::independentTurns);
+    if (lanes && !shared && independent) emitSharedLoop(loop, independent.getValue());
     else emitLoop(loop, plain(loop.getLowerBound()), plain(loop.getStep()), loopInits(loop), nullptr);
   } else if (auto branch = mlir::dyn_cast<mlir::scf::IfOp>(op)) {
     emit.when(plain(branch.getCondition()), [&] {
@@ -101,15 +101,15 @@ void PlanRegion::emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::A
 }
 
 /// Lane n takes turns n, n + 32, ...; what they carry meets at the end.
-void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together) {
+void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, tile::Independent meeting) {
   Value from = plain(loop.getLowerBound()), step = emit.i32(Lanes::count);
   const std::vector<Value> inits = loopInits(loop);
   std::vector<Value> starts = inits;
-  if (together == "add")
+  if (meeting == tile::Independent::Add)
     for (Value &start : starts)
       start = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(start.getType()));
   shared = true;
-  if (together == "append") {
+  if (meeting == tile::Independent::Append) {
     // All lanes take part in every turn: they share the list's end. Those past the last one repeat it, and append
     // nothing.
     Value last = emit.sub(plain(loop.getUpperBound()), emit.i32(1));
@@ -124,15 +124,16 @@ void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together)
   }
   shared = false;
   for (auto [result, init] : llvm::zip(loop.getResults(), inits)) {
-    if (together == "append") continue;
+    if (meeting == tile::Independent::Append) continue;
     Value &sum = scalars[result];
     const bool whole = sum.getType().isInteger();
     auto combine = [&](Value x, Value y) -> Value {
-      if (together == "add") return whole ? emit.add(x, y) : Value(arith::AddFOp::create(emit.b, emit.loc, x, y));
+      if (meeting == tile::Independent::Add)
+        return whole ? emit.add(x, y) : Value(arith::AddFOp::create(emit.b, emit.loc, x, y));
       return whole ? emit.max(x, y) : Value(arith::MaxNumFOp::create(emit.b, emit.loc, x, y));
     };
     for (int mask = Lanes::count / 2; mask > 0; mask /= 2) sum = combine(sum, lanes->exchange(sum, mask));
-    if (together == "add") sum = combine(init, sum);
+    if (meeting == tile::Independent::Add) sum = combine(init, sum);
   }
   bool stores = false;
   loop.walk([&](tile::StoreFlatOp) { stores = true; });
@@ -163,7 +164,7 @@ void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
   const std::string name = op.getTensor().str();
   const ElementType element = slots.info(name).element;
   const auto width = static_cast<int64_t>(op.getWidth()), stride = static_cast<int64_t>(op.getStride());
-  const bool mean = op.getBy() == "mean", least = op.getBy() == "min";
+  const bool mean = op.getBy() == tile::Pooling::Mean, least = op.getBy() == tile::Pooling::Min;
   Value batch = emit.toI64(plain(op.getBatch())), head = emit.toI64(plain(op.getHead())), into = buffer(op.getTo());
   Value first = emit.toI64(plain(op.getFirst())), end = emit.toI64(plain(op.getEnd())),
         at = emit.toI64(plain(op.getIndex()));

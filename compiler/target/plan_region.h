@@ -46,7 +46,7 @@ class PlanRegion {
   std::vector<Value> loopInits(mlir::scf::ForOp loop);
   void emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits,
                 const std::function<Value(Value)> &turn);
-  void emitSharedLoop(mlir::scf::ForOp loop, llvm::StringRef together);
+  void emitSharedLoop(mlir::scf::ForOp loop, tile::Independent meeting);
   Value emitAppend(tile::AppendOp op);
   void emitPoolRows(tile::PoolRowsOp op);
   void emitFlatDots(tile::FlatDotsOp op);

@@ -45,23 +45,23 @@ class BackwardBuilder {
   void keyPass(Value b, Value g, Value kt) {
     auto source = k.program("backward");
     std::vector<std::pair<std::string, Value>> inits = {
-        {k.set->values, k.fill(0, {k.shape.tileK, k.columns(k.set->values)}, "key")}};
+        {k.set->values, k.fill(0, {k.shape.tileK, k.columns(k.set->values)}, tile::Side::Key)}};
     for (const std::string &name : keyInputs(source))
-      if (name != k.set->values) inits.push_back({name, k.fill(0, {k.shape.tileK, k.columns(name)}, "key")});
+      if (name != k.set->values) inits.push_back({name, k.fill(0, {k.shape.tileK, k.columns(name)}, tile::Side::Key)});
     Values values;
     for (auto &[name, value] : inits) values.push_back(value);
     // The gradients are carried over the heads of the group and the query tiles that keep this one.
-    auto sums = k.loop("heads", b, g, g, values, [&](Value h, Value, mlir::ValueRange heads) {
-      return k.loop("kept_queries", b, h, kt, heads, [&](Value qt, Value full, mlir::ValueRange carried) {
+    auto sums = k.loop(tile::Range::Heads, b, g, g, values, [&](Value h, Value, mlir::ValueRange heads) {
+      return k.loop(tile::Range::KeptQueries, b, h, kt, heads, [&](Value qt, Value full, mlir::ValueRange carried) {
         const QueryTile at{b, h, qt};
         QuerySide query = querySide(at);
         auto tiles = k.dotTiles(source, query.tiles, at, kt);
         Gradients gradients = gradientTiles(source, tiles, loadedOperands(query), at, {kt, full}, {"key"});
         Values next(carried.begin(), carried.end());
-        next[0] = k.dot("tn", gradients.factor, query.tiles["do"], next[0]);
+        next[0] = k.dot(tile::DotForm::TN, gradients.factor, query.tiles["do"], next[0]);
         for (auto &[pair, ds] : gradients.dots)
           for (size_t n = 1; n < inits.size(); ++n)
-            if (inits[n].first == pair.second) next[n] = k.dot("tn", ds, query.tiles[pair.first], next[n]);
+            if (inits[n].first == pair.second) next[n] = k.dot(tile::DotForm::TN, ds, query.tiles[pair.first], next[n]);
         return next;
       });
     });
@@ -119,38 +119,39 @@ class BackwardBuilder {
     auto source = k.program("backward");
     KeySums sums = normalizer.beforeKeys(k, at, query);
     inits.insert(inits.end(), sums.carried.begin(), sums.carried.end());
-    Values done = k.loop("keys", at.b, at.h, at.index, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
-      auto tiles = k.dotTiles(source, query.tiles, at, kt);
-      Values next(carried.begin(), carried.begin() + names.size());
-      sums.carried.assign(carried.begin() + names.size(), carried.end());
-      const PairOperands operands = normalizer.atKeys(k, at, {kt, full}, query, tiles, sums);
-      Gradients gradients = gradientTiles(source, tiles, operands, at, {kt, full}, accumulate);
-      if (keys) {
-        into(gradients.factor, query.tiles["do"], k.set->values, at, kt);
-        for (auto &[pair, ds] : gradients.dots) into(ds, query.tiles[pair.first], pair.second, at, kt);
-      }
-      for (auto &[pair, ds] : gradients.dots)
-        for (size_t n = 0; n < names.size(); ++n)
-          if (names[n] == pair.first) next[n] = k.dot("nn", ds, k.keyTiles[pair.second], next[n]);
-      next.insert(next.end(), sums.carried.begin(), sums.carried.end());
-      return next;
-    });
+    Values done =
+        k.loop(tile::Range::Keys, at.b, at.h, at.index, inits, [&](Value kt, Value full, mlir::ValueRange carried) {
+          auto tiles = k.dotTiles(source, query.tiles, at, kt);
+          Values next(carried.begin(), carried.begin() + names.size());
+          sums.carried.assign(carried.begin() + names.size(), carried.end());
+          const PairOperands operands = normalizer.atKeys(k, at, {kt, full}, query, tiles, sums);
+          Gradients gradients = gradientTiles(source, tiles, operands, at, {kt, full}, accumulate);
+          if (keys) {
+            into(gradients.factor, query.tiles["do"], k.set->values, at, kt);
+            for (auto &[pair, ds] : gradients.dots) into(ds, query.tiles[pair.first], pair.second, at, kt);
+          }
+          for (auto &[pair, ds] : gradients.dots)
+            for (size_t n = 0; n < names.size(); ++n)
+              if (names[n] == pair.first) next[n] = k.dot(tile::DotForm::NN, ds, k.keyTiles[pair.second], next[n]);
+          next.insert(next.end(), sums.carried.begin(), sums.carried.end());
+          return next;
+        });
     done.resize(names.size());
     return done;
   }
 
   void into(Value lhs, Value rhs, const std::string &name, const QueryTile &at, Value kt) {
-    tile::DotIntoOp::create(k.builder, k.s.loc, "tn", lhs, rhs, "d" + name, at.b, at.h, kt);
+    tile::DotIntoOp::create(k.builder, k.s.loc, tile::DotForm::TN, lhs, rhs, "d" + name, at.b, at.h, kt);
   }
 };
 
 }  // namespace
 
 void buildBackward(KernelBuilder &k) {
-  k.begin("backward", "group");
+  k.begin("backward", tile::Grid::Group);
   Value b = k.arg(0), g = k.arg(1);
-  k.loop("heads", b, g, g, {}, [&](Value h, Value, mlir::ValueRange) {
-    k.loop("queries", b, h, h, {}, [&](Value qt, Value, mlir::ValueRange) {
+  k.loop(tile::Range::Heads, b, g, g, {}, [&](Value h, Value, mlir::ValueRange) {
+    k.loop(tile::Range::Queries, b, h, h, {}, [&](Value qt, Value, mlir::ValueRange) {
       BackwardBuilder(k).queryPass({b, h, qt}, true, {"head", "query", "key", "any"});
       return Values{};
     });
@@ -159,14 +160,14 @@ void buildBackward(KernelBuilder &k) {
 }
 
 void buildBackwardQueries(KernelBuilder &k) {
-  k.begin("backward_dq", "query");
+  k.begin("backward_dq", tile::Grid::Query);
   BackwardBuilder(k).queryPass({k.arg(0), k.arg(1), k.arg(2)}, false, {"head", "query"});
 }
 
 void buildBackwardKeys(KernelBuilder &k, llvm::StringRef keyDim) {
   for (const KeySetDescription &own : k.sets)
     if (own.dim == keyDim) k.set = &own;
-  k.begin(ofKeys("backward_dkdv", k.set->dim), "key");
+  k.begin(ofKeys("backward_dkdv", k.set->dim), tile::Grid::Key);
   BackwardBuilder(k).keyPass(k.arg(0), k.arg(1), k.arg(2));
 }
 

@@ -41,7 +41,7 @@ void buildKernel(mlir::ModuleOp module, const std::string &kernel, const KernelS
   KernelBuilder builder(module, shape);
   const auto [name, keyDim] = llvm::StringRef(kernel).split('.');
   if (name == "forward" || name == "backward_delta") {
-    builder.begin(kernel, "query");
+    builder.begin(kernel, tile::Grid::Query);
     const QueryTile at{builder.arg(0), builder.arg(1), builder.arg(2)};
     const Normalizer &normalizer = normalizerOf(module);
     name == "forward" ? normalizer.forward(builder, at) : normalizer.delta(builder, at);

@@ -206,7 +206,7 @@ class PlanBuilder : PlanKernel {
   /// band[(b * H + h) * 4 ...]: least and greatest kept d; least and greatest d where every mask
   /// holds.
   void band() {
-    mlir::Block *entry = begin(ofKeys("plan_band", keyDim), "head", 2);
+    mlir::Block *entry = begin(ofKeys("plan_band", keyDim), tile::Grid::Head, 2);
     Value b = entry->getArgument(0), h = entry->getArgument(1);
     Value least = s.map(Function::Neg, {dim(keyDim)}), greatest = dim("T");
     Value lo = least, hi = greatest;
@@ -243,8 +243,8 @@ class PlanBuilder : PlanKernel {
   /// Writes the tiles that row tile `rt` (query tiles, or key tiles) keeps, and how many. Each row has room for all the
   /// tiles of the other side, so one kernel without knowledge of other rows is enough.
   void lists(bool byKey) {
-    mlir::Block *entry =
-        begin(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keyDim), byKey ? "head_key" : "query", 3);
+    mlir::Block *entry = begin(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keyDim),
+                               byKey ? tile::Grid::HeadKey : tile::Grid::Query, 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), rt = entry->getArgument(2);
     const int own = byKey ? tileK : tileQ, other = byKey ? tileQ : tileK;
     // Lists of keys and selections are of the keys of v.
@@ -299,7 +299,7 @@ class PlanBuilder : PlanKernel {
           return std::vector<Value>{
               append(entryValue, kept, ofKeys(byKey ? "entries_keys" : "entries", keyDim), carried[0])};
         },
-        "append")[0];
+        tile::Independent::Append)[0];
     store(s.sub(end, start), ofKeys(byKey ? "counts_keys" : "counts", keyDim), row);
   }
 

@@ -50,7 +50,11 @@ class PoolBuilder : SelectionKernel {
 
   void build(size_t number, const PooledDescription &pooled, const InputDescription &input, int64_t width) {
     const bool queries = input.dims[2] == "T", grouped = input.dims[1] == "G";
-    mlir::Block *entry = begin("pool_" + std::to_string(number), queries ? "query" : grouped ? "key" : "head_key", 3);
+    mlir::Block *entry = begin("pool_" + std::to_string(number),
+                               queries   ? tile::Grid::Query
+                               : grouped ? tile::Grid::Key
+                                         : tile::Grid::HeadKey,
+                               3);
     Value b = entry->getArgument(0), head = entry->getArgument(1), tile = entry->getArgument(2);
     Value extent = dim(input.dims[2]);
     const bool before = pooled.pool == "mean_before";
@@ -59,7 +63,9 @@ class PoolBuilder : SelectionKernel {
                   : pooled.pool == "last" ? rows.hi
                                           : rows.lo;
     Value end = s.add(pooled.pool == "first" ? rows.lo : rows.hi, s.constantInt(1));
-    const std::string by = pooled.pool == "max" || pooled.pool == "min" ? pooled.pool : "mean";
+    const tile::Pooling by = pooled.pool == "max"   ? tile::Pooling::Max
+                             : pooled.pool == "min" ? tile::Pooling::Min
+                                                    : tile::Pooling::Mean;
     Value base =
         pooledRow(!queries, s.add(s.mul(b, dim(input.dims[1])), head), tile, tiles(extent, pooled.tile), width);
     tile::PoolRowsOp::create(builder, s.loc, input.name, b, head, first, end, by, width,
@@ -80,7 +86,7 @@ class SelectBuilder : SelectionKernel {
   void build() {
     const auto all = rounds(module);
     const std::string chosen = selectionBuffer(number, all.size());
-    mlir::Block *entry = begin("select_" + std::to_string(number), "query", 3, together);
+    mlir::Block *entry = begin("select_" + std::to_string(number), tile::Grid::Query, 3, together);
     b = entry->getArgument(0);
     h = entry->getArgument(1);
     Value T = dim("T"), S = dim("S");
@@ -120,7 +126,7 @@ class SelectBuilder : SelectionKernel {
                 judge(asked, kt, chosen);
                 return std::vector<Value>{};
               },
-              "");
+              tile::Independent::Nothing);
         });
       });
       when(negate(possible), [&] {
@@ -132,7 +138,7 @@ class SelectBuilder : SelectionKernel {
                 for (int rank = 0; rank < ranks; ++rank) store(s.constantInt(unranked), workspace, inPlane(rank, kt));
                 return std::vector<Value>{};
               },
-              "");
+              tile::Independent::Nothing);
         });
       });
       return std::vector<Value>{};
@@ -328,7 +334,7 @@ class SelectBuilder : SelectionKernel {
         [&](Value kt, mlir::ValueRange carried) {
           return std::vector<Value>{s.add(carried[0], flag(compare(predicate, estimate(rank, kt), bound)))};
         },
-        "add")[0];
+        tile::Independent::Add)[0];
   }
   Value summed(int rank, arith::CmpIPredicate predicate, Value bound) {
     return loop(
@@ -337,7 +343,7 @@ class SelectBuilder : SelectionKernel {
           Value own = s.select(compare(predicate, estimate(rank, kt), bound), mass(rank, kt), zeroF());
           return std::vector<Value>{addF(carried[0], own)};
         },
-        "add")[0];
+        tile::Independent::Add)[0];
   }
 
   /// The `amount` greatest; of equal ones the first.
@@ -365,7 +371,7 @@ class SelectBuilder : SelectionKernel {
           return std::vector<Value>{
               s.map(Function::Max, {carried[0], s.select(always(kt), estimate(rank, kt), s.constantInt(unranked))})};
         },
-        "max")[0];
+        tile::Independent::Max)[0];
     Value bound = s.sub(numberOf(top), distance);
     Value some = compare(arith::CmpIPredicate::ne, top, s.constantInt(unranked));
     loop(
@@ -377,7 +383,7 @@ class SelectBuilder : SelectionKernel {
                [&] { store(s.constantBool(true), chosen, s.add(base, kt)); });
           return std::vector<Value>{};
         },
-        "");
+        tile::Independent::Nothing);
   }
 
   /// The fewest whose softmax over the ranked tiles sums up to `share`.
@@ -387,7 +393,7 @@ class SelectBuilder : SelectionKernel {
         [&](Value kt, mlir::ValueRange carried) {
           return std::vector<Value>{s.map(Function::Max, {carried[0], estimate(rank, kt)})};
         },
-        "max")[0];
+        tile::Independent::Max)[0];
     Value total = loop(
         s.constantInt(0), count, {zeroF()},
         [&](Value kt, mlir::ValueRange carried) {
@@ -397,7 +403,7 @@ class SelectBuilder : SelectionKernel {
           store(part, workspace, massAt(rank, kt));
           return std::vector<Value>{addF(carried[0], part)};
         },
-        "add")[0];
+        tile::Independent::Add)[0];
     Value wanted = s.mul(share, total);
     Value bound = bisect(
         [&](Value middle) { return s.map(Function::Ge, {summed(rank, arith::CmpIPredicate::sge, middle), wanted}); });
@@ -421,7 +427,7 @@ class ListBuilder : SelectionKernel {
   /// The keys that the map has chosen for each tile of queries, in their order, and how many. What is left of the last
   /// tile of `multiple` keys becomes -1.
   void build(int multiple) {
-    mlir::Block *entry = begin("list_keys", "query", 3);
+    mlir::Block *entry = begin("list_keys", tile::Grid::Query, 3);
     Value b = entry->getArgument(0), h = entry->getArgument(1), tile = entry->getArgument(2), S = dim("S");
     Value row = s.add(s.mul(s.add(s.mul(b, dim("H")), h), tiles(dim("T"), tileQ)), tile);
     Value begin = s.mul(row, S);
@@ -431,7 +437,7 @@ class ListBuilder : SelectionKernel {
           return std::vector<Value>{
               append(key, load("selection", s.add(begin, key), builder.getI1Type()), selectedKeys, carried[0])};
         },
-        "append")[0];
+        tile::Independent::Append)[0];
     Value count = s.sub(end, begin);
     store(count, selectedCounts, row);
     Value filled = s.map(Function::Min, {s.mul(tiles(count, multiple), s.constantInt(multiple)), S});
@@ -441,7 +447,7 @@ class ListBuilder : SelectionKernel {
           store(s.constantInt(-1), selectedKeys, at);
           return std::vector<Value>{};
         },
-        "");
+        tile::Independent::Nothing);
   }
 };
 

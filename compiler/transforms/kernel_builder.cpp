@@ -27,12 +27,12 @@ void KernelBuilder::eachSet(llvm::function_ref<void()> body) {
   set = &sets[0];
 }
 
-void KernelBuilder::begin(const std::string &name, const char *grid) {
+void KernelBuilder::begin(const std::string &name, tile::Grid grid) {
   builder.setInsertionPointToEnd(module.getBody());
   auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid,
                                        shape.tileQ, shape.tileK, set->dim);
   entry = builder.createBlock(&kernel.getBody());
-  const int count = llvm::StringRef(grid) == "query" || llvm::StringRef(grid) == "key" ? 3 : 2;
+  const int count = grid == tile::Grid::Query || grid == tile::Grid::Key ? 3 : 2;
   for (int at = 0; at < count; ++at) entry->addArgument(builder.getI32Type(), s.loc);
 }
 
@@ -45,14 +45,14 @@ int64_t KernelBuilder::columns(llvm::StringRef name) {
   throw InternalError("build_kernels", "unknown tensor " + name.str());
 }
 
-Value KernelBuilder::fill(double value, llvm::ArrayRef<int64_t> sizes, const char *side) {
+Value KernelBuilder::fill(double value, llvm::ArrayRef<int64_t> sizes, tile::Side side) {
   return tile::FillOp::create(builder, s.loc, tileType(sizes), s.constant(value), side);
 }
 
-Value KernelBuilder::load(const std::string &name, Value b, Value h, Value index, const char *side) {
-  const int64_t rows = llvm::StringRef(side) == "query" ? shape.tileQ : shape.tileK;
+Value KernelBuilder::load(const std::string &name, Value b, Value h, Value index, tile::Side side) {
+  const int64_t rows = side == tile::Side::Query ? shape.tileQ : shape.tileK;
   return tile::LoadOp::create(builder, s.loc, tileType({rows, columns(name)}), name, b, h, index, side,
-                              mlir::StringAttr(), mlir::IntegerAttr());
+                              tile::PlaceAttr(), mlir::IntegerAttr());
 }
 
 Value KernelBuilder::loadRows(const std::string &name, const QueryTile &at, float fillValue) {
@@ -68,10 +68,10 @@ void KernelBuilder::storeRows(Value value, const std::string &name, const QueryT
   tile::StoreRowsOp::create(builder, s.loc, value, name, at.b, at.h, at.index);
 }
 
-Value KernelBuilder::dot(const char *form, Value lhs, Value rhs, Value acc, bool blocked) {
+Value KernelBuilder::dot(tile::DotForm form, Value lhs, Value rhs, Value acc, bool blocked) {
   auto l = mlir::cast<mlir::RankedTensorType>(lhs.getType()).getShape();
   auto r = mlir::cast<mlir::RankedTensorType>(rhs.getType()).getShape();
-  const int64_t m = form[0] == 't' ? l[1] : l[0], n = form[1] == 't' ? r[0] : r[1];
+  const int64_t m = form == tile::DotForm::TN ? l[1] : l[0], n = form == tile::DotForm::NT ? r[0] : r[1];
   return tile::DotOp::create(builder, s.loc, tileType({m, n}), form, blocked, lhs, rhs, acc);
 }
 
@@ -85,7 +85,7 @@ Value KernelBuilder::addedRows(const QueryTile &at, Value x, Value y) {
 
 // ---- loops and scalar programs -------------------------------------------------------------
 
-Values KernelBuilder::loop(const char *over, Value b, Value h, Value start, mlir::ValueRange inits,
+Values KernelBuilder::loop(tile::Range over, Value b, Value h, Value start, mlir::ValueRange inits,
                            llvm::function_ref<Values(Value, Value, mlir::ValueRange)> body) {
   auto op = tile::ForOp::create(builder, s.loc, inits.getTypes(), over, b, h, start, inits, set->dim);
   mlir::OpBuilder::InsertionGuard guard(builder);
@@ -99,7 +99,7 @@ Values KernelBuilder::loop(const char *over, Value b, Value h, Value start, mlir
 }
 
 Values KernelBuilder::pairwise(const QueryTile &at, const KeyTile &keys, mlir::ValueRange tiles, mlir::ValueRange rows,
-                               llvm::ArrayRef<llvm::StringRef> reductions,
+                               llvm::ArrayRef<tile::Reduction> reductions,
                                llvm::function_ref<Values(const PairArgs &)> body) {
   mlir::Region region;
   mlir::Block *block = new mlir::Block;
@@ -120,8 +120,10 @@ Values KernelBuilder::pairwise(const QueryTile &at, const KeyTile &keys, mlir::V
   }
   std::vector<mlir::Type> types(values.size() - reductions.size(), tileType({shape.tileQ, shape.tileK}));
   types.resize(values.size(), tileType({shape.tileQ}));
+  llvm::SmallVector<int32_t> reduced;
+  for (tile::Reduction own : reductions) reduced.push_back(static_cast<int32_t>(own));
   auto op = tile::PairwiseOp::create(builder, s.loc, types, at.b, at.h, at.index, keys.index, keys.full, tiles, rows,
-                                     builder.getStrArrayAttr(reductions), builder.getStringAttr(set->dim));
+                                     builder.getDenseI32ArrayAttr(reduced), builder.getStringAttr(set->dim));
   op.getBody().takeBody(region);
   return {op.getResults().begin(), op.getResults().end()};
 }
@@ -152,7 +154,7 @@ std::vector<DotPair> KernelBuilder::dotsOf(dialect::PairwiseOp source) {
 void KernelBuilder::loadQueries(llvm::ArrayRef<DotPair> pairs, const QueryTile &at,
                                 std::map<std::string, Value> &tiles) {
   for (const DotPair &pair : pairs)
-    if (!tiles.count(pair.first)) tiles[pair.first] = load(pair.first, at.b, at.h, at.index, "query");
+    if (!tiles.count(pair.first)) tiles[pair.first] = load(pair.first, at.b, at.h, at.index, tile::Side::Query);
 }
 
 std::map<std::string, Value> KernelBuilder::forwardQueries(const QueryTile &at) {
@@ -166,9 +168,9 @@ Values KernelBuilder::dotTiles(dialect::PairwiseOp source, const std::map<std::s
   keyTiles.clear();
   Values tiles;
   for (const DotPair &pair : dotsOf(source)) {
-    if (!keyTiles.count(pair.second)) keyTiles[pair.second] = load(pair.second, at.b, at.h, keys, "key");
+    if (!keyTiles.count(pair.second)) keyTiles[pair.second] = load(pair.second, at.b, at.h, keys, tile::Side::Key);
     // do . v is what delta, a number of its size, is taken from.
-    tiles.push_back(dot("nt", queries.at(pair.first), keyTiles[pair.second], Value(), pair.first == "do"));
+    tiles.push_back(dot(tile::DotForm::NT, queries.at(pair.first), keyTiles[pair.second], Value(), pair.first == "do"));
   }
   return tiles;
 }

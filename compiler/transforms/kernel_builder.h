@@ -64,7 +64,7 @@ class KernelBuilder {
   /// One set of keys after another shares the normaliser.
   void eachSet(llvm::function_ref<void()> body);
   /// Starts a kernel of the keys at hand.
-  void begin(const std::string &name, const char *grid);
+  void begin(const std::string &name, tile::Grid grid);
   /// A coordinate of the kernel's program.
   Value arg(unsigned at) { return entry->getArgument(at); }
 
@@ -72,21 +72,21 @@ class KernelBuilder {
     return mlir::RankedTensorType::get(sizes, builder.getF32Type());
   }
   int64_t columns(llvm::StringRef name);
-  Value fill(double value, llvm::ArrayRef<int64_t> sizes, const char *side = "query");
+  Value fill(double value, llvm::ArrayRef<int64_t> sizes, tile::Side side = tile::Side::Query);
   Value fillRows(double value) { return fill(value, {shape.tileQ}); }
-  Value load(const std::string &name, Value b, Value h, Value index, const char *side);
+  Value load(const std::string &name, Value b, Value h, Value index, tile::Side side);
   Value loadRows(const std::string &name, const QueryTile &at, float fillValue);
   void store(Value value, const std::string &name, Value b, Value h, Value index);
   void storeRows(Value value, const std::string &name, const QueryTile &at);
-  Value dot(const char *form, Value lhs, Value rhs, Value acc, bool blocked = false);
+  Value dot(tile::DotForm form, Value lhs, Value rhs, Value acc, bool blocked = false);
   Value scaleRows(Value tile, Value factors);
 
   /// body(index, full, carried) gives the carried values of the next turn; `full` is null but over kept tiles.
-  Values loop(const char *over, Value b, Value h, Value start, mlir::ValueRange inits,
+  Values loop(tile::Range over, Value b, Value h, Value start, mlir::ValueRange inits,
               llvm::function_ref<Values(Value index, Value full, mlir::ValueRange carried)> body);
   /// `body` gives the tiles' elements, then the values to reduce.
   Values pairwise(const QueryTile &at, const KeyTile &keys, mlir::ValueRange tiles, mlir::ValueRange rows,
-                  llvm::ArrayRef<llvm::StringRef> reductions, llvm::function_ref<Values(const PairArgs &)> body);
+                  llvm::ArrayRef<tile::Reduction> reductions, llvm::function_ref<Values(const PairArgs &)> body);
   /// `body` gets the query's index, then its rows, and gives `count` values.
   Values rowwise(const QueryTile &at, mlir::ValueRange rows, size_t count,
                  llvm::function_ref<Values(mlir::ValueRange)> body);

@@ -40,7 +40,7 @@ class PlanKernel {
   dialect::PairwiseOp program;
 
   /// `together`: tiles of queries of one program.
-  mlir::Block *begin(const std::string &name, const char *grid, int arguments, int together = 1) {
+  mlir::Block *begin(const std::string &name, tile::Grid grid, int arguments, int together = 1) {
     builder.setInsertionPointToEnd(module.getBody());
     auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(),
                                          grid, tileQ * together, tileK, keyDim);
@@ -74,12 +74,14 @@ class PlanKernel {
     tile::StoreFlatOp::create(builder, s.loc, value, buffer, index);
   }
 
-  /// A loop over [from, to) that carries values: body(index, carried) gives the next ones. `together` says that its
-  /// turns are independent, and how carried values combine (see TileOps.td).
+  /// A loop over [from, to) that carries values: body(index, carried) gives the next ones. `independent` says that its
+  /// turns are  independent, and how carried values combine (see TileOps.td).
   template <class Body>
-  std::vector<Value> loop(Value from, Value to, mlir::ValueRange inits, Body body, const char *together = nullptr) {
+  std::vector<Value> loop(Value from, Value to, mlir::ValueRange inits, Body body,
+                          std::optional<tile::Independent> independent = {}) {
     auto op = mlir::scf::ForOp::create(builder, s.loc, from, to, s.constantInt(1), inits);
-    if (together) op->setAttr("tile.together", builder.getStringAttr(together));
+    if (independent)
+      op->setAttr(tile::independentTurns, tile::IndependentAttr::get(builder.getContext(), *independent));
     mlir::OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPointToStart(op.getBody());
     std::vector<Value> next = body(op.getInductionVar(), mlir::ValueRange(op.getRegionIterArgs()));

@@ -4,34 +4,34 @@
 // RUN: weft-opt %s --build-kernel="kernel=plan_band dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=BAND
 // RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions | FileCheck %s --check-prefix=EXPAND
 
-// FORWARD-LABEL: tile.kernel @t.forward grid "query"
-// FORWARD: tile.for "keys"
-// FORWARD: %[[S:.*]] = tile.dot "nt"
-// FORWARD: tile.pairwise {{.*}} tiles(%[[S]] : tensor<64x64xf32>) {{.*}} reduce ["max"]
-// FORWARD: tile.pairwise {{.*}} reduce ["add"]
+// FORWARD-LABEL: tile.kernel @t.forward grid query
+// FORWARD: tile.for keys
+// FORWARD: %[[S:.*]] = tile.dot nt
+// FORWARD: tile.pairwise {{.*}} tiles(%[[S]] : tensor<64x64xf32>) {{.*}} reduce (max)
+// FORWARD: tile.pairwise {{.*}} reduce (add)
 // FORWARD: %[[SCALED:.*]] = tile.scale_rows
-// FORWARD: tile.dot "nn" {{.*}} add %[[SCALED]]
+// FORWARD: tile.dot nn {{.*}} add %[[SCALED]]
 // FORWARD: tile.store %{{.*}}, "o"
 // FORWARD: tile.store_rows %{{.*}}, "lse"
 
-// BACKWARD-LABEL: tile.kernel @t.backward grid "group"
-// BACKWARD: tile.for "heads"
-// BACKWARD: tile.for "queries"
-// BACKWARD: tile.for "keys"
-// BACKWARD-COUNT-2: tile.dot "nt"
-// BACKWARD: tile.dot_into "tn" {{.*}} into "dv"
-// BACKWARD: tile.dot_into "tn" {{.*}} into "dk"
-// BACKWARD: tile.dot "nn"
+// BACKWARD-LABEL: tile.kernel @t.backward grid group
+// BACKWARD: tile.for heads
+// BACKWARD: tile.for queries
+// BACKWARD: tile.for keys
+// BACKWARD-COUNT-2: tile.dot nt
+// BACKWARD: tile.dot_into tn {{.*}} into "dv"
+// BACKWARD: tile.dot_into tn {{.*}} into "dk"
+// BACKWARD: tile.dot nn
 // BACKWARD: tile.store %{{.*}}, "dq"
 
-// KEYS-LABEL: tile.kernel @t.backward_dkdv grid "key"
-// KEYS: tile.for "kept_queries"
-// KEYS-COUNT-2: tile.dot "tn"
+// KEYS-LABEL: tile.kernel @t.backward_dkdv grid key
+// KEYS: tile.for kept_queries
+// KEYS-COUNT-2: tile.dot tn
 // KEYS-DAG: tile.store %{{.*}}, "dv"
 // KEYS-DAG: tile.store %{{.*}}, "dk"
 
 // i >= j rises with i - j: one bisection, no list.
-// BAND-LABEL: tile.kernel @t.plan_band grid "head"
+// BAND-LABEL: tile.kernel @t.plan_band grid head
 // BAND-COUNT-1: scf.for
 // BAND-NOT: scf.for
 // BAND-COUNT-4: tile.store_flat

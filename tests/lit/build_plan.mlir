@@ -3,7 +3,7 @@
 
 // Documents: a range of the row's own input once, outside the loop over the other side; each row writes its kept tiles
 // and their count.
-// CHECK-LABEL: tile.kernel @t.plan_lists grid "query"
+// CHECK-LABEL: tile.kernel @t.plan_lists grid query
 // CHECK: tile.read_range "doc"
 // CHECK: scf.for
 // CHECK-NOT: tile.read_range "doc"
@@ -11,7 +11,7 @@
 // CHECK: tile.append %{{.*}} to "entries"
 // CHECK: tile.store_flat %{{.*}}, "counts"
 
-// KEYS-LABEL: tile.kernel @t.plan_lists_keys grid "head_key"
+// KEYS-LABEL: tile.kernel @t.plan_lists_keys grid head_key
 // KEYS: tile.append %{{.*}} to "entries_keys"
 // KEYS: tile.store_flat %{{.*}}, "counts_keys"
 module @t attributes {weft.normalize = "softmax", weft.inputs = [

@@ -4,23 +4,23 @@
 // RUN: weft-opt %s --build-kernel="kernel=select_0 dims=D=64,E=32,R=16" --build-kernel="kernel=plan_lists dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=PLAN
 
 // The mean of the tile before: no rows before the first tile.
-// POOL-LABEL: tile.kernel @t.pool_0 grid "query"
-// POOL: tile.pool_rows "q"[%arg0, %arg1] rows %{{.*}} to %{{.*}} by "mean" width 64 into "pool.0"[%{{.*}}] stride 1
+// POOL-LABEL: tile.kernel @t.pool_0 grid query
+// POOL: tile.pool_rows "q"[%arg0, %arg1] rows %{{.*}} to %{{.*}} by mean width 64 into "pool.0"[%{{.*}}] stride 1
 
 // Key tiles lie column by column, in blocks.
-// KEYS-LABEL: tile.kernel @t.pool_1 grid "key"
+// KEYS-LABEL: tile.kernel @t.pool_1 grid key
 // KEYS: arith.divsi %arg2, %c32
-// KEYS: tile.pool_rows "k"[%arg0, %arg1] rows %{{.*}} to %{{.*}} by "mean" width 64 into "pool.1"[%{{.*}}] stride 32
+// KEYS: tile.pool_rows "k"[%arg0, %arg1] rows %{{.*}} to %{{.*}} by mean width 64 into "pool.1"[%{{.*}}] stride 32
 
 // Blocks that the masks leave possible: their products, then one estimate a tile in the product's place. The bisection over
 // the estimates' bits, then the map.
-// CHECK-LABEL: tile.kernel @t.select_0 grid "query" schedule<q = 64, k = 64>
+// CHECK-LABEL: tile.kernel @t.select_0 grid query schedule<q = 64, k = 64>
 // CHECK: scf.if
 // CHECK: tile.flat_dots "pool.0"[%{{.*}}] together 1 given %{{.*}}, "pool.1"[%{{.*}}] width 64 count %{{.*}} to "workspace"
 // CHECK: tile.load_flat "workspace"[%{{.*}}] : f32
 // CHECK: tile.store_flat %{{.*}}, "selection"
 // CHECK: tile.store_flat %{{.*}}, "workspace"[%{{.*}}] : i32
-// CHECK: {tile.together = ""}
+// CHECK: {tile.independent = #tile.independent<nothing>}
 // CHECK: scf.for %{{.*}} = %{{.*}} to %c32
 // CHECK: tile.load_flat "workspace"[%{{.*}}] : i32
 // CHECK: tile.store_flat %{{.*}}, "selection"

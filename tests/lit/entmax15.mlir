@@ -3,22 +3,22 @@
 
 // The row's peak, then turns of Newton's method on the threshold, then the output. Logits are made anew each time.
 // CHECK-LABEL: tile.kernel @t.forward
-// CHECK: tile.for "keys"
-// CHECK: reduce ["max"]
+// CHECK: tile.for keys
+// CHECK: reduce (max)
 // CHECK: %[[TURNS:.*]] = arith.constant 8 : i32
-// CHECK: tile.for "turns"[%{{.*}}, %{{.*}}] of %[[TURNS]]
-// CHECK: tile.for "keys"
-// CHECK: tile.dot "nt"
-// CHECK: reduce ["add", "add"]
+// CHECK: tile.for turns[%{{.*}}, %{{.*}}] of %[[TURNS]]
+// CHECK: tile.for keys
+// CHECK: tile.dot nt
+// CHECK: reduce (add, add)
 // CHECK: weft.map "Sqrt"
-// CHECK: tile.for "keys"
-// CHECK: tile.dot "nn"
+// CHECK: tile.for keys
+// CHECK: tile.dot nn
 // CHECK: tile.store_rows %{{.*}}, "row.threshold"
 
 // The mean of dp that a score's cotangent is taken from has sums of its own.
 // DELTA-LABEL: tile.kernel @t.backward_delta
-// DELTA: tile.for "keys"
-// DELTA: reduce ["add", "add"]
+// DELTA: tile.for keys
+// DELTA: reduce (add, add)
 // DELTA: tile.store_rows %{{.*}}, "delta"
 module @t attributes {weft.normalize = "entmax15", weft.inputs = [
     {name = "q", dims = ["B", "H", "T", "D"], element = "float"}, {name = "k", dims = ["B", "H", "S", "D"], element = "float"},

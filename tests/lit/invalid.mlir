@@ -43,31 +43,31 @@ weft.pairwise @row {
 
 // -----
 
-// expected-error @+1 {{(C1) expected grid}}
-tile.kernel @grid grid "diagonal" schedule <q = 64, k = 64> {
+// expected-error @+1 {{expected string or keyword containing one of the following enum values for attribute 'grid' [query, key, head_key, group, head]}}
+tile.kernel @grid grid diagonal schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
 }
 
 // -----
 
-// expected-error @+1 {{(C2) expected 3 arguments, got 2}}
-tile.kernel @arguments grid "query" schedule <q = 64, k = 64> {
+// expected-error @+1 {{(C1) expected 3 arguments, got 2}}
+tile.kernel @arguments grid query schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
 }
 
 // -----
 
-// expected-error @+1 {{(C3) expected positive tile sizes, got 0 and 64}}
-tile.kernel @tiles grid "head" schedule <q = 0, k = 64> {
+// expected-error @+1 {{(C2) expected positive tile sizes, got 0 and 64}}
+tile.kernel @tiles grid head schedule <q = 0, k = 64> {
 ^bb0(%b: i32, %h: i32):
 }
 
 // -----
 
-tile.kernel @over grid "head" schedule <q = 64, k = 64> {
+tile.kernel @over grid head schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
-  // expected-error @+1 {{(C1) expected "heads", "queries", "keys", "keys_descending", "kept_queries" or "turns", got "rows"}}
-  tile.for "rows"[%b, %h] of %h {
+  // expected-error @+1 {{expected string or keyword containing one of the following enum values for attribute 'over' [heads, queries, keys, keys_descending, kept_queries, turns]}}
+  tile.for rows[%b, %h] of %h {
   ^bb1(%x: i32):
     tile.yield
   }
@@ -75,10 +75,10 @@ tile.kernel @over grid "head" schedule <q = 64, k = 64> {
 
 // -----
 
-tile.kernel @turns grid "head" schedule <q = 64, k = 64> {
+tile.kernel @turns grid head schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
-  // expected-error @+1 {{(C3) expected a constant number of turns}}
-  tile.for "turns"[%b, %h] of %h {
+  // expected-error @+1 {{(C2) expected a constant number of turns}}
+  tile.for turns[%b, %h] of %h {
   ^bb1(%x: i32):
     tile.yield
   }
@@ -86,12 +86,12 @@ tile.kernel @turns grid "head" schedule <q = 64, k = 64> {
 
 // -----
 
-tile.kernel @carried grid "head" schedule <q = 64, k = 64> {
+tile.kernel @carried grid head schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
   %zero = arith.constant 0.0 : f32
-  %acc = tile.fill "query" %zero : tensor<64x16xf32>
-  // expected-error @+1 {{(C2) expected results, inits and carried arguments of the same types}}
-  %r = tile.for "queries"[%b, %h] of %h init(%acc : tensor<64x16xf32>) -> tensor<64x16xf32> {
+  %acc = tile.fill query %zero : tensor<64x16xf32>
+  // expected-error @+1 {{(C1) expected results, inits and carried arguments of the same types}}
+  %r = tile.for queries[%b, %h] of %h init(%acc : tensor<64x16xf32>) -> tensor<64x16xf32> {
   ^bb1(%x: i32):
     tile.yield
   }
@@ -99,42 +99,42 @@ tile.kernel @carried grid "head" schedule <q = 64, k = 64> {
 
 // -----
 
-tile.kernel @dot grid "head" schedule <q = 64, k = 64> {
+tile.kernel @dot grid head schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
-  %q = tile.load "q"[%b, %h] "query" rows %h : tensor<64x16xf32>
-  %k = tile.load "k"[%b, %h] "key" rows %h : tensor<64x32xf32>
-  // expected-error @+1 {{(C1) expected shapes that fit form "nt"}}
-  %s = tile.dot "nt" %q, %k : tensor<64x16xf32>, tensor<64x32xf32> -> tensor<64x64xf32>
+  %q = tile.load "q"[%b, %h] query rows %h : tensor<64x16xf32>
+  %k = tile.load "k"[%b, %h] key rows %h : tensor<64x32xf32>
+  // expected-error @+1 {{(C1) expected shapes that fit form nt}}
+  %s = tile.dot nt %q, %k : tensor<64x16xf32>, tensor<64x32xf32> -> tensor<64x64xf32>
 }
 
 // -----
 
-tile.kernel @k grid "head" schedule<q = 16, k = 16> {
+tile.kernel @k grid head schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32):
-  // expected-error@+1 {{(C1) expected place "stream", "shared" or "global", got "cloud"}}
-  %0 = tile.load "q"[%b, %h] "query" rows %b {place = "cloud"} : tensor<16x16xf32>
+  // expected-error@+1 {{expected string or keyword containing one of the following enum values for attribute 'place' [shared, stream, global]}}
+  %0 = tile.load "q"[%b, %h] query rows %b place cloud : tensor<16x16xf32>
 }
 
 // -----
 
-tile.kernel @k grid "head" schedule<q = 16, k = 16> {
+tile.kernel @k grid head schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32):
-  // expected-error@+1 {{(C2) expected 1 to 4 stages}}
-  %0 = tile.load "q"[%b, %h] "query" rows %b {place = "stream", stages = 9 : i32} : tensor<16x16xf32>
+  // expected-error@+1 {{(C1) expected 1 to 4 stages}}
+  %0 = tile.load "q"[%b, %h] query rows %b place stream stages 9 : tensor<16x16xf32>
 }
 
 // -----
 
-tile.kernel @k grid "head" schedule<q = 16, k = 16> {
+tile.kernel @k grid head schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32):
-  %q = tile.load "q"[%b, %h] "query" rows %h : tensor<16x16xf32>
-  // expected-error@+1 {{(C1) expected "after" or "before", got "beside"}}
-  %s, %t = tile.scan_sum "beside" %q at %h : tensor<16x16xf32>, tensor<16xf32>
+  %q = tile.load "q"[%b, %h] query rows %h : tensor<16x16xf32>
+  // expected-error@+1 {{expected string or keyword containing one of the following enum values for attribute 'side' [after, before]}}
+  %s, %t = tile.scan_sum beside %q at %h : tensor<16x16xf32>, tensor<16xf32>
 }
 
 // -----
 
-tile.kernel @k grid "query" schedule<q = 16, k = 16> {
+tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
   // expected-error@+1 {{(C1) expected a positive width}}
   tile.flat_dots "row"[%b] together 1 given %t, "block"[%h] width 0 count %t to "workspace"[%t] stride %t
@@ -142,7 +142,7 @@ tile.kernel @k grid "query" schedule<q = 16, k = 16> {
 
 // -----
 
-tile.kernel @k grid "query" schedule<q = 16, k = 16> {
+tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
   // expected-error@+1 {{(C2) expected 1 to 8 rows together, got 9}}
   tile.flat_dots "row"[%b] together 9 given %t, "block"[%h] width 16 count %t to "workspace"[%t] stride %t
@@ -150,16 +150,27 @@ tile.kernel @k grid "query" schedule<q = 16, k = 16> {
 
 // -----
 
-tile.kernel @k grid "query" schedule<q = 16, k = 16> {
+tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
-  // expected-error@+1 {{(C1) expected mean, max or min, got "sum"}}
-  tile.pool_rows "q"[%b, %h] rows %t to %t by "sum" width 16 into "pool.0"[%t] stride 1
+  // expected-error@+1 {{expected string or keyword containing one of the following enum values for attribute 'by' [mean, max, min]}}
+  tile.pool_rows "q"[%b, %h] rows %t to %t by sum width 16 into "pool.0"[%t] stride 1
 }
 
 // -----
 
-tile.kernel @k grid "query" schedule<q = 16, k = 16> {
+tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
-  // expected-error@+1 {{(C2) expected a positive width and stride}}
-  tile.pool_rows "q"[%b, %h] rows %t to %t by "max" width 16 into "pool.0"[%t] stride 0
+  // expected-error@+1 {{(C1) expected a positive width and stride}}
+  tile.pool_rows "q"[%b, %h] rows %t to %t by max width 16 into "pool.0"[%t] stride 0
+}
+
+// -----
+
+tile.kernel @k grid head schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  // expected-error@+1 {{expected a reduction, add or max, got mean}}
+  %p = tile.pairwise at[%b, %h, %b, %b] tiles() rows() reduce (mean) -> tensor<16xf32> {
+  ^bb1(%i: i32, %j: i32):
+    tile.result
+  }
 }

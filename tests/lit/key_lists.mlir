@@ -2,7 +2,7 @@
 // RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions --loop-invariant-code-motion --place-operands=stages=3 --lower-to-nvvm=type=bf16 | FileCheck %s --check-prefix=GPU
 
 // What a tile of a list may meet follows from the least and the greatest position in it.
-// CHECK-LABEL: tile.kernel @t.plan_lists grid "query"
+// CHECK-LABEL: tile.kernel @t.plan_lists grid query
 // CHECK: weft.dim "N"
 // CHECK: tile.read_range "list" axis 2
 // CHECK: tile.append %{{.*}} to "entries"

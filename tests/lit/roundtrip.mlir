@@ -18,27 +18,27 @@ weft.pairwise @forward {
   weft.yield ["score"] %p : f32
 }
 
-// CHECK-LABEL: tile.kernel @k grid "query" schedule<q = 64, k = 32>
-// CHECK: tile.for "keys"[%{{.*}}, %{{.*}}] of %{{.*}} init(%{{.*}} : tensor<64x16xf32>) -> tensor<64x16xf32>
-// CHECK: tile.dot "nt"
+// CHECK-LABEL: tile.kernel @k grid query schedule<q = 64, k = 32>
+// CHECK: tile.for keys[%{{.*}}, %{{.*}}] of %{{.*}} init(%{{.*}} : tensor<64x16xf32>) -> tensor<64x16xf32>
+// CHECK: tile.dot nt
 // CHECK: tile.pairwise at
-// CHECK: reduce ["max"] -> tensor<64x32xf32>, tensor<64xf32>
-// CHECK: tile.dot "nn"
+// CHECK: reduce (max) -> tensor<64x32xf32>, tensor<64xf32>
+// CHECK: tile.dot nn
 // CHECK: tile.store
-tile.kernel @k grid "query" schedule <q = 64, k = 32> {
+tile.kernel @k grid query schedule <q = 64, k = 32> {
 ^bb0(%b: i32, %h: i32, %qt: i32):
   %zero = arith.constant 0.0 : f32
-  %q = tile.load "q"[%b, %h] "query" rows %qt : tensor<64x16xf32>
-  %acc = tile.fill "query" %zero : tensor<64x16xf32>
-  %o = tile.for "keys"[%b, %h] of %qt init(%acc : tensor<64x16xf32>) -> tensor<64x16xf32> {
+  %q = tile.load "q"[%b, %h] query rows %qt : tensor<64x16xf32>
+  %acc = tile.fill query %zero : tensor<64x16xf32>
+  %o = tile.for keys[%b, %h] of %qt init(%acc : tensor<64x16xf32>) -> tensor<64x16xf32> {
   ^bb1(%kt: i32, %full: i1, %carried: tensor<64x16xf32>):
-    %k = tile.load "k"[%b, %h] "key" rows %kt : tensor<32x16xf32>
-    %s = tile.dot "nt" %q, %k : tensor<64x16xf32>, tensor<32x16xf32> -> tensor<64x32xf32>
-    %p, %m = tile.pairwise at[%b, %h, %qt, %kt] full %full tiles(%s : tensor<64x32xf32>) rows() reduce ["max"] -> tensor<64x32xf32>, tensor<64xf32> {
+    %k = tile.load "k"[%b, %h] key rows %kt : tensor<32x16xf32>
+    %s = tile.dot nt %q, %k : tensor<64x16xf32>, tensor<32x16xf32> -> tensor<64x32xf32>
+    %p, %m = tile.pairwise at[%b, %h, %qt, %kt] full %full tiles(%s : tensor<64x32xf32>) rows() reduce(max) -> tensor<64x32xf32>, tensor<64xf32> {
     ^bb2(%i: i32, %j: i32, %x: f32):
       tile.result %x, %x : f32, f32
     }
-    %next = tile.dot "nn" %p, %k add %carried : tensor<64x16xf32> : tensor<64x32xf32>, tensor<32x16xf32> -> tensor<64x16xf32>
+    %next = tile.dot nn %p, %k add %carried : tensor<64x16xf32> : tensor<64x32xf32>, tensor<32x16xf32> -> tensor<64x16xf32>
     tile.yield %next : tensor<64x16xf32>
   }
   tile.store %o, "o"[%b, %h] rows %qt : tensor<64x16xf32>

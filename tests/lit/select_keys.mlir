@@ -4,20 +4,20 @@
 
 // A tile of one key, a program for four tiles of queries. What is always kept is measured off the diagonal too: its greatest
 // estimate is the anchor.
-// CHECK-LABEL: tile.kernel @t.select_0 grid "query" schedule<q = 256, k = 1>
+// CHECK-LABEL: tile.kernel @t.select_0 grid query schedule<q = 256, k = 1>
 // CHECK: tile.flat_dots "pool.0"[%{{.*}}] together 4
 // CHECK: tile.store_flat %{{.*}}, "selection"
 // CHECK: tile.store_flat %{{.*}}, "workspace"
-// CHECK: {tile.together = ""}
-// CHECK: {tile.together = ""}
-// CHECK: {tile.together = "max"}
+// CHECK: {tile.independent = #tile.independent<nothing>}
+// CHECK: {tile.independent = #tile.independent<nothing>}
+// CHECK: {tile.independent = #tile.independent<max>}
 // CHECK: tile.store_flat %{{.*}}, "selection"
 
 // The chosen keys one after another, how many, and -1 up to the end of the last tile.
-// LIST-LABEL: tile.kernel @t.list_keys grid "query" schedule<q = 64, k = 1>
+// LIST-LABEL: tile.kernel @t.list_keys grid query schedule<q = 64, k = 1>
 // LIST: tile.load_flat "selection"
 // LIST: tile.append %{{.*}} to "selection.keys"
-// LIST: {tile.together = "append"}
+// LIST: {tile.independent = #tile.independent<append>}
 // LIST: tile.store_flat %{{.*}}, "selection.counts"
 // LIST: tile.store_flat %{{.*}}, "selection.keys"
 

@@ -13,6 +13,7 @@
 #include "compiler/target/cpu/amx.h"
 #include "compiler/target/cpu/object_code.h"
 #include "compiler/target/cpu/product.h"
+#include "compiler/target/grid.h"
 #include "compiler/target/image.h"
 #include "compiler/target/kept_tiles.h"
 #include "compiler/target/plan_region.h"
@@ -88,11 +89,10 @@ class KernelLowering {
   }
 
   void run() {
-    const llvm::StringRef grid = kernel.getGrid();
     builder.setInsertionPointToEnd(module.getBody());
     mlir::Type i64 = builder.getI64Type(), pointer = emit.ptrType();
     auto type = builder.getFunctionType({pointer, i64, i64, pointer}, {});
-    auto function = mlir::func::FuncOp::create(builder, emit.loc, symbol(), type);
+    auto function = mlir::func::FuncOp::create(builder, emit.loc, target::entryName(kernel), type);
     mlir::Block *entry = function.addEntryBlock();
     builder.setInsertionPointToStart(entry);
     mlir::func::ReturnOp::create(builder, emit.loc);
@@ -100,53 +100,21 @@ class KernelLowering {
     slots.setEntry(entry, entry->getArgument(0));
     builder.setInsertionPoint(entry->getTerminator());
 
-    // Query tiles run from the last, the longest rows of a causal variant, to the first.
-    const bool tiles = grid == "query" || grid == "key" || grid == "head_key";
-    const bool queryTiles = grid == "query";
-    Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
-    Value rows = emit.mul(slots.dim("B"), heads);
     if (useAmx) amx.configure(allocate(16));
-    Value count =
-        tiles ? tileCount(queryTiles ? "T" : kernel.getKeyDim().str(), queryTiles ? tileQ : tileK) : emit.i64(1);
+    target::ProgramGrid grid(emit, slots, kernel, options.order);
     emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
-      const bool headsInner = tiles && options.order == Order::HeadsInner;
-      Value outer = headsInner ? emit.div(p, rows) : tiles ? emit.div(p, count) : p;
-      Value inner = emit.sub(p, emit.mul(outer, headsInner ? rows : count));
-      Value row = headsInner ? inner : outer, tile = headsInner ? outer : inner;
-      if (queryTiles) tile = emit.sub(emit.sub(count, emit.i64(1)), tile);
-      Value batch = emit.div(row, heads);
-      Value head = emit.sub(row, emit.mul(batch, heads));
-      mlir::Block &body = kernel.getBody().front();
-      scalars[body.getArgument(0)] = batch;
-      scalars[body.getArgument(1)] = head;
-      if (tiles) scalars[body.getArgument(2)] = tile;
+      grid.bind(p, scalars);
       plan.workspace = scratch;  // programs that have one keep no tiles
-      emitBlock(body);
+      emitBlock(kernel.getBody().front());
     });
     if (useAmx) amx.release();
 
-    KernelImage image;
-    image.entry = function.getSymName().str();
-    image.slots = slots.list;
-    image.grid = grid == "query"      ? Grid::QueryTile
-                 : grid == "key"      ? Grid::KeyTile
-                 : grid == "head_key" ? Grid::HeadKeyTile
-                 : grid == "group"    ? Grid::Group
-                                      : Grid::Head;
-    image.keyDim = kernel.getKeyDim().str();
-    image.tileQ = static_cast<int>(tileQ);
-    image.tileK = static_cast<int>(tileK);
+    KernelImage image = grid.image(function.getSymName());
     image.scratchBytes = scratchFloats * 4;
     target::describeImage(function, image);
   }
 
  private:
-  std::string symbol() {
-    std::string name = kernel.getSymName().str();
-    std::replace(name.begin(), name.end(), '.', '_');
-    return "weft_" + name;
-  }
-
   LowerOptions options;
   mlir::OpBuilder builder;
   Emitter emit;
@@ -211,7 +179,7 @@ class KernelLowering {
   // ---- loads -------------------------------------------------------------------------------
 
   void emitLoad(tile::LoadOp op) {
-    const bool query = op.getSide() == "query";
+    const bool query = op.getSide() == tile::Side::Query;
     const std::string name = op.getTensor().str();
     const ElementType type = slots.info(name).element;
     Buffer result;
@@ -237,7 +205,7 @@ class KernelLowering {
     bool packed = false, natural = false;
     for (mlir::OpOperand &use : op.getResult().getUses()) {
       auto dot = mlir::dyn_cast<tile::DotOp>(use.getOwner());
-      (query && dot && dot.getForm() == "nt" ? packed : natural) = true;
+      (query && dot && dot.getForm() == tile::DotForm::NT ? packed : natural) = true;
     }
     if (type == ElementType::F32) {
       result.natural = {source, stride};
@@ -278,11 +246,11 @@ class KernelLowering {
     const int64_t rows = result.rows, columns = result.columns, depth = Amx::roundUp(columns, 32);
     bool nt = false, nn = false, tn = false;
     for (mlir::Operation *user : op.getResult().getUsers()) {
-      llvm::StringRef form = "tn";
+      tile::DotForm form = tile::DotForm::TN;
       if (auto dot = mlir::dyn_cast<tile::DotOp>(user)) form = dot.getForm();
-      (form == "nt" ? nt : form == "nn" ? nn : tn) = true;
+      (form == tile::DotForm::NT ? nt : form == tile::DotForm::NN ? nn : tn) = true;
     }
-    if (op.getSide() == "query") {
+    if (op.getSide() == tile::Side::Query) {
       if (nt)
         result.amxColumnPairs =
             amx.transposedPairs(source, stride, result.validRows, rows, columns, allocate(rows * depth / 2));
@@ -366,7 +334,7 @@ class KernelLowering {
     Buffer result;
     if (shape.size() == 1) {
       result = rowBuffer();
-    } else if (op.getSide() == "query") {
+    } else if (op.getSide() == tile::Side::Query) {
       result = transposedBuffer(shape[1]);
     } else {
       result.kind = Buffer::Kind::Natural;
@@ -386,7 +354,7 @@ class KernelLowering {
   // ---- loops -------------------------------------------------------------------------------
 
   void emitFor(tile::ForOp op) {
-    const llvm::StringRef over = op.getOver();
+    const tile::Range over = op.getOver();
     mlir::Block &body = op.getBody().front();
     const bool kept = op.overKept();
     // Carried tiles stay in one place; a turn writes its results there.
@@ -404,17 +372,17 @@ class KernelLowering {
       for (auto [argument, value] : llvm::zip(carriedArguments, yield.getValues()))
         copyInto(buffer(argument), buffer(value));
     };
-    if (over == "turns") {
+    if (over == tile::Range::Turns) {
       emit.loop(emit.i64(0), emit.i64(op.turns()), 1, [&](Value at) { turn(at, Value()); });
       return;
     }
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
     if (op.overKeys()) slots.enterRow(batch, head, emit.mul(start, emit.i64(tileQ)));
-    if (over == "heads") {
+    if (over == tile::Range::Heads) {
       Value perGroup = emit.div(slots.dim("H"), slots.dim("G"));
       Value first = emit.mul(start, perGroup);
       emit.loop(first, emit.add(first, perGroup), 1, [&](Value h) { turn(h, Value()); });
-    } else if (over == "queries") {
+    } else if (over == tile::Range::Queries) {
       emit.loop(emit.i64(0), tileCount("T", tileQ), 1, [&](Value qt) { turn(qt, Value()); });
     } else {
       KeptTiles kept = keptTiles(emit, slots, {tileQ, tileK, options.lists}, op, batch, head, start);
@@ -436,11 +404,11 @@ class KernelLowering {
   // ---- products ----------------------------------------------------------------------------
 
   void emitDot(tile::DotOp op) {
-    const llvm::StringRef form = op.getForm();
+    const tile::DotForm form = op.getForm();
     Buffer &lhs = buffer(op.getLhs()), &rhs = buffer(op.getRhs());
     Value rowStride = emit.i64(tileQ);
     if (useAmx) {
-      if (form == "nt") {
+      if (form == tile::DotForm::NT) {
         Buffer out = transposedBuffer(rhs.rows);
         amx.product(out.memory, rowStride, rhs.amxRows, lhs.amxColumnPairs, rhs.rows, tileQ,
                     Amx::roundUp(lhs.columns, 32), false);
@@ -448,7 +416,7 @@ class KernelLowering {
         return;
       }
       Buffer out = buffer(op.getAcc());
-      if (form == "nn") {
+      if (form == tile::DotForm::NN) {
         Amx::Operand pairs = amx.pairsOf(lhs.memory, rhs.validRows, tileK, tileQ, allocate(tileK * tileQ / 2));
         amx.product(out.memory, rowStride, rhs.amxTransposed, pairs, rhs.columns, tileQ, tileK, true);
       } else {
@@ -458,7 +426,7 @@ class KernelLowering {
       buffers[op.getResult()] = out;
       return;
     }
-    if (form == "nt") {
+    if (form == tile::DotForm::NT) {
       // logits[j][i] = sum over c of keys[j][c] * packed[c][i]
       Buffer out = transposedBuffer(rhs.rows);
       product(emit, {out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed, rowStride,
@@ -467,7 +435,7 @@ class KernelLowering {
       return;
     }
     Buffer out = buffer(op.getAcc());
-    if (form == "nn")
+    if (form == tile::DotForm::NN)
       // out[e][i] += sum over j of values[j][e] * p[j][i]
       product(emit, {out.memory, rowStride, rhs.natural.base, emit.i64(1), rhs.natural.stride, lhs.memory, rowStride,
                      emit.i64(rhs.columns), rhs.validRows, tileQ, true, options.blockRows});
@@ -560,7 +528,7 @@ class KernelLowering {
     emit.loop(emit.i64(0), emit.i64(tileQ), options.machine.lanes, [&](Value lane) {
       Value total =
           emit.loop(emit.i64(0), keys, 1, mlir::ValueRange{emit.zeros()}, [&](Value turn, mlir::ValueRange carried) {
-            Value key = op.getSide() == "after" ? emit.sub(last, turn) : turn;
+            Value key = op.getSide() == tile::ScanSide::After ? emit.sub(last, turn) : turn;
             Value index = emit.add(emit.mul(key, emit.i64(tileQ)), lane);
             Value value = emit.load(emit.floats(), emit.at(own.memory, index));
             emit.store(carried[0], emit.at(sums.memory, index));
@@ -619,8 +587,8 @@ class KernelLowering {
         RegionContext &own = contexts.emplace_back(context);
         own.i = emit.add(firstQuery, lane);
         if (!own.full) own.inBounds = emit.firstLanes(emit.sub(total, own.i));
-        for (mlir::Attribute reduction : op.getReductions()) {
-          const bool max = mlir::cast<mlir::StringAttr>(reduction).getValue() == "max";
+        for (size_t at = 0; at < reductions; ++at) {
+          const bool max = op.reduction(at) == tile::Reduction::Max;
           const float start = max ? -std::numeric_limits<float>::infinity() : 0.0f;
           inits.push_back(emit.splat(emit.constantF(start)));
         }
@@ -661,7 +629,7 @@ class KernelLowering {
               continue;
             }
             Value &slot = next[v * carriedEach + at - tiles];
-            if (mlir::cast<mlir::StringAttr>(op.getReductions()[at - tiles]).getValue() == "max") {
+            if (op.reduction(at - tiles) == tile::Reduction::Max) {
               // One vmaxps. A NaN may pass by: the row's sum of exponentials will show it.
               Value more = arith::CmpFOp::create(builder, emit.loc, arith::CmpFPredicate::OGT, value, slot);
               slot = arith::SelectOp::create(builder, emit.loc, more, value, slot);

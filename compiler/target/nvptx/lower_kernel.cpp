@@ -8,6 +8,7 @@
 
 #include "compiler/compiler.h"
 #include "compiler/passes.h"
+#include "compiler/target/grid.h"
 #include "compiler/target/image.h"
 #include "compiler/target/kept_tiles.h"
 #include "compiler/target/nvptx/warp.h"
@@ -83,17 +84,16 @@ class KernelLowering {
     bool turnsShared = false, usesWorkspace = false;
     kernel.walk([&](mlir::Operation *op) {
       scalarProgram |= mlir::isa<tile::StoreFlatOp, tile::PoolRowsOp>(op);
-      turnsShared |= op->hasAttr("tile.together") || mlir::isa<tile::PoolRowsOp>(op);
+      turnsShared |= op->hasAttr(tile::independentTurns) || mlir::isa<tile::PoolRowsOp>(op);
       usesWorkspace |= op->getAttrOfType<mlir::StringAttr>("tensor") == builder.getStringAttr(workspace);
     });
-    const llvm::StringRef grid = kernel.getGrid();
     builder.setInsertionPointToEnd(module.getBody());
     auto shared =
         llvmir::GlobalOp::create(builder, emit.loc, llvmir::LLVMArrayType::get(builder.getIntegerType(8), 0), false,
                                  llvmir::Linkage::External, "weft_shared", mlir::Attribute(), 16, sharedSpace);
     auto type = llvmir::LLVMFunctionType::get(llvmir::LLVMVoidType::get(builder.getContext()),
                                               {llvmir::LLVMPointerType::get(builder.getContext())});
-    auto function = llvmir::LLVMFuncOp::create(builder, emit.loc, symbol(), type);
+    auto function = llvmir::LLVMFuncOp::create(builder, emit.loc, target::entryName(kernel), type);
     mlir::Block *entry = function.addEntryBlock(builder);
     builder.setInsertionPointToStart(entry);
     llvmir::ReturnOp::create(builder, emit.loc, mlir::ValueRange());
@@ -102,27 +102,12 @@ class KernelLowering {
     warp.begin(llvmir::AddressOfOp::create(
         builder, emit.loc, llvmir::LLVMPointerType::get(builder.getContext(), sharedSpace), shared.getSymName()));
 
-    // Query tiles run from the last, the longest rows of a causal variant, to the first.
-    const bool tiles = grid == "query" || grid == "key" || grid == "head_key";
-    const bool queryTiles = grid == "query";
-    Value heads = slots.dim(grid == "key" || grid == "group" ? "G" : "H");
-    Value rows = emit.mul(slots.dim("B"), heads);
-    Value count =
-        tiles ? tileCount(queryTiles ? "T" : kernel.getKeyDim().str(), queryTiles ? tileQ : tileK) : emit.i64(1);
+    target::ProgramGrid grid(emit, slots, kernel, options.order);
     Value block = emit.toI64(warp.call("llvm.nvvm.read.ptx.sreg.ctaid.x", builder.getI32Type(), {}));
     auto program = [&](Value p) {
-      const bool headsInner = options.order == Order::HeadsInner;
-      Value outer = emit.div(p, headsInner ? rows : count);
-      Value inner = emit.sub(p, emit.mul(outer, headsInner ? rows : count));
-      Value tile = headsInner ? outer : inner, row = headsInner ? inner : outer;
-      if (queryTiles) tile = emit.sub(emit.sub(count, emit.i64(1)), tile);
-      Value batch = emit.div(row, heads);
-      mlir::Block &body = kernel.getBody().front();
-      scalars[body.getArgument(0)] = batch;
-      scalars[body.getArgument(1)] = emit.sub(row, emit.mul(batch, heads));
-      if (tiles) scalars[body.getArgument(2)] = tile;
+      grid.bind(p, scalars);
       if (usesWorkspace) plan.workspace = emit.at(slots.pointer(workspace), emit.mul(p, slots.dim(workspaceRow)));
-      for (mlir::Operation &op : body) emitOp(op);
+      for (mlir::Operation &op : kernel.getBody().front()) emitOp(op);
     };
     const int threads = scalarProgram ? planThreads : warp.threads();
     if (turnsShared) {
@@ -130,7 +115,7 @@ class KernelLowering {
       program(block);
     } else if (scalarProgram) {
       Value p = emit.add(emit.mul(block, emit.i64(planThreads)), emit.toI64(warp.thread));
-      emit.when(emit.less(p, emit.mul(rows, count)), [&] { program(p); });
+      emit.when(emit.less(p, grid.programs()), [&] { program(p); });
     } else {
       program(block);
     }
@@ -143,17 +128,7 @@ class KernelLowering {
     // One block an SM is enough: else ptxas spills to fit more.
     function->setAttr(mlir::NVVM::NVVMDialect::getMinctasmAttrName(), builder.getI32IntegerAttr(1));
 
-    KernelImage image;
-    image.entry = function.getSymName().str();
-    image.slots = slots.list;
-    image.grid = grid == "query"      ? Grid::QueryTile
-                 : grid == "key"      ? Grid::KeyTile
-                 : grid == "head_key" ? Grid::HeadKeyTile
-                 : grid == "group"    ? Grid::Group
-                                      : Grid::Head;
-    image.keyDim = kernel.getKeyDim().str();
-    image.tileQ = static_cast<int>(tileQ);
-    image.tileK = static_cast<int>(tileK);
+    KernelImage image = grid.image(function.getSymName());
     image.threads = threads;
     image.programsPerBlock = scalarProgram && !turnsShared ? planThreads : 1;
     image.sharedBytes = warp.sharedBytes();
@@ -161,12 +136,6 @@ class KernelLowering {
   }
 
  private:
-  std::string symbol() {
-    std::string name = kernel.getSymName().str();
-    std::replace(name.begin(), name.end(), '.', '_');
-    return "weft_" + name;
-  }
-
   LowerOptions options;
   mlir::OpBuilder builder;
   Emitter emit;
@@ -258,7 +227,7 @@ class KernelLowering {
   void emitLoad(tile::LoadOp op) {
     if (fragments.count(op.getResult())) return;  // streamed by the loop around
     Fragment result = located(op);
-    if (op.getPlace() != "global") {
+    if (op.getPlace() != tile::Place::Global) {
       result.kind = Fragment::Kind::Shared;
       result.shared = warp.sharedTile(result.rows, result.columns);
       warp.barrier();  // the turn before may still read
@@ -322,9 +291,9 @@ class KernelLowering {
   // ---- loops -------------------------------------------------------------------------------
 
   void emitFor(tile::ForOp op) {
-    const llvm::StringRef over = op.getOver();
+    const tile::Range over = op.getOver();
     auto prepare = [&](Value at) { scalars[op.getBody().front().getArgument(0)] = at; };
-    if (over == "turns") return carry(op, 1, emit.i64(0), emit.i64(op.turns()), prepare);
+    if (over == tile::Range::Turns) return carry(op, 1, emit.i64(0), emit.i64(op.turns()), prepare);
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
     if (op.overKeys()) slots.enterRow(batch, head, emit.mul(start, emit.i64(tileQ)));
     if (op.overKept()) {
@@ -332,7 +301,7 @@ class KernelLowering {
       return emitKeptLoop(op, tiles);
     }
     Value from = emit.i64(0), to;
-    if (over == "heads") {
+    if (over == tile::Range::Heads) {
       Value perGroup = emit.div(slots.dim("H"), slots.dim("G"));
       from = emit.mul(start, perGroup);
       to = emit.add(from, perGroup);
@@ -374,7 +343,7 @@ class KernelLowering {
     mlir::Block &body = op.getBody().front();
     std::vector<tile::LoadOp> streamed;
     for (auto load : body.getOps<tile::LoadOp>())
-      if (load.getPlace() == "stream") streamed.push_back(load);
+      if (load.getPlace() == tile::Place::Stream) streamed.push_back(load);
     const int stages = streamed.empty() ? 1 : static_cast<int>(*streamed[0].getStages());
     std::vector<SharedTile> places;
     const int64_t mark = warp.mark();
@@ -438,15 +407,15 @@ class KernelLowering {
   }
 
   void emitDot(tile::DotOp op) {
-    const llvm::StringRef form = op.getForm();
+    const tile::DotForm form = op.getForm();
     Fragment &lhs = fragment(op.getLhs()), &rhs = fragment(op.getRhs());
     Fragment result;
-    if (form == "nt") {
+    if (form == tile::DotForm::NT) {
       result = zeroTile(lhs.rows, rhs.rows);
       warp.multiplyNT(result.values, lhs.shared, rhs.shared);
     } else {
       result = fragment(op.getAcc());
-      if (form == "nn") warp.multiplyNN(result.values, lhs.values, lhs.columns, rhs.shared);
+      if (form == tile::DotForm::NN) warp.multiplyNN(result.values, lhs.values, lhs.columns, rhs.shared);
       else warp.multiplyTN(result.values, inShared(op.getLhs()), rhs.shared);
     }
     fragments[op.getResult()] = result;
@@ -530,7 +499,7 @@ class KernelLowering {
     auto plus = [&](Value x, Value y) { return Value(arith::AddFOp::create(builder, emit.loc, x, y)); };
     // The other thread's columns lie after this one's: in a pair where this thread is even, in a half where it is one
     // of the first two. Never two tests of bits of one register: see Expander::sine.
-    const bool after = op.getSide() == "after";
+    const bool after = op.getSide() == tile::ScanSide::After;
     Value zero = emit.constantF(0), odd = arith::AndIOp::create(builder, emit.loc, warp.quad, emit.i32(1));
     Value nearAfter = arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, odd, emit.i32(0));
     Value farAfter = warp.withOwnCoordinates([&] { return emit.less(warp.quad, emit.i32(2)); });
@@ -658,9 +627,7 @@ class KernelLowering {
     return all;
   }
 
-  static bool isMax(tile::PairwiseOp op, size_t reduction) {
-    return mlir::cast<mlir::StringAttr>(op.getReductions()[reduction]).getValue() == "max";
-  }
+  static bool isMax(tile::PairwiseOp op, size_t reduction) { return op.reduction(reduction) == tile::Reduction::Max; }
 
   Value headRow(const RegionContext &context) {
     return emit.add(emit.mul(context.batch, slots.dim("H")), context.head);

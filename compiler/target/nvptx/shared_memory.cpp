@@ -16,16 +16,16 @@ class Room {
   void enter(mlir::Block &block) {
     for (mlir::Operation &op : block) {
       if (auto load = mlir::dyn_cast<tile::LoadOp>(op)) {
-        if (load.getPlace() == "shared") take(load.getResult());
+        if (load.getPlace() == tile::Place::Shared) take(load.getResult());
       } else if (auto loop = mlir::dyn_cast<tile::ForOp>(op)) {
         const int64_t before = used;
         if (loop.overKept())
           for (auto load : loop.getBody().front().getOps<tile::LoadOp>())
-            if (load.getPlace() == "stream") take(load.getResult(), static_cast<int64_t>(*load.getStages()));
+            if (load.getPlace() == tile::Place::Stream) take(load.getResult(), static_cast<int64_t>(*load.getStages()));
         enter(loop.getBody().front());
         if (loop.overKept()) used = before;
       } else if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) {
-        if (dot.getForm() == "tn") take(dot.getLhs());
+        if (dot.getForm() == tile::DotForm::TN) take(dot.getLhs());
       } else if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) {
         take(into.getLhs());
       }
