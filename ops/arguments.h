@@ -35,8 +35,7 @@ struct Arguments {
 /// expected of it.
 Arguments checkArguments(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors);
 
-/// What a forward pass keeps of each query for the backward pass, numbers of f32: the log-sum-exp, and of a softmax the
-/// peak and the scale that probabilities are taken from.
+/// How many numbers of f32 a forward pass keeps of each query for the backward pass: those of Variant::keptRows.
 int64_t rowsKept(const Variant &variant);
 
 /// Checks what a backward pass gets beside the arguments; `rows`, [rowsKept, B, H, T], comes from the forward pass.

@@ -1,7 +1,7 @@
 // The `weft` dialect to attention kernels in the `tile` dialect.
 //
-// Before: weft.pairwise @forward, @backward, ... After: also tile.kernel @forward (online softmax
-// over kept key tiles), @backward (fused: one program a batch and key head), @backward_dq and
+// Before: weft.pairwise @forward, @backward, ... After: also tile.kernel @forward and @backward_delta (the
+// normaliser's, see compiler/normalizers), @backward (fused: one program a batch and key head), @backward_dq and
 // @backward_dkdv (the same in two passes, for when there are few heads).
 #pragma once
 

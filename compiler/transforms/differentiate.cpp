@@ -1,10 +1,8 @@
 // Derives the pairwise program of the backward pass, in reverse mode, from `@forward`.
 //
 // Before: weft.pairwise @forward (and @sink). After: also @backward (and @sink_backward).
-// Source of the formulas: for p = m w exp(s - l), o = sum g p v and cotangent do,
-//   ds = p (g do.v - delta)   dw = m exp(s - l) (g do.v - delta)   dg = p do.v
-//   dc = -exp(c - l) delta    delta = do.o
-// and for the other normalisers p = m w sigmoid(s) or m w s without the delta term.
+// With o = sum g p v and the cotangent do, dg = p do.v. The cotangents of score, weight and sink are the normaliser's:
+// its file in compiler/normalizers has the formulas.
 // Test: differentiate.mlir
 #include <numbers>
 
