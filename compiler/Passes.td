@@ -31,7 +31,9 @@ def BuildKernel : WeftPass<"build-kernel"> {
     ListOption<"dims", "dims", "std::string", "sizes of the dims that rows end in: D=64,E=32">,
     Option<"tileQ", "tile-q", "int", "64", "queries of a tile">,
     Option<"tileK", "tile-k", "int", "64", "keys of a tile">,
-    Option<"type", "type", "std::string", "\"f32\"", "element type of rows: f32, bf16 or f16">
+    Option<"type", "type", "std::string", "\"f32\"", "element type of rows: f32, bf16 or f16">,
+    Option<"headsInner", "heads-inner", "bool", "false", "neighbouring programs differ by head, not by tile">,
+    Option<"paged", "paged", "bool", "false", "keys lie in pages">
   ];
 }
 
@@ -46,23 +48,14 @@ def ExpandExp : WeftPass<"expand-exp"> {
   let options = [Option<"lanes", "lanes", "int", "16", "f32 elements of a vector register">];
 }
 
-class LowerKernel<string name> : WeftPass<name> {
-  list<Option> common = [
-    Option<"type", "type", "std::string", "\"f32\"", "element type of rows: f32, bf16 or f16">,
-    Option<"headsInner", "heads-inner", "bool", "false", "neighbouring programs differ by head, not by tile">,
-    Option<"paged", "paged", "bool", "false", "keys lie in pages">
-  ];
-}
-
 // CPUs
 
-def LowerToCpu : LowerKernel<"lower-to-cpu"> {
+def LowerToCpu : WeftPass<"lower-to-cpu"> {
   let summary = "lowers a kernel over tiles to vector code of a CPU";
-  let options = !listconcat(common, [
-    ListOption<"lists", "lists", "std::string", "dims of the keys whose kept tiles come as lists">,
+  let options = [
     Option<"cpu", "cpu", "std::string", "\"host\"", "what LLVM calls the CPU, or host">,
     Option<"blockRows", "block-rows", "int", "6", "rows of a register block of products">
-  ]);
+  ];
 }
 
 def ExpandBf16 : WeftPass<"expand-bf16"> {
@@ -76,11 +69,8 @@ def PlaceOperands : WeftPass<"place-operands"> {
   let options = [Option<"stages", "stages", "int", "2", "tiles of a streamed operand in shared memory">];
 }
 
-def LowerToNvvm : LowerKernel<"lower-to-nvvm"> {
+def LowerToNvvm : WeftPass<"lower-to-nvvm"> {
   let summary = "lowers a kernel over tiles to the code of one thread of a GPU";
-  let options = !listconcat(common, [
-    ListOption<"lists", "lists", "std::string", "dims of the keys whose kept tiles come as lists">
-  ]);
 }
 
 #endif

@@ -47,6 +47,8 @@ void addKernelPasses(mlir::OpPassManager &passes, const CompileRequest &request)
   options.tileQ = request.schedule.tileQ;
   options.tileK = request.schedule.tileK;
   options.type = name(request.type);
+  options.headsInner = request.schedule.order == Order::HeadsInner;
+  options.paged = request.paged;
   passes.addPass(createBuildKernel(options));
   passes.addPass(mlir::createCSEPass());
   // What a row of tiles has in common (ranges of its own inputs, above all) leaves the loop over the other side.
@@ -104,7 +106,7 @@ CompileResult runPipeline(const CompileRequest &request) {
 
   run(*module, dump, [&](mlir::OpPassManager &passes) { addKernelPasses(passes, request); });
   if (request.stage == Stage::Tile) {
-    result.text = print(*module->getOps<tile::KernelOp>().begin()) + "\n";
+    result.text = print(*module);
     return result;
   }
 

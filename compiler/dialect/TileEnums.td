@@ -3,6 +3,7 @@
 #define TILE_ENUMS_TD
 
 include "compiler/dialect/TileDialect.td"
+include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/EnumAttr.td"
 
 class TileEnum<string name, string summary, list<I32EnumAttrCase> cases> : I32EnumAttr<name, summary, cases> {
@@ -31,6 +32,19 @@ def Tile_Reduction : TileEnum<"Reduction", "how the numbers of a row become one"
 def Tile_Pooling : TileEnum<"Pooling", "how rows become one", [
   Case<"Mean", 0, "mean">, Case<"Max", 1, "max">, Case<"Min", 2, "min">
 ]>;
+def Tile_Order : TileEnum<"Order", "how neighbouring programs differ", [
+  Case<"Tiles", 0, "tiles_inner">, Case<"Heads", 1, "heads_inner">
+]>;
+def Tile_TensorRole : TileEnum<"TensorRole", "what a tensor is to a kernel", [
+  Case<"Operand", 0, "operand">,      // rows of queries or keys
+  Case<"Parameter", 1, "parameter">,  // another input
+  Case<"Result", 2, "result">,
+  Case<"Gradient", 3, "gradient">,
+  Case<"Row", 4, "row">,              // a number of each query
+  Case<"Plan", 5, "plan">,            // which tiles or keys are kept
+  Case<"Scratch", 6, "scratch">,
+  Case<"Control", 7, "control">       // seed, status, table of pages
+]>;
 def Tile_Place : TileEnum<"Place", "where a GPU keeps an operand", [
   Case<"Shared", 0, "shared">, Case<"Stream", 1, "stream">, Case<"Global", 2, "global">
 ]>;
@@ -42,6 +56,14 @@ def Tile_Independent : TileEnum<"Independent", "how the values meet that indepen
 }
 def Tile_IndependentAttr : EnumAttr<TileDialect, Tile_Independent, "independent"> {
   let assemblyFormat = "`<` $value `>`";
+}
+
+def Tile_ListedKeys : AttrDef<TileDialect, "ListedKeys"> {
+  let summary = "keys named by lists of positions";
+  let description = "The tensor of the lists, the dim that counts a list's keys, and how many queries share a list (0: all).";
+  let mnemonic = "listed_keys";
+  let parameters = (ins "::mlir::FlatSymbolRefAttr":$list, "::mlir::StringAttr":$dim, "int64_t":$tile);
+  let assemblyFormat = "`<` $list `,` $dim `,` $tile `>`";
 }
 
 #endif

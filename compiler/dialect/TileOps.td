@@ -10,20 +10,41 @@ include "mlir/Interfaces/SideEffectInterfaces.td"
 def TileScalar : AnyTypeOf<[F32, I32, I1]>;
 def Tile2D : RankedTensorOf<[F32]>;
 
-def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SingleBlock, NoTerminator]> {
+def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SymbolTable, SingleBlock, NoTerminator]> {
   let summary = "one kernel: a program over a grid";
   let description = [{
     `grid` names the programs: query (b, h, query tile), key (b, g, key tile), head_key (b, h, key tile), group (b, g) or
     head (b, h). The block arguments are the program's coordinates (i32).
     `keyDim` is the dim that key tiles divide: another one than S for keys of `also`.
-    (C1) 2 or 3 arguments to fit the grid; (C2) tile sizes are positive.
+    `order` says how neighbouring programs differ. `listed`: the keys that a query looks at are those a list names, not all.
+    Every tensor that is named inside is declared there (see tile.tensor): a kernel needs nothing beside it.
+    (C1) 2 or 3 arguments to fit the grid; (C2) tile sizes are positive; (C3) names of tensors are declared.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Tile_Grid:$grid, I32Attr:$tileQ, I32Attr:$tileK,
-                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
+                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim,
+                   DefaultValuedAttr<Tile_Order, "::weft::tile::Order::Tiles">:$order,
+                   OptionalAttr<Tile_ListedKeys>:$listed);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat =
-      "$sym_name `grid` $grid `schedule` `<` `q` `=` $tileQ `,` `k` `=` $tileK `>` attr-dict-with-keyword $body";
+  let assemblyFormat = [{
+    $sym_name `grid` $grid `schedule` `<` `q` `=` $tileQ `,` `k` `=` $tileK `>` (`order` $order^)? (`listed` $listed^)?
+    attr-dict-with-keyword $body
+  }];
   let hasVerifier = 1;
+  let hasRegionVerifier = 1;
+}
+
+def Tile_TensorOp : TileOp<"tensor", [Symbol, HasParent<"KernelOp">]> {
+  let summary = "a tensor in memory that the kernel reads or writes";
+  let description = [{
+    `dims` are names of dims; none: the kernel counts the elements of the tensor itself, one after another. `strided`: its
+    strides come with the call, all but the last, which is 1; others are contiguous. `paged`: row j of batch entry b is
+    row j mod `page` of entry pages[b, j / page] of a tensor whose first dim counts pages.
+
+    `tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided`
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttr:$element, StrArrayAttr:$dims, Tile_TensorRole:$role,
+                   UnitAttr:$strided, UnitAttr:$paged);
+  let assemblyFormat = "$sym_name `:` $element $dims $role (`strided` $strided^)? (`paged` $paged^)? attr-dict";
 }
 
 def Tile_LoadOp : TileOp<"load", [Pure]> {
@@ -33,7 +54,7 @@ def Tile_LoadOp : TileOp<"load", [Pure]> {
     compiler/target/nvptx/place_operands.cpp).
     (C1) 1 to 4 stages, of a stream alone.
   }];
-  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$index, Tile_Side:$side,
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index, Tile_Side:$side,
                    OptionalAttr<Tile_Place>:$place, OptionalAttr<I32Attr>:$stages);
   let hasVerifier = 1;
   let results = (outs Tile2D:$result);
@@ -43,7 +64,7 @@ def Tile_LoadOp : TileOp<"load", [Pure]> {
 
 def Tile_LoadRowsOp : TileOp<"load_rows", [Pure]> {
   let summary = "one f32 a query from a [B, H, T] tensor; rows past the end read as `fill`";
-  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$index, F32Attr:$fill);
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index, F32Attr:$fill);
   let results = (outs Tile2D:$result);
   let assemblyFormat =
       "$tensor `[` $batch `,` $head `]` `rows` $index `fill` $fill attr-dict `:` type($result)";
@@ -64,16 +85,17 @@ def Tile_ForOp : TileOp<"for", [SingleBlock, DeclareOpInterfaceMethods<LoopLikeO
     `over` is "heads" (of a group: `start` is the group), "queries" (all query tiles), "keys" (kept
     key tiles of query tile `start`), "keys_descending" (the same, the last one first) or "kept_queries" (kept query tiles
     of key tile `start`), or "turns": `start` of them, a constant.
-    `keyDim` counts the keys. The block has the loop index (i32), for kept tiles a flag that is true where the tile is full
+    `keyDim` counts the keys. `plan` names what says which tiles are kept: [@band], the least and greatest i - j of a head,
+    or [@counts, @entries], lists of a row of tiles (see compiler/transforms/build_plan.h). The block has the loop index (i32), for kept tiles a flag that is true where the tile is full
     (i1), and the carried values.
     (C1) results, inits and carried arguments agree in number and type; (C2) constant turns.
   }];
   let arguments = (ins Tile_Range:$over, I32:$batch, I32:$head, I32:$start, Variadic<Tile2D>:$initArgs,
-                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
+                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim, OptionalAttr<ArrayAttr>:$plan);
   let results = (outs Variadic<Tile2D>:$results);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
-    $over `[` $batch `,` $head `]` `of` $start (`init` `(` $initArgs^ `:` type($initArgs) `)`)?
+    $over `[` $batch `,` $head `]` `of` $start (`kept` $plan^)? (`init` `(` $initArgs^ `:` type($initArgs) `)`)?
     (`->` type($results)^)? attr-dict-with-keyword $body
   }];
   let extraClassDeclaration = [{
@@ -111,7 +133,7 @@ def Tile_DotOp : TileOp<"dot", [Pure]> {
 
 def Tile_DotIntoOp : TileOp<"dot_into"> {
   let summary = "adds a product of tiles to rows of an f32 [B, heads, rows, columns] tensor";
-  let arguments = (ins Tile_DotForm:$form, Tile2D:$lhs, Tile2D:$rhs, StrAttr:$tensor, I32:$batch,
+  let arguments = (ins Tile_DotForm:$form, Tile2D:$lhs, Tile2D:$rhs, FlatSymbolRefAttr:$tensor, I32:$batch,
                    I32:$head, I32:$index);
   let assemblyFormat = [{
     $form $lhs `,` $rhs `into` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict
@@ -190,14 +212,14 @@ def Tile_ScanSumOp : TileOp<"scan_sum", [Pure, AllTypesMatch<["tile", "sums"]>]>
 
 def Tile_StoreOp : TileOp<"store"> {
   let summary = "writes rows of a [B, heads, rows, columns] tensor in its own type";
-  let arguments = (ins Tile2D:$value, StrAttr:$tensor, I32:$batch, I32:$head, I32:$index);
+  let arguments = (ins Tile2D:$value, FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index);
   let assemblyFormat =
       "$value `,` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($value)";
 }
 
 def Tile_StoreRowsOp : TileOp<"store_rows"> {
   let summary = "writes one f32 a query of a [B, H, T] tensor";
-  let arguments = (ins Tile2D:$value, StrAttr:$tensor, I32:$batch, I32:$head, I32:$index);
+  let arguments = (ins Tile2D:$value, FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index);
   let assemblyFormat =
       "$value `,` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($value)";
 }
@@ -211,7 +233,7 @@ def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
   let description = [{
     Index `axis` runs from its entry in `indices` to `last`; the other indices are fixed.
   }];
-  let arguments = (ins StrAttr:$tensor, I32Attr:$axis, I32:$last, Variadic<I32>:$indices);
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32Attr:$axis, I32:$last, Variadic<I32>:$indices);
   let results = (outs TileScalar:$least, TileScalar:$greatest);
   let assemblyFormat =
       "$tensor `axis` $axis `to` $last `[` $indices `]` attr-dict `:` type($least) `,` type($greatest)";
@@ -224,7 +246,7 @@ def Tile_PoolRowsOp : TileOp<"pool_rows"> {
     `to[at + c * stride]`. The mean of no rows is 0; `head` counts the tensor's own heads.
     (C1) a positive width and stride.
   }];
-  let arguments = (ins StrAttr:$tensor, I32:$batch, I32:$head, I32:$first, I32:$end, Tile_Pooling:$by, I64Attr:$width, StrAttr:$to, I32:$index, I64Attr:$stride);
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$first, I32:$end, Tile_Pooling:$by, I64Attr:$width, FlatSymbolRefAttr:$to, I32:$index, I64Attr:$stride);
   let assemblyFormat = [{
     $tensor `[` $batch `,` $head `]` `rows` $first `to` $end `by` $by `width` $width `into` $to `[` $index `]` `stride` $stride attr-dict
   }];
@@ -233,14 +255,14 @@ def Tile_PoolRowsOp : TileOp<"pool_rows"> {
 
 def Tile_StoreFlatOp : TileOp<"store_flat"> {
   let summary = "writes one element of a flat buffer of i32, f32 or, a byte each, bools";
-  let arguments = (ins AnyTypeOf<[I1, I32, F32]>:$value, StrAttr:$tensor, I32:$index);
+  let arguments = (ins AnyTypeOf<[I1, I32, F32]>:$value, FlatSymbolRefAttr:$tensor, I32:$index);
   let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict `:` type($value)";
 }
 
 def Tile_AppendOp : TileOp<"append"> {
   let summary = "writes a value at the end of a list where it counts, and gives the list's new end";
   let description = "`%end = tile.append %value if %kept to \"entries\"[%at]`";
-  let arguments = (ins I32:$value, I1:$kept, StrAttr:$tensor, I32:$index);
+  let arguments = (ins I32:$value, I1:$kept, FlatSymbolRefAttr:$tensor, I32:$index);
   let results = (outs I32:$next);
   let assemblyFormat = "$value `if` $kept `to` $tensor `[` $index `]` attr-dict";
 }
@@ -254,8 +276,8 @@ def Tile_FlatDotsOp : TileOp<"flat_dots"> {
     for all of the rows. Sums run in any order.
     (C1) a positive width; (C2) 1 to 8 rows together.
   }];
-  let arguments = (ins StrAttr:$rows, I32:$rowIndex, I64Attr:$together, I32:$given, StrAttr:$block, I32:$blockIndex, I64Attr:$width, I32:$count,
-                       StrAttr:$tensor, I32:$index, I32:$stride);
+  let arguments = (ins FlatSymbolRefAttr:$rows, I32:$rowIndex, I64Attr:$together, I32:$given, FlatSymbolRefAttr:$block, I32:$blockIndex, I64Attr:$width, I32:$count,
+                       FlatSymbolRefAttr:$tensor, I32:$index, I32:$stride);
   let assemblyFormat = [{
     $rows `[` $rowIndex `]` `together` $together `given` $given `,` $block `[` $blockIndex `]` `width` $width `count` $count `to` $tensor `[` $index `]`
     `stride` $stride attr-dict
@@ -265,7 +287,7 @@ def Tile_FlatDotsOp : TileOp<"flat_dots"> {
 
 def Tile_LoadFlatOp : TileOp<"load_flat"> {
   let summary = "one element of a flat buffer of i32, f32 or, a byte each, bools";
-  let arguments = (ins StrAttr:$tensor, I32:$index);
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$index);
   let results = (outs AnyTypeOf<[I1, I32, F32]>:$result);
   let assemblyFormat = "$tensor `[` $index `]` attr-dict `:` type($result)";
 }

@@ -19,7 +19,7 @@ def Weft_PairwiseOp : WeftOp<"pairwise", [IsolatedFromAbove, Symbol, SingleBlock
     ```mlir
     weft.pairwise @forward {
     ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-      %s = weft.dot "q", "k"
+      %s = weft.dot @q, @k
       weft.yield ["score"] %s : f32
     }
     ```
@@ -65,17 +65,17 @@ def Weft_ReadOp : WeftOp<"read", [Pure]> {
   let summary = "one element of an input";
   let description = [{
     Indices name every dim of the input, in order. An index outside its dim is clamped into it and,
-    where the pair is kept, raises the kernel's status. `%z = weft.read "span"[%h] : f32`
+    where the pair is kept, raises the kernel's status. `%z = weft.read @span[%h] : f32`
   }];
-  let arguments = (ins StrAttr:$input, Variadic<I32>:$indices);
+  let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices);
   let results = (outs WeftScalar:$result);
   let assemblyFormat = "$input `[` $indices `]` attr-dict `:` type($result)";
 }
 
 def Weft_DotOp : WeftOp<"dot", [Pure]> {
   let summary = "the dot product of row i of a query input and row j of a key input";
-  let description = "`%s = weft.dot \"q\", \"k\"`";
-  let arguments = (ins StrAttr:$query, StrAttr:$key);
+  let description = "`%s = weft.dot @q, @k`";
+  let arguments = (ins FlatSymbolRefAttr:$query, FlatSymbolRefAttr:$key);
   let results = (outs F32:$result);
   let assemblyFormat = "$query `,` $key attr-dict";
 }
@@ -114,17 +114,17 @@ def Weft_AccumulateOp : WeftOp<"accumulate"> {
   let summary = "adds a cotangent to one element of an input's gradient";
   let description = [{
     `per` says what the element depends on besides b and h: "head" (nothing), "query" (exactly i),
-    "key" (exactly j) or "any". `weft.accumulate "span"[%h], %g {per = "head"}`
+    "key" (exactly j) or "any". `weft.accumulate @span[%h], %g {per = "head"}`
   }];
-  let arguments = (ins StrAttr:$input, Variadic<I32>:$indices, F32:$value,
+  let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices, F32:$value,
                    DefaultValuedStrAttr<StrAttr, "any">:$per);
   let assemblyFormat = "$input `[` $indices `]` `,` $value attr-dict";
 }
 
 def Weft_CotangentOp : WeftOp<"cotangent"> {
   let summary = "the cotangent of one dot of the pair";
-  let description = "`weft.cotangent \"q\", \"k\", %ds`";
-  let arguments = (ins StrAttr:$query, StrAttr:$key, F32:$value);
+  let description = "`weft.cotangent @q, @k, %ds`";
+  let arguments = (ins FlatSymbolRefAttr:$query, FlatSymbolRefAttr:$key, F32:$value);
   let assemblyFormat = "$query `,` $key `,` $value attr-dict";
 }
 

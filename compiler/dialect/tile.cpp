@@ -61,6 +61,24 @@ llvm::LogicalResult KernelOp::verify() {
   return llvm::success();
 }
 
+llvm::LogicalResult KernelOp::verifyRegions() {
+  auto isDeclared = [&](mlir::Operation *op, mlir::Attribute attribute) -> llvm::LogicalResult {
+    auto name = mlir::dyn_cast<mlir::FlatSymbolRefAttr>(attribute);
+    if (!name || mlir::SymbolTable::lookupSymbolIn(getOperation(), name)) return llvm::success();
+    return op->emitOpError("(C3) expected a tensor of the kernel, got @") << name.getValue();
+  };
+  const mlir::WalkResult result = getBody().walk([&](mlir::Operation *op) {
+    for (mlir::NamedAttribute own : op->getAttrs()) {
+      if (mlir::failed(isDeclared(op, own.getValue()))) return mlir::WalkResult::interrupt();
+      if (auto list = mlir::dyn_cast<mlir::ArrayAttr>(own.getValue()))
+        for (mlir::Attribute name : list)
+          if (mlir::failed(isDeclared(op, name))) return mlir::WalkResult::interrupt();
+    }
+    return mlir::WalkResult::advance();
+  });
+  return llvm::failure(result.wasInterrupted());
+}
+
 llvm::LogicalResult LoadOp::verify() {
   if (getStages().has_value() != (getPlace() == Place::Stream) || getStages().value_or(1) < 1 ||
       getStages().value_or(1) > 4)

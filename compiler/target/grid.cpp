@@ -20,13 +20,13 @@ weft::Grid gridOf(tile::Grid grid) {
 
 }  // namespace
 
-ProgramGrid::ProgramGrid(Emitter &emit, Slots &slots, tile::KernelOp kernel, Order order)
+ProgramGrid::ProgramGrid(Emitter &emit, Slots &slots, tile::KernelOp kernel)
     : emit(emit),
       slots(slots),
       kernel(kernel),
       tiles(kernel.getGrid() != tile::Grid::Group && kernel.getGrid() != tile::Grid::Head),
       queryTiles(kernel.getGrid() == tile::Grid::Query),
-      headsInner(tiles && order == Order::HeadsInner) {
+      headsInner(tiles && kernel.getOrder() == tile::Order::Heads) {
   const bool groups = kernel.getGrid() == tile::Grid::Key || kernel.getGrid() == tile::Grid::Group;
   heads = slots.dim(groups ? "G" : "H");
   rows = emit.mul(slots.dim("B"), heads);

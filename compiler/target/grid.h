@@ -9,7 +9,7 @@ namespace weft::target {
 class ProgramGrid {
  public:
   /// Code at the insertion point counts the programs; it dominates what `bind` emits.
-  ProgramGrid(Emitter &emit, Slots &slots, tile::KernelOp kernel, Order order);
+  ProgramGrid(Emitter &emit, Slots &slots, tile::KernelOp kernel);
 
   Value programs();  ///< how many there are, i64
   /// Binds the kernel's coordinates to those of program `p` (i64). Tiles of queries run from the last, the longest rows

@@ -1,5 +1,7 @@
 #include "compiler/target/kept_tiles.h"
 
+#include "compiler/internal_error.h"
+
 namespace weft::target {
 
 namespace arith = mlir::arith;
@@ -8,15 +10,23 @@ Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t til
   return emit.div(emit.add(slots.dim(dim), emit.i64(tile - 1)), emit.i64(tile));
 }
 
+/// The name of one of the tensors that say which tiles a loop keeps.
+static std::string planTensor(tile::ForOp loop, size_t at) {
+  internalCheck(loop.getPlan() && at < loop.getPlan()->size(), "kept tiles", "a loop without a plan");
+  return mlir::cast<mlir::FlatSymbolRefAttr>((*loop.getPlan())[at]).getValue().str();
+}
+
 /// Compressed lists: counts[row] entries, each twice the tile's number plus 1 where it is full. A row has room for all
 /// tiles of the other side.
-static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, const std::string &keyDim, bool keys,
-                        Value batch, Value head, Value start) {
+static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
+                        Value start) {
+  const std::string keyDim = loop.getKeyDim().str();
+  const bool keys = loop.overKeys();
   Value rowTiles = keys ? tileCount(emit, slots, "T", tiling.tileQ) : tileCount(emit, slots, keyDim, tiling.tileK);
   Value row = emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start);
   mlir::Type i32 = emit.b.getI32Type();
-  Value counts = slots.pointer(ofKeys(keys ? "counts" : "counts_keys", keyDim));
-  Value entries = slots.pointer(ofKeys(keys ? "entries" : "entries_keys", keyDim));
+  Value counts = slots.pointer(planTensor(loop, 0));
+  Value entries = slots.pointer(planTensor(loop, 1));
   KeptTiles kept;
   kept.from = emit.mul(row, keys ? tileCount(emit, slots, slots.keyExtent(keyDim), tiling.tileK)
                                  : tileCount(emit, slots, "T", tiling.tileQ));
@@ -31,12 +41,14 @@ static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, const
 }
 
 /// Tiles that meet the band lo <= i - j <= hi, in closed form.
-static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, const std::string &keyDim, bool keys,
-                        Value batch, Value head, Value start) {
+static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
+                        Value start) {
+  const std::string keyDim = loop.getKeyDim().str();
+  const bool keys = loop.overKeys();
   Value base = emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), emit.i64(4));
   mlir::Type i32 = emit.b.getI32Type();
   auto bound = [&](int at) {
-    Value address = emit.at(slots.pointer(ofKeys("band", keyDim)), emit.add(base, emit.i64(at)), i32);
+    Value address = emit.at(slots.pointer(planTensor(loop, 0)), emit.add(base, emit.i64(at)), i32);
     return emit.toI64(emit.load(i32, address));
   };
   Value lo = bound(0), hi = bound(1), fullLo = bound(2), fullHi = bound(3);
@@ -74,9 +86,8 @@ static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, const
 
 KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
                     Value start) {
-  const std::string keyDim = loop.getKeyDim().str();
-  KeptTiles kept =
-      (tiling.lists.count(keyDim) ? listed : banded)(emit, slots, tiling, keyDim, loop.overKeys(), batch, head, start);
+  const bool lists = loop.getPlan() && loop.getPlan()->size() == 2;
+  KeptTiles kept = (lists ? listed : banded)(emit, slots, tiling, loop, batch, head, start);
   if (loop.getOver() != tile::Range::KeysDescending) return kept;
   KeptTiles last = kept;
   last.tile = [&emit, kept](Value at) {

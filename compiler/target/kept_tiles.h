@@ -2,7 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <set>
 
 #include "compiler/target/tensors.h"
 
@@ -14,10 +13,9 @@ struct KeptTiles {
   std::function<std::pair<Value, Value>(Value at)> tile;
 };
 
-/// How a kernel's tiles lie: their sizes, and of which keys (by their dim) lists instead of bands say what is kept.
+/// How a kernel's tiles lie.
 struct Tiling {
   int64_t tileQ, tileK;
-  const std::set<std::string> &lists;
 };
 
 /// Tiles of `dim`, i64.

@@ -7,28 +7,32 @@
 
 namespace weft::target {
 
-std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription> &inputs,
-                                              const std::vector<std::string> &rowInputs, ElementType type) {
-  std::map<std::string, TensorInfo> table;
-  for (const InputDescription &input : inputs) {
-    const bool row = std::find(rowInputs.begin(), rowInputs.end(), input.name) != rowInputs.end();
-    const ElementType own = row                       ? type
-                            : input.element == "int"  ? ElementType::I32
-                            : input.element == "bool" ? ElementType::Bool
-                                                      : ElementType::F32;
-    table[input.name] = {input.dims, own, row};
-    const bool query = row && input.dims[2] == "T";
-    table["d" + input.name] = {input.dims, query ? type : ElementType::F32, row};
+static ElementType elementOf(mlir::Type type) {
+  if (type.isBF16()) return ElementType::BF16;
+  if (type.isF16()) return ElementType::F16;
+  if (type.isInteger(32)) return ElementType::I32;
+  if (type.isInteger(1)) return ElementType::Bool;
+  return ElementType::F32;
+}
+
+ElementType rowType(tile::KernelOp kernel) {
+  for (auto tensor : kernel.getBody().front().getOps<tile::TensorOp>())
+    if (tensor.getRole() == tile::TensorRole::Operand) return elementOf(tensor.getElement());
+  return ElementType::F32;
+}
+
+Slots::Slots(Emitter &emit, tile::KernelOp kernel) : emit(emit) {
+  for (auto tensor : kernel.getBody().front().getOps<tile::TensorOp>()) {
+    TensorInfo &own = tensors[tensor.getSymName().str()];
+    for (mlir::Attribute dim : tensor.getDims()) own.dims.push_back(mlir::cast<mlir::StringAttr>(dim).str());
+    own.element = elementOf(tensor.getElement());
+    own.strided = tensor.getStrided();
+    own.paged = tensor.getPaged();
   }
-  const std::string width = table.at("v").dims.back();
-  table[selectedKeys] = {{"B", "H", selectedRows, "S"}, ElementType::I32, false};
-  table["o"] = {{"B", "H", "T", width}, type, true};
-  table["do"] = table["o"];
-  const TensorInfo ofQueries{{"B", "H", "T"}, ElementType::F32, false};
-  for (const NormalizerFacts *normalizer : allNormalizers())
-    for (const std::string &rows : keptRows(*normalizer, /*weighted=*/true)) table[rows] = ofQueries;
-  table["delta"] = table["dlse"] = ofQueries;
-  return table;
+  if (auto listed = kernel.getListed()) {
+    keys = *listed;
+    listDim = keys.getDim().str();
+  }
 }
 
 Value Slots::get(ArgumentSlot slot, mlir::Type type) {
@@ -56,7 +60,7 @@ Value Slots::seed(int word) {
 
 const TensorInfo &Slots::info(const std::string &name) const {
   auto found = tensors.find(name);
-  internalCheck(found != tensors.end(), "cpu lowering", "unknown tensor " + name);
+  internalCheck(found != tensors.end(), "lowering", "unknown tensor " + name);
   return found->second;
 }
 
@@ -76,14 +80,15 @@ Value Slots::headOf(const std::string &tensor, Value head) {
 
 void Slots::enterRow(Value batch, Value head, Value query) {
   if (!keys) return;
+  const std::string list = keys.getList().getValue().str();
   Value offset = emit.i64(0);
-  for (const std::string &name : keys.dims) {
+  for (const std::string &name : info(list).dims) {
     offset = emit.mul(offset, dim(name));
     if (name == "B") offset = emit.add(offset, batch);
     else if (name == "H") offset = emit.add(offset, head);
-    else if (name != keys.dim) offset = emit.add(offset, emit.div(query, emit.i64(keys.tile)));
+    else if (name != listDim) offset = emit.add(offset, emit.div(query, emit.i64(keys.getTile())));
   }
-  keyPointer = emit.at(pointer(keys.input), offset, emit.b.getI32Type());
+  keyPointer = emit.at(pointer(list), offset, emit.b.getI32Type());
 }
 
 std::pair<Value, Value> Slots::keyAt(Value n) {
@@ -94,10 +99,7 @@ std::pair<Value, Value> Slots::keyAt(Value n) {
   return {safe, mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ult, position, dim("S"))};
 }
 
-bool Slots::inPages(const std::string &tensor) const {
-  const TensorInfo &own = info(tensor);
-  return paged && own.strided && own.dims.size() == 4 && own.dims[2] == "S";
-}
+bool Slots::inPages(const std::string &tensor) const { return info(tensor).paged; }
 
 void Slots::locate(const std::string &tensor, Value &batch, Value &index) {
   if (!inPages(tensor)) return;

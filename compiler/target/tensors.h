@@ -5,7 +5,6 @@
 
 #include "compiler/dialect/dialects.h"
 #include "compiler/target/emitter.h"
-#include "compiler/transforms/signature.h"
 
 namespace weft::target {
 
@@ -13,19 +12,16 @@ struct TensorInfo {
   std::vector<std::string> dims;
   ElementType element = ElementType::F32;
   bool strided = false;  ///< strides come with the call; otherwise the tensor is contiguous
+  bool paged = false;    ///< rows lie in pages, see tile.tensor
 };
 
-/// The tensors a kernel of `inputs` may name: the inputs, o, do, lse, delta, dlse, gradients.
-std::map<std::string, TensorInfo> tensorTable(const std::vector<InputDescription> &inputs,
-                                              const std::vector<std::string> &rowInputs, ElementType type);
+/// The element type of the rows that the kernel's products take: f32 where it has none.
+ElementType rowType(tile::KernelOp kernel);
 
 /// Argument slots of one kernel, in the order in which the code first asked for them.
 class Slots {
  public:
-  /// `paged`: rows of keys lie in pages. Row j of batch entry b is row j mod `page` of entry pages[b, j / page] of a
-  /// tensor whose first dim counts pages; `page` and `pages`, the columns of that table, are dims.
-  Slots(Emitter &emit, std::map<std::string, TensorInfo> tensors, bool paged = false)
-      : emit(emit), tensors(std::move(tensors)), paged(paged) {}
+  Slots(Emitter &emit, tile::KernelOp kernel);
 
   /// Where slot loads go: the start of the function.
   void setEntry(mlir::Block *block, Value pointer) {
@@ -46,13 +42,14 @@ class Slots {
   /// True where the keys that `keyDim` counts come from lists.
   bool listed(const std::string &keyDim) const { return keys && keyDim == "S"; }
   /// The dim that counts a row's keys: `keyDim`, or that of its list.
-  const std::string &keyExtent(const std::string &keyDim) const { return listed(keyDim) ? keys.dim : keyDim; }
+  const std::string &keyExtent(const std::string &keyDim) const { return listed(keyDim) ? listDim : keyDim; }
   /// Where keys come from lists: the list of (b, h, query) is the one that keyAt reads from here on.
   void enterRow(Value batch, Value head, Value query);
   /// Position of a row's n-th key in its list, and whether there is one; where there is none the position is one that
   /// can be read. All i64.
   std::pair<Value, Value> keyAt(Value n);
-  KeyListDescription keys;
+  tile::ListedKeysAttr keys;  ///< null: all keys are looked at
+  std::string listDim;        ///< of `keys`
 
   /// True where a tensor's rows lie in pages.
   bool inPages(const std::string &tensor) const;
@@ -64,7 +61,6 @@ class Slots {
  private:
   Emitter &emit;
   std::map<std::string, TensorInfo> tensors;
-  bool paged;
   mlir::Block *entry = nullptr;
   Value slotPointer, keyPointer;
   std::vector<Value> values;

@@ -30,7 +30,7 @@ void KernelBuilder::eachSet(llvm::function_ref<void()> body) {
 void KernelBuilder::begin(const std::string &name, tile::Grid grid) {
   builder.setInsertionPointToEnd(module.getBody());
   auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid,
-                                       shape.tileQ, shape.tileK, set->dim);
+                                       shape.tileQ, shape.tileK, set->dim, tile::Order::Tiles, tile::ListedKeysAttr());
   entry = builder.createBlock(&kernel.getBody());
   const int count = grid == tile::Grid::Query || grid == tile::Grid::Key ? 3 : 2;
   for (int at = 0; at < count; ++at) entry->addArgument(builder.getI32Type(), s.loc);
@@ -87,7 +87,8 @@ Value KernelBuilder::addedRows(const QueryTile &at, Value x, Value y) {
 
 Values KernelBuilder::loop(tile::Range over, Value b, Value h, Value start, mlir::ValueRange inits,
                            llvm::function_ref<Values(Value, Value, mlir::ValueRange)> body) {
-  auto op = tile::ForOp::create(builder, s.loc, inits.getTypes(), over, b, h, start, inits, set->dim);
+  auto op =
+      tile::ForOp::create(builder, s.loc, inits.getTypes(), over, b, h, start, inits, set->dim, mlir::ArrayAttr());
   mlir::OpBuilder::InsertionGuard guard(builder);
   mlir::Block *block = builder.createBlock(&op.getBody());
   Value index = block->addArgument(builder.getI32Type(), s.loc), full;

@@ -11,24 +11,24 @@
 // FORWARD: tile.pairwise {{.*}} reduce (add)
 // FORWARD: %[[SCALED:.*]] = tile.scale_rows
 // FORWARD: tile.dot nn {{.*}} add %[[SCALED]]
-// FORWARD: tile.store %{{.*}}, "o"
-// FORWARD: tile.store_rows %{{.*}}, "lse"
+// FORWARD: tile.store %{{.*}}, @o
+// FORWARD: tile.store_rows %{{.*}}, @lse
 
 // BACKWARD-LABEL: tile.kernel @t.backward grid group
 // BACKWARD: tile.for heads
 // BACKWARD: tile.for queries
 // BACKWARD: tile.for keys
 // BACKWARD-COUNT-2: tile.dot nt
-// BACKWARD: tile.dot_into tn {{.*}} into "dv"
-// BACKWARD: tile.dot_into tn {{.*}} into "dk"
+// BACKWARD: tile.dot_into tn {{.*}} into @dv
+// BACKWARD: tile.dot_into tn {{.*}} into @dk
 // BACKWARD: tile.dot nn
-// BACKWARD: tile.store %{{.*}}, "dq"
+// BACKWARD: tile.store %{{.*}}, @dq
 
 // KEYS-LABEL: tile.kernel @t.backward_dkdv grid key
 // KEYS: tile.for kept_queries
 // KEYS-COUNT-2: tile.dot tn
-// KEYS-DAG: tile.store %{{.*}}, "dv"
-// KEYS-DAG: tile.store %{{.*}}, "dk"
+// KEYS-DAG: tile.store %{{.*}}, @dv
+// KEYS-DAG: tile.store %{{.*}}, @dk
 
 // i >= j rises with i - j: one bisection, no list.
 // BAND-LABEL: tile.kernel @t.plan_band grid head
@@ -47,7 +47,7 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
     %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
-    %s = weft.dot "q", "k"
+    %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32
   }
 }

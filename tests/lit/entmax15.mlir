@@ -13,13 +13,13 @@
 // CHECK: weft.map "Sqrt"
 // CHECK: tile.for keys
 // CHECK: tile.dot nn
-// CHECK: tile.store_rows %{{.*}}, "row.threshold"
+// CHECK: tile.store_rows %{{.*}}, @row.threshold
 
 // The mean of dp that a score's cotangent is taken from has sums of its own.
 // DELTA-LABEL: tile.kernel @t.backward_delta
 // DELTA: tile.for keys
 // DELTA: reduce (add, add)
-// DELTA: tile.store_rows %{{.*}}, "delta"
+// DELTA: tile.store_rows %{{.*}}, @delta
 module @t attributes {weft.normalize = "entmax15", weft.inputs = [
     {name = "q", dims = ["B", "H", "T", "D"], element = "float"}, {name = "k", dims = ["B", "H", "S", "D"], element = "float"},
     {name = "v", dims = ["B", "H", "S", "E"], element = "float"}]} {
@@ -27,7 +27,7 @@ module @t attributes {weft.normalize = "entmax15", weft.inputs = [
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
     %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
-    %s = weft.dot "q", "k"
+    %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32
   }
 }

@@ -101,8 +101,8 @@ tile.kernel @carried grid head schedule <q = 64, k = 64> {
 
 tile.kernel @dot grid head schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
-  %q = tile.load "q"[%b, %h] query rows %h : tensor<64x16xf32>
-  %k = tile.load "k"[%b, %h] key rows %h : tensor<64x32xf32>
+  %q = tile.load @q[%b, %h] query rows %h : tensor<64x16xf32>
+  %k = tile.load @k[%b, %h] key rows %h : tensor<64x32xf32>
   // expected-error @+1 {{(C1) expected shapes that fit form nt}}
   %s = tile.dot nt %q, %k : tensor<64x16xf32>, tensor<64x32xf32> -> tensor<64x64xf32>
 }
@@ -112,7 +112,7 @@ tile.kernel @dot grid head schedule <q = 64, k = 64> {
 tile.kernel @k grid head schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32):
   // expected-error@+1 {{expected string or keyword containing one of the following enum values for attribute 'place' [shared, stream, global]}}
-  %0 = tile.load "q"[%b, %h] query rows %b place cloud : tensor<16x16xf32>
+  %0 = tile.load @q[%b, %h] query rows %b place cloud : tensor<16x16xf32>
 }
 
 // -----
@@ -120,14 +120,14 @@ tile.kernel @k grid head schedule<q = 16, k = 16> {
 tile.kernel @k grid head schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32):
   // expected-error@+1 {{(C1) expected 1 to 4 stages}}
-  %0 = tile.load "q"[%b, %h] query rows %b place stream stages 9 : tensor<16x16xf32>
+  %0 = tile.load @q[%b, %h] query rows %b place stream stages 9 : tensor<16x16xf32>
 }
 
 // -----
 
 tile.kernel @k grid head schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32):
-  %q = tile.load "q"[%b, %h] query rows %h : tensor<16x16xf32>
+  %q = tile.load @q[%b, %h] query rows %h : tensor<16x16xf32>
   // expected-error@+1 {{expected string or keyword containing one of the following enum values for attribute 'side' [after, before]}}
   %s, %t = tile.scan_sum beside %q at %h : tensor<16x16xf32>, tensor<16xf32>
 }
@@ -137,7 +137,7 @@ tile.kernel @k grid head schedule<q = 16, k = 16> {
 tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
   // expected-error@+1 {{(C1) expected a positive width}}
-  tile.flat_dots "row"[%b] together 1 given %t, "block"[%h] width 0 count %t to "workspace"[%t] stride %t
+  tile.flat_dots @row[%b] together 1 given %t, @block[%h] width 0 count %t to @workspace[%t] stride %t
 }
 
 // -----
@@ -145,7 +145,7 @@ tile.kernel @k grid query schedule<q = 16, k = 16> {
 tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
   // expected-error@+1 {{(C2) expected 1 to 8 rows together, got 9}}
-  tile.flat_dots "row"[%b] together 9 given %t, "block"[%h] width 16 count %t to "workspace"[%t] stride %t
+  tile.flat_dots @row[%b] together 9 given %t, @block[%h] width 16 count %t to @workspace[%t] stride %t
 }
 
 // -----
@@ -153,7 +153,7 @@ tile.kernel @k grid query schedule<q = 16, k = 16> {
 tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
   // expected-error@+1 {{expected string or keyword containing one of the following enum values for attribute 'by' [mean, max, min]}}
-  tile.pool_rows "q"[%b, %h] rows %t to %t by sum width 16 into "pool.0"[%t] stride 1
+  tile.pool_rows @q[%b, %h] rows %t to %t by sum width 16 into @pool.0[%t] stride 1
 }
 
 // -----
@@ -161,7 +161,7 @@ tile.kernel @k grid query schedule<q = 16, k = 16> {
 tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
   // expected-error@+1 {{(C1) expected a positive width and stride}}
-  tile.pool_rows "q"[%b, %h] rows %t to %t by max width 16 into "pool.0"[%t] stride 0
+  tile.pool_rows @q[%b, %h] rows %t to %t by max width 16 into @pool.0[%t] stride 0
 }
 
 // -----
@@ -173,4 +173,13 @@ tile.kernel @k grid head schedule<q = 16, k = 16> {
   ^bb1(%i: i32, %j: i32):
     tile.result
   }
+}
+
+// -----
+
+tile.kernel @k grid head schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  tile.tensor @k : f32 ["B", "H", "S", "D"] operand strided
+  // expected-error@+1 {{(C3) expected a tensor of the kernel, got @q}}
+  %0 = tile.load @q[%b, %h] query rows %b : tensor<16x16xf32>
 }

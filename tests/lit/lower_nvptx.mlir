@@ -1,4 +1,4 @@
-// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions --loop-invariant-code-motion --place-operands=stages=3 --lower-to-nvvm=type=bf16 | FileCheck %s
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16 type=bf16" --expand-functions --loop-invariant-code-motion --place-operands=stages=3 --lower-to-nvvm | FileCheck %s
 
 // Operands come by cp.async; the key side three tiles deep: two are on their way while one is used.
 // CHECK: llvm.mlir.global external @weft_shared() {addr_space = 3
@@ -30,7 +30,7 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
     %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
-    %s = weft.dot "q", "k"
+    %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32
   }
 }

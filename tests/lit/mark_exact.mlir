@@ -4,7 +4,7 @@
 // Positions and dims are far from the ends of the ints; what tables hold is not.
 // CHECK-LABEL: weft.pairwise @forward
 // CHECK: %[[D:.*]] = weft.map "Sub" exact %{{.*}}, %{{.*}}
-// CHECK: %[[X:.*]] = weft.read "x"
+// CHECK: %[[X:.*]] = weft.read @x
 // CHECK: weft.map "Add" %[[X]], %[[D]]
 // CHECK: %[[M:.*]] = weft.map "Clamp" %[[X]]
 // CHECK: weft.map "Add" exact %[[M]], %[[D]]
@@ -24,7 +24,7 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
     %zero = arith.constant 0 : i32
     %seven = arith.constant 7 : i32
     %d = weft.map "Sub" %i, %j : (i32, i32) -> i32
-    %x = weft.read "x"[%i] : i32
+    %x = weft.read @x[%i] : i32
     %y = weft.map "Add" %x, %d : (i32, i32) -> i32
     %in = weft.map "Clamp" %x, %zero, %seven : (i32, i32, i32) -> i32
     %z = weft.map "Add" %in, %d : (i32, i32) -> i32
@@ -35,7 +35,7 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
     %c1 = weft.map "Ge" %z, %n : (i32, i32) -> i1
     %c = weft.map "And" %c0, %c1 : (i1, i1) -> i1
     %m = weft.mask %c
-    %s = weft.dot "q", "k"
+    %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32
   }
 }

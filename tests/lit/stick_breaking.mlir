@@ -24,7 +24,7 @@ module @t attributes {weft.normalize = "stick_breaking", weft.inputs = [
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
     %c = weft.map "Gt" %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
-    %s = weft.dot "q", "k"
+    %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32
   }
 }

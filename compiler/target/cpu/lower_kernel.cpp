@@ -60,11 +60,7 @@ struct Buffer {
 
 struct LowerOptions {
   Machine machine;
-  ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
-  std::set<std::string> lists = {};     ///< of which keys (their dims) the kept tiles come as lists, not as a band
-  Order order = Order::TilesInner;
   int blockRows = 6;
-  bool paged = false;  ///< keys lie in pages (see Slots)
 };
 
 class KernelLowering {
@@ -73,15 +69,14 @@ class KernelLowering {
       : options(options),
         builder(module.getContext()),
         emit(builder, options.machine),
-        slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type), options.paged),
+        slots(emit, kernel),
         amx(emit),
         plan(emit, slots, scalars),
         module(module),
         kernel(kernel),
         tileQ(kernel.getTileQ()),
         tileK(kernel.getTileK()) {
-    useAmx = options.machine.amx && options.type == ElementType::BF16 && tileQ % 32 == 0 && tileK % 32 == 0;
-    slots.keys = describedKeys(module);
+    useAmx = options.machine.amx && target::rowType(kernel) == ElementType::BF16 && tileQ % 32 == 0 && tileK % 32 == 0;
     kernel.walk([&](tile::LoadOp load) { useAmx &= shapeOf(load.getResult())[1] % 16 == 0; });
     bool any = false;
     kernel.walk([&](mlir::Operation *op) { any |= mlir::isa<tile::DotOp, tile::DotIntoOp>(op); });
@@ -101,7 +96,7 @@ class KernelLowering {
     builder.setInsertionPoint(entry->getTerminator());
 
     if (useAmx) amx.configure(allocate(16));
-    target::ProgramGrid grid(emit, slots, kernel, options.order);
+    target::ProgramGrid grid(emit, slots, kernel);
     emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
       grid.bind(p, scalars);
       plan.workspace = scratch;  // programs that have one keep no tiles
@@ -172,7 +167,7 @@ class KernelLowering {
     if (auto rowDot = mlir::dyn_cast<tile::RowDotOp>(op)) return emitRowDot(rowDot);
     if (auto store = mlir::dyn_cast<tile::StoreOp>(op)) return emitStore(store);
     if (auto store = mlir::dyn_cast<tile::StoreRowsOp>(op)) return emitStoreRows(store);
-    if (mlir::isa<tile::YieldOp>(op)) return;  // the loop copies
+    if (mlir::isa<tile::YieldOp, tile::TensorOp>(op)) return;  // the loop copies
     plan.emitOp(op);
   }
 
@@ -385,7 +380,7 @@ class KernelLowering {
     } else if (over == tile::Range::Queries) {
       emit.loop(emit.i64(0), tileCount("T", tileQ), 1, [&](Value qt) { turn(qt, Value()); });
     } else {
-      KeptTiles kept = keptTiles(emit, slots, {tileQ, tileK, options.lists}, op, batch, head, start);
+      KeptTiles kept = keptTiles(emit, slots, {tileQ, tileK}, op, batch, head, start);
       emit.loop(kept.from, kept.to, 1, [&](Value at) {
         auto [index, full] = kept.tile(at);
         turn(index, full);
@@ -672,7 +667,7 @@ class KernelLowering {
 
   /// Sums of each query: partial[b, h, i].
   void addCarried(dialect::AccumulateOp sum, Value value, const RegionContext &context) {
-    const std::string name = "d" + sum.getInput().str();
+    const std::string name = sum.getInput().str();
     Value row = emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
     Value pointer = emit.at(slots.pointer(name), emit.add(emit.mul(row, slots.dim("T")), context.i));
     Value mask = emit.firstLanes(emit.sub(slots.dim("T"), context.i));
@@ -683,7 +678,7 @@ class KernelLowering {
 
   /// Adds to partial[b, h, j] (a sum over the lanes) or to scattered elements partial[b, h, ...].
   void scatter(ScalarRegion &region, dialect::AccumulateOp sum, Value value, const RegionContext &context) {
-    const std::string name = "d" + sum.getInput().str();
+    const std::string name = sum.getInput().str();
     Value row = emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
     auto addTo = [&](Value index, Value part) {
       Value pointer = emit.at(slots.pointer(name), index);
@@ -846,24 +841,10 @@ struct LowerToCpu : impl::LowerToCpuBase<LowerToCpu> {
       }
     });
     if (!lowered) return signalPassFailure();
-    // The variant is in the kernel's code.
-    for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
-    for (const char *attribute : {"weft.inputs", "weft.normalize", "weft.also", "weft.pools", "weft.keys"})
-      module->removeAttr(attribute);
   }
 
  private:
-  cpu::LowerOptions options() {
-    cpu::LowerOptions own;
-    own.machine = cpu::machineOf(cpu);
-    own.blockRows = blockRows;
-    for (ElementType known : {ElementType::F32, ElementType::BF16, ElementType::F16})
-      if (type == weft::name(known)) own.type = known;
-    own.lists.insert(lists.begin(), lists.end());
-    own.order = headsInner ? Order::HeadsInner : Order::TilesInner;
-    own.paged = paged;
-    return own;
-  }
+  cpu::LowerOptions options() { return {cpu::machineOf(cpu), blockRows}; }
 };
 
 }  // namespace

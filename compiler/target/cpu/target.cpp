@@ -15,10 +15,6 @@ class Cpu : public target::Target {
 
   void addPasses(mlir::OpPassManager &passes, const CompileRequest &request) const override {
     LowerToCpuOptions options;
-    options.type = weft::name(request.type);
-    options.headsInner = request.schedule.order == Order::HeadsInner;
-    options.paged = request.paged;
-    for (const std::string &dim : request.variant->listedDims()) options.lists.push_back(dim);
     options.cpu = request.target;
     options.blockRows = request.schedule.blockRows;
     passes.addPass(createLowerToCpu(options));

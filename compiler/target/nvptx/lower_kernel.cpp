@@ -56,22 +56,15 @@ int warpsOf(int64_t tileQ, int64_t tileK) {
   return 1;
 }
 
-struct LowerOptions {
-  ElementType type = ElementType::F32;  ///< of the operands of dots, v, o and their gradients
-  std::set<std::string> lists = {};     ///< of which keys (their dims) the kept tiles come as lists, not as a band
-  Order order = Order::HeadsInner;
-  bool paged = false;  ///< keys lie in pages (see Slots)
-};
-
 class KernelLowering {
  public:
-  KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel, const LowerOptions &options)
-      : options(options),
+  KernelLowering(mlir::ModuleOp module, tile::KernelOp kernel)
+      : type(target::rowType(kernel)),
         builder(module.getContext()),
         emit(builder, {1, 255, false, globalSpace}),
-        slots(emit, target::tensorTable(describedInputs(module), rowInputs(module), options.type), options.paged),
+        slots(emit, kernel),
         plan(emit, slots, scalars),
-        warp(emit, options.type, warpsOf(kernel.getTileQ(), kernel.getTileK())),
+        warp(emit, type, warpsOf(kernel.getTileQ(), kernel.getTileK())),
         module(module),
         kernel(kernel),
         tileQ(kernel.getTileQ()),
@@ -79,13 +72,13 @@ class KernelLowering {
 
   void run() {
     bool scalarProgram = false;
-    slots.keys = describedKeys(module);
     // A warp for a program whose turns can be shared, else a thread.
     bool turnsShared = false, usesWorkspace = false;
     kernel.walk([&](mlir::Operation *op) {
       scalarProgram |= mlir::isa<tile::StoreFlatOp, tile::PoolRowsOp>(op);
       turnsShared |= op->hasAttr(tile::independentTurns) || mlir::isa<tile::PoolRowsOp>(op);
-      usesWorkspace |= op->getAttrOfType<mlir::StringAttr>("tensor") == builder.getStringAttr(workspace);
+      usesWorkspace |= op->getAttrOfType<mlir::FlatSymbolRefAttr>("tensor") ==
+                       mlir::FlatSymbolRefAttr::get(builder.getContext(), workspace);
     });
     builder.setInsertionPointToEnd(module.getBody());
     auto shared =
@@ -102,7 +95,7 @@ class KernelLowering {
     warp.begin(llvmir::AddressOfOp::create(
         builder, emit.loc, llvmir::LLVMPointerType::get(builder.getContext(), sharedSpace), shared.getSymName()));
 
-    target::ProgramGrid grid(emit, slots, kernel, options.order);
+    target::ProgramGrid grid(emit, slots, kernel);
     Value block = emit.toI64(warp.call("llvm.nvvm.read.ptx.sreg.ctaid.x", builder.getI32Type(), {}));
     auto program = [&](Value p) {
       grid.bind(p, scalars);
@@ -136,7 +129,7 @@ class KernelLowering {
   }
 
  private:
-  LowerOptions options;
+  const ElementType type;  ///< of rows
   mlir::OpBuilder builder;
   Emitter emit;
   Slots slots;
@@ -189,7 +182,7 @@ class KernelLowering {
     if (auto rowDot = mlir::dyn_cast<tile::RowDotOp>(op)) return emitRowDot(rowDot);
     if (auto store = mlir::dyn_cast<tile::StoreOp>(op)) return emitStore(store);
     if (auto store = mlir::dyn_cast<tile::StoreRowsOp>(op)) return emitStoreRows(store);
-    if (mlir::isa<tile::YieldOp>(op)) return;  // the loop yields
+    if (mlir::isa<tile::YieldOp, tile::TensorOp>(op)) return;  // the loop yields
     plan.emitOp(op);
   }
 
@@ -197,7 +190,7 @@ class KernelLowering {
 
   /// slots.keyAt, also past the end of the list.
   std::pair<Value, Value> keyAt(Value n) {
-    return slots.keyAt(emit.min(n, emit.sub(slots.dim(slots.keys.dim), emit.i64(1))));
+    return slots.keyAt(emit.min(n, emit.sub(slots.dim(slots.listDim), emit.i64(1))));
   }
 
   /// Where the rows of a load begin: source, stride, valid rows.
@@ -214,7 +207,7 @@ class KernelLowering {
     Value batch = scalar(op.getBatch()), head = slots.headOf(name, scalar(op.getHead()));
     const bool anywhere = listed && slots.inPages(name);
     result.source = anywhere ? slots.pointer(name) : slots.row(name, batch, head, listed ? emit.i64(0) : first);
-    Value bytes = emit.i64(weft::bytesOf(options.type)), rowBytes = emit.mul(slots.stride(name, 2), bytes);
+    Value bytes = emit.i64(weft::bytesOf(type)), rowBytes = emit.mul(slots.stride(name, 2), bytes);
     if (listed)
       result.offsetOf = [=, this](Value row) {
         Value key = keyAt(emit.add(first, row)).first;
@@ -297,7 +290,7 @@ class KernelLowering {
     Value batch = scalar(op.getBatch()), head = scalar(op.getHead()), start = scalar(op.getStart());
     if (op.overKeys()) slots.enterRow(batch, head, emit.mul(start, emit.i64(tileQ)));
     if (op.overKept()) {
-      KeptTiles tiles = keptTiles(emit, slots, {tileQ, tileK, options.lists}, op, batch, head, start);
+      KeptTiles tiles = keptTiles(emit, slots, {tileQ, tileK}, op, batch, head, start);
       return emitKeptLoop(op, tiles);
     }
     Value from = emit.i64(0), to;
@@ -637,7 +630,7 @@ class KernelLowering {
   void addToRow(dialect::AccumulateOp sum, Value value, const RegionContext &context, Value i) {
     emit.when(both(isFirstOfRow(), emit.less(i, slots.dim("T"))), [&] {
       Value index = emit.add(emit.mul(headRow(context), slots.dim("T")), i);
-      Value pointer = emit.at(slots.pointer("d" + sum.getInput().str()), index);
+      Value pointer = emit.at(slots.pointer(sum.getInput().str()), index);
       Value old = emit.load(builder.getF32Type(), pointer);
       emit.store(arith::AddFOp::create(builder, emit.loc, old, value), pointer);
     });
@@ -651,7 +644,7 @@ class KernelLowering {
     Value first = arith::CmpIOp::create(builder, emit.loc, arith::CmpIPredicate::eq, warp.group, emit.i32(0));
     emit.when(both(first, emit.less(j, slots.dim(context.keyDim))), [&] {
       Value index = emit.add(emit.mul(headRow(context), slots.dim(context.keyDim)), j);
-      atomicAdd(emit.at(slots.pointer("d" + sum.getInput().str()), index), value);
+      atomicAdd(emit.at(slots.pointer(sum.getInput().str()), index), value);
     });
   }
   void scatter(ScalarRegion &region, dialect::AccumulateOp sum, Value value, const RegionContext &context) {
@@ -663,7 +656,7 @@ class KernelLowering {
       if (dim != "B" && dim != "H" && dim != "G")
         offset = emit.add(emit.mul(offset, slots.dim(dim)), emit.toI64(index));
     Value matters = arith::CmpFOp::create(builder, emit.loc, arith::CmpFPredicate::UNE, value, emit.constantF(0));
-    emit.when(matters, [&] { atomicAdd(emit.at(slots.pointer("d" + name), offset), value); });
+    emit.when(matters, [&] { atomicAdd(emit.at(slots.pointer(name), offset), value); });
   }
 
   void emitRowwise(tile::RowwiseOp op) {
@@ -692,15 +685,15 @@ class KernelLowering {
   void emitRowDot(tile::RowDotOp op) {
     Fragment lhs = fragment(op.getLhs()), rhs = fragment(op.getRhs());
     Fragment result = rowFragment();
-    mlir::Type element = emit.storage(options.type);
+    mlir::Type element = emit.storage(type);
     eachRow(tileQ, [&](int64_t, int, Value row) {
       Value inside = emit.less(row, lhs.valid);
       Value safe = select(inside, row, emit.i64(0));
       auto load = [&](const Fragment &from, Value column) -> Value {
         Value index = emit.add(emit.mul(safe, from.stride), column);
-        Value value = emit.load(element, emit.at(from.source, index, element),
-                                static_cast<unsigned>(weft::bytesOf(options.type)));
-        if (options.type == ElementType::F32) return value;
+        Value value =
+            emit.load(element, emit.at(from.source, index, element), static_cast<unsigned>(weft::bytesOf(type)));
+        if (type == ElementType::F32) return value;
         return arith::ExtFOp::create(builder, emit.loc, builder.getF32Type(), value);
       };
       auto sums = emit.loop(emit.toI64(warp.quad), emit.i64(lhs.columns), 4, mlir::ValueRange{emit.constantF(0)},
@@ -760,26 +753,11 @@ struct LowerToNvvm : impl::LowerToNvvmBase<LowerToNvvm> {
     mlir::ModuleOp module = getOperation();
     const bool lowered = attempt(module, [&] {
       for (auto kernel : llvm::make_early_inc_range(module.getOps<tile::KernelOp>())) {
-        nvptx::KernelLowering(module, kernel, options()).run();
+        nvptx::KernelLowering(module, kernel).run();
         kernel.erase();
       }
     });
     if (!lowered) return signalPassFailure();
-    // The variant is in the kernel's code.
-    for (auto program : llvm::make_early_inc_range(module.getOps<dialect::PairwiseOp>())) program.erase();
-    for (const char *attribute : {"weft.inputs", "weft.normalize", "weft.also", "weft.pools", "weft.keys"})
-      module->removeAttr(attribute);
-  }
-
- private:
-  nvptx::LowerOptions options() {
-    nvptx::LowerOptions own;
-    for (ElementType known : {ElementType::F32, ElementType::BF16, ElementType::F16})
-      if (type == weft::name(known)) own.type = known;
-    own.lists.insert(lists.begin(), lists.end());
-    own.order = headsInner ? Order::HeadsInner : Order::TilesInner;
-    own.paged = paged;
-    return own;
   }
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "compiler/target/tensors.h"
+
 #include "llvm/ADT/DenseSet.h"
 
 namespace weft::nvptx {
@@ -52,8 +54,8 @@ int64_t sharedPitch(int64_t columns, ElementType type) {
   return (padded * bytes / 16 | 1) * 16;
 }
 
-int64_t sharedBytesOf(tile::KernelOp kernel, ElementType type) {
-  Room room(type);
+int64_t sharedBytesOf(tile::KernelOp kernel) {
+  Room room(target::rowType(kernel));
   room.enter(kernel.getBody().front());
   return room.most;
 }

@@ -12,6 +12,6 @@ namespace weft::nvptx {
 /// Bytes from row to row of a tile in shared memory (see SharedTile).
 int64_t sharedPitch(int64_t columns, ElementType type);
 /// Of a tile.kernel whose loads are placed.
-int64_t sharedBytesOf(tile::KernelOp kernel, ElementType type);
+int64_t sharedBytesOf(tile::KernelOp kernel);
 
 }  // namespace weft::nvptx

@@ -17,12 +17,7 @@ class Nvptx : public target::Target {
 
   void addPasses(mlir::OpPassManager &passes, const CompileRequest &request) const override {
     addMemoryPasses(passes, request);
-    LowerToNvvmOptions options;
-    options.type = weft::name(request.type);
-    options.headsInner = request.schedule.order == Order::HeadsInner;
-    options.paged = request.paged;
-    for (const std::string &dim : request.variant->listedDims()) options.lists.push_back(dim);
-    passes.addPass(createLowerToNvvm(options));
+    passes.addPass(createLowerToNvvm());
     passes.addPass(createExpandExp({1}));
   }
 
@@ -53,7 +48,7 @@ class Nvptx : public target::Target {
     mlir::PassManager passes(module.getContext());
     addMemoryPasses(passes, request);
     internalCheck(mlir::succeeded(passes.run(module)), "shared memory", "a pass failed");
-    return sharedBytesOf(*module.getOps<tile::KernelOp>().begin(), request.type);
+    return sharedBytesOf(*module.getOps<tile::KernelOp>().begin());
   }
   std::string describe(const Schedule &schedule) const override { return "stages " + std::to_string(schedule.stages); }
 
