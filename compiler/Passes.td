@@ -8,7 +8,8 @@ class WeftPass<string name> : Pass<name, "mlir::ModuleOp"> {
   let dependentDialects = [
     "mlir::arith::ArithDialect", "mlir::math::MathDialect", "mlir::scf::SCFDialect", "mlir::func::FuncDialect",
     "mlir::vector::VectorDialect", "mlir::LLVM::LLVMDialect", "mlir::NVVM::NVVMDialect", "weft::dialect::WeftDialect",
-    "weft::tile::TileDialect"
+    "weft::tile::TileDialect",
+    "weft::cta::CtaDialect"
   ];
 }
 
@@ -64,9 +65,21 @@ def ExpandBf16 : WeftPass<"expand-bf16"> {
 
 // NVIDIA GPUs
 
-def PlaceOperands : WeftPass<"place-operands"> {
-  let summary = "decides where a GPU keeps each operand, and how far ahead it is fetched";
-  let options = [Option<"stages", "stages", "int", "2", "tiles of a streamed operand in shared memory">];
+def ChooseInstructions : WeftPass<"choose-instructions"> {
+  let summary = "chooses the instruction of each product, and how tiles lie in registers and shared memory";
+}
+
+def PipelineLoads : WeftPass<"pipeline-loads"> {
+  let summary = "says when operands are copied to shared memory, those of a loop ahead of their turn";
+  let options = [Option<"stages", "stages", "int", "2", "tiles of a streamed operand in shared memory, 1 to 4">];
+}
+
+def AllocateShared : WeftPass<"allocate-shared"> {
+  let summary = "gives each buffer its place in shared memory";
+}
+
+def InsertBarriers : WeftPass<"insert-barriers"> {
+  let summary = "inserts the barriers that accesses to shared memory need";
 }
 
 def LowerToNvvm : WeftPass<"lower-to-nvvm"> {

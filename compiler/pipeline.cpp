@@ -1,5 +1,6 @@
 #include "compiler/pipeline.h"
 
+#include "compiler/dialect/cta.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/dump.h"
 #include "compiler/internal_error.h"
@@ -23,9 +24,10 @@ namespace {
 
 std::unique_ptr<mlir::MLIRContext> makeContext() {
   auto context = std::make_unique<mlir::MLIRContext>(mlir::MLIRContext::Threading::DISABLED);
-  context->loadDialect<dialect::WeftDialect, tile::TileDialect, mlir::arith::ArithDialect, mlir::math::MathDialect,
-                       mlir::scf::SCFDialect, mlir::vector::VectorDialect, mlir::LLVM::LLVMDialect,
-                       mlir::NVVM::NVVMDialect, mlir::func::FuncDialect, mlir::cf::ControlFlowDialect>();
+  context->loadDialect<dialect::WeftDialect, tile::TileDialect, cta::CtaDialect, mlir::arith::ArithDialect,
+                       mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect,
+                       mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect, mlir::func::FuncDialect,
+                       mlir::cf::ControlFlowDialect>();
   return context;
 }
 

@@ -2,7 +2,7 @@
 #ifndef TILE_OPS_TD
 #define TILE_OPS_TD
 
-include "compiler/dialect/TileEnums.td"
+include "compiler/dialect/TileAttributes.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/LoopLikeInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
@@ -49,17 +49,10 @@ def Tile_TensorOp : TileOp<"tensor", [Symbol, HasParent<"KernelOp">]> {
 
 def Tile_LoadOp : TileOp<"load", [Pure]> {
   let summary = "rows of a [B, heads, rows, columns] tensor, as f32";
-  let description = [{
-    `%Q = tile.load "q"[%b, %h] query rows %qt : tensor<64x64xf32>`. Rows past the end read as zero. `place` and `stages`, where a pass has set them, say where the tile is kept (see
-    compiler/target/nvptx/place_operands.cpp).
-    (C1) 1 to 4 stages, of a stream alone.
-  }];
-  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index, Tile_Side:$side,
-                   OptionalAttr<Tile_Place>:$place, OptionalAttr<I32Attr>:$stages);
-  let hasVerifier = 1;
+  let description = "`%Q = tile.load @q[%b, %h] query rows %qt : tensor<64x64xf32>`. Rows past the end read as zero.";
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index, Tile_Side:$side);
   let results = (outs Tile2D:$result);
-  let assemblyFormat =
-      "$tensor `[` $batch `,` $head `]` $side `rows` $index (`place` $place^)? (`stages` $stages^)? attr-dict `:` type($result)";
+  let assemblyFormat = "$tensor `[` $batch `,` $head `]` $side `rows` $index attr-dict `:` type($result)";
 }
 
 def Tile_LoadRowsOp : TileOp<"load_rows", [Pure]> {

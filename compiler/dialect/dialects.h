@@ -27,3 +27,8 @@ inline constexpr const char *independentTurns = "tile.independent";
 #include "compiler/dialect/TileAttributes.h.inc"
 #define GET_OP_CLASSES
 #include "compiler/dialect/TileOps.h.inc"
+
+namespace weft::tile {
+/// Whether a product of the form of tiles of these shapes has the result's shape.
+bool fits(DotForm form, llvm::ArrayRef<int64_t> lhs, llvm::ArrayRef<int64_t> rhs, llvm::ArrayRef<int64_t> result);
+}  // namespace weft::tile

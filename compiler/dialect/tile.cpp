@@ -79,13 +79,6 @@ llvm::LogicalResult KernelOp::verifyRegions() {
   return llvm::failure(result.wasInterrupted());
 }
 
-llvm::LogicalResult LoadOp::verify() {
-  if (getStages().has_value() != (getPlace() == Place::Stream) || getStages().value_or(1) < 1 ||
-      getStages().value_or(1) > 4)
-    return emitOpError("(C1) expected 1 to 4 stages with place stream, and none without");
-  return llvm::success();
-}
-
 llvm::LogicalResult ForOp::verify() {
   if (getOver() == Range::Turns && !getStart().getDefiningOp<mlir::arith::ConstantOp>())
     return emitOpError("(C2) expected a constant number of turns");
@@ -126,16 +119,20 @@ llvm::LogicalResult FlatDotsOp::verify() {
   return llvm::success();
 }
 
+bool fits(DotForm form, llvm::ArrayRef<int64_t> lhs, llvm::ArrayRef<int64_t> rhs, llvm::ArrayRef<int64_t> result) {
+  if (lhs.size() != 2 || rhs.size() != 2 || result.size() != 2) return false;
+  switch (form) {
+    case DotForm::NT: return lhs[1] == rhs[1] && result[0] == lhs[0] && result[1] == rhs[0];
+    case DotForm::NN: return lhs[1] == rhs[0] && result[0] == lhs[0] && result[1] == rhs[1];
+    case DotForm::TN: return lhs[0] == rhs[0] && result[0] == lhs[1] && result[1] == rhs[1];
+  }
+  return false;
+}
+
 llvm::LogicalResult DotOp::verify() {
-  auto lhs = mlir::cast<mlir::RankedTensorType>(getLhs().getType()).getShape();
-  auto rhs = mlir::cast<mlir::RankedTensorType>(getRhs().getType()).getShape();
-  auto out = mlir::cast<mlir::RankedTensorType>(getResult().getType()).getShape();
-  bool ok = lhs.size() == 2 && rhs.size() == 2 && out.size() == 2;
-  if (ok && getForm() == DotForm::NT) ok = lhs[1] == rhs[1] && out[0] == lhs[0] && out[1] == rhs[0];
-  else if (ok && getForm() == DotForm::NN) ok = lhs[1] == rhs[0] && out[0] == lhs[0] && out[1] == rhs[1];
-  else if (ok && getForm() == DotForm::TN) ok = lhs[0] == rhs[0] && out[0] == lhs[1] && out[1] == rhs[1];
-  else ok = false;
-  if (!ok) return emitOpError("(C1) expected shapes that fit form ") << stringifyDotForm(getForm());
+  auto shapeOf = [](mlir::Value value) { return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape(); };
+  if (!fits(getForm(), shapeOf(getLhs()), shapeOf(getRhs()), shapeOf(getResult())))
+    return emitOpError("(C1) expected shapes that fit form ") << stringifyDotForm(getForm());
   return llvm::success();
 }
 

@@ -11,16 +11,16 @@ Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t til
 }
 
 /// The name of one of the tensors that say which tiles a loop keeps.
-static std::string planTensor(tile::ForOp loop, size_t at) {
-  internalCheck(loop.getPlan() && at < loop.getPlan()->size(), "kept tiles", "a loop without a plan");
-  return mlir::cast<mlir::FlatSymbolRefAttr>((*loop.getPlan())[at]).getValue().str();
+static std::string planTensor(const KeptLoop &loop, size_t at) {
+  internalCheck(loop.plan && at < loop.plan.size(), "kept tiles", "a loop without a plan");
+  return mlir::cast<mlir::FlatSymbolRefAttr>(loop.plan[at]).getValue().str();
 }
 
 /// Compressed lists: counts[row] entries, each twice the tile's number plus 1 where it is full. A row has room for all
 /// tiles of the other side.
-static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
-                        Value start) {
-  const std::string keyDim = loop.getKeyDim().str();
+static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,
+                        Value head, Value start) {
+  const std::string &keyDim = loop.keyDim;
   const bool keys = loop.overKeys();
   Value rowTiles = keys ? tileCount(emit, slots, "T", tiling.tileQ) : tileCount(emit, slots, keyDim, tiling.tileK);
   Value row = emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start);
@@ -41,9 +41,9 @@ static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, tile:
 }
 
 /// Tiles that meet the band lo <= i - j <= hi, in closed form.
-static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
-                        Value start) {
-  const std::string keyDim = loop.getKeyDim().str();
+static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,
+                        Value head, Value start) {
+  const std::string &keyDim = loop.keyDim;
   const bool keys = loop.overKeys();
   Value base = emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), emit.i64(4));
   mlir::Type i32 = emit.b.getI32Type();
@@ -84,11 +84,15 @@ static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, tile:
   return kept;
 }
 
-KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
+KeptLoop keptLoop(tile::ForOp loop) {
+  return {loop.getOver(), loop.getPlan().value_or(mlir::ArrayAttr()), loop.getKeyDim().str()};
+}
+
+KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, const KeptLoop &loop, Value batch, Value head,
                     Value start) {
-  const bool lists = loop.getPlan() && loop.getPlan()->size() == 2;
+  const bool lists = loop.plan && loop.plan.size() == 2;
   KeptTiles kept = (lists ? listed : banded)(emit, slots, tiling, loop, batch, head, start);
-  if (loop.getOver() != tile::Range::KeysDescending) return kept;
+  if (loop.over != tile::Range::KeysDescending) return kept;
   KeptTiles last = kept;
   last.tile = [&emit, kept](Value at) {
     return kept.tile(emit.sub(emit.sub(emit.add(kept.from, kept.to), emit.i64(1)), at));

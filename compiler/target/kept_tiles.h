@@ -18,10 +18,20 @@ struct Tiling {
   int64_t tileQ, tileK;
 };
 
+/// Which tiles a loop over kept tiles runs over; see tile.for.
+struct KeptLoop {
+  tile::Range over;
+  mlir::ArrayAttr plan;
+  std::string keyDim;
+
+  bool overKeys() const { return over == tile::Range::Keys || over == tile::Range::KeysDescending; }
+};
+KeptLoop keptLoop(tile::ForOp loop);
+
 /// Tiles of `dim`, i64.
 Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t tile);
 /// What `loop` runs over: key tiles that query tile `start` keeps, or query tiles that key tile `start` keeps. All i64.
-KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, tile::ForOp loop, Value batch, Value head,
+KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, const KeptLoop &loop, Value batch, Value head,
                     Value start);
 
 }  // namespace weft::target

@@ -51,8 +51,7 @@ Value KernelBuilder::fill(double value, llvm::ArrayRef<int64_t> sizes, tile::Sid
 
 Value KernelBuilder::load(const std::string &name, Value b, Value h, Value index, tile::Side side) {
   const int64_t rows = side == tile::Side::Query ? shape.tileQ : shape.tileK;
-  return tile::LoadOp::create(builder, s.loc, tileType({rows, columns(name)}), name, b, h, index, side,
-                              tile::PlaceAttr(), mlir::IntegerAttr());
+  return tile::LoadOp::create(builder, s.loc, tileType({rows, columns(name)}), name, b, h, index, side);
 }
 
 Value KernelBuilder::loadRows(const std::string &name, const QueryTile &at, float fillValue) {

@@ -111,22 +111,6 @@ tile.kernel @dot grid head schedule <q = 64, k = 64> {
 
 tile.kernel @k grid head schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32):
-  // expected-error@+1 {{expected string or keyword containing one of the following enum values for attribute 'place' [shared, stream, global]}}
-  %0 = tile.load @q[%b, %h] query rows %b place cloud : tensor<16x16xf32>
-}
-
-// -----
-
-tile.kernel @k grid head schedule<q = 16, k = 16> {
-^bb0(%b: i32, %h: i32):
-  // expected-error@+1 {{(C1) expected 1 to 4 stages}}
-  %0 = tile.load @q[%b, %h] query rows %b place stream stages 9 : tensor<16x16xf32>
-}
-
-// -----
-
-tile.kernel @k grid head schedule<q = 16, k = 16> {
-^bb0(%b: i32, %h: i32):
   %q = tile.load @q[%b, %h] query rows %h : tensor<16x16xf32>
   // expected-error@+1 {{expected string or keyword containing one of the following enum values for attribute 'side' [after, before]}}
   %s, %t = tile.scan_sum beside %q at %h : tensor<16x16xf32>, tensor<16xf32>
@@ -183,3 +167,45 @@ tile.kernel @k grid head schedule<q = 16, k = 16> {
   // expected-error@+1 {{(C3) expected a tensor of the kernel, got @q}}
   %0 = tile.load @q[%b, %h] query rows %b : tensor<16x16xf32>
 }
+
+// -----
+
+tile.kernel @k grid head schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  %x = cta.alloc : !cta.shared<2x16x16xbf16, #cta.padded<pitch = 48>>
+  // expected-error@+1 {{(C1) expected one of the tiles of '!cta.shared<2x16x16xbf16, #cta.padded<pitch = 48>>'}}
+  %y = cta.stage %x[%h] : !cta.shared<2x16x16xbf16, #cta.padded<pitch = 48>> -> !cta.shared<16x32xbf16, #cta.padded<pitch = 48>>
+}
+
+// -----
+
+tile.kernel @k grid head schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  %x = cta.alloc : !cta.shared<16x16xf32, #cta.padded<pitch = 80>>
+  // expected-error@+1 {{(C3) expected elements of m16n8k16_bf16, got 'f32'}}
+  %y = cta.mma m16n8k16_bf16 nt %x, %x : !cta.shared<16x16xf32, #cta.padded<pitch = 80>>, !cta.shared<16x16xf32, #cta.padded<pitch = 80>> -> tensor<16x16xf32>
+}
+
+// -----
+
+tile.kernel @k grid head schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  %x = cta.alloc : !cta.shared<16x16xf16, #cta.padded<pitch = 48>>
+  // expected-error@+1 {{(C1) expected a left side in registers}}
+  %y = cta.mma m16n8k16_f16 nn %x, %x : !cta.shared<16x16xf16, #cta.padded<pitch = 48>>, !cta.shared<16x16xf16, #cta.padded<pitch = 48>> -> tensor<16x16xf32>
+}
+
+// -----
+
+tile.kernel @k grid head schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  %x = cta.alloc : !cta.shared<16x16xf16, #cta.padded<pitch = 48>>
+  %z = cta.alloc : !cta.shared<16x32xf16, #cta.padded<pitch = 80>>
+  // expected-error@+1 {{(C2) expected shapes that fit form nt}}
+  %y = cta.mma m16n8k16_f16 nt %x, %z : !cta.shared<16x16xf16, #cta.padded<pitch = 48>>, !cta.shared<16x32xf16, #cta.padded<pitch = 80>> -> tensor<16x16xf32>
+}
+
+// -----
+
+// expected-error@+1 {{expected 2 or 3 dims, got 1}}
+func.func private @f(!cta.shared<16xf16, #cta.padded<pitch = 48>>)

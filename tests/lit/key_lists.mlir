@@ -1,5 +1,5 @@
 // RUN: weft-opt %s --build-kernel="kernel=plan_lists dims=D=64,E=32,R=16" | FileCheck %s
-// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions --loop-invariant-code-motion --place-operands=stages=3 --lower-to-nvvm | FileCheck %s --check-prefix=GPU
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions --loop-invariant-code-motion --choose-instructions --pipeline-loads=stages=3 --allocate-shared --insert-barriers --lower-to-nvvm | FileCheck %s --check-prefix=GPU
 
 // What a tile of a list may meet follows from the least and the greatest position in it.
 // CHECK-LABEL: tile.kernel @t.plan_lists grid query

@@ -1,4 +1,4 @@
-// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16 type=bf16" --expand-functions --loop-invariant-code-motion --place-operands=stages=3 --lower-to-nvvm | FileCheck %s
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16 type=bf16" --expand-functions --loop-invariant-code-motion --choose-instructions --pipeline-loads=stages=3 --allocate-shared --insert-barriers --lower-to-nvvm | FileCheck %s
 
 // Operands come by cp.async; the key side three tiles deep: two are on their way while one is used.
 // CHECK: llvm.mlir.global external @weft_shared() {addr_space = 3
@@ -6,23 +6,24 @@
 // CHECK-SAME: llvm.byval
 // CHECK-SAME: nvvm.kernel
 // CHECK-SAME: nvvm.reqntid = array<i32: 128>
-// CHECK: "llvm.nvvm.cp.async.cg.shared.global.16.s"
-// CHECK: "llvm.nvvm.cp.async.wait.group"
+// CHECK: nvvm.cp.async.shared.global {{.*}}, 16, cache = cg
+// CHECK: nvvm.cp.async.wait.group 0
 // CHECK: scf.for
-// CHECK: "llvm.nvvm.cp.async.wait.group"
-// CHECK: "llvm.nvvm.barrier.cta.sync.aligned.all"
-// CHECK: "llvm.nvvm.cp.async.cg.shared.global.16.s"
-// CHECK: "llvm.nvvm.cp.async.commit.group"
+// CHECK: nvvm.cp.async.wait.group 1
+// CHECK: nvvm.barrier
+// CHECK: nvvm.cp.async.shared.global
+// CHECK: nvvm.cp.async.commit.group
 // q k': 4 steps of 16 by 8 tiles of 8 keys.
-// CHECK: "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.b16"
-// CHECK-COUNT-32: "llvm.nvvm.mma.m16n8k16.row.col.bf16"
+// CHECK: nvvm.ldmatrix {{.*}}layout = #nvvm.mma_layout<row>, num = 4
+// CHECK-COUNT-32: nvvm.mma.sync
 // The row maxima over the four threads of a row.
-// CHECK: "llvm.nvvm.shfl.sync.bfly.f32"
+// CHECK: nvvm.shfl.sync bfly
 // p v: p from registers, v transposed on the way; 4 steps by 4 tiles of 8 columns.
-// CHECK: "llvm.nvvm.ff2bf16x2.rn"
-// CHECK: "llvm.nvvm.ldmatrix.sync.aligned.m8n8.x4.trans.b16"
-// CHECK-COUNT-16: "llvm.nvvm.mma.m16n8k16.row.col.bf16"
-// CHECK-NOT: "llvm.nvvm.mma
+// CHECK: nvvm.convert.f32x2.to.bf16x2
+// CHECK: nvvm.ldmatrix {{.*}}layout = #nvvm.mma_layout<col>, num = 4
+// CHECK-COUNT-16: nvvm.mma.sync
+// CHECK-NOT: nvvm.mma.sync
+// CHECK-NOT: llvm.call_intrinsic
 module @t attributes {weft.normalize = "softmax", weft.inputs = [
     {name = "q", dims = ["B", "H", "T", "D"], element = "float"}, {name = "k", dims = ["B", "H", "S", "D"], element = "float"},
     {name = "v", dims = ["B", "H", "S", "E"], element = "float"}]} {

@@ -17,7 +17,7 @@ namespace weft {
 
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
-  registry.insert<weft::dialect::WeftDialect, weft::tile::TileDialect, mlir::arith::ArithDialect,
+  registry.insert<weft::dialect::WeftDialect, weft::tile::TileDialect, weft::cta::CtaDialect, mlir::arith::ArithDialect,
                   mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::func::FuncDialect, mlir::vector::VectorDialect,
                   mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect>();
   weft::registerWeftPasses();

@@ -380,7 +380,7 @@ class KernelLowering {
     } else if (over == tile::Range::Queries) {
       emit.loop(emit.i64(0), tileCount("T", tileQ), 1, [&](Value qt) { turn(qt, Value()); });
     } else {
-      KeptTiles kept = keptTiles(emit, slots, {tileQ, tileK}, op, batch, head, start);
+      KeptTiles kept = keptTiles(emit, slots, {tileQ, tileK}, target::keptLoop(op), batch, head, start);
       emit.loop(kept.from, kept.to, 1, [&](Value at) {
         auto [index, full] = kept.tile(at);
         turn(index, full);

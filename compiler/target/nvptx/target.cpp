@@ -1,9 +1,9 @@
 #include "compiler/target/nvptx/target.h"
 
 #include "compiler/default_schedule.h"
+#include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
 #include "compiler/target/nvptx/ptx_code.h"
-#include "compiler/target/nvptx/shared_memory.h"
 #include "mlir/Transforms/Passes.h"
 
 namespace weft::nvptx {
@@ -16,7 +16,8 @@ class Nvptx : public target::Target {
   bool isGpu() const override { return true; }
 
   void addPasses(mlir::OpPassManager &passes, const CompileRequest &request) const override {
-    addMemoryPasses(passes, request);
+    addCtaPasses(passes, request);
+    passes.addPass(createInsertBarriers());
     passes.addPass(createLowerToNvvm());
     passes.addPass(createExpandExp({1}));
   }
@@ -46,18 +47,21 @@ class Nvptx : public target::Target {
   }
   int64_t sharedBytes(mlir::ModuleOp module, const CompileRequest &request) const override {
     mlir::PassManager passes(module.getContext());
-    addMemoryPasses(passes, request);
+    addCtaPasses(passes, request);
     internalCheck(mlir::succeeded(passes.run(module)), "shared memory", "a pass failed");
-    return sharedBytesOf(*module.getOps<tile::KernelOp>().begin());
+    auto bytes = (*module.getOps<tile::KernelOp>().begin())->getAttrOfType<mlir::IntegerAttr>(cta::sharedBytes);
+    return bytes.getInt();
   }
   std::string describe(const Schedule &schedule) const override { return "stages " + std::to_string(schedule.stages); }
 
  private:
-  /// What decides where operands are kept.
-  static void addMemoryPasses(mlir::OpPassManager &passes, const CompileRequest &request) {
+  /// To the cta level, up to where its buffers are.
+  static void addCtaPasses(mlir::OpPassManager &passes, const CompileRequest &request) {
     // A load of the same rows in every turn of a loop leaves it: what is left inside is what streams by.
     passes.addPass(mlir::createLoopInvariantCodeMotionPass());
-    passes.addPass(createPlaceOperands({request.schedule.stages}));
+    passes.addPass(createChooseInstructions());
+    passes.addPass(createPipelineLoads({request.schedule.stages}));
+    passes.addPass(createAllocateShared());
   }
 };
 

@@ -1,6 +1,6 @@
-// Enums of the `tile` dialect.
-#ifndef TILE_ENUMS_TD
-#define TILE_ENUMS_TD
+// Attributes of the `tile` dialect.
+#ifndef TILE_ATTRIBUTES_TD
+#define TILE_ATTRIBUTES_TD
 
 include "compiler/dialect/TileDialect.td"
 include "mlir/IR/AttrTypeBase.td"
@@ -45,10 +45,6 @@ def Tile_TensorRole : TileEnum<"TensorRole", "what a tensor is to a kernel", [
   Case<"Scratch", 6, "scratch">,
   Case<"Control", 7, "control">       // seed, status, table of pages
 ]>;
-def Tile_Place : TileEnum<"Place", "where a GPU keeps an operand", [
-  Case<"Shared", 0, "shared">, Case<"Stream", 1, "stream">, Case<"Global", 2, "global">
-]>;
-
 def Tile_Independent : TileEnum<"Independent", "how the values meet that independent turns carry", [
   Case<"Nothing", 0, "nothing">, Case<"Add", 1, "add">, Case<"Max", 2, "max">, Case<"Append", 3, "append">
 ]> {

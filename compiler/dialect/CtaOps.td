@@ -1,0 +1,154 @@
+// Operations of the `cta` dialect.
+#ifndef CTA_OPS_TD
+#define CTA_OPS_TD
+
+include "compiler/dialect/CtaAttributes.td"
+include "compiler/dialect/TileAttributes.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+class CtaOp<string mnemonic, list<Trait> traits = []> : Op<CtaDialect, mnemonic, traits>;
+
+def Fragment : RankedTensorOf<[F32]>;
+
+// ---- values in shared memory, before it is said when they come there -------------------------
+
+def Cta_LoadOp : CtaOp<"load", [Pure]> {
+  let summary = "rows of a [B, heads, rows, columns] tensor, in shared memory";
+  let description = [{
+    The value that all warps can read; pipeline-loads says when it is copied, and into which buffer. Rows past the end are
+    zero.
+
+    `%K = cta.load @k[%b, %h] rows %kt : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>`
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index);
+  let results = (outs Cta_Shared:$result);
+  let assemblyFormat = "$tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($result)";
+}
+
+def Cta_ShareOp : CtaOp<"share", [Pure]> {
+  let summary = "a tile from registers, in shared memory and the type of operands";
+  let arguments = (ins Fragment:$tile);
+  let results = (outs Cta_Shared:$result);
+  let assemblyFormat = "$tile attr-dict `:` type($tile) `->` type($result)";
+}
+
+// ---- shared memory ---------------------------------------------------------------------------
+
+def Cta_AllocOp : CtaOp<"alloc", [MemoryEffects<[MemAlloc]>]> {
+  let summary = "a buffer in shared memory";
+  let description = "`offset`, in bytes, where allocate-shared has set it. A turn of a loop around finds the same buffer.";
+  let arguments = (ins OptionalAttr<I64Attr>:$offset);
+  let results = (outs Cta_Shared:$result);
+  let assemblyFormat = "(`at` $offset^)? attr-dict `:` type($result)";
+}
+
+def Cta_StageOp : CtaOp<"stage", [Pure]> {
+  let summary = "one of the tiles of a buffer";
+  let description = "(C1) the tile is one of the buffer's.";
+  let arguments = (ins Cta_Shared:$buffer, I32:$index);
+  let results = (outs Cta_Shared:$result);
+  let assemblyFormat = "$buffer `[` $index `]` attr-dict `:` type($buffer) `->` type($result)";
+  let hasVerifier = 1;
+}
+
+def Cta_CopyAsyncOp : CtaOp<"copy_async", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "starts to copy rows of a tensor into a buffer";
+  let description = [{
+    Rows `index * rows` and the following of `tensor`, in the tensor's own type; those past the end become zero. The buffer
+    holds them once the group of the copy has been waited for, and, for other threads than the one that copied, after a
+    barrier.
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index, Cta_Shared:$buffer);
+  let results = (outs Cta_Token:$token);
+  let assemblyFormat = [{
+    $tensor `[` $batch `,` $head `]` `rows` $index `to` $buffer attr-dict `:` type($buffer)
+  }];
+}
+
+def Cta_CommitGroupOp : CtaOp<"commit_group", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "makes one group of the copies that were started since the last";
+  let arguments = (ins Variadic<Cta_Token>:$tokens);
+  let assemblyFormat = "(`of` $tokens^)? attr-dict";
+}
+
+def Cta_WaitGroupOp : CtaOp<"wait_group", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "waits until all but the last `left` groups of this thread's copies have come";
+  let arguments = (ins I32Attr:$left);
+  let assemblyFormat = "$left attr-dict";
+}
+
+def Cta_StoreSharedOp : CtaOp<"store_shared", [MemoryEffects<[MemWrite]>]> {
+  let summary = "writes a tile from registers into a buffer, in the buffer's type";
+  let description = [{
+    Of f32, the even ones of each eight columns come first, then the odd: 32 threads then write to 32 banks. cta.mma of form
+    tn reads its left side so.
+  }];
+  let arguments = (ins Fragment:$tile, Cta_Shared:$buffer);
+  let assemblyFormat = "$tile `,` $buffer attr-dict `:` type($tile) `,` type($buffer)";
+}
+
+def Cta_BarrierOp : CtaOp<"barrier", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "all threads have come here, and see what the others have written";
+  let assemblyFormat = "attr-dict";
+}
+
+// ---- products --------------------------------------------------------------------------------
+
+def Cta_MmaOp : CtaOp<"mma", [MemoryEffects<[MemRead]>]> {
+  let summary = "a product of tiles, by one kind of instruction, added to `acc` where given";
+  let description = [{
+    Forms are those of tile.dot. Of nt and tn both sides are in shared memory; of nn the left side is in registers.
+    (C1) sides are where the form wants them; (C2) shapes agree with the form; (C3) elements in shared memory are the kind's.
+  }];
+  let arguments = (ins Cta_MmaKind:$kind, Tile_DotForm:$form, AnyTypeOf<[Fragment, Cta_Shared]>:$lhs, Cta_Shared:$rhs,
+                   Optional<Fragment>:$acc);
+  let results = (outs Fragment:$result);
+  let assemblyFormat = [{
+    $kind $form $lhs `,` $rhs (`add` $acc^ `:` type($acc))? attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)
+  }];
+  let hasVerifier = 1;
+}
+
+// ---- tensors in memory -----------------------------------------------------------------------
+
+def Cta_RowDotOp : CtaOp<"row_dot", [MemoryEffects<[MemRead]>]> {
+  let summary = "the dot products of equal rows of two tensors, from where they are";
+  let description = "Each is read once: `columns` elements of every row. Rows past the end give zero times a row that exists.";
+  let arguments = (ins FlatSymbolRefAttr:$lhs, FlatSymbolRefAttr:$rhs, I32:$batch, I32:$head, I32:$index, I64Attr:$columns);
+  let results = (outs Fragment:$result);
+  let assemblyFormat = [{
+    $lhs `,` $rhs `[` $batch `,` $head `]` `rows` $index `columns` $columns attr-dict `:` type($result)
+  }];
+}
+
+def Cta_AddRowsOp : CtaOp<"add_rows", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "adds a tile to rows of an f32 [B, heads, rows, columns] tensor";
+  let arguments = (ins Fragment:$tile, FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index);
+  let assemblyFormat = "$tile `into` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($tile)";
+}
+
+// ---- loops over kept tiles -------------------------------------------------------------------
+
+def Cta_KeptTilesOp : CtaOp<"kept_tiles", [MemoryEffects<[MemRead]>]> {
+  let summary = "which tiles a row of tiles keeps; see tile.for";
+  let arguments = (ins Tile_Range:$over, I32:$batch, I32:$head, I32:$start, ArrayAttr:$plan,
+                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
+  let results = (outs Cta_KeptTiles:$result);
+  let assemblyFormat = "$over `[` $batch `,` $head `]` `of` $start `kept` $plan attr-dict";
+}
+
+def Cta_TurnsOp : CtaOp<"turns", [Pure]> {
+  let summary = "the first turn of the loop over kept tiles, and the one after the last";
+  let arguments = (ins Cta_KeptTiles:$tiles);
+  let results = (outs I64:$from, I64:$to);
+  let assemblyFormat = "$tiles attr-dict";
+}
+
+def Cta_TurnOp : CtaOp<"turn", [MemoryEffects<[MemRead]>]> {
+  let summary = "the tile of a turn, and whether every pair of it is kept and in bounds";
+  let arguments = (ins Cta_KeptTiles:$tiles, I64:$at);
+  let results = (outs I32:$index, I1:$full);
+  let assemblyFormat = "$at `of` $tiles attr-dict";
+}
+
+#endif

@@ -1,0 +1,83 @@
+// Registration and verifiers of the `cta` dialect. Constraint labels are those of CtaOps.td.
+#include "compiler/dialect/cta.h"
+
+#include "llvm/ADT/TypeSwitch.h"
+#include "mlir/IR/DialectImplementation.h"
+
+#include "compiler/dialect/CtaDialect.cpp.inc"
+#include "compiler/dialect/CtaEnums.cpp.inc"
+#define GET_ATTRDEF_CLASSES
+#include "compiler/dialect/CtaAttributes.cpp.inc"
+#define GET_TYPEDEF_CLASSES
+#include "compiler/dialect/CtaTypes.cpp.inc"
+#define GET_OP_CLASSES
+#include "compiler/dialect/CtaOps.cpp.inc"
+
+namespace weft::cta {
+
+void CtaDialect::initialize() {
+  addOperations<
+#define GET_OP_LIST
+#include "compiler/dialect/CtaOps.cpp.inc"
+      >();
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "compiler/dialect/CtaAttributes.cpp.inc"
+      >();
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "compiler/dialect/CtaTypes.cpp.inc"
+      >();
+}
+
+// "<2x64x64xbf16, #cta.padded<pitch = 144>>"
+mlir::Type SharedType::parse(mlir::AsmParser &parser) {
+  llvm::SmallVector<int64_t> shape;
+  mlir::Type element;
+  PaddedAttr layout;
+  const llvm::SMLoc where = parser.getCurrentLocation();
+  if (parser.parseLess() || parser.parseDimensionList(shape, /*allowDynamic=*/false) || parser.parseType(element) ||
+      parser.parseComma() || parser.parseAttribute(layout) || parser.parseGreater())
+    return {};
+  if (shape.size() != 2 && shape.size() != 3) {
+    parser.emitError(where, "expected 2 or 3 dims, got ") << shape.size();
+    return {};
+  }
+  return get(parser.getContext(), shape, element, layout);
+}
+
+void SharedType::print(mlir::AsmPrinter &printer) const {
+  printer << '<';
+  printer.printDimensionList(getShape());
+  printer << 'x' << getElement() << ", " << getLayout() << '>';
+}
+
+SharedType SharedType::stage() const { return get(getContext(), getShape().take_back(2), getElement(), getLayout()); }
+
+llvm::LogicalResult StageOp::verify() {
+  const SharedType buffer = getBuffer().getType();
+  if (buffer.getShape().size() != 3 || getResult().getType() != buffer.stage())
+    return emitOpError("(C1) expected one of the tiles of ") << buffer << ", got " << getResult().getType();
+  return llvm::success();
+}
+
+llvm::LogicalResult MmaOp::verify() {
+  const bool left = mlir::isa<SharedType>(getLhs().getType());
+  if (left == (getForm() == tile::DotForm::NN))
+    return emitOpError("(C1) expected a left side in ") << (left ? "registers" : "shared memory");
+  auto shapeOf = [](mlir::Type type) {
+    if (auto shared = mlir::dyn_cast<SharedType>(type)) return shared.getShape();
+    return mlir::cast<mlir::RankedTensorType>(type).getShape();
+  };
+  if (!tile::fits(getForm(), shapeOf(getLhs().getType()), shapeOf(getRhs().getType()), shapeOf(getResult().getType())))
+    return emitOpError("(C2) expected shapes that fit form ") << stringifyDotForm(getForm());
+  const mlir::Type element = getRhs().getType().getElement();
+  const bool agrees = getKind() == MmaKind::BF16  ? element.isBF16()
+                      : getKind() == MmaKind::F16 ? element.isF16()
+                                                  : element.isF32();
+  if (!agrees || (left && mlir::cast<SharedType>(getLhs().getType()).getElement() != element))
+    return emitOpError("(C3) expected elements of ") << stringifyMmaKind(getKind()) << ", got " << element;
+  return llvm::success();
+}
+
+}  // namespace weft::cta

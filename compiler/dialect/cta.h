@@ -1,0 +1,24 @@
+// The `cta` dialect's C++ classes.
+#pragma once
+
+#include "compiler/dialect/dialects.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+
+#include "compiler/dialect/CtaDialect.h.inc"
+#include "compiler/dialect/CtaEnums.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "compiler/dialect/CtaAttributes.h.inc"
+#define GET_TYPEDEF_CLASSES
+#include "compiler/dialect/CtaTypes.h.inc"
+#define GET_OP_CLASSES
+#include "compiler/dialect/CtaOps.h.inc"
+
+namespace weft::cta {
+
+/// Of a tile.kernel: bytes of shared memory that a thread block takes, an i64, set by allocate-shared.
+inline constexpr const char *sharedBytes = "cta.shared_bytes";
+/// Of a tile.kernel: warps of a thread block, an i64, set by choose-instructions.
+inline constexpr const char *warps = "cta.warps";
+
+}  // namespace weft::cta

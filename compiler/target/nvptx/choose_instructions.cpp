@@ -1,0 +1,160 @@
+// Chooses the instruction of each product, and with it where and how tiles lie.
+//
+// Before: one tile.kernel without weft.map. After: products are cta.mma of a kind, tiles in registers have an encoding
+// (#cta.mma_sync), operands are cta.load and cta.share: values in shared memory whose type says how they lie there. A
+// tile that only tile.row_dot reads is not loaded at all (cta.row_dot). The kernel has `cta.warps`.
+// Test: choose_instructions.mlir
+#include <numeric>
+
+#include "compiler/dialect/cta.h"
+#include "compiler/passes.h"
+#include "compiler/target/tensors.h"
+
+namespace weft {
+
+#define GEN_PASS_DEF_CHOOSEINSTRUCTIONS
+#include "compiler/Passes.h.inc"
+
+namespace {
+
+using mlir::Value;
+
+/// Scalar programs have none: a thread or a warp runs them.
+bool hasTiles(tile::KernelOp kernel) {
+  return kernel
+      .walk([](mlir::Operation *op) {
+        const bool tile = llvm::any_of(op->getResultTypes(), llvm::IsaPred<mlir::RankedTensorType>);
+        return tile ? mlir::WalkResult::interrupt() : mlir::WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
+/// As many warps, up to 4, as have whole blocks of 16 rows of both sides.
+int64_t warpsOf(tile::KernelOp kernel) {
+  const int64_t most = std::gcd(static_cast<int64_t>(kernel.getTileQ()), static_cast<int64_t>(kernel.getTileK())) / 16;
+  for (int64_t warps : {4, 3, 2})
+    if (most % warps == 0) return warps;
+  return 1;
+}
+
+/// Bytes from row to row: whole steps of products, and an odd number of 16-byte chunks.
+int64_t pitchOf(int64_t columns, int64_t elementBytes) {
+  const int64_t padded = (columns + 15) / 16 * 16;
+  return (padded * elementBytes / 16 | 1) * 16;
+}
+
+class Choice {
+ public:
+  explicit Choice(tile::KernelOp kernel)
+      : kernel(kernel), builder(kernel.getContext()), type(target::rowType(kernel)), warps(warpsOf(kernel)) {
+    switch (type) {
+      case ElementType::BF16: kind = cta::MmaKind::BF16, element = builder.getBF16Type(); break;
+      case ElementType::F16: kind = cta::MmaKind::F16, element = builder.getF16Type(); break;
+      default: kind = cta::MmaKind::TF32x3, element = builder.getF32Type();
+    }
+  }
+
+  void run() {
+    kernel.walk([&](tile::RowDotOp op) { chooseRowDot(op); });
+    kernel.walk([&](tile::LoadOp op) { chooseLoad(op); });
+    kernel.walk([&](mlir::Operation *op) {
+      if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) chooseDot(dot);
+      if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) chooseDotInto(into);
+    });
+    const auto layout = cta::MmaSyncAttr::get(builder.getContext(), warps);
+    auto encode = [&](Value value) {
+      auto own = mlir::dyn_cast<mlir::RankedTensorType>(value.getType());
+      if (own) value.setType(mlir::RankedTensorType::get(own.getShape(), own.getElementType(), layout));
+    };
+    kernel.walk([&](mlir::Block *block) { llvm::for_each(block->getArguments(), encode); });
+    kernel.walk([&](mlir::Operation *op) { llvm::for_each(op->getResults(), encode); });
+    kernel->setAttr(cta::warps, builder.getI64IntegerAttr(warps));
+  }
+
+ private:
+  tile::KernelOp kernel;
+  mlir::OpBuilder builder;
+  const ElementType type;
+  const int64_t warps;
+  cta::MmaKind kind = cta::MmaKind::BF16;
+  mlir::Type element;
+  llvm::DenseMap<Value, Value> shares;  ///< of tiles from registers
+
+  static llvm::ArrayRef<int64_t> shapeOf(Value value) {
+    return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape();
+  }
+  cta::SharedType sharedOf(Value tile) {
+    const auto shape = shapeOf(tile);
+    const auto layout = cta::PaddedAttr::get(builder.getContext(), pitchOf(shape[1], bytesOf(type)));
+    return cta::SharedType::get(builder.getContext(), shape, element, layout);
+  }
+
+  void chooseRowDot(tile::RowDotOp op) {
+    auto lhs = op.getLhs().getDefiningOp<tile::LoadOp>(), rhs = op.getRhs().getDefiningOp<tile::LoadOp>();
+    internalCheck(lhs && rhs && lhs.getBatch() == rhs.getBatch() && lhs.getHead() == rhs.getHead() &&
+                      lhs.getIndex() == rhs.getIndex(),
+                  "choose-instructions", "row_dot of other tiles than loads of the same rows");
+    builder.setInsertionPoint(op);
+    Value result =
+        cta::RowDotOp::create(builder, op.getLoc(), op.getResult().getType(), lhs.getTensor(), rhs.getTensor(),
+                              lhs.getBatch(), lhs.getHead(), lhs.getIndex(), shapeOf(lhs.getResult())[1]);
+    op.getResult().replaceAllUsesWith(result);
+    op.erase();
+  }
+
+  void chooseLoad(tile::LoadOp op) {
+    if (!op.getResult().use_empty()) {
+      builder.setInsertionPoint(op);
+      Value result = cta::LoadOp::create(builder, op.getLoc(), sharedOf(op.getResult()), op.getTensor(), op.getBatch(),
+                                         op.getHead(), op.getIndex());
+      // Products take tensors until they are chosen themselves.
+      op.getResult().replaceAllUsesWith(result);
+    }
+    op.erase();
+  }
+
+  /// The left side of a tn product, which all warps read.
+  Value shared(Value tile) {
+    if (mlir::isa<cta::SharedType>(tile.getType())) return tile;
+    Value &share = shares[tile];
+    if (!share) share = cta::ShareOp::create(builder, kernel.getLoc(), sharedOf(tile), tile);
+    return share;
+  }
+
+  Value product(mlir::Location loc, tile::DotForm form, Value lhs, Value rhs, Value acc, mlir::Type result) {
+    if (form == tile::DotForm::TN) lhs = shared(lhs);
+    return cta::MmaOp::create(builder, loc, result, kind, form, lhs, rhs, acc);
+  }
+
+  void chooseDot(tile::DotOp op) {
+    builder.setInsertionPoint(op);
+    Value result = product(op.getLoc(), op.getForm(), op.getLhs(), op.getRhs(), op.getAcc(), op.getResult().getType());
+    op.getResult().replaceAllUsesWith(result);
+    op.erase();
+  }
+
+  void chooseDotInto(tile::DotIntoOp op) {
+    builder.setInsertionPoint(op);
+    const int64_t columns = mlir::cast<cta::SharedType>(op.getRhs().getType()).columns();
+    const auto sums =
+        mlir::RankedTensorType::get({static_cast<int64_t>(kernel.getTileK()), columns}, builder.getF32Type());
+    Value result = product(op.getLoc(), op.getForm(), op.getLhs(), op.getRhs(), {}, sums);
+    cta::AddRowsOp::create(builder, op.getLoc(), result, op.getTensor(), op.getBatch(), op.getHead(), op.getIndex());
+    op.erase();
+  }
+};
+
+struct ChooseInstructions : impl::ChooseInstructionsBase<ChooseInstructions> {
+  using ChooseInstructionsBase::ChooseInstructionsBase;
+  void runOnOperation() override {
+    const bool chosen = attempt(getOperation(), [&] {
+      getOperation().walk([&](tile::KernelOp kernel) {
+        if (hasTiles(kernel)) Choice(kernel).run();
+      });
+    });
+    if (!chosen) signalPassFailure();
+  }
+};
+
+}  // namespace
+}  // namespace weft

@@ -1,0 +1,89 @@
+#include "compiler/target/nvptx/kernel_code.h"
+
+#include "compiler/target/tensors.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+namespace weft::nvptx {
+
+namespace arith = mlir::arith;
+namespace llvmir = mlir::LLVM;
+
+constexpr unsigned globalSpace = 1;
+
+/// Set by choose-instructions where a program is a CTA.
+static int64_t warpsOf(tile::KernelOp kernel) {
+  auto warps = kernel->getAttrOfType<mlir::IntegerAttr>(cta::warps);
+  return warps ? warps.getInt() : 1;
+}
+
+KernelCode::KernelCode(mlir::ModuleOp module, tile::KernelOp kernel)
+    : kernel(kernel),
+      tileQ(kernel.getTileQ()),
+      tileK(kernel.getTileK()),
+      builder(module.getContext()),
+      emit(builder, {1, 255, false, globalSpace}),
+      slots(emit, kernel),
+      plan(emit, slots, scalars),
+      thread(emit, warpsOf(kernel)) {}
+
+void KernelCode::lower(mlir::Operation &op) {
+  emit.loc = op.getLoc();
+  // Terminators are the business of what is around them; tensors have become slots. The rest is scalar code.
+  if (mlir::isa<tile::YieldOp, mlir::scf::YieldOp, tile::TensorOp>(op)) return;
+  if (!kernel->hasAttr(cta::warps)) return plan.emitOp(op);
+  auto lowerOp = [&](auto own) { nvptx::lower(*this, own); };
+  llvm::TypeSwitch<mlir::Operation *>(&op)
+      .Case<cta::AllocOp, cta::StageOp, cta::CopyAsyncOp, cta::CommitGroupOp, cta::WaitGroupOp, cta::BarrierOp>(lowerOp)
+      .Case<cta::StoreSharedOp, cta::MmaOp, cta::RowDotOp, cta::AddRowsOp>(lowerOp)
+      .Case<cta::KeptTilesOp, cta::TurnsOp, cta::TurnOp, tile::ForOp>(lowerOp)
+      .Case<tile::FillOp, tile::LoadRowsOp, tile::ScaleRowsOp, tile::ScanSumOp, tile::RowwiseOp>(lowerOp)
+      .Case<tile::PairwiseOp, tile::StoreOp, tile::StoreRowsOp, mlir::scf::ForOp, mlir::scf::IfOp>(lowerOp)
+      .Default([&](mlir::Operation *scalarOp) { plan.emitOp(*scalarOp); });
+}
+
+Value KernelCode::scalar(Value value) {
+  auto found = scalars.find(value);
+  internalCheck(found != scalars.end(), "nvptx lowering", "scalar without a value");
+  return found->second;
+}
+
+Registers &KernelCode::registersOf(Value tile) {
+  auto found = registers.find(tile);
+  internalCheck(found != registers.end(), "nvptx lowering", "tile without registers");
+  return found->second;
+}
+
+const SharedTile &KernelCode::buffer(Value value) {
+  auto found = buffers.find(value);
+  internalCheck(found != buffers.end(), "nvptx lowering", "buffer without a place");
+  return found->second;
+}
+
+int64_t KernelCode::count(mlir::Type type) const {
+  const auto shape = mlir::cast<mlir::RankedTensorType>(type).getShape();
+  return thread.blocks(shape[0]) * (shape.size() == 1 ? 2 : columnTiles(shape[1]) * 4);
+}
+
+std::pair<Value, Value> KernelCode::keyAt(Value n) {
+  return slots.keyAt(emit.min(n, emit.sub(slots.dim(slots.listDim), emit.i64(1))));
+}
+
+Value KernelCode::headRow(const target::RegionContext &context) {
+  return emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
+}
+
+void KernelCode::atomicAdd(Value pointer, Value value) {
+  llvmir::AtomicRMWOp::create(builder, emit.loc, llvmir::AtomicBinOp::fadd, pointer, value,
+                              llvmir::AtomicOrdering::monotonic, "device");
+}
+
+void KernelCode::addToRow(dialect::AccumulateOp sum, Value value, const target::RegionContext &context, Value i) {
+  emit.when(both(thread.isFirstOfRow(), emit.less(i, slots.dim("T"))), [&] {
+    Value index = emit.add(emit.mul(headRow(context), slots.dim("T")), i);
+    Value pointer = emit.at(slots.pointer(sum.getInput().str()), index);
+    Value old = emit.load(builder.getF32Type(), pointer);
+    emit.store(arith::AddFOp::create(builder, emit.loc, old, value), pointer);
+  });
+}
+
+}  // namespace weft::nvptx

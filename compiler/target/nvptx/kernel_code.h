@@ -1,0 +1,123 @@
+// The code of one thread of a kernel while it is written: what each value of the kernel has become, and a function for
+// each operation, in files by what they are about.
+#pragma once
+
+#include <vector>
+
+#include "compiler/dialect/cta.h"
+#include "compiler/internal_error.h"
+#include "compiler/target/kept_tiles.h"
+#include "compiler/target/nvptx/thread.h"
+#include "compiler/target/plan_region.h"
+#include "compiler/target/scalar_region.h"
+
+namespace weft::nvptx {
+
+/// A tile in shared memory, and how it lies there.
+struct SharedTile {
+  cta::SharedType type;
+  Value base;  ///< pointer in shared memory
+
+  int64_t rows() const { return type.rows(); }
+  int64_t columns() const { return type.columns(); }
+  int64_t pitch() const { return type.getLayout().getPitch(); }
+  int64_t elementBytes() const { return type.getElement().getIntOrFloatBitWidth() / 8; }
+  /// Columns up to a whole step of a product; those past `columns` are zero.
+  int64_t padded() const { return (columns() + 15) / 16 * 16; }
+  bool half() const { return elementBytes() == 2; }
+};
+
+/// Registers of a tile or of a number a row: those of a block of 16 rows after those of the one before; of a block,
+/// four of each 8 columns, or two (see #cta.mma_sync).
+using Registers = std::vector<Value>;
+
+struct KernelCode {
+  KernelCode(mlir::ModuleOp module, tile::KernelOp kernel);
+
+  tile::KernelOp kernel;
+  const int64_t tileQ, tileK;
+  mlir::OpBuilder builder;
+  Emitter emit;
+  target::Slots slots;
+  llvm::DenseMap<Value, Value> scalars;
+  target::PlanRegion plan;
+  Thread thread;
+  Value sharedBase;  ///< of all shared memory
+
+  llvm::DenseMap<Value, Registers> registers;
+  llvm::DenseMap<Value, SharedTile> buffers;
+  llvm::DenseMap<Value, target::KeptTiles> keptTiles;
+
+  /// The code of an operation at the insertion point.
+  void lower(mlir::Operation &op);
+  void lower(mlir::Block &block) {
+    for (mlir::Operation &op : block) lower(op);
+  }
+
+  Value scalar(Value value);
+  Registers &registersOf(Value tile);
+  const SharedTile &buffer(Value value);
+  /// How many registers a value of the type takes.
+  int64_t count(mlir::Type type) const;
+  static llvm::ArrayRef<int64_t> shapeOf(Value value) {
+    return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape();
+  }
+  /// Groups of 8 columns, an even number.
+  static int64_t columnTiles(int64_t columns) { return (columns + 15) / 16 * 2; }
+
+  Value select(Value condition, Value yes, Value no) {
+    return mlir::arith::SelectOp::create(builder, emit.loc, condition, yes, no);
+  }
+  Value both(Value x, Value y) { return mlir::arith::AndIOp::create(builder, emit.loc, x, y); }
+  /// A coordinate is inside its dim; both fit in 32 bits.
+  Value below(Value coordinate, const std::string &dim) {
+    return emit.less(emit.toI32(coordinate), emit.toI32(slots.dim(dim)));
+  }
+  /// slots.keyAt, also past the end of the list.
+  std::pair<Value, Value> keyAt(Value n);
+  void atomicAdd(Value pointer, Value value);
+  /// partial[b, h, i] += value, by the one thread of the CTA that owns the row.
+  void addToRow(dialect::AccumulateOp sum, Value value, const target::RegionContext &context, Value i);
+  /// b * H + h
+  Value headRow(const target::RegionContext &context);
+
+  /// body(block, half, row): once for each row that a thread holds.
+  template <class Body>
+  void eachRow(int64_t rows, Body body) {
+    for (int64_t block = 0; block < thread.blocks(rows); ++block)
+      for (int half = 0; half < 2; ++half) body(block, half, thread.row(block, half));
+  }
+};
+
+// copies.cpp: shared memory
+void lower(KernelCode &code, cta::AllocOp op);
+void lower(KernelCode &code, cta::StageOp op);
+void lower(KernelCode &code, cta::CopyAsyncOp op);
+void lower(KernelCode &code, cta::CommitGroupOp op);
+void lower(KernelCode &code, cta::WaitGroupOp op);
+void lower(KernelCode &code, cta::BarrierOp op);
+// products.cpp
+void lower(KernelCode &code, cta::StoreSharedOp op);
+void lower(KernelCode &code, cta::MmaOp op);
+// loops.cpp
+void lower(KernelCode &code, cta::KeptTilesOp op);
+void lower(KernelCode &code, cta::TurnsOp op);
+void lower(KernelCode &code, cta::TurnOp op);
+void lower(KernelCode &code, tile::ForOp op);
+void lower(KernelCode &code, mlir::scf::ForOp op);
+void lower(KernelCode &code, mlir::scf::IfOp op);
+// pairwise.cpp
+void lower(KernelCode &code, tile::PairwiseOp op);
+// rows.cpp: what is done row by row
+void lower(KernelCode &code, tile::FillOp op);
+void lower(KernelCode &code, tile::LoadRowsOp op);
+void lower(KernelCode &code, tile::ScaleRowsOp op);
+void lower(KernelCode &code, tile::ScanSumOp op);
+void lower(KernelCode &code, tile::RowwiseOp op);
+void lower(KernelCode &code, cta::RowDotOp op);
+// stores.cpp
+void lower(KernelCode &code, tile::StoreOp op);
+void lower(KernelCode &code, tile::StoreRowsOp op);
+void lower(KernelCode &code, cta::AddRowsOp op);
+
+}  // namespace weft::nvptx

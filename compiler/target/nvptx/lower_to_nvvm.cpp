@@ -1,0 +1,122 @@
+// Kernels over tiles to the code of one thread.
+//
+// Before: one tile.kernel on the cta level (see CtaDialect.td), its buffers placed and its barriers inserted, or a
+// scalar program. After: llvm.func @<kernel>(slots), an nvvm kernel of scf, arith, math and llvm operations. A program
+// of tiles is a CTA; a scalar program is a warp where its turns can be shared, else a thread. Test: lower_nvptx.mlir
+#include "compiler/compiler.h"
+#include "compiler/passes.h"
+#include "compiler/target/grid.h"
+#include "compiler/target/image.h"
+#include "compiler/target/nvptx/kernel_code.h"
+#include "compiler/transforms/signature.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
+
+namespace weft::nvptx {
+namespace {
+
+namespace llvmir = mlir::LLVM;
+
+constexpr unsigned sharedSpace = 3;
+constexpr int scalarThreads = 32;  ///< of a CTA
+
+/// What runs a program.
+enum class Runner { Cta, Warp, Thread };
+
+Runner runnerOf(tile::KernelOp kernel) {
+  if (kernel->hasAttr(cta::warps)) return Runner::Cta;
+  bool turnsShared = false;
+  kernel.walk([&](mlir::Operation *op) {
+    turnsShared |= op->hasAttr(tile::independentTurns) || mlir::isa<tile::PoolRowsOp>(op);
+  });
+  return turnsShared ? Runner::Warp : Runner::Thread;
+}
+
+bool usesWorkspace(tile::KernelOp kernel) {
+  const auto name = mlir::FlatSymbolRefAttr::get(kernel.getContext(), workspace);
+  bool uses = false;
+  kernel.walk([&](mlir::Operation *op) { uses |= op->getAttr("tensor") == name; });
+  return uses;
+}
+
+void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
+  const Runner runner = runnerOf(kernel);
+  const bool workspaces = usesWorkspace(kernel);
+  KernelCode code(module, kernel);
+  mlir::OpBuilder &builder = code.builder;
+  Emitter &emit = code.emit;
+  builder.setInsertionPointToEnd(module.getBody());
+  auto shared =
+      llvmir::GlobalOp::create(builder, emit.loc, llvmir::LLVMArrayType::get(builder.getIntegerType(8), 0), false,
+                               llvmir::Linkage::External, "weft_shared", mlir::Attribute(), 16, sharedSpace);
+  auto type = llvmir::LLVMFunctionType::get(llvmir::LLVMVoidType::get(builder.getContext()),
+                                            {llvmir::LLVMPointerType::get(builder.getContext())});
+  auto function = llvmir::LLVMFuncOp::create(builder, emit.loc, target::entryName(kernel), type);
+  mlir::Block *entry = function.addEntryBlock(builder);
+  builder.setInsertionPointToStart(entry);
+  llvmir::ReturnOp::create(builder, emit.loc, mlir::ValueRange());
+  code.slots.setEntry(entry, entry->getArgument(0));
+  builder.setInsertionPoint(entry->getTerminator());
+  code.sharedBase =
+      llvmir::AddressOfOp::create(builder, emit.loc, llvmir::LLVMPointerType::get(builder.getContext(), sharedSpace),
+                                  shared.getSymName());
+  code.thread.begin();
+
+  target::ProgramGrid grid(emit, code.slots, kernel);
+  Value block = emit.toI64(mlir::NVVM::BlockIdXOp::create(builder, emit.loc, builder.getI32Type()));
+  auto program = [&](Value p) {
+    grid.bind(p, code.scalars);
+    if (workspaces)
+      code.plan.workspace = emit.at(code.slots.pointer(workspace), emit.mul(p, code.slots.dim(workspaceRow)));
+    code.lower(kernel.getBody().front());
+  };
+  if (runner == Runner::Warp) code.plan.lanes = code.thread.lanes();
+  if (runner == Runner::Thread) {
+    Value p = emit.add(emit.mul(block, emit.i64(scalarThreads)), emit.toI64(code.thread.number));
+    emit.when(emit.less(p, grid.programs()), [&] { program(p); });
+  } else {
+    program(block);
+  }
+
+  const int threads = runner == Runner::Cta ? static_cast<int>(code.thread.threads()) : scalarThreads;
+  const auto slotBytes = llvmir::LLVMArrayType::get(builder.getI64Type(), std::max<size_t>(code.slots.list.size(), 1));
+  function.setArgAttr(0, llvmir::LLVMDialect::getByValAttrName(), mlir::TypeAttr::get(slotBytes));
+  function.setArgAttr(0, llvmir::LLVMDialect::getAlignAttrName(), builder.getI64IntegerAttr(8));
+  function->setAttr(mlir::NVVM::NVVMDialect::getKernelFuncAttrName(), builder.getUnitAttr());
+  function->setAttr(mlir::NVVM::NVVMDialect::getReqntidAttrName(), builder.getDenseI32ArrayAttr({threads}));
+  // One block an SM is enough: else ptxas spills to fit more.
+  function->setAttr(mlir::NVVM::NVVMDialect::getMinctasmAttrName(), builder.getI32IntegerAttr(1));
+
+  KernelImage image = grid.image(function.getSymName());
+  image.threads = threads;
+  image.programsPerBlock = runner == Runner::Thread ? scalarThreads : 1;
+  if (auto bytes = kernel->getAttrOfType<mlir::IntegerAttr>(cta::sharedBytes)) image.sharedBytes = bytes.getInt();
+  target::describeImage(function, image);
+}
+
+}  // namespace
+}  // namespace weft::nvptx
+
+namespace weft {
+
+#define GEN_PASS_DEF_LOWERTONVVM
+#include "compiler/Passes.h.inc"
+
+namespace {
+
+struct LowerToNvvm : impl::LowerToNvvmBase<LowerToNvvm> {
+  using LowerToNvvmBase::LowerToNvvmBase;
+
+  void runOnOperation() override {
+    mlir::ModuleOp module = getOperation();
+    const bool lowered = attempt(module, [&] {
+      for (auto kernel : llvm::make_early_inc_range(module.getOps<tile::KernelOp>())) {
+        nvptx::lowerKernel(module, kernel);
+        kernel.erase();
+      }
+    });
+    if (!lowered) return signalPassFailure();
+  }
+};
+
+}  // namespace
+}  // namespace weft

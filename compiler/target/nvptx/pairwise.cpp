@@ -1,0 +1,171 @@
+// A scalar program at each pair of a tile: what a thread does for the pairs that it holds.
+#include "compiler/target/nvptx/kernel_code.h"
+
+namespace weft::nvptx {
+namespace {
+
+namespace arith = mlir::arith;
+using target::RegionContext;
+using target::ScalarRegion;
+
+bool isMax(tile::PairwiseOp op, size_t reduction) { return op.reduction(reduction) == tile::Reduction::Max; }
+
+/// One pass over the pairs: with masks and bounds, or, of a full tile, without.
+class Pass {
+ public:
+  Pass(KernelCode &code, tile::PairwiseOp op, bool full)
+      : code(code),
+        emit(code.emit),
+        op(op),
+        full(full),
+        body(op.getBody().front()),
+        results(mlir::cast<tile::ResultOp>(body.getTerminator()).getValues()),
+        blocks(code.thread.blocks(code.tileQ)),
+        wide(code.tileK / 8),
+        keyDim(op.getKeyDim().str()) {
+    body.walk([&](dialect::AccumulateOp sum) { sums.push_back(sum); });
+    rowSums.assign(sums.size(), Registers(blocks * 2));
+    columnSums.assign(sums.size(), Registers(wide * 2));
+    for (size_t at = 0; at < results.size(); ++at)
+      out.emplace_back(at < op.tileResults() ? blocks * wide * 4 : blocks * 2);
+    firstQuery = emit.mul(code.scalar(op.getQuery()), emit.i64(code.tileQ));
+    firstKey = emit.mul(code.scalar(op.getKey()), emit.i64(code.tileK));
+    context = {code.scalar(op.getBatch()), code.scalar(op.getHead()), Value(), Value(), Value(), full, full, keyDim};
+  }
+
+  /// The values of all results, one after another.
+  Registers run() {
+    for (int64_t block = 0; block < blocks; ++block)
+      for (int64_t n = 0; n < wide; ++n)
+        for (int e = 0; e < 4; ++e) emitPair(block, n, e);
+    const size_t tiles = op.tileResults();
+    for (size_t at = 0; at < op.getReductions().size(); ++at)
+      for (Value &value : out[tiles + at]) value = code.thread.reduceRow(value, isMax(op, at));
+    for (auto [which, sum] : llvm::enumerate(sums)) addSums(which, sum);
+    Registers all;
+    for (Registers &values : out) llvm::append_range(all, values);
+    return all;
+  }
+
+ private:
+  KernelCode &code;
+  Emitter &emit;
+  tile::PairwiseOp op;
+  const bool full;
+  mlir::Block &body;
+  const mlir::ValueRange results;
+  const int64_t blocks, wide;
+  const std::string keyDim;
+  std::vector<dialect::AccumulateOp> sums;
+  std::vector<Registers> out, rowSums, columnSums;
+  Value firstQuery, firstKey;
+  RegionContext context;
+
+  void addTo(Value &sum, Value value) {
+    sum = sum ? Value(arith::AddFOp::create(code.builder, emit.loc, sum, value)) : value;
+  }
+
+  /// Element `e` of the 8 columns `n` of a block.
+  void emitPair(int64_t block, int64_t n, int e) {
+    target::Slots &slots = code.slots;
+    const int64_t element = (block * wide + n) * 4 + e, row = block * 2 + e / 2;
+    context.i = emit.add(firstQuery, code.thread.row(block, e / 2));
+    Value key = emit.add(firstKey, code.thread.column(n, e)), exists;
+    context.j = key;
+    if (slots.listed(keyDim)) std::tie(context.j, exists) = code.keyAt(key);
+    if (!full) context.inBounds = code.both(code.below(context.i, "T"), code.below(key, slots.keyExtent(keyDim)));
+    if (!full && exists) context.inBounds = code.both(context.inBounds, exists);
+    ScalarRegion region(emit, slots, context);
+    region.onOuter = [&](Value value) { return code.plan.plain(value); };
+    unsigned argument = 0;
+    region.bindCoordinate(body.getArgument(argument++), ScalarRegion::Coordinate::I);
+    region.bindCoordinate(body.getArgument(argument++), ScalarRegion::Coordinate::J);
+    region.bindCoordinate(op.getBatch(), ScalarRegion::Coordinate::B);
+    region.bindCoordinate(op.getHead(), ScalarRegion::Coordinate::H);
+    for (Value tile : op.getTiles()) region.bind(body.getArgument(argument++), code.registersOf(tile)[element]);
+    for (Value own : op.getRows()) region.bind(body.getArgument(argument++), code.registersOf(own)[row]);
+    region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
+      const size_t which = llvm::find(sums, sum) - sums.begin();
+      if (perRow(sum)) addTo(rowSums[which][row], value);
+      else if (sum.getPer() == "key") addTo(columnSums[which][n * 2 + e % 2], value);
+      else scatter(region, sum, value);
+    };
+    region.emitBlock(body);
+    for (size_t at = 0; at < results.size(); ++at) {
+      Value value = region.result(results[at]);
+      if (at < op.tileResults()) {
+        out[at][element] = value;
+        continue;
+      }
+      Value &slot = out[at][row];
+      if (!slot) slot = value;
+      else if (isMax(op, at - op.tileResults())) slot = arith::MaxNumFOp::create(code.builder, emit.loc, slot, value);
+      else addTo(slot, value);
+    }
+  }
+
+  static bool perRow(dialect::AccumulateOp sum) { return sum.getPer() == "head" || sum.getPer() == "query"; }
+
+  void addSums(size_t which, dialect::AccumulateOp sum) {
+    if (perRow(sum))
+      code.eachRow(code.tileQ, [&](int64_t block, int half, Value row) {
+        Value value = code.thread.reduceRow(rowSums[which][block * 2 + half], false);
+        code.addToRow(sum, value, context, emit.add(firstQuery, row));
+      });
+    else if (sum.getPer() == "key")
+      for (int64_t at = 0; at < wide * 2; ++at)
+        addToColumn(sum, code.thread.addColumn(columnSums[which][at]),
+                    emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))));
+  }
+
+  /// partial[b, h, j] += value; several warps meet there.
+  void addToColumn(dialect::AccumulateOp sum, Value value, Value j) {
+    emit.when(code.both(code.thread.isFirstOfColumn(), emit.less(j, code.slots.dim(keyDim))), [&] {
+      Value index = emit.add(emit.mul(code.headRow(context), code.slots.dim(keyDim)), j);
+      code.atomicAdd(emit.at(code.slots.pointer(sum.getInput().str()), index), value);
+    });
+  }
+
+  void scatter(ScalarRegion &region, dialect::AccumulateOp sum, Value value) {
+    const std::string name = sum.getInput().str();
+    const target::TensorInfo &info = code.slots.info(name);
+    std::vector<Value> indices = region.safeIndices(sum.getInput(), sum.getIndices());
+    Value offset = code.headRow(context);
+    for (auto [index, dim] : llvm::zip(indices, info.dims))
+      if (dim != "B" && dim != "H" && dim != "G")
+        offset = emit.add(emit.mul(offset, code.slots.dim(dim)), emit.toI64(index));
+    Value matters = arith::CmpFOp::create(code.builder, emit.loc, arith::CmpFPredicate::UNE, value, emit.constantF(0));
+    emit.when(matters, [&] { code.atomicAdd(emit.at(code.slots.pointer(name), offset), value); });
+  }
+};
+
+}  // namespace
+
+void lower(KernelCode &code, tile::PairwiseOp op) {
+  bool masks = false;
+  op.getBody().walk([&](mlir::Operation *inner) { masks |= mlir::isa<dialect::MaskOp, dialect::AccumulateOp>(inner); });
+  auto pass = [&](bool full) { return code.thread.withOwnCoordinates([&] { return Pass(code, op, full).run(); }); };
+  Registers values;
+  if (!masks) {
+    values = pass(true);
+  } else {
+    std::vector<mlir::Type> types;
+    for (mlir::Type result : op.getResultTypes())
+      types.resize(types.size() + code.count(result), code.builder.getF32Type());
+    auto branch = mlir::scf::IfOp::create(code.builder, code.emit.loc, types, code.scalar(op.getFull()), true);
+    mlir::OpBuilder::InsertionGuard guard(code.builder);
+    for (bool full : {true, false}) {
+      code.builder.setInsertionPointToStart(full ? branch.thenBlock() : branch.elseBlock());
+      mlir::scf::YieldOp::create(code.builder, code.emit.loc, pass(full));
+    }
+    values.assign(branch.getResults().begin(), branch.getResults().end());
+  }
+  auto at = values.begin();
+  for (Value result : op.getResults()) {
+    const int64_t count = code.count(result.getType());
+    code.registers[result] = Registers(at, at + count);
+    at += count;
+  }
+}
+
+}  // namespace weft::nvptx

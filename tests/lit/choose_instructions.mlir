@@ -1,0 +1,77 @@
+// RUN: weft-opt %s --choose-instructions | FileCheck %s
+
+// Products become instructions by the type of their operands; the left side of a tn product goes through shared memory,
+// once, whatever reads it.
+// CHECK-LABEL: tile.kernel @bf16
+// CHECK-SAME: cta.warps = 4
+// CHECK: %[[K:.*]] = cta.load @k[{{.*}}] rows {{.*}} : <64x64xbf16, #cta.padded<pitch = 144>>
+// CHECK: %[[START:.*]] = tile.fill {{.*}} : tensor<64x64xf32, #cta.mma_sync<warps = 4>>
+// CHECK: tile.for kept_queries{{.*}} -> tensor<64x64xf32, #cta.mma_sync<warps = 4>>
+// CHECK: %[[Q:.*]] = cta.load @q
+// CHECK: %[[S:.*]] = cta.mma m16n8k16_bf16 nt %[[Q]], %[[K]] : !cta.shared
+// CHECK: %[[P:.*]] = cta.share %[[S]]
+// CHECK: cta.mma m16n8k16_bf16 tn %[[P]], %[[Q]] add
+// CHECK: %[[SUM:.*]] = cta.mma m16n8k16_bf16 tn %[[P]], %[[Q]] : !cta.shared
+// CHECK: cta.add_rows %[[SUM]] into @dv
+// CHECK-NOT: tile.load
+// CHECK-NOT: tile.dot
+module @t {
+  tile.kernel @bf16 grid key schedule<q = 64, k = 64> {
+  ^bb0(%b: i32, %g: i32, %kt: i32):
+    tile.tensor @k : bf16 ["B", "H", "S", "D"] operand strided
+    tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
+    tile.tensor @dk : f32 ["B", "H", "S", "D"] gradient strided
+    tile.tensor @dv : f32 ["B", "H", "S", "D"] gradient strided
+    tile.tensor @band : i32 [] plan
+    %k = tile.load @k[%b, %g] key rows %kt : tensor<64x64xf32>
+    %zero = arith.constant 0.0 : f32
+    %start = tile.fill key %zero : tensor<64x64xf32>
+    %sum = tile.for kept_queries [%b, %g] of %kt kept [@band] init(%start : tensor<64x64xf32>) -> tensor<64x64xf32> {
+    ^bb0(%qt: i32, %full: i1, %acc: tensor<64x64xf32>):
+      %q = tile.load @q[%b, %g] query rows %qt : tensor<64x64xf32>
+      %s = tile.dot nt %q, %k : tensor<64x64xf32>, tensor<64x64xf32> -> tensor<64x64xf32>
+      %next = tile.dot tn %s, %q add %acc : tensor<64x64xf32> : tensor<64x64xf32>, tensor<64x64xf32> -> tensor<64x64xf32>
+      tile.dot_into tn %s, %q into @dv[%b, %g] rows %kt : tensor<64x64xf32>, tensor<64x64xf32>
+      tile.yield %next : tensor<64x64xf32>
+    }
+    tile.store %sum, @dk[%b, %g] rows %kt : tensor<64x64xf32>
+  }
+
+  // f32 by three products of tf32; 48 rows are three blocks, one for each of three warps.
+  // CHECK-LABEL: tile.kernel @f32
+  // CHECK-SAME: cta.warps = 3
+  // CHECK: cta.load @q{{.*}} : <48x40xf32, #cta.padded<pitch = 208>>
+  // CHECK: cta.mma m16n8k8_3xtf32 nt
+  tile.kernel @f32 grid query schedule<q = 48, k = 48> {
+  ^bb0(%b: i32, %h: i32, %qt: i32):
+    tile.tensor @q : f32 ["B", "H", "T", "D"] operand strided
+    tile.tensor @o : f32 ["B", "H", "T", "E"] result strided
+    %q = tile.load @q[%b, %h] query rows %qt : tensor<48x40xf32>
+    %s = tile.dot nt %q, %q : tensor<48x40xf32>, tensor<48x40xf32> -> tensor<48x48xf32>
+    tile.store %s, @o[%b, %h] rows %qt : tensor<48x48xf32>
+  }
+
+  // What is read once is read from where it is.
+  // CHECK-LABEL: tile.kernel @delta
+  // CHECK-NOT: cta.load
+  // CHECK: cta.row_dot @do, @o[{{.*}}] rows {{.*}} columns 64 : tensor<64xf32, #cta.mma_sync<warps = 4>>
+  tile.kernel @delta grid query schedule<q = 64, k = 64> {
+  ^bb0(%b: i32, %h: i32, %qt: i32):
+    tile.tensor @do : f32 ["B", "H", "T", "D"] operand strided
+    tile.tensor @o : f32 ["B", "H", "T", "D"] operand strided
+    tile.tensor @delta : f32 ["B", "H", "T"] row
+    %x = tile.load @do[%b, %h] query rows %qt : tensor<64x64xf32>
+    %y = tile.load @o[%b, %h] query rows %qt : tensor<64x64xf32>
+    %s = tile.row_dot %x, %y : tensor<64x64xf32> -> tensor<64xf32>
+    tile.store_rows %s, @delta[%b, %h] rows %qt : tensor<64xf32>
+  }
+
+  // A program without tiles stays what it is.
+  // CHECK-LABEL: tile.kernel @scalar
+  // CHECK-NOT: cta.warps
+  tile.kernel @scalar grid head schedule<q = 64, k = 64> {
+  ^bb0(%b: i32, %h: i32):
+    tile.tensor @band : i32 [] plan
+    tile.store_flat %h, @band[%b] : i32
+  }
+}
