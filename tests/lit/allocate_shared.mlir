@@ -1,7 +1,8 @@
 // RUN: weft-opt %s --allocate-shared | FileCheck %s
 
-// Two tiles of 16 rows of 48 bytes live at once, then a third takes the place of the first. What a loop allocates lives
-// for the whole loop: two of its buffers never share a place, though the second comes after the first's last use.
+// Two tiles of 16 rows of 48 bytes live at once, then a third takes the place of the first. What an innermost loop
+// allocates lives for the whole turn: two of its buffers never share a place, though the second comes after the first's
+// last use.
 // CHECK-LABEL: tile.kernel @k
 // CHECK-SAME: cta.shared_bytes = 2304
 // CHECK: %[[A:.*]] = cta.alloc at 0 :

@@ -51,6 +51,13 @@ int64_t lastUse(const Order &order, cta::AllocOp alloc, mlir::Value value) {
   return last;
 }
 
+bool isInnermost(mlir::Operation *loop) {
+  return !loop->walk([&](mlir::LoopLikeOpInterface inner) {
+                return inner == loop ? mlir::WalkResult::advance() : mlir::WalkResult::interrupt();
+              })
+              .wasInterrupted();
+}
+
 /// Returns the bytes taken.
 int64_t allocate(tile::KernelOp kernel) {
   const Order order(kernel);
@@ -58,8 +65,8 @@ int64_t allocate(tile::KernelOp kernel) {
   int64_t most = 0;
   kernel.walk<mlir::WalkOrder::PreOrder>([&](cta::AllocOp alloc) {
     Life own{alloc, order.first(alloc), lastUse(order, alloc, alloc.getResult())};
-    if (alloc->getBlock() != &kernel.getBody().front()) {
-      mlir::Operation *loop = alloc->getParentOp();
+    mlir::Operation *loop = alloc->getParentOp();
+    if (loop != kernel && isInnermost(loop)) {
       own.begin = order.first(loop);
       own.end = order.last(loop);
     }
