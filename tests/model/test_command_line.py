@@ -42,7 +42,7 @@ class Language(unittest.TestCase):
             self.assertIn(".text", run("compile", "causal", "--dtype", dtype, "--head-dim", "80", "--emit=asm").stdout)
 
     def test_gpu_stages(self):
-        for stage, sign in {"nvvm": "llvm.nvvm.mma", "llvm": "@llvm.nvvm.mma", "ptx": "mma.sync.aligned.m16n8k16"}.items():
+        for stage, sign in {"nvvm": "nvvm.mma.sync", "llvm": "@llvm.nvvm.mma", "ptx": "mma.sync.aligned.m16n8k16"}.items():
             self.assertIn(sign, run("compile", "causal", "--target", "sm_80", "--dtype", "bf16", f"--emit={stage}").stdout)
         self.assertIn(".target sm_90a", run("compile", "causal", "--target", "sm_90a", "--emit=ptx").stdout)
         self.assertIn("from \"sm_80\" on", run("compile", "causal", "--target", "sm_70", "--emit=ptx", code=1).stderr)
