@@ -143,7 +143,7 @@ VariantFacts analyse(const ast::Variant &variant) {
   VariantFacts facts;
   for (const ast::KeySet &set : variant.sets)
     if (planForm(*module, set.dim) == PlanForm::Lists) facts.lists.insert(set.dim);
-  facts.per = gradientDependence(*module);
+  for (const auto &[input, per] : gradientDependence(*module)) facts.per[input] = stringifyDependence(per).str();
   return facts;
 }
 

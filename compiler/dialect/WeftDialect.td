@@ -3,12 +3,12 @@
 #define WEFT_DIALECT_TD
 
 include "mlir/IR/OpBase.td"
-include "mlir/IR/EnumAttr.td"
 
 def WeftDialect : Dialect {
   let name = "weft";
   let cppNamespace = "::weft::dialect";
   let summary = "Pairwise programs of attention variants";
+  let useDefaultAttributePrinterParser = 1;
   let description = [{
     A module holds one variant. Its attributes `weft.inputs` and `weft.normalize` describe the
     signature; each `weft.pairwise` region computes scalars of one pair (i, j) of head h of batch b.

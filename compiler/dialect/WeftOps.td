@@ -2,7 +2,7 @@
 #ifndef WEFT_OPS_TD
 #define WEFT_OPS_TD
 
-include "compiler/dialect/WeftDialect.td"
+include "compiler/dialect/WeftAttributes.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
@@ -41,16 +41,22 @@ def Weft_YieldOp : WeftOp<"yield", [Terminator, HasParent<"PairwiseOp">]> {
 def Weft_MapOp : WeftOp<"map", [Pure]> {
   let summary = "a function of the language applied to scalars";
   let description = [{
-    (C1) the name is an Id of compiler/language/functions.def; (C2) the number of operands is its arity.
+    (C1) the number of operands is the function's arity.
     Ints have 32 bits. Sums, differences, products, negatives and absolute values beyond them saturate: nothing wraps, so that
     each of them rises or falls with its operands, which interval analysis relies on. `exact` says that the result is known
     to fit (see compiler/transforms/mark_exact.h).
-    `%y = weft.map "Clamp" %x, %lo, %hi : (f32, f32, f32) -> f32`, `%d = weft.map "Sub" exact %i, %j : (i32, i32) -> i32`
+    `%y = weft.map Clamp %x, %lo, %hi : (f32, f32, f32) -> f32`, `%d = weft.map Sub exact %i, %j : (i32, i32) -> i32`
   }];
-  let arguments = (ins StrAttr:$function, UnitAttr:$exact, Variadic<WeftScalar>:$args);
+  let arguments = (ins Weft_Function:$function, UnitAttr:$exact, Variadic<WeftScalar>:$args);
   let results = (outs WeftScalar:$result);
   let assemblyFormat = "$function (`exact` $exact^)? $args attr-dict `:` functional-type($args, $result)";
+  let builders = [
+    // The result's type follows from the function and its operands.
+    OpBuilder<(ins "::weft::ast::Function":$function, "::mlir::ValueRange":$args, CArg<"bool", "false">:$exact)>
+  ];
+  let extraClassDeclaration = "::weft::ast::Function function() { return getFunction().getValue(); }";
   let hasVerifier = 1;
+  let hasFolder = 1;
 }
 
 def Weft_DimOp : WeftOp<"dim", [Pure]> {
@@ -113,12 +119,12 @@ def Weft_MaskOp : WeftOp<"mask"> {
 def Weft_AccumulateOp : WeftOp<"accumulate"> {
   let summary = "adds a cotangent to one element of an input's gradient";
   let description = [{
-    `per` says what the element depends on besides b and h: "head" (nothing), "query" (exactly i),
-    "key" (exactly j) or "any". `weft.accumulate @span[%h], %g {per = "head"}`
+    `per` says what the element depends on besides b and h: head (nothing), query (exactly i), key
+    (exactly j) or any. `weft.accumulate @span[%h], %g per head`
   }];
   let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices, F32:$value,
-                   DefaultValuedStrAttr<StrAttr, "any">:$per);
-  let assemblyFormat = "$input `[` $indices `]` `,` $value attr-dict";
+                   DefaultValuedAttr<Weft_Dependence, "::weft::dialect::Dependence::Any">:$per);
+  let assemblyFormat = "$input `[` $indices `]` `,` $value (`per` $per^)? attr-dict";
 }
 
 def Weft_CotangentOp : WeftOp<"cotangent"> {

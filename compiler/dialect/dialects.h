@@ -10,9 +10,21 @@
 #include "mlir/Interfaces/LoopLikeInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
+#include "compiler/language/ast.h"
+
 #include "compiler/dialect/WeftDialect.h.inc"
+#include "compiler/dialect/WeftEnums.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "compiler/dialect/WeftAttributes.h.inc"
 #define GET_OP_CLASSES
 #include "compiler/dialect/WeftOps.h.inc"
+
+namespace weft::dialect {
+/// The number, f32 or i32, that a value is known to be.
+std::optional<double> constantOf(mlir::Value value);
+/// The bool that a value is known to be.
+std::optional<bool> boolOf(mlir::Value value);
+}  // namespace weft::dialect
 
 namespace weft::tile {
 /// Rows of a block of tile.flat_dots.

@@ -4,6 +4,8 @@
 #include "llvm/ADT/STLExtras.h"
 
 namespace weft {
+
+using dialect::Dependence;
 namespace {
 
 using mlir::Value;
@@ -20,7 +22,7 @@ class BackwardBuilder {
   explicit BackwardBuilder(KernelBuilder &k) : k(k), normalizer(normalizerOf(k.module)) {}
 
   /// Everything a query tile contributes: its own gradients, and with `keys` those of the key side.
-  void queryPass(const QueryTile &at, bool keys, llvm::ArrayRef<llvm::StringRef> accumulate) {
+  void queryPass(const QueryTile &at, bool keys, llvm::ArrayRef<dialect::Dependence> accumulate) {
     QuerySide query = querySide(at);
     std::vector<std::string> names;
     Values sums;
@@ -37,7 +39,7 @@ class BackwardBuilder {
     if (k.sink("sink_backward"))
       k.rowwise(at, query.rows, 0, [&](mlir::ValueRange args) {
         k.clone(k.sink("sink_backward"), at, args[0], args[0], {}, loadedOperands(query).named({}, args.drop_front()),
-                {"head"});
+                {Dependence::Head});
         return Values{};
       });
   }
@@ -56,7 +58,7 @@ class BackwardBuilder {
         const QueryTile at{b, h, qt};
         QuerySide query = querySide(at);
         auto tiles = k.dotTiles(source, query.tiles, at, kt);
-        Gradients gradients = gradientTiles(source, tiles, loadedOperands(query), at, {kt, full}, {"key"});
+        Gradients gradients = gradientTiles(source, tiles, loadedOperands(query), at, {kt, full}, {Dependence::Key});
         Values next(carried.begin(), carried.end());
         next[0] = k.dot(tile::DotForm::TN, gradients.factor, query.tiles["do"], next[0]);
         for (auto &[pair, ds] : gradients.dots)
@@ -93,7 +95,7 @@ class BackwardBuilder {
   }
 
   Gradients gradientTiles(dialect::PairwiseOp source, const Values &dots, const PairOperands &operands,
-                          const QueryTile &at, const KeyTile &keys, llvm::ArrayRef<llvm::StringRef> accumulate) {
+                          const QueryTile &at, const KeyTile &keys, llvm::ArrayRef<dialect::Dependence> accumulate) {
     Values tiles = dots;
     tiles.insert(tiles.end(), operands.tiles.begin(), operands.tiles.end());
     std::vector<DotPair> order;
@@ -115,7 +117,7 @@ class BackwardBuilder {
 
   /// What the keys of one set add to the gradients of the query side, `names`.
   Values queryPassKeys(QuerySide &query, const std::vector<std::string> &names, Values inits, const QueryTile &at,
-                       bool keys, llvm::ArrayRef<llvm::StringRef> accumulate) {
+                       bool keys, llvm::ArrayRef<dialect::Dependence> accumulate) {
     auto source = k.program("backward");
     KeySums sums = normalizer.beforeKeys(k, at, query);
     inits.insert(inits.end(), sums.carried.begin(), sums.carried.end());
@@ -152,7 +154,8 @@ void buildBackward(KernelBuilder &k) {
   Value b = k.arg(0), g = k.arg(1);
   k.loop(tile::Range::Heads, b, g, g, {}, [&](Value h, Value, mlir::ValueRange) {
     k.loop(tile::Range::Queries, b, h, h, {}, [&](Value qt, Value, mlir::ValueRange) {
-      BackwardBuilder(k).queryPass({b, h, qt}, true, {"head", "query", "key", "any"});
+      BackwardBuilder(k).queryPass({b, h, qt}, true,
+                                   {Dependence::Head, Dependence::Query, Dependence::Key, Dependence::Any});
       return Values{};
     });
     return Values{};
@@ -161,7 +164,7 @@ void buildBackward(KernelBuilder &k) {
 
 void buildBackwardQueries(KernelBuilder &k) {
   k.begin("backward_dq", tile::Grid::Query);
-  BackwardBuilder(k).queryPass({k.arg(0), k.arg(1), k.arg(2)}, false, {"head", "query"});
+  BackwardBuilder(k).queryPass({k.arg(0), k.arg(1), k.arg(2)}, false, {Dependence::Head, Dependence::Query});
 }
 
 void buildBackwardKeys(KernelBuilder &k, llvm::StringRef keyDim) {

@@ -8,31 +8,35 @@
 
 namespace weft {
 
+using dialect::Dependence;
+
 /// What an accumulated element depends on, by the index used after the leading dims; `keyDim` counts the program's
 /// keys.
-static std::string dependence(const std::vector<InputDescription> &inputs, dialect::AccumulateOp op,
-                              llvm::StringRef keyDim) {
+static Dependence dependence(const std::vector<InputDescription> &inputs, dialect::AccumulateOp op,
+                             llvm::StringRef keyDim) {
   mlir::Block &block = *op->getBlock();
   for (const InputDescription &input : inputs) {
     if (op.getInput() != input.name) continue;
     const size_t own = input.dims.size() - input.leading();
-    if (own == 0) return "head";
-    if (own == 1 && op.getIndices().back() == block.getArgument(2) && input.dims.back() == "T") return "query";
-    if (own == 1 && op.getIndices().back() == block.getArgument(3) && input.dims.back() == keyDim) return "key";
+    if (own == 0) return Dependence::Head;
+    if (own == 1 && op.getIndices().back() == block.getArgument(2) && input.dims.back() == "T")
+      return Dependence::Query;
+    if (own == 1 && op.getIndices().back() == block.getArgument(3) && input.dims.back() == keyDim)
+      return Dependence::Key;
   }
-  return "any";
+  return Dependence::Any;
 }
 
-std::map<std::string, std::string> gradientDependence(mlir::ModuleOp module) {
+std::map<std::string, dialect::Dependence> gradientDependence(mlir::ModuleOp module) {
   // One buffer an input: reads that differ in kind meet in the most general one.
   const auto inputs = describedInputs(module);
-  std::map<std::string, std::string> result;
+  std::map<std::string, dialect::Dependence> result;
   module.walk([&](dialect::AccumulateOp op) {
     const std::string program = op->getParentOfType<dialect::PairwiseOp>().getSymName().str();
     const size_t dot = program.find('.');
-    const std::string per = dependence(inputs, op, dot == std::string::npos ? "S" : program.substr(dot + 1));
+    const Dependence per = dependence(inputs, op, dot == std::string::npos ? "S" : program.substr(dot + 1));
     auto [entry, fresh] = result.try_emplace(op.getInput().str(), per);
-    if (!fresh && entry->second != per) entry->second = "any";
+    if (!fresh && entry->second != per) entry->second = Dependence::Any;
   });
   return result;
 }

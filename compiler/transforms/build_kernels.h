@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "compiler/dialect/dialects.h"
 #include "compiler/kernel_image.h"
 #include "mlir/IR/BuiltinOps.h"
 
@@ -21,7 +22,7 @@ struct KernelShape {
 };
 
 /// What each small float input's gradient depends on besides b and h: head, query, key or any.
-std::map<std::string, std::string> gradientDependence(mlir::ModuleOp module);
+std::map<std::string, dialect::Dependence> gradientDependence(mlir::ModuleOp module);
 
 /// Name of the kernel: forward, backward, backward_delta, backward_dq or backward_dkdv (of other keys than v's: with
 /// their dim, as in backward_dkdv.N).

@@ -61,7 +61,7 @@ Dependence analyse(Value value, Known &known) {
   auto map = mlir::dyn_cast<dialect::MapOp>(op);
   if (!map) return {Kind::Other};
 
-  const Function f = functionOf(map);
+  const Function f = map.function();
   llvm::SmallVector<Dependence, 3> x;
   bool uniform = true, rows = false, other = false;
   for (Value arg : map.getArgs()) {
@@ -112,7 +112,7 @@ Dependence analyse(Value value, Known &known) {
     return a == b ? a : 0;
   };
   auto constantSign = [&](size_t at) {
-    auto value = ScalarBuilder::constantOf(map.getArgs()[at]);
+    auto value = dialect::constantOf(map.getArgs()[at]);
     return value ? (*value > 0) - (*value < 0) : 0;
   };
   Dependence result{Kind::Distance, 0, 0, 0};
@@ -178,10 +178,10 @@ bool ofInts(Value value) {
 
 /// True where the form of a float says that it is never below 0.
 bool neverNegative(Value value) {
-  if (auto number = ScalarBuilder::constantOf(value)) return *number >= 0;
+  if (auto number = dialect::constantOf(value)) return *number >= 0;
   auto map = value.getDefiningOp<dialect::MapOp>();
   if (!map) return false;
-  switch (functionOf(map)) {
+  switch (map.function()) {
     case Function::Exp:
     case Function::Exp2:
     case Function::Sqrt:
@@ -191,7 +191,7 @@ bool neverNegative(Value value) {
     case Function::Relu:
     case Function::Abs: return true;
     case Function::Clamp: {
-      auto least = ScalarBuilder::constantOf(map.getArgs()[1]), greatest = ScalarBuilder::constantOf(map.getArgs()[2]);
+      auto least = dialect::constantOf(map.getArgs()[1]), greatest = dialect::constantOf(map.getArgs()[2]);
       return least && greatest && *least >= 0 && *greatest >= 0;
     }
     case Function::ToFloat: return map.getArgs()[0].getType().isInteger(1);
@@ -362,7 +362,7 @@ PlanForm planForm(mlir::ModuleOp module, const std::string &keyDim) {
   Known known;
   for (Value mask : parts.masks) {
     const Dependence dependence = dependenceOf(mask, known);
-    if (dependence.kind == Kind::Uniform && ScalarBuilder::boolOf(mask)) continue;
+    if (dependence.kind == Kind::Uniform && dialect::boolOf(mask)) continue;
     if (dependence.kind != Kind::Distance || dependence.rises == 0) return PlanForm::Lists;
   }
   // A weight that reads rows can be zero in whole tiles; one of the distance alone that is not

@@ -156,7 +156,7 @@ class Reverse {
       const Factor own = factors[at];
       if (!reaches(own.value)) continue;
       auto map = own.value.getDefiningOp<dialect::MapOp>();
-      const auto function = map ? std::optional(functionOf(map)) : std::nullopt;
+      const auto function = map ? std::optional(map.function()) : std::nullopt;
       // Products of shared products would grow without end.
       const bool open = factors.size() < 16;
       if (function == Function::Mul && open) {
@@ -188,7 +188,7 @@ class Reverse {
       Value dy = found->second;
       scalar.loc = op->getLoc();
       if (auto map = mlir::dyn_cast<dialect::MapOp>(op)) {
-        auto parts = derivative(scalar, functionOf(map), map.getArgs(), map.getResult(), dy);
+        auto parts = derivative(scalar, map.function(), map.getArgs(), map.getResult(), dy);
         for (auto [arg, part] : llvm::zip(map.getArgs(), parts))
           if (part && reaches(arg)) addTo(arg, part);
         continue;

@@ -208,7 +208,7 @@ struct ExpandFunctions : impl::ExpandFunctionsBase<ExpandFunctions> {
       kernel.walk([&](dialect::MapOp op) {
         mlir::OpBuilder builder(op);
         Expander expander(builder, op.getLoc());
-        op.getResult().replaceAllUsesWith(expander.expand(functionOf(op), op.getArgs(), op.getExact()));
+        op.getResult().replaceAllUsesWith(expander.expand(op.function(), op.getArgs(), op.getExact()));
         op.erase();
       });
   }

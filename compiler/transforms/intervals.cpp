@@ -14,9 +14,9 @@ static constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// Known from its form alone.
 static bool isFinite(Value value) {
-  if (auto known = ScalarBuilder::constantOf(value)) return std::isfinite(*known);
+  if (auto known = dialect::constantOf(value)) return std::isfinite(*known);
   auto map = value.getDefiningOp<dialect::MapOp>();
-  return map && functionOf(map) == Function::ToFloat;
+  return map && map.function() == Function::ToFloat;
 }
 
 static bool isApproximate(Function function) {
@@ -62,7 +62,7 @@ Interval IntervalBuilder::whole(mlir::Type type, Value varies) {
 }
 
 Value IntervalBuilder::negate(Value a) {
-  if (auto known = ScalarBuilder::boolOf(a)) return s.constantBool(!*known);
+  if (auto known = dialect::boolOf(a)) return s.constantBool(!*known);
   return s.map(Function::Not, {a});
 }
 
@@ -144,7 +144,7 @@ Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
 }
 
 Interval IntervalBuilder::mapInterval(dialect::MapOp op) {
-  if (isApproximate(functionOf(op))) return boundsOf(op);
+  if (isApproximate(op.function())) return boundsOf(op);
   llvm::SmallVector<Value, 3> args;
   for (Value arg : op.getArgs()) {
     Value one = single(of(arg));
@@ -158,13 +158,13 @@ Interval IntervalBuilder::mapInterval(dialect::MapOp op) {
 }
 
 Value IntervalBuilder::same(dialect::MapOp op, mlir::ValueRange args) {
-  Value value = s.map(functionOf(op), args);
+  Value value = s.map(op.function(), args);
   if (auto map = value.getDefiningOp<dialect::MapOp>(); map && op.getExact()) map.setExact(true);
   return value;
 }
 
 Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
-  const Function f = functionOf(op);
+  const Function f = op.function();
   llvm::SmallVector<Interval, 3> x;
   Value varies = s.constantBool(false), nan = s.constantBool(false);
   for (Value arg : op.getArgs()) {

@@ -183,7 +183,7 @@ KernelBuilder::Bindings KernelBuilder::bindTiles(dialect::PairwiseOp source, mli
 
 KernelBuilder::Named KernelBuilder::clone(dialect::PairwiseOp source, const QueryTile &at, Value i, Value j,
                                           const Bindings &bindings, const std::map<std::string, Value> &rows,
-                                          llvm::ArrayRef<llvm::StringRef> accumulate, Bindings *cotangents) {
+                                          llvm::ArrayRef<dialect::Dependence> accumulate, Bindings *cotangents) {
   Named named;
   mlir::IRMapping mapping;
   mlir::Block &block = source.getBody().front();
@@ -199,7 +199,7 @@ KernelBuilder::Named KernelBuilder::clone(dialect::PairwiseOp source, const Quer
       Value &sum = (*cotangents)[{cotangent.getQuery().str(), cotangent.getKey().str()}];
       sum = sum ? s.add(sum, value) : value;
     } else if (auto sum = mlir::dyn_cast<dialect::AccumulateOp>(op)) {
-      const std::string per = dependences.at(sum.getInput().str());
+      const dialect::Dependence per = dependences.at(sum.getInput().str());
       if (!llvm::is_contained(accumulate, per)) continue;
       auto copy = mlir::cast<dialect::AccumulateOp>(builder.clone(op, mapping));
       copy.setPer(per);

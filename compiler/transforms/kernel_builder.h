@@ -103,7 +103,7 @@ class KernelBuilder {
   /// Copies a pairwise program here, with its dots and rows bound; gives its named results. Of its sums it takes those
   /// of inputs whose dependence is in `accumulate`; cotangents of dots go to `cotangents`.
   Named clone(dialect::PairwiseOp source, const QueryTile &at, Value i, Value j, const Bindings &bindings,
-              const std::map<std::string, Value> &rows = {}, llvm::ArrayRef<llvm::StringRef> accumulate = {},
+              const std::map<std::string, Value> &rows = {}, llvm::ArrayRef<dialect::Dependence> accumulate = {},
               Bindings *cotangents = nullptr);
 
   static bool hasFactor(dialect::PairwiseOp source) {
@@ -116,7 +116,7 @@ class KernelBuilder {
 
  private:
   std::vector<InputDescription> inputs;
-  std::map<std::string, std::string> dependences;
+  std::map<std::string, dialect::Dependence> dependences;
   mlir::Block *entry = nullptr;
 };
 

@@ -93,7 +93,7 @@ class AstLowering {
         const std::vector<mlir::Value> factors = ScalarBuilder::parts(weight, Function::Mul);
         if (factors.size() > 1)
           for (mlir::Value factor : factors)
-            if (ScalarBuilder::constantOf(factor).value_or(0) == 0)
+            if (dialect::constantOf(factor).value_or(0) == 0)
               counts = scalar.map(Function::And, {counts, scalar.map(Function::Ne, {factor, zero})});
         counts =
             scalar.map(Function::And, {counts, scalar.map(Function::Not, {scalar.map(Function::Le, {weight, zero})})});
@@ -246,7 +246,7 @@ class AstLowering {
         mlir::SmallVector<mlir::Value> args;
         for (const ast::ExprPtr &arg : expr.args) args.push_back(lowered.at(arg.get()));
         if (expr.function == Function::Div && reciprocalFits(expr)) {
-          auto divisor = ScalarBuilder::constantOf(args[1]);
+          auto divisor = dialect::constantOf(args[1]);
           return scalar.mul(args[0], divisor ? scalar.constant(1 / *divisor) : scalar.div(scalar.constant(1), args[1]));
         }
         return scalar.map(expr.function, args);

@@ -1,7 +1,7 @@
 // Marks int arithmetic of the pairwise programs that cannot leave 32 bits, whatever the inputs hold: everything made of
 // positions, dims and constants alone, as a rule. The rest saturates, which costs a few instructions a pair.
 //
-// Before: weft.map "Sub" %i, %j    After: weft.map "Sub" exact %i, %j    Test: mark_exact.mlir
+// Before: weft.map Sub %i, %j    After: weft.map Sub exact %i, %j    Test: mark_exact.mlir
 #include <algorithm>
 #include <limits>
 
@@ -56,7 +56,7 @@ Range resultOf(Function function, llvm::ArrayRef<Range> x) {
 
 /// `ranges` holds those of all ints above.
 Range rangeOf(mlir::Operation &op, const Ranges &ranges) {
-  if (auto value = ScalarBuilder::constantOf(op.getResult(0)))
+  if (auto value = dialect::constantOf(op.getResult(0)))
     return {static_cast<int64_t>(*value), static_cast<int64_t>(*value)};
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
     for (llvm::StringRef limited : {"B", "H", "G", "T", "S"})
@@ -67,8 +67,8 @@ Range rangeOf(mlir::Operation &op, const Ranges &ranges) {
   if (!map) return {};
   llvm::SmallVector<Range, 3> x;
   for (mlir::Value arg : map.getArgs()) x.push_back(arg.getType().isInteger(32) ? ranges.lookup(arg) : Range());
-  const Range result = resultOf(functionOf(map), x);
-  if (canSaturate(functionOf(map)) && result.fits()) map.setExact(true);
+  const Range result = resultOf(map.function(), x);
+  if (canSaturate(map.function()) && result.fits()) map.setExact(true);
   return result.saturated();
 }
 

@@ -1,7 +1,6 @@
-// Builds scalar `weft.map` expressions, folding what is known: the one place that simplifies.
+// Builds scalar `weft.map` expressions; what is known is folded (MapOp::fold).
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "compiler/dialect/dialects.h"
@@ -12,8 +11,6 @@ namespace weft {
 
 using ast::Function;
 
-/// The function a `weft.map` applies.
-Function functionOf(dialect::MapOp op);
 /// True for the functions whose result on ints can leave 32 bits.
 bool canSaturate(Function function);
 
@@ -46,9 +43,6 @@ class ScalarBuilder {
 
   /// The values that a chain of `joiner` joins, each once: the conditions of an `and`, the factors of a product.
   static std::vector<mlir::Value> parts(mlir::Value value, Function joiner);
-
-  static std::optional<double> constantOf(mlir::Value value);
-  static std::optional<bool> boolOf(mlir::Value value);
 
   mlir::OpBuilder &builder;
   mlir::Location loc;

@@ -35,14 +35,14 @@ module @t attributes {weft.normalize = "softmax", weft.also = [{dim = "M", value
     {name = "sv", dims = ["B", "H", "M", "E"], element = "float"}]} {
   weft.pairwise @forward {
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %c = weft.map Ge %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32
   }
   weft.pairwise @forward.M {
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-    %c = weft.map "Gt" %i, %j : (i32, i32) -> i1
+    %c = weft.map Gt %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @sk
     weft.yield ["mask", "score"] %m, %s : i1, f32

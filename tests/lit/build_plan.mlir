@@ -22,7 +22,7 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
     %x = weft.read @doc[%b, %i] : i32
     %y = weft.read @key_doc[%b, %j] : i32
-    %c = weft.map "Eq" %x, %y : (i32, i32) -> i1
+    %c = weft.map Eq %x, %y : (i32, i32) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32

@@ -35,7 +35,7 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
     weft.pools = [{pool = "mean_before", input = "q", tile = 64 : i32}, {pool = "mean", input = "k", tile = 64 : i32}]} {
   weft.pairwise @forward {
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %c = weft.map Ge %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32
@@ -44,7 +44,7 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
     %a = weft.dot @pool.0, @pool.1
     %n = arith.constant 4 : i32
-    %own = weft.map "Eq" %i, %j : (i32, i32) -> i1
+    %own = weft.map Eq %i, %j : (i32, i32) -> i1
     weft.yield ["topk", "amount", "always"] %a, %n, %own : f32, i32, i1
   }
 }

@@ -18,8 +18,8 @@ weft.pairwise @names {
 
 weft.pairwise @function {
 ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-  // expected-error @+1 {{(C1) expected a function of the language, got 'Cosine'}}
-  %x = weft.map "Cosine" %b : (i32) -> i32
+  // expected-error @+1 {{expected a function of the language, got Cosine}}
+  %x = weft.map Cosine %b : (i32) -> i32
   weft.yield []
 }
 
@@ -27,8 +27,8 @@ weft.pairwise @function {
 
 weft.pairwise @arity {
 ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-  // expected-error @+1 {{(C2) expected 3 operands, got 1}}
-  %x = weft.map "Clamp" %b : (i32) -> i32
+  // expected-error @+1 {{(C1) expected 3 operands, got 1}}
+  %x = weft.map Clamp %b : (i32) -> i32
   weft.yield []
 }
 

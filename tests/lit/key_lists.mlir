@@ -16,7 +16,7 @@ module @t attributes {weft.normalize = "softmax", weft.keys = {input = "list", d
     {name = "v", dims = ["B", "G", "S", "E"], element = "float"}, {name = "list", dims = ["H", "M", "N"], element = "int"}]} {
   weft.pairwise @forward {
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %c = weft.map Ge %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32

@@ -29,7 +29,7 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
     {name = "v", dims = ["B", "H", "S", "E"], element = "float"}]} {
   weft.pairwise @forward {
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %c = weft.map Ge %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32

@@ -3,14 +3,14 @@
 
 // Positions and dims are far from the ends of the ints; what tables hold is not.
 // CHECK-LABEL: weft.pairwise @forward
-// CHECK: %[[D:.*]] = weft.map "Sub" exact %{{.*}}, %{{.*}}
+// CHECK: %[[D:.*]] = weft.map Sub exact %{{.*}}, %{{.*}}
 // CHECK: %[[X:.*]] = weft.read @x
-// CHECK: weft.map "Add" %[[X]], %[[D]]
-// CHECK: %[[M:.*]] = weft.map "Clamp" %[[X]]
-// CHECK: weft.map "Add" exact %[[M]], %[[D]]
-// CHECK: weft.map "Mod" %[[X]]
-// CHECK: weft.map "Mul" exact
-// CHECK: weft.map "Neg" %[[X]]
+// CHECK: weft.map Add %[[X]], %[[D]]
+// CHECK: %[[M:.*]] = weft.map Clamp %[[X]]
+// CHECK: weft.map Add exact %[[M]], %[[D]]
+// CHECK: weft.map Mod %[[X]]
+// CHECK: weft.map Mul exact
+// CHECK: weft.map Neg %[[X]]
 
 // A sum that can leave 32 bits goes to their end.
 // EXPAND-LABEL: tile.kernel @t.plan_lists
@@ -23,17 +23,17 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
     %zero = arith.constant 0 : i32
     %seven = arith.constant 7 : i32
-    %d = weft.map "Sub" %i, %j : (i32, i32) -> i32
+    %d = weft.map Sub %i, %j : (i32, i32) -> i32
     %x = weft.read @x[%i] : i32
-    %y = weft.map "Add" %x, %d : (i32, i32) -> i32
-    %in = weft.map "Clamp" %x, %zero, %seven : (i32, i32, i32) -> i32
-    %z = weft.map "Add" %in, %d : (i32, i32) -> i32
-    %r = weft.map "Mod" %x, %seven : (i32, i32) -> i32
-    %p = weft.map "Mul" %r, %seven : (i32, i32) -> i32
-    %n = weft.map "Neg" %x : (i32) -> i32
-    %c0 = weft.map "Ge" %y, %p : (i32, i32) -> i1
-    %c1 = weft.map "Ge" %z, %n : (i32, i32) -> i1
-    %c = weft.map "And" %c0, %c1 : (i1, i1) -> i1
+    %y = weft.map Add %x, %d : (i32, i32) -> i32
+    %in = weft.map Clamp %x, %zero, %seven : (i32, i32, i32) -> i32
+    %z = weft.map Add %in, %d : (i32, i32) -> i32
+    %r = weft.map Mod %x, %seven : (i32, i32) -> i32
+    %p = weft.map Mul %r, %seven : (i32, i32) -> i32
+    %n = weft.map Neg %x : (i32) -> i32
+    %c0 = weft.map Ge %y, %p : (i32, i32) -> i1
+    %c1 = weft.map Ge %z, %n : (i32, i32) -> i1
+    %c = weft.map And %c0, %c1 : (i1, i1) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32

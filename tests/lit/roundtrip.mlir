@@ -3,7 +3,7 @@
 // CHECK-LABEL: weft.pairwise @forward
 // CHECK: %[[S:.*]] = weft.dot @q, @k
 // CHECK: %[[Z:.*]] = weft.read @span[%{{.*}}] : f32
-// CHECK: %[[P:.*]] = weft.map "Mul" %[[S]], %[[Z]] : (f32, f32) -> f32
+// CHECK: %[[P:.*]] = weft.map Mul %[[S]], %[[Z]] : (f32, f32) -> f32
 // CHECK: weft.yield ["score"] %[[P]] : f32
 weft.pairwise @forward {
 ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
@@ -12,7 +12,7 @@ weft.pairwise @forward {
   %t = weft.dim "T"
   %u = weft.random
   %l = weft.row "peak"
-  %p = weft.map "Mul" %s, %z : (f32, f32) -> f32
+  %p = weft.map Mul %s, %z : (f32, f32) -> f32
   weft.accumulate @span[%h], %p
   weft.cotangent @q, @k, %p
   weft.yield ["score"] %p : f32

@@ -33,7 +33,7 @@ module @t attributes {weft.normalize = "softmax", weft.keys = {input = "selectio
     {pool = "mean_before", input = "q", tile = 64 : i32}, {pool = "first", input = "k", tile = 1 : i32}]} {
   weft.pairwise @forward {
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %c = weft.map Ge %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32
@@ -42,9 +42,9 @@ module @t attributes {weft.normalize = "softmax", weft.keys = {input = "selectio
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
     %a = weft.dot @pool.0, @pool.1
     %near = arith.constant 4.0 : f32
-    %d = weft.map "Sub" %i, %j : (i32, i32) -> i32
+    %d = weft.map Sub %i, %j : (i32, i32) -> i32
     %w = arith.constant 64 : i32
-    %always = weft.map "Le" %d, %w : (i32, i32) -> i1
+    %always = weft.map Le %d, %w : (i32, i32) -> i1
     weft.yield ["near", "amount", "always"] %a, %near, %always : f32, f32, i1
   }
 }

@@ -25,11 +25,11 @@ module @t attributes {weft.normalize = "softmax", weft.inputs = [
     {name = "v", dims = ["B", "H", "S", "E"], element = "float"}, {name = "period", dims = ["H"], element = "float"}]} {
   weft.pairwise @forward {
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-    %c = weft.map "Ge" %i, %j : (i32, i32) -> i1
+    %c = weft.map Ge %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
     %d = weft.dot @q, @k
     %p = weft.read @period[%h] : f32
-    %s = weft.map "Mul" %d, %p : (f32, f32) -> f32
+    %s = weft.map Mul %d, %p : (f32, f32) -> f32
     weft.yield ["mask", "score"] %m, %s : i1, f32
   }
 }

@@ -4,9 +4,9 @@
 // The newest key takes its piece first: what it leaves is a running sum over the keys after each one.
 // CHECK-LABEL: tile.kernel @t.forward
 // CHECK: tile.for keys_descending
-// CHECK: weft.map "Softplus"
+// CHECK: weft.map Softplus
 // CHECK: tile.scan_sum after
-// CHECK: weft.map "Exp"
+// CHECK: weft.map Exp
 // CHECK: tile.dot nn
 
 // First the whole stick, then pieces from the oldest on; what a score takes from the keys before it is their p dp.
@@ -22,7 +22,7 @@ module @t attributes {weft.normalize = "stick_breaking", weft.inputs = [
     {name = "v", dims = ["B", "H", "S", "E"], element = "float"}]} {
   weft.pairwise @forward {
   ^bb0(%b: i32, %h: i32, %i: i32, %j: i32):
-    %c = weft.map "Gt" %i, %j : (i32, i32) -> i1
+    %c = weft.map Gt %i, %j : (i32, i32) -> i1
     %m = weft.mask %c
     %s = weft.dot @q, @k
     weft.yield ["mask", "score"] %m, %s : i1, f32

@@ -565,7 +565,8 @@ class KernelLowering {
     auto results = mlir::cast<tile::ResultOp>(body.getTerminator()).getValues();
     std::vector<dialect::AccumulateOp> carriedSums;  // per head and per query: one vector each
     body.walk([&](dialect::AccumulateOp sum) {
-      if (sum.getPer() == "head" || sum.getPer() == "query") carriedSums.push_back(sum);
+      if (sum.getPer() == dialect::Dependence::Head || sum.getPer() == dialect::Dependence::Query)
+        carriedSums.push_back(sum);
     });
     const size_t tiles = op.tileResults(), reductions = op.getReductions().size();
     Value firstQuery = context.i;
@@ -686,7 +687,7 @@ class KernelLowering {
       emit.store(arith::AddFOp::create(builder, emit.loc, old, part), pointer);
     };
     if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
-    if (sum.getPer() == "key") {
+    if (sum.getPer() == dialect::Dependence::Key) {
       Value part = vector::ReductionOp::create(builder, emit.loc, vector::CombiningKind::ADD, value);
       return addTo(emit.add(emit.mul(row, slots.dim(context.keyDim)), context.j), part);
     }

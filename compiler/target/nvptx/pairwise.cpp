@@ -87,7 +87,7 @@ class Pass {
     region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
       const size_t which = llvm::find(sums, sum) - sums.begin();
       if (perRow(sum)) addTo(rowSums[which][row], value);
-      else if (sum.getPer() == "key") addTo(columnSums[which][n * 2 + e % 2], value);
+      else if (sum.getPer() == dialect::Dependence::Key) addTo(columnSums[which][n * 2 + e % 2], value);
       else scatter(region, sum, value);
     };
     region.emitBlock(body);
@@ -104,7 +104,9 @@ class Pass {
     }
   }
 
-  static bool perRow(dialect::AccumulateOp sum) { return sum.getPer() == "head" || sum.getPer() == "query"; }
+  static bool perRow(dialect::AccumulateOp sum) {
+    return sum.getPer() == dialect::Dependence::Head || sum.getPer() == dialect::Dependence::Query;
+  }
 
   void addSums(size_t which, dialect::AccumulateOp sum) {
     if (perRow(sum))
@@ -112,7 +114,7 @@ class Pass {
         Value value = code.thread.reduceRow(rowSums[which][block * 2 + half], false);
         code.addToRow(sum, value, context, emit.add(firstQuery, row));
       });
-    else if (sum.getPer() == "key")
+    else if (sum.getPer() == dialect::Dependence::Key)
       for (int64_t at = 0; at < wide * 2; ++at)
         addToColumn(sum, code.thread.addColumn(columnSums[which][at]),
                     emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))));
