@@ -107,7 +107,7 @@ struct ParseResult {
   std::vector<Diagnostic> diagnostics;
 };
 
-/// Parses and checks a text. Never throws, whatever the text.
+/// Parses and checks a text. Whatever the text, mistakes are diagnostics, our own too; throws std::bad_alloc alone.
 ParseResult parse(std::string_view source, std::string_view fileName);
 
 /// Vector: the target's dialect level (vector code of a CPU, NVVM of a GPU). Assembly: assembly, or PTX. Object:
@@ -157,7 +157,9 @@ struct CompileResult {
   std::string error;  ///< empty on success
 };
 
-/// Pure: the same request gives the same result. Thread-safe; never throws.
+/// Pure, but for what it writes to `dumpDirectory`: the same request gives the same result. Thread-safe. Mistakes of
+/// the request, and our own, are its `error`. Throws std::bad_alloc, and std::filesystem::filesystem_error for a
+/// `dumpDirectory` that cannot be made.
 CompileResult compile(const CompileRequest &request);
 
 /// Kernels `variant` needs for a forward (and a backward) pass.

@@ -6,7 +6,7 @@
 
 namespace weft {
 
-/// Thrown inside the compiler only; `compile` turns it into a diagnostic.
+/// Thrown inside the compiler only: `parse` makes a diagnostic of it, `compile` an error.
 struct InternalError : std::logic_error {
   InternalError(const std::string &stage, const std::string &what)
       : std::logic_error("internal error in " + stage + ": " + what + " (please report it with the variant's text)") {}

@@ -23,7 +23,7 @@ torch::Tensor attention(const std::string &variant, const std::vector<std::strin
                         const std::vector<torch::Tensor> &tensors);
 
 /// Also l: [B, H, T] f32, the natural log-sum-exp of each row (-inf where no key is kept).
-/// Throws c10::Error for a variant with another normaliser than softmax.
+/// Throws c10::Error for a variant whose normaliser has no log-sum-exp.
 std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &variant,
                                                           const std::vector<std::string> &names,
                                                           const std::vector<torch::Tensor> &tensors);

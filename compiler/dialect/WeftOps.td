@@ -44,7 +44,7 @@ def Weft_MapOp : WeftOp<"map", [Pure]> {
     (C1) the number of operands is the function's arity.
     Ints have 32 bits. Sums, differences, products, negatives and absolute values beyond them saturate: nothing wraps, so that
     each of them rises or falls with its operands, which interval analysis relies on. `exact` says that the result is known
-    to fit (see compiler/transforms/mark_exact.h).
+    to fit (see compiler/transforms/mark_exact.cpp).
     `%y = weft.map Clamp %x, %lo, %hi : (f32, f32, f32) -> f32`, `%d = weft.map Sub exact %i, %j : (i32, i32) -> i32`
   }];
   let arguments = (ins Weft_Function:$function, UnitAttr:$exact, Variadic<WeftScalar>:$args);

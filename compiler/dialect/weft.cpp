@@ -53,7 +53,7 @@ mlir::Attribute FunctionAttr::parse(mlir::AsmParser &parser, mlir::Type) {
   return {};
 }
 
-void FunctionAttr::print(mlir::AsmPrinter &printer) const { printer << ' ' << idOf(getValue()); }
+void FunctionAttr::print(mlir::AsmPrinter &printer) const { printer << idOf(getValue()); }
 
 std::optional<double> constantOf(mlir::Value value) {
   mlir::FloatAttr real;

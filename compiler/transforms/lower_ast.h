@@ -6,7 +6,8 @@
 
 namespace weft {
 
-/// Locations of operations are lines and columns of `variant.source`.
+/// The location of an operation is the variant's name and, as a column of line 1, the byte of the parsed text where its
+/// expression begins, from 1.
 mlir::OwningOpRef<mlir::ModuleOp> lowerAst(const ast::Variant &variant, mlir::MLIRContext &context);
 
 }  // namespace weft
