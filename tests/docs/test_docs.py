@@ -43,7 +43,8 @@ class Examples(unittest.TestCase):
     def whole(self, text):
         if re.search(r"^\s*attention\b", text, re.MULTILINE):
             return text
-        score = "" if re.search(r"^\s*score\b", text, re.MULTILINE) else "\n  score dot(q[i], k[j]) / sqrt(D)"
+        outside = re.sub(r"\{[^{}]*\}", "", text)  # of blocks: an `also` has its own
+        score = "" if re.search(r"^\s*score\b", outside, re.MULTILINE) else "\n  score dot(q[i], k[j]) / sqrt(D)"
         return self.head + "{" + score + "\n" + text + "}\n"
 
     def write(self, name, text):
