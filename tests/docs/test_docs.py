@@ -111,6 +111,9 @@ class Complete(unittest.TestCase):
         facts = "".join(read(f"{folder}/{name}") for name in os.listdir(os.path.join(SOURCE, folder)) if name.endswith(".cpp"))
         self.check("docs/language.md", re.findall(r'\.name = "(\w+)"', facts))
 
+    def test_passes(self):
+        self.check("docs/architecture.md", re.findall(r'WeftPass<"([\w-]+)">', read("compiler/Passes.td")))
+
     def test_variants(self):
         self.check("docs/library.md", [name[:-5] for name in os.listdir(os.path.join(SOURCE, "ops/variants"))])
 
