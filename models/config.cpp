@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/settings.h"
+#include "models/spelling.h"
 
 namespace weft {
 namespace {

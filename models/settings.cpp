@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "models/spelling.h"
+
 namespace weft {
 
 using nlohmann::json;
@@ -71,61 +73,6 @@ std::string Setting::rangeText() const {
   if (range.most == endless) return (range.above ? "above " : "from ") + text(range.least) + (range.above ? "" : " on");
   return range.above ? "above " + text(range.least) + (range.below ? ", below " : ", at most ") + text(range.most)
                      : "from " + text(range.least) + (range.below ? " to below " : " to ") + text(range.most);
-}
-
-std::string describeSettings() {
-  std::string table;
-  Config defaults;
-  auto row = [&](const std::string &name, const std::string &standard, const std::string &values,
-                 const std::string &meaning) {
-    auto padded = [](std::string text, size_t width) {
-      return text.resize(std::max(text.size() + 2, width), ' '), text;
-    };
-    table += padded(name, 20) + padded(standard, 17) + padded(values, 38) + meaning + "\n";
-  };
-  row("setting", "default", "values", "meaning");
-  for (const Setting &setting : allSettings()) {
-    std::string standard;
-    setting.visit(defaults, [&](const auto &field) { standard = json(field).dump(); });
-    const std::string range = setting.rangeText();
-    row(setting.name, standard, setting.type() + (range.empty() ? "" : " " + range), setting.meaning);
-  }
-  return table;
-}
-
-/// Insertions, deletions and replacements from one to the other (Levenshtein).
-static size_t edits(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t at = 0; at <= b.size(); ++at) row[at] = at;
-  for (size_t i = 0; i < a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i + 1;
-    for (size_t j = 0; j < b.size(); ++j) {
-      const size_t above = row[j + 1];
-      row[j + 1] = std::min({above + 1, row[j] + 1, diagonal + (a[i] != b[j])});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
-std::string nearestName(std::string_view text, const std::vector<std::string> &names) {
-  std::string nearest;
-  // Half of the letters wrong is no slip.
-  size_t fewest = text.size() / 2 + 1;
-  if (text.size() > 100) return nearest;
-  for (const std::string &name : names)
-    if (const size_t count = edits(text, name); count < fewest) {
-      fewest = count;
-      nearest = name;
-    }
-  return nearest;
-}
-
-std::string unknownName(const std::string &kind, const std::string &name, const std::string &meant,
-                        const std::string &lister) {
-  return "unknown " + kind + " '" + name + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `" +
-         lister + "` lists them all";
 }
 
 std::string nearestSetting(const std::string &text) {

@@ -48,13 +48,6 @@ struct Setting {
 };
 
 const std::vector<Setting> &allSettings();
-/// A table of all of them, for people.
-std::string describeSettings();
-/// The name among `names` with the fewest edits from `text`; empty where none is near.
-std::string nearestName(std::string_view text, const std::vector<std::string> &names);
-/// "unknown KIND 'NAME'", what was meant where `meant` says so, and what lists them all.
-std::string unknownName(const std::string &kind, const std::string &name, const std::string &meant,
-                        const std::string &lister);
 /// The setting that `text`, which names none, most likely means, by its key alone or with its section.
 std::string nearestSetting(const std::string &text);
 

@@ -18,7 +18,6 @@
 #include "models/run_lock.h"
 #include "models/settings.h"
 #include "models/statistics.h"
-#include "models/tuning.h"
 #include "models/user_files.h"
 
 namespace weft {
@@ -51,24 +50,6 @@ double learningRate(const TrainConfig &config, int64_t step) {
   const double span = std::max<double>(1, static_cast<double>(config.steps - config.warmup));
   const double share = std::min(1.0, static_cast<double>(step - config.warmup) / span);
   return config.lrMin + (config.lr - config.lrMin) * 0.5 * (1 + std::cos(M_PI * share));
-}
-
-/// Finds schedules for the calls that a step will make. Gives the exit code.
-int tuneModel(Gpt &model, const Tensor &tokens, double budget) {
-  torch::NoGradGuard guard;
-  const AttentionInputs call = model->attentionInputs(tokens).at(0);
-  const std::string shape = std::to_string(tokens.size(0)) + "," + std::to_string(model->config.heads) + "," +
-                            std::to_string(tokens.size(1)) + "," +
-                            std::to_string(model->config.width / model->config.heads);
-  std::vector<TuningJob> jobs;
-  for (bool backward : {false, true})
-    jobs.push_back({model->config.attention, backward, shape, [&, backward] {
-                      return autotune::Problem{model->config.attention, call.names, call.tensors, backward, shape};
-                    }});
-  autotune::TuneOptions options;
-  options.budget = budget;
-  const Device device = tokens.is_cuda() ? Device{Device::Kind::Cuda, tokens.device().index()} : Device{};
-  return tuneAll(jobs, options, targetOf(device));
 }
 
 /// A step's memory is taken piece by piece, and a system that runs out ends the process without a word.
@@ -145,10 +126,10 @@ int train(const TrainOptions &options, const TextData &data) {
   std::fprintf(stderr, "%s: %lld parameters, %s\npeak: %.1f f32 GFLOP/s, %s\n", config.model.attention.c_str(),
                static_cast<long long>(model->parameterCount()), data.description.c_str(), 1e-9 * peak.rate,
                peak.of.c_str());
-  if (options.tuneSeconds > 0) {
+  if (options.beforeFirstStep) {
     const Tensor tokens =
         sampleBatch(data.train, settings.batch, config.model.context, settings.seed, 0).first.to(options.device);
-    if (const int code = tuneModel(model, tokens, options.tuneSeconds); code != 0) return code;
+    if (const int code = options.beforeFirstStep(model, tokens); code != 0) return code;
   }
   model->train();
   auto lastTime = Clock::now();

@@ -1,10 +1,12 @@
 // Training: AdamW, warm-up and cosine, clipping, checkpoints, metrics.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "models/config.h"
 #include "models/data.h"
+#include "models/gpt.h"
 
 namespace weft {
 
@@ -13,7 +15,9 @@ struct TrainOptions {
   std::string directory;  ///< checkpoint.pt and metrics.jsonl go here
   bool resume = false;
   torch::Device device = torch::kCPU;
-  double tuneSeconds = 0;  ///< budget for tuning the model's attention before step 1; 0: use what is known
+  /// Called, where given, with the model and a batch of tokens [batch, context] before the first step, to tune for
+  /// instance. Anything but 0 ends the training with that code.
+  std::function<int(Gpt &model, const torch::Tensor &tokens)> beforeFirstStep;
 };
 
 /// Trains to config.train.steps. Returns 0 when done and interruptCode() after a signal (state saved).

@@ -2,7 +2,7 @@ cmake_minimum_required(VERSION 3.25)
 # A host process may set a locale with a decimal comma and grouped digits. What reads or writes numbers by it is refused:
 # std::from_chars, std::to_chars and std::to_string of ints know no locale.
 set(checked 0)
-foreach(folder compiler runtime ops autotune models benchmarks)
+foreach(folder compiler runtime ops autotune models benchmarks cli)
   file(GLOB_RECURSE files ${SOURCE}/${folder}/*.cpp ${SOURCE}/${folder}/*.h)
   foreach(file ${files})
     math(EXPR checked "${checked} + 1")
@@ -11,7 +11,7 @@ foreach(folder compiler runtime ops autotune models benchmarks)
       message(SEND_ERROR "${file}: a number read by the host's locale: ${line}")
     endforeach()
     # The terminal and the reports of the program weft are written in its own process, which keeps the C locale.
-    if(folder STREQUAL "models" OR folder STREQUAL "benchmarks")
+    if(folder MATCHES "^(models|benchmarks|cli)$")
       continue()
     endif()
     file(STRINGS ${file} lines REGEX "ostringstream|std::stringstream|%[-+ #0-9.*]*[aefgAEFG][^a-zA-Z].*(printf|text)|printf.*%[-+ #0-9.*]*[aefgAEFG]")

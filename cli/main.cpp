@@ -5,9 +5,9 @@
 
 #include <c10/util/Exception.h>
 
-#include "models/cli/commands.h"
+#include "cli/commands.h"
 #include "models/interrupt.h"
-#include "models/settings.h"
+#include "models/spelling.h"
 
 /// What is wrong with the first word, or nothing: CLI11 would only say that it misses a command.
 static std::string unknownCommand(const CLI::App &app, int argc, char **argv) {

@@ -1,4 +1,4 @@
-#include "models/tuning.h"
+#include "cli/tuning.h"
 
 #include <unistd.h>
 
@@ -11,7 +11,7 @@
 #include "models/interrupt.h"
 #include "ops/binding.h"
 
-namespace weft {
+namespace weft::cli {
 
 using autotune::Outcome;
 using autotune::Progress;
@@ -79,4 +79,21 @@ int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, c
   return 0;
 }
 
-}  // namespace weft
+int tuneModel(Gpt &model, const torch::Tensor &tokens, double budget) {
+  torch::NoGradGuard guard;
+  const AttentionInputs call = model->attentionInputs(tokens).at(0);
+  const std::string shape = std::to_string(tokens.size(0)) + "," + std::to_string(model->config.heads) + "," +
+                            std::to_string(tokens.size(1)) + "," +
+                            std::to_string(model->config.width / model->config.heads);
+  std::vector<TuningJob> jobs;
+  for (bool backward : {false, true})
+    jobs.push_back({model->config.attention, backward, shape, [&, backward] {
+                      return autotune::Problem{model->config.attention, call.names, call.tensors, backward, shape};
+                    }});
+  autotune::TuneOptions options;
+  options.budget = budget;
+  const Device device = tokens.is_cuda() ? Device{Device::Kind::Cuda, tokens.device().index()} : Device{};
+  return tuneAll(jobs, options, targetOf(device));
+}
+
+}  // namespace weft::cli

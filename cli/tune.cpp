@@ -8,9 +8,9 @@
 
 #include "autotune/samples.h"
 #include "autotune/tuner.h"
-#include "models/cli/commands.h"
+#include "cli/commands.h"
+#include "cli/tuning.h"
 #include "models/interrupt.h"
-#include "models/tuning.h"
 #include "models/user_files.h"
 #include "ops/attention.h"
 #include "ops/sample_inputs.h"

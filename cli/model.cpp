@@ -4,15 +4,15 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cli/commands.h"
+#include "cli/settings_table.h"
+#include "cli/tuning.h"
 #include "models/checkpoint.h"
-#include "models/cli/commands.h"
 #include "models/evaluate.h"
 #include "models/interrupt.h"
 #include "models/sample.h"
-#include "models/settings.h"
 #include "models/statistics.h"
 #include "models/trainer.h"
-#include "models/tuning.h"
 #include "models/user_files.h"
 #include "ops/attention.h"
 #include "runtime/environment.h"
@@ -88,8 +88,12 @@ void addTrain(CLI::App &app, Action &action) {
   command->callback([&action, o] {
     action = [o] {
       const torch::Device device = prepare(o->device);
-      const TrainOptions options{parseConfig(readUserFile(o->config, configLimit), o->config, o->settings), o->out,
-                                 o->resume, device, o->tune ? parseSeconds(o->tuneBudget) : 0};
+      TrainOptions options{
+          parseConfig(readUserFile(o->config, configLimit), o->config, o->settings), o->out, o->resume, device, {}};
+      if (o->tune)
+        options.beforeFirstStep = [budget = parseSeconds(o->tuneBudget)](Gpt &model, const torch::Tensor &tokens) {
+          return tuneModel(model, tokens, budget);
+        };
       return train(options, loadText(dataPath(o->data), static_cast<int64_t>(o->dataLimit)));
     };
   });

@@ -10,7 +10,7 @@
 #include "benchmarks/bench.h"
 #include "benchmarks/results.h"
 #include "benchmarks/scripts.h"
-#include "models/cli/commands.h"
+#include "cli/commands.h"
 #include "models/interrupt.h"
 #include "models/user_files.h"
 #include "ops/attention.h"

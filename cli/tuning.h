@@ -6,8 +6,9 @@
 #include <vector>
 
 #include "autotune/tuner.h"
+#include "models/gpt.h"
 
-namespace weft {
+namespace weft::cli {
 
 struct TuningJob {
   std::string variant;
@@ -20,7 +21,11 @@ struct TuningJob {
 /// interruptCode() after a signal.
 int tuneAll(const std::vector<TuningJob> &jobs, autotune::TuneOptions options, const std::string &target);
 
+/// Finds schedules for the calls that a training step on `tokens` [batch, context] will make, in `budget` seconds.
+/// Gives the exit code, as tuneAll does.
+int tuneModel(Gpt &model, const torch::Tensor &tokens, double budget);
+
 /// "90", "60s", "5m", "1h". Throws std::runtime_error.
 double parseSeconds(const std::string &text);
 
-}  // namespace weft
+}  // namespace weft::cli

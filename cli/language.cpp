@@ -4,8 +4,8 @@
 #include <map>
 #include <stdexcept>
 
+#include "cli/commands.h"
 #include "compiler/compiler.h"
-#include "models/cli/commands.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
 #include "runtime/ptxas.h"

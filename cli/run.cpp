@@ -2,7 +2,7 @@
 #include <chrono>
 #include <cstdio>
 
-#include "models/cli/commands.h"
+#include "cli/commands.h"
 #include "ops/attention.h"
 #include "ops/sample_inputs.h"
 #include "ops/variant_library.h"

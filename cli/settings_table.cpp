@@ -1,0 +1,33 @@
+#include "cli/settings_table.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "models/settings.h"
+
+namespace weft::cli {
+
+using nlohmann::json;
+
+std::string describeSettings() {
+  std::string table;
+  Config defaults;
+  auto row = [&](const std::string &name, const std::string &standard, const std::string &values,
+                 const std::string &meaning) {
+    auto padded = [](std::string text, size_t width) {
+      return text.resize(std::max(text.size() + 2, width), ' '), text;
+    };
+    table += padded(name, 20) + padded(standard, 17) + padded(values, 38) + meaning + "\n";
+  };
+  row("setting", "default", "values", "meaning");
+  for (const Setting &setting : allSettings()) {
+    std::string standard;
+    setting.visit(defaults, [&](const auto &field) { standard = json(field).dump(); });
+    const std::string range = setting.rangeText();
+    row(setting.name, standard, setting.type() + (range.empty() ? "" : " " + range), setting.meaning);
+  }
+  return table;
+}
+
+}  // namespace weft::cli
