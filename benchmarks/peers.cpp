@@ -1,22 +1,11 @@
 #include "benchmarks/peers.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#if defined(__linux__)
-#include <sys/prctl.h>
-#endif
-
-#include <array>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
-#include <thread>
 
 #include <nlohmann/json.hpp>
 
@@ -25,6 +14,7 @@
 #include "benchmarks/scripts.h"
 #include "ops/attention.h"
 #include "runtime/environment.h"
+#include "runtime/process.h"
 
 namespace weft::bench {
 
@@ -119,11 +109,20 @@ class TorchPeer final : public Peer {
 class PythonPeer final : public Peer {
  public:
   PythonPeer(std::string own, Patience patience) : name(std::move(own)), patience(std::move(patience)) {}
-  ~PythonPeer() override { end(std::chrono::seconds(5)); }
+  /// Without an input the process ends by itself.
+  ~PythonPeer() override {
+    if (process) process->end(std::chrono::seconds(5));
+  }
 
   std::string prepare(const Case &work, const ops::SampleInputs &, const Tensor &) override {
     if (failures >= 2) return lastFailure + "; twice, so it is not asked again";
-    if (pid <= 0) start();
+    if (!process) {
+      try {
+        start();
+      } catch (const std::runtime_error &error) {
+        return failed(std::string(error.what()) + " (WEFT_PYTHON names another)").at("error");
+      }
+    }
     const json answer = ask({{"do", "prepare"},
                              {"peer", name},
                              {"variant", work.variant},
@@ -144,64 +143,42 @@ class PythonPeer final : public Peer {
     return answer.at("seconds").get<double>();
   }
   void release() override {
-    if (pid > 0) ask({{"do", "release"}});
+    if (process) ask({{"do", "release"}});
   }
 
  private:
   const std::string name;
   const Patience patience;
-  pid_t pid = -1;
-  int to = -1, from = -1;
+  std::optional<Process> process;
   std::string unread;
   int failures = 0;
   std::string lastFailure;
 
   void start() {
-    std::array<int, 2> in{}, out{};
-    // Not inherited by other peers: they would keep this one's input open.
-    if (pipe2(in.data(), O_CLOEXEC) != 0 || pipe2(out.data(), O_CLOEXEC) != 0)
-      throw std::runtime_error("no pipe for the Python peer");
-    signal(SIGPIPE, SIG_IGN);
-    pid = fork();
-    if (pid < 0) throw std::runtime_error("cannot start a Python peer");
-    if (pid == 0) {
-      setpgid(0, 0);  // ended with all it starts; Ctrl-C is for us
-#if defined(__linux__)
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-#endif
-      dup2(in[0], 0);
-      dup2(out[1], 1);
-      setenv("OMP_WAIT_POLICY", "passive", 1);  // leaves the cores to the others while it waits
-      const std::string python = pythonProgram();
-      execlp(python.c_str(), python.c_str(), "-c", peersScript, static_cast<char *>(nullptr));
-      _exit(127);
-    }
-    setpgid(pid, pid);  // whoever of both is first
-    close(in[0]);
-    close(out[1]);
-    to = in[1];
-    from = out[0];
+    // The interpreter leaves the cores to the others while it waits.
+    process.emplace(Command{{pythonProgram(), "-c", peersScript}, {{"OMP_WAIT_POLICY", "passive"}}},
+                    Streams::Exchanged);
     unread.clear();
   }
 
   json failed(const std::string &why) {
-    end({});
+    process.reset();
     ++failures;
     lastFailure = why;
     return {{"error", why}};
   }
 
   json ask(const json &question) {
-    if (pid <= 0) return {{"error", lastFailure}};
+    if (!process) return {{"error", lastFailure}};
     const std::string line = question.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
     const std::string ended =
         "its Python process ended (" + pythonProgram() + " with torch is needed; WEFT_PYTHON names another)";
-    if (write(to, line.data(), line.size()) != static_cast<ssize_t>(line.size())) return failed(ended);
+    if (!process->send(line)) return failed(ended);
     const auto start = Clock::now();
     size_t stop;
     while ((stop = unread.find('\n')) == std::string::npos) {
       if (patience.stop && patience.stop()) {
-        end({});
+        process.reset();
         return {{"error", "stopped"}};
       }
       if (std::chrono::duration<double>(Clock::now() - start).count() > patience.seconds) {
@@ -209,32 +186,12 @@ class PythonPeer final : public Peer {
         std::snprintf(text, sizeof text, "no answer within %g s: its process was ended", patience.seconds);
         return failed(text);
       }
-      pollfd ready{from, POLLIN, 0};
-      if (poll(&ready, 1, 50) <= 0) continue;
-      char some[4096];
-      const ssize_t count = read(from, some, sizeof some);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) return failed(ended);
-      unread.append(some, static_cast<size_t>(count));
+      if (process->receive(unread, std::chrono::milliseconds(50)) == Process::Received::End) return failed(ended);
     }
     const std::string answer = unread.substr(0, stop);
     unread.erase(0, stop + 1);
     json parsed = json::parse(answer, nullptr, false);
     return parsed.is_discarded() ? json{{"error", "unexpected answer: " + answer.substr(0, 200)}} : parsed;
-  }
-
-  /// Without an input it ends by itself; after `grace` it has to, and all that it started does.
-  void end(std::chrono::milliseconds grace) {
-    if (pid <= 0) return;
-    close(to);
-    const auto start = Clock::now();
-    bool over = false;
-    while (!(over = waitpid(pid, nullptr, WNOHANG) != 0) && Clock::now() - start < grace)
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    kill(-pid, SIGKILL);
-    if (!over) waitpid(pid, nullptr, 0);
-    close(from);
-    pid = -1;
   }
 };
 

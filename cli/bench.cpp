@@ -1,10 +1,9 @@
 // weft bench: generated kernels beside their peers, as a table, JSON and one HTML page. weft report: training runs.
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
+#include <sstream>
 #include <stdexcept>
 
 #include "benchmarks/bench.h"
@@ -17,25 +16,21 @@
 #include "ops/variant_library.h"
 #include "runtime/atomic_file.h"
 #include "runtime/environment.h"
+#include "runtime/process.h"
 
 namespace weft::cli {
 namespace {
 
 /// Runs a built-in Python script. Gives its exit code.
 int python(const char *script, const std::vector<std::string> &arguments) {
-  const std::string program = bench::pythonProgram();
-  std::vector<const char *> argv{program.c_str(), "-c", script};
-  for (const std::string &argument : arguments) argv.push_back(argument.c_str());
-  argv.push_back(nullptr);
-  const pid_t child = fork();
-  if (child == 0) {
-    execvp(program.c_str(), const_cast<char *const *>(argv.data()));
-    std::fprintf(stderr, "cannot run %s (WEFT_PYTHON names another)\n", program.c_str());
-    _exit(127);
+  Command command{{bench::pythonProgram(), "-c", script}, {}};
+  command.words.insert(command.words.end(), arguments.begin(), arguments.end());
+  try {
+    return runProgram(command, Streams::Inherited).code;
+  } catch (const std::runtime_error &error) {
+    std::fprintf(stderr, "%s (WEFT_PYTHON names another)\n", error.what());
+    return 127;
   }
-  int status = 1;
-  if (child < 0 || waitpid(child, &status, 0) < 0) return 1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
 nlohmann::json readResults(const std::string &path) {
@@ -109,9 +104,7 @@ int run(const Options &options) {
   std::filesystem::remove(page);
   work.save = [&](const nlohmann::json &results) {
     // Names and messages need not be UTF-8.
-    const std::string text = results.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-    if (const std::string wrong = replaceFile(data, text); !wrong.empty())
-      throw std::runtime_error("cannot write " + data + ": " + wrong);
+    writeFile(data, results.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   };
   const nlohmann::json results = bench::runBench(work);
   work.save(results);

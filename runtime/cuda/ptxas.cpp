@@ -1,7 +1,5 @@
 #include "runtime/ptxas.h"
 
-#include <fcntl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,9 +13,11 @@
 #include <string_view>
 #include <vector>
 
+#include "runtime/atomic_file.h"
 #include "runtime/cache_folder.h"
 #include "runtime/environment.h"
 #include "runtime/log.h"
+#include "runtime/process.h"
 #include "runtime/sha256.h"
 
 namespace weft {
@@ -48,11 +48,6 @@ struct Scratch {
   }
 };
 
-std::string readAll(const fs::path &file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 /// The first number of a text that `words` follow; 0 where there is none.
 int64_t numberBefore(std::string_view text, std::string_view words) {
   for (size_t end = text.find(words); end != std::string_view::npos; end = text.find(words, end + 1)) {
@@ -61,25 +56,6 @@ int64_t numberBefore(std::string_view text, std::string_view words) {
     if (std::from_chars(text.data() + begin, text.data() + end, number).ec == std::errc()) return number;
   }
   return 0;
-}
-
-/// Runs a program without a shell; its output, both kinds, goes to `log`. True where it exits with 0.
-bool execute(const std::vector<std::string> &command, const fs::path &log) {
-  const pid_t child = fork();
-  if (child < 0) throw std::runtime_error("cannot start " + command[0]);
-  if (child == 0) {
-    const int output = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (output < 0 || dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0) _exit(126);
-    std::vector<char *> arguments;
-    for (const std::string &word : command) arguments.push_back(const_cast<char *>(word.c_str()));
-    arguments.push_back(nullptr);
-    execv(arguments[0], arguments.data());
-    _exit(127);
-  }
-  int status = 0;
-  while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
 }  // namespace
@@ -95,20 +71,19 @@ Assembled assemble(const std::string &ptx, const std::string &target) {
     throw std::runtime_error(
         "ptxas not found: put it on the path or name it in WEFT_PTXAS (pip install nvidia-cuda-nvcc brings it)");
   Scratch scratch;
-  const fs::path source = scratch.folder / "kernel.ptx", cubin = scratch.folder / "kernel.cubin",
-                 log = scratch.folder / "log";
+  const fs::path source = scratch.folder / "kernel.ptx", cubin = scratch.folder / "kernel.cubin";
   std::ofstream(source) << ptx;
   const std::vector<std::string> command{ptxas, "-arch=" + target, "-v", source, "-o", cubin};
   Assembled result;
-  const bool ok = execute(command, log);
-  result.log = readAll(log);
-  if (!ok) {
+  const Finished finished = runProgram({command, {}}, Streams::Captured);
+  result.log = finished.output;
+  if (finished.code != 0) {
     scratch.keep = true;
     std::string line;
     for (const std::string &word : command) line += word + " ";
     throw std::runtime_error("ptxas failed:\n" + result.log + "command: " + line);
   }
-  result.cubin = readAll(cubin);
+  if (!readFile(cubin, result.cubin)) throw std::runtime_error("ptxas wrote no " + cubin.string());
   result.registers = static_cast<int>(numberBefore(result.log, " registers"));
   for (const char *kind : {" bytes spill stores", " bytes spill loads"})
     result.spillBytes += numberBefore(result.log, kind);
@@ -153,11 +128,13 @@ std::string deviceCode(const std::string &ptx, const std::string &target) {
 
 std::string disassemble(const std::string &cubin) {
   Scratch scratch;
-  const fs::path file = scratch.folder / "kernel.cubin", log = scratch.folder / "sass";
+  const std::string file = scratch.folder / "kernel.cubin";
   std::ofstream(file, std::ios::binary) << cubin;
-  if (const std::string tool = onPath("nvdisasm"); !tool.empty() && execute({tool, file}, log)) return readAll(log);
-  if (const std::string tool = onPath("cuobjdump"); !tool.empty() && execute({tool, "-sass", file}, log))
-    return readAll(log);
+  for (const std::vector<std::string> &command :
+       {std::vector<std::string>{"nvdisasm", file}, std::vector<std::string>{"cuobjdump", "-sass", file}})
+    if (const std::string tool = onPath(command[0]); !tool.empty())
+      if (const Finished finished = runProgram({command, {}}, Streams::Captured); finished.code == 0)
+        return finished.output;
   throw std::runtime_error("no disassembler found: put nvdisasm or cuobjdump on the path");
 }
 
