@@ -28,8 +28,8 @@ struct Diagnostic {
 };
 
 /// Locates `range` in `source` and builds the diagnostic for it.
-Diagnostic makeDiagnostic(std::string_view source, std::string_view file, SourceRange range, std::string message,
-                          std::string hint = {});
+Diagnostic makeDiagnostic(std::string_view source, std::string_view file, SourceRange range, std::string_view message,
+                          std::string_view hint = {});
 
 /// file:line:column: error: message, the line, and a caret below the range.
 std::string render(const Diagnostic &diagnostic);

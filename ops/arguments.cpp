@@ -33,7 +33,7 @@ template <class Sizes>
 std::string shapeText(const Sizes &sizes) {
   std::string text;
   for (size_t at = 0; at < sizes.size(); ++at) {
-    const c10::SymInt size = sizes[at];
+    const c10::SymInt &size = sizes[at];
     const auto number = size.maybe_as_int();
     text += (at ? ", " : "") + (number ? std::to_string(*number) : size.toSymNode()->str());
   }

@@ -20,7 +20,8 @@ struct Pages {
   int64_t length;    ///< tokens, of every sequence
 };
 
-KernelSet &decodeSet(std::shared_ptr<const Variant> variant, const TuningKey &key, const Device &device, int64_t page) {
+KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const TuningKey &key, const Device &device,
+                     int64_t page) {
   using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int, int>;
   static std::mutex mutex;
   static std::map<Key, std::unique_ptr<KernelSet>> sets;
@@ -46,7 +47,7 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
               tensors.size());
   const auto place = std::find(names.begin(), names.end(), "v") - names.begin();
   TORCH_CHECK(static_cast<size_t>(place) < names.size(), where, "expected a tensor named 'v' among the names");
-  const at::Tensor value = tensors[place];
+  const at::Tensor &value = tensors[place];
   std::vector<at::Tensor> all = tensors.vec();
   if (value.dim() != 4) return all;  // the check of the arguments says so
   const c10::SymInt S = pages ? c10::SymInt(pages->length) : value.sym_size(2);

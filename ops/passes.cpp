@@ -43,8 +43,8 @@ void alertOfAtomicSums(Binding &call, const std::vector<std::string> &kernels) {
     if (!input.isFloat || !atomic) continue;
     for (const std::string &kernel : kernels)
       if (call.names(kernel.c_str(), "d" + input.name)) {
-        at::globalContext().alertNotDeterministic("the gradient of '" + input.name + "' of weft variant '" +
-                                                  variant.name() + "' on a GPU");
+        at::Context::alertNotDeterministic("the gradient of '" + input.name + "' of weft variant '" + variant.name() +
+                                           "' on a GPU");
         break;
       }
   }

@@ -36,8 +36,8 @@ class ExpressionChecker {
   const Scope &scope;
   std::optional<bool> knownCausal;
 
-  void report(SourceRange range, std::string message, std::string hint = {}) {
-    diagnostics.report(range, std::move(message), std::move(hint));
+  void report(SourceRange range, std::string_view message, std::string_view hint = {}) {
+    diagnostics.report(range, message, hint);
   }
   void checkName(ast::ExprPtr &expr);
   void checkRead(ast::Expr &expr);

@@ -58,8 +58,8 @@ class Checker {
   Scope scope;
   ExpressionChecker expressions{variant, diagnostics, scope};
 
-  void report(SourceRange range, std::string message, std::string hint = {}) {
-    diagnostics.report(range, std::move(message), std::move(hint));
+  void report(SourceRange range, std::string_view message, std::string_view hint = {}) {
+    diagnostics.report(range, message, hint);
   }
 
   void declare(const std::string &name, SourceRange range) {

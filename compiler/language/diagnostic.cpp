@@ -61,8 +61,8 @@ std::string shortened(std::string_view text, size_t bytes) {
 
 }  // namespace
 
-Diagnostic makeDiagnostic(std::string_view source, std::string_view file, SourceRange range, std::string message,
-                          std::string hint) {
+Diagnostic makeDiagnostic(std::string_view source, std::string_view file, SourceRange range, std::string_view message,
+                          std::string_view hint) {
   const size_t begin = std::min<size_t>(static_cast<size_t>(std::max(range.begin, 0)), source.size());
   const size_t end = std::clamp<size_t>(static_cast<size_t>(std::max(range.end, 0)), begin, source.size());
   Diagnostic result;

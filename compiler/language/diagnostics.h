@@ -16,12 +16,12 @@ class Diagnostics {
   Diagnostics(std::string_view source, std::string_view file) : source(source), file(file) {}
 
   /// The one after the last says that more would follow; none after that is kept.
-  void report(SourceRange range, std::string message, std::string hint = {}) {
+  void report(SourceRange range, std::string_view message, std::string_view hint = {}) {
     if (list.size() > most) return;
     const bool more = list.size() == most;
     list.push_back(more ? makeDiagnostic(source, file, range,
                                          "more mistakes follow; the first " + std::to_string(most) + " are shown")
-                        : makeDiagnostic(source, file, range, std::move(message), std::move(hint)));
+                        : makeDiagnostic(source, file, range, message, hint));
   }
   bool full() const { return list.size() > most; }
   bool empty() const { return list.empty(); }

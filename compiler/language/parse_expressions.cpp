@@ -22,7 +22,7 @@ ExprPtr call(Function function, SourceRange range, std::vector<ExprPtr> args) {
   return result;
 }
 
-ExprPtr binary(Function function, ExprPtr left, ExprPtr right) {
+ExprPtr binary(Function function, const ExprPtr &left, const ExprPtr &right) {
   return call(function, {left->range.begin, right->range.end}, {left, right});
 }
 

@@ -14,11 +14,11 @@ bool TokenStream::isKeyword(const std::string &word) {
   return keywords.count(word) > 0;
 }
 
-void TokenStream::fail(const std::string &expected, std::string hint) {
+void TokenStream::fail(const std::string &expected, std::string_view hint) {
   report(peek().range,
          "expected " + expected + ", got " +
              (peek().kind == Token::Kind::End ? "the end of the file" : "'" + peek().text + "'"),
-         std::move(hint));
+         hint);
   throw SyntaxError();
 }
 

@@ -32,10 +32,10 @@ class TokenStream {
     return true;
   }
   int lastEnd() const { return position ? tokens[position - 1].range.end : 0; }
-  void report(SourceRange range, std::string message, std::string hint = {}) {
-    diagnostics.report(range, std::move(message), std::move(hint));
+  void report(SourceRange range, std::string_view message, std::string_view hint = {}) {
+    diagnostics.report(range, message, hint);
   }
-  [[noreturn]] void fail(const std::string &expected, std::string hint = {});
+  [[noreturn]] void fail(const std::string &expected, std::string_view hint = {});
   Token expect(const char *text, const char *where);
   Token expectName(const char *what);
   /// The value of a token of digits.

@@ -144,7 +144,8 @@ static std::string loadModule(Module &module, const std::string &code) {
   void *values[] = {words.data(), reinterpret_cast<void *>(words.size())};
   const Result result = driver().moduleLoad(&module, code.c_str(), 2, options, values);
   if (!result) return {};
-  return "cuModuleLoadDataEx: " + driver().describe(result) + (words[0] ? std::string("\n") + words.c_str() : "");
+  return "cuModuleLoadDataEx: " + driver().describe(result) +
+         (words[0] ? "\n" + words.substr(0, words.find('\0')) : "");
 }
 
 Function::Function(int device, const std::string &code, const std::string &ptx, const std::string &entry,

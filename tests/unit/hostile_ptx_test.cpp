@@ -273,7 +273,7 @@ std::string kindOf(const std::string &token) {
 /// Texts near real ones, some near enough to be run, some far enough to be wrong in every way.
 class Mutator {
  public:
-  Mutator(std::vector<std::string> texts, uint64_t seed) : random(seed) {
+  Mutator(const std::vector<std::string> &texts, uint64_t seed) : random(seed) {
     for (const std::string &text : texts) {
       seeds.push_back(tokens(text));
       alike.emplace_back();

@@ -29,35 +29,35 @@ bool leaves(pid_t id) {
   return false;
 }
 
-TEST(Processes, OutputAndErrorsAreCapturedInTheirOrder) {
+TEST(Processes, outputAndErrorsAreCapturedInTheirOrder) {
   const Finished finished = runProgram(shell("echo one; echo two >&2; echo three"), Streams::Captured);
   EXPECT_EQ(finished.code, 0);
   EXPECT_EQ(finished.output, "one\ntwo\nthree\n");
   EXPECT_TRUE(finished.inTime);
 }
 
-TEST(Processes, OutputLongerThanAPipeHolds) {
+TEST(Processes, outputLongerThanAPipeHolds) {
   const Finished finished = runProgram(shell("head -c 3000000 /dev/zero; echo end"), Streams::Captured);
   EXPECT_EQ(finished.output.size(), 3000004u);
   EXPECT_EQ(finished.output.substr(3000000), "end\n");
 }
 
-TEST(Processes, ThereIsNoInputToCapturedPrograms) {
+TEST(Processes, thereIsNoInputToCapturedPrograms) {
   EXPECT_EQ(runProgram({{"cat"}, {}}, Streams::Captured, std::chrono::seconds(60)).output, "");
 }
 
-TEST(Processes, WordsReachTheProgramAsTheyAre) {
+TEST(Processes, wordsReachTheProgramAsTheyAre) {
   const Finished finished = runProgram({{"printf", "%s|", "a b", "", "$HOME;'\"", "*"}, {}}, Streams::Captured);
   EXPECT_EQ(finished.output, "a b||$HOME;'\"|*|");
 }
 
-TEST(Processes, CodesAreThoseOfAShell) {
+TEST(Processes, codesAreThoseOfAShell) {
   EXPECT_EQ(runProgram(shell("exit 3"), Streams::Captured).code, 3);
   EXPECT_EQ(runProgram(shell("kill -TERM $$"), Streams::Captured).code, 128 + SIGTERM);
   EXPECT_EQ(runProgram(shell("exit 4"), Streams::Inherited).code, 4);
 }
 
-TEST(Processes, WhatCannotBeRunSaysWhy) {
+TEST(Processes, whatCannotBeRunSaysWhy) {
   for (Streams streams : {Streams::Inherited, Streams::Captured, Streams::Exchanged}) try {
       Process process({{"/nonexistent/program"}, {}}, streams);
       FAIL() << "it runs";
@@ -66,7 +66,7 @@ TEST(Processes, WhatCannotBeRunSaysWhy) {
     }
 }
 
-TEST(Processes, VariablesAreBesideOurs) {
+TEST(Processes, variablesAreBesideOurs) {
   setenv("WEFT_PROCESS_TEST", "ours", 1);
   Command command = shell("echo $WEFT_PROCESS_TEST $PATH");
   const std::string ours = runProgram(command, Streams::Captured).output;
@@ -76,7 +76,7 @@ TEST(Processes, VariablesAreBesideOurs) {
   unsetenv("WEFT_PROCESS_TEST");
 }
 
-TEST(Processes, NoOpenFileOfOursIsInherited) {
+TEST(Processes, noOpenFileOfOursIsInherited) {
   const Process other({{"cat"}, {}}, Streams::Exchanged);
   const int kept = fcntl(STDIN_FILENO, F_DUPFD, 200);  // as a host opens files that thinks of no programs
   ASSERT_GE(kept, 200);
@@ -85,7 +85,7 @@ TEST(Processes, NoOpenFileOfOursIsInherited) {
   close(kept);
 }
 
-TEST(Processes, ALimitEndsAllThatWasStarted) {
+TEST(Processes, limitsEndAllThatWasStarted) {
   const auto start = Clock::now();
   const Finished finished = runProgram(shell("sleep 1000 & echo $!; sleep 1000"), Streams::Captured, milliseconds(300));
   EXPECT_FALSE(finished.inTime);
@@ -95,14 +95,14 @@ TEST(Processes, ALimitEndsAllThatWasStarted) {
   EXPECT_FALSE(runProgram({{"sleep", "1000"}, {}}, Streams::Inherited, milliseconds(100)).inTime);
 }
 
-TEST(Processes, WhoHoldsTheOutputIsNotWaitedFor) {
+TEST(Processes, whoHoldsTheOutputIsNotWaitedFor) {
   const auto start = Clock::now();
   const Finished finished = runProgram(shell("sleep 30 & echo done"), Streams::Captured);
   EXPECT_EQ(finished.output, "done\n");
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(20));
 }
 
-TEST(Processes, LinesAreExchanged) {
+TEST(Processes, linesAreExchanged) {
   Process process({{"cat"}, {}}, Streams::Exchanged);
   std::string text;
   EXPECT_EQ(process.receive(text, milliseconds(10)), Process::Received::Nothing);
@@ -115,7 +115,7 @@ TEST(Processes, LinesAreExchanged) {
   EXPECT_EQ(process.receive(text, {}), Process::Received::End);
 }
 
-TEST(Processes, SendingToWhoHasLeftIsNoSignal) {
+TEST(Processes, sendingToWhoHasLeftIsNoSignal) {
   Process process(shell("exec 0<&-; echo closed; sleep 1000"), Streams::Exchanged);
   std::string text;
   ASSERT_EQ(process.receive(text, std::chrono::seconds(60)), Process::Received::Some);
@@ -123,7 +123,7 @@ TEST(Processes, SendingToWhoHasLeftIsNoSignal) {
   EXPECT_EQ(process.end({}), 128 + SIGKILL);
 }
 
-TEST(Processes, OneThatIsLetGoIsEnded) {
+TEST(Processes, oneThatIsLetGoIsEnded) {
   std::string text;
   {
     Process process(shell("echo $$; sleep 1000"), Streams::Exchanged);

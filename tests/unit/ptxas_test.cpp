@@ -33,7 +33,7 @@ std::string testedTwice(const std::string &ptx) {
   std::vector<Bit> bits;
   std::istringstream lines(ptx);
   for (std::string line; std::getline(lines, line);) {
-    if (line.find("and.b") == line.npos && line.find("setp.") == line.npos) continue;
+    if (line.find("and.b") == std::string::npos && line.find("setp.") == std::string::npos) continue;
     std::replace(line.begin(), line.end(), ',', ' ');
     std::istringstream words(line.substr(0, line.find(';')));
     std::string what, to, from, number;

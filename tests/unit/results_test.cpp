@@ -6,7 +6,6 @@
 namespace weft::bench {
 namespace {
 
-using autotune::Method;
 using nlohmann::json;
 
 /// `count` samples around `middle`, `noise` to either side, in no order of size.

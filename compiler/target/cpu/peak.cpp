@@ -115,7 +115,7 @@ PeakLoop tiles(const char *type, llvm::Intrinsic::ID product, const std::string 
   out.code = cpu::generate(target, [&](llvm::Module &module) {
     Loop loop(module, out.entry);
     auto &b = loop.b;
-    auto call = [&](llvm::Intrinsic::ID intrinsic, std::vector<Value *> arguments) {
+    auto call = [&](llvm::Intrinsic::ID intrinsic, const std::vector<Value *> &arguments) {
       b.CreateCall(getOrInsertDeclaration(&module, intrinsic), arguments);
     };
     // Palette 1, rows of 64 bytes, 16 rows: as in amx.cpp.
