@@ -1,0 +1,21 @@
+cmake_minimum_required(VERSION 3.25)
+# Writes the file TESTS, which ctest includes: one test a suite of BINARY, so that none is left out. A suite is one
+# process: its cases share the kernels that are in memory. ENVIRONMENT goes to all, FAKE_DRIVER's folder to those that
+# need a driver without a GPU.
+execute_process(COMMAND ${BINARY} --gtest_list_tests OUTPUT_VARIABLE listed COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX MATCHALL "\n[A-Za-z0-9_/]+\\." suites "\n${listed}")
+if(NOT suites)
+  message(FATAL_ERROR "${BINARY} lists no tests")
+endif()
+set(tests "")
+foreach(suite ${suites})
+  string(REGEX REPLACE "\n|\\.$" "" suite ${suite})
+  get_filename_component(name ${suite} NAME)  # Library/Numerics: Numerics
+  set(environment "${ENVIRONMENT}")
+  if(suite MATCHES "^(Cuda|DefaultSchedules)$")
+    list(APPEND environment "LD_LIBRARY_PATH=${FAKE_DRIVER}")
+  endif()
+  string(APPEND tests "add_test([=[unit.${name}]=] [=[${BINARY}]=] [=[--gtest_filter=${suite}.*]=] --gtest_brief=1)\n"
+                      "set_tests_properties([=[unit.${name}]=] PROPERTIES TIMEOUT 1500 ENVIRONMENT [=[${environment}]=])\n")
+endforeach()
+file(WRITE ${TESTS} "${tests}")
