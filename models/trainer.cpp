@@ -2,31 +2,27 @@
 
 #include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <stdexcept>
 
 #include <nlohmann/json.hpp>
 
-#include "benchmarks/peak.h"
 #include "models/checkpoint.h"
 #include "models/gpt.h"
 #include "models/interrupt.h"
 #include "models/metrics.h"
+#include "models/progress.h"
 #include "models/run_lock.h"
 #include "models/settings.h"
-#include "models/statistics.h"
 #include "models/user_files.h"
 
 namespace weft {
 namespace {
 
 using torch::Tensor;
-using Clock = std::chrono::steady_clock;
-
-double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 /// Weight decay on matrices only: not on biases, norms, spans or the embeddings' positions.
 std::unique_ptr<torch::optim::AdamW> makeOptimizer(Gpt &model, const TrainConfig &config) {
@@ -81,10 +77,89 @@ void noteChanges(const TrainConfig &before, const TrainConfig &now) {
   }
 }
 
+/// What is trained, after `step` steps.
+struct Training {
+  Gpt model{nullptr};
+  std::unique_ptr<torch::optim::AdamW> optimizer;
+  int64_t step = 0;
+};
+
+/// From the checkpoint in the run's directory where there is one, else from the start.
+Training begin(const TrainOptions &options) {
+  const Config &config = options.config;
+  const std::string path = options.directory + "/checkpoint.pt";
+  const bool exists = std::filesystem::exists(path);
+  torch::manual_seed(config.train.seed);
+  Training training;
+  if (!exists) {
+    training.model = Gpt(config.model);
+    training.model->to(options.device);
+    training.optimizer = makeOptimizer(training.model, config.train);
+    return training;
+  }
+  if (!options.resume) throw std::runtime_error(path + " exists; go on with --resume, or give a new --out");
+  Checkpoint checkpoint = loadCheckpoint(options.directory, options.device);
+  if (printConfig({checkpoint.config.model, {}}) != printConfig({config.model, {}}))
+    throw std::runtime_error("the checkpoint in " + options.directory +
+                             " is of another model; resume with its config, or give a new --out");
+  noteChanges(checkpoint.config.train, config.train);
+  training.model = checkpoint.model;
+  training.step = checkpoint.step;
+  training.optimizer = makeOptimizer(training.model, config.train);
+  loadOptimizer(checkpoint, *training.optimizer);
+  return training;
+}
+
+void demandFinite(Training &training, const StepFigures &figures) {
+  if (std::isfinite(figures.loss) && std::isfinite(figures.gradientNorm)) return;
+  Gpt &model = training.model;
+  std::string where = model->firstNonFinite(figures.tokens);
+  if (where.empty())
+    for (auto &parameter : model->named_parameters())
+      if (where.empty() && parameter.value().grad().defined() &&
+          !torch::isfinite(parameter.value().grad()).all().item<bool>())
+        where = "the gradient of " + parameter.key();
+  throw std::runtime_error("step " + std::to_string(training.step) + ": the loss is " + std::to_string(figures.loss) +
+                           "; the first value that is not finite is in " + (where.empty() ? "the loss itself" : where) +
+                           ". The last checkpoint is untouched; a lower train.lr may help");
+}
+
+/// One step. None, and nothing changed, where a signal came before it was complete.
+std::optional<StepFigures> takeStep(Training &training, const TrainOptions &options, const TextData &data) {
+  const TrainConfig &settings = options.config.train;
+  const int64_t context = options.config.model.context;
+  Gpt &model = training.model;
+  // The state of a step follows from the seed and its number alone, so a resumed run repeats it.
+  torch::manual_seed(settings.seed * 1000003 + training.step);
+  StepFigures figures;
+  figures.learningRate = learningRate(settings, training.step);
+  for (auto &group : training.optimizer->param_groups())
+    static_cast<torch::optim::AdamWOptions &>(group.options()).lr(figures.learningRate);
+  training.optimizer->zero_grad();
+  for (int64_t part = 0; part < settings.accumulate; ++part) {
+    if (interrupted()) return std::nullopt;
+    const auto [inputs, targets] =
+        sampleBatch(data.train, settings.batch, context, settings.seed, training.step * settings.accumulate + part);
+    figures.tokens = inputs.to(options.device);
+    const Tensor logits = model->forward(figures.tokens);
+    const Tensor entropy =
+        torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.to(options.device).view({-1}));
+    const Tensor total = (entropy + settings.spanReg * model->spanCost()) / settings.accumulate;
+    total.backward();
+    figures.loss += entropy.item<double>() / static_cast<double>(settings.accumulate);
+  }
+  figures.gradientNorm =
+      torch::nn::utils::clip_grad_norm_(model->parameters(), settings.clip > 0 ? settings.clip : HUGE_VAL);
+  demandFinite(training, figures);
+  training.optimizer->step();
+  ++training.step;
+  return figures;
+}
+
 }  // namespace
 
 int train(const TrainOptions &options, const TextData &data) {
-  Config config = options.config;
+  const Config &config = options.config;
   const TrainConfig &settings = config.train;
   if (data.train.size(0) <= config.model.context)
     throw std::runtime_error("expected more bytes to train on than model.context = " +
@@ -93,158 +168,56 @@ int train(const TrainOptions &options, const TextData &data) {
   makeFolder(options.directory);
   const RunLock lock(options.directory);
   removeLeftovers(options.directory);
-  const std::string checkpointPath = options.directory + "/checkpoint.pt",
-                    metricsPath = options.directory + "/metrics.jsonl";
-  torch::manual_seed(settings.seed);
-  Gpt model{nullptr};
-  int64_t step = 0;
-  const bool resuming = options.resume && std::filesystem::exists(checkpointPath);
-  Checkpoint checkpoint;
-  if (resuming) {
-    checkpoint = loadCheckpoint(options.directory, options.device);
-    if (printConfig({checkpoint.config.model, {}}) != printConfig({config.model, {}}))
-      throw std::runtime_error("the checkpoint in " + options.directory +
-                               " is of another model; resume with its config, or give a new --out");
-    noteChanges(checkpoint.config.train, settings);
-    model = checkpoint.model;
-    step = checkpoint.step;
-  } else {
-    if (!options.resume && std::filesystem::exists(checkpointPath))
-      throw std::runtime_error(checkpointPath + " exists; go on with --resume, or give a new --out");
-    model = Gpt(config.model);
-    model->to(options.device);
-  }
-  auto optimizer = makeOptimizer(model, settings);
-  if (resuming) loadOptimizer(checkpoint, *optimizer);
-  checkpoint.optimizer = {};  // a second copy of the state
-  MetricsFile metrics(metricsPath, step);
-  double secondsSpent = metrics.last().value("seconds", 0.0), flopsSpent = metrics.last().value("flops", 0.0);
-
-  const bool terminal = isatty(STDERR_FILENO);
-  const Device device = model->device().is_cuda() ? Device{Device::Kind::Cuda, model->device().index()} : Device{};
-  Roof peak = bench::peakOf(device, ElementType::F32).value_or(Roof{});
+  Training training = begin(options);
+  MetricsFile metrics(options.directory + "/metrics.jsonl", training.step);
+  Progress progress(config, training.model, metrics.last());
   std::fprintf(stderr, "%s: %lld parameters, %s\npeak: %.1f f32 GFLOP/s, %s\n", config.model.attention.c_str(),
-               static_cast<long long>(model->parameterCount()), data.description.c_str(), 1e-9 * peak.rate,
-               peak.of.c_str());
+               static_cast<long long>(training.model->parameterCount()), data.description.c_str(),
+               1e-9 * progress.peak().rate, progress.peak().of.c_str());
   if (options.beforeFirstStep) {
     const Tensor tokens =
         sampleBatch(data.train, settings.batch, config.model.context, settings.seed, 0).first.to(options.device);
-    if (const int code = options.beforeFirstStep(model, tokens); code != 0) return code;
+    if (const int code = options.beforeFirstStep(training.model, tokens); code != 0) return code;
   }
-  model->train();
-  auto lastTime = Clock::now();
-  int64_t lastStep = step;
+  training.model->train();
   int64_t savedStep = -1;
   auto save = [&] {
-    if (savedStep == step) return;
+    if (savedStep == training.step) return;
     metrics.sync();
-    saveCheckpoint(options.directory, config, step, model, *optimizer);
-    savedStep = step;
+    saveCheckpoint(options.directory, config, training.step, training.model, *training.optimizer);
+    savedStep = training.step;
   };
   auto stop = [&] {
     save();
-    std::fprintf(stderr, "\ninterrupted at step %lld; saved. Go on with --resume\n", static_cast<long long>(step));
+    std::fprintf(stderr, "\ninterrupted at step %lld; saved. Go on with --resume\n",
+                 static_cast<long long>(training.step));
     return interruptCode();
   };
-  if (step >= settings.steps)
-    std::fprintf(stderr, "step %lld of %lld: nothing is left to do\n", static_cast<long long>(step),
+  if (training.step >= settings.steps)
+    std::fprintf(stderr, "step %lld of %lld: nothing is left to do\n", static_cast<long long>(training.step),
                  static_cast<long long>(settings.steps));
 
-  while (step < settings.steps) {
-    // The state of a step follows from the seed and its number alone, so a resumed run repeats it.
-    torch::manual_seed(settings.seed * 1000003 + step);
-    const double rate = learningRate(settings, step);
-    for (auto &group : optimizer->param_groups()) static_cast<torch::optim::AdamWOptions &>(group.options()).lr(rate);
-    optimizer->zero_grad();
-    double loss = 0;
-    Tensor tokens;
-    for (int64_t part = 0; part < settings.accumulate; ++part) {
-      // A step that is not complete has changed nothing yet.
-      if (interrupted()) return stop();
-      const auto [inputs, targets] = sampleBatch(data.train, settings.batch, config.model.context, settings.seed,
-                                                 step * settings.accumulate + part);
-      tokens = inputs.to(options.device);
-      const Tensor logits = model->forward(tokens);
-      const Tensor entropy =
-          torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.to(options.device).view({-1}));
-      const Tensor total = (entropy + settings.spanReg * model->spanCost()) / settings.accumulate;
-      total.backward();
-      loss += entropy.item<double>() / static_cast<double>(settings.accumulate);
-    }
-    const double norm =
-        torch::nn::utils::clip_grad_norm_(model->parameters(), settings.clip > 0 ? settings.clip : HUGE_VAL);
-    if (!std::isfinite(loss) || !std::isfinite(norm)) {
-      std::string where = model->firstNonFinite(tokens);
-      if (where.empty())
-        for (auto &parameter : model->named_parameters())
-          if (where.empty() && parameter.value().grad().defined() &&
-              !torch::isfinite(parameter.value().grad()).all().item<bool>())
-            where = "the gradient of " + parameter.key();
-      throw std::runtime_error("step " + std::to_string(step) + ": the loss is " + std::to_string(loss) +
-                               "; the first value that is not finite is in " +
-                               (where.empty() ? "the loss itself" : where) +
-                               ". The last checkpoint is untouched; a lower train.lr may help");
-    }
-    optimizer->step();
-    ++step;
-
-    if (step % settings.logEvery == 0 || step == settings.steps) {
-      const double seconds = secondsSince(lastTime);
-      const double tokensPerSecond =
-          static_cast<double>((step - lastStep) * settings.batch * settings.accumulate * config.model.context) /
-          seconds;
-      model->eval();
-      const auto heads = headStatistics(model, tokens.slice(0, 0, 1));
-      model->train();
-      const double kept = meanKept(heads), span = meanOf(heads, "span", static_cast<double>(config.model.context));
-      secondsSpent += seconds;
-      flopsSpent += tokensPerSecond * seconds * model->flopsPerToken(kept);
-      // One list a layer for each learned name, and for the kept tiles.
-      std::map<std::string, std::vector<std::vector<double>>> perHead;
-      for (const HeadStatistics &head : heads) {
-        auto put = [&](const std::string &name, double value) {
-          perHead[name].resize(static_cast<size_t>(head.layer) + 1);
-          perHead[name].back().push_back(value);
-        };
-        for (const auto &[name, value] : head.learned) put(name, value);
-        put("kept_tiles", head.keptTiles);
-      }
-      const double achieved = tokensPerSecond * model->flopsPerToken(kept);
-      if (achieved > peak.rate) peak = bench::raisedPeak(device, ElementType::F32, achieved);
-      const double utilisation = achieved / peak.rate;
-      const nlohmann::json entry({{"step", step},
-                                  {"loss", loss},
-                                  {"bpc", loss / M_LN2},
-                                  {"lr", rate},
-                                  {"grad_norm", norm},
-                                  {"tokens_per_second", tokensPerSecond},
-                                  {"mfu", utilisation},
-                                  {"peak_gflops", 1e-9 * peak.rate},
-                                  {"mean_span", span},
-                                  {"kept_tiles", kept},
-                                  {"seconds", secondsSpent},
-                                  {"flops", flopsSpent},
-                                  {"heads", perHead}});
+  progress.start(training.step);
+  while (training.step < settings.steps) {
+    const std::optional<StepFigures> step = takeStep(training, options, data);
+    if (!step) return stop();
+    if (training.step % settings.logEvery == 0 || training.step == settings.steps) {
+      const ProgressFigures figures = progress.measure(training.step, step->tokens);
       try {
-        metrics.append(entry);
+        metrics.append(metricsEntry(*step, figures));
       } catch (const std::exception &) {
         // The steps are not lost with their figures.
-        saveCheckpoint(options.directory, config, step, model, *optimizer);
+        saveCheckpoint(options.directory, config, training.step, training.model, *training.optimizer);
         throw;
       }
-      const int filled = static_cast<int>(24 * step / settings.steps);
-      std::fprintf(stderr, "%s[%s%s] %lld/%lld  loss %.4f  bpc %.3f  %.0f tok/s  MFU %.0f%%  span %.0f  kept %.0f%%%s",
-                   terminal ? "\r" : "", std::string(filled, '#').c_str(), std::string(24 - filled, '.').c_str(),
-                   static_cast<long long>(step), static_cast<long long>(settings.steps), loss, loss / M_LN2,
-                   tokensPerSecond, 100 * utilisation, span, 100 * kept, terminal ? "  " : "\n");
-      lastTime = Clock::now();
-      lastStep = step;
+      printProgress(*step, figures, settings.steps);
+      progress.start(training.step);
     }
     if (interrupted()) return stop();
-    if (step % settings.saveEvery == 0) save();
+    if (training.step % settings.saveEvery == 0) save();
   }
   save();
-  if (terminal) std::fprintf(stderr, "\n");
+  if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\n");
   return 0;
 }
 
