@@ -52,6 +52,86 @@ torch::Device prepare(const std::string &device) {
   return ops::useDevice(device);
 }
 
+struct EvalOptions {
+  std::string checkpoint, data, split = "val", picture, device;
+  uint64_t dataLimit;
+  int64_t stride = 0, limit = 0;
+};
+
+/// Of dense causal attention over `context` bytes, the share of a dense kernel's tiles of 64 that it keeps.
+double causalShare(int64_t context) {
+  const auto tiles = static_cast<double>((context + 63) / 64);
+  return (tiles + 1) / 2 / tiles;
+}
+
+void printHeads(const std::vector<HeadStatistics> &heads) {
+  std::printf("\nlayer head   kept%%   bits");
+  for (const auto &[name, value] : heads[0].learned) std::printf(" %9s", name.c_str());
+  std::printf("\n");
+  for (const HeadStatistics &head : heads) {
+    std::printf("%5lld %4lld  %6.1f %6.2f", static_cast<long long>(head.layer), static_cast<long long>(head.head),
+                100 * head.keptTiles, head.entropy);
+    for (const auto &[name, value] : head.learned) std::printf(" %9.3f", value);
+    std::printf("\n");
+  }
+}
+
+nlohmann::json toJson(const std::vector<HeadStatistics> &heads, const std::vector<double> &unmaskedKeys) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const HeadStatistics &head : heads)
+    rows.push_back({{"layer", head.layer},
+                    {"head", head.head},
+                    {"kept_tiles", head.keptTiles},
+                    {"entropy_bits", head.entropy},
+                    {"unmasked_keys", unmaskedKeys[rows.size()]},
+                    {"learned", head.learned}});
+  return rows;
+}
+
+int runEval(const EvalOptions &options) {
+  const torch::Device device = prepare(options.device);
+  Checkpoint checkpoint = loadCheckpoint(options.checkpoint, device);
+  const std::string picture = options.picture.empty() ? options.checkpoint + "/masks.svg" : options.picture,
+                    figures = options.checkpoint + "/eval_" + options.split + ".json";
+  for (const std::string &written : {picture, figures}) demandReplaceable(written);
+  const TextData data = loadText(dataPath(options.data), static_cast<int64_t>(options.dataLimit));
+  const torch::Tensor &text = options.split == "test"  ? data.test
+                              : options.split == "val" ? data.validation
+                                                       : data.train;
+  const int64_t context = checkpoint.config.model.context;
+  const int64_t stride = options.stride > 0 ? options.stride : context / 2;
+  const Evaluation result = evaluate(checkpoint.model, text, stride, options.limit);
+  const torch::Tensor tokens = text.slice(0, 0, context).to(torch::kInt64).unsqueeze(0).to(device);
+  checkpoint.model->eval();
+  const auto heads = headStatistics(checkpoint.model, tokens);
+  const double kept = meanKept(heads);
+  std::printf("data     %s\n", data.description.c_str());
+  std::printf("model    %s, step %lld\n", checkpoint.config.model.attention.c_str(),
+              static_cast<long long>(checkpoint.step));
+  std::printf("%-8s %.4f bpc over %lld bytes of %s, stride %lld%s\n", "result", result.bpc,
+              static_cast<long long>(result.bytes), options.split.c_str(), static_cast<long long>(stride),
+              result.complete ? "" : " (interrupted)");
+  std::printf("kept     %.1f%% of dense tiles; attention FLOPs saved against dense causal: %.1f%%\n", 100 * kept,
+              100 * (1 - kept / causalShare(context)));
+  printHeads(heads);
+  // The figure of a part would pass for that of the split.
+  if (!result.complete) return interruptCode();
+  const nlohmann::json all({{"bpc", result.bpc},
+                            {"bytes", result.bytes},
+                            {"split", options.split},
+                            {"stride", stride},
+                            {"step", checkpoint.step},
+                            {"attention", checkpoint.config.model.attention},
+                            {"data", data.description},
+                            {"kept_tiles", kept},
+                            {"heads", toJson(heads, unmaskedKeys(checkpoint.model, tokens))}});
+  // A path may hold bytes that are not UTF-8.
+  writeFile(figures, all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  writeFile(picture, maskPicture(checkpoint.model, tokens));
+  std::printf("\nmasks    %s\n", picture.c_str());
+  return interruptCode();
+}
+
 }  // namespace
 
 void addTrain(CLI::App &app, Action &action) {
@@ -100,12 +180,7 @@ void addTrain(CLI::App &app, Action &action) {
 }
 
 void addEval(CLI::App &app, Action &action) {
-  struct Options {
-    std::string checkpoint, data, split = "val", picture, device;
-    uint64_t dataLimit;
-    int64_t stride = 0, limit = 0;
-  };
-  auto o = std::make_shared<Options>();
+  auto o = std::make_shared<EvalOptions>();
   CLI::App *command = app.add_subcommand("eval", "Bits per character, and what each head does");
   command->add_option("--checkpoint", o->checkpoint, "Directory of a trained model")->required();
   addData(command, o->data, o->dataLimit);
@@ -117,66 +192,7 @@ void addEval(CLI::App &app, Action &action) {
   command->add_option("--limit", o->limit, "Evaluate only this many bytes")->check(CLI::Range(int64_t{1}, INT64_MAX));
   command->add_option("--picture", o->picture, "SVG of every head's mask (default: masks.svg beside the checkpoint)");
   addDevice(command, o->device);
-  command->callback([&action, o] {
-    action = [o] {
-      const torch::Device device = prepare(o->device);
-      Checkpoint checkpoint = loadCheckpoint(o->checkpoint, device);
-      const std::string picture = o->picture.empty() ? o->checkpoint + "/masks.svg" : o->picture,
-                        figures = o->checkpoint + "/eval_" + o->split + ".json";
-      for (const std::string &written : {picture, figures}) demandReplaceable(written);
-      const TextData data = loadText(dataPath(o->data), static_cast<int64_t>(o->dataLimit));
-      const torch::Tensor &text = o->split == "test" ? data.test : o->split == "val" ? data.validation : data.train;
-      const int64_t context = checkpoint.config.model.context;
-      const int64_t stride = o->stride > 0 ? o->stride : context / 2;
-      const Evaluation result = evaluate(checkpoint.model, text, stride, o->limit);
-      const torch::Tensor tokens = text.slice(0, 0, context).to(torch::kInt64).unsqueeze(0).to(device);
-      checkpoint.model->eval();
-      const auto heads = headStatistics(checkpoint.model, tokens);
-      std::printf("data     %s\n", data.description.c_str());
-      std::printf("model    %s, step %lld\n", checkpoint.config.model.attention.c_str(),
-                  static_cast<long long>(checkpoint.step));
-      std::printf("%-8s %.4f bpc over %lld bytes of %s, stride %lld%s\n", "result", result.bpc,
-                  static_cast<long long>(result.bytes), o->split.c_str(), static_cast<long long>(stride),
-                  result.complete ? "" : " (interrupted)");
-      const double kept = meanKept(heads);
-      std::printf("kept     %.1f%% of dense tiles; attention FLOPs saved against dense causal: %.1f%%\n", 100 * kept,
-                  100 * (1 - kept / ((static_cast<double>((context + 63) / 64) + 1) / 2 /
-                                     static_cast<double>((context + 63) / 64))));
-      std::printf("\nlayer head   kept%%   bits");
-      for (const auto &[name, value] : heads[0].learned) std::printf(" %9s", name.c_str());
-      std::printf("\n");
-      nlohmann::json rows = nlohmann::json::array();
-      const std::vector<double> unmasked = unmaskedKeys(checkpoint.model, tokens);
-      for (const HeadStatistics &head : heads) {
-        std::printf("%5lld %4lld  %6.1f %6.2f", static_cast<long long>(head.layer), static_cast<long long>(head.head),
-                    100 * head.keptTiles, head.entropy);
-        for (const auto &[name, value] : head.learned) std::printf(" %9.3f", value);
-        std::printf("\n");
-        rows.push_back({{"layer", head.layer},
-                        {"head", head.head},
-                        {"kept_tiles", head.keptTiles},
-                        {"entropy_bits", head.entropy},
-                        {"unmasked_keys", unmasked[rows.size()]},
-                        {"learned", head.learned}});
-      }
-      // The figure of a part would pass for that of the split.
-      if (!result.complete) return interruptCode();
-      const nlohmann::json all({{"bpc", result.bpc},
-                                {"bytes", result.bytes},
-                                {"split", o->split},
-                                {"stride", stride},
-                                {"step", checkpoint.step},
-                                {"attention", checkpoint.config.model.attention},
-                                {"data", data.description},
-                                {"kept_tiles", kept},
-                                {"heads", rows}});
-      // A path may hold bytes that are not UTF-8.
-      writeFile(figures, all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-      writeFile(picture, maskPicture(checkpoint.model, tokens));
-      std::printf("\nmasks    %s\n", picture.c_str());
-      return interruptCode();
-    };
-  });
+  command->callback([&action, o] { action = [o] { return runEval(*o); }; });
 }
 
 void addSample(CLI::App &app, Action &action) {
