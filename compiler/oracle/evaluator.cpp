@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <limits>
 #include <set>
 #include <stdexcept>
+
+#include "compiler/oracle/functions.h"
 
 namespace weft::reference {
 
@@ -14,19 +15,6 @@ using ast::Function;
 using Kind = Expr::Kind;
 
 namespace {
-
-/// Ints have 32 bits and saturate; floor, ceil and round go to the last f32 below 2^31, and of NaN give 0.
-double asInt(double y, Function function) {
-  const bool rounding = function == Function::Floor || function == Function::Ceil || function == Function::Round;
-  if (std::isnan(y)) return 0;
-  return rounding ? std::clamp(y, -2147483520.0, 2147483520.0) : std::clamp(y, -2147483648.0, 2147483647.0);
-}
-
-/// Denormal numbers are 0 in kernels.
-double asSingle(double y) {
-  const float rounded = static_cast<float>(y);
-  return std::fabs(rounded) < std::numeric_limits<float>::min() ? 0 : rounded;
-}
 
 /// The factors of a product, each once.
 std::vector<ast::ExprPtr> factorsOf(const ast::ExprPtr &weight) {
@@ -190,153 +178,13 @@ int Evaluator::call(const Expr &e) {
   for (const ast::ExprPtr &arg : e.args) in.push_back(eval(arg));
   double x[3] = {0, 0, 0};
   for (size_t at = 0; at < in.size(); ++at) x[at] = tape[in[at]].value;
-  const bool whole = e.type == ast::Type::Int;
-  double y = 0, d[3] = {0, 0, 0};
-  auto logistic = [](double v) { return 1 / (1 + std::exp(-v)); };
-  switch (e.function) {
-    case Function::Neg:
-      y = -x[0];
-      d[0] = -1;
-      break;
-    case Function::Add:
-      y = x[0] + x[1];
-      d[0] = d[1] = 1;
-      break;
-    case Function::Sub:
-      y = x[0] - x[1];
-      d[0] = 1;
-      d[1] = -1;
-      break;
-    case Function::Mul:
-      y = x[0] * x[1];
-      d[0] = x[1];
-      d[1] = x[0];
-      break;
-    case Function::Div:
-      y = x[0] / x[1];
-      d[0] = 1 / x[1];
-      d[1] = -x[0] / (x[1] * x[1]);
-      break;
-    case Function::Mod:
-      if (whole && x[1] == 0) {
-        y = 0;
-        break;
-      }
-      if (single && !whole) {
-        y = asSingle(std::fma(-x[1], std::floor(asSingle(x[0] / x[1])), x[0]));
-        if (asSingle(y * x[1]) < 0) y += x[1];
-        break;
-      }
-      y = x[0] - x[1] * std::floor(x[0] / x[1]);
-      d[0] = 1;
-      d[1] = -std::floor(x[0] / x[1]);
-      break;
-    case Function::Min:
-      y = std::min(x[0], x[1]);
-      d[0] = x[0] < x[1] ? 1 : x[0] == x[1] ? 0.5 : 0;
-      d[1] = 1 - d[0];
-      break;
-    case Function::Max:
-      y = std::max(x[0], x[1]);
-      d[0] = x[0] > x[1] ? 1 : x[0] == x[1] ? 0.5 : 0;
-      d[1] = 1 - d[0];
-      break;
-    case Function::Clamp:
-      y = std::min(std::max(x[0], x[1]), x[2]);
-      d[0] = x[0] >= x[1] && x[0] <= x[2];
-      d[1] = x[0] < x[1] && x[1] < x[2];
-      d[2] = x[0] > x[2] || x[1] > x[2];
-      break;
-    case Function::Abs:
-      y = std::fabs(x[0]);
-      d[0] = (x[0] > 0) - (x[0] < 0);
-      break;
-    case Function::Exp:
-      y = std::exp(x[0]);
-      d[0] = y;
-      break;
-    case Function::Exp2:
-      y = std::exp2(x[0]);
-      d[0] = y * M_LN2;
-      break;
-    case Function::Log:
-      y = std::log(x[0]);
-      d[0] = 1 / x[0];
-      break;
-    case Function::Log1p:
-      y = std::log1p(x[0]);
-      d[0] = 1 / (1 + x[0]);
-      break;
-    case Function::Sqrt:
-      y = std::sqrt(x[0]);
-      d[0] = 0.5 / y;
-      break;
-    case Function::Rsqrt:
-      y = 1 / std::sqrt(x[0]);
-      d[0] = -0.5 * y / x[0];
-      break;
-    case Function::Sin:
-      y = std::sin(x[0]);
-      d[0] = std::cos(x[0]);
-      break;
-    case Function::Cos:
-      y = std::cos(x[0]);
-      d[0] = -std::sin(x[0]);
-      break;
-    case Function::Tanh:
-      y = std::tanh(x[0]);
-      d[0] = 1 - y * y;
-      break;
-    case Function::Sigmoid:
-      y = logistic(x[0]);
-      d[0] = y * (1 - y);
-      break;
-    case Function::Relu:
-      y = std::max(x[0], 0.0);
-      d[0] = x[0] > 0;
-      break;
-    case Function::Softplus:
-      y = std::max(x[0], 0.0) + std::log1p(std::exp(-std::fabs(x[0])));
-      d[0] = logistic(x[0]);
-      break;
-    case Function::Pow:
-      y = std::pow(x[0], x[1]);
-      d[0] = x[1] * std::pow(x[0], x[1] - 1);
-      d[1] = x[0] == 0 ? 0 : y * std::log(x[0]);
-      break;
-    case Function::Triangle: {
-      const double f = single ? asSingle(x[0] - std::floor(x[0])) : x[0] - std::floor(x[0]);
-      y = 4 * std::fabs(f - 0.5) - 1;
-      d[0] = f < 0.5 ? -4 : f > 0.5 ? 4 : 0;
-      break;
-    }
-    case Function::Floor: y = std::floor(x[0]); break;
-    case Function::Ceil: y = std::ceil(x[0]); break;
-    case Function::Round: y = std::nearbyint(x[0]); break;
-    case Function::Lt: y = x[0] < x[1]; break;
-    case Function::Le: y = x[0] <= x[1]; break;
-    case Function::Gt: y = x[0] > x[1]; break;
-    case Function::Ge: y = x[0] >= x[1]; break;
-    case Function::Eq: y = x[0] == x[1]; break;
-    case Function::Ne: y = x[0] != x[1]; break;
-    case Function::And: y = x[0] != 0 && x[1] != 0; break;
-    case Function::Or: y = x[0] != 0 || x[1] != 0; break;
-    case Function::Not: y = x[0] == 0; break;
-    case Function::Select:
-      y = x[0] != 0 ? x[1] : x[2];
-      d[1] = x[0] != 0;
-      d[2] = x[0] == 0;
-      break;
-    case Function::ToFloat: y = x[0]; break;
-  }
-  if (whole) y = asInt(y, e.function);
-  if (single && e.type == ast::Type::Float) y = asSingle(y);
-  const int node = push(y);
+  const Applied result = apply(e.function, x, e.type, single);
+  const int node = push(result.value);
   if (e.type == ast::Type::Float)
     for (size_t at = 0; at < in.size(); ++at)
       if (e.args[at]->type == ast::Type::Float) {
         tape[node].parents[at] = in[at];
-        tape[node].slopes[at] = d[at];
+        tape[node].slopes[at] = result.slopes[at];
       }
   return node;
 }
