@@ -49,10 +49,36 @@ class IntervalBuilder {
   /// The operands are known.
   Interval fromOperands(mlir::Value value);
   Interval mapInterval(dialect::MapOp op);
-  Interval boundsOf(dialect::MapOp op);
   /// The function of `op` on other numbers.
   mlir::Value same(dialect::MapOp op, mlir::ValueRange args);
   Interval readInterval(dialect::ReadOp op);
+
+  /// A function and the bounds of its arguments.
+  struct Call {
+    dialect::MapOp op;
+    Function function;
+    llvm::SmallVector<Interval, 3> x;
+    mlir::Value varies, nan;  ///< of any of them
+    mlir::Value zero;         ///< of the type of the first
+    bool real;                ///< the result is a float
+  };
+  Interval boundsOf(dialect::MapOp op);
+  Interval boundsOfSum(const Call &call);
+  Interval boundsOfProduct(const Call &call);
+  Interval boundsOfRemainder(const Call &call);
+  Interval boundsOfExtremum(const Call &call);
+  Interval boundsOfClamp(const Call &call);
+  Interval boundsOfAbs(const Call &call);
+  Interval boundsOfRounded(const Call &call);
+  Interval boundsOfTriangle(const Call &call);
+  Interval boundsOfEquality(const Call &call);
+  Interval boundsOfChoice(const Call &call);
+  /// The values at the argument's ends.
+  Interval rising(const Call &call, mlir::Value nan);
+  Interval about(Interval bounds);
+  mlir::Value on(const Call &call, mlir::ValueRange args) { return same(call.op, args); }
+  mlir::Value least(mlir::Value a, mlir::Value b) { return s.map(Function::Min, {a, b}); }
+  mlir::Value greatest(mlir::Value a, mlir::Value b) { return s.map(Function::Max, {a, b}); }
 };
 
 }  // namespace weft
