@@ -99,7 +99,7 @@ class Variant {
   SelectionInfo selectionInfo;
   KeyListInfo keys;
   std::vector<KeySetInfo> sets;
-  bool twoPass = true, twoPassGrouped = true;
+  bool twoPass, twoPassGrouped;
 };
 
 struct ParseResult {
