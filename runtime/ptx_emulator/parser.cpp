@@ -174,94 +174,122 @@ class Parser {
     std::string label;
   };
 
-  void body(Kernel &kernel) {
+  /// What a kernel's body has said so far.
+  struct Body {
+    Kernel &kernel;
     std::map<std::string, int> labels;
-    std::vector<Pending> pending;
-    std::vector<const Signature *> signatures;
+    std::vector<Pending> pending;               ///< labels still to be found
+    std::vector<const Signature *> signatures;  ///< of kernel.code
     int64_t branches = 0;
-    // Registers declared inside inner braces, which end with them.
+    /// Registers declared inside inner braces, which end with them.
     std::vector<std::vector<std::string>> scopes;
+  };
+
+  void body(Kernel &kernel) {
+    Body own{kernel, {}, {}, {}, 0, {}};
     for (;;) {
       if (in.accept('{')) {
-        if (scopes.size() >= mostScopes)
+        if (own.scopes.size() >= mostScopes)
           in.fail("more than " + std::to_string(mostScopes) + " braces inside one another");
-        scopes.emplace_back();
-        continue;
+        own.scopes.emplace_back();
+      } else if (in.accept('}')) {
+        if (own.scopes.empty()) break;
+        endScope(own);
+      } else if (in.done()) {
+        in.fail("expected '}'");
+      } else if (in.peek() == '.') {
+        declaration(own);
+      } else {
+        statement(own);
       }
-      if (in.accept('}')) {
-        if (scopes.empty()) break;
-        for (const std::string &own : scopes.back()) {
-          declared.erase(own);
-          registers.erase(own);
-        }
-        scopes.pop_back();
-        continue;
-      }
-      if (in.done()) in.fail("expected '}'");
-      if (in.peek() == '.') {
-        const std::string directive = in.name();
-        if (directive == ".reg") {
-          declare(scopes.empty() ? nullptr : &scopes.back());
-        } else if (directive == ".shared") {
-          // Dynamic shared memory lies behind: its place must be known when its name is met.
-          if (!kernel.code.empty()) in.fail("expected .shared before the first instruction");
-          declareShared(sharedBytes);
-        } else if (directive == ".loc" || directive == ".pragma") {
-          in.toLineEnd();
-        } else {
-          in.fail("unknown directive " + directive + " " + in.restOfLine());
-        }
-        continue;
-      }
-      const size_t begin = in.position();
-      const int line = in.line;
-      int guard = -1;
-      bool negated = false;
-      if (in.accept('@')) {
-        negated = in.accept('!');
-        const std::string own = in.name();
-        guard = registerOf(own, kernel);
-        if (kernel.registerBits[guard] != 1) in.fail("expected a predicate, got " + own);
-      }
-      const std::string opcode = in.name();
-      if (guard < 0 && !opcode.empty() && in.accept(':')) {
-        if (!labels.emplace(opcode, static_cast<int>(kernel.code.size())).second) in.fail("a second label " + opcode);
-        continue;
-      }
-      const auto &[known, signature] = decode(opcode, line);
-      Instruction instruction = known;
-      instruction.guard = guard;
-      instruction.guardNegated = negated;
-      instruction.line = line;
-      if (!in.accept(';')) {
-        do operand(instruction, kernel, pending);
-        while (in.accept(','));
-        in.expect(';');
-      }
-      instruction.text = in.since(begin);
-      branches += instruction.ends != Instruction::Ends::No;
-      if (branches > mostBranches) in.fail("more than " + std::to_string(mostBranches) + " branches");
-      kernel.code.push_back(std::move(instruction));
-      signatures.push_back(&signature);
     }
-    for (const Pending &own : pending) {
-      Instruction &instruction = kernel.code[own.instruction];
-      auto found = labels.find(own.label);
-      if (found == labels.end()) Reader::failAt(instruction.line, "unknown label or name " + own.label);
+    findLabels(own);
+    checkInstructions(own);
+    kernel.sharedBytes = dynamicBegin(sharedBytes);
+    findJoins(kernel);
+  }
+
+  void endScope(Body &body) {
+    for (const std::string &own : body.scopes.back()) {
+      declared.erase(own);
+      registers.erase(own);
+    }
+    body.scopes.pop_back();
+  }
+
+  void declaration(Body &body) {
+    const std::string directive = in.name();
+    if (directive == ".reg") {
+      declare(body.scopes.empty() ? nullptr : &body.scopes.back());
+    } else if (directive == ".shared") {
+      // Dynamic shared memory lies behind: its place must be known when its name is met.
+      if (!body.kernel.code.empty()) in.fail("expected .shared before the first instruction");
+      declareShared(sharedBytes);
+    } else if (directive == ".loc" || directive == ".pragma") {
+      in.toLineEnd();
+    } else {
+      in.fail("unknown directive " + directive + " " + in.restOfLine());
+    }
+  }
+
+  /// name ":" | [ "@" ["!"] predicate ] opcode [ operand { "," operand } ] ";"
+  void statement(Body &body) {
+    Kernel &kernel = body.kernel;
+    const size_t begin = in.position();
+    const int line = in.line;
+    int guard = -1;
+    bool negated = false;
+    if (in.accept('@')) {
+      negated = in.accept('!');
+      const std::string own = in.name();
+      guard = registerOf(own, kernel);
+      if (kernel.registerBits[guard] != 1) in.fail("expected a predicate, got " + own);
+    }
+    const std::string opcode = in.name();
+    if (guard < 0 && !opcode.empty() && in.accept(':')) {
+      if (!body.labels.emplace(opcode, static_cast<int>(kernel.code.size())).second)
+        in.fail("a second label " + opcode);
+      return;
+    }
+    const auto &[known, signature] = decode(opcode, line);
+    Instruction instruction = known;
+    instruction.guard = guard;
+    instruction.guardNegated = negated;
+    instruction.line = line;
+    if (!in.accept(';')) {
+      do operand(instruction, kernel, body.pending);
+      while (in.accept(','));
+      in.expect(';');
+    }
+    instruction.text = in.since(begin);
+    body.branches += instruction.ends != Instruction::Ends::No;
+    if (body.branches > mostBranches) in.fail("more than " + std::to_string(mostBranches) + " branches");
+    kernel.code.push_back(std::move(instruction));
+    body.signatures.push_back(&signature);
+  }
+
+  static void findLabels(const Body &body) {
+    for (const Pending &own : body.pending) {
+      Instruction &instruction = body.kernel.code[own.instruction];
+      auto found = body.labels.find(own.label);
+      if (found == body.labels.end()) Reader::failAt(instruction.line, "unknown label or name " + own.label);
       Operand &part = instruction.operands[own.operand][own.part];
       part.kind = Operand::Kind::Label;
       part.index = found->second;
     }
-    for (size_t at = 0; at < kernel.code.size(); ++at) {
+  }
+
+  static void checkInstructions(const Body &body) {
+    for (size_t at = 0; at < body.kernel.code.size(); ++at) {
+      Instruction &own = body.kernel.code[at];
       try {
-        checkOperands(kernel.code[at], *signatures[at], kernel);
+        checkOperands(own, *body.signatures[at], body.kernel);
       } catch (const std::exception &error) {
-        Reader::failAt(kernel.code[at].line, kernel.code[at].text + " " + error.what());
+        Reader::failAt(own.line, own.text + " " + error.what());
       }
     }
-    kernel.sharedBytes = dynamicBegin(sharedBytes);
-    findJoins(kernel);
   }
+
   static int64_t dynamicBegin(int64_t bytes) { return (bytes + 15) / 16 * 16; }
 
   const std::pair<Instruction, Signature> &decode(const std::string &opcode, int line) {
