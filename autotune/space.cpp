@@ -5,7 +5,6 @@
 #include <tuple>
 
 #include "compiler/default_schedule.h"
-#include "runtime/environment.h"
 
 namespace weft::autotune {
 
@@ -32,7 +31,7 @@ void eraseTooLarge(std::vector<Schedule> &space, const ops::Binding &call, bool 
 
 std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   const bool cpu = call.set.device.kind == Device::Kind::Cpu;
-  const std::string target = cpu ? environment::cpu() : targetOf(call.set.device);
+  const std::string target = targetOf(call.set.device);
   const bool amx = cpu && call.set.type == ElementType::BF16 && cpuFacts(target).amx;
   std::vector<BackwardForm> forms{BackwardForm::Automatic};
   if (backward && call.set.variant->hasTwoPassBackward(call.G != call.H))

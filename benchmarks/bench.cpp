@@ -17,7 +17,6 @@
 #include "ops/kept_pattern.h"
 #include "ops/passes.h"
 #include "ops/variant_library.h"
-#include "runtime/environment.h"
 #include "runtime/schedule_cache.h"
 
 namespace weft::bench {
@@ -61,7 +60,7 @@ class Own {
     flops = kept * 64 * 64 * 2 * width * (work.backward ? 2.5 : 1);
     for (const Tensor &tensor : inputs.tensors) bytes += static_cast<double>(tensor.nbytes());
     bytes = (bytes + static_cast<double>(saved.o.nbytes())) * (work.backward ? 2 : 1);
-    scheduleText = describe(schedule, work.device == "cpu" ? "host" : "sm_80");
+    scheduleText = describe(schedule, targetOf(parseDevice(work.device)));
   }
 
   double seconds() {
@@ -100,7 +99,7 @@ double compileSeconds(const Case &work, const ops::SampleInputs &inputs) {
     request.dims = set.headDims;
     request.type = set.type;
     request.schedule = set.schedule;
-    request.target = set.device.kind == Device::Kind::Cpu ? environment::cpu() : targetOf(set.device);
+    request.target = targetOf(set.device);
     compile(request);
   }
   return secondsSince(start);

@@ -27,8 +27,6 @@ struct Options {
   bool list = false, explain = false, flush = false, again = false;
 };
 
-std::string targetName(const Device &device) { return device.kind == Device::Kind::Cpu ? "host" : targetOf(device); }
-
 void printList(const ScheduleCache &cache, const std::vector<TuningEntry> &entries, const std::string &target) {
   std::printf("%s\n", cache.path().c_str());
   if (entries.empty()) std::printf("nothing tuned yet; try: weft tune causal --shapes 1,8,2048,64\n");
@@ -98,13 +96,13 @@ int run(const Options &options) {
     });
   }
   if (options.list) {
-    printList(cache, entries, targetName(device));
+    printList(cache, entries, targetOf(device));
     return 0;
   }
   if (options.explain) {
     if (entries.empty())
       throw std::runtime_error("nothing tuned yet for these variants on this device; weft tune --list shows what is");
-    for (const TuningEntry &entry : entries) printExplanation(entry, targetName(device));
+    for (const TuningEntry &entry : entries) printExplanation(entry, targetOf(device));
     return 0;
   }
   if (options.variants.empty())
@@ -132,7 +130,7 @@ int run(const Options &options) {
   tuning.budget = parseSeconds(options.budget);
   tuning.flush = options.flush;
   tuning.again = options.again;
-  return tuneAll(jobs, tuning, targetName(device));
+  return tuneAll(jobs, tuning, targetOf(device));
 }
 
 }  // namespace

@@ -99,7 +99,7 @@ class Variant {
   SelectionInfo selectionInfo;
   KeyListInfo keys;
   std::vector<KeySetInfo> sets;
-  bool twoPass, twoPassGrouped;
+  bool twoPass = true, twoPassGrouped = true;
 };
 
 struct ParseResult {

@@ -4,22 +4,17 @@
 
 #include <atomic>
 #include <chrono>
-#include <cstring>
 #include <future>
 #include <map>
 #include <mutex>
 
 #include "runtime/cache_folder.h"
-#include "runtime/cpu/denormals.h"
-#include "runtime/cpu/object_loader.h"
 #include "runtime/cpu/thread_pool.h"
-#include "runtime/cuda/driver.h"
+#include "runtime/device_backend.h"
 #include "runtime/environment.h"
 #include "runtime/file_lock.h"
 #include "runtime/kernel_file.h"
 #include "runtime/log.h"
-#include "runtime/ptx_emulator/emulator.h"
-#include "runtime/ptxas.h"
 #include "runtime/sha256.h"
 
 namespace weft {
@@ -49,7 +44,11 @@ void keep(const PrivateFolder &folder, const std::string &file, const std::strin
   });
 }
 
-std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device);
+std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device) {
+  const std::string code = std::move(image.code);
+  image.code.clear();
+  return backendOf(device).load(std::move(image), code, device.index);
+}
 
 /// What an earlier process has kept, where it is whole and the device takes it; else null.
 std::shared_ptr<const LoadedKernel> loadKept(const PrivateFolder &folder, const std::string &file,
@@ -85,86 +84,6 @@ std::shared_ptr<const LoadedKernel> obtain(const CompileRequest &request, const 
   log().debug("compiled {}.{}", request.variant->name(), request.kernel);
   if (folder.usable()) keep(folder, file, printKernelFile(result.image, key));
   return load(std::move(result.image), device);
-}
-
-class CpuKernel final : public LoadedKernel {
- public:
-  CpuKernel(KernelImage own, cpu::KernelFunction function) : LoadedKernel(std::move(own)), function(function) {}
-
-  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
-    const int64_t bytes = std::max(image().scratchBytes, context.workspaceBytes);
-    cpu::parallelFor(programs, context.threads, [&](int64_t begin, int64_t end, int) {
-      // Kept by each thread, grown to the largest kernel it has run.
-      struct Scratch {
-        void *memory = nullptr;
-        int64_t size = 0;
-        ~Scratch() { std::free(memory); }
-      };
-      thread_local Scratch scratch;
-      if (scratch.size < bytes) {
-        std::free(scratch.memory);
-        scratch.memory = std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
-        scratch.size = scratch.memory ? bytes : 0;
-        if (!scratch.memory) throw std::bad_alloc();
-      }
-      const cpu::FlushDenormals flush;
-      function(slots, begin, end, scratch.memory);
-    });
-  }
-
- private:
-  cpu::KernelFunction function;
-};
-
-int64_t blocksOf(const KernelImage &image, int64_t programs) {
-  return (programs + image.programsPerBlock - 1) / image.programsPerBlock;
-}
-
-class EmulatedKernel final : public LoadedKernel {
- public:
-  EmulatedKernel(KernelImage own, const Device &device, const std::string &ptx)
-      : LoadedKernel(std::move(own)), module(ptx), capability(capabilityOf(device)) {}
-
-  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
-    ptx::Launch launch{
-        blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory, capability,
-        environment::emulatorSeed()};
-    if (const int64_t steps = environment::emulatorSteps()) launch.steps = steps;
-    launch.parameters.resize(std::max<size_t>(image().slots.size(), 1) * sizeof(int64_t));
-    std::memcpy(launch.parameters.data(), slots, image().slots.size() * sizeof(int64_t));
-    const EmulatorReport report = module.run(image().entry, launch, context.threads);
-    if (context.report) *context.report += report;
-  }
-
- private:
-  ptx::Module module;
-  int capability;
-};
-
-class CudaKernel final : public LoadedKernel {
- public:
-  CudaKernel(KernelImage own, const Device &device, const std::string &ptx)
-      : LoadedKernel(std::move(own)),
-        function(device.index, deviceCode(ptx, architectureOf(device)), ptx, image().entry, image().sharedBytes) {}
-
-  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
-    function.launch(blocksOf(image(), programs), image().threads, context.stream, slots);
-  }
-
- private:
-  cuda::Function function;
-};
-
-std::shared_ptr<const LoadedKernel> load(KernelImage image, const Device &device) {
-  const std::string code = std::move(image.code);
-  image.code.clear();
-  switch (device.kind) {
-    case Device::Kind::PtxEmulator: return std::make_shared<EmulatedKernel>(std::move(image), device, code);
-    case Device::Kind::Cuda: return std::make_shared<CudaKernel>(std::move(image), device, code);
-    case Device::Kind::Cpu: break;
-  }
-  cpu::KernelFunction function = cpu::loadObject(code, image.entry);
-  return std::make_shared<CpuKernel>(std::move(image), function);
 }
 
 }  // namespace

@@ -7,7 +7,7 @@
 
 #include "runtime/atomic_file.h"
 #include "runtime/cache_folder.h"
-#include "runtime/cuda/driver.h"
+#include "runtime/device_backend.h"
 #include "runtime/environment.h"
 #include "runtime/log.h"
 #include "runtime/sha256.h"
@@ -19,13 +19,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 constexpr int schema = 1;
-
-std::string identityOf(const Device &device) {
-  if (device.kind == Device::Kind::Cuda) return cuda::identity(device.index);
-  if (device.kind == Device::Kind::PtxEmulator) return name(device);
-  const std::string cpu = environment::cpu();
-  return cpu == "host" ? hostIdentity() : cpu + " on " + hostIdentity();
-}
 
 /// "Intel Xeon; +avx512f,..." -> letters that suit a file name, and a hash of all of it.
 std::string fileName(const std::string &identity) {
@@ -157,7 +150,8 @@ std::string describe(const TuningKey &key) {
   return text;
 }
 
-ScheduleCache::ScheduleCache(const Device &device) : identity(identityOf(device)), file(fileName(identity)) {}
+ScheduleCache::ScheduleCache(const Device &device)
+    : identity(backendOf(device).identity(device.index)), file(fileName(identity)) {}
 
 fs::path ScheduleCache::path() const { return fs::path(environment::cacheDirectory()) / part / file; }
 

@@ -1,4 +1,4 @@
-#include "runtime/roof.h"
+#include "runtime/cpu/roof.h"
 
 #include <time.h>
 
@@ -6,22 +6,17 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <numeric>
 #include <thread>
-#include <tuple>
 #include <vector>
 
 #include "compiler/peak.h"
 #include "runtime/cpu/object_loader.h"
 #include "runtime/cpu/thread_pool.h"
-#include "runtime/cuda/data_sheet.h"
-#include "runtime/cuda/driver.h"
 #include "runtime/environment.h"
 
-namespace weft {
+namespace weft::cpu {
 namespace {
 
 using Clock = std::chrono::steady_clock;
@@ -62,7 +57,7 @@ double steadyRate(int threads, double share, const std::function<void(int thread
     rates[static_cast<size_t>(thread)] =
         stretches[first + static_cast<size_t>(share * static_cast<double>(stretches.size() - 1 - first))];
   };
-  cpu::parallelFor(threads, threads, [&](int64_t begin, int64_t end, int) {
+  parallelFor(threads, threads, [&](int64_t begin, int64_t end, int) {
     for (int64_t thread = begin; thread < end; ++thread) measure(static_cast<int>(thread));
   });
   return std::accumulate(rates.begin(), rates.end(), 0.0);
@@ -81,10 +76,12 @@ class Scratch {
   std::vector<uint32_t> words;
 };
 
+}  // namespace
+
 Roof measureArithmetic(ElementType type, int threads) {
   Roof best;
   for (const PeakLoop &loop : peakLoops(type, environment::cpu())) {
-    const cpu::KernelFunction run = cpu::loadObject(loop.code, loop.entry);
+    const KernelFunction run = loadObject(loop.code, loop.entry);
     Scratch scratch(threads);
     // Most of the best: single stretches may have had a shared core to themselves.
     const double rate =
@@ -120,57 +117,4 @@ Roof measureMemory(int threads) {
           "reading 256 MiB on " + std::to_string(threads) + (threads == 1 ? " thread" : " threads") + ", measured"};
 }
 
-/// f32 on a GPU is three products of tf32, or arithmetic without tensor cores: whatever is faster.
-Roof ofSheet(const cuda::DataSheet &sheet, ElementType type) {
-  const std::string from = std::string("data sheet of ") + sheet.product + ", dense ";
-  if (type == ElementType::BF16) return {1e12 * sheet.bf16, from + "bf16"};
-  if (type == ElementType::F16) return {1e12 * sheet.f16, from + "f16"};
-  if (sheet.tf32 / 3 > sheet.f32) return {1e12 * sheet.tf32 / 3, from + "tf32, three products each"};
-  return {1e12 * sheet.f32, from + "f32"};
-}
-
-const cuda::DataSheet *sheetOf(const Device &device) {
-  const std::string identity = cuda::identity(device.index);
-  return cuda::dataSheet(identity.substr(0, identity.find(',')));
-}
-
-std::optional<Roof> arithmetic(const Device &device, ElementType type, int threads, bool again) {
-  if (device.kind == Device::Kind::PtxEmulator) return std::nullopt;
-  if (device.kind == Device::Kind::Cuda) {
-    const cuda::DataSheet *sheet = sheetOf(device);
-    return sheet ? std::optional(ofSheet(*sheet, type)) : std::nullopt;
-  }
-  static std::mutex mutex;
-  static std::map<std::tuple<std::string, ElementType, int>, Roof> known;
-  std::lock_guard lock(mutex);
-  Roof &roof = known[{environment::cpu(), type, threads}];
-  if (roof.rate == 0 || again)
-    if (Roof now = measureArithmetic(type, threads); now.rate > roof.rate) roof = now;
-  return roof;
-}
-
-}  // namespace
-
-std::optional<Roof> arithmeticRoof(const Device &device, ElementType type, int threads) {
-  return arithmetic(device, type, threads, false);
-}
-std::optional<Roof> arithmeticRoofAgain(const Device &device, ElementType type, int threads) {
-  return arithmetic(device, type, threads, true);
-}
-
-std::optional<Roof> memoryRoof(const Device &device, int threads) {
-  if (device.kind == Device::Kind::PtxEmulator) return std::nullopt;
-  if (device.kind == Device::Kind::Cuda) {
-    const cuda::DataSheet *sheet = sheetOf(device);
-    if (!sheet) return std::nullopt;
-    return Roof{1e9 * sheet->gigabytes, std::string("data sheet of ") + sheet->product};
-  }
-  static std::mutex mutex;
-  static std::map<int, Roof> known;
-  std::lock_guard lock(mutex);
-  Roof &roof = known[threads];
-  if (roof.rate == 0) roof = measureMemory(threads);
-  return roof;
-}
-
-}  // namespace weft
+}  // namespace weft::cpu

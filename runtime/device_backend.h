@@ -1,0 +1,50 @@
+// What a kind of device does for the runtime: a folder that defines a backend, and a line in devices.cpp.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/device.h"
+#include "runtime/kernel_cache.h"
+#include "runtime/roof.h"
+
+namespace weft {
+
+/// `index` is Device's. Immutable; thread-safe. All but names throw std::runtime_error where the machine has no such
+/// device.
+class DeviceBackend {
+ public:
+  virtual ~DeviceBackend() = default;
+
+  /// The forms of its names, for those who wrote another one.
+  virtual std::vector<std::string> forms() const = 0;
+  /// The index that a name stands for; none where it is no name of this kind. Throws std::runtime_error that says what
+  /// is known where it nearly is one.
+  virtual std::optional<int> parse(const std::string &name) const = 0;
+  virtual std::string name(int index) const = 0;
+
+  /// See capabilityOf, from which target and limits follow.
+  virtual int capability(int index) const = 0;
+  /// What tuning results are kept under.
+  virtual std::string identity(int index) const = 0;
+  /// `code`: that of `image`, which has none itself.
+  virtual std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int index) const = 0;
+
+  /// See roof.h. `again`: measured anew, where it is measured.
+  virtual std::optional<Roof> arithmeticRoof(int index, ElementType type, int threads, bool again) const = 0;
+  virtual std::optional<Roof> memoryRoof(int index, int threads) const = 0;
+};
+
+const DeviceBackend &backendOf(const Device &device);
+
+/// The compute capabilities that are, from the least: 80 for 8.0.
+std::vector<int> knownCapabilities();
+
+/// Of a launch of `programs` programs on a GPU.
+inline int64_t blocksOf(const KernelImage &image, int64_t programs) {
+  return (programs + image.programsPerBlock - 1) / image.programsPerBlock;
+}
+
+}  // namespace weft
