@@ -36,9 +36,16 @@ def against_dense(row, rows):
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         results = json.load(file)
-    rows, peers = results["rows"], results["peers"]
-    rows = [row for row in rows if measured(row, "weft")]
+    rows = [row for row in results["rows"] if measured(row, "weft")]
     page = Page("Weft: generated attention kernels, measured")
+    preface(page, results, rows)
+    all_rows(page, results, rows)
+    if rows:
+        charts(page, results, rows, results["peers"])
+    page.write(sys.argv[2])
+
+
+def preface(page, results, rows):
     if not results["complete"]:
         page.text(f"Not complete: the run was stopped, or died, after {len(results['rows'])} rows. What follows is no whole comparison.", "bad")
     page.text(f"{results['device']}, {results['threads']} threads, torch {results['torch']}, {results['date']}. One run; each row's methods take turns, "
@@ -54,6 +61,9 @@ def main():
                   + "; ".join(f"{row['variant']} {row['direction']} {row['dtype']} T = {row['T']}, {100 * row['results']['weft']['gflops'] / limit:.0f} % of {of}"
                               for row, (limit, of) in sorted(above, key=lambda one: one[1][0] / one[0]["results"]["weft"]["gflops"])[:3]) + ".", "bad")
 
+
+def all_rows(page, results, rows):
+    peers = results["peers"]
     page.heading("All rows")
     table = []
     for row in results["rows"]:
@@ -78,21 +88,31 @@ def main():
         table.append(cells + more)
     page.table(["variant", "direction", "type", "T", "kept tiles", "ms", "of causal", "of ideal"] + [f"against {p}" for p in peers]
                + ["interval, ms", "samples", "GFLOP/s", "of peak", "error", "compile s", "MiB"], table)
-    if rows:
-        charts(page, results, rows, peers)
-    page.write(sys.argv[2])
 
 
 def charts(page, results, rows, peers):
     variants = list(dict.fromkeys(row["variant"] for row in rows))
     colour = {v: COLOURS[i % len(COLOURS)] for i, v in enumerate(variants)}
     groups = list(dict.fromkeys((row["dtype"], row["direction"]) for row in rows))
+    times(page, rows, peers, groups, colour)
+    ratios_to_peers(page, rows, peers, groups)
+    page.heading("Kept share against time")
+    page.text("Time and kept tiles as shares of the variant that keeps the most tiles at the same length (causal, where measured). On the line, cost follows kept tiles; the rest is masks, planning and work that every row has.", "soft")
+    page.charts([cost_of_kept(rows, colour)] + rooflines(results, rows, colour))
+    tuned(page, results, variants)
+    page.heading("Masks")
+    page.text("The first head at T = 256: probabilities with all scores equal, each row relative to its largest. Queries downwards, keys to the right.", "soft")
+    page.charts([(variant, [{"type": "heatmap", "z": shares, "colorscale": [[0, "rgba(128,128,128,0.08)"], [1, "#3266cc"]], "showscale": False, "hoverinfo": "skip"}],
+                  {"xaxis": {"visible": False, "scaleanchor": "y", "constrain": "domain"}, "yaxis": {"visible": False, "autorange": "reversed", "constrain": "domain"}, "margin": {"l": 8, "r": 8, "t": 36, "b": 8}})
+                 for variant, shares in results["masks"].items()], small=True)
 
+
+def times(page, rows, peers, groups, colour):
     page.heading("Time against length")
     figures = []
     for dtype, direction in groups:
         data = []
-        for variant in variants:
+        for variant in colour:
             own = sorted((r for r in rows if (r["variant"], r["dtype"], r["direction"]) == (variant, dtype, direction)), key=lambda r: r["T"])
             data.append(line(variant, [r["T"] for r in own], [measured(r, "weft") for r in own], colour[variant]))
             for peer, dash, symbol in zip(peers, ("dot", "dash", "dashdot", "longdash"), ("square-open", "diamond-open", "x", "cross")):
@@ -105,6 +125,8 @@ def charts(page, results, rows, peers):
                                                             "yaxis": log_axis("ms"), "height": 460}))
     page.charts(figures)
 
+
+def ratios_to_peers(page, rows, peers, groups):
     page.heading("Ratio to the peers")
     longest = max(r["T"] for r in rows)
     target = 2048 if any(r["T"] == 2048 for r in rows) else longest
@@ -124,10 +146,10 @@ def charts(page, results, rows, peers):
                             {"barmode": "group", "yaxis": {"title": {"text": "ratio"}}, "shapes": [{"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": 1, "y1": 1, "line": {"dash": "dot", "color": "#888"}}]}))
     page.charts(figures) if figures else page.text("No peer could be measured.")
 
-    page.heading("Kept share against time")
-    page.text("Time and kept tiles as shares of the variant that keeps the most tiles at the same length (causal, where measured). On the line, cost follows kept tiles; the rest is masks, planning and work that every row has.", "soft")
-    data, lengths = [], sorted({r["T"] for r in rows})
-    for variant in variants:
+
+def cost_of_kept(rows, colour):
+    data = []
+    for variant in colour:
         x, y, words = [], [], []
         for row in rows:
             same = [r for r in rows if (r["dtype"], r["direction"], r["T"]) == (row["dtype"], row["direction"], row["T"])]
@@ -138,20 +160,25 @@ def charts(page, results, rows, peers):
                 words.append(f"{variant} {row['direction']} {row['dtype']} T={row['T']}")
         data.append({"type": "scatter", "mode": "markers", "name": variant, "x": x, "y": y, "text": words, "marker": {"color": colour[variant], "size": 8, "opacity": 0.8}})
     data.append(line("ideal", [0, 1], [0, 1], "#888", "dot", "lines"))
-    kept = ("time share against kept share", data, {"xaxis": {"title": {"text": "kept tiles / most"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "time / time of most"}, "rangemode": "tozero"}})
+    return ("time share against kept share", data, {"xaxis": {"title": {"text": "kept tiles / most"}, "rangemode": "tozero"}, "yaxis": {"title": {"text": "time / time of most"}, "rangemode": "tozero"}})
+
+
+def rooflines(results, rows, colour):
     figures = []
     for dtype in dict.fromkeys(r["dtype"] for r in rows):
         peak, bandwidth = results.get("peak_gflops", {}).get(dtype), results.get("bandwidth_gbs")
         own = [r for r in rows if r["dtype"] == dtype]
         data = [{"type": "scatter", "mode": "markers", "name": v, "x": [r["flops"] / r["bytes"] for r in own if r["variant"] == v],
                  "y": [r["results"]["weft"]["gflops"] for r in own if r["variant"] == v], "marker": {"color": colour[v], "size": 8},
-                 "text": [f"{v} {r['direction']} T={r['T']}" for r in own if r["variant"] == v]} for v in variants]
+                 "text": [f"{v} {r['direction']} T={r['T']}" for r in own if r["variant"] == v]} for v in colour]
         if peak and bandwidth:
             xs = sorted([2.0 ** e for e in range(0, 14)] + [peak / bandwidth])
             data.append(line("roof", xs, [min(peak, bandwidth * x) for x in xs], "#888", "dot", "lines"))
         figures.append((f"roofline, {dtype}: GFLOP/s against FLOP per byte", data, {"xaxis": {"type": "log", "dtick": 1, "title": {"text": "FLOP per byte of operands"}}, "yaxis": log_axis("GFLOP/s")}))
-    page.charts([kept] + figures)
+    return figures
 
+
+def tuned(page, results, variants):
     tuning = [t for t in results.get("tuning", []) if len(t["points"]) > 3]
     page.heading("Autotuning")
     if tuning:
@@ -171,12 +198,6 @@ def charts(page, results, rows, peers):
         page.charts(figures)
     else:
         page.text("Nothing is tuned on this device yet:", "soft", "weft tune " + " ".join(variants))
-
-    page.heading("Masks")
-    page.text("The first head at T = 256: probabilities with all scores equal, each row relative to its largest. Queries downwards, keys to the right.", "soft")
-    page.charts([(variant, [{"type": "heatmap", "z": shares, "colorscale": [[0, "rgba(128,128,128,0.08)"], [1, "#3266cc"]], "showscale": False, "hoverinfo": "skip"}],
-                  {"xaxis": {"visible": False, "scaleanchor": "y", "constrain": "domain"}, "yaxis": {"visible": False, "autorange": "reversed", "constrain": "domain"}, "margin": {"l": 8, "r": 8, "t": 36, "b": 8}})
-                 for variant, shares in results["masks"].items()], small=True)
 
 
 main()
