@@ -1,11 +1,12 @@
 // weft check, weft compile, weft variants: the compiler at the terminal.
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <map>
 #include <stdexcept>
 
 #include "cli/commands.h"
-#include "compiler/compiler.h"
+#include "compiler/call_plan.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
 #include "runtime/ptxas.h"
@@ -56,6 +57,17 @@ void addCheck(CLI::App &app, Action &action) {
   });
 }
 
+/// The buffers and kernels of the pass that `kernel` belongs to.
+static std::string planText(const CompileRequest &request) {
+  const std::string &kernel = request.kernel;
+  CallForm form;
+  if (kernel.starts_with("backward")) form.purpose = Purpose::Backward;
+  form.fused = !kernel.starts_with("backward_d") || kernel == "backward_delta";
+  const auto all = kernelNames(*request.variant, true);
+  if (std::ranges::find(all, kernel) == all.end()) throw std::runtime_error("no kernel '" + kernel + "'");
+  return print(planCall(*request.variant, request.type, request.schedule, form));
+}
+
 void addCompile(CLI::App &app, Action &action) {
   struct Options {
     std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile";
@@ -95,8 +107,10 @@ void addCompile(CLI::App &app, Action &action) {
   command
       ->add_option(
           "--emit", options->stage,
-          "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx, cubin, sass")
-      ->check(CLI::IsMember({"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx", "cubin", "sass"}))
+          "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx, cubin, sass; "
+          "plan: the buffers and kernels of the pass")
+      ->check(CLI::IsMember(
+          {"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx", "cubin", "sass", "plan"}))
       ->capture_default_str();
   command->callback([&action, options, stages, types] {
     action = [options, stages, types] {
@@ -106,10 +120,14 @@ void addCompile(CLI::App &app, Action &action) {
       request.type = types.at(options->type);
       request.schedule = options->schedule;
       request.target = options->target == "cpu" ? "host" : options->target;
-      request.stage = stages.at(options->stage);
+      if (options->stage != "plan") request.stage = stages.at(options->stage);
       request.dumpDirectory = environment::dumpDirectory();
       for (const InputInfo &input : request.variant->inputs())
         if (input.isRow) request.dims[input.dims.back()] = options->headDim;
+      if (options->stage == "plan") {
+        std::fputs(planText(request).c_str(), stdout);
+        return 0;
+      }
       CompileResult result = compile(request);
       if (!result.error.empty()) throw std::runtime_error(result.error);
       std::string out = request.stage == Stage::Object ? result.image.code : result.text;

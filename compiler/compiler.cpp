@@ -19,6 +19,7 @@ const char *name(ElementType type) {
     case ElementType::BF16: return "bf16";
     case ElementType::F16: return "f16";
     case ElementType::I32: return "i32";
+    case ElementType::I64: return "i64";
     case ElementType::Bool: return "bool";
   }
   return "?";
@@ -30,6 +31,7 @@ int64_t bytesOf(ElementType type) {
     case ElementType::I32: return 4;
     case ElementType::BF16:
     case ElementType::F16: return 2;
+    case ElementType::I64: return 8;
     case ElementType::Bool: return 1;
   }
   return 4;
@@ -87,27 +89,6 @@ CompileResult compile(const CompileRequest &request) {
   } catch (const InternalError &error) {
     return fail(error.what());
   }
-}
-
-std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
-  std::vector<std::string> names;
-  for (size_t at = 0; at < variant.selection().pools.size(); ++at) names.push_back("pool_" + std::to_string(at));
-  for (size_t at = 0; at < variant.selection().rounds.size(); ++at) names.push_back("select_" + std::to_string(at));
-  if (variant.selectsKeys()) names.push_back("list_keys");
-  for (const KeySetInfo &set : variant.keySets())
-    names.push_back(ofKeys(set.lists ? "plan_lists" : "plan_band", set.dim));
-  names.push_back("forward");
-  if (!backward) return names;
-  if (variant.hasDelta()) names.push_back("backward_delta");
-  names.push_back("backward");
-  if (variant.hasTwoPassBackward(false)) {
-    names.push_back("backward_dq");
-    for (const KeySetInfo &set : variant.keySets()) {
-      names.push_back(ofKeys("backward_dkdv", set.dim));
-      if (set.lists) names.push_back(ofKeys("plan_lists_keys", set.dim));
-    }
-  }
-  return names;
 }
 
 CpuFacts cpuFacts(const std::string &target) {

@@ -25,7 +25,9 @@ struct InputInfo {
   bool isRow = false;      ///< operand of a dot, or v: has the call's element type
   bool querySide = false;  ///< isRow: its rows are queries
   bool isPooled = false;   ///< isRow: a selection pools it
-  int partialKind = 0;     ///< not isRow: 0 per head (summed by query), 1 per query, 2 per key, 3 any element
+  /// Not isRow: the dims of its gradient's partial sums, behind B and H.
+  std::vector<std::string> gradientDims;
+  bool perEntry = false;  ///< not isRow: several queries or keys may add to an entry of these
 };
 
 /// What a variant's `select`s write, in the order in which their kernels run: pool_0, ..., select_0, ...

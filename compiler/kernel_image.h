@@ -7,7 +7,7 @@
 
 namespace weft {
 
-enum class ElementType : uint8_t { F32, BF16, F16, I32, Bool };
+enum class ElementType : uint8_t { F32, BF16, F16, I32, I64, Bool };
 
 const char *name(ElementType type);
 int64_t bytesOf(ElementType type);

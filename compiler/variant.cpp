@@ -77,9 +77,14 @@ InputInfo inputOf(const ast::Variant &variant, int position, const std::vector<i
   info.querySide = info.isRow && input.dims[2] == "T";
   info.isPooled =
       std::any_of(pools.begin(), pools.end(), [&](const ast::PooledInput &pooled) { return pooled.input == position; });
-  info.partialKind = 3;  // where no gradient reaches it: zeros of its own shape
-  if (auto found = per.find(input.name); found != per.end())
-    info.partialKind = found->second == "head" ? 0 : found->second == "query" ? 1 : found->second == "key" ? 2 : 3;
+  // Where no gradient reaches it: zeros of its own shape.
+  const auto found = per.find(input.name);
+  const std::string of = found == per.end() ? "any" : found->second;
+  info.perEntry = of == "key" || of == "any";
+  if (!info.perEntry) info.gradientDims = {"T"};
+  else
+    std::ranges::copy_if(input.dims, std::back_inserter(info.gradientDims),
+                         [](const std::string &dim) { return dim != "B" && dim != "H" && dim != "G"; });
   return info;
 }
 

@@ -80,14 +80,6 @@ void checkShape(const Variant &variant, const char *name, const at::Tensor &tens
 
 }  // namespace
 
-std::vector<std::string> dimNames(const Variant &variant) {
-  std::vector<std::string> names{"B", "H", "G", "T", "S"};
-  for (const InputInfo &input : variant.inputs())
-    for (const std::string &dim : input.dims)
-      if (find(names, dim) < 0) names.push_back(dim);
-  return names;
-}
-
 const c10::SymInt &Arguments::size(const std::string &dim) const { return sizes[find(dims, dim)]; }
 
 Arguments checkArguments(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {

@@ -8,7 +8,7 @@
 
 #include <torch/torch.h>
 
-#include "compiler/compiler.h"
+#include "compiler/call_plan.h"
 
 namespace weft::ops {
 
@@ -17,9 +17,6 @@ int find(const std::vector<std::string> &list, const std::string &name);
 
 /// findVariant (see variant_library.h), its errors as c10::Error.
 std::shared_ptr<const Variant> variantOrThrow(c10::string_view variant);
-
-/// The variant's dims: B, H, G, T, S, then the others of its signature. Sizes are kept in this order.
-std::vector<std::string> dimNames(const Variant &variant);
 
 /// What a call's tensors say. Sizes may be symbols, of meta tensors; what needs a number is then not checked.
 struct Arguments {

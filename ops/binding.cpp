@@ -120,7 +120,7 @@ KernelSet::KernelSet(std::shared_ptr<const Variant> variant, ElementType type, s
       device(device),
       schedule(schedule),
       paged(paged) {
-  dimNames = ops::dimNames(*this->variant);
+  dimNames = weft::dimNames(*this->variant);
   for (const InputInfo &input : this->variant->inputs()) tensorNames.push_back(input.name);
   dimNames.insert(dimNames.end(), {selectedRows, workspaceRow});
   if (paged) dimNames.insert(dimNames.end(), {"page", "pages"});

@@ -12,7 +12,8 @@ const at::Tensor &valueOf(const Binding &binding) {
 
 /// Partial sums [B, H, own dims] (or [B, H, T] of an input without own dims) to the shape of the input.
 at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Binding &call) {
-  if (input.partialKind == 0) partial = partial.sum(2);
+  if (!input.perEntry && std::find(input.dims.begin(), input.dims.end(), "T") == input.dims.end())
+    partial = partial.sum(2);
   bool hasBatch = false, hasHead = false, hasGroup = false;
   for (const std::string &dim : input.dims) {
     hasBatch |= dim == "B";
@@ -39,7 +40,7 @@ void alertOfAtomicSums(Binding &call, const std::vector<std::string> &kernels) {
   for (const InputInfo &input : variant.inputs()) {
     // Several warps meet at a key's sum, any programs at an entry of a table, and a list may name a key twice.
     const bool listed = variant.keyList().input >= 0 || variant.selectsKeys();
-    const bool atomic = input.isRow ? listed && !input.querySide : input.partialKind >= 2;
+    const bool atomic = input.isRow ? listed && !input.querySide : input.perEntry;
     if (!input.isFloat || !atomic) continue;
     for (const std::string &kernel : kernels)
       if (call.names(kernel.c_str(), "d" + input.name)) {
@@ -95,11 +96,7 @@ std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at
       buffers[at] = input.querySide ? at::zeros(tensor.sizes(), tensor.options()) : at::zeros(tensor.sizes(), floats);
     } else {
       std::vector<int64_t> shape{call.B, call.H};
-      if (input.partialKind <= 1) shape.push_back(call.T);
-      if (input.partialKind == 2) shape.push_back(call.dim(input.dims.back()));
-      if (input.partialKind == 3)
-        for (const std::string &dim : input.dims)
-          if (dim != "B" && dim != "H" && dim != "G") shape.push_back(call.dim(dim));
+      for (const std::string &dim : input.gradientDims) shape.push_back(call.dim(dim));
       buffers[at] = at::zeros(shape, floats);
     }
     call.bind("d" + input.name, buffers[at]);

@@ -37,7 +37,7 @@ foreach(folder compiler runtime ops autotune benchmarks models cli)
   endforeach()
 endforeach()
 # The compiler's public headers show no MLIR or LLVM.
-file(GLOB public ${SOURCE}/compiler/compiler.h ${SOURCE}/compiler/peak.h ${SOURCE}/compiler/diagnostic.h ${SOURCE}/compiler/kernel_image.h)
+file(GLOB public ${SOURCE}/compiler/compiler.h ${SOURCE}/compiler/peak.h ${SOURCE}/compiler/diagnostic.h ${SOURCE}/compiler/kernel_image.h ${SOURCE}/compiler/call_plan.h)
 foreach(file ${public})
   file(STRINGS ${file} lines REGEX "mlir|llvm/")
   if(lines)

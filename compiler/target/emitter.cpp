@@ -12,6 +12,7 @@ mlir::Type Emitter::storage(ElementType type) {
     case ElementType::BF16: return b.getBF16Type();
     case ElementType::F16: return b.getF16Type();
     case ElementType::I32: return b.getI32Type();
+    case ElementType::I64: return b.getI64Type();
     case ElementType::Bool: return b.getI8Type();
   }
   return {};

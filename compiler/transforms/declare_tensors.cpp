@@ -85,6 +85,7 @@ class Declarations {
       case ElementType::BF16: return builder.getBF16Type();
       case ElementType::F16: return builder.getF16Type();
       case ElementType::I32: return builder.getI32Type();
+      case ElementType::I64: return builder.getI64Type();
       case ElementType::Bool: return builder.getI1Type();
     }
     return {};

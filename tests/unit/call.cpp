@@ -9,7 +9,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "runtime/kernel_cache.h"
+#include "runtime/call.h"
 #include "runtime/ptx_emulator/numbers.h"
 
 namespace weft::testing {
@@ -59,6 +59,7 @@ struct Buffer {
       case ElementType::BF16: as<uint16_t>()[at] = static_cast<uint16_t>(ptx::toBf16(static_cast<float>(value))); break;
       case ElementType::F16: as<uint16_t>()[at] = static_cast<uint16_t>(ptx::toF16(static_cast<float>(value))); break;
       case ElementType::I32: as<int32_t>()[at] = static_cast<int32_t>(value); break;
+      case ElementType::I64: as<int64_t>()[at] = static_cast<int64_t>(value); break;
       case ElementType::Bool: as<uint8_t>()[at] = value != 0; break;
     }
   }
@@ -67,6 +68,7 @@ struct Buffer {
       case ElementType::BF16: return ptx::fromBf16(as<uint16_t>()[at]);
       case ElementType::F16: return ptx::fromF16(as<uint16_t>()[at]);
       case ElementType::I32: return as<int32_t>()[at];
+      case ElementType::I64: return static_cast<double>(as<int64_t>()[at]);
       case ElementType::Bool: return as<uint8_t>()[at];
       default: return as<float>()[at];
     }
@@ -86,216 +88,174 @@ double rounded(ElementType type, double value) {
   return one.get(0);
 }
 
-Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::string, reference::Array> &inputs,
-             const std::vector<double> &cotangent, const CallOptions &wanted) {
-  CallOptions options = wanted;
-  {
-    Schedule schedule = wanted.schedule;
-    schedule.tileQ = wanted.tileQ;
-    schedule.tileK = wanted.tileK;
-    options.schedule = fitted(schedule, *variant);
-    options.tileQ = options.schedule.tileQ;
-    options.tileK = options.schedule.tileK;
-  }
-  std::map<std::string, int64_t> dims, headDims;
-  std::map<std::string, Buffer> buffers;
-  std::map<std::string, std::vector<int64_t>> strides;
-  auto contiguous = [](const std::vector<int64_t> &shape) {
-    std::vector<int64_t> result(shape.size(), 1);
-    for (int at = static_cast<int>(shape.size()) - 2; at >= 0; --at) result[at] = result[at + 1] * shape[at + 1];
-    return result;
-  };
-  auto make = [&](const std::string &name, ElementType type, int64_t count) -> Buffer & {
-    return buffers[name] = Buffer(type, count);
-  };
-  for (const InputInfo &input : variant->inputs()) {
-    const reference::Array &array = inputs.at(input.name);
-    for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = array.shape[d];
-    if (input.isRow) headDims[input.dims.back()] = array.shape.back();
-    strides[input.name] = strides["d" + input.name] = contiguous(array.shape);
-    const ElementType type = input.isInt    ? ElementType::I32
-                             : input.isBool ? ElementType::Bool
-                             : input.isRow  ? options.type
-                                            : ElementType::F32;
-    Buffer &own = make(input.name, type, static_cast<int64_t>(array.values.size()));
-    for (int64_t at = 0; at < own.count; ++at) own.set(at, array.values[at]);
-  }
-  if (!dims.count("G")) dims["G"] = dims["H"];
-  const int64_t B = dims["B"], H = dims["H"], G = dims["G"], T = dims["T"], S = dims["S"];
-  const int64_t E = inputs.at("v").shape[3];
-  const int64_t queryTiles = (T + options.tileQ - 1) / options.tileQ,
-                keyTiles = ((variant->keyList().input < 0 ? S : dims[variant->keyList().dim]) + options.tileK - 1) /
-                           options.tileK;
-  strides["o"] = strides["do"] = contiguous({B, H, T, E});
-  make("o", options.type, B * H * T * E);
-  for (const std::string &rows : variant->keptRows()) make(rows, ElementType::F32, B * H * T);
-  make("status", ElementType::I32, 1);
-  make("seed", ElementType::I32, 4);  // two words of 64 bits
-  for (int word : {0, 1}) buffers["seed"].as<int64_t>()[word] = 7;
-  Outcome outcome;
+namespace {
 
-  auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
-  auto run = [&](const std::string &kernel) {
-    CompileRequest request;
-    request.variant = variant;
-    request.kernel = kernel;
-    request.dims = headDims;
-    request.schedule = options.schedule;
-    request.type = options.type;
-    request.target = options.target;
-    auto loaded = loadKernel(request, options.device);
-    std::vector<int64_t> slots;
-    for (const ArgumentSlot &slot : loaded->image().slots) {
-      switch (slot.kind) {
-        case ArgumentSlot::Kind::Dim: slots.push_back(dims.at(slot.name)); break;
-        case ArgumentSlot::Kind::Pointer:
-          slots.push_back(reinterpret_cast<int64_t>(buffers.at(slot.name).memory.get()));
-          break;
-        case ArgumentSlot::Kind::Stride: slots.push_back(strides.at(slot.name)[slot.index]); break;
-      }
+/// The memory of a call: buffers by name, those of a forward pass for the backward pass too.
+class Arrays {
+ public:
+  Arrays(const Variant &variant, const std::map<std::string, reference::Array> &inputs, ElementType type)
+      : variant(variant), inputs(inputs) {
+    for (const std::string &name : dimNames(variant)) dims[name] = 0;
+    for (const InputInfo &input : variant.inputs()) {
+      const auto &shape = inputs.at(input.name).shape;
+      for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = shape[d];
+      if (input.isRow) request.dims[input.dims.back()] = shape.back();
+      grouped |= std::ranges::count(input.dims, "G") > 0;
     }
-    int64_t programs = B * H;
-    switch (loaded->image().grid) {
-      case Grid::QueryTile: programs = B * H * tiles(T, loaded->image().tileQ); break;
-      case Grid::KeyTile: programs = B * G * tiles(dims.at(loaded->image().keyDim), loaded->image().tileK); break;
-      case Grid::HeadKeyTile: programs = B * H * tiles(dims.at(loaded->image().keyDim), loaded->image().tileK); break;
-      case Grid::Group: programs = B * G; break;
-      case Grid::Head: break;
+    if (!grouped) dims["G"] = dims["H"];
+    request.type = type;
+  }
+
+  /// Finds memory for what the plan has beside its inputs, and runs it.
+  void run(const CallPlan &plan, const CallOptions &options, EmulatorReport &report) {
+    own = allDims(plan);
+    std::vector<Memory> memory(plan.buffers.size());
+    for (size_t at = 0; at < plan.buffers.size(); ++at) {
+      const CallPlan::Buffer &buffer = plan.buffers[at];
+      if (buffer.owner == CallPlan::Owner::Input) fill(buffer, at);
+      else buffers[buffer.name] = make(buffer);
+      memory[at].data = buffers.at(buffer.name).memory.get();
     }
+    const Call call(plan, request, options.device);
     LaunchContext context;
     context.threads = options.threads;
-    context.workspaceBytes = 4 * dims[workspaceRow];
-    for (const auto &[name, own] : buffers)
-      context.memory.push_back({reinterpret_cast<uint64_t>(own.memory.get()), own.bytes()});
-    context.report = &outcome.report;
-    loaded->run(slots.data(), programs, context);
-  };
+    context.report = &report;
+    call.run(own.data(), memory.data(), context);
+    outside |= buffers.at("status").as<int>()[0] != 0;
+  }
 
-  outcome.tiles.assign(B * H, std::vector<int>(queryTiles * keyTiles, 0));
-  auto lists = [&](bool byKey, const std::string &keyDim = "S") {
-    const int64_t ownTiles = keyDim == "S" ? keyTiles : tiles(dims.at(keyDim), options.tileK);
-    const int64_t rows = B * H * (byKey ? ownTiles : queryTiles), others = byKey ? queryTiles : ownTiles;
-    make(ofKeys(byKey ? "counts_keys" : "counts", keyDim), ElementType::I32, rows);
-    make(ofKeys(byKey ? "entries_keys" : "entries", keyDim), ElementType::I32, rows * others);
-    run(ofKeys(byKey ? "plan_lists_keys" : "plan_lists", keyDim));
-  };
-  const SelectionInfo &selection = variant->selection();
-  for (size_t n = 0; n < selection.pools.size(); ++n) {
-    const auto &shape = inputs.at(variant->inputs()[selection.pools[n].input].name).shape;
-    make(selection.pools[n].buffer, ElementType::F32,
-         shape[0] * shape[1] * tiles(tiles(shape[2], selection.pools[n].tile), selection.pools[n].block) *
-             selection.pools[n].block * shape[3]);
-    run("pool_" + std::to_string(n));
+  std::vector<int64_t> shape(const CallPlan &plan, int buffer) const {
+    return shapeOf(plan.buffers[buffer], own.data());
   }
-  for (size_t n = 0; n < selection.rounds.size(); ++n) {
-    const SelectionInfo::Round &round = selection.rounds[n];
-    const int64_t size = B * H * tiles(T, round.tileQ) * tiles(S, round.tileK);
-    make(round.buffer, ElementType::Bool, size);
-    dims[workspaceRow] = round.planes * round.together * tiles(S, round.tileK);
-    make(workspace, ElementType::F32, B * H * tiles(tiles(T, round.tileQ), round.together) * dims[workspaceRow]);
-    run("select_" + std::to_string(n));
+  Buffer &of(const CallPlan &plan, int buffer) { return buffers.at(plan.buffers[buffer].name); }
+  /// What an input beside the variant's is, from `value`(index).
+  template <class Value>
+  void give(const std::string &name, ElementType type, int64_t count, Value value) {
+    Buffer &buffer = buffers[name] = Buffer(type, count);
+    for (int64_t at = 0; at < count; ++at) buffer.set(at, value(at));
   }
-  if (variant->selects())
-    outcome.selection.assign(buffers["selection"].as<uint8_t>(),
-                             buffers["selection"].as<uint8_t>() + buffers["selection"].count);
-  if (variant->selectsKeys()) {
-    dims[selectedRows] = tiles(T, selection.rounds.back().tileQ);
-    make(selectedKeys, ElementType::I32, buffers["selection"].count);
-    make(selectedCounts, ElementType::I32, B * H * dims[selectedRows]);
-    run("list_keys");
+  int64_t dim(const std::string &name) const { return dims.at(name); }
+
+  CompileRequest request;
+  bool grouped = false, outside = false;
+
+ private:
+  const Variant &variant;
+  const std::map<std::string, reference::Array> &inputs;
+  std::map<std::string, int64_t> dims;
+  std::map<std::string, Buffer> buffers;
+  std::vector<int64_t> own;  ///< the dims of the plan that ran last
+
+  std::vector<int64_t> allDims(const CallPlan &plan) const {
+    std::vector<int64_t> given;
+    for (size_t at = 0; at < plan.dimsGiven(); ++at) given.push_back(dims.at(plan.dims[at].name));
+    return dimsOf(plan, given);
   }
-  if (variant->needsLists()) {
-    lists(false);
-    const int *counts = buffers["counts"].as<int>(), *entries = buffers["entries"].as<int>();
-    for (int64_t head = 0; head < B * H; ++head)
-      for (int64_t qt = 0; qt < queryTiles; ++qt)
-        for (int64_t row = head * queryTiles + qt, at = row * keyTiles; at < row * keyTiles + counts[row]; ++at)
-          outcome.tiles[head][qt * keyTiles + entries[at] / 2] = 1 + entries[at] % 2;
-  } else {
-    make("band", ElementType::I32, B * H * 4);
-    run("plan_band");
-    for (int64_t head = 0; head < B * H; ++head) {
-      const int *band = buffers["band"].as<int>() + head * 4;
-      for (int64_t qt = 0; qt < queryTiles; ++qt)
-        for (int64_t kt = 0; kt < keyTiles; ++kt) {
-          const int64_t i0 = qt * options.tileQ, i1 = std::min<int64_t>(i0 + options.tileQ, T) - 1;
-          const int64_t j0 = kt * options.tileK, j1 = std::min<int64_t>(j0 + options.tileK, S) - 1;
-          if (i1 - j0 < band[0] || i0 - j1 > band[1] || band[0] > band[1]) continue;
-          outcome.tiles[head][qt * keyTiles + kt] = i0 - j1 >= band[2] && i1 - j0 <= band[3] ? 2 : 1;
-        }
+  /// What no step has written shows.
+  Buffer make(const CallPlan::Buffer &buffer) const {
+    Buffer made(buffer.type, roomOf(buffer, own.data()) / bytesOf(buffer.type));
+    made.count = 1;
+    for (const int64_t size : shapeOf(buffer, own.data())) made.count *= size;
+    if (!buffer.zeroed && made.count > 0) std::memset(made.memory.get(), 0xFF, made.bytes());
+    return made;
+  }
+  void fill(const CallPlan::Buffer &buffer, size_t at) {
+    if (buffers.count(buffer.name)) return;
+    Buffer &made = buffers[buffer.name] = make(buffer);
+    const std::vector<double> &values = inputs.at(variant.inputs()[at].name).values;
+    for (int64_t element = 0; element < made.count; ++element) made.set(element, values[element]);
+  }
+};
+
+/// 1 for each tile that is kept, 2 where it is full.
+std::vector<std::vector<int>> tilesOf(const CallPlan &plan, Arrays &arrays, const Schedule &schedule, int64_t extent) {
+  const int64_t B = arrays.dim("B"), H = arrays.dim("H"), T = arrays.dim("T"), tileQ = schedule.tileQ,
+                tileK = schedule.tileK, rows = (T + tileQ - 1) / tileQ, columns = (extent + tileK - 1) / tileK;
+  std::vector<std::vector<int>> tiles(B * H, std::vector<int>(rows * columns, 0));
+  const CallPlan::KeptTiles &kept = plan.kept[0];
+  for (int64_t head = 0; head < B * H; ++head)
+    for (int64_t qt = 0; qt < rows; ++qt) {
+      if (kept.band < 0) {
+        const int *counts = arrays.of(plan, kept.counts).as<int>(), *entries = arrays.of(plan, kept.entries).as<int>();
+        for (int64_t row = head * rows + qt, at = row * columns; at < row * columns + counts[row]; ++at)
+          tiles[head][qt * columns + entries[at] / 2] = 1 + entries[at] % 2;
+        continue;
+      }
+      const int *band = arrays.of(plan, kept.band).as<int>() + head * 4;
+      for (int64_t kt = 0; kt < columns; ++kt) {
+        const int64_t i0 = qt * tileQ, i1 = std::min(i0 + tileQ, T) - 1, j0 = kt * tileK,
+                      j1 = std::min(j0 + tileK, extent) - 1;
+        if (i1 - j0 < band[0] || i0 - j1 > band[1] || band[0] > band[1]) continue;
+        tiles[head][qt * columns + kt] = i0 - j1 >= band[2] && i1 - j0 <= band[3] ? 2 : 1;
+      }
     }
+  return tiles;
+}
+
+/// A gradient in the shape of its input, from its partial sums.
+std::vector<double> summed(const CallPlan::Gradient &gradient, const std::vector<float> &partial,
+                           const std::vector<int64_t> &shape, size_t elements, int64_t headsOfGroup) {
+  if (gradient.axes.empty()) return {partial.begin(), partial.end()};
+  using Axis = CallPlan::Gradient::Axis;
+  std::vector<double> sums(elements, 0.0);
+  std::vector<int64_t> at(shape.size(), 0);
+  for (const float value : partial) {
+    int64_t index = 0;
+    for (size_t axis = 0; axis < shape.size(); ++axis) {
+      if (gradient.axes[axis] == Axis::Kept) index = index * shape[axis] + at[axis];
+      if (gradient.axes[axis] == Axis::Grouped) index = index * (shape[axis] / headsOfGroup) + at[axis] / headsOfGroup;
+    }
+    sums[index] += value;
+    for (size_t axis = shape.size(); axis-- > 0 && ++at[axis] == shape[axis];) at[axis] = 0;
+  }
+  return sums;
+}
+
+}  // namespace
+
+Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::string, reference::Array> &inputs,
+             const std::vector<double> &cotangent, const CallOptions &options) {
+  Arrays arrays(*variant, inputs, options.type);
+  Schedule schedule = options.schedule;
+  schedule.tileQ = options.tileQ;
+  schedule.tileK = options.tileK;
+  schedule = fitted(schedule, *variant);
+  arrays.request.variant = variant;
+  arrays.request.schedule = schedule;
+  arrays.request.target = options.target;
+  arrays.give("seed", ElementType::I64, 2, [](int64_t) { return 7; });
+  auto planned = [&](CallForm form) {
+    form.seedGiven = true;
+    return planCall(*variant, options.type, schedule, form);
+  };
+  Outcome outcome;
+  const CallPlan forward = planned({.purpose = options.plansOnly ? Purpose::KeptTiles : Purpose::Forward});
+  arrays.run(forward, options, outcome.report);
+  outcome.outside = arrays.outside;
+  const KeyListInfo &lists = variant->keyList();
+  outcome.tiles = tilesOf(forward, arrays, schedule, arrays.dim(lists.input < 0 ? "S" : lists.dim));
+  if (forward.selection >= 0) {
+    const Buffer &map = arrays.of(forward, forward.selection);
+    outcome.selection.assign(map.as<uint8_t>(), map.as<uint8_t>() + map.count);
   }
   if (options.plansOnly) return outcome;
-  for (const KeySetInfo &keys : variant->keySets()) {
-    if (keys.dim == "S") continue;
-    if (keys.lists) {
-      lists(false, keys.dim);
-    } else {
-      make(ofKeys("band", keys.dim), ElementType::I32, B * H * 4);
-      run(ofKeys("plan_band", keys.dim));
-    }
+  outcome.o = arrays.of(forward, forward.o).floats();
+  outcome.lse = arrays.of(forward, forward.rows[0]).floats();
+  if (cotangent.empty()) return outcome;
+
+  const CallPlan backward =
+      planned({.purpose = Purpose::Backward,
+               .fused = !options.twoPass || !variant->hasTwoPassBackward(arrays.dim("G") != arrays.dim("H")),
+               .selectionGiven = forward.selection >= 0});
+  arrays.give("do", options.type, static_cast<int64_t>(cotangent.size()), [&](int64_t at) { return cotangent[at]; });
+  arrays.run(backward, options, outcome.report);
+  outcome.outside = arrays.outside;
+  for (const CallPlan::Gradient &gradient : backward.gradients) {
+    const std::string &name = variant->inputs()[gradient.input].name;
+    outcome.gradients[name] =
+        summed(gradient, arrays.of(backward, gradient.buffer).floats(), arrays.shape(backward, gradient.buffer),
+               inputs.at(name).values.size(), arrays.dim("G") ? arrays.dim("H") / arrays.dim("G") : 1);
   }
-  run("forward");
-  outcome.o = buffers["o"].floats();
-  outcome.lse = buffers["lse"].floats();
-  if (!cotangent.empty()) {
-    Buffer &dO = make("do", options.type, B * H * T * E);
-    for (int64_t at = 0; at < dO.count; ++at) dO.set(at, cotangent[at]);
-    make("delta", ElementType::F32, B * H * T);
-    make("dlse", ElementType::F32, B * H * T);
-    for (const InputInfo &input : variant->inputs()) {
-      if (!input.isFloat) continue;
-      const auto &shape = inputs.at(input.name).shape;
-      int64_t own = 1;
-      for (size_t d = 0; d < shape.size(); ++d)
-        if (input.dims[d] != "B" && input.dims[d] != "H" && input.dims[d] != "G") own *= shape[d];
-      int64_t size = B * H * own;
-      if (!input.isRow)
-        size = B * H * (input.partialKind <= 1 ? T : input.partialKind == 2 ? dims.at(input.dims.back()) : own);
-      else size = static_cast<int64_t>(inputs.at(input.name).values.size());
-      make("d" + input.name, input.isRow && input.querySide ? options.type : ElementType::F32, size);
-    }
-    if (variant->hasDelta()) run("backward_delta");
-    if (options.twoPass && variant->hasTwoPassBackward(G != H)) {
-      run("backward_dq");
-      for (const KeySetInfo &keys : variant->keySets()) {
-        if (keys.lists) lists(true, keys.dim);
-        run(ofKeys("backward_dkdv", keys.dim));
-      }
-    } else {
-      run("backward");
-    }
-    for (const InputInfo &input : variant->inputs()) {
-      if (!input.isFloat) continue;
-      const std::vector<float> partial = buffers["d" + input.name].floats();
-      const auto &shape = inputs.at(input.name).shape;
-      std::vector<double> sums(inputs.at(input.name).values.size(), 0.0);
-      if (input.isRow) {
-        sums.assign(partial.begin(), partial.begin() + static_cast<int64_t>(sums.size()));
-      } else {
-        const int64_t inner = B * H == 0 ? 0 : static_cast<int64_t>(partial.size()) / (B * H);
-        int64_t own = 1;
-        bool hasB = false, hasH = false, hasG = false;
-        for (size_t d = 0; d < shape.size(); ++d) {
-          hasB |= input.dims[d] == "B";
-          hasH |= input.dims[d] == "H";
-          hasG |= input.dims[d] == "G";
-          if (input.dims[d] != "B" && input.dims[d] != "H" && input.dims[d] != "G") own *= shape[d];
-        }
-        for (int64_t b = 0; b < B; ++b)
-          for (int64_t h = 0; h < H; ++h)
-            for (int64_t at = 0; at < inner; ++at) {
-              int64_t index = hasB ? b : 0;
-              if (hasH) index = index * H + h;
-              if (hasG) index = index * G + h / (H / G);
-              index = index * own + (input.partialKind == 0 ? 0 : at);
-              sums[index] += partial[(b * H + h) * inner + at];
-            }
-      }
-      outcome.gradients[input.name] = std::move(sums);
-    }
-  }
-  outcome.outside = buffers["status"].as<int>()[0] != 0;
   return outcome;
 }
 

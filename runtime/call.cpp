@@ -1,0 +1,156 @@
+#include "runtime/call.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace weft {
+namespace {
+
+/// A step of less work than this is over before another thread has woken up.
+constexpr double workOfOneThread = 1 << 16;
+
+double estimate(const Extent &work, const int64_t *dims) {
+  double value = static_cast<double>(work.scale);
+  for (const Extent::Factor &factor : work.factors)
+    value *= static_cast<double>((dims[factor.dim] + factor.step - 1) / factor.step);
+  return value;
+}
+
+[[noreturn]] void fail(const std::string &what) { throw std::runtime_error("internal error: call: " + what); }
+
+/// Programs of a kernel, as its code counts them.
+Extent programsOf(const KernelImage &image, const CallPlan &plan) {
+  const bool groups = image.grid == Grid::KeyTile || image.grid == Grid::Group;
+  Extent programs{1, {{plan.dim("B")}, {plan.dim(groups ? "G" : "H")}}};
+  if (image.grid == Grid::QueryTile && !plan.form.lastTileOnly)
+    programs.factors.push_back({plan.dim("T"), image.tileQ});
+  if (image.grid == Grid::KeyTile || image.grid == Grid::HeadKeyTile)
+    programs.factors.push_back({plan.dim(image.keyDim), image.tileK});
+  return programs;
+}
+
+/// Elements between neighbours along an axis.
+int64_t strideOf(const CallPlan::Buffer &buffer, const Memory &memory, size_t axis, const int64_t *dims) {
+  if (memory.strides) return memory.strides[axis];
+  int64_t stride = 1;
+  for (size_t at = axis + 1; at < buffer.shape.size(); ++at) stride *= valueOf(buffer.shape[at], dims);
+  return stride;
+}
+
+/// The address that row 0 would have: of what has memory for the last step of a dim alone, one before that.
+int64_t addressOf(const CallPlan::Buffer &buffer, const Memory &memory, const int64_t *dims) {
+  int64_t skipped = 0;
+  for (size_t axis = 0; axis < buffer.shape.size(); ++axis)
+    for (const Extent::Factor &factor : buffer.shape[axis].factors)
+      if (factor.last)
+        skipped += (dims[factor.dim] - valueOf(buffer.shape[axis], dims)) * strideOf(buffer, memory, axis, dims);
+  return reinterpret_cast<int64_t>(memory.data) - skipped * bytesOf(buffer.type);
+}
+
+/// Bytes from a buffer's first element to the end of its last.
+MemoryRange rangeOf(const CallPlan::Buffer &buffer, const Memory &memory, const int64_t *dims) {
+  int64_t bytes = roomOf(buffer, dims);
+  if (memory.strides) {
+    int64_t last = 0;
+    for (size_t axis = 0; axis < buffer.shape.size(); ++axis)
+      last += (std::max<int64_t>(valueOf(buffer.shape[axis], dims), 1) - 1) * memory.strides[axis];
+    bytes = (last + 1) * bytesOf(buffer.type);
+  }
+  return {reinterpret_cast<uint64_t>(memory.data), bytes};
+}
+
+}  // namespace
+
+std::vector<int64_t> dimsOf(const CallPlan &plan, std::vector<int64_t> dims) {
+  if (dims.size() != plan.dimsGiven()) fail("another number of dims");
+  for (size_t at = dims.size(); at < plan.dims.size(); ++at) dims.push_back(valueOf(*plan.dims[at].is, dims.data()));
+  return dims;
+}
+
+int64_t valueOf(const Extent &extent, const int64_t *dims) {
+  int64_t value = extent.scale;
+  for (const Extent::Factor &factor : extent.factors) {
+    const int64_t size = dims[factor.dim];
+    if (factor.last) value *= size - (std::max<int64_t>(size, 1) - 1) / factor.step * factor.step;
+    else value *= factor.step == 1 ? size : (size + factor.step - 1) / factor.step;
+  }
+  return value;
+}
+
+std::vector<int64_t> shapeOf(const CallPlan::Buffer &buffer, const int64_t *dims) {
+  std::vector<int64_t> shape;
+  shape.reserve(buffer.shape.size());
+  int64_t count = 1;
+  for (const Extent &extent : buffer.shape) {
+    shape.push_back(valueOf(extent, dims));
+    if (buffer.counted && __builtin_mul_overflow(count, shape.back(), &count)) count = int64_t{1} << 31;
+  }
+  if (buffer.counted && count >= int64_t{1} << 31) throw std::runtime_error("too many tiles for one call");
+  return shape;
+}
+
+int64_t roomOf(const CallPlan::Buffer &buffer, const int64_t *dims) {
+  int64_t bytes = bytesOf(buffer.type);
+  for (const Extent &extent : buffer.shape) bytes *= std::max<int64_t>(valueOf(extent, dims), 1);
+  return bytes;
+}
+
+Call::Call(CallPlan own, const CompileRequest &request, const Device &device)
+    : plan(std::move(own)), device(device), used(plan.buffers.size()) {
+  for (const CallPlan::Step &step : plan.steps) {
+    CompileRequest one = request;
+    one.kernel = step.kernel;
+    one.paged = plan.form.paged;
+    Kernel kernel{loadKernel(one, device), {}};
+    if (programsOf(kernel.code->image(), plan) != step.programs) fail("another grid of " + step.kernel);
+    for (const ArgumentSlot &slot : kernel.code->image().slots) {
+      kernel.slots.push_back(resolve(slot, step));
+      if (slot.kind != ArgumentSlot::Kind::Dim) used[kernel.slots.back().position] = 1;
+    }
+    kernels.push_back(std::move(kernel));
+  }
+}
+
+Call::Slot Call::resolve(const ArgumentSlot &slot, const CallPlan::Step &step) const {
+  const bool dim = slot.kind == ArgumentSlot::Kind::Dim;
+  int position = dim ? plan.dim(slot.name) : plan.buffer(slot.name);
+  if (dim && slot.name == workspaceRow) position = step.workspaceRow;
+  if (!dim && slot.name == workspace) position = step.workspace;
+  if (position < 0) fail("no argument " + slot.name + " of " + step.kernel);
+  return {slot.kind, position, slot.index};
+}
+
+void Call::run(const int64_t *dims, const Memory *memory, const LaunchContext &given) const {
+  auto empty = [&](int dim) { return dims[dim] == 0; };
+  if (std::any_of(plan.needsAll.begin(), plan.needsAll.end(), empty)) return;
+  if (!plan.needsAny.empty() && std::all_of(plan.needsAny.begin(), plan.needsAny.end(), empty)) return;
+  LaunchContext context = given;
+  if (device.kind == Device::Kind::PtxEmulator)
+    for (size_t at = 0; at < plan.buffers.size(); ++at)
+      if (memory[at].data) context.memory.push_back(rangeOf(plan.buffers[at], memory[at], dims));
+  std::vector<int64_t> slots;
+  for (size_t at = 0; at < kernels.size(); ++at) {
+    const CallPlan::Step &step = plan.steps[at];
+    const int64_t programs = valueOf(step.programs, dims);
+    if (programs == 0) continue;
+    slots.clear();
+    for (const Slot &slot : kernels[at].slots) {
+      const int position = slot.position;
+      switch (slot.kind) {
+        case ArgumentSlot::Kind::Dim: slots.push_back(dims[position]); break;
+        case ArgumentSlot::Kind::Pointer:
+          slots.push_back(addressOf(plan.buffers[position], memory[position], dims));
+          break;
+        case ArgumentSlot::Kind::Stride:
+          slots.push_back(strideOf(plan.buffers[position], memory[position], slot.axis, dims));
+          break;
+      }
+    }
+    context.threads =
+        device.kind == Device::Kind::Cpu && estimate(step.work, dims) < workOfOneThread ? 1 : given.threads;
+    context.workspaceBytes = step.workspaceRow < 0 ? 0 : bytesOf(ElementType::F32) * dims[step.workspaceRow];
+    kernels[at].code->run(slots.data(), programs, context);
+  }
+}
+
+}  // namespace weft

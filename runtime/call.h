@@ -1,0 +1,59 @@
+// Executes a call plan on a device. Allocates nothing that kernels touch, and knows no torch.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "compiler/call_plan.h"
+#include "runtime/kernel_cache.h"
+
+namespace weft {
+
+/// Where a buffer of a plan lies. A buffer without elements still has room for one of each dim, zeros.
+struct Memory {
+  void *data = nullptr;
+  const int64_t *strides = nullptr;  ///< in elements; null: contiguous
+};
+
+/// `dims`: of the plan's dims, those that come with the call; gives all of them.
+std::vector<int64_t> dimsOf(const CallPlan &plan, std::vector<int64_t> dims);
+int64_t valueOf(const Extent &extent, const int64_t *dims);
+/// Throws std::runtime_error where a buffer whose elements are counted in 32 bits would have more.
+std::vector<int64_t> shapeOf(const CallPlan::Buffer &buffer, const int64_t *dims);
+/// Bytes that a contiguous buffer needs: room for at least one element of each dim.
+int64_t roomOf(const CallPlan::Buffer &buffer, const int64_t *dims);
+
+/// A plan with its kernels loaded and every name resolved. Immutable: shared between threads.
+class Call {
+ public:
+  /// Compiles what is not in the cache; `request` says of what and for what, but for its kernel. Throws
+  /// std::runtime_error with the compiler's words.
+  Call(CallPlan plan, const CompileRequest &request, const Device &device);
+
+  const CallPlan plan;
+  const Device device;
+
+  /// False where no kernel reads or writes the buffer: it needs no memory.
+  bool uses(int buffer) const { return used[buffer]; }
+
+  /// Runs the plan's steps. `dims`: all of the plan's; `memory`: of each of its buffers, of those that are not used
+  /// none. As LoadedKernel::run, whose `context` it completes.
+  void run(const int64_t *dims, const Memory *memory, const LaunchContext &context) const;
+
+ private:
+  struct Slot {
+    ArgumentSlot::Kind kind;
+    int position;  ///< of the dim or buffer
+    int axis;      ///< Stride
+  };
+  struct Kernel {
+    std::shared_ptr<const LoadedKernel> code;
+    std::vector<Slot> slots;
+  };
+  Slot resolve(const ArgumentSlot &slot, const CallPlan::Step &step) const;
+
+  std::vector<Kernel> kernels;  ///< of each step
+  std::vector<char> used;       ///< of each buffer
+};
+
+}  // namespace weft
