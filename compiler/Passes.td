@@ -9,7 +9,7 @@ class WeftPass<string name> : Pass<name, "mlir::ModuleOp"> {
     "mlir::arith::ArithDialect", "mlir::math::MathDialect", "mlir::scf::SCFDialect", "mlir::func::FuncDialect",
     "mlir::vector::VectorDialect", "mlir::LLVM::LLVMDialect", "mlir::NVVM::NVVMDialect", "weft::dialect::WeftDialect",
     "weft::tile::TileDialect",
-    "weft::cta::CtaDialect"
+    "weft::cpu::CpuDialect", "weft::cta::CtaDialect"
   ];
 }
 
@@ -42,6 +42,10 @@ def ExpandFunctions : WeftPass<"expand-functions"> {
   let summary = "replaces functions of the language by arithmetic";
 }
 
+def VerifyConsumed : WeftPass<"verify-consumed"> {
+  let summary = "fails where a tile that is consumed has another use";
+}
+
 // ---- targets -----------------------------------------------------------------------------------
 
 def ExpandExp : WeftPass<"expand-exp"> {
@@ -50,6 +54,20 @@ def ExpandExp : WeftPass<"expand-exp"> {
 }
 
 // CPUs
+
+def ChooseProducts : WeftPass<"choose-products"> {
+  let summary = "chooses what multiplies the tiles of a kernel";
+  let options = [Option<"cpu", "cpu", "std::string", "\"host\"", "what LLVM calls the CPU, or host">];
+}
+
+def PackOperands : WeftPass<"pack-operands"> {
+  let summary = "says how each tile lies in memory, and packs what products take";
+}
+
+def AssignScratch : WeftPass<"assign-scratch"> {
+  let summary = "gives each tile its place in the thread's scratch memory";
+  let options = [Option<"cpu", "cpu", "std::string", "\"host\"", "what LLVM calls the CPU, or host">];
+}
 
 def LowerToCpu : WeftPass<"lower-to-cpu"> {
   let summary = "lowers a kernel over tiles to vector code of a CPU";

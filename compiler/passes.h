@@ -1,6 +1,7 @@
 // The compiler's passes as MLIR knows them: create...() makes one, with options where Passes.td lists some.
 #pragma once
 
+#include "compiler/dialect/cpu.h"
 #include "compiler/dialect/cta.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/internal_error.h"

@@ -1,5 +1,6 @@
 #include "compiler/pipeline.h"
 
+#include "compiler/dialect/cpu.h"
 #include "compiler/dialect/cta.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/dump.h"
@@ -24,10 +25,10 @@ namespace {
 
 std::unique_ptr<mlir::MLIRContext> makeContext() {
   auto context = std::make_unique<mlir::MLIRContext>(mlir::MLIRContext::Threading::DISABLED);
-  context->loadDialect<dialect::WeftDialect, tile::TileDialect, cta::CtaDialect, mlir::arith::ArithDialect,
-                       mlir::math::MathDialect, mlir::scf::SCFDialect, mlir::vector::VectorDialect,
-                       mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect, mlir::func::FuncDialect,
-                       mlir::cf::ControlFlowDialect>();
+  context->loadDialect<dialect::WeftDialect, tile::TileDialect, cpu::CpuDialect, cta::CtaDialect,
+                       mlir::arith::ArithDialect, mlir::math::MathDialect, mlir::scf::SCFDialect,
+                       mlir::vector::VectorDialect, mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect,
+                       mlir::func::FuncDialect, mlir::cf::ControlFlowDialect>();
   return context;
 }
 
@@ -61,6 +62,7 @@ void addKernelPasses(mlir::OpPassManager &passes, const CompileRequest &request)
 void addTargetPasses(mlir::OpPassManager &passes, const CompileRequest &request) {
   passes.addPass(createExpandFunctions());
   passes.addPass(mlir::createCSEPass());
+  passes.addPass(createVerifyConsumed());
   target::targetOf(request.target).addPasses(passes, request);
 }
 

@@ -7,7 +7,7 @@
 
 namespace weft::target {
 
-static ElementType elementOf(mlir::Type type) {
+ElementType elementOf(mlir::Type type) {
   if (type.isBF16()) return ElementType::BF16;
   if (type.isF16()) return ElementType::F16;
   if (type.isInteger(32)) return ElementType::I32;
@@ -20,6 +20,10 @@ ElementType rowType(tile::KernelOp kernel) {
   for (auto tensor : kernel.getBody().front().getOps<tile::TensorOp>())
     if (tensor.getRole() == tile::TensorRole::Operand) return elementOf(tensor.getElement());
   return ElementType::F32;
+}
+
+bool rowsAreListed(tile::KernelOp kernel, tile::TensorOp tensor) {
+  return kernel.getListed() && mlir::cast<mlir::StringAttr>(tensor.getDims()[2]) == "S";
 }
 
 Slots::Slots(Emitter &emit, tile::KernelOp kernel) : emit(emit) {

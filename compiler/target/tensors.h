@@ -15,8 +15,11 @@ struct TensorInfo {
   bool paged = false;    ///< rows lie in pages, see tile.tensor
 };
 
+ElementType elementOf(mlir::Type type);
 /// The element type of the rows that the kernel's products take: f32 where it has none.
 ElementType rowType(tile::KernelOp kernel);
+/// True where the rows of a tensor are those of keys that a list names.
+bool rowsAreListed(tile::KernelOp kernel, tile::TensorOp tensor);
 
 /// Argument slots of one kernel, in the order in which the code first asked for them.
 class Slots {

@@ -209,3 +209,78 @@ tile.kernel @k grid head schedule<q = 16, k = 16> {
 
 // expected-error@+1 {{expected 2 or 3 dims, got 1}}
 func.func private @f(!cta.shared<16xf16, #cta.padded<pitch = 48>>)
+
+// -----
+
+func.func @convert(%x: tensor<16x16xbf16, #cpu.layout<strided>>) {
+  // expected-error@+1 {{(C1) expected f32 rows of}}
+  %y = cpu.convert %x : tensor<16x16xbf16, #cpu.layout<strided>> -> tensor<16x16xf32, #cpu.layout<columns>>
+  return
+}
+
+// -----
+
+func.func @pack(%x: tensor<16x16xbf16, #cpu.layout<columns>>) {
+  // expected-error@+1 {{(C1) expected rows to columns or pairs}}
+  %y = cpu.pack %x : tensor<16x16xbf16, #cpu.layout<columns>> -> tensor<16x16xbf16, #cpu.layout<row_pairs>>
+  return
+}
+
+// -----
+
+func.func @pack(%x: tensor<16x48xbf16, #cpu.layout<strided>>) {
+  // expected-error@+1 {{(C2) expected rows and columns that hold}}
+  %y = cpu.pack %x : tensor<16x48xbf16, #cpu.layout<strided>> -> tensor<16x32xbf16, #cpu.layout<column_pairs>>
+  return
+}
+
+// -----
+
+func.func @pad(%x: tensor<16x48xbf16, #cpu.layout<strided>>) {
+  // expected-error@+1 {{(C1) expected rows to strided rows}}
+  %y = cpu.pad %x : tensor<16x48xbf16, #cpu.layout<strided>> -> tensor<16x64xbf16, #cpu.layout<columns>>
+  return
+}
+
+// -----
+
+func.func @pad(%x: tensor<16x48xbf16, #cpu.layout<strided>>) {
+  // expected-error@+1 {{(C2) expected rows and columns that hold}}
+  %y = cpu.pad %x : tensor<16x48xbf16, #cpu.layout<strided>> -> tensor<32x64xbf16, #cpu.layout<strided>>
+  return
+}
+
+// -----
+
+func.func @round(%x: tensor<32x32xf32, #cpu.layout<columns>>, %k: tensor<32x32xbf16, #cpu.layout<columns>>) {
+  // expected-error@+1 {{(C1) expected f32 columns to bf16 columns or column pairs}}
+  %y = cpu.round %x to_end_of %k : tensor<32x32xf32, #cpu.layout<columns>>, tensor<32x32xbf16, #cpu.layout<columns>> -> tensor<32x32xbf16, #cpu.layout<row_pairs>>
+  return
+}
+
+// -----
+
+func.func @product(%x: tensor<16x32xf32>, %k: tensor<16x16xf32>) {
+  // expected-error@+1 {{(C1) expected shapes that fit form nt}}
+  %y = cpu.product fma nt %x, %k : tensor<16x32xf32>, tensor<16x16xf32> -> tensor<16x16xf32>
+  return
+}
+
+// -----
+
+func.func @product(%x: tensor<16x16xf32, #cpu.layout<columns>>, %k: tensor<16x16xf32, #cpu.layout<columns>>) {
+  // expected-error@+1 {{(C2) expected what fma nt takes}}
+  %y = cpu.product fma nt %x, %k : tensor<16x16xf32, #cpu.layout<columns>>, tensor<16x16xf32, #cpu.layout<columns>> -> tensor<16x16xf32, #cpu.layout<columns>>
+  return
+}
+
+// -----
+
+tile.kernel @into grid head schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
+  tile.tensor @dk : f32 ["B", "H", "S", "D"] gradient strided
+  %x = cpu.empty : tensor<16x16xf32, #cpu.layout<columns>>
+  %q = cpu.empty : tensor<16x16xbf16, #cpu.layout<row_pairs>>
+  // expected-error@+1 {{(C1) expected what amx tn takes}}
+  cpu.product_into amx tn %x, %q into @dk[%b, %h] rows %h : tensor<16x16xf32, #cpu.layout<columns>>, tensor<16x16xbf16, #cpu.layout<row_pairs>>
+}

@@ -1,7 +1,7 @@
 // A printed kernel is all that a target needs: it is parsed and lowered with nothing else beside it.
 // RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32 type=bf16" | FileCheck %s --check-prefix=KERNEL
 // RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32 type=bf16" | weft-opt --expand-functions --loop-invariant-code-motion --choose-instructions --pipeline-loads --allocate-shared --insert-barriers --lower-to-nvvm | FileCheck %s --check-prefix=GPU
-// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32 paged=true" | weft-opt --expand-functions --lower-to-cpu=cpu=haswell | FileCheck %s --check-prefix=CPU
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32 paged=true" | weft-opt --expand-functions --choose-products=cpu=haswell --pack-operands --assign-scratch=cpu=haswell --lower-to-cpu=cpu=haswell | FileCheck %s --check-prefix=CPU
 
 // KERNEL-LABEL: tile.kernel @t.forward grid query
 // KERNEL-DAG: tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided

@@ -76,8 +76,9 @@ void Amx::product(Value out, Value outStride, const Operand &a, const Operand &b
   if (whole < rows) row(emit.i64(whole), 1);
 }
 
-Amx::Operand Amx::rows(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory) {
-  const int64_t depth = roundUp(columns, 32);
+std::pair<Value, Value> Amx::padded(Value source, Value stride, Value valid, int64_t rows, int64_t columns,
+                                    Value memory) {
+  const int64_t depth = depthOf(columns);
   mlir::Type half = i16();
   auto copy = [&] {
     mlir::VectorType part = vector(half, 16);
@@ -96,7 +97,7 @@ Amx::Operand Amx::rows(Value source, Value stride, Value valid, int64_t rows, in
       }
     });
   };
-  Value own = emit.i64(2 * depth);
+  Value own = emit.i64(depth);
   if (depth != columns) {
     copy();
     return {memory, own};
@@ -104,10 +105,11 @@ Amx::Operand Amx::rows(Value source, Value stride, Value valid, int64_t rows, in
   Value partial = emit.less(valid, emit.i64(rows));
   emit.when(partial, copy);
   return {arith::SelectOp::create(emit.b, emit.loc, partial, memory, source),
-          arith::SelectOp::create(emit.b, emit.loc, partial, own, emit.mul(stride, emit.i64(2)))};
+          arith::SelectOp::create(emit.b, emit.loc, partial, own, stride)};
 }
 
-Amx::Operand Amx::transposed(const Operand &from, int64_t rows, int64_t columns, Value memory) {
+void Amx::columns(Value source, Value stride, int64_t rows, int64_t columns, Value memory) {
+  const Operand from{source, emit.mul(stride, emit.i64(2))};
   // Sixteen pairs of rows and 16 columns at a time: pairs of halves are words, and words are transposed.
   mlir::VectorType halves = vector(i16(), 16);
   emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
@@ -127,12 +129,10 @@ Amx::Operand Amx::transposed(const Operand &from, int64_t rows, int64_t columns,
       }
     });
   });
-  return {memory, emit.i64(2 * rows)};
 }
 
-Amx::Operand Amx::transposedPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns,
-                                  Value memory) {
-  const int64_t depth = roundUp(columns, 32);
+void Amx::columnPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory) {
+  const int64_t depth = depthOf(columns);
   mlir::Type words = emit.vectorOf(emit.b.getI32Type());
   Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(words));
   emit.loop(emit.i64(0), emit.i64(rows), 16, [&](Value row) {
@@ -156,10 +156,9 @@ Amx::Operand Amx::transposedPairs(Value source, Value stride, Value valid, int64
       }
     }
   });
-  return {memory, emit.i64(4 * rows)};
 }
 
-Amx::Operand Amx::rowPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory) {
+void Amx::rowPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory) {
   mlir::VectorType halves = vector(i16(), 16);
   Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(halves));
   emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
@@ -175,10 +174,9 @@ Amx::Operand Amx::rowPairs(Value source, Value stride, Value valid, int64_t rows
       emit.store(interleaved(load(0, c), load(1, c)), emit.at(memory, to, i16()), 2);
     }
   });
-  return {memory, emit.i64(4 * columns)};
 }
 
-Amx::Operand Amx::pairsOf(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
+void Amx::roundPairs(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
   mlir::Type bf16 = emit.vectorOf(emit.b.getBF16Type()), halves = vector(i16(), 16);
   Value zero = emit.zeros();
   emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
@@ -195,10 +193,9 @@ Amx::Operand Amx::pairsOf(Value source, Value valid, int64_t rows, int64_t colum
       emit.store(interleaved(load(0, c), load(1, c)), emit.at(memory, to, i16()), 2);
     }
   });
-  return {memory, emit.i64(4 * columns)};
 }
 
-Amx::Operand Amx::halvesOf(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
+void Amx::round(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
   mlir::Type bf16 = emit.vectorOf(emit.b.getBF16Type());
   emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
     Value inside = emit.firstLanes(emit.sub(valid, column));
@@ -210,7 +207,6 @@ Amx::Operand Amx::halvesOf(Value source, Value valid, int64_t rows, int64_t colu
                  2);
     });
   });
-  return {memory, emit.i64(2 * columns)};
 }
 
 }  // namespace weft::cpu

@@ -16,8 +16,6 @@ class Amx {
  public:
   explicit Amx(Emitter &emit) : emit(emit) {}
 
-  static int64_t roundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
-
   /// Sets all eight tile registers to 16 rows of 64 bytes, with 64 bytes of scratch for the description.
   void configure(Value scratch);
   void release();
@@ -31,22 +29,27 @@ class Amx {
   void product(Value out, Value outStride, const Operand &a, const Operand &b, int64_t rows, int64_t columns,
                int64_t depth, bool accumulate);
 
-  /// Rows of a bf16 tensor as A: in place, or copied with zeros to `rows` x `depth` in `memory` where `valid`
-  /// rows are fewer or `columns` fill no whole step of depth. `stride` counts elements.
-  Operand rows(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory);
-  /// The transposed: [column][row] as A, `rows` deep (a multiple of 32), from rows() of the same tensor.
-  Operand transposed(const Operand &from, int64_t rows, int64_t columns, Value memory);
-  /// The transposed in pairs: [column / 2][row][2] as B, padded with zeros to depth.
-  Operand transposedPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory);
+  // Operands, from rows of which the first `valid` are there, `stride` elements apart; those past them become zero.
+  /// Rows as A, with their stride: in place, or copied to `memory`, [row][columns up to whole steps of depth], where
+  /// rows are missing or steps not whole.
+  std::pair<Value, Value> padded(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory);
+  /// [column][row] as A, from what padded() gives; `rows` are whole steps of depth.
+  void columns(Value source, Value stride, int64_t rows, int64_t columns, Value memory);
+  /// [column / 2][row][2] as B, columns up to whole steps of depth.
+  void columnPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory);
+  /// [row / 2][column][2] as B.
+  void rowPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory);
+  // From f32 [row][column].
   /// [row / 2][column][2] as B; rows past `valid` are zero.
-  Operand rowPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory);
-  /// f32 [row][column] to [row / 2][column][2] as B; rows past `valid` are zero.
-  Operand pairsOf(Value source, Value valid, int64_t rows, int64_t columns, Value memory);
-  /// f32 [row][column] to bf16 as A; columns past `valid` are zero.
-  Operand halvesOf(Value source, Value valid, int64_t rows, int64_t columns, Value memory);
+  void roundPairs(Value source, Value valid, int64_t rows, int64_t columns, Value memory);
+  /// [row][column] as A; columns past `valid` are zero.
+  void round(Value source, Value valid, int64_t rows, int64_t columns, Value memory);
 
  private:
   Emitter &emit;
+
+  /// Whole steps of depth.
+  static int64_t depthOf(int64_t columns) { return (columns + 31) / 32 * 32; }
 
   mlir::Type i16() { return emit.b.getIntegerType(16); }
   mlir::VectorType vector(mlir::Type element, int64_t lanes) { return mlir::VectorType::get({lanes}, element); }

@@ -4,22 +4,11 @@
 
 namespace weft::cpu {
 
-/// True where bf16 products run in AMX: whole registers on both sides.
-static bool fitsAmx(tile::KernelOp kernel, const Machine &machine) {
-  bool fits = machine.amx && target::rowType(kernel) == ElementType::BF16 && kernel.getTileQ() % 32 == 0 &&
-              kernel.getTileK() % 32 == 0;
-  bool any = false;
-  kernel.walk([&](tile::LoadOp load) { fits &= KernelCode::shapeOf(load.getResult())[1] % 16 == 0; });
-  kernel.walk([&](mlir::Operation *op) { any |= mlir::isa<tile::DotOp, tile::DotIntoOp>(op); });
-  return fits && any;
-}
-
 KernelCode::KernelCode(mlir::ModuleOp module, tile::KernelOp kernel, const Machine &machine, int blockRows)
     : kernel(kernel),
       tileQ(kernel.getTileQ()),
       tileK(kernel.getTileK()),
       blockRows(blockRows),
-      useAmx(fitsAmx(kernel, machine)),
       builder(module.getContext()),
       emit(builder, machine),
       slots(emit, kernel),
@@ -32,35 +21,17 @@ void KernelCode::lower(mlir::Operation &op) {
   if (mlir::isa<tile::YieldOp, tile::TensorOp>(op)) return;
   auto lowerOp = [&](auto own) { cpu::lower(*this, own); };
   llvm::TypeSwitch<mlir::Operation *>(&op)
-      .Case<tile::LoadOp, tile::LoadRowsOp, tile::DotOp, tile::DotIntoOp, tile::ForOp, tile::PairwiseOp>(lowerOp)
+      .Case<ViewOp, GatherOp, ConvertOp, PackOp, PadOp, RoundOp, EmptyOp, ProductOp, ProductIntoOp>(lowerOp)
+      .Case<tile::LoadRowsOp, tile::ForOp, tile::PairwiseOp>(lowerOp)
       .Case<tile::FillOp, tile::ScaleRowsOp, tile::ScanSumOp, tile::RowwiseOp, tile::RowDotOp>(lowerOp)
       .Case<tile::StoreOp, tile::StoreRowsOp>(lowerOp)
       .Default([&](mlir::Operation *scalarOp) { plan.emitOp(*scalarOp); });
 }
 
-Value KernelCode::allocate(int64_t floats) {
-  Value pointer = emit.at(scratch, emit.i64(scratchFloats));
-  scratchFloats += (floats + 15) / 16 * 16;
-  return pointer;
-}
-
-Buffer KernelCode::rowBuffer() {
-  Buffer result;
-  result.kind = Buffer::Kind::Rows;
-  result.rows = tileQ;
-  result.columns = 1;
-  result.memory = allocate(tileQ);
-  return result;
-}
-
-Buffer KernelCode::transposedBuffer(int64_t columns) {
-  Buffer result;
-  result.kind = Buffer::Kind::Transposed;
-  result.rows = tileQ;
-  result.columns = columns;
-  const int lanes = emit.machine.lanes;
-  result.memory = allocate((columns + lanes - 1) / lanes * lanes * tileQ);
-  return result;
+Value KernelCode::place(mlir::OpResult result) {
+  auto places = result.getOwner()->getAttrOfType<mlir::DenseI64ArrayAttr>(cpu::places);
+  internalCheck(places != nullptr, "cpu lowering", "a tile that assign-scratch has not seen");
+  return emit.at(scratch, emit.i64(places[result.getResultNumber()] / 4));
 }
 
 Value KernelCode::scalar(Value value) {
@@ -69,9 +40,9 @@ Value KernelCode::scalar(Value value) {
   return found->second;
 }
 
-Buffer &KernelCode::buffer(Value tile) {
-  auto found = buffers.find(tile);
-  internalCheck(found != buffers.end(), "cpu lowering", "tile without a buffer");
+Tile &KernelCode::tile(Value value) {
+  auto found = tiles.find(value);
+  internalCheck(found != tiles.end(), "cpu lowering", "tile without a place");
   return found->second;
 }
 

@@ -6,6 +6,7 @@
 // tile.
 #pragma once
 
+#include "compiler/dialect/cpu.h"
 #include "compiler/internal_error.h"
 #include "compiler/target/cpu/amx.h"
 #include "compiler/target/plan_region.h"
@@ -16,28 +17,11 @@ namespace weft::cpu {
 namespace arith = mlir::arith;
 namespace vector = mlir::vector;
 
-/// A strided f32 matrix in memory: element (r, c) at base[r * stride + c].
-struct Matrix {
-  Value base;    ///< !llvm.ptr
-  Value stride;  ///< i64, elements
-};
-
-/// How a tile value lives in memory: f32, and with AMX bf16 in the arrangements its products take.
-struct Buffer {
-  enum class Kind {
-    Operand,     ///< rows of an input: natural [row][column], and packed [column][row] for queries
-    Transposed,  ///< [column][query]: logits, query-side accumulators
-    Natural,     ///< [row][column]: key-side accumulators
-    Rows,        ///< one f32 a query
-  };
-  Kind kind = Kind::Rows;
-  Matrix natural;
-  Value packed;     ///< Operand of queries: [column][query]
-  Value memory;     ///< Transposed, Natural, Rows
-  Value validRows;  ///< Operand: rows inside the tensor (i64)
-  int64_t rows = 0, columns = 0;
-  Amx::Operand amxRows, amxTransposed;       ///< Operand of keys
-  Amx::Operand amxColumnPairs, amxRowPairs;  ///< Operand of queries
+/// A tile in memory; the type of its value says how it lies there.
+struct Tile {
+  Value base;         ///< !llvm.ptr
+  Value stride = {};  ///< strided and rows: i64, elements
+  Value valid = {};   ///< of an operand: rows inside its tensor, i64
 };
 
 struct KernelCode {
@@ -47,7 +31,6 @@ struct KernelCode {
   tile::KernelOp kernel;
   const int64_t tileQ, tileK;
   const int blockRows;
-  bool useAmx = false;
   mlir::OpBuilder builder;
   Emitter emit;
   target::Slots slots;
@@ -55,8 +38,7 @@ struct KernelCode {
   Amx amx;
   target::PlanRegion plan;
   Value scratch;  ///< this thread's
-  int64_t scratchFloats = 0;
-  llvm::DenseMap<Value, Buffer> buffers;
+  llvm::DenseMap<Value, Tile> tiles;
 
   /// The code of an operation at the insertion point.
   void lower(mlir::Operation &op);
@@ -64,13 +46,10 @@ struct KernelCode {
     for (mlir::Operation &op : block) lower(op);
   }
 
-  /// `floats` of this thread's scratch memory, 64-byte aligned.
-  Value allocate(int64_t floats);
-  Buffer rowBuffer();
-  Buffer transposedBuffer(int64_t columns);
-
+  /// The place of an operation's result, as assign-scratch has set it.
+  Value place(mlir::OpResult result);
   Value scalar(Value value);
-  Buffer &buffer(Value tile);
+  Tile &tile(Value value);
   static llvm::ArrayRef<int64_t> shapeOf(Value value) {
     return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape();
   }
@@ -79,11 +58,18 @@ struct KernelCode {
 };
 
 // lower_loads.cpp
-void lower(KernelCode &code, tile::LoadOp op);
+void lower(KernelCode &code, ViewOp op);
+void lower(KernelCode &code, GatherOp op);
 void lower(KernelCode &code, tile::LoadRowsOp op);
+// lower_packs.cpp
+void lower(KernelCode &code, ConvertOp op);
+void lower(KernelCode &code, PackOp op);
+void lower(KernelCode &code, PadOp op);
+void lower(KernelCode &code, RoundOp op);
+void lower(KernelCode &code, EmptyOp op);
 // lower_products.cpp
-void lower(KernelCode &code, tile::DotOp op);
-void lower(KernelCode &code, tile::DotIntoOp op);
+void lower(KernelCode &code, ProductOp op);
+void lower(KernelCode &code, ProductIntoOp op);
 // lower_loops.cpp
 void lower(KernelCode &code, tile::ForOp op);
 // lower_pairwise.cpp

@@ -5,13 +5,14 @@
 namespace weft::cpu {
 namespace {
 
-void copyInto(KernelCode &code, const Buffer &to, const Buffer &from) {
+/// What a turn yields becomes what the next one finds.
+void carry(KernelCode &code, Value to, Value from) {
   Emitter &emit = code.emit;
-  if (to.memory == from.memory) return;
-  const int64_t total = to.rows * to.columns;
-  emit.loop(emit.i64(0), emit.i64(total), emit.machine.lanes, [&](Value index) {
-    emit.store(emit.load(emit.floats(), emit.at(from.memory, index)), emit.at(to.memory, index));
-  });
+  Value target = code.tile(to).base, source = code.tile(from).base;
+  if (target == source) return;
+  const int64_t total = mlir::cast<mlir::RankedTensorType>(to.getType()).getNumElements();
+  emit.loop(emit.i64(0), emit.i64(total), emit.machine.lanes,
+            [&](Value index) { emit.store(emit.load(emit.floats(), emit.at(source, index)), emit.at(target, index)); });
 }
 
 }  // namespace
@@ -24,17 +25,16 @@ void lower(KernelCode &code, tile::ForOp op) {
   // Carried tiles stay in one place; a turn writes its results there.
   auto carriedArguments = body.getArguments().drop_front(kept ? 2 : 1);
   for (auto [argument, init, result] : llvm::zip(carriedArguments, op.getInits(), op.getResults())) {
-    const Buffer own = code.buffer(init);  // a new entry may move the others
-    code.buffers[argument] = own;
-    code.buffers[result] = own;
+    const Tile own = code.tile(init);  // a new entry may move the others
+    code.tiles[argument] = own;
+    code.tiles[result] = own;
   }
   auto turn = [&](Value index, Value full) {
     code.scalars[body.getArgument(0)] = index;
     if (kept) code.scalars[body.getArgument(1)] = full;
     code.lower(body);
     auto yield = mlir::cast<tile::YieldOp>(body.getTerminator());
-    for (auto [argument, value] : llvm::zip(carriedArguments, yield.getValues()))
-      copyInto(code, code.buffer(argument), code.buffer(value));
+    for (auto [argument, value] : llvm::zip(carriedArguments, yield.getValues())) carry(code, argument, value);
   };
   if (over == tile::Range::Turns) {
     emit.loop(emit.i64(0), emit.i64(op.turns()), 1, [&](Value at) { turn(at, Value()); });

@@ -96,12 +96,12 @@ void lowerPass(KernelCode &code, tile::PairwiseOp op, RegionContext context, Val
       }
       for (size_t at = 0; at < carriedSums.size(); ++at) inits.push_back(emit.zeros());
       for (Value row : op.getRows())
-        rowValues[v].push_back(emit.load(emit.floats(), emit.at(code.buffer(row).memory, lane)));
+        rowValues[v].push_back(emit.load(emit.floats(), emit.at(code.tile(row).base, lane)));
     }
     const size_t carriedEach = reductions + carriedSums.size();
     auto element = [&](Value tile, Value j, Value lane) {
       Value index = emit.add(emit.mul(j, emit.i64(code.tileQ)), lane);
-      return emit.at(code.buffer(tile).memory, index);
+      return emit.at(code.tile(tile).base, index);
     };
     auto sums = emit.loop(emit.i64(0), keys, 1, inits, [&](Value j, mlir::ValueRange carried) {
       std::vector<Value> next(carried.begin(), carried.end());
@@ -144,7 +144,7 @@ void lowerPass(KernelCode &code, tile::PairwiseOp op, RegionContext context, Val
     });
     for (int v = 0; v < group; ++v) {
       for (size_t at = 0; at < reductions; ++at)
-        emit.store(sums[v * carriedEach + at], emit.at(code.buffer(op.getResult(tiles + at)).memory, laneOf[v]));
+        emit.store(sums[v * carriedEach + at], emit.at(code.tile(op.getResult(tiles + at)).base, laneOf[v]));
       for (size_t at = 0; at < carriedSums.size(); ++at)
         code.addToRow(carriedSums[at], sums[v * carriedEach + reductions + at], contexts[v]);
     }
@@ -155,15 +155,7 @@ void lowerPass(KernelCode &code, tile::PairwiseOp op, RegionContext context, Val
 
 void lower(KernelCode &code, tile::PairwiseOp op) {
   Emitter &emit = code.emit;
-  // A tile used here for the last time gives its place to a result.
-  std::vector<Buffer> reusable;
-  for (Value operand : op.getTiles())
-    if (operand.hasOneUse()) reusable.push_back(code.buffer(operand));
-  size_t next = 0;
-  for (auto [at, result] : llvm::enumerate(op.getResults())) {
-    if (at >= op.tileResults()) code.buffers[result] = code.rowBuffer();
-    else code.buffers[result] = next < reusable.size() ? reusable[next++] : code.transposedBuffer(code.tileK);
-  }
+  for (mlir::OpResult result : op->getResults()) code.tiles[result] = {code.place(result)};
   Value batch = code.scalar(op.getBatch()), head = code.scalar(op.getHead());
   Value first = emit.mul(code.scalar(op.getQuery()), emit.i64(code.tileQ));
   Value firstKey = emit.mul(code.scalar(op.getKey()), emit.i64(code.tileK));

@@ -3,107 +3,145 @@
 #include "compiler/target/cpu/product.h"
 
 namespace weft::cpu {
+namespace {
 
-void lower(KernelCode &code, tile::DotOp op) {
+/// A side of a product as AMX takes it.
+Amx::Operand operand(KernelCode &code, Value tile) {
   Emitter &emit = code.emit;
-  const tile::DotForm form = op.getForm();
-  Buffer &lhs = code.buffer(op.getLhs()), &rhs = code.buffer(op.getRhs());
-  Value rowStride = emit.i64(code.tileQ);
-  if (code.useAmx) {
-    if (form == tile::DotForm::NT) {
-      Buffer out = code.transposedBuffer(rhs.rows);
-      code.amx.product(out.memory, rowStride, rhs.amxRows, lhs.amxColumnPairs, rhs.rows, code.tileQ,
-                       Amx::roundUp(lhs.columns, 32), false);
-      code.buffers[op.getResult()] = out;
-      return;
-    }
-    Buffer out = code.buffer(op.getAcc());
-    if (form == tile::DotForm::NN) {
-      Amx::Operand pairs = code.amx.pairsOf(lhs.memory, rhs.validRows, code.tileK, code.tileQ,
-                                            code.allocate(code.tileK * code.tileQ / 2));
-      code.amx.product(out.memory, rowStride, rhs.amxTransposed, pairs, rhs.columns, code.tileQ, code.tileK, true);
-    } else {
-      Amx::Operand halves = code.amx.halvesOf(lhs.memory, rhs.validRows, code.tileK, code.tileQ,
-                                              code.allocate(code.tileK * code.tileQ / 2));
-      code.amx.product(out.memory, emit.i64(out.columns), halves, rhs.amxRowPairs, code.tileK, out.columns, code.tileQ,
-                       true);
-    }
-    code.buffers[op.getResult()] = out;
-    return;
+  const Tile own = code.tile(tile);
+  const auto shape = code.shapeOf(tile);
+  switch (*layoutOf(tile.getType())) {
+    case Layout::Strided: return {own.base, emit.mul(own.stride, emit.i64(2))};
+    case Layout::Rows: return {own.base, emit.i64(2 * shape[1])};
+    case Layout::Columns: return {own.base, emit.i64(2 * shape[0])};
+    case Layout::RowPairs: return {own.base, emit.i64(4 * shape[1])};
+    case Layout::ColumnPairs: return {own.base, emit.i64(4 * shape[0])};
   }
-  if (form == tile::DotForm::NT) {
-    // logits[j][i] = sum over c of keys[j][c] * packed[c][i]
-    Buffer out = code.transposedBuffer(rhs.rows);
-    product(emit, {out.memory, rowStride, rhs.natural.base, rhs.natural.stride, emit.i64(1), lhs.packed, rowStride,
-                   rhs.validRows, emit.i64(lhs.columns), code.tileQ, false, code.blockRows, op.getBlocked()});
-    code.buffers[op.getResult()] = out;
-    return;
-  }
-  Buffer out = code.buffer(op.getAcc());
-  if (form == tile::DotForm::NN)
-    // out[e][i] += sum over j of values[j][e] * p[j][i]
-    product(emit, {out.memory, rowStride, rhs.natural.base, emit.i64(1), rhs.natural.stride, lhs.memory, rowStride,
-                   emit.i64(rhs.columns), rhs.validRows, code.tileQ, true, code.blockRows});
-  else
-    // out[j][e] += sum over i of p[j][i] * queries[i][e]
-    product(emit, {out.memory, emit.i64(out.columns), lhs.memory, rowStride, emit.i64(1), rhs.natural.base,
-                   rhs.natural.stride, emit.i64(out.rows), rhs.validRows, out.columns, true, code.blockRows});
-  code.buffers[op.getResult()] = out;
+  return {};
 }
 
-void lower(KernelCode &code, tile::DotIntoOp op) {
+void multiplyAmx(KernelCode &code, ProductOp op, Value out) {
   Emitter &emit = code.emit;
-  Buffer &lhs = code.buffer(op.getLhs()), &rhs = code.buffer(op.getRhs());
+  const bool accumulate = op.getAcc() != nullptr;
+  const auto lhs = code.shapeOf(op.getLhs()), result = code.shapeOf(op.getResult());
+  // A is what is broadcast: keys and values, of tn the pairs. B has the lanes.
+  if (op.getForm() == tile::DotForm::TN)
+    code.amx.product(out, emit.i64(result[1]), operand(code, op.getLhs()), operand(code, op.getRhs()), result[0],
+                     result[1], lhs[0], accumulate);
+  else
+    code.amx.product(out, emit.i64(code.tileQ), operand(code, op.getRhs()), operand(code, op.getLhs()), result[1],
+                     code.tileQ, lhs[1], accumulate);
+}
+
+void multiplyFma(KernelCode &code, ProductOp op, Value out) {
+  Emitter &emit = code.emit;
+  const Tile lhs = code.tile(op.getLhs()), rhs = code.tile(op.getRhs());
+  const int64_t columns = code.shapeOf(op.getRhs())[1];
+  const bool accumulate = op.getAcc() != nullptr;
+  Value queries = emit.i64(code.tileQ);
+  switch (op.getForm()) {
+    case tile::DotForm::NT:
+      // logits[j][i] = sum over c of keys[j][c] * queries[c][i]
+      return product(emit, {out, queries, rhs.base, rhs.stride, emit.i64(1), lhs.base, queries, rhs.valid,
+                            emit.i64(columns), code.tileQ, accumulate, code.blockRows, op.getBlocked()});
+    case tile::DotForm::NN:
+      // out[e][i] += sum over j of values[j][e] * p[j][i]
+      return product(emit, {out, queries, rhs.base, emit.i64(1), rhs.stride, lhs.base, queries, emit.i64(columns),
+                            rhs.valid, code.tileQ, accumulate, code.blockRows});
+    case tile::DotForm::TN:
+      // out[j][e] += sum over i of p[j][i] * queries[i][e]
+      return product(emit, {out, emit.i64(columns), lhs.base, queries, emit.i64(1), rhs.base, rhs.stride,
+                            emit.i64(code.shapeOf(op.getResult())[0]), rhs.valid, columns, accumulate, code.blockRows});
+  }
+}
+
+/// Where the sums of a cpu.product_into belong.
+struct Target {
+  Value base, stride;  ///< of the tensor's rows; of listed keys, of all of them
+  Value first, valid;  ///< first key, and how many are inside the tensor, i64
+  bool listed;
+};
+Target targetOf(KernelCode &code, ProductIntoOp op) {
+  Emitter &emit = code.emit;
   const std::string name = op.getTensor().str();
   const std::string &dim = code.slots.info(name).dims[2];
-  const bool listed = code.slots.listed(dim);
-  Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(code.tileK));
-  Value valid = emit.min(emit.sub(code.slots.dim(code.slots.keyExtent(dim)), first), emit.i64(code.tileK)),
-        stride = code.slots.stride(name, 2);
-  Value out = code.slots.row(name, code.scalar(op.getBatch()), code.slots.headOf(name, code.scalar(op.getHead())),
-                             listed ? emit.i64(0) : first);
-  Value staged, width = emit.i64(rhs.columns);
-  // Rows of `staged` to where they belong.
-  auto addRows = [&] {
-    emit.loop(emit.i64(0), valid, 1, [&](Value row) {
-      auto [key, exists] = listed ? code.slots.keyAt(emit.add(first, row)) : std::pair{row, Value()};
-      auto add = [&, key = key] {
-        for (int64_t c = 0; c < rhs.columns; c += emit.machine.lanes) {
-          Value to = emit.at(out, emit.add(emit.mul(key, stride), emit.i64(c)));
-          Value more = emit.loadLanes(emit.at(staged, emit.add(emit.mul(row, width), emit.i64(c))), rhs.columns - c);
-          Value old = emit.loadLanes(to, rhs.columns - c);
-          emit.storeLanes(arith::AddFOp::create(code.builder, emit.loc, old, more), to, rhs.columns - c);
-        }
-      };
-      exists ? emit.when(exists, add) : add();
-    });
+  Target to;
+  to.listed = code.slots.listed(dim);
+  to.first = emit.mul(code.scalar(op.getIndex()), emit.i64(code.tileK));
+  to.valid = emit.min(emit.sub(code.slots.dim(code.slots.keyExtent(dim)), to.first), emit.i64(code.tileK));
+  to.stride = code.slots.stride(name, 2);
+  to.base = code.slots.row(name, code.scalar(op.getBatch()), code.slots.headOf(name, code.scalar(op.getHead())),
+                           to.listed ? emit.i64(0) : to.first);
+  return to;
+}
+
+/// Adds rows of sums, `columns` each, to where they belong.
+void addRows(KernelCode &code, const Target &to, Value sums, int64_t columns) {
+  Emitter &emit = code.emit;
+  emit.loop(emit.i64(0), to.valid, 1, [&](Value row) {
+    auto [key, exists] = to.listed ? code.slots.keyAt(emit.add(to.first, row)) : std::pair{row, Value()};
+    auto add = [&, key = key] {
+      for (int64_t c = 0; c < columns; c += emit.machine.lanes) {
+        Value target = emit.at(to.base, emit.add(emit.mul(key, to.stride), emit.i64(c)));
+        Value from = emit.at(sums, emit.add(emit.mul(row, emit.i64(columns)), emit.i64(c)));
+        Value more = emit.loadLanes(from, columns - c), old = emit.loadLanes(target, columns - c);
+        emit.storeLanes(arith::AddFOp::create(code.builder, emit.loc, old, more), target, columns - c);
+      }
+    };
+    exists ? emit.when(exists, add) : add();
+  });
+}
+
+void multiplyIntoAmx(KernelCode &code, ProductIntoOp op, const Target &to) {
+  Emitter &emit = code.emit;
+  const int64_t columns = code.shapeOf(op.getRhs())[1];
+  Value sums = code.tile(op.getBy()).base;
+  const Amx::Operand lhs = operand(code, op.getLhs()), rhs = operand(code, op.getRhs());
+  auto multiply = [&](Value out, Value stride, bool accumulate) {
+    code.amx.product(out, stride, lhs, rhs, code.tileK, columns, code.tileQ, accumulate);
   };
-  if (code.useAmx) {
-    Amx::Operand halves = code.amx.halvesOf(lhs.memory, rhs.validRows, code.tileK, code.tileQ,
-                                            code.allocate(code.tileK * code.tileQ / 2));
-    auto multiply = [&](Value to, Value step, bool accumulate) {
-      code.amx.product(to, step, halves, rhs.amxRowPairs, code.tileK, rhs.columns, code.tileQ, accumulate);
-    };
-    staged = code.allocate(code.tileK * rhs.columns);
-    auto byWay = [&] {
-      multiply(staged, width, false);
-      addRows();
-    };
-    if (listed) return byWay();
-    // The last keys: registers reach past the end, so their sums go by way of scratch memory.
-    emit.choose(emit.less(valid, emit.i64(code.tileK)), byWay, [&] { multiply(out, stride, true); });
-    return;
+  auto byWay = [&] {
+    multiply(sums, emit.i64(columns), false);
+    addRows(code, to, sums, columns);
+  };
+  if (to.listed) return byWay();
+  // Of the last keys registers reach past the end.
+  emit.choose(emit.less(to.valid, emit.i64(code.tileK)), byWay, [&] { multiply(to.base, to.stride, true); });
+}
+
+void multiplyIntoFma(KernelCode &code, ProductIntoOp op, const Target &to) {
+  Emitter &emit = code.emit;
+  const Tile lhs = code.tile(op.getLhs()), rhs = code.tile(op.getRhs());
+  const int64_t columns = code.shapeOf(op.getRhs())[1];
+  auto multiply = [&](Value out, Value stride) {
+    product(emit, {out, stride, lhs.base, emit.i64(code.tileQ), emit.i64(1), rhs.base, rhs.stride, to.valid, rhs.valid,
+                   columns, true, code.blockRows});
+  };
+  if (!to.listed) return multiply(to.base, to.stride);
+  Value sums = code.tile(op.getBy()).base;
+  emit.loop(emit.i64(0), emit.i64(code.tileK * columns), emit.machine.lanes,
+            [&](Value at) { emit.store(emit.zeros(), emit.at(sums, at)); });
+  multiply(sums, emit.i64(columns));
+  addRows(code, to, sums, columns);
+}
+
+}  // namespace
+
+void lower(KernelCode &code, ProductOp op) {
+  const Tile out{op.getAcc() ? code.tile(op.getAcc()).base : code.place(op->getResult(0))};
+  switch (op.getKind()) {
+    case ProductKind::Fma: multiplyFma(code, op, out.base); break;
+    case ProductKind::Amx: multiplyAmx(code, op, out.base); break;
   }
-  if (listed) {
-    staged = code.allocate(code.tileK * rhs.columns + emit.machine.lanes);
-    emit.loop(emit.i64(0), emit.i64(code.tileK * rhs.columns), emit.machine.lanes,
-              [&](Value at) { emit.store(emit.zeros(), emit.at(staged, at)); });
-    product(emit, {staged, width, lhs.memory, emit.i64(code.tileQ), emit.i64(1), rhs.natural.base, rhs.natural.stride,
-                   valid, rhs.validRows, rhs.columns, true, code.blockRows});
-    return addRows();
+  code.tiles[op.getResult()] = out;
+}
+
+void lower(KernelCode &code, ProductIntoOp op) {
+  const Target to = targetOf(code, op);
+  switch (op.getKind()) {
+    case ProductKind::Fma: return multiplyIntoFma(code, op, to);
+    case ProductKind::Amx: return multiplyIntoAmx(code, op, to);
   }
-  product(emit, {out, stride, lhs.memory, emit.i64(code.tileQ), emit.i64(1), rhs.natural.base, rhs.natural.stride,
-                 valid, rhs.validRows, rhs.columns, true, code.blockRows});
 }
 
 }  // namespace weft::cpu

@@ -8,51 +8,39 @@ using target::ScalarRegion;
 
 void lower(KernelCode &code, tile::FillOp op) {
   Emitter &emit = code.emit;
-  auto shape = code.shapeOf(op.getResult());
-  Buffer result;
-  if (shape.size() == 1) {
-    result = code.rowBuffer();
-  } else if (op.getSide() == tile::Side::Query) {
-    result = code.transposedBuffer(shape[1]);
-  } else {
-    result.kind = Buffer::Kind::Natural;
-    result.rows = shape[0];
-    result.columns = shape[1];
-    result.memory = code.allocate(shape[0] * shape[1] + emit.machine.lanes);
-  }
+  const Tile result{code.place(op->getResult(0))};
   auto attr = op.getValue().getDefiningOp<arith::ConstantOp>();
   internalCheck(attr != nullptr, "cpu lowering", "fill with a value that is no constant");
   Value value = emit.splat(emit.constantF(mlir::cast<mlir::FloatAttr>(attr.getValue()).getValue().convertToFloat()));
-  const int64_t total = result.rows * result.columns;
-  emit.loop(emit.i64(0), emit.i64(total), emit.machine.lanes,
-            [&](Value index) { emit.store(value, emit.at(result.memory, index)); });
-  code.buffers[op.getResult()] = result;
+  emit.loop(emit.i64(0), emit.i64(op.getResult().getType().getNumElements()), emit.machine.lanes,
+            [&](Value index) { emit.store(value, emit.at(result.base, index)); });
+  code.tiles[op.getResult()] = result;
 }
 
 void lower(KernelCode &code, tile::ScaleRowsOp op) {
   Emitter &emit = code.emit;
-  Buffer tile = code.buffer(op.getTile());
-  Buffer &factors = code.buffer(op.getFactors());
+  const Tile tile = code.tile(op.getTile());
+  const int64_t columns = code.shapeOf(op.getTile())[1];
+  Tile &factors = code.tile(op.getFactors());
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes, [&](Value lane) {
-    Value factor = emit.load(emit.floats(), emit.at(factors.memory, lane));
+    Value factor = emit.load(emit.floats(), emit.at(factors.base, lane));
     Value one = emit.splat(emit.constantF(1));
     Value differs = arith::CmpFOp::create(code.builder, emit.loc, arith::CmpFPredicate::UNE, factor, one);
     Value any = vector::ReductionOp::create(code.builder, emit.loc, vector::CombiningKind::OR, differs);
     emit.when(any, [&] {
-      emit.loop(emit.i64(0), emit.i64(tile.columns), 1, [&](Value column) {
-        Value pointer = emit.at(tile.memory, emit.add(emit.mul(column, emit.i64(code.tileQ)), lane));
+      emit.loop(emit.i64(0), emit.i64(columns), 1, [&](Value column) {
+        Value pointer = emit.at(tile.base, emit.add(emit.mul(column, emit.i64(code.tileQ)), lane));
         Value value = emit.load(emit.floats(), pointer);
         emit.store(arith::MulFOp::create(code.builder, emit.loc, value, factor), pointer);
       });
     });
   });
-  code.buffers[op.getResult()] = tile;
+  code.tiles[op.getResult()] = tile;
 }
 
 void lower(KernelCode &code, tile::ScanSumOp op) {
   Emitter &emit = code.emit;
-  const Buffer own = code.buffer(op.getTile());
-  Buffer sums = code.transposedBuffer(code.tileK), totals = code.rowBuffer();
+  const Tile own = code.tile(op.getTile()), sums{code.place(op->getResult(0))}, totals{code.place(op->getResult(1))};
   Value keys = emit.min(emit.sub(code.slots.dim("S"), emit.mul(code.scalar(op.getKey()), emit.i64(code.tileK))),
                         emit.i64(code.tileK));
   Value last = emit.sub(keys, emit.i64(1));
@@ -61,21 +49,21 @@ void lower(KernelCode &code, tile::ScanSumOp op) {
         emit.loop(emit.i64(0), keys, 1, mlir::ValueRange{emit.zeros()}, [&](Value turn, mlir::ValueRange carried) {
           Value key = op.getSide() == tile::ScanSide::After ? emit.sub(last, turn) : turn;
           Value index = emit.add(emit.mul(key, emit.i64(code.tileQ)), lane);
-          Value value = emit.load(emit.floats(), emit.at(own.memory, index));
-          emit.store(carried[0], emit.at(sums.memory, index));
+          Value value = emit.load(emit.floats(), emit.at(own.base, index));
+          emit.store(carried[0], emit.at(sums.base, index));
           return std::vector<Value>{arith::AddFOp::create(code.builder, emit.loc, carried[0], value)};
         })[0];
-    emit.store(total, emit.at(totals.memory, lane));
+    emit.store(total, emit.at(totals.base, lane));
   });
-  code.buffers[op.getSums()] = sums;
-  code.buffers[op.getTotals()] = totals;
+  code.tiles[op.getSums()] = sums;
+  code.tiles[op.getTotals()] = totals;
 }
 
 void lower(KernelCode &code, tile::RowwiseOp op) {
   Emitter &emit = code.emit;
   mlir::Block &body = op.getBody().front();
   auto results = mlir::cast<tile::ResultOp>(body.getTerminator()).getValues();
-  for (Value result : op.getResults()) code.buffers[result] = code.rowBuffer();
+  for (mlir::OpResult result : op->getResults()) code.tiles[result] = {code.place(result)};
   Value first = emit.mul(code.scalar(op.getQuery()), emit.i64(code.tileQ));
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes, [&](Value lane) {
     RegionContext context{
@@ -87,41 +75,41 @@ void lower(KernelCode &code, tile::RowwiseOp op) {
     region.bindCoordinate(op.getBatch(), ScalarRegion::Coordinate::B);
     region.bindCoordinate(op.getHead(), ScalarRegion::Coordinate::H);
     for (auto [at, row] : llvm::enumerate(op.getRows()))
-      region.bind(body.getArgument(at + 1), emit.load(emit.floats(), emit.at(code.buffer(row).memory, lane)));
+      region.bind(body.getArgument(at + 1), emit.load(emit.floats(), emit.at(code.tile(row).base, lane)));
     region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
       if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
       code.addToRow(sum, value, context);
     };
     region.emitBlock(body);
     for (auto [at, value] : llvm::enumerate(results))
-      emit.store(region.result(value), emit.at(code.buffer(op.getResult(at)).memory, lane));
+      emit.store(region.result(value), emit.at(code.tile(op.getResult(at)).base, lane));
   });
 }
 
 void lower(KernelCode &code, tile::RowDotOp op) {
   Emitter &emit = code.emit;
-  Buffer &lhs = code.buffer(op.getLhs()), &rhs = code.buffer(op.getRhs());
-  Buffer result = code.rowBuffer();
+  const Tile lhs = code.tile(op.getLhs()), rhs = code.tile(op.getRhs()), result{code.place(op->getResult(0))};
+  const int64_t columns = code.shapeOf(op.getLhs())[1];
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes,
-            [&](Value lane) { emit.store(emit.zeros(), emit.at(result.memory, lane)); });
-  emit.loop(emit.i64(0), lhs.validRows, 1, [&](Value row) {
-    Value left = emit.at(lhs.natural.base, emit.mul(row, lhs.natural.stride));
-    Value right = emit.at(rhs.natural.base, emit.mul(row, rhs.natural.stride));
+            [&](Value lane) { emit.store(emit.zeros(), emit.at(result.base, lane)); });
+  emit.loop(emit.i64(0), lhs.valid, 1, [&](Value row) {
+    Value left = emit.at(lhs.base, emit.mul(row, lhs.stride));
+    Value right = emit.at(rhs.base, emit.mul(row, rhs.stride));
     // In f64: what is left of do . v once this is taken off can be small.
     mlir::Type wide = emit.vectorOf(code.builder.getF64Type());
     Value sum = arith::ConstantOp::create(code.builder, emit.loc, code.builder.getZeroAttr(wide));
-    for (int64_t c = 0; c < lhs.columns; c += emit.machine.lanes) {
-      Value x = arith::ExtFOp::create(code.builder, emit.loc, wide,
-                                      emit.loadLanes(emit.at(left, emit.i64(c)), lhs.columns - c));
-      Value y = arith::ExtFOp::create(code.builder, emit.loc, wide,
-                                      emit.loadLanes(emit.at(right, emit.i64(c)), lhs.columns - c));
+    for (int64_t c = 0; c < columns; c += emit.machine.lanes) {
+      Value x =
+          arith::ExtFOp::create(code.builder, emit.loc, wide, emit.loadLanes(emit.at(left, emit.i64(c)), columns - c));
+      Value y =
+          arith::ExtFOp::create(code.builder, emit.loc, wide, emit.loadLanes(emit.at(right, emit.i64(c)), columns - c));
       sum = vector::FMAOp::create(code.builder, emit.loc, x, y, sum);
     }
     Value total = vector::ReductionOp::create(code.builder, emit.loc, vector::CombiningKind::ADD, sum);
     emit.store(arith::TruncFOp::create(code.builder, emit.loc, code.builder.getF32Type(), total),
-               emit.at(result.memory, row));
+               emit.at(result.base, row));
   });
-  code.buffers[op.getResult()] = result;
+  code.tiles[op.getResult()] = result;
 }
 
 }  // namespace weft::cpu

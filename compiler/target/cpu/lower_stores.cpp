@@ -5,13 +5,14 @@ namespace weft::cpu {
 
 void lower(KernelCode &code, tile::StoreOp op) {
   Emitter &emit = code.emit;
-  Buffer &value = code.buffer(op.getValue());
+  const Tile value = code.tile(op.getValue());
+  const int64_t rows = code.shapeOf(op.getValue())[0], columns = code.shapeOf(op.getValue())[1];
   const std::string name = op.getTensor().str();
   const ElementType type = code.slots.info(name).element;
   mlir::Type element = emit.storage(type);
-  const bool query = value.kind == Buffer::Kind::Transposed;
-  Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(value.rows));
-  Value valid = emit.min(emit.sub(code.slots.dim(code.slots.info(name).dims[2]), first), emit.i64(value.rows));
+  const bool query = layoutOf(op.getValue().getType()) == Layout::Columns;
+  Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(rows));
+  Value valid = emit.min(emit.sub(code.slots.dim(code.slots.info(name).dims[2]), first), emit.i64(rows));
   Value out =
       code.slots.row(name, code.scalar(op.getBatch()),
                      query ? code.slots.headOf(name, code.scalar(op.getHead())) : code.scalar(op.getHead()), first);
@@ -19,21 +20,21 @@ void lower(KernelCode &code, tile::StoreOp op) {
   const int lanes = emit.machine.lanes;
   if (!query) {
     emit.loop(emit.i64(0), valid, 1, [&](Value row) {
-      for (int64_t c = 0; c < value.columns; c += lanes) {
-        Value index = emit.add(emit.mul(row, emit.i64(value.columns)), emit.i64(c));
-        Value part = emit.loadLanes(emit.at(value.memory, index), value.columns - c);
+      for (int64_t c = 0; c < columns; c += lanes) {
+        Value index = emit.add(emit.mul(row, emit.i64(columns)), emit.i64(c));
+        Value part = emit.loadLanes(emit.at(value.base, index), columns - c);
         Value to = emit.at(out, emit.add(emit.mul(row, stride), emit.i64(c)), element);
-        emit.storeAs(type, part, to, value.columns - c);
+        emit.storeAs(type, part, to, columns - c);
       }
     });
     return;
   }
-  emit.loop(emit.i64(0), emit.i64(value.rows), lanes, [&](Value row) {
+  emit.loop(emit.i64(0), emit.i64(rows), lanes, [&](Value row) {
     auto block = [&](Value column, int64_t count) {
       std::vector<Value> vectors;
       for (int c = 0; c < lanes; ++c) {
         Value index = emit.add(emit.mul(emit.add(column, emit.i64(c)), emit.i64(code.tileQ)), row);
-        vectors.push_back(c < count ? emit.load(emit.floats(), emit.at(value.memory, index)) : emit.zeros());
+        vectors.push_back(c < count ? emit.load(emit.floats(), emit.at(value.base, index)) : emit.zeros());
       }
       vectors = emit.transpose(std::move(vectors));
       for (int r = 0; r < lanes; ++r) {
@@ -44,21 +45,21 @@ void lower(KernelCode &code, tile::StoreOp op) {
         });
       }
     };
-    const int64_t whole = value.columns / lanes * lanes;
+    const int64_t whole = columns / lanes * lanes;
     if (whole) emit.loop(emit.i64(0), emit.i64(whole), lanes, [&](Value column) { block(column, lanes); });
-    if (whole < value.columns) block(emit.i64(whole), value.columns - whole);
+    if (whole < columns) block(emit.i64(whole), columns - whole);
   });
 }
 
 void lower(KernelCode &code, tile::StoreRowsOp op) {
   Emitter &emit = code.emit;
-  Buffer &value = code.buffer(op.getValue());
+  const Tile value = code.tile(op.getValue());
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(code.tileQ));
   Value valid = emit.sub(code.slots.dim("T"), first);
   const std::string name = op.getTensor().str();
   Value out = code.slots.row(name, code.scalar(op.getBatch()), code.scalar(op.getHead()), first);
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes, [&](Value lane) {
-    Value part = emit.load(emit.floats(), emit.at(value.memory, lane));
+    Value part = emit.load(emit.floats(), emit.at(value.base, lane));
     mlir::LLVM::MaskedStoreOp::create(code.builder, emit.loc, part, emit.at(out, lane),
                                       emit.firstLanes(emit.sub(valid, lane)), 4);
   });

@@ -1,7 +1,8 @@
 // Kernels over tiles to vector code of a CPU.
 //
-// Before: one tile.kernel without weft.map. After: func.func @<kernel>(slots, begin, end, scratch) of scf, arith, math,
-// vector and llvm memory operations; it runs programs begin .. end of the grid.
+// Before: one tile.kernel on the cpu level (see CpuDialect.td), its tiles placed, or a scalar program. After: func.func
+// @<kernel>(slots, begin, end, scratch) of scf, arith, math, vector and llvm memory operations; it runs programs
+// begin .. end of the grid. Test: lower_cpu.mlir
 #include "compiler/compiler.h"
 #include "compiler/passes.h"
 #include "compiler/target/cpu/kernel_code.h"
@@ -28,17 +29,18 @@ void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel, const Machine &ma
   code.slots.setEntry(entry, entry->getArgument(0));
   builder.setInsertionPoint(entry->getTerminator());
 
-  if (code.useAmx) code.amx.configure(code.allocate(16));
+  const bool amx = usesAmx(kernel);
+  if (amx) code.amx.configure(code.scratch);
   target::ProgramGrid grid(emit, code.slots, kernel);
   emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
     grid.bind(p, code.scalars);
     code.plan.workspace = code.scratch;  // programs that have one keep no tiles
     code.lower(kernel.getBody().front());
   });
-  if (code.useAmx) code.amx.release();
+  if (amx) code.amx.release();
 
   KernelImage image = grid.image(function.getSymName());
-  image.scratchBytes = code.scratchFloats * 4;
+  if (auto bytes = kernel->getAttrOfType<mlir::IntegerAttr>(cpu::scratchBytes)) image.scratchBytes = bytes.getInt();
   target::describeImage(function, image);
 }
 

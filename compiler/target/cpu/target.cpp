@@ -14,10 +14,10 @@ class Cpu : public target::Target {
   bool isGpu() const override { return false; }
 
   void addPasses(mlir::OpPassManager &passes, const CompileRequest &request) const override {
-    LowerToCpuOptions options;
-    options.cpu = request.target;
-    options.blockRows = request.schedule.blockRows;
-    passes.addPass(createLowerToCpu(options));
+    passes.addPass(createChooseProducts({request.target}));
+    passes.addPass(createPackOperands());
+    passes.addPass(createAssignScratch({request.target}));
+    passes.addPass(createLowerToCpu({request.target, request.schedule.blockRows}));
     if (!hasFeatures(request.target, "+avx512bf16") && !hasFeatures(request.target, "+avxneconvert"))
       passes.addPass(createExpandBf16());
     passes.addPass(createExpandExp({machineOf(request.target).lanes}));

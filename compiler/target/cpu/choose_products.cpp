@@ -1,0 +1,50 @@
+// Chooses what multiplies the tiles of a kernel.
+//
+// Before: tile.dot, tile.dot_into. After: cpu.product, cpu.product_into of one kind for the whole kernel: amx where the
+// CPU has it, rows are bf16, and tiles fill its registers; else fma. Test: choose_products.mlir
+#include "compiler/passes.h"
+#include "compiler/target/cpu/object_code.h"
+#include "compiler/target/tensors.h"
+
+namespace weft {
+
+#define GEN_PASS_DEF_CHOOSEPRODUCTS
+#include "compiler/Passes.h.inc"
+
+namespace {
+
+/// AMX works on 16 x 16 sums, two by two, and on 32 terms at a time.
+bool fillsAmx(tile::KernelOp kernel) {
+  bool fills =
+      target::rowType(kernel) == ElementType::BF16 && kernel.getTileQ() % 32 == 0 && kernel.getTileK() % 32 == 0;
+  kernel.walk([&](tile::LoadOp load) { fills &= load.getResult().getType().getDimSize(1) % 16 == 0; });
+  return fills;
+}
+
+void choose(tile::KernelOp kernel, const target::Machine &machine) {
+  const cpu::ProductKind kind = machine.amx && fillsAmx(kernel) ? cpu::ProductKind::Amx : cpu::ProductKind::Fma;
+  mlir::OpBuilder builder(kernel.getContext());
+  kernel.walk([&](mlir::Operation *op) {
+    builder.setInsertionPoint(op);
+    if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) {
+      mlir::Value result = cpu::ProductOp::create(builder, dot.getLoc(), dot.getResult().getType(), kind, dot.getForm(),
+                                                  dot.getBlocked(), dot.getLhs(), dot.getRhs(), dot.getAcc());
+      dot.getResult().replaceAllUsesWith(result);
+      dot.erase();
+    } else if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) {
+      cpu::ProductIntoOp::create(builder, into.getLoc(), kind, into.getForm(), into.getLhs(), into.getRhs(),
+                                 mlir::Value(), into.getTensor(), into.getBatch(), into.getHead(), into.getIndex());
+      into.erase();
+    }
+  });
+}
+
+struct ChooseProducts : impl::ChooseProductsBase<ChooseProducts> {
+  using ChooseProductsBase::ChooseProductsBase;
+  void runOnOperation() override {
+    getOperation().walk([&](tile::KernelOp kernel) { choose(kernel, cpu::machineOf(cpu)); });
+  }
+};
+
+}  // namespace
+}  // namespace weft

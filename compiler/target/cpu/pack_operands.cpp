@@ -1,0 +1,184 @@
+// Says how each tile lies in memory, and packs what products take.
+//
+// Before: tile.load, and products of a kind. After: every tile has a layout (#cpu.layout). A load is a cpu.view of the
+// tensor, or a cpu.gather of the keys that a list names, and what is made of it for those that use it: an f32
+// conversion (cpu.convert), queries in the lanes (cpu.pack), whole steps and pairs for AMX (cpu.pad, cpu.pack); each
+// once. The tiles of pairs that AMX multiplies are rounded (cpu.round). A cpu.product_into whose sums cannot all be
+// added in place has memory for them (cpu.empty). Test: pack_operands.mlir
+#include "compiler/passes.h"
+#include "compiler/target/tensors.h"
+
+namespace weft {
+
+#define GEN_PASS_DEF_PACKOPERANDS
+#include "compiler/Passes.h.inc"
+
+namespace {
+
+using cpu::Layout;
+using cpu::ProductKind;
+using cpu::Side;
+using mlir::Value;
+
+/// Terms of an AMX product's step.
+constexpr int64_t amxStep = 32;
+
+/// The kind and form of a product, and the side of it that a use is; none where it is no side of a product.
+struct Use {
+  ProductKind kind;
+  tile::DotForm form;
+  Side side;
+};
+std::optional<Use> useOf(mlir::OpOperand &operand) {
+  auto of = [&](auto product) -> std::optional<Use> {
+    const bool left = operand.getOperandNumber() == product.getLhsMutable().getOperandNumber();
+    return Use{product.getKind(), product.getForm(), left ? Side::Left : Side::Right};
+  };
+  if (auto product = mlir::dyn_cast<cpu::ProductOp>(operand.getOwner())) return of(product);
+  if (auto into = mlir::dyn_cast<cpu::ProductIntoOp>(operand.getOwner())) return of(into);
+  return {};
+}
+
+/// The rows of one tile.load, in the layouts that their uses take.
+class Operand {
+ public:
+  Operand(tile::KernelOp kernel, tile::LoadOp load) : load(load), builder(load) {
+    auto tensor = mlir::cast<tile::TensorOp>(mlir::SymbolTable::lookupSymbolIn(kernel, load.getTensorAttr()));
+    element = tensor.getElement();
+    listed = target::rowsAreListed(kernel, tensor);
+  }
+
+  void run() {
+    const mlir::Type type = load.getResult().getType();
+    if (listed)
+      rows = cpu::GatherOp::create(builder, load.getLoc(), cpu::withLayout(type, Layout::Rows, element),
+                                   load.getTensor(), load.getBatch(), load.getHead(), load.getIndex());
+    else
+      rows = cpu::ViewOp::create(builder, load.getLoc(), cpu::withLayout(type, Layout::Strided, element),
+                                 load.getTensor(), load.getBatch(), load.getHead(), load.getIndex());
+    // Rows first: others are made of them.
+    llvm::SmallVector<mlir::OpOperand *> rowUses, packedUses;
+    for (mlir::OpOperand &use : load.getResult().getUses())
+      (taken(use).layout == Layout::Strided ? rowUses : packedUses).push_back(&use);
+    llvm::stable_sort(packedUses, [](auto *x, auto *y) { return taken(*x).layout > taken(*y).layout; });
+    for (mlir::OpOperand *use : rowUses) use->set(inRows(taken(*use).half));
+    for (mlir::OpOperand *use : packedUses) use->set(packed(taken(*use)));
+    load.erase();
+  }
+
+ private:
+  tile::LoadOp load;
+  mlir::OpBuilder builder;
+  mlir::Type element;
+  bool listed;
+  Value rows;              ///< in the tensor's type
+  Value whole, converted;  ///< for products: of AMX; of f32
+  llvm::SmallDenseMap<Layout, Value, 4> packedAs;
+
+  /// What is no side of a product reads rows of f32.
+  static cpu::Taken taken(mlir::OpOperand &operand) {
+    const auto use = useOf(operand);
+    return use ? cpu::taken(use->kind, use->form, use->side) : cpu::Taken{Layout::Strided, false};
+  }
+
+  Value inRows(bool half) {
+    if (half) {
+      const int64_t columns = load.getResult().getType().getDimSize(1);
+      if (!whole)
+        whole = cpu::PadOp::create(builder, load.getLoc(),
+                                   cpu::withLayout(rows.getType(), Layout::Strided, {}, wholeSteps(columns)), rows);
+      return whole;
+    }
+    if (element.isF32()) return rows;
+    if (!converted)
+      converted = cpu::ConvertOp::create(builder, load.getLoc(),
+                                         cpu::withLayout(rows.getType(), Layout::Rows, builder.getF32Type()), rows);
+    return converted;
+  }
+
+  Value packed(const cpu::Taken &as) {
+    Value &result = packedAs[as.layout];
+    if (result) return result;
+    // The transposed of AMX reads all rows.
+    Value source = as.half && as.layout == Layout::Columns ? inRows(true) : rows;
+    const int64_t columns = load.getResult().getType().getDimSize(1);
+    result = cpu::PackOp::create(builder, load.getLoc(),
+                                 cpu::withLayout(rows.getType(), as.layout,
+                                                 as.half ? mlir::Type(builder.getBF16Type()) : builder.getF32Type(),
+                                                 as.layout == Layout::ColumnPairs ? wholeSteps(columns) : columns),
+                                 source);
+    return result;
+  }
+
+  static int64_t wholeSteps(int64_t columns) { return (columns + amxStep - 1) / amxStep * amxStep; }
+};
+
+void setLayout(Value tile, Layout layout) { tile.setType(cpu::withLayout(tile.getType(), layout)); }
+bool isTile(Value value) {
+  auto type = mlir::dyn_cast<mlir::RankedTensorType>(value.getType());
+  return type && type.getRank() == 2;
+}
+
+/// Of what the kernel computes: queries fill the lanes, but for sums of keys, which lie row after row.
+void setLayouts(mlir::Operation *op) {
+  if (auto fill = mlir::dyn_cast<tile::FillOp>(op)) {
+    if (isTile(fill.getResult()))
+      setLayout(fill.getResult(), fill.getSide() == tile::Side::Query ? Layout::Columns : Layout::Rows);
+  } else if (auto loop = mlir::dyn_cast<tile::ForOp>(op)) {
+    for (auto [init, argument, result] : llvm::zip(loop.getInits(), loop.getRegionIterArgs(), loop.getResults())) {
+      argument.setType(init.getType());
+      result.setType(init.getType());
+    }
+  } else if (auto product = mlir::dyn_cast<cpu::ProductOp>(op)) {
+    if (product.getAcc()) product.getResult().setType(product.getAcc().getType());
+    else setLayout(product.getResult(), Layout::Columns);
+  } else if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) {
+    scale.getResult().setType(scale.getTile().getType());
+  } else if (mlir::isa<tile::PairwiseOp, tile::ScanSumOp>(op)) {
+    for (Value result : op->getResults())
+      if (isTile(result)) setLayout(result, Layout::Columns);
+  }
+}
+
+/// The left side of a product that AMX multiplies with rows is a tile of pairs, in f32.
+template <class Product>
+void roundLeft(Product product) {
+  if (product.getKind() != ProductKind::Amx || product.getForm() == tile::DotForm::NT) return;
+  mlir::OpBuilder builder(product);
+  const cpu::Taken as = cpu::taken(product.getKind(), product.getForm(), Side::Left);
+  Value lhs = product.getLhs();
+  product.getLhsMutable().assign(cpu::RoundOp::create(builder, product.getLoc(),
+                                                      cpu::withLayout(lhs.getType(), as.layout, builder.getBF16Type()),
+                                                      lhs, product.getRhs()));
+}
+
+/// Sums of listed keys belong to rows far apart; registers of AMX reach past the last key.
+void addMemory(tile::KernelOp kernel, cpu::ProductIntoOp into) {
+  auto tensor = mlir::cast<tile::TensorOp>(mlir::SymbolTable::lookupSymbolIn(kernel, into.getTensorAttr()));
+  if (into.getKind() != ProductKind::Amx && !target::rowsAreListed(kernel, tensor)) return;
+  mlir::OpBuilder builder(into);
+  const auto type =
+      mlir::RankedTensorType::get({static_cast<int64_t>(kernel.getTileK()), into.getRhs().getType().getDimSize(1)},
+                                  builder.getF32Type());
+  into.getByMutable().assign(cpu::EmptyOp::create(builder, into.getLoc(), cpu::withLayout(type, Layout::Rows)));
+}
+
+void pack(tile::KernelOp kernel) {
+  kernel.walk([&](tile::LoadOp load) { Operand(kernel, load).run(); });
+  kernel.walk<mlir::WalkOrder::PreOrder>([](mlir::Operation *op) { setLayouts(op); });
+  kernel.walk([](cpu::ProductOp product) { roundLeft(product); });
+  kernel.walk([&](cpu::ProductIntoOp into) {
+    roundLeft(into);
+    addMemory(kernel, into);
+  });
+}
+
+struct PackOperands : impl::PackOperandsBase<PackOperands> {
+  using PackOperandsBase::PackOperandsBase;
+  void runOnOperation() override {
+    getOperation().walk([](tile::KernelOp kernel) { pack(kernel); });
+  }
+};
+
+}  // namespace
+}  // namespace weft
