@@ -27,6 +27,9 @@ std::string describeSettings() {
     const std::string range = setting.rangeText();
     row(setting.name, standard, setting.type() + (range.empty() ? "" : " " + range), setting.meaning);
   }
+  row("model.inputs", "{}", "an object",
+      "of inputs of the variant, in place of what it declares: {\"window\": 64}, or the range of a learned one: "
+      "{\"span\": [0, 99]}");
   return table;
 }
 

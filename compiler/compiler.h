@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compiler/diagnostic.h"
+#include "compiler/input_range.h"
 #include "compiler/kernel_image.h"
 
 namespace weft {
@@ -22,9 +23,11 @@ struct InputInfo {
   std::string name;
   std::vector<std::string> dims;
   bool isFloat = true, isInt = false, isBool = false;
-  bool isRow = false;      ///< operand of a dot, or v: has the call's element type
-  bool querySide = false;  ///< isRow: its rows are queries
-  bool isPooled = false;   ///< isRow: a selection pools it
+  InputRange values;         ///< what its values are
+  bool isRow = false;        ///< operand of a dot, or v: has the call's element type
+  bool querySide = false;    ///< isRow: its rows are queries
+  bool isPooled = false;     ///< isRow: a selection pools it
+  bool hasGradient = false;  ///< a gradient can reach it
   /// Not isRow: the dims of its gradient's partial sums, behind B and H.
   std::vector<std::string> gradientDims;
   bool perEntry = false;  ///< not isRow: several queries or keys may add to an entry of these
@@ -88,6 +91,8 @@ class Variant {
   std::vector<std::string> keptRows() const;
   bool hasDropout() const;
   bool hasWeight() const;
+  /// True where only distances count, not where keys stand: a query may be computed without the keys it does not reach.
+  bool seesDistancesAlone() const;
   const SelectionInfo &selection() const { return selectionInfo; }
   const KeyListInfo &keyList() const { return keys; }
   bool selects() const { return !selectionInfo.rounds.empty(); }

@@ -4,6 +4,7 @@
 #include "compiler/compiler.h"
 #include "compiler/dialect/dialects.h"
 #include "compiler/language/ast.h"
+#include "compiler/language/distances.h"
 #include "compiler/language/selection.h"
 #include "compiler/language/walk.h"
 #include "compiler/pipeline.h"
@@ -73,10 +74,12 @@ InputInfo inputOf(const ast::Variant &variant, int position, const std::vector<i
   info.isFloat = input.element == ast::ElementClass::Float;
   info.isInt = input.element == ast::ElementClass::Int;
   info.isBool = input.element == ast::ElementClass::Bool;
+  info.values = input.values;
   info.isRow = has(rows, position);
   info.querySide = info.isRow && input.dims[2] == "T";
   info.isPooled =
       std::any_of(pools.begin(), pools.end(), [&](const ast::PooledInput &pooled) { return pooled.input == position; });
+  info.hasGradient = info.isFloat && (info.isRow || per.count(input.name) > 0);
   // Where no gradient reaches it: zeros of its own shape.
   const auto found = per.find(input.name);
   const std::string of = found == per.end() ? "any" : found->second;
@@ -139,6 +142,7 @@ std::vector<std::string> Variant::keptRows() const { return weft::keptRows(*chec
 bool Variant::hasWeight() const {
   return std::ranges::any_of(checked->sets, [](const ast::KeySet &set) { return set.weight != nullptr; });
 }
+bool Variant::seesDistancesAlone() const { return ast::seesDistancesAlone(*checked); }
 bool Variant::hasDropout() const { return checked->dropout && *checked->dropout > 0; }
 
 }  // namespace weft

@@ -1,5 +1,6 @@
 #include "models/config.h"
 
+#include <cmath>
 #include <set>
 #include <stdexcept>
 
@@ -47,6 +48,9 @@ json parseJson(const std::string &text, const std::string &origin) {
   }
 }
 
+/// Values of a variant's inputs: any names, which the model checks.
+const std::string inputSection = "model.inputs";
+
 /// Every section and key is one of the table.
 void checkNames(const json &data, const std::string &origin) {
   if (!data.is_object()) refuse(origin, "expected an object with \"model\" and \"train\"");
@@ -57,7 +61,7 @@ void checkNames(const json &data, const std::string &origin) {
     }
     if (!values.is_object()) refuse(origin, "expected an object at '" + section + "', got " + show(values));
     for (auto &[key, unused] : values.items())
-      if (!findSetting(section + "." + key))
+      if (section + "." + key != inputSection && !findSetting(section + "." + key))
         refuseUnknown(origin, section + "." + key, nearestSetting(section + "." + key));
   }
 }
@@ -68,11 +72,19 @@ void apply(json &data, const std::string &given) {
   if (equals == std::string::npos) throw std::invalid_argument("expected key=value, got '" + given + "'");
   std::string name = given.substr(0, equals);
   const std::string value = given.substr(equals + 1);
+  json parsed = json::parse(value, nullptr, false);
+  if (name.starts_with("inputs.")) name = "model." + name;
+  if (name.starts_with(inputSection + ".")) {
+    if (parsed.is_discarded()) parsed = value;
+    json &inputs = data["model"]["inputs"];
+    if (!inputs.is_null() && !inputs.is_object()) return;  // refused where it is read
+    inputs[name.substr(inputSection.size() + 1)] = parsed;
+    return;
+  }
   for (const char *section : {"model.", "train."})
     if (findSetting(section + name)) name = section + name;
   const Setting *setting = findSetting(name);
   if (!setting) refuseUnknown("--set " + given, name, nearestSetting(name));
-  json parsed = json::parse(value, nullptr, false);
   if (parsed.is_discarded() || (setting->isText() && !parsed.is_string())) parsed = value;
   data[setting->section()][setting->key()] = parsed;
 }
@@ -104,6 +116,23 @@ void read(const json &value, const Setting &setting, std::string &field, const s
   }
 }
 
+/// {"window": 128, "span": [0, 256]}
+std::map<std::string, Bounds> readInputs(const json &values, const std::string &origin) {
+  if (!values.is_object()) refuse(origin, "expected an object at '" + inputSection + "', got " + show(values));
+  std::map<std::string, Bounds> inputs;
+  for (auto &[name, value] : values.items()) {
+    auto isFinite = [](const json &number) { return number.is_number() && std::isfinite(number.get<float>()); };
+    const bool range = value.is_array() && value.size() == 2 && isFinite(value[0]) && isFinite(value[1]) &&
+                       value[0].get<double>() < value[1].get<double>();
+    if (!range && !isFinite(value))
+      refuse(origin, "expected a number, or the lower and the upper end of a range, at " + inputSection + "." + name +
+                         ", got " + show(value));
+    const json &low = range ? value[0] : value, &high = range ? value[1] : value;
+    inputs[name] = {low.get<double>(), high.get<double>()};
+  }
+  return inputs;
+}
+
 /// What no setting says alone.
 void checkTogether(const Config &c, const std::string &origin) {
   auto demand = [&](bool ok, const std::string &what) {
@@ -116,8 +145,6 @@ void checkTogether(const Config &c, const std::string &origin) {
   const int64_t headDim = c.model.width / c.model.heads;
   demand(headDim >= 16 && headDim <= 256,
          "expected a head dim (width / heads) from 16 to 256, got " + std::to_string(headDim));
-  demand(c.model.periodMin <= c.model.periodMax, "expected model.period_min of at most model.period_max, got " +
-                                                     text(c.model.periodMin) + " and " + text(c.model.periodMax));
   demand(c.train.lrMin <= c.train.lr,
          "expected train.lr_min of at most train.lr, got " + text(c.train.lrMin) + " and " + text(c.train.lr));
 }
@@ -133,6 +160,8 @@ Config parseConfig(const std::string &text, const std::string &origin, const std
     if (const std::string section = setting.section(), key = setting.key();
         data.contains(section) && data[section].contains(key))
       setting.visit(config, [&](auto &field) { read(data[section][key], setting, field, origin); });
+  if (data.contains("model") && data["model"].contains("inputs"))
+    config.model.inputs = readInputs(data["model"]["inputs"], origin);
   checkTogether(config, origin);
   return config;
 }
@@ -142,6 +171,8 @@ std::string printConfig(const Config &config) {
   Config copy = config;
   for (const Setting &setting : allSettings())
     setting.visit(copy, [&](const auto &field) { data[setting.section()][setting.key()] = field; });
+  for (const auto &[name, bounds] : config.model.inputs)
+    data["model"]["inputs"][name] = bounds.low == bounds.high ? json(bounds.low) : json({bounds.low, bounds.high});
   return data.dump(2);
 }
 

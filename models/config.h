@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
+
+#include "compiler/input_range.h"
 
 namespace weft {
 
@@ -11,12 +14,9 @@ struct ModelConfig {
   int64_t layers = 4, heads = 4, width = 128, context = 256;
   double dropout = 0.2;
   std::string attention = "span_periodic";  ///< a variant of ops/variants
-  double maxSpan = 256;                     ///< upper limit of a learned span, in positions
-  double periodMin = 2, periodMax = 8;
-  int64_t features = 16;  ///< width R of content features
-  int64_t window = 128;   ///< of sliding_window
-  int64_t tiles = 2;      ///< chosen tiles a row of tiles, where a variant selects by count
-  double share = 0.9;     ///< of the estimated mass, where it selects by share
+  int64_t features = 16;                    ///< width R of content features
+  /// Of inputs of the variant, by name, in place of what it declares: a value, or the range of a learned number.
+  std::map<std::string, Bounds> inputs;
 };
 
 struct TrainConfig {

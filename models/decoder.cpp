@@ -1,6 +1,6 @@
 #include "models/decoder.h"
 
-#include <cmath>
+#include <algorithm>
 #include <stdexcept>
 
 #include "ops/attention.h"
@@ -11,17 +11,9 @@ namespace weft {
 
 using torch::Tensor;
 
-/// Beyond this many tokens past a span its soft edge has weight 0 (const soft of the variants).
-constexpr int64_t softEdge = 32;
+bool Decoder::supports(const Gpt &model) { return !readsAllTokens(*findVariant(model->config.attention)); }
 
-bool Decoder::supports(const Gpt &model) {
-  // row_gate's network reads the mean of all tokens.
-  for (const InputInfo &input : findVariant(model->config.attention)->inputs())
-    if (input.name == "keep") return false;
-  return true;
-}
-
-Decoder::Decoder(Gpt &own) : model(own), layers(own->blocks.size()) {
+Decoder::Decoder(Gpt &own) : model(own), layers(own->blocks.size()), reaches(own->blocks.size()) {
   if (!supports(model))
     throw std::invalid_argument("'" + model->config.attention +
                                 "' looks at the whole sequence: it cannot go token by token");
@@ -39,16 +31,22 @@ int64_t Decoder::cacheBytes() const {
   return bytes;
 }
 
-/// How many of the newest keys a query of the layer can see: all, or as far as its longest span. Masks of spans and
-/// windows are of i - j alone, so keys before that may be forgotten.
-int64_t Decoder::reachOf(size_t layer) const {
-  const ModelConfig &config = model->config;
-  int64_t reach = config.context;
-  const auto learned = model->blocks[layer]->attention->learned();
-  if (auto span = learned.find("span"); span != learned.end())
-    reach = static_cast<int64_t>(std::ceil(span->second.max().item<double>())) + softEdge;
-  if (config.attention == "sliding_window") reach = config.window;
-  return std::min(std::max<int64_t>(reach, 1), config.context);
+/// How many of the newest keys a query of the layer can see in a text as long as the context: older ones may be
+/// forgotten. Only the plan of kept tiles is computed, which reads no rows.
+int64_t Decoder::reachOf(size_t layer, const AttentionInputs &call) {
+  int64_t &reach = reaches[layer];
+  if (reach > 0) return reach;
+  const auto variant = findVariant(model->config.attention);
+  AttentionInputs whole = call;
+  for (const InputInfo &input : variant->inputs())
+    for (size_t at = 0; at < call.names.size(); ++at)
+      if (call.names[at] == input.name && input.isRow) {
+        std::vector<int64_t> sizes = call.tensors[at].sizes().vec();
+        sizes[2] = model->config.context;
+        whole.tensors[at] = call.tensors[at].slice(2, 0, 1).expand(sizes);
+      }
+  const int64_t seen = ops::keptTiles(model->config.attention, whole.names, whole.tensors).reach;
+  return reach = std::clamp<int64_t>(seen, 1, model->config.context);
 }
 
 /// Adds rows [1, heads, n, width]; gives the newest `reach` of all. Memory holds twice the reach at most: when it is
@@ -79,7 +77,7 @@ Tensor Decoder::advance(const Tensor &tokens) {
   const Tensor logits =
       model->forward(tokens.unsqueeze(0).to(model->device()), done, [&](size_t layer, const AttentionInputs &call) {
         AttentionInputs whole = call;
-        const int64_t reach = reachOf(layer);
+        const int64_t reach = reachOf(layer, call);
         for (const InputInfo &input : variant->inputs())
           for (size_t at = 0; at < call.names.size(); ++at)
             if (call.names[at] == input.name && input.isRow && (!input.querySide || input.isPooled)) {

@@ -29,9 +29,10 @@ class Decoder {
   Gpt model;
   int64_t done = 0;
   std::vector<std::map<std::string, Rows>> layers;
+  std::vector<int64_t> reaches;  ///< 0: not computed yet
 
   torch::Tensor keep(Rows &rows, const torch::Tensor &added, int64_t reach);
-  int64_t reachOf(size_t layer) const;
+  int64_t reachOf(size_t layer, const AttentionInputs &call);
 };
 
 }  // namespace weft

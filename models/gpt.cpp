@@ -1,7 +1,5 @@
 #include "models/gpt.h"
 
-#include <stdexcept>
-
 #include "ops/attention.h"
 #include "ops/variant_library.h"
 
@@ -11,62 +9,10 @@ namespace nn = torch::nn;
 using torch::Tensor;
 
 AttentionImpl::AttentionImpl(const ModelConfig &config) : config(config) {
-  const int64_t heads = config.heads, width = config.width;
+  const int64_t width = config.width;
   projection = register_module("projection", nn::Linear(nn::LinearOptions(width, 3 * width).bias(false)));
   output = register_module("output", nn::Linear(nn::LinearOptions(width, width).bias(false)));
-  auto variant = findVariant(config.attention);
-  for (const InputInfo &input : variant->inputs()) {
-    const std::string &name = input.name;
-    if (name == "q" || name == "k" || name == "v") continue;
-    extras.push_back(name);
-    if (name == "span") {
-      spanRaw = register_parameter("span", torch::zeros({heads}));
-    } else if (name == "period") {
-      // Periods start spread evenly over their range.
-      const Tensor share = (torch::arange(heads, torch::kFloat) + 0.5) / heads;
-      periodRaw = register_parameter("period", torch::logit(share));
-    } else if (name == "ratio") {
-      ratioRaw = register_parameter("ratio", torch::zeros({heads}));
-    } else if (name == "bias" && input.dims.size() == 1) {
-      headBias = register_parameter("bias", torch::full({heads}, 2.0));
-    } else if (name == "u" || name == "w" || name == "keep") {
-      if (!hidden) hidden = register_module("hidden", nn::Linear(width, 64));
-      const int64_t size = name == "keep" ? heads * config.context : 2 * heads * config.features;
-      if (!features) features = register_module("features", nn::Linear(64, size));
-    } else if (name == "slope") {
-      slope = register_parameter("slope", torch::pow(2.0, -8.0 * (torch::arange(heads, torch::kFloat) + 1) / heads));
-    } else if (name == "c") {
-      sink = register_parameter("sink", torch::zeros({heads}));
-    } else if (name == "bias") {
-      headBias = register_parameter("bias", torch::zeros({heads, config.context}));
-    } else if (name != "window" && name != "tiles" && name != "stretches" && name != "share") {
-      throw std::invalid_argument("model.attention: variant '" + config.attention + "' has an input '" + name +
-                                  "' that the GPT does not make");
-    }
-  }
-}
-
-std::map<std::string, Tensor> AttentionImpl::learned() const {
-  std::map<std::string, Tensor> values;
-  if (spanRaw.defined()) values["span"] = config.maxSpan * torch::sigmoid(spanRaw);
-  if (periodRaw.defined())
-    values["period"] = config.periodMin + (config.periodMax - config.periodMin) * torch::sigmoid(periodRaw);
-  if (ratioRaw.defined()) values["ratio"] = -0.25 + 0.5 * torch::sigmoid(ratioRaw);
-  if (slope.defined()) values["slope"] = slope;
-  if (sink.defined()) values["c"] = sink;
-  if (headBias.defined()) values["bias"] = headBias;
-  return values;
-}
-
-Tensor AttentionImpl::spanCost() const {
-  if (!spanRaw.defined()) return torch::zeros({}, projection->weight.options());
-  auto values = learned();
-  const Tensor span = values["span"];
-  if (!periodRaw.defined()) return span.mean();
-  const Tensor period = values["period"], ratio = values["ratio"], amplitude = period / 4;
-  const Tensor share = 1 / period + 2 * ratio + 0.5;
-  const Tensor cost = torch::where(share < 1, share, 1 + (0.5 + period * ratio - amplitude));
-  return ((span + 32) * cost).mean();
+  made = register_module("made", VariantInputs(config));
 }
 
 AttentionInputs AttentionImpl::inputs(const Tensor &x) {
@@ -74,28 +20,7 @@ AttentionInputs AttentionImpl::inputs(const Tensor &x) {
   auto parts = projection(x).view({batch, length, 3, heads, config.width / heads}).unbind(2);
   AttentionInputs call{{"q", "k", "v"}, {}};
   for (const Tensor &part : parts) call.tensors.push_back(part.transpose(1, 2));
-  auto values = learned();
-  Tensor made;
-  for (const std::string &name : extras) {
-    call.names.push_back(name);
-    if (auto found = values.find(name); found != values.end()) {
-      call.tensors.push_back(found->second);
-    } else if (name == "window") {
-      call.tensors.push_back(torch::tensor(config.window, torch::TensorOptions(torch::kInt32).device(x.device())));
-    } else if (name == "tiles" || name == "stretches") {
-      call.tensors.push_back(
-          torch::full({heads}, config.tiles, torch::TensorOptions(torch::kInt32).device(x.device())));
-    } else if (name == "share") {
-      call.tensors.push_back(
-          torch::full({heads}, config.share, torch::TensorOptions(torch::kFloat).device(x.device())));
-    } else if (name == "keep") {
-      const Tensor gates = torch::sigmoid(features(torch::relu(hidden(x.mean(1)))));
-      call.tensors.push_back(gates.view({batch, heads, config.context}).slice(2, 0, length));
-    } else {
-      if (!made.defined()) made = features(torch::relu(hidden(x))).view({batch, length, 2, heads, config.features});
-      call.tensors.push_back(made.select(2, name == "u" ? 0 : 1).transpose(1, 2));
-    }
-  }
+  made->add(call, x);
   return call;
 }
 
@@ -129,7 +54,7 @@ GptImpl::GptImpl(const ModelConfig &config) : config(config), variant(lastingTex
   for (auto &parameter : named_parameters()) {
     const std::string &name = parameter.key();
     if (parameter.value().dim() != 2 || name == "embedding" || name == "position" ||
-        name.find("attention.bias") != std::string::npos)
+        name.find(".input_") != std::string::npos)
       continue;
     // Layers that end in the residual stream start smaller, as in GPT-2.
     const bool residual =
@@ -138,10 +63,7 @@ GptImpl::GptImpl(const ModelConfig &config) : config(config), variant(lastingTex
   }
   for (auto &parameter : named_parameters()) {
     const std::string &name = parameter.key();
-    const std::string end = ".bias";
-    if (name.size() > end.size() && name.substr(name.size() - end.size()) == end &&
-        name.find("attention.bias") == std::string::npos)
-      parameter.value().zero_();
+    if (name.ends_with(".bias")) parameter.value().zero_();
   }
 }
 
@@ -169,9 +91,9 @@ Tensor GptImpl::forward(const Tensor &tokens, int64_t first,
   return torch::matmul(norm(x), embedding.t());
 }
 
-Tensor GptImpl::spanCost() const {
+Tensor GptImpl::reachCost() const {
   Tensor sum = torch::zeros({}, embedding.options());
-  for (const Block &block : blocks) sum = sum + block->attention->spanCost();
+  for (const Block &block : blocks) sum = sum + block->attention->made->reachCost();
   return sum;
 }
 

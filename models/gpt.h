@@ -1,8 +1,8 @@
 // A byte-level GPT whose attention is any causal variant of ops/variants.
 //
 // Pre-norm blocks; learned position embedding at the input and again before every later block; input
-// embedding and output layer share their weights. A variant's own inputs (span, period, ratio, u, w,
-// ...) become learned parameters or small networks of each layer.
+// embedding and output layer share their weights. A variant's own inputs become learned parameters or small networks of
+// each layer (models/variant_inputs.h).
 #pragma once
 
 #include <functional>
@@ -13,14 +13,9 @@
 #include <torch/torch.h>
 
 #include "models/config.h"
+#include "models/variant_inputs.h"
 
 namespace weft {
-
-/// Names and tensors of one call of the attention operator.
-struct AttentionInputs {
-  std::vector<std::string> names;
-  std::vector<torch::Tensor> tensors;
-};
 
 /// Attention itself: inputs -> o [B, H, T, E].
 using Attend = std::function<torch::Tensor(const AttentionInputs &)>;
@@ -30,16 +25,11 @@ class AttentionImpl : public torch::nn::Module {
   explicit AttentionImpl(const ModelConfig &config);
   torch::Tensor forward(const torch::Tensor &x, const Attend &attend);  ///< [B, T, width] -> the same
   AttentionInputs inputs(const torch::Tensor &x);
-  /// The layer's term of the loss: mean over heads of span times cost (0 without spans).
-  torch::Tensor spanCost() const;
-  /// Learned per-head values by name: span, period, ratio, ... [heads].
-  std::map<std::string, torch::Tensor> learned() const;
+  VariantInputs made{nullptr};  ///< besides q, k, v
 
  private:
   ModelConfig config;
-  std::vector<std::string> extras;  ///< the variant's inputs besides q, k, v
-  torch::nn::Linear projection{nullptr}, output{nullptr}, hidden{nullptr}, features{nullptr};
-  torch::Tensor spanRaw, periodRaw, ratioRaw, headBias, slope, sink;
+  torch::nn::Linear projection{nullptr}, output{nullptr};
 };
 TORCH_MODULE(Attention);
 
@@ -64,7 +54,7 @@ class GptImpl : public torch::nn::Module {
   /// The same for tokens at positions `first` .. of a longer text, whose attention `attend` computes by layer.
   torch::Tensor forward(const torch::Tensor &tokens, int64_t first,
                         const std::function<torch::Tensor(size_t layer, const AttentionInputs &)> &attend);
-  torch::Tensor spanCost() const;  ///< sum over layers
+  torch::Tensor reachCost() const;  ///< sum over layers: see VariantInputs
   torch::Device device() const { return embedding.device(); }
   /// Attention inputs of every layer for `tokens` (for statistics and pictures).
   std::vector<AttentionInputs> attentionInputs(const torch::Tensor &tokens);

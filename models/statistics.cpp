@@ -20,7 +20,7 @@ std::vector<HeadStatistics> headStatistics(Gpt &model, const Tensor &tokens) {
   const int64_t heads = model->config.heads;
   for (size_t layer = 0; layer < calls.size(); ++layer) {
     const auto kept = ops::keptTiles(model->config.attention, calls[layer].names, calls[layer].tensors);
-    const auto learned = model->blocks[layer]->attention->learned();
+    const auto learned = model->blocks[layer]->attention->made->learned();
     for (int64_t head = 0; head < heads; ++head) {
       HeadStatistics entry{static_cast<int64_t>(layer), head, {}, 0, 0};
       for (const auto &[name, values] : learned)
@@ -90,19 +90,20 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
     const Tensor small =
         torch::nn::functional::adaptive_max_pool2d(relative.unsqueeze(0),
                                                    torch::nn::functional::AdaptiveMaxPool2dFuncOptions({cells, cells}));
-    const auto learned = model->blocks[layer]->attention->learned();
+    const auto learned = model->blocks[layer]->attention->made->learned();
     const int64_t y0 = top + layer * (side + gap);
     svg << "<text x=\"8\" y=\"" << y0 + side / 2 << "\">layer " << layer << "</text>\n";
     for (int64_t head = 0; head < heads; ++head) {
       const int64_t x0 = left + head * (side + 14);
       std::string label;
-      for (const char *name : {"span", "period", "ratio"})
-        if (auto found = learned.find(name); found != learned.end()) {
-          char text[32];
-          std::snprintf(text, sizeof text, "%s%c %.*f", label.empty() ? "" : ", ", name[0], name[0] == 's' ? 0 : 2,
-                        found->second[head].item<double>());
-          label += text;
-        }
+      for (const auto &[name, values] : learned) {
+        if (values.dim() != 1 || label.size() > 24) continue;
+        const double value = values[head].item<double>();
+        char text[32];
+        std::snprintf(text, sizeof text, "%s%c %.*f", label.empty() ? "" : ", ", name[0], std::abs(value) < 10 ? 2 : 0,
+                      value);
+        label += text;
+      }
       if (!statistics.empty()) {
         char text[32];
         std::snprintf(text, sizeof text, "%.0f%% of tiles",

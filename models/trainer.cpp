@@ -144,7 +144,7 @@ std::optional<StepFigures> takeStep(Training &training, const TrainOptions &opti
     const Tensor logits = model->forward(figures.tokens);
     const Tensor entropy =
         torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.to(options.device).view({-1}));
-    const Tensor total = (entropy + settings.spanReg * model->spanCost()) / settings.accumulate;
+    const Tensor total = (entropy + settings.spanReg * model->reachCost()) / settings.accumulate;
     total.backward();
     figures.loss += entropy.item<double>() / static_cast<double>(settings.accumulate);
   }

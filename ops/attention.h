@@ -30,8 +30,9 @@ std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &var
 
 /// How many tiles of each head the kernels compute, of how many there are.
 struct KeptTiles {
-  int64_t total = 0;            ///< tiles a head
-  std::vector<int64_t> kept;    ///< B * H entries
+  int64_t total = 0;          ///< tiles a head
+  std::vector<int64_t> kept;  ///< B * H entries
+  int64_t reach = 0;  ///< a query sees nothing but the newest so many keys; all keys, where none may be forgotten
   std::vector<double> entropy;  ///< bits of the distribution of kept tiles over their distance from the diagonal
 };
 KeptTiles keptTiles(const std::string &variant, const std::vector<std::string> &names,

@@ -56,6 +56,14 @@ void KeptPattern::add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wan
   result.longest += longest;
 }
 
+int64_t KeptPattern::reach() const {
+  int64_t most = 0;
+  for (const Keys &keys : sets)
+    for (int64_t head = 0; head < headCount; ++head)
+      most = std::max<int64_t>(most, keys.bands.empty() ? keys.S : keys.bands[head * 4 + 1] + 1);
+  return std::min(most, sets[0].S);
+}
+
 double KeptPattern::entropy(int64_t head) const {
   const auto &[S, bands, counts, entries] = sets[0];
   const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;

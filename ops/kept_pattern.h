@@ -22,6 +22,9 @@ class KeptPattern {
   /// Bits of the distribution of kept tiles of v over their distance, query tile less key tile: 0 where all are of one
   /// distance.
   double entropy(int64_t head) const;
+  /// Of how many of the newest keys the greatest distance is that a query of the call sees: S where keys are not kept
+  /// by distance.
+  int64_t reach() const;
   int64_t heads() const { return headCount; }
 
  private:

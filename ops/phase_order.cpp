@@ -63,6 +63,18 @@ std::tuple<Tensor, Tensor> phaseOrder(const Tensor &period, int64_t length, int6
   return {order, phase.gather(1, order).to(torch::kFloat32)};
 }
 
+std::map<std::string, Tensor> sampleByPhase(const Variant &variant, int64_t heads, int64_t length) {
+  if (variant.name() != "span_periodic_sorted") return {};
+  const Tensor period = torch::full({heads}, 4.0);
+  const auto [order, phase] = phaseOrder(period, length, std::min<int64_t>(length, 1024));
+  const Tensor place = order.to(torch::kInt32);
+  return {{"period", period},
+          {"place", place},
+          {"key_place", place.clone()},
+          {"phase", phase},
+          {"key_phase", phase.clone()}};
+}
+
 int64_t phaseChunk(const Tensor &q, const Tensor &k, const Tensor &v, const Tensor &span, const Tensor &period,
                    const Tensor &ratio) {
   check(q, k);

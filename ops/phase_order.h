@@ -1,9 +1,13 @@
 // Periodic masks on tokens sorted by phase: the same attention, with kept pairs in few tiles.
 #pragma once
 
+#include <map>
+#include <string>
 #include <tuple>
 
 #include <torch/torch.h>
+
+#include "compiler/compiler.h"
 
 namespace weft::ops {
 
@@ -21,5 +25,9 @@ int64_t phaseChunk(const torch::Tensor &q, const torch::Tensor &k, const torch::
 torch::Tensor attentionByPhase(const torch::Tensor &q, const torch::Tensor &k, const torch::Tensor &v,
                                const torch::Tensor &span, const torch::Tensor &period, const torch::Tensor &ratio,
                                int64_t chunk);
+
+/// What a sample call of span_periodic_sorted is given beside q, k and v for its tokens to lie by phase: periods of 4,
+/// places and phases; of other variants nothing.
+std::map<std::string, torch::Tensor> sampleByPhase(const Variant &variant, int64_t heads, int64_t length);
 
 }  // namespace weft::ops

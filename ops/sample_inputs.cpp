@@ -3,6 +3,8 @@
 #include "ops/phase_order.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 #include <sstream>
 #include <stdexcept>
 
@@ -29,56 +31,73 @@ SampleShape parseShape(const std::string &text) {
   return {list[0], list[1], list[2], list[3]};
 }
 
+namespace {
+
+using Sizes = std::map<std::string, int64_t>;
+
+std::vector<int64_t> sizesOf(const InputInfo &input, const Sizes &dims) {
+  std::vector<int64_t> sizes;
+  for (const std::string &dim : input.dims) sizes.push_back(dims.count(dim) ? dims.at(dim) : 16);
+  return sizes;
+}
+
+/// A number of tokens, one for all heads or for each: up to T or S.
+bool isReach(const InputInfo &input) {
+  const auto &high = input.values.high;
+  return high && (*high == Bound{"T"} || *high == Bound{"S"}) &&
+         (input.dims.empty() || input.dims == std::vector<std::string>{"H"});
+}
+
+/// Positions for a list of keys: an eighth of the keys for all queries, or of those before a tile of queries, and the
+/// tile's own.
+torch::Tensor keyPositions(const KeyListInfo &list, int64_t T) {
+  if (list.tile == 0) return torch::arange(std::max<int64_t>(T / 8, 1)).mul(8);
+  const int64_t tile = list.tile, rows = (T + tile - 1) / tile, length = std::max<int64_t>(T / 8, tile);
+  const torch::Tensor own = torch::arange(rows).mul(tile).unsqueeze(1) + torch::arange(tile);
+  const torch::Tensor before = torch::arange(length - tile).mul(8).expand({rows, length - tile});
+  return torch::cat({before.masked_fill(before >= own.slice(1, 0, 1), -1), own.masked_fill(own >= T, -1)}, 1);
+}
+
+/// By what the declaration says of the values.
+torch::Tensor declared(const InputInfo &input, const std::vector<int64_t> &sizes, Bounds typical) {
+  if (input.isInt) typical = {std::floor(typical.low), std::floor(typical.high)};
+  const double values = typical.high - typical.low + (input.isInt ? 1 : 0);
+  torch::Tensor share = torch::rand(sizes);
+  if (input.values.rising) share = (torch::arange(sizes.back(), torch::kDouble) / sizes.back()).expand(sizes);
+  const torch::Tensor value = typical.low + values * share;
+  return input.isInt ? value.floor().clamp_max(typical.high).to(torch::kInt) : value.to(torch::kFloat).contiguous();
+}
+
+}  // namespace
+
 SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::ScalarType type, torch::Device device,
                           int64_t span) {
-  const int64_t T = shape.T, reach = span > 0 ? span : std::max<int64_t>(T / 2, 1);
-  std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.H},
-                                      {"T", T},       {"S", T},       {"D", shape.D},
-                                      {"E", shape.D}, {"N", 2 * T},   {"M", (T + 63) / 64}};
+  const int64_t T = shape.T;
+  const Sizes dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.H},      {"T", T}, {"S", T}, {"D", shape.D},
+                   {"E", shape.D}, {"N", 2 * T},   {"M", (T + 63) / 64}};
+  const std::map<std::string, torch::Tensor> sorted = sampleByPhase(variant, shape.H, T);
   SampleInputs inputs;
-  const auto order = phaseOrder(torch::full({shape.H}, 4.0), T, std::min<int64_t>(T, 1024));
-  for (const InputInfo &input : variant.inputs()) {
-    std::vector<int64_t> sizes;
-    for (const std::string &dim : input.dims) sizes.push_back(dims.count(dim) ? dims.at(dim) : 16);
+  for (size_t position = 0; position < variant.inputs().size(); ++position) {
+    const InputInfo &input = variant.inputs()[position];
+    std::vector<int64_t> sizes = sizesOf(input, dims);
+    const std::optional<Bounds> typical = input.values.typical(dims);
     torch::Tensor value;
-    if (input.isBool) value = torch::rand(sizes) < 0.02;
-    else if (input.name == "own" || input.name == "other")
-      value = (torch::arange(T) * 8 / T).to(torch::kInt).expand(sizes).contiguous();
-    // Sorted by the phase of the period below.
-    else if (input.dims.size() == 2 && (input.name == "place" || input.name == "key_place"))
-      value = std::get<0>(order).to(torch::kInt);
-    else if (input.name == "phase" || input.name == "key_phase") value = std::get<1>(order).clone();
-    else if (input.name == "place" || input.name == "key_place")
-      value = torch::arange(T).to(torch::kInt).expand(sizes).contiguous();
-    // A selection: an eighth of the tiles, in an eighth of the stretches and one.
-    else if (input.name == "tiles") value = torch::full(sizes, std::max<int64_t>(T / 64 / 8, 1), torch::kInt);
-    // Lists of an eighth of the keys; the newest 64 of each tile of queries among them.
-    else if (input.name == "list")
-      value =
-          torch::arange(std::max<int64_t>(T / 8, 1)).mul(8).to(torch::kInt).expand({shape.B, shape.H, -1}).contiguous();
-    else if (input.name == "stripes") {
-      const int64_t rows = (T + 63) / 64, length = std::max<int64_t>(T / 8, 64);
-      const torch::Tensor own = torch::arange(rows).mul(64).unsqueeze(1) + torch::arange(64);
-      const torch::Tensor before = torch::arange(length - 64).mul(8).expand({rows, length - 64});
-      value = torch::cat({before.masked_fill(before >= own.slice(1, 0, 1), -1), own.masked_fill(own >= T, -1)}, 1)
-                  .to(torch::kInt)
-                  .expand({shape.B, shape.H, rows, length})
-                  .contiguous();
-    } else if (input.name == "count") value = torch::full(sizes, T / 2, torch::kInt);
-    else if (input.name == "near") value = torch::full(sizes, 16, torch::kInt);
-    else if (input.name == "stride") value = torch::full(sizes, std::max<int64_t>(T / 8, 1), torch::kInt);
-    else if (input.name == "stretches") value = torch::full(sizes, T / 512 / 8 + 1, torch::kInt);
-    else if (input.name == "share") value = torch::full(sizes, 0.2);
-    else if (input.name == "theta") value = torch::full(sizes, -0.06);
-    else if (input.name == "first") value = torch::full(sizes, 4, torch::kInt);
-    else if (input.isInt && input.name.find("doc") != std::string::npos)
-      value = (torch::arange(T) * 4 / T).to(torch::kInt).expand(sizes).contiguous();
-    else if (input.isInt) value = torch::full(sizes, reach, torch::kInt);
-    else if (input.name == "span") value = torch::full(sizes, static_cast<double>(reach));
-    else if (input.name == "period") value = torch::full(sizes, 4.0);
-    else if (input.name == "ratio") value = torch::zeros(sizes);
-    else if (input.name == "slope" || input.name == "keep") value = torch::rand(sizes) * 0.1;
-    else value = torch::randn(sizes);
+    if (auto found = sorted.find(input.name); found != sorted.end()) {
+      value = found->second;
+    } else if (static_cast<int>(position) == variant.keyList().input) {
+      const torch::Tensor keys = keyPositions(variant.keyList(), T);
+      std::copy(keys.sizes().begin(), keys.sizes().end(), sizes.end() - keys.dim());
+      value = keys.to(torch::kInt).expand(sizes).contiguous();
+    } else if (input.isBool) {
+      value = torch::rand(sizes) < 0.02;
+    } else if (span > 0 && isReach(input)) {
+      value = torch::full(sizes, span, input.isInt ? torch::kInt : torch::kFloat);
+    } else if (typical) {
+      value = declared(input, sizes, *typical);
+    } else {
+      value = torch::randn(sizes);
+      if (input.isInt) value = (value.abs() * 8).to(torch::kInt);
+    }
     if (input.isRow) value = value.to(type);
     value = value.to(device);
     inputs.names.push_back(input.name);

@@ -1,4 +1,4 @@
-// Random tensors for a variant, by the role each input's name says: what tuning and benchmarks run on.
+// Random tensors for a variant, by what its declarations say of their values: what tuning and benchmarks run on.
 #pragma once
 
 #include <map>
@@ -23,8 +23,9 @@ struct SampleInputs {
   std::vector<std::string> names;
   std::vector<torch::Tensor> tensors;
 };
-/// `span` is the reach of spans and windows in tokens (0: half of T). Periods are 4, ratios 0, a document is a quarter
-/// of T, a bucket an eighth, one bool of fifty is true; other inputs are normal numbers. Floats require gradients.
+/// Typical values where they are declared, else values of the range, else normal numbers; one bool of fifty is true,
+/// lists of keys name an eighth of them. `span`, above 0, is the value of inputs up to T or S that are one number, or
+/// one a head: spans and windows. Floats require gradients.
 SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::ScalarType type, torch::Device device,
                           int64_t span = 0);
 

@@ -65,8 +65,7 @@ int Variant::inputNamed(const std::string &inputName) const {
   return -1;
 }
 
-/// Whole, or with nine digits, as f32 needs; the same in every locale.
-static std::string number(double value, bool whole) {
+std::string number(double value, bool whole) {
   char text[64];
   const auto format = whole ? std::chars_format::fixed : std::chars_format::general;
   return std::string(text, std::to_chars(text, text + sizeof text, value, format, whole ? 0 : 9).ptr);
@@ -128,7 +127,9 @@ std::string print(const Variant &variant) {
     text += "  input " + input.name + ": ";
     text += input.element == ElementClass::Float ? "float [" : input.element == ElementClass::Int ? "int [" : "bool [";
     for (size_t at = 0; at < input.dims.size(); ++at) text += (at ? ", " : "") + input.dims[at];
-    text += "]\n";
+    text += "]";
+    if (!input.values.empty()) text += " " + weft::print(input.values);
+    text += "\n";
   }
   auto line = [&](const std::string &keyword, const ExprPtr &expr) {
     if (expr) text += "  " + keyword + " : " + typeName(expr->type) + " = " + print(*expr) + "\n";

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "compiler/diagnostic.h"
+#include "compiler/input_range.h"
 #include "compiler/normalizers/facts.h"
 
 namespace weft::ast {
@@ -73,7 +74,8 @@ struct Input {
   std::string name;
   std::vector<std::string> dims;
   ElementClass element = ElementClass::Float;
-  SourceRange range;
+  InputRange values;
+  SourceRange range, valuesRange;
 };
 
 struct Constant {
@@ -152,5 +154,7 @@ struct Variant {
 /// Indented text of a checked variant (`weft compile --emit=ast`).
 std::string print(const Variant &variant);
 std::string print(const Expr &expr);  ///< lets by their names
+/// Whole, or with nine digits, as f32 needs; the same in every locale.
+std::string number(double value, bool whole);
 
 }  // namespace weft::ast

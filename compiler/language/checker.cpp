@@ -1,6 +1,7 @@
 #include "compiler/language/checker.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -83,6 +84,7 @@ class Checker {
           report(input.range, "expected " + dim + " to stand first or after B in '" + input.name + "'");
       }
     }
+    for (const Input &input : variant.inputs) checkValues(input);
     for (const Input &input : variant.inputs) {
       auto among = [&](const auto &names) { return std::ranges::count(names, input.name) > 0; };
       bool reserved = among(ownTensors) || input.name == "lse" || among(ownTensorsOfKeys);
@@ -103,6 +105,32 @@ class Checker {
       report(value.range, "expected v: [B, H, S, E] or v: [B, G, S, E], got another shape");
     if (!scope.dims.count("T") || !scope.dims.count("H"))
       report(variant.range, "expected inputs that name the dims T and H, got none", "as in: q: [B, H, T, D]");
+  }
+
+  /// The declared range and typical values of an input.
+  void checkValues(const Input &input) {
+    const InputRange &values = input.values;
+    if (values.empty()) return;
+    auto wrong = [&](const std::string &what) { report(input.valuesRange, what); };
+    if (input.element == ElementClass::Bool) return wrong("expected no range of a bool");
+    if (values.rising && input.dims.empty()) return wrong("expected a dim along which '" + input.name + "' rises");
+    for (const auto *bound : {&values.low, &values.high, &values.typicalLow, &values.typicalHigh}) {
+      if (!*bound) continue;
+      if (!(*bound)->dim.empty() && !scope.dims.count((*bound)->dim))
+        return wrong("expected a dim of the inputs as a bound, got '" + (*bound)->dim + "'");
+      if (!((*bound)->divisor > 0)) return wrong("expected a divisor above 0");
+      const double offset = (*bound)->offset;
+      if (input.element == ElementClass::Int && (offset != std::floor(offset) || std::fabs(offset) > 0x1p30))
+        return wrong("expected whole bounds of an int, up to 2^30");
+    }
+    // Of one dim in the same measure, or of none, bounds have an order whatever the sizes.
+    auto after = [](const std::optional<Bound> &a, const std::optional<Bound> &b) {
+      return a && b && a->dim == b->dim && a->divisor == b->divisor && a->offset > b->offset;
+    };
+    if (after(values.low, values.high) || after(values.typicalLow, values.typicalHigh))
+      return wrong("expected the lower bound first");
+    if (after(values.low, values.typicalLow) || after(values.typicalHigh, values.high))
+      wrong("expected typical values inside of the range");
   }
 
   /// True where a checked `expr` holds i, j or a dot.

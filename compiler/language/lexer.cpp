@@ -27,10 +27,13 @@ std::vector<Token> tokenize(std::string_view source) {
     } else if (startsName(c)) {
       while (at < size && (startsName(source[at]) || isDigit(source[at]))) ++at;
       push(Token::Kind::Name, begin);
+    } else if (c == '.' && peek(1) == '.') {
+      at += 2;
+      push(Token::Kind::Punctuation, begin);
     } else if (isDigit(c) || (c == '.' && isDigit(peek(1)))) {
       bool real = false;
       while (isDigit(peek(0))) ++at;
-      if (peek(0) == '.') {
+      if (peek(0) == '.' && peek(1) != '.') {
         real = true;
         ++at;
         while (isDigit(peek(0))) ++at;

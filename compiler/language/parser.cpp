@@ -63,7 +63,46 @@ class Parser : ExpressionParser {
     return variant;
   }
 
-  // parameter := 'const' name '=' ['-'] number | name ':' ['int' | 'bool'] '[' (dim (',' dim)*)? ']'
+  // bound := ['-'] number | dim ['/' number] [('+' | '-') number]
+  Bound parseBound() {
+    Bound bound;
+    auto number = [&] {
+      const Token token = peek();
+      if (token.kind != Token::Kind::Integer && token.kind != Token::Kind::Real)
+        fail("a number or a dim", "as in: in 2 .. 8   in 0 .. T   in 1 .. S / 64 + 1");
+      ++position;
+      return parseNumber(token);
+    };
+    if (peek().kind == Token::Kind::Name) {
+      bound.dim = expectName("a number or a dim").text;
+      if (accept("/")) bound.divisor = number();
+      if (at("+") || at("-")) bound.offset = accept("-") ? -number() : (++position, number());
+    } else {
+      bound.offset = accept("-") ? -number() : number();
+    }
+    return bound;
+  }
+
+  // values := ['in' [bound] '..' [bound]] ['typical' bound ['..' bound]] ['rising']
+  InputRange parseValues() {
+    InputRange values;
+    // Where a range or what follows it ends.
+    auto ends = [&] { return at(",") || at(")") || at("typical") || at("rising"); };
+    if (accept("in")) {
+      if (!at("..")) values.low = parseBound();
+      expect("..", "between the bounds; as in: in 2 .. 8");
+      if (!ends()) values.high = parseBound();
+      if (!values.low && !values.high) fail("a bound before or after '..'");
+    }
+    if (accept("typical")) {
+      values.typicalLow = parseBound();
+      values.typicalHigh = accept("..") ? parseBound() : values.typicalLow;
+    }
+    values.rising = accept("rising");
+    return values;
+  }
+
+  // parameter := 'const' name '=' ['-'] number | name ':' ['int' | 'bool'] '[' (dim (',' dim)*)? ']' values
   void parseParameter(ast::Variant &variant) {
     if (accept("const")) {
       const Token name = expectName("the constant's name");
@@ -91,6 +130,9 @@ class Parser : ExpressionParser {
       while (accept(","));
     }
     expect("]", "after the dims");
+    input.valuesRange.begin = peek().range.begin;
+    input.values = parseValues();
+    input.valuesRange.end = lastEnd();
     if (input.dims.size() > maxDims)
       report(name.range, "expected an input of at most " + std::to_string(maxDims) + " dims, got " +
                              std::to_string(input.dims.size()));

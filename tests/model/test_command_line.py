@@ -95,6 +95,25 @@ class Model(RunFolder, unittest.TestCase):
         self.assertIn("58 bytes", likely().stderr)
         self.assertEqual(len(run("sample", "--checkpoint", self.path("span_periodic"), "--length", "200", "--temperature", "0").stdout.encode()) > 100, True)
 
+    def test_a_variant_of_ones_own_is_one_file(self):
+        """The model makes what it declares; what it calls a span is none, so that no key may be forgotten in decoding."""
+        with open(self.path("own.weft"), "w") as file:
+            file.write("attention own(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], span: [H] in 0 .. T typical T / 8, near: int [] in 1 .. T typical 4,\n"
+                       "  slope: [H] in 0 .. 2, tone: [H, N], gain: [B, H, T] in 0 .. 1, a: [B, H, T, R], c: [B, H, S, R])\n"
+                       "{ where i >= j and (j < span[h] or i - j < near)\n"
+                       "  score dot(q[i], k[j]) / sqrt(D) + dot(a[i], c[j]) - slope[h] * log(1 + i - j) + tone[h, j]\n"
+                       "  gate 1 + gain[i] }")
+        self.write(tiny(self.path("own.weft"), steps=30, lr=3e-3))
+        self.train("own", "--set", "inputs.near=6")
+        self.assertLess(self.metrics("own")[-1]["bpc"], self.metrics("own")[0]["bpc"] - 1)
+        with open(self.path("own.weft")) as file:
+            text = file.read()
+        with open(self.path("own.weft"), "w") as file:  # `gain` is made of all tokens at once
+            file.write(text.replace(", gain: [B, H, T] in 0 .. 1", "").replace("gate 1 + gain[i]", ""))
+        self.train("lean")
+        likely = lambda *more: run("sample", "--checkpoint", self.path("lean"), "--prompt", "to be ", "--length", "58", "--temperature", "0", *more)
+        self.assertEqual(likely().stdout, likely("--no-cache").stdout)
+
     def test_training_on_the_emulator_is_training_on_the_cpu(self):
         arguments = ("--set", "layers=1", "--set", "batch=2", "--steps", "2")
         self.train("host", *arguments)

@@ -31,8 +31,9 @@ class Settings(RunFolder, unittest.TestCase):
             ("expected a number at train.lr, got \"nan\"", "lr=nan"),
             ("expected an integer at model.width, got 1e+20", "width=100000000000000000000"),
             ("expected an integer at train.steps, got 1000.0", "steps=1e3"),
-            ("expected model.share above 0, at most 1, got 1.5", "share=1.5"),
-            ("expected model.period_min of at most model.period_max, got 9.0 and 8.0", "period_min=9"),
+            ("expected a number, or the lower and the upper end of a range, at model.inputs.span, got [8,2]", "inputs.span=[8, 2]"),
+            ("expected a number, or the lower and the upper end of a range, at model.inputs.span, got \"far\"", "inputs.span=far"),
+            ("model.inputs: expected inputs of variant 'span_periodic', which has span, period and ratio, got 'spam'", "model.inputs.spam=1"),
             ("expected train.lr_min of at most train.lr, got 0.0001 and 1e-05", "lr=1e-5"),
             ("expected a text in UTF-8 at model.attention", b"attention=\xff.weft"),
         ]:
@@ -50,6 +51,7 @@ class Settings(RunFolder, unittest.TestCase):
             ("the key 'lr' is given twice", '{"train": {"lr": 1, "lr": 2}}'),
             ("expected an object at 'train', got 5", '{"train": 5}'),
             ("expected an object with", "[]"),
+            ("expected an object at 'model.inputs', got 3", '{"model": {"inputs": 3}}'),
             ("not JSON", "{"),
         ]:
             with open(self.config, "w") as file:

@@ -21,7 +21,7 @@ def run(*args, code=0, timeout=240, env=None):
 
 
 def tiny(attention="span_periodic", **train):
-    return {"model": {"layers": 2, "heads": 2, "width": 32, "context": 64, "attention": attention, "max_span": 64, "dropout": 0.1},
+    return {"model": {"layers": 2, "heads": 2, "width": 32, "context": 64, "attention": attention, "dropout": 0.1},
             "train": {"steps": 12, "batch": 4, "warmup": 2, "log_every": 1, "save_every": 5, **train}}
 
 

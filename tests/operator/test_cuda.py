@@ -161,7 +161,7 @@ class Cuda(unittest.TestCase):
             torch.use_deterministic_algorithms(False)
 
     def test_training(self):
-        config = {"model": {"layers": 2, "heads": 2, "width": 64, "context": 128, "attention": "span_periodic", "max_span": 128},
+        config = {"model": {"layers": 2, "heads": 2, "width": 64, "context": 128, "attention": "span_periodic"},
                   "train": {"steps": 100, "batch": 8, "warmup": 5, "log_every": 1}}
         with tempfile.TemporaryDirectory() as folder:
             with open(f"{folder}/config.json", "w") as file:

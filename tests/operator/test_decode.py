@@ -4,19 +4,20 @@ import unittest
 
 import torch
 
+import declarations
 from criterion import rounded
 from test_variants import REFERENCE, make
 
 attention, decode = torch.ops.weft.attention, torch.ops.weft.decode
-PER_QUERY = {"q": 2, "u": 2, "keep": 2, "own": 2, "place": -1, "phase": -1, "doc": 1}  # the dim that counts queries
-
-
-# What chooses tiles is needed whole.
-POOLED = {"pbs": "q", "content_sparse": "u", "flex_prefill": "q", "block_sparse": "q", "hip": "q", "dhsa": "q", "nsa": "q", "anchor": "q"}
 
 
 def newest(name, x):
-    return {n: t.narrow(PER_QUERY[n], t.shape[PER_QUERY[n]] - 1, 1) if n in PER_QUERY and POOLED.get(name) != n else t for n, t in x.items()}
+    """The newest token's part of what counts queries; what chooses tiles is needed whole."""
+    last = dict(x)
+    for own in declarations.inputs(name):
+        if "T" in own.dims and own.name not in declarations.pooled(name):
+            last[own.name] = x[own.name].narrow(own.dims.index("T"), x[own.name].shape[own.dims.index("T")] - 1, 1)
+    return last
 
 
 class Decode(unittest.TestCase):
@@ -68,9 +69,7 @@ class Decode(unittest.TestCase):
                 want = decode(name, list(last), list(last.values()))
                 count = -(-T // page)
                 table = torch.randperm(2 * count + 3)[: 2 * count].view(2, count)
-                for n in ("k", "v", "w"):
-                    if n not in x:
-                        continue
+                for n in [own.name for own in declarations.inputs(name) if own.kind == "float" and len(own.dims) == 4 and own.dims[2] == "S"]:
                     pool = torch.full((2 * count + 3, x[n].shape[1], page, x[n].shape[3]), float("nan"))
                     for b in range(2):
                         for at, rows in enumerate(x[n][b].split(page, 1)):

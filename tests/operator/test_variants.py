@@ -2,10 +2,12 @@
 
 import math
 import os
+import re
 import unittest
 
 import torch
 
+import declarations
 from criterion import beyond, norms_over, rounded, squared_errors
 
 torch.ops.load_library(os.environ["WEFT_LIBRARY"])
@@ -276,73 +278,21 @@ REFERENCE = {
 
 
 def make(name, B, H, G, T, S, D, draw=0):
+    """Inputs by what the variant declares of them; what is declared to rise does so for odd draws."""
     torch.manual_seed(draw)
-    double = dict(dtype=torch.float64)
-    x = {"q": torch.randn(B, H, T, D, **double), "k": torch.randn(B, G, S, D, **double), "v": torch.randn(B, G, S, D, **double)}
-    if "span" in name:
-        x["span"] = torch.rand(H, **double) * T
-    if "periodic" in name:
-        x["period"], x["ratio"] = 2 + 6 * torch.rand(H, **double), torch.rand(H, **double) / 2 - 0.25
+    sizes = dict(B=B, H=H, G=G, T=T, S=S, D=D, E=D, R=16, M=max(T, S) // 64 + 1, N=max(T, S))
+    x = {own.name: own.draw(sizes, draw % 2 == 1) for own in declarations.inputs(name)}
+    listed = re.search(r"^  keys = (\w+)", declarations.source(name), re.MULTILINE)
+    if listed:  # each key once; -1 ends a list
+        rows = x[listed[1]].shape[:-1]
+        x[listed[1]] = torch.rand(*rows, S).argsort(-1)[..., :max(S // 2, 1)]
+        x[listed[1]][torch.rand(x[listed[1]].shape) < 0.25] = -1
     if name == "span_periodic_sorted":
-        x["k"], x["v"] = torch.randn(B, H, S, D, **double), torch.randn(B, H, S, D, **double)
         places = torch.stack([torch.randperm(max(T, S)) for _ in range(H)])
         x["place"], x["key_place"] = places[:, :T], places[:, :S]
         # As the periods that the kernels see: f32.
         phases = places.double() % x["period"].float().double()[:, None]
         x["phase"], x["key_phase"] = phases[:, :T].float(), phases[:, :S].float()
-    if name == "alibi":
-        x["slope"] = torch.rand(H, **double) / 4
-    if name == "relative_bias":
-        x["bias"] = torch.randn(H, T, **double)
-    if name == "attention_sink":
-        x["c"] = torch.randn(H, **double)
-    if name == "row_gate":
-        x["keep"] = torch.rand(B, H, T, **double) * 0.2
-    if name in ("sea", "pbs", "nsa", "content_sparse", "block_sparse", "hip", "dhsa"):
-        x["tiles"] = torch.randint(1, 3, (H,))
-    if name == "sea":
-        x["guess"] = torch.randn(B, H, -(-T // 64), -(-S // 64), **double)
-    if name == "pbs":
-        x["place"], x["key_place"] = torch.randint(0, T, (B, H, T)), torch.randint(0, T, (B, H, S))
-    if name == "hyper":
-        x["own"], x["other"] = torch.randint(0, 3, (B, H, T)), torch.randint(0, 3, (B, H, S))
-        x["sampled"], x["share"] = torch.rand(B, H, S) < 0.1, 1 + 5 * torch.rand((), **double)
-    if name in ("combiner", "nsa"):
-        x["sk"], x["sv"] = torch.randn(B, G, T // 64 + 1, D, **double), torch.randn(B, G, T // 64 + 1, D, **double)
-    if name == "anchor":
-        x["theta"] = torch.rand(H, **double) - 0.3
-    if name == "stripes":  # each key once; -1 ends a list
-        x["stripes"] = torch.rand(B, H, -(-T // 64), S).argsort(-1)[..., :max(S // 2, 1)]
-        x["stripes"][torch.rand(x["stripes"].shape) < 0.3] = -1
-    if name == "gathered":
-        x["list"] = torch.rand(B, H, S).argsort(-1)[..., :max(S // 2, 1)]
-        x["list"][torch.rand(x["list"].shape) < 0.2] = -1
-    if name == "seqboat":
-        x["count"], x["window"] = torch.randint(0, T + 1, (B,)), torch.tensor(T // 3 + 1)
-    if name == "sparse_vdit":
-        x["near"], x["stride"], x["first"] = torch.randint(0, 3, (H,)), torch.randint(5, 50, (H,)), torch.randint(0, 9, (H,))
-    if name == "tidal":
-        x["chosen"], x["window"] = torch.rand(B, H, S) < 0.05, torch.tensor(T // 5 + 1)
-    if name == "hip":
-        x["stretches"] = torch.ones(H, dtype=torch.int64)
-    if name == "flex_prefill":
-        x["share"] = 0.1 + 0.5 * torch.rand(H, **double)
-    if name in ("content_weight", "content_sparse"):
-        x["u"], x["w"], x["bias"] = torch.randn(B, H, T, 16, **double), torch.randn(B, H, S, 16, **double), torch.randn(H, **double)
-    if name == "sliding_window":
-        x["window"] = torch.tensor(T // 3 + 1)
-    if name == "a_shape":
-        x["window"], x["first"] = torch.tensor(T // 5 + 1), torch.tensor(3)
-    if name == "vertical_slash":
-        x["vertical"], x["slash"] = torch.rand(H, S) < 0.05, torch.rand(H, T) < 0.1
-    if name == "bucket":
-        x["own"], x["other"] = torch.randint(0, 3, (B, H, T)), torch.randint(0, 3, (B, H, S))
-        x["place"], x["key_place"] = torch.randint(0, T, (B, H, T)), torch.randint(0, T, (B, H, S))
-    if name == "prefix_lm":
-        x["prefix"] = torch.randint(0, S, (B,))
-    if name == "document":
-        x["doc"] = (torch.rand(B, T) < 0.05).cumsum(1)
-        x["key_doc"] = x["doc"][:, :S] if S <= T else torch.nn.functional.pad(x["doc"], (0, S - T))
     return x
 
 

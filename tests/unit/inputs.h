@@ -1,7 +1,9 @@
-// Random inputs for a variant, by the role its name says.
+// Random inputs for a variant, by what their declarations say of them.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <optional>
 #include <random>
 
 #include "compiler/compiler.h"
@@ -13,58 +15,80 @@ struct Shape {
   int64_t B = 1, H = 2, G = 2, T = 64, S = 64, D = 32, E = 32;
 };
 
+/// Tokens of span_periodic_sorted in small chunks, as it were: neighbours change places, phases follow from them.
+inline void sortByPhase(std::map<std::string, reference::Array> &inputs) {
+  for (const std::string of : {"", "key_"}) {
+    reference::Array &place = inputs.at(of + "place"), &phase = inputs.at(of + "phase");
+    for (size_t at = 0; at < place.values.size(); ++at) {
+      place.values[at] = static_cast<double>((at % place.shape.back()) ^ 5);
+      phase.values[at] =
+          static_cast<float>(std::fmod(place.values[at], inputs.at("period").values[at / place.shape.back()]));
+    }
+  }
+}
+
+/// Draws values of an input: normal ones where its declaration says nothing of them, else as often a typical one as one
+/// of the range. One float of eight lies beyond the range, by a tenth of it at most.
+class Draw {
+ public:
+  Draw(const InputInfo &input, const std::map<std::string, int64_t> &sizes, std::mt19937_64 &random,
+       std::normal_distribution<double> &normal)
+      : input(input), random(random), normal(normal), typical(input.values.typical(sizes)) {
+    if (!typical) return;
+    all = input.values.bounds(sizes);
+    if (!std::isfinite(all.low) || !std::isfinite(all.high)) all = *typical;
+  }
+
+  double operator()() {
+    const double value = static_cast<float>(normal(random));
+    if (input.isBool) return random() % 4 == 0;
+    if (!typical) return input.isInt ? std::floor(value) : value;
+    const Bounds &from = random() % 2 ? *typical : all;
+    if (input.isInt) return std::floor(std::min(uniform(from.low, from.high + 1), from.high));
+    const double width = from.high - from.low, beyond = random() % 8 == 0 ? width / 10 : 0;
+    return uniform(from.low - beyond, from.high + beyond);
+  }
+
+ private:
+  const InputInfo &input;
+  std::mt19937_64 &random;
+  std::normal_distribution<double> &normal;
+  std::optional<Bounds> typical;
+  Bounds all{0, 0};
+
+  double uniform(double low, double high) {
+    return low + (high - low) * std::uniform_real_distribution<double>()(random);
+  }
+};
+
+/// What is declared to rise does so for odd seeds; no result may hang on it.
 inline std::map<std::string, reference::Array> randomInputs(const Variant &variant, const Shape &shape, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::normal_distribution<double> normal;
-  auto uniform = [&](double low, double high) {
-    return low + (high - low) * std::uniform_real_distribution<double>()(random);
-  };
   std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.G},
                                       {"T", shape.T}, {"S", shape.S}, {"D", shape.D},
                                       {"E", shape.E}, {"R", 16},      {"N", shape.T + shape.S}};
   std::map<std::string, reference::Array> inputs;
-  for (const InputInfo &input : variant.inputs()) {
+  for (size_t position = 0; position < variant.inputs().size(); ++position) {
+    const InputInfo &input = variant.inputs()[position];
     reference::Array array;
     int64_t size = 1;
     for (const std::string &dim : input.dims) {
       array.shape.push_back(dims.count(dim) ? dims[dim] : 8);
       size *= array.shape.back();
     }
-    const std::string &name = input.name;
-    double running = 0;
+    Draw draw(input, dims, random, normal);
+    const bool listed = static_cast<int>(position) == variant.keyList().input;
     for (int64_t at = 0; at < size; ++at) {
-      double value = static_cast<float>(normal(random));
-      if (name == "span") value = uniform(-20, 1.2 * static_cast<double>(shape.T));
-      if (name == "period") value = uniform(2, 8);
-      if (name == "ratio") value = uniform(-0.25, 0.25);
-      if (name == "slope") value = uniform(0, 0.5);
-      if (name == "keep") value = uniform(-0.1, 0.3);
-      if (name == "window") value = static_cast<double>(1 + random() % static_cast<uint64_t>(shape.T));
-      if (name == "first") value = static_cast<double>(random() % 4);
-      if (name == "own" || name == "other") value = static_cast<double>(random() % 3);
-      if (name == "phase" || name == "key_phase")
-        value = std::fmod(inputs.at(name == "phase" ? "place" : "key_place").values[at],
-                          inputs.at("period").values[at / array.shape.back()]);
-      if (name == "place" || name == "key_place")
-        value = static_cast<double>(random() % static_cast<uint64_t>(shape.T));
-      if (name == "count") value = static_cast<double>(random() % static_cast<uint64_t>(shape.T + 1));
-      if (name == "near") value = static_cast<double>(random() % 3);
-      if (name == "stride") value = static_cast<double>(5 + random() % 40);
-      if (name == "stripes" || name == "list")
-        value = random() % 3 == 0 ? -1.0 : static_cast<double>(random() % static_cast<uint64_t>(shape.S));
-      if (name == "tiles" || name == "stretches") value = static_cast<double>(1 + random() % 2);
-      if (name == "theta") value = uniform(-0.2, 0.5);
-      if (name == "share") value = uniform(0.2, 0.9);
-      // Sorted by phase in small chunks, as it were: neighbours change places.
-      if (input.dims.size() == 2 && (name == "place" || name == "key_place"))
-        value = static_cast<double>((at % array.shape.back()) ^ 5);
-      if (name == "prefix") value = static_cast<double>(random() % static_cast<uint64_t>(shape.S + 1));
-      if (name == "doc" || name == "key_doc") value = running += random() % 20 == 0;
-      if (input.isBool) value = random() % 4 == 0;
-      array.values.push_back(input.isFloat ? static_cast<float>(value) : std::floor(value));
+      const double value = listed && random() % 3 == 0 ? -1 : draw();
+      array.values.push_back(input.isFloat ? static_cast<float>(value) : value);
     }
-    inputs[name] = std::move(array);
+    if (input.values.rising && seed % 2 == 1)
+      for (auto row = array.values.begin(); row < array.values.end(); row += array.shape.back())
+        std::sort(row, row + array.shape.back());
+    inputs[input.name] = std::move(array);
   }
+  if (variant.name() == "span_periodic_sorted") sortByPhase(inputs);
   return inputs;
 }
 

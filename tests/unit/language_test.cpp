@@ -51,6 +51,12 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
       {head + "score 1.0 $ }", 3, "expected a statement, got '$'"},
       {head + "score (1.0 }", 3, "expected ')' after the expression"},
       {head + "score q[i] }", 3, "expected a number after 'score', got row"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], n: [H] in 8 .. 2) { score 1.0 }", 1,
+       "expected the lower bound first"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], n: [H] in T .. T - 1) { score 1.0 }", 1,
+       "expected the lower bound first"},
+      {"attention t(q: [B, H, T, D], v: [B, H, S, E], n: [H] in 0 .. X) { score 1.0 }", 1,
+       "expected a dim of the inputs as a bound, got 'X'"},
       {head + "score 1.0 select blocks(64, 64) { keep diagonal } }", 3,
        "expected 'tiles' or 'keys' after 'select', got 'blocks'"},
       {head + "score 1.0 select tiles(64, 1) { keep diagonal } }", 3, "expected more keys a tile, got ')'"},
@@ -211,6 +217,44 @@ TEST(Compile, otherCpusToo) {
   EXPECT_EQ(compile(request).text.find("tdpbf16ps"), std::string::npos);
   request.type = ElementType::BF16;
   EXPECT_NE(compile(request).text.find("tdpbf16ps"), std::string::npos);
+}
+
+TEST(Declarations, sayWhatValuesMakeSense) {
+  const auto parsed = parse(
+      "attention t(q: [B, H, T, D], v: [B, H, S, E], a: [H] in 2 .. 8, b: int [] in 1 .. S / 64 + 1 typical S/512,\n"
+      "c: [H] in ..-.5, d: [H] typical 2..3, e: int [B, T] in 0.. rising, in: [H])\n{ score in[h] }",
+      "t.weft");
+  ASSERT_TRUE(parsed.diagnostics.empty()) << parsed.diagnostics[0].message;
+  const auto &inputs = parsed.variants[0]->inputs();
+  const char *const printed[] = {
+      "", "", "in 2 .. 8", "in 1 .. S / 64 + 1 typical S / 512", "in .. -0.5", "typical 2 .. 3", "in 0 .. rising", ""};
+  for (size_t at = 0; at < inputs.size(); ++at) EXPECT_EQ(print(inputs[at].values), printed[at]) << inputs[at].name;
+  const Bounds tiles = inputs[3].values.bounds({{"S", 640}});
+  EXPECT_EQ(tiles.low, 1);
+  EXPECT_EQ(tiles.high, 11);
+  // A typical value that small sizes push out of the range moves to its end.
+  EXPECT_EQ(inputs[3].values.typical({{"S", 128}})->low, 1);
+  EXPECT_EQ(inputs[3].values.typical({{"S", 5120}})->high, 10);
+  EXPECT_EQ(inputs[4].values.typical({})->high, -0.5);
+  EXPECT_FALSE(inputs[0].values.typical({}));
+}
+
+TEST(Variants, knowWhereOnlyDistancesCount) {
+  auto alone = [](const std::string &statements) {
+    const auto parsed = parse(
+        "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], x: [S], c: [H])\n{ score dot(q[i], k[j]) " +
+            statements + " }",
+        "t.weft");
+    EXPECT_TRUE(parsed.diagnostics.empty()) << statements;
+    return parsed.variants[0]->seesDistancesAlone();
+  };
+  EXPECT_TRUE(alone("where i >= j"));
+  EXPECT_TRUE(alone("let d = i - j where d >= 0 and d < 8 weight exp(c[h] * (j - i)) gate 1.0 / (1 + d)"));
+  EXPECT_FALSE(alone("where i >= j and j < 4"));
+  EXPECT_FALSE(alone("where i >= j gate x[j]"));
+  EXPECT_FALSE(alone("where i - j >= 0 where i >= j + 1"));
+  EXPECT_FALSE(alone("where i - floor(j / 2) >= 0"));
+  EXPECT_FALSE(alone("where i >= j select tiles(64, 64) { keep diagonal }"));
 }
 
 }  // namespace

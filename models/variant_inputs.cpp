@@ -1,0 +1,180 @@
+#include "models/variant_inputs.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "ops/variant_library.h"
+
+namespace weft {
+
+using torch::Tensor;
+
+namespace {
+
+constexpr int64_t hiddenWidth = 64;
+
+bool isOf(const InputInfo &input, std::initializer_list<const char *> dims) {
+  return std::equal(input.dims.begin(), input.dims.end(), dims.begin(), dims.end());
+}
+bool isHeads(const InputInfo &input) { return isOf(input, {}) || isOf(input, {"H"}); }
+bool isBounded(Bounds range) { return std::isfinite(range.low) && std::isfinite(range.high); }
+bool isQueryNumber(const InputInfo &input) { return input.isFloat && isOf(input, {"B", "H", "T"}); }
+
+std::string listed(const std::vector<std::string> &names) {
+  if (names.empty()) return "which has none but q, k and v";
+  std::string text = "which has ";
+  for (size_t at = 0; at < names.size(); ++at)
+    text += (at == 0 ? "" : at + 1 < names.size() ? ", " : " and ") + names[at];
+  return text;
+}
+
+/// Of head `at` of `count` its first value: the heads spread over what is typical, by equal factors where that has
+/// several magnitudes.
+double firstValue(Bounds typical, int64_t at, int64_t count) {
+  const double share = (static_cast<double>(at) + 0.5) / static_cast<double>(count);
+  if (typical.low > 0 && typical.high > 16 * typical.low)
+    return typical.low * std::pow(typical.high / typical.low, share);
+  return typical.low + (typical.high - typical.low) * share;
+}
+
+}  // namespace
+
+bool readsAllTokens(const Variant &variant) {
+  return std::any_of(variant.inputs().begin(), variant.inputs().end(), isQueryNumber);
+}
+
+VariantInputsImpl::VariantInputsImpl(const ModelConfig &config) : config(config) {
+  const auto variant = findVariant(config.attention);
+  wave = variant->name().starts_with("span_periodic");
+  const int64_t heads = config.heads;
+  std::vector<std::string> names;
+  int64_t rows = 0;
+  for (const InputInfo &info : variant->inputs()) {
+    if (info.name == "q" || info.name == "k" || info.name == "v") continue;
+    names.push_back(info.name);
+    Made made;
+    made.info = info;
+    made.source = sourceOf(info);
+    // A dot would make it the name of a module's parameter.
+    const std::string name = "input_" + info.name;
+    switch (made.source) {
+      case Source::Number:
+      case Source::Value: makeNumber(made); break;
+      case Source::Table: made.parameter = register_parameter(name, torch::zeros({heads, config.context})); break;
+      case Source::Features: made.place = rows++; break;
+      case Source::QueryNumber:
+        made.range = info.values.bounds({{"T", config.context}, {"S", config.context}});
+        if (!gates) gates = register_module("gates", torch::nn::Linear(hiddenWidth, heads * config.context));
+        break;
+    }
+    inputs.push_back(std::move(made));
+  }
+  if (gates || rows > 0) hidden = register_module("hidden", torch::nn::Linear(config.width, hiddenWidth));
+  if (rows > 0) features = register_module("features", torch::nn::Linear(hiddenWidth, rows * heads * config.features));
+  for (const auto &[name, unused] : config.inputs)
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      throw std::invalid_argument("model.inputs: expected inputs of variant '" + config.attention + "', " +
+                                  listed(names) + ", got '" + name + "'");
+}
+
+VariantInputsImpl::Source VariantInputsImpl::sourceOf(const InputInfo &info) const {
+  const bool tokens = info.dims.size() == 4 && info.dims[0] == "B" && info.dims[1] == "H" &&
+                      (info.dims[2] == "T" || info.dims[2] == "S");
+  if (info.isRow && tokens) return Source::Features;
+  if (info.isFloat && isHeads(info)) return info.hasGradient ? Source::Number : Source::Value;
+  if (info.isInt && isHeads(info)) return Source::Value;
+  if (info.isFloat && info.dims.size() == 2 && info.dims[0] == "H" && info.dims[1] != "T" && info.dims[1] != "S")
+    return Source::Table;
+  if (isQueryNumber(info)) return Source::QueryNumber;
+  throw std::invalid_argument("model.attention: variant '" + config.attention + "' has an input '" + info.name +
+                              "' that the GPT does not make");
+}
+
+void VariantInputsImpl::makeNumber(Made &made) {
+  const std::map<std::string, int64_t> sizes{{"T", config.context}, {"S", config.context}};
+  const InputInfo &info = made.info;
+  made.range = info.values.bounds(sizes);
+  Bounds typical = info.values.typical(sizes).value_or(Bounds{0, 0});
+  if (auto set = config.inputs.find(info.name); set != config.inputs.end()) {
+    const Bounds given = set->second;
+    if (made.source == Source::Value && given.low != given.high)
+      throw std::invalid_argument("model.inputs." + info.name + ": expected one number, for nothing is learned of it");
+    if (info.isInt && given.low != std::floor(given.low))
+      throw std::invalid_argument("model.inputs." + info.name + ": expected an integer");
+    typical = given;
+    if (given.low != given.high) {
+      made.range = given;
+      typical.low = typical.high = (given.low + given.high) / 2;
+    }
+  }
+  const int64_t count = info.dims.empty() ? 1 : config.heads;
+  Tensor first = torch::empty({count}, torch::kDouble);
+  for (int64_t at = 0; at < count; ++at) first[at] = firstValue(typical, at, count);
+  if (info.dims.empty()) first = first.squeeze(0);
+  if (made.source == Source::Value) {
+    made.parameter =
+        register_buffer("input_" + info.name, info.isInt ? first.floor().to(torch::kInt32) : first.to(torch::kFloat));
+    return;
+  }
+  if (isBounded(made.range)) {
+    const double width = std::max(made.range.high - made.range.low, 1e-30);
+    first = torch::logit(((first - made.range.low) / width).clamp(0.01, 0.99));
+  }
+  made.parameter = register_parameter("input_" + info.name, first.to(torch::kFloat));
+}
+
+Tensor VariantInputsImpl::numberOf(const Made &made) const {
+  if (made.source != Source::Number || !isBounded(made.range)) return made.parameter;
+  return made.range.low + (made.range.high - made.range.low) * torch::sigmoid(made.parameter);
+}
+
+std::map<std::string, Tensor> VariantInputsImpl::learned() const {
+  std::map<std::string, Tensor> values;
+  for (const Made &made : inputs)
+    if (made.source == Source::Number || made.source == Source::Table) values[made.info.name] = numberOf(made);
+  return values;
+}
+
+Tensor VariantInputsImpl::reachCost() const {
+  const auto values = learned();
+  Tensor reach;
+  for (const Made &made : inputs)
+    if (made.source == Source::Number && made.info.values.high == Bound{"T"}) {
+      const Tensor own = values.at(made.info.name);
+      reach = reach.defined() ? reach + own : own;
+    }
+  if (!reach.defined()) return torch::zeros({}, hidden ? hidden->weight.options() : torch::TensorOptions());
+  if (!wave) return reach.mean();
+  // Of the positions within the reach, the share that the wave keeps.
+  const Tensor period = values.at("period"), ratio = values.at("ratio"), amplitude = period / 4;
+  const Tensor share = 1 / period + 2 * ratio + 0.5;
+  const Tensor cost = torch::where(share < 1, share, 1 + (0.5 + period * ratio - amplitude));
+  return ((reach + 32) * cost).mean();
+}
+
+void VariantInputsImpl::add(AttentionInputs &call, const Tensor &x) {
+  const int64_t batch = x.size(0), length = x.size(1), heads = config.heads;
+  Tensor made;
+  for (const Made &input : inputs) {
+    call.names.push_back(input.info.name);
+    switch (input.source) {
+      case Source::Number:
+      case Source::Table:
+      case Source::Value: call.tensors.push_back(numberOf(input)); break;
+      case Source::QueryNumber: {
+        Tensor numbers = gates(torch::relu(hidden(x.mean(1))));
+        if (isBounded(input.range))
+          numbers = input.range.low + (input.range.high - input.range.low) * torch::sigmoid(numbers);
+        call.tensors.push_back(numbers.view({batch, heads, config.context}).slice(2, 0, length));
+        break;
+      }
+      case Source::Features:
+        if (!made.defined()) made = features(torch::relu(hidden(x))).view({batch, length, -1, heads, config.features});
+        call.tensors.push_back(made.select(2, input.place).transpose(1, 2));
+        break;
+    }
+  }
+}
+
+}  // namespace weft
