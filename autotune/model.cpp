@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "ops/passes.h"
+#include "ops/devices.h"
 #include "runtime/environment.h"
 
 namespace weft::autotune {

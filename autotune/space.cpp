@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "compiler/default_schedule.h"
+#include "ops/schedules.h"
 
 namespace weft::autotune {
 

@@ -7,7 +7,9 @@
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include "ops/devices.h"
 #include "ops/passes.h"
+#include "ops/schedules.h"
 #include "ops/variant_library.h"
 
 namespace weft::autotune {
@@ -20,23 +22,14 @@ Trial::Trial(const Problem &problem, const Schedule &schedule)
           ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).type,
           ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).headDims,
           ops::deviceOf(problem.tensors), schedule) {
-  fused = ops::isFused(ops::Binding(set, problem.names, problem.tensors));
+  form =
+      ops::Binding(set, problem.names, problem.tensors).form(problem.backward ? Purpose::Backward : Purpose::Forward);
 }
 
-void Trial::compile() {
-  for (const std::string &kernel : kernelNames(*set.variant, problem.backward)) {
-    if (problem.backward) {
-      if (kernel == "forward" || (kernel == "backward" && !fused)) continue;
-      const bool twoPass =
-          kernel == "backward_dq" || kernel.rfind("backward_dkdv", 0) == 0 || kernel.find("_keys") != std::string::npos;
-      if (twoPass && fused) continue;
-    }
-    set.kernel(kernel.c_str());
-  }
-}
+void Trial::compile() { set.call(form); }
 
 std::vector<at::Tensor> Trial::run(const std::optional<Saved> &saved) {
-  ops::Binding call(set, problem.names, problem.tensors);
+  const ops::Binding call(set, problem.names, problem.tensors);
   if (saved) return ops::runBackward(call, saved->o, saved->rows, saved->dO, {});
   auto [o, rows] = ops::runForward(call);
   return {o, rows};

@@ -41,7 +41,7 @@ class Trial {
  private:
   const Problem &problem;
   ops::KernelSet set;
-  bool fused = true;
+  CallForm form;
   int repeats = 0;
 };
 

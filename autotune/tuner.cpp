@@ -11,7 +11,9 @@
 #include "autotune/model.h"
 #include "autotune/samples.h"
 #include "autotune/space.h"
+#include "ops/devices.h"
 #include "ops/passes.h"
+#include "ops/schedules.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
 

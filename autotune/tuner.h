@@ -9,6 +9,7 @@
 #include <functional>
 
 #include "autotune/trial.h"
+#include "runtime/schedule_cache.h"
 
 namespace weft::autotune {
 

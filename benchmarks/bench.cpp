@@ -88,14 +88,11 @@ double compileSeconds(const Case &work, const ops::SampleInputs &inputs) {
   auto &set = ops::kernelSet(work.variant, inputs.names, inputs.tensors, work.backward);
   const auto start = Clock::now();
   const ops::Binding call(set, inputs.names, inputs.tensors);
-  const bool fused = ops::isFused(call);
-  for (const std::string &kernel : kernelNames(*set.variant, work.backward)) {
-    const bool twoPass =
-        kernel == "backward_dq" || kernel == "backward_dkdv" || kernel.find("_keys") != std::string::npos;
-    if (work.backward && (kernel == "forward" || (fused ? twoPass : kernel == "backward"))) continue;
+  const CallForm form = call.form(work.backward ? Purpose::Backward : Purpose::Forward);
+  for (const CallPlan::Step &step : planCall(*set.variant, set.type, set.schedule, form).steps) {
     CompileRequest request;
     request.variant = set.variant;
-    request.kernel = kernel;
+    request.kernel = step.kernel;
     request.dims = set.headDims;
     request.type = set.type;
     request.schedule = set.schedule;

@@ -9,7 +9,7 @@
 
 #include "autotune/samples.h"
 #include "models/interrupt.h"
-#include "ops/binding.h"
+#include "ops/schedules.h"
 
 namespace weft::cli {
 

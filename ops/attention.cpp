@@ -2,7 +2,7 @@
 
 #include <torch/library.h>
 
-#include "ops/binding.h"
+#include "ops/arguments.h"
 #include "ops/kept_pattern.h"
 #include "ops/passes.h"
 #include "ops/variant_library.h"
@@ -30,7 +30,7 @@ std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variantText, const c
                                            at::TensorList tensors) {
   const std::string variant(variantText);
   const Names names = toNames(nameList);
-  Binding call(kernelSet(variant, names, tensors, false), names, tensors);
+  const Binding call(kernelSet(variant, names, tensors, false), names, tensors);
   return runForward(call);
 }
 
@@ -41,7 +41,7 @@ std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<s
   const Names names = toNames(nameList);
   checkGradients(*variantOrThrow(variant), checkArguments(*variantOrThrow(variant), names, tensors), tensors, o, rows,
                  dO, dLse);
-  Binding call(kernelSet(variant, names, tensors, true), names, tensors);
+  const Binding call(kernelSet(variant, names, tensors, true), names, tensors);
   const std::vector<at::Tensor> own = runBackward(call, o, rows, dO, dLse);
   const auto &inputs = call.set.variant->inputs();
   std::vector<at::Tensor> gradients;
@@ -167,11 +167,10 @@ at::Tensor selectTiles(c10::string_view variantText, const c10::List<std::string
   at::NoGradGuard guard;
   const std::string variant(variantText);
   const Names names = toNames(nameList);
-  Binding call(kernelSet(variant, names, tensors, false), names, tensors);
+  const Binding call(kernelSet(variant, names, tensors, false), names, tensors);
   TORCH_CHECK(call.set.variant->selects(), "weft: variant '", call.set.variant->name(),
               "' selects no tiles; a 'select' statement would");
-  const bool given = call.selection.defined();
-  return given ? call.selection.clone() : call.select();
+  return runSelect(call);
 }
 
 at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {
@@ -263,7 +262,7 @@ KeptTiles keptTiles(const std::string &variant, const Names &names, const std::v
   Binding call(kernelSet(variant, names, tensors, false), names, tensors);
   const KeptPattern pattern(call);
   KeptTiles result;
-  result.total = call.queryTiles() * call.keyTiles();
+  result.total = pattern.tiles();
   result.reach = call.set.variant->seesDistancesAlone() ? pattern.reach() : call.S;
   for (int64_t head = 0; head < call.B * call.H; ++head)
     result.kept.push_back(pattern.count(head, call.set.schedule.tileQ, call.set.schedule.tileK).kept);

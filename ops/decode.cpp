@@ -4,8 +4,10 @@
 
 #include <torch/library.h>
 
-#include "ops/binding.h"
-#include "ops/passes.h"
+#include "ops/arguments.h"
+#include "ops/devices.h"
+#include "ops/execution.h"
+#include "ops/schedules.h"
 #include "ops/variant_library.h"
 
 namespace weft::ops {
@@ -32,7 +34,7 @@ KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const Tuning
   if (page > 0) schedule.tileK = static_cast<int>(std::gcd<int64_t>(schedule.tileK, page));  // a tile lies in one page
   auto &slot = sets[{variant.get(), key.type, key.headDims, static_cast<int>(device.kind), device.index,
                      page > 0 ? schedule.tileK : 0}];
-  if (!slot) slot = std::make_unique<KernelSet>(variant, key.type, key.headDims, device, schedule, page > 0);
+  if (!slot) slot = std::make_unique<KernelSet>(variant, key.type, key.headDims, device, schedule);
   return *slot;
 }
 
@@ -102,25 +104,22 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
     names.push_back("seed");
     all.push_back(drawnSeed(value.device()));
   }
-  Binding call(set, names, all);
-  call.lastTileOnly = true;
+  const Binding call(set, names, all);
+  CallForm form = call.form(Purpose::Forward);
+  form.lastTileOnly = true;
+  form.paged = pages != nullptr;
+  std::vector<int64_t> pageDims;
+  if (pages) pageDims = {value.size(2), pages->table.size(1), value.size(0)};
+  Execution pass(call, form, pageDims);
   if (pages) {
     for (size_t at = 0; at < variant->inputs().size(); ++at)
-      if (const InputInfo &input = variant->inputs()[at]; inPages(input, pages))
-        call.bind(input.name, readable(tensors[arguments.places[at]], device));
-    call.bind("pages", pages->table);
-    call.setDim("page", value.size(2));
-    call.setDim("pages", pages->table.size(1));
+      if (inPages(variant->inputs()[at], pages))
+        pass.bind(static_cast<int>(at), readable(tensors[arguments.places[at]], device));
+    pass.bind(pass.plan.pages, pages->table);
   }
-  // Rows of the last tile: the kernel writes all of them, and none before.
-  const int64_t first = (call.S - 1) / tileQ * tileQ, count = call.S - first;
-  const at::Tensor rows = at::empty({call.B, call.H, count, value.size(3)}, value.options().requires_grad(false));
-  call.bindRows("o", rows, first);
-  bindKept(call, at::empty({rowsKept(*variant), call.B, call.H, call.S}, rows.options().dtype(at::kFloat)));
-  call.plan();
-  call.run("forward");
-  call.checkStatus();
-  return rows.slice(2, count - 1, count);
+  pass.run();
+  const at::Tensor &rows = pass[pass.plan.o];  // those of the last tile
+  return rows.slice(2, rows.size(2) - 1, rows.size(2));
 }
 
 at::Tensor decodeLast(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {

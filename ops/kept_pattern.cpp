@@ -3,19 +3,22 @@
 #include <cmath>
 #include <map>
 
+#include "ops/execution.h"
+
 namespace weft::ops {
 
 static std::vector<int> values(const at::Tensor &tensor) {
-  if (!tensor.defined()) return {};
   const at::Tensor here = tensor.cpu();
   return {here.data_ptr<int>(), here.data_ptr<int>() + here.numel()};
 }
 
-KeptPattern::KeptPattern(Binding &call)
+KeptPattern::KeptPattern(const Binding &call)
     : headCount(call.B * call.H), T(call.T), tileQ(call.set.schedule.tileQ), tileK(call.set.schedule.tileK) {
-  call.plan();
-  for (const Binding::Plan &plan : call.plans)
-    sets.push_back({plan.keys, values(plan.band), values(plan.counts), values(plan.entries)});
+  Execution pass(call, call.form(Purpose::KeptTiles));
+  pass.run();
+  auto held = [&](int buffer) { return buffer < 0 ? std::vector<int>() : values(pass[buffer]); };
+  for (const CallPlan::KeptTiles &kept : pass.plan.kept)
+    sets.push_back({pass.size(kept.keys), held(kept.band), held(kept.counts), held(kept.entries)});
 }
 
 KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK) const {

@@ -9,8 +9,8 @@ namespace weft::ops {
 
 class KeptPattern {
  public:
-  /// Plans `call` and reads the plan back.
-  explicit KeptPattern(Binding &call);
+  /// Finds the tiles that `call` keeps.
+  explicit KeptPattern(const Binding &call);
 
   struct Count {
     int64_t kept = 0;     ///< tiles of the head
@@ -26,6 +26,8 @@ class KeptPattern {
   /// by distance.
   int64_t reach() const;
   int64_t heads() const { return headCount; }
+  /// Tiles of a head's queries and the keys of v, kept or not.
+  int64_t tiles() const { return (T + tileQ - 1) / tileQ * ((sets[0].S + tileK - 1) / tileK); }
 
  private:
   /// Of one set of keys.

@@ -1,135 +1,78 @@
 #include "ops/passes.h"
 
+#include "ops/arguments.h"
+#include "ops/devices.h"
+
 namespace weft::ops {
 namespace {
 
-const at::Tensor &valueOf(const Binding &binding) {
-  const auto &inputs = binding.set.variant->inputs();
-  size_t at = 0;
-  while (inputs[at].name != "v") ++at;  // the checker demands it
-  return binding.prepared[at];
-}
+const at::Tensor &valueOf(const Binding &call) { return call.prepared[call.set.variant->keySets()[0].values]; }
 
-/// Partial sums [B, H, own dims] (or [B, H, T] of an input without own dims) to the shape of the input.
-at::Tensor reducePartial(at::Tensor partial, const InputInfo &input, const Binding &call) {
-  if (!input.perEntry && std::find(input.dims.begin(), input.dims.end(), "T") == input.dims.end())
-    partial = partial.sum(2);
-  bool hasBatch = false, hasHead = false, hasGroup = false;
-  for (const std::string &dim : input.dims) {
-    hasBatch |= dim == "B";
-    hasHead |= dim == "H";
-    hasGroup |= dim == "G";
+/// Partial sums to the shape of their input, the last axis first.
+at::Tensor summed(at::Tensor partial, const CallPlan::Gradient &gradient, const Binding &call) {
+  using Axis = CallPlan::Gradient::Axis;
+  for (int64_t axis = static_cast<int64_t>(gradient.axes.size()) - 1; axis >= 0; --axis) {
+    if (gradient.axes[axis] == Axis::Summed) partial = partial.sum(axis, true);
+    if (gradient.axes[axis] == Axis::Grouped && call.G != call.H)
+      partial = partial.unflatten(axis, at::IntArrayRef{call.G, call.H / call.G}).sum(axis + 1);
   }
-  if (hasGroup && call.G != call.H) {
-    std::vector<int64_t> shape{call.B, call.G, call.H / call.G};
-    shape.insert(shape.end(), partial.sizes().begin() + 2, partial.sizes().end());
-    partial = partial.reshape(shape).sum(2);
-  } else if (!hasHead && !hasGroup) {
-    partial = partial.sum(1, true);
-  }
-  if (!hasBatch) partial = partial.sum(0, true);
-  std::vector<int64_t> shape;
-  for (const std::string &dim : input.dims) shape.push_back(call.dim(dim));
-  return partial.reshape(shape);
+  return partial.reshape(call.prepared[gradient.input].sizes());
 }
 
 /// Torch's deterministic mode refuses, or warns of, what a GPU adds up in no fixed order.
-void alertOfAtomicSums(Binding &call, const std::vector<std::string> &kernels) {
+void alertOfAtomicSums(const Execution &pass, const Binding &call) {
   if (call.set.device.kind == Device::Kind::Cpu || !at::globalContext().deterministicAlgorithms()) return;
-  const Variant &variant = *call.set.variant;
-  for (const InputInfo &input : variant.inputs()) {
-    // Several warps meet at a key's sum, any programs at an entry of a table, and a list may name a key twice.
-    const bool listed = variant.keyList().input >= 0 || variant.selectsKeys();
-    const bool atomic = input.isRow ? listed && !input.querySide : input.perEntry;
-    if (!input.isFloat || !atomic) continue;
-    for (const std::string &kernel : kernels)
-      if (call.names(kernel.c_str(), "d" + input.name)) {
-        at::Context::alertNotDeterministic("the gradient of '" + input.name + "' of weft variant '" + variant.name() +
-                                           "' on a GPU");
-        break;
-      }
-  }
+  for (const CallPlan::Gradient &gradient : pass.plan.gradients)
+    if (gradient.meeting && pass.call.uses(gradient.buffer))
+      at::Context::alertNotDeterministic("the gradient of '" + call.set.variant->inputs()[gradient.input].name +
+                                         "' of weft variant '" + call.set.variant->name() + "' on a GPU");
 }
 
 }  // namespace
 
-void bindKept(Binding &call, const at::Tensor &rows) {
-  int64_t at = 0;
-  for (const std::string &name : call.set.variant->keptRows()) call.bind(name, rows.select(0, at++));
+void bindRows(Execution &pass, const at::Tensor &rows) {
+  const int64_t bytes = rows[0].nbytes();
+  for (size_t at = 0; at < pass.plan.rows.size(); ++at)
+    pass.bind(pass.plan.rows[at], static_cast<char *>(rows.data_ptr()) + static_cast<int64_t>(at) * bytes);
 }
 
-bool isFused(const Binding &call) {
-  if (!call.set.variant->hasTwoPassBackward(call.G != call.H)) return true;
-  const BackwardForm form = call.set.schedule.form;
-  if (form != BackwardForm::Automatic) return form == BackwardForm::Fused;
-  // A CPU with a program for each core is best with one pass; a GPU needs many programs.
-  return call.set.device.kind == Device::Kind::Cpu && call.B * call.G >= at::get_num_threads();
-}
-
-std::tuple<at::Tensor, at::Tensor> runForward(Binding &call) {
-  at::Tensor o = at::empty({call.B, call.H, call.T, valueOf(call).size(3)}, valueOf(call).options());
-  at::Tensor rows = at::empty({rowsKept(*call.set.variant), call.B, call.H, call.T}, o.options().dtype(at::kFloat));
-  if (o.numel() == 0 && rows.numel() == 0) return {o, rows};
-  call.bind("o", o);
-  bindKept(call, rows);
-  call.plan();
-  call.run("forward");
-  call.checkStatus();
+std::tuple<at::Tensor, at::Tensor> runForward(const Binding &call) {
+  const at::Tensor &value = valueOf(call);
+  at::Tensor o = at::empty({call.B, call.H, call.T, value.size(3)}, value.options());
+  at::Tensor rows = at::empty({rowsKept(*call.set.variant), call.B, call.H, call.T}, call.options(at::kFloat));
+  if (rows.numel() == 0) return {o, rows};
+  Execution pass(call, call.form(Purpose::Forward));
+  pass.bind(pass.plan.o, o);
+  bindRows(pass, rows);
+  pass.run();
   return {o, rows};
 }
 
-std::vector<at::Tensor> runBackward(Binding &call, const at::Tensor &o, const at::Tensor &rows, const at::Tensor &dO,
-                                    const std::optional<at::Tensor> &dLse) {
-  const auto &inputs = call.set.variant->inputs();
-  const bool fused = isFused(call);
-  const at::TensorOptions floats = o.options().dtype(at::kFloat);
-  const at::Tensor gradient = readable(dO.to(o.scalar_type()), call.set.device), output = readable(o, call.set.device);
-  call.bind("o", output);
-  call.bind("do", gradient);
-  bindKept(call, rows.contiguous());
-  std::vector<at::Tensor> buffers(inputs.size());
-  for (size_t at = 0; at < inputs.size(); ++at) {
-    const InputInfo &input = inputs[at];
-    if (!input.isFloat) continue;
-    const at::Tensor &tensor = call.prepared[at];
-    if (input.isRow) {
-      buffers[at] = input.querySide ? at::zeros(tensor.sizes(), tensor.options()) : at::zeros(tensor.sizes(), floats);
-    } else {
-      std::vector<int64_t> shape{call.B, call.H};
-      for (const std::string &dim : input.gradientDims) shape.push_back(call.dim(dim));
-      buffers[at] = at::zeros(shape, floats);
-    }
-    call.bind("d" + input.name, buffers[at]);
+std::vector<at::Tensor> runBackward(const Binding &call, const at::Tensor &o, const at::Tensor &rows,
+                                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+  CallForm form = call.form(Purpose::Backward);
+  form.dLseGiven = dLse && dLse->defined();
+  Execution pass(call, form);
+  const at::Tensor kept = rows.contiguous(), dRows = form.dLseGiven ? dLse->to(at::kFloat).contiguous() : at::Tensor();
+  pass.bind(pass.plan.o, readable(o, call.set.device));
+  pass.bind(pass.plan.dO, readable(dO.to(o.scalar_type()), call.set.device));
+  bindRows(pass, kept);
+  if (form.dLseGiven && pass.plan.dLse >= 0) pass.bind(pass.plan.dLse, dRows);
+  alertOfAtomicSums(pass, call);
+  pass.run();
+  std::vector<at::Tensor> gradients(call.prepared.size());
+  for (const CallPlan::Gradient &gradient : pass.plan.gradients) {
+    const at::Tensor &sums = pass[gradient.buffer];
+    gradients[gradient.input] = gradient.axes.empty() ? sums : summed(sums, gradient, call);
   }
-  int64_t keys = 0;
-  for (const KeySetInfo &set : call.set.variant->keySets()) keys += call.dim(set.dim);
-  if (o.numel() > 0 && keys > 0) {
-    call.plan();
-    if (call.set.variant->hasDelta()) {
-      call.bind("dlse", dLse && dLse->defined() ? dLse->to(at::kFloat).contiguous()
-                                                : at::zeros({call.B, call.H, call.T}, floats));
-      call.bind("delta", at::empty({call.B, call.H, call.T}, floats));
-      call.run("backward_delta");
-    }
-    std::vector<std::string> kernels{fused ? "backward" : "backward_dq"};
-    if (!fused)
-      for (const KeySetInfo &set : call.set.variant->keySets()) kernels.push_back(ofKeys("backward_dkdv", set.dim));
-    alertOfAtomicSums(call, kernels);
-    if (fused) {
-      call.run("backward");
-    } else {
-      call.run("backward_dq");
-      call.plan(true);
-      for (const KeySetInfo &set : call.set.variant->keySets())
-        if (call.dim(set.dim) > 0) call.run(ofKeys("backward_dkdv", set.dim).c_str());
-    }
-    call.checkStatus();
-  }
-  std::vector<at::Tensor> gradients(inputs.size());
-  for (size_t at = 0; at < inputs.size(); ++at)
-    if (inputs[at].isFloat)
-      gradients[at] = inputs[at].isRow ? buffers[at] : reducePartial(buffers[at], inputs[at], call);
   return gradients;
+}
+
+at::Tensor runSelect(const Binding &call) {
+  if (call.selection.defined()) return call.selection.clone();
+  Execution pass(call, call.form(Purpose::Select));
+  pass.run();
+  return pass[pass.plan.selection];
 }
 
 }  // namespace weft::ops

@@ -1,0 +1,39 @@
+// Which schedule a call runs in: a tuned one, else the device's default.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include <torch/torch.h>
+
+#include "compiler/compiler.h"
+#include "runtime/schedule_cache.h"
+
+namespace weft::ops {
+
+/// Sizes a schedule depends on, read off the tensors of a call.
+struct CallShape {
+  std::map<std::string, int64_t> headDims;
+  int64_t B = 1, H = 1, T = 1, S = 1;
+  at::ScalarType type = at::kFloat;
+};
+/// Throws c10::Error where the tensors are too few.
+CallShape shapeOf(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors);
+
+/// The tuned schedule of this compiler's code, or the default.
+Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const Device &device, bool backward);
+
+/// What runs well on a device without tuning, and fits it. Found once for each variant, type and head dims.
+Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
+                         const Device &device, bool backward);
+
+/// Under what a call's schedule is tuned. Throws c10::Error where the tensors do not name every dim.
+TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors,
+                    bool backward);
+/// Calls from now on look schedules up anew.
+void forgetSchedules();
+/// How often forgetSchedules was called.
+int scheduleGeneration();
+
+}  // namespace weft::ops
