@@ -2,6 +2,9 @@
 //
 // tdpbf16ps multiplies rows of A [row][depth] with B in pairs [depth / 2][column][2]. Key-side rows are A
 // as they lie in memory; the query side, packed once a tile, and probabilities are B.
+//
+// Instructions are called by the intrinsics that take numbers of registers. MLIR's dialect amx has those that take
+// tiles as values: LLVM then chooses the registers, and describes them in every function that it finds tiles in.
 #pragma once
 
 #include "compiler/target/emitter.h"

@@ -13,16 +13,24 @@ namespace weft {
 
 namespace {
 
-/// AMX works on 16 x 16 sums, two by two, and on 32 terms at a time.
-bool fillsAmx(tile::KernelOp kernel) {
-  bool fills =
-      target::rowType(kernel) == ElementType::BF16 && kernel.getTileQ() % 32 == 0 && kernel.getTileK() % 32 == 0;
-  kernel.walk([&](tile::LoadOp load) { fills &= load.getResult().getType().getDimSize(1) % 16 == 0; });
-  return fills;
+using target::Machine;
+
+/// AMX multiplies bf16: it makes 16 x 16 sums, two by two, of 32 terms at a time.
+bool fitsAmx(tile::KernelOp kernel, const Machine &machine) {
+  bool fits = machine.amx && target::rowType(kernel) == ElementType::BF16 && kernel.getTileQ() % 32 == 0 &&
+              kernel.getTileK() % 32 == 0;
+  kernel.walk([&](tile::LoadOp load) { fits &= load.getResult().getType().getDimSize(1) % 16 == 0; });
+  return fits;
 }
 
-void choose(tile::KernelOp kernel, const target::Machine &machine) {
-  const cpu::ProductKind kind = machine.amx && fillsAmx(kernel) ? cpu::ProductKind::Amx : cpu::ProductKind::Fma;
+/// The first kind that fits a kernel and a machine, the fastest before the others.
+cpu::ProductKind kindOf(tile::KernelOp kernel, const Machine &machine) {
+  if (fitsAmx(kernel, machine)) return cpu::ProductKind::Amx;
+  return cpu::ProductKind::Fma;
+}
+
+void choose(tile::KernelOp kernel, const Machine &machine) {
+  const cpu::ProductKind kind = kindOf(kernel, machine);
   mlir::OpBuilder builder(kernel.getContext());
   kernel.walk([&](mlir::Operation *op) {
     builder.setInsertionPoint(op);

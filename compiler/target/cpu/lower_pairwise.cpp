@@ -65,91 +65,135 @@ void scatter(KernelCode &code, ScalarRegion &region, dialect::AccumulateOp sum, 
           vector::ExtractOp::create(code.builder, emit.loc, value, static_cast<int64_t>(lane)));
 }
 
-void lowerPass(KernelCode &code, tile::PairwiseOp op, RegionContext context, Value firstKey, Value keys) {
-  Emitter &emit = code.emit;
-  mlir::Block &body = op.getBody().front();
-  auto results = mlir::cast<tile::ResultOp>(body.getTerminator()).getValues();
-  std::vector<dialect::AccumulateOp> carriedSums;  // per head and per query: one vector each
-  body.walk([&](dialect::AccumulateOp sum) {
-    if (sum.getPer() == dialect::Dependence::Head || sum.getPer() == dialect::Dependence::Query)
-      carriedSums.push_back(sum);
-  });
-  const size_t tiles = op.tileResults(), reductions = op.getReductions().size();
-  Value firstQuery = context.i;
-  const int lanes = emit.machine.lanes;
-  const int group = vectorsTogether(code, body);
-  Value total = code.slots.dim("T");
-  emit.loop(emit.i64(0), emit.i64(code.tileQ), group * lanes, [&](Value firstLane) {
-    // `group` vectors of queries go through the keys side by side: their sums are independent chains.
-    std::vector<Value> inits, laneOf;
-    std::vector<RegionContext> contexts;
-    std::vector<std::vector<Value>> rowValues(group);
-    for (int v = 0; v < group; ++v) {
-      Value lane = laneOf.emplace_back(emit.add(firstLane, emit.i64(v * lanes)));
-      RegionContext &own = contexts.emplace_back(context);
-      own.i = emit.add(firstQuery, lane);
+/// One pass over the pairs: with masks and bounds, or, of a full tile, without.
+class Pass {
+ public:
+  /// `context`: of the tile's first query.
+  Pass(KernelCode &code, tile::PairwiseOp op, const RegionContext &context, Value firstKey, Value keys)
+      : code(code),
+        emit(code.emit),
+        op(op),
+        context(context),
+        firstKey(firstKey),
+        keys(keys),
+        body(op.getBody().front()),
+        results(mlir::cast<tile::ResultOp>(body.getTerminator()).getValues()),
+        tiles(op.tileResults()),
+        reductions(op.getReductions().size()),
+        together(vectorsTogether(code, body)) {
+    body.walk([&](dialect::AccumulateOp sum) {
+      if (sum.getPer() == dialect::Dependence::Head || sum.getPer() == dialect::Dependence::Query)
+        carriedSums.push_back(sum);
+    });
+  }
+
+  void run() {
+    total = code.slots.dim("T");
+    emit.loop(emit.i64(0), emit.i64(code.tileQ), together * emit.machine.lanes, [&](Value firstLane) {
+      const Group group = begin(firstLane);
+      auto sums = emit.loop(emit.i64(0), keys, 1, group.inits, [&](Value j, mlir::ValueRange carried) {
+        std::vector<Value> next(carried.begin(), carried.end());
+        for (int v = 0; v < together; ++v) emitPair(group, v, j, next);
+        return next;
+      });
+      finish(group, sums);
+    });
+  }
+
+ private:
+  /// Vectors of queries that go through the keys side by side: their sums are independent chains.
+  struct Group {
+    std::vector<Value> inits;                   ///< of what the loop over keys carries, for each vector
+    std::vector<Value> lanes;                   ///< a vector's first query, in the tile
+    std::vector<RegionContext> contexts;        ///< the same for the scalar region
+    std::vector<std::vector<Value>> rowValues;  ///< of each vector
+  };
+
+  KernelCode &code;
+  Emitter &emit;
+  tile::PairwiseOp op;
+  const RegionContext context;
+  const Value firstKey, keys;
+  mlir::Block &body;
+  const mlir::ValueRange results;
+  const size_t tiles, reductions;
+  const int together;
+  std::vector<dialect::AccumulateOp> carriedSums;  ///< per head and per query: one vector each
+  Value total;                                     ///< of queries, i64
+
+  /// Of a vector in what the loop carries: its reductions, then its sums.
+  size_t carriedAt(int v) const { return v * (reductions + carriedSums.size()); }
+  bool isMax(size_t reduction) { return op.reduction(reduction) == tile::Reduction::Max; }
+  Value place(Value tile, Value j, Value lane) {
+    Value index = emit.add(emit.mul(j, emit.i64(code.tileQ)), lane);
+    return emit.at(code.tile(tile).base, index);
+  }
+
+  Group begin(Value firstLane) {
+    Group group;
+    group.rowValues.resize(together);
+    for (int v = 0; v < together; ++v) {
+      Value lane = group.lanes.emplace_back(emit.add(firstLane, emit.i64(v * emit.machine.lanes)));
+      RegionContext &own = group.contexts.emplace_back(context);
+      own.i = emit.add(context.i, lane);
       if (!own.full) own.inBounds = emit.firstLanes(emit.sub(total, own.i));
       for (size_t at = 0; at < reductions; ++at) {
-        const bool max = op.reduction(at) == tile::Reduction::Max;
-        const float start = max ? -std::numeric_limits<float>::infinity() : 0.0f;
-        inits.push_back(emit.splat(emit.constantF(start)));
+        const float start = isMax(at) ? -std::numeric_limits<float>::infinity() : 0.0f;
+        group.inits.push_back(emit.splat(emit.constantF(start)));
       }
-      for (size_t at = 0; at < carriedSums.size(); ++at) inits.push_back(emit.zeros());
+      for (size_t at = 0; at < carriedSums.size(); ++at) group.inits.push_back(emit.zeros());
       for (Value row : op.getRows())
-        rowValues[v].push_back(emit.load(emit.floats(), emit.at(code.tile(row).base, lane)));
+        group.rowValues[v].push_back(emit.load(emit.floats(), emit.at(code.tile(row).base, lane)));
     }
-    const size_t carriedEach = reductions + carriedSums.size();
-    auto element = [&](Value tile, Value j, Value lane) {
-      Value index = emit.add(emit.mul(j, emit.i64(code.tileQ)), lane);
-      return emit.at(code.tile(tile).base, index);
+    return group;
+  }
+
+  /// The pairs of vector `v` and key `j` of the tile; `next` is what the loop carries.
+  void emitPair(const Group &group, int v, Value j, std::vector<Value> &next) {
+    RegionContext own = group.contexts[v];
+    Value lane = group.lanes[v], exists;
+    own.j = emit.add(firstKey, j);
+    if (code.slots.listed(own.keyDim)) std::tie(own.j, exists) = code.slots.keyAt(own.j);
+    if (exists && !own.full)
+      own.inBounds = arith::AndIOp::create(code.builder, emit.loc, own.inBounds, emit.splat(exists));
+    ScalarRegion region(emit, code.slots, own);
+    region.onOuter = [&](Value value) { return code.plan.plain(value); };
+    bindPair(region, op, body, group.rowValues[v],
+             [&](Value tile) { return emit.load(emit.floats(), place(tile, j, lane)); });
+    region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
+      auto found = llvm::find(carriedSums, sum);
+      if (found == carriedSums.end()) return scatter(code, region, sum, value, own);
+      Value &slot = next[carriedAt(v) + reductions + (found - carriedSums.begin())];
+      if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
+      slot = arith::AddFOp::create(code.builder, emit.loc, slot, value);
     };
-    auto sums = emit.loop(emit.i64(0), keys, 1, inits, [&](Value j, mlir::ValueRange carried) {
-      std::vector<Value> next(carried.begin(), carried.end());
-      for (int v = 0; v < group; ++v) {
-        RegionContext own = contexts[v];
-        Value exists;
-        own.j = emit.add(firstKey, j);
-        if (code.slots.listed(own.keyDim)) std::tie(own.j, exists) = code.slots.keyAt(own.j);
-        if (exists && !own.full)
-          own.inBounds = arith::AndIOp::create(code.builder, emit.loc, own.inBounds, emit.splat(exists));
-        ScalarRegion region(emit, code.slots, own);
-        region.onOuter = [&](Value value) { return code.plan.plain(value); };
-        bindPair(region, op, body, rowValues[v],
-                 [&](Value tile) { return emit.load(emit.floats(), element(tile, j, laneOf[v])); });
-        region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
-          auto found = llvm::find(carriedSums, sum);
-          if (found == carriedSums.end()) return scatter(code, region, sum, value, own);
-          Value &slot = next[v * carriedEach + reductions + (found - carriedSums.begin())];
-          if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
-          slot = arith::AddFOp::create(code.builder, emit.loc, slot, value);
-        };
-        region.emitBlock(body);
-        for (size_t at = 0; at < results.size(); ++at) {
-          Value value = region.result(results[at]);
-          if (at < tiles) {
-            emit.store(value, element(op.getResult(at), j, laneOf[v]));
-            continue;
-          }
-          Value &slot = next[v * carriedEach + at - tiles];
-          if (op.reduction(at - tiles) == tile::Reduction::Max) {
-            // One vmaxps. A NaN may pass by: the row's sum of exponentials will show it.
-            Value more = arith::CmpFOp::create(code.builder, emit.loc, arith::CmpFPredicate::OGT, value, slot);
-            slot = arith::SelectOp::create(code.builder, emit.loc, more, value, slot);
-          } else {
-            slot = arith::AddFOp::create(code.builder, emit.loc, slot, value);
-          }
-        }
-      }
-      return next;
-    });
-    for (int v = 0; v < group; ++v) {
-      for (size_t at = 0; at < reductions; ++at)
-        emit.store(sums[v * carriedEach + at], emit.at(code.tile(op.getResult(tiles + at)).base, laneOf[v]));
-      for (size_t at = 0; at < carriedSums.size(); ++at)
-        code.addToRow(carriedSums[at], sums[v * carriedEach + reductions + at], contexts[v]);
+    region.emitBlock(body);
+    for (size_t at = 0; at < results.size(); ++at) {
+      Value value = region.result(results[at]);
+      if (at < tiles) emit.store(value, place(op.getResult(at), j, lane));
+      else reduce(next[carriedAt(v) + at - tiles], value, isMax(at - tiles));
     }
-  });
-}
+  }
+
+  void reduce(Value &slot, Value value, bool max) {
+    if (!max) {
+      slot = arith::AddFOp::create(code.builder, emit.loc, slot, value);
+      return;
+    }
+    // One vmaxps. A NaN may pass by: the row's sum of exponentials will show it.
+    Value more = arith::CmpFOp::create(code.builder, emit.loc, arith::CmpFPredicate::OGT, value, slot);
+    slot = arith::SelectOp::create(code.builder, emit.loc, more, value, slot);
+  }
+
+  void finish(const Group &group, llvm::ArrayRef<Value> sums) {
+    for (int v = 0; v < together; ++v) {
+      for (size_t at = 0; at < reductions; ++at)
+        emit.store(sums[carriedAt(v) + at], emit.at(code.tile(op.getResult(tiles + at)).base, group.lanes[v]));
+      for (size_t at = 0; at < carriedSums.size(); ++at)
+        code.addToRow(carriedSums[at], sums[carriedAt(v) + reductions + at], group.contexts[v]);
+    }
+  }
+};
 
 }  // namespace
 
@@ -166,7 +210,8 @@ void lower(KernelCode &code, tile::PairwiseOp op) {
   bool accumulates = false;
   op.getBody().walk([&](dialect::AccumulateOp) { accumulates = true; });
   auto pass = [&](bool full) {
-    lowerPass(code, op, {batch, head, first, Value(), Value(), full, true, op.getKeyDim().str()}, firstKey, keys);
+    const RegionContext context{batch, head, first, Value(), Value(), full, true, op.getKeyDim().str()};
+    Pass(code, op, context, firstKey, keys).run();
   };
   if (!anyMask && !accumulates) pass(true);
   else emit.choose(code.scalar(op.getFull()), [&] { pass(true); }, [&] { pass(false); });
