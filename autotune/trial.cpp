@@ -17,11 +17,12 @@ namespace weft::autotune {
 using Clock = std::chrono::steady_clock;
 
 Trial::Trial(const Problem &problem, const Schedule &schedule)
+    : Trial(problem, schedule, ops::shapeOf(findVariant(problem.variant), problem.names, problem.tensors)) {}
+
+Trial::Trial(const Problem &problem, const Schedule &schedule, const ops::CallShape &shape)
     : problem(problem),
-      set(findVariant(problem.variant),
-          ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).type,
-          ops::tuningKey(*findVariant(problem.variant), problem.names, problem.tensors, false).headDims,
-          ops::deviceOf(problem.tensors), schedule) {
+      set(findVariant(problem.variant), ops::elementType(shape.type), shape.headDims, ops::deviceOf(problem.tensors),
+          schedule) {
   form =
       ops::Binding(set, problem.names, problem.tensors).form(problem.backward ? Purpose::Backward : Purpose::Forward);
 }

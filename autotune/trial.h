@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ops/binding.h"
+#include "ops/schedules.h"
 
 namespace weft::autotune {
 
@@ -39,6 +40,8 @@ class Trial {
   double seconds(const std::optional<Saved> &saved, bool flush);
 
  private:
+  Trial(const Problem &problem, const Schedule &schedule, const ops::CallShape &shape);
+
   const Problem &problem;
   ops::KernelSet set;
   CallForm form;

@@ -11,6 +11,7 @@
 #include "autotune/model.h"
 #include "autotune/samples.h"
 #include "autotune/space.h"
+#include "ops/call_site.h"
 #include "ops/devices.h"
 #include "ops/passes.h"
 #include "ops/schedules.h"
@@ -63,7 +64,8 @@ class Search {
       throw std::runtime_error("the PTX emulator has no speed to tune for; tune on a GPU (--device cuda) or the CPU");
     Outcome outcome;
     TuningEntry &entry = outcome.entry;
-    entry.key = ops::tuningKey(*variant, problem.names, problem.tensors, problem.backward);
+    entry.key =
+        ops::tuningKey(*variant, ops::shapeOf(variant, problem.names, problem.tensors), device, problem.backward);
     if (!options.again && known(entry)) {
       outcome.end = Outcome::End::Known;
       return outcome;
@@ -360,9 +362,9 @@ const bool registered = [] {
   ops::setTuner(
       [](const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
         Problem problem{variant, names, tensors.vec(), backward, ""};
-        const TuningKey key = ops::tuningKey(*findVariant(variant), names, tensors, backward);
-        problem.shape = "1," + std::to_string(key.heads) + "," + std::to_string(key.queries) + "," +
-                        std::to_string(key.headDims.begin()->second);
+        const ops::CallShape shape = ops::shapeOf(findVariant(variant), names, tensors);
+        problem.shape = "1," + std::to_string(bucketOf(shape.B * shape.H)) + "," + std::to_string(bucketOf(shape.T)) +
+                        "," + std::to_string(shape.headDims.begin()->second);
         tune(problem, {});
         ops::forgetSchedules();
       });

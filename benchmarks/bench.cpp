@@ -14,6 +14,7 @@
 #include "benchmarks/results.h"
 #include "compiler/reference.h"
 #include "ops/attention.h"
+#include "ops/call_site.h"
 #include "ops/kept_pattern.h"
 #include "ops/passes.h"
 #include "ops/variant_library.h"
@@ -42,11 +43,11 @@ class Own {
  public:
   Own(const Case &work, const ops::SampleInputs &inputs) : work(work), inputs(inputs) {
     at::NoGradGuard guard;
-    ops::Binding call(set(false), inputs.names, inputs.tensors);
+    const ops::Binding call = bind(false);
     std::tie(saved.o, saved.rows) = ops::runForward(call);
     saved.dO = torch::randn_like(saved.o);
     const ops::KeptPattern pattern(call);
-    const auto &schedule = set(work.backward).schedule;
+    const auto &schedule = bind(work.backward).set.schedule;
     double kept = 0, all = 0;
     for (int64_t head = 0; head < pattern.heads(); ++head) {
       kept += static_cast<double>(pattern.count(head, 64, 64).kept);
@@ -66,7 +67,7 @@ class Own {
   double seconds() {
     at::NoGradGuard guard;
     const auto start = Clock::now();
-    ops::Binding call(set(work.backward), inputs.names, inputs.tensors);
+    const ops::Binding call = bind(work.backward);
     if (work.backward) ops::runBackward(call, saved.o, saved.rows, saved.dO, {});
     else ops::runForward(call);
     synchronize(inputs.tensors[0].device());
@@ -80,14 +81,14 @@ class Own {
  private:
   const Case &work;
   const ops::SampleInputs &inputs;
-  ops::KernelSet &set(bool backward) { return ops::kernelSet(work.variant, inputs.names, inputs.tensors, backward); }
+  ops::Binding bind(bool backward) { return ops::bindCall(work.variant, inputs.names, inputs.tensors, backward); }
 };
 
 /// Seconds to compile all kernels of the pass, with nothing cached.
 double compileSeconds(const Case &work, const ops::SampleInputs &inputs) {
-  auto &set = ops::kernelSet(work.variant, inputs.names, inputs.tensors, work.backward);
+  const ops::Binding call = ops::bindCall(work.variant, inputs.names, inputs.tensors, work.backward);
+  const ops::KernelSet &set = call.set;
   const auto start = Clock::now();
-  const ops::Binding call(set, inputs.names, inputs.tensors);
   const CallForm form = call.form(work.backward ? Purpose::Backward : Purpose::Forward);
   for (const CallPlan::Step &step : planCall(*set.variant, set.type, set.schedule, form).steps) {
     CompileRequest request;

@@ -42,9 +42,11 @@ std::string shapeText(const Sizes &sizes) {
 
 std::string where(const Variant &variant) { return "weft: variant '" + variant.name() + "': "; }
 
-void checkNames(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {
-  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(), " and ",
-              tensors.size());
+void checkCount(size_t names, size_t tensors) {
+  TORCH_CHECK(names == tensors, "weft: expected as many names as tensors, got ", names, " and ", tensors);
+}
+
+void checkNames(const Variant &variant, const std::vector<std::string> &names) {
   for (const std::string &name : names) {
     bool known = (name == "seed" && variant.hasDropout()) || (name == "selection" && variant.selects());
     for (const InputInfo &input : variant.inputs()) known |= input.name == name;
@@ -80,32 +82,47 @@ void checkShape(const Variant &variant, const char *name, const at::Tensor &tens
 
 }  // namespace
 
-const c10::SymInt &Arguments::size(const std::string &dim) const { return sizes[find(dims, dim)]; }
-
-Arguments checkArguments(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {
-  checkNames(variant, names, tensors);
-  Arguments result;
-  result.dims = dimNames(variant);
-  result.sizes.assign(result.dims.size(), c10::SymInt(-1));
-  result.seed = find(names, "seed");
-  result.selection = find(names, "selection");
-  const int value = find(names, "v");
-  TORCH_CHECK(value >= 0, "weft: expected a tensor named 'v' among the names");
-  const at::ScalarType operands = tensors[value].scalar_type();
-  const c10::Device device = tensors[0].device();
-  std::vector<const std::string *> from(result.dims.size());
-  for (const InputInfo &input : variant.inputs()) {
+Signature::Signature(std::shared_ptr<const Variant> own, std::vector<std::string> ownNames, size_t tensors)
+    : variant(std::move(own)), names(std::move(ownNames)), dims(dimNames(*variant)) {
+  checkCount(names.size(), tensors);
+  checkNames(*variant, names);
+  TORCH_CHECK(find(names, "v") >= 0, "weft: expected a tensor named 'v' among the names");
+  seed = find(names, "seed");
+  selection = find(names, "selection");
+  for (const InputInfo &input : variant->inputs()) {
     const int at = find(names, input.name);
-    TORCH_CHECK(at >= 0, where(variant), "expected input '", input.name, "' ", dimsText(input), ", got none");
-    result.places.push_back(at);
-    const at::Tensor &tensor = tensors[at];
+    TORCH_CHECK(at >= 0, where(*variant), "expected input '", input.name, "' ", dimsText(input), ", got none");
+    places.push_back(at);
+    std::vector<int> &own = inputDims.emplace_back();
+    for (const std::string &dim : input.dims) own.push_back(find(dims, dim));
+    if (input.isRow && std::find(headDims.begin(), headDims.end(), own.back()) == headDims.end())
+      headDims.push_back(own.back());
+  }
+  std::sort(headDims.begin(), headDims.end(), [&](int a, int b) { return dims[a] < dims[b]; });
+}
+
+const c10::SymInt &Arguments::size(const std::string &dim) const { return sizes[find(signature->dims, dim)]; }
+
+Arguments checkArguments(const Signature &signature, at::TensorList tensors) {
+  checkCount(signature.names.size(), tensors.size());
+  const Variant &variant = *signature.variant;
+  Arguments result;
+  result.signature = &signature;
+  result.sizes.assign(signature.dims.size(), c10::SymInt(-1));
+  const at::Tensor &value = tensors[signature.places[variant.keySets()[0].values]];
+  const at::ScalarType operands = result.type = value.scalar_type();
+  const c10::Device device = tensors[0].device();
+  std::vector<const std::string *> from(result.sizes.size());
+  for (size_t n = 0; n < variant.inputs().size(); ++n) {
+    const InputInfo &input = variant.inputs()[n];
+    const at::Tensor &tensor = tensors[signature.places[n]];
     TORCH_CHECK(tensor.device() == device, where(variant), "expected input '", input.name, "' on ", device, " like '",
-                names[0], "', got it on ", tensor.device());
+                signature.names[0], "', got it on ", tensor.device());
     const c10::SymIntArrayRef shape = tensor.sym_sizes();
     TORCH_CHECK(shape.size() == input.dims.size(), where(variant), "expected input '", input.name, "' with the dims ",
                 dimsText(input), ", got shape ", shapeText(shape));
     for (size_t d = 0; d < shape.size(); ++d) {
-      const int position = find(result.dims, input.dims[d]);
+      const int position = signature.inputDims[n][d];
       c10::SymInt &known = result.sizes[position];
       if (!from[position]) {
         known = shape[d];
@@ -118,7 +135,7 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
   }
   elementType(operands);
   for (int position : {0, 1, 3})
-    TORCH_CHECK(from[position], where(variant), "no tensor has the dim ", result.dims[position]);
+    TORCH_CHECK(from[position], where(variant), "no tensor has the dim ", signature.dims[position]);
   if (!from[2]) result.sizes[2] = result.sizes[1];
   // What needs numbers; symbols are checked when they have become some.
   auto number = [&](int position) { return result.sizes[position].maybe_as_int(); };
@@ -128,28 +145,28 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
                 "expected G to divide H, got G = ", *groups, " and H = ", *heads);
   for (size_t position = 0; position < result.sizes.size(); ++position) {
     bool counts = position < 5;
-    for (const KeySetInfo &set : variant.keySets()) counts |= set.dim == result.dims[position];
+    for (const KeySetInfo &set : variant.keySets()) counts |= set.dim == signature.dims[position];
     if (const auto size = number(static_cast<int>(position)); counts && size)
-      TORCH_CHECK(*size <= largestExtent, where(variant), "expected dim ", result.dims[position], " up to ",
+      TORCH_CHECK(*size <= largestExtent, where(variant), "expected dim ", signature.dims[position], " up to ",
                   largestExtent, ", got ", *size);
   }
   if (const KeyListInfo &lists = variant.keyList(); lists.tile && queries) {
-    const c10::SymInt rows = tensors[result.places[lists.input]].sym_size(-2);
+    const c10::SymInt rows = tensors[signature.places[lists.input]].sym_size(-2);
     if (const auto count = rows.maybe_as_int())
       TORCH_CHECK(*count * lists.tile >= *queries, where(variant), "expected input '",
                   variant.inputs()[lists.input].name, "' with a list for each ", lists.tile, " of ", *queries,
                   " queries, got ", *count);
   }
-  if (result.seed >= 0) {
-    const at::Tensor &seed = tensors[result.seed];
+  if (signature.seed >= 0) {
+    const at::Tensor &seed = tensors[signature.seed];
     TORCH_CHECK(seed.scalar_type() == at::kLong && seed.dim() == 1 && seed.sym_size(0) == 2 &&
                     (seed.device() == device || (seed.is_cpu() && !device.is_meta())),
                 where(variant), "expected 'seed' to be an int64 tensor of 2 elements, the seed and the offset, on ",
                 device, ", got ", seed.scalar_type(), " ", shapeText(seed.sym_sizes()), " on ", seed.device());
   }
-  if (result.selection >= 0) {
-    const at::Tensor &map = tensors[result.selection];
-    const std::vector<c10::SymInt> shape = selectionShape(variant, result);
+  if (signature.selection >= 0) {
+    const at::Tensor &map = tensors[signature.selection];
+    const std::vector<c10::SymInt> shape = selectionShape(result);
     TORCH_CHECK(map.scalar_type() == at::kBool && map.device() == device &&
                     map.sym_sizes() == c10::SymIntArrayRef(shape),
                 where(variant), "expected 'selection' of type bool and shape ", shapeText(shape), " on ", device,
@@ -161,14 +178,16 @@ Arguments checkArguments(const Variant &variant, const std::vector<std::string> 
 
 int64_t rowsKept(const Variant &variant) { return static_cast<int64_t>(variant.keptRows().size()); }
 
-void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o,
-                    const at::Tensor &rows, const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
-  TORCH_CHECK(!variant.hasDropout() || arguments.seed >= 0, where(variant),
+void checkGradients(const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
+                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+  const Signature &signature = *arguments.signature;
+  const Variant &variant = *signature.variant;
+  TORCH_CHECK(!variant.hasDropout() || signature.seed >= 0, where(variant),
               "expected 'seed', that of the forward pass, got none");
   const std::vector<c10::SymInt> narrow{arguments.size("B"), arguments.size("H"), arguments.size("T")};
   std::vector<c10::SymInt> wide = narrow, kept = narrow;
   kept.insert(kept.begin(), rowsKept(variant));
-  const at::Tensor &value = tensors[arguments.places[variant.keySets()[0].values]];
+  const at::Tensor &value = tensors[signature.places[variant.keySets()[0].values]];
   wide.push_back(value.sym_size(3));
   auto check = [&](const char *name, const at::Tensor &tensor, const std::vector<c10::SymInt> &shape, bool anyFloat,
                    at::ScalarType type) {
@@ -184,8 +203,8 @@ void checkGradients(const Variant &variant, const Arguments &arguments, at::Tens
   if (dLse && dLse->defined()) check("dlse", *dLse, narrow, true, at::kFloat);
 }
 
-std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments &arguments) {
-  const SelectionInfo::Round &round = variant.selection().rounds.back();
+std::vector<c10::SymInt> selectionShape(const Arguments &arguments) {
+  const SelectionInfo::Round &round = arguments.signature->variant->selection().rounds.back();
   auto tiles = [&](const char *dim, int tile) { return (arguments.size(dim) + (tile - 1)) / tile; };
   return {arguments.size("B"), arguments.size("H"), tiles("T", round.tileQ), tiles("S", round.tileK)};
 }

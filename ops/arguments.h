@@ -18,29 +18,42 @@ int find(const std::vector<std::string> &list, const std::string &name);
 /// findVariant (see variant_library.h), its errors as c10::Error.
 std::shared_ptr<const Variant> variantOrThrow(c10::string_view variant);
 
+/// What the names of a call's tensors say, whatever the tensors are.
+struct Signature {
+  /// Checks the names, and that there are as many tensors. Throws c10::Error.
+  Signature(std::shared_ptr<const Variant> variant, std::vector<std::string> names, size_t tensors);
+
+  std::shared_ptr<const Variant> variant;
+  std::vector<std::string> names;
+  std::vector<int> places;                  ///< of each input of the variant among the tensors
+  int seed = -1, selection = -1;            ///< places of these; below 0: not given
+  std::vector<std::string> dims;            ///< dimNames
+  std::vector<std::vector<int>> inputDims;  ///< of each input: positions in `dims`
+  std::vector<int> headDims;                ///< those that rows end in, in the order of their names
+};
+
 /// What a call's tensors say. Sizes may be symbols, of meta tensors; what needs a number is then not checked.
 struct Arguments {
-  std::vector<int> places;         ///< of each input of the variant among the tensors
-  int seed = -1, selection = -1;   ///< places of these; below 0: not given
-  std::vector<c10::SymInt> sizes;  ///< of dimNames; -1: of no input
-  std::vector<std::string> dims;   ///< dimNames
+  const Signature *signature;
+  std::vector<c10::SymInt> sizes;  ///< of the signature's dims; -1: of no input
+  at::ScalarType type;             ///< of rows
 
   const c10::SymInt &size(const std::string &dim) const;
 };
 
-/// Checks counts, names, devices, shapes and types of all tensors. Throws c10::Error naming the input and what was
-/// expected of it.
-Arguments checkArguments(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors);
+/// Checks devices, shapes and types of all tensors. The signature outlives what it gives. Throws c10::Error naming the
+/// input and what was expected of it.
+Arguments checkArguments(const Signature &signature, at::TensorList tensors);
 
 /// How many numbers of f32 a forward pass keeps of each query for the backward pass: those of Variant::keptRows.
 int64_t rowsKept(const Variant &variant);
 
 /// Checks what a backward pass gets beside the arguments; `rows`, [rowsKept, B, H, T], comes from the forward pass.
-void checkGradients(const Variant &variant, const Arguments &arguments, at::TensorList tensors, const at::Tensor &o,
-                    const at::Tensor &rows, const at::Tensor &dO, const std::optional<at::Tensor> &dLse);
+void checkGradients(const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
+                    const at::Tensor &dO, const std::optional<at::Tensor> &dLse);
 
 /// Shape of the map of chosen tiles of a variant that selects any.
-std::vector<c10::SymInt> selectionShape(const Variant &variant, const Arguments &arguments);
+std::vector<c10::SymInt> selectionShape(const Arguments &arguments);
 
 /// A seed and an offset for dropout, int64 [2], from torch's generator of the device, and there: nothing is waited for,
 /// and a captured graph draws anew at each replay.

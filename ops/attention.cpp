@@ -2,7 +2,7 @@
 
 #include <torch/library.h>
 
-#include "ops/arguments.h"
+#include "ops/call_site.h"
 #include "ops/kept_pattern.h"
 #include "ops/passes.h"
 #include "ops/variant_library.h"
@@ -15,7 +15,9 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 using Names = std::vector<std::string>;
 
-Names toNames(const c10::List<std::string> &list) { return {list.begin(), list.end()}; }
+void demandSelection(const Variant &variant) {
+  TORCH_CHECK(variant.selects(), "weft: variant '", variant.name(), "' selects no tiles; a 'select' statement would");
+}
 
 /// A file may be edited between the forward and the backward pass of a call.
 std::string lastingOrThrow(const std::string &variant) {
@@ -26,60 +28,54 @@ std::string lastingOrThrow(const std::string &variant) {
   }
 }
 
-std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variantText, const c10::List<std::string> &nameList,
+std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variant, const c10::List<std::string> &names,
                                            at::TensorList tensors) {
-  const std::string variant(variantText);
-  const Names names = toNames(nameList);
-  const Binding call(kernelSet(variant, names, tensors, false), names, tensors);
-  return runForward(call);
+  const auto site = callSite(variant, names, tensors.size());
+  return runForward(bindCall(*site, tensors, false));
 }
 
-std::vector<at::Tensor> backward(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                 at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
-                                 const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
-  const std::string variant(variantText);
-  const Names names = toNames(nameList);
-  checkGradients(*variantOrThrow(variant), checkArguments(*variantOrThrow(variant), names, tensors), tensors, o, rows,
-                 dO, dLse);
-  const Binding call(kernelSet(variant, names, tensors, true), names, tensors);
-  const std::vector<at::Tensor> own = runBackward(call, o, rows, dO, dLse);
-  const auto &inputs = call.set.variant->inputs();
-  std::vector<at::Tensor> gradients;
-  for (size_t n = 0; n < names.size(); ++n) {
-    at::Tensor result;
-    for (size_t at = 0; at < inputs.size(); ++at)
-      if (inputs[at].name == names[n] && own[at].defined()) result = own[at].to(tensors[n].scalar_type());
-    gradients.push_back(result.defined() ? result : at::zeros({0}, o.options().dtype(at::kFloat)));
+std::vector<at::Tensor> backward(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors,
+                                 const at::Tensor &o, const at::Tensor &rows, const at::Tensor &dO,
+                                 const std::optional<at::Tensor> &dLse) {
+  const auto site = callSite(variant, names, tensors.size());
+  checkGradients(checkArguments(site->signature, tensors), tensors, o, rows, dO, dLse);
+  const std::vector<at::Tensor> own = runBackward(bindCall(*site, tensors, true), o, rows, dO, dLse);
+  std::vector<at::Tensor> gradients(tensors.size());
+  for (size_t at = 0; at < own.size(); ++at) {
+    const int place = site->signature.places[at];
+    if (own[at].defined()) gradients[place] = own[at].to(tensors[place].scalar_type());
   }
+  for (at::Tensor &gradient : gradients)
+    if (!gradient.defined()) gradient = at::zeros({0}, o.options().dtype(at::kFloat));
   return gradients;
 }
 
 // ---- shapes only ---------------------------------------------------------------------------
 
-std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variantText, const c10::List<std::string> &nameList,
+std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variant, const c10::List<std::string> &names,
                                                at::TensorList tensors) {
-  auto variant = variantOrThrow(std::string(variantText));
-  const Arguments arguments = checkArguments(*variant, toNames(nameList), tensors);
+  const auto site = callSite(variant, names, tensors.size());
+  const Arguments arguments = checkArguments(site->signature, tensors);
   const c10::SymInt B = arguments.size("B"), H = arguments.size("H"), T = arguments.size("T");
-  const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
+  const at::Tensor &value = tensors[site->signature.places[site->variant().keySets()[0].values]];
   return {at::empty_symint({B, H, T, value.sym_size(3)}, value.options()),
-          at::empty_symint({rowsKept(*variant), B, H, T}, value.options().dtype(at::kFloat))};
+          at::empty_symint({rowsKept(site->variant()), B, H, T}, value.options().dtype(at::kFloat))};
 }
 
-std::vector<at::Tensor> backwardMeta(c10::string_view variantText, const c10::List<std::string> &nameList,
+std::vector<at::Tensor> backwardMeta(c10::string_view variant, const c10::List<std::string> &names,
                                      at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                                      const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
-  auto variant = variantOrThrow(std::string(variantText));
-  const Names names = toNames(nameList);
-  checkGradients(*variant, checkArguments(*variant, names, tensors), tensors, o, rows, dO, dLse);
-  std::vector<at::Tensor> gradients;
-  for (size_t n = 0; n < names.size(); ++n) {
-    bool isFloat = false;
-    for (const InputInfo &input : variant->inputs()) isFloat |= input.name == names[n] && input.isFloat;
-    gradients.push_back(isFloat ? at::empty_symint(tensors[n].sym_sizes(),
-                                                   tensors[n].options().memory_format(at::MemoryFormat::Contiguous))
-                                : at::empty({0}, tensors[n].options().dtype(at::kFloat)));
+  const auto site = callSite(variant, names, tensors.size());
+  checkGradients(checkArguments(site->signature, tensors), tensors, o, rows, dO, dLse);
+  std::vector<at::Tensor> gradients(tensors.size());
+  for (size_t at = 0; at < site->variant().inputs().size(); ++at) {
+    const int place = site->signature.places[at];
+    if (site->variant().inputs()[at].isFloat)
+      gradients[place] = at::empty_symint(tensors[place].sym_sizes(),
+                                          tensors[place].options().memory_format(at::MemoryFormat::Contiguous));
   }
+  for (size_t at = 0; at < gradients.size(); ++at)
+    if (!gradients[at].defined()) gradients[at] = at::empty({0}, tensors[at].options().dtype(at::kFloat));
   return gradients;
 }
 
@@ -139,89 +135,118 @@ struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   }
 };
 
-/// Adds a seed where the variant drops pairs and the caller gave none.
-void addSeed(const std::string &variant, c10::List<std::string> &names, std::vector<at::Tensor> &tensors) {
-  if (!variantOrThrow(variant)->hasDropout()) return;
-  for (const std::string &name : toNames(names))
-    if (name == "seed") return;
-  if (tensors.empty()) return;  // the check of the arguments says so
-  tensors.push_back(drawnSeed(tensors[0].device()));
-  names.push_back("seed");
-}
+/// A call's names and tensors, and what is found for those that the caller did not give.
+struct Completed {
+  Completed(c10::string_view variant, const c10::List<std::string> &given, at::TensorList tensors)
+      : variant(variant), names(given.copy()), tensors(tensors.vec()) {}
+
+  void add(const char *name, const at::Tensor &tensor) {
+    names.push_back(name);
+    tensors.push_back(tensor);
+  }
+
+  const std::string variant;
+  c10::List<std::string> names;
+  std::vector<at::Tensor> tensors;
+};
+
+bool lacksSeed(const CallSite &site) { return site.variant().hasDropout() && site.signature.seed < 0; }
+bool lacksSelection(const CallSite &site) { return site.variant().selects() && site.signature.selection < 0; }
 
 using AttentionSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
 
-/// Chooses tiles once for both directions, where the variant selects any and the caller gave none.
-void addSelection(const std::string &variant, c10::List<std::string> &names, std::vector<at::Tensor> &tensors) {
-  if (!variantOrThrow(variant)->selects()) return;
-  for (const std::string &name : toNames(names))
-    if (name == "selection") return;
+at::Tensor callSelect(const Completed &call) {
   at::AutoDispatchBelowADInplaceOrView guard;
   static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::select", "").typed<AttentionSchema>();
-  const at::Tensor selection = op.call(variant, names, tensors);
-  names.push_back("selection");
-  tensors.push_back(selection);
+  return op.call(call.variant, call.names, call.tensors);
 }
 
-at::Tensor selectTiles(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {
+at::Tensor selectTiles(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   at::NoGradGuard guard;
-  const std::string variant(variantText);
-  const Names names = toNames(nameList);
-  const Binding call(kernelSet(variant, names, tensors, false), names, tensors);
-  TORCH_CHECK(call.set.variant->selects(), "weft: variant '", call.set.variant->name(),
-              "' selects no tiles; a 'select' statement would");
-  return runSelect(call);
+  const auto site = callSite(variant, names, tensors.size());
+  demandSelection(site->variant());
+  return runSelect(bindCall(*site, tensors, false));
 }
 
-at::Tensor selectMeta(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors) {
-  auto variant = variantOrThrow(std::string(variantText));
-  TORCH_CHECK(variant->selects(), "weft: variant '", variant->name(), "' selects no tiles; a 'select' statement would");
-  return at::empty_symint(selectionShape(*variant, checkArguments(*variant, toNames(nameList), tensors)),
+at::Tensor selectMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  const auto site = callSite(variant, names, tensors.size());
+  demandSelection(site->variant());
+  return at::empty_symint(selectionShape(checkArguments(site->signature, tensors)),
                           tensors[0].options().dtype(at::kBool).requires_grad(false));
 }
 
 /// Other normalisers have nothing of the kind.
-void demandSoftmax(const std::string &variant) {
+void demandSoftmax(c10::string_view variant) {
   auto parsed = variantOrThrow(variant);
   TORCH_CHECK(parsed->hasLogSumExp(), "weft: variant '", parsed->name(),
               "': expected a softmax for a log-sum-exp, got another normaliser; call weft::attention");
 }
 
-std::tuple<at::Tensor, at::Tensor> applyAutograd(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                                 at::TensorList tensors) {
-  const std::string variant = lastingOrThrow(std::string(variantText));
-  c10::List<std::string> names = nameList.copy();
-  std::vector<at::Tensor> list = tensors.vec();
-  addSeed(variant, names, list);
-  addSelection(variant, names, list);
-  auto results = AttentionFunction::apply(variant, names, at::TensorList(list));
-  return {results[0], results[1]};
+// ---- without gradients ---------------------------------------------------------------------
+
+/// On the tensors' device, or shapes alone.
+template <auto &run>
+std::tuple<at::Tensor, at::Tensor> compute(c10::string_view variant, const c10::List<std::string> &names,
+                                           at::TensorList tensors) {
+  if (!tensors.empty() && lacksSeed(*callSite(variant, names, tensors.size()))) {
+    Completed call(variant, names, tensors);
+    call.add("seed", drawnSeed(tensors[0].device()));
+    return run(call.variant, call.names, call.tensors);
+  }
+  return run(variant, names, tensors);
 }
+
+template <auto &run>
+at::Tensor withoutLse(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  return std::get<0>(compute<run>(variant, names, tensors));
+}
+template <auto &run>
+std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variant, const c10::List<std::string> &names,
+                                           at::TensorList tensors) {
+  demandSoftmax(variant);
+  const auto [o, rows] = compute<run>(variant, names, tensors);
+  return {o, rows.select(0, 0)};
+}
+
+// ---- with gradients ------------------------------------------------------------------------
+
+/// False where no node of a graph would be made.
+bool needsGraph(at::TensorList tensors) {
+  const bool recorded = at::GradMode::is_enabled();
+  for (const at::Tensor &tensor : tensors) {
+    if (recorded && tensor.requires_grad()) return true;
+    // A tangent: the node refuses it.
+    if (torch::autograd::impl::get_autograd_meta(tensor) && tensor._fw_grad(0).defined()) return true;
+  }
+  return false;
+}
+
+variable_list applyAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  Completed call(lastingOrThrow(std::string(variant)), names, tensors);
+  const auto site = callSite(call.variant, names, tensors.size());
+  if (lacksSeed(*site) && !tensors.empty()) call.add("seed", drawnSeed(tensors[0].device()));
+  // Tiles are chosen once for both directions.
+  if (lacksSelection(*site)) call.add("selection", callSelect(call));
+  return AttentionFunction::apply(call.variant, call.names, at::TensorList(call.tensors));
+}
+
 at::Tensor attentionAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
-  return std::get<0>(applyAutograd(variant, names, tensors));
+  if (needsGraph(tensors)) return applyAutograd(variant, names, tensors)[0];
+  at::AutoDispatchBelowADInplaceOrView guard;
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention", "").typed<AttentionSchema>();
+  return op.call(variant, names, tensors);
 }
 std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variant, const c10::List<std::string> &names,
                                                    at::TensorList tensors) {
-  demandSoftmax(std::string(variant));
-  return applyAutograd(variant, names, tensors);
-}
-
-std::tuple<at::Tensor, at::Tensor> apply(c10::string_view variantText, const c10::List<std::string> &nameList,
-                                         at::TensorList tensors) {
-  const std::string variant = lastingOrThrow(std::string(variantText));
-  c10::List<std::string> names = nameList.copy();
-  std::vector<at::Tensor> list = tensors.vec();
-  addSeed(variant, names, list);
-  const auto [o, rows] = callForward(variant, names, list);
-  return {o, rows.select(0, 0)};
-}
-at::Tensor withoutLse(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
-  return std::get<0>(apply(variant, names, tensors));
-}
-std::tuple<at::Tensor, at::Tensor> withLse(c10::string_view variant, const c10::List<std::string> &names,
-                                           at::TensorList tensors) {
-  demandSoftmax(std::string(variant));
-  return apply(variant, names, tensors);
+  demandSoftmax(variant);
+  if (needsGraph(tensors)) {
+    const variable_list results = applyAutograd(variant, names, tensors);
+    return {results[0], results[1]};
+  }
+  at::AutoDispatchBelowADInplaceOrView guard;
+  static auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
+  return op.call(variant, names, tensors);
 }
 
 std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::List<std::string> &names,
@@ -259,7 +284,7 @@ std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &var
 
 KeptTiles keptTiles(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors) {
   at::NoGradGuard guard;
-  Binding call(kernelSet(variant, names, tensors, false), names, tensors);
+  const Binding call = bindCall(variant, names, tensors, false);
   const KeptPattern pattern(call);
   KeptTiles result;
   result.total = pattern.tiles();
@@ -273,9 +298,12 @@ KeptTiles keptTiles(const std::string &variant, const Names &names, const std::v
 at::Tensor maskShares(const std::string &variant, const Names &givenNames, std::vector<at::Tensor> tensors) {
   at::NoGradGuard guard;
   // What is chosen is chosen by the true queries.
-  c10::List<std::string> list = toList(givenNames);
-  addSelection(variant, list, tensors);
-  const Names names = toNames(list);
+  Names names = givenNames;
+  const Completed given(variant, toList(names), tensors);
+  if (lacksSelection(*callSite(variant, given.names, tensors.size()))) {
+    names.push_back("selection");
+    tensors.push_back(callSelect(given));
+  }
   auto index = [&](const char *name) {
     return static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
   };
@@ -311,8 +339,8 @@ TORCH_LIBRARY(weft, library) {
       "Tensor? dlse) -> Tensor[]");
 }
 void implement(torch::Library &library) {
-  library.impl("attention", withoutLse);
-  library.impl("attention_with_lse", withLse);
+  library.impl("attention", withoutLse<forward>);
+  library.impl("attention_with_lse", withLse<forward>);
   library.impl("select", selectTiles);
   library.impl("_forward_keeping_rows", forward);
   library.impl("_backward_from_rows", backward);
@@ -320,8 +348,8 @@ void implement(torch::Library &library) {
 TORCH_LIBRARY_IMPL(weft, CPU, library) { implement(library); }
 TORCH_LIBRARY_IMPL(weft, CUDA, library) { implement(library); }
 TORCH_LIBRARY_IMPL(weft, Meta, library) {
-  library.impl("attention", withoutLse);
-  library.impl("attention_with_lse", withLse);
+  library.impl("attention", withoutLse<forwardMeta>);
+  library.impl("attention_with_lse", withLse<forwardMeta>);
   library.impl("select", selectMeta);
   library.impl("_forward_keeping_rows", forwardMeta);
   library.impl("_backward_from_rows", backwardMeta);

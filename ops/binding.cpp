@@ -1,6 +1,5 @@
 #include "ops/binding.h"
 
-#include "ops/arguments.h"
 #include "ops/devices.h"
 
 namespace weft::ops {
@@ -21,18 +20,26 @@ at::Tensor prepare(const at::Tensor &tensor, const InputInfo &input, const Kerne
 }  // namespace
 
 Binding::Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList list) : set(set) {
-  const Variant &variant = *set.variant;
-  const Arguments arguments = checkArguments(variant, names, list);
+  const Signature signature(set.variant, names, list.size());
+  take(checkArguments(signature, list), list);
+}
+Binding::Binding(KernelSet &set, const Arguments &arguments, at::TensorList list) : set(set) { take(arguments, list); }
+
+void Binding::take(const Arguments &arguments, at::TensorList list) {
+  const Signature &signature = *arguments.signature;
+  dims.reserve(arguments.sizes.size());
   for (const c10::SymInt &size : arguments.sizes) dims.push_back(size.guard_int(__FILE__, __LINE__));
-  for (size_t at = 0; at < variant.inputs().size(); ++at)
-    prepared.push_back(prepare(list[arguments.places[at]], variant.inputs()[at], set));
+  const auto &inputs = set.variant->inputs();
+  prepared.reserve(inputs.size());
+  for (size_t at = 0; at < inputs.size(); ++at)
+    prepared.push_back(prepare(list[signature.places[at]], inputs[at], set));
   B = dims[0];
   H = dims[1];
   G = dims[2];
   T = dims[3];
   S = dims[4];
-  if (arguments.seed >= 0) seed = list[arguments.seed].to(prepared[0].device()).contiguous();
-  if (arguments.selection >= 0) selection = list[arguments.selection].contiguous();
+  if (signature.seed >= 0) seed = list[signature.seed].to(prepared[0].device()).contiguous();
+  if (signature.selection >= 0) selection = list[signature.selection].contiguous();
 }
 
 int64_t Binding::dim(const std::string &name) const { return dims[find(dimNames(*set.variant), name)]; }

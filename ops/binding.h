@@ -6,12 +6,15 @@
 
 #include <torch/torch.h>
 
+#include "ops/arguments.h"
 #include "ops/kernel_set.h"
 
 namespace weft::ops {
 
 class Binding {
  public:
+  /// `tensors` are those that `arguments` tell of.
+  Binding(KernelSet &set, const Arguments &arguments, at::TensorList tensors);
   /// Checks every tensor against the signature. Throws c10::Error.
   Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList tensors);
 
@@ -26,6 +29,9 @@ class Binding {
   std::vector<int64_t> dims;         ///< of dimNames
   std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
   at::Tensor seed, selection;        ///< where given
+
+ private:
+  void take(const Arguments &arguments, at::TensorList tensors);
 };
 
 /// True where the backward pass of this call is one kernel, false where dq comes apart from dk and dv.

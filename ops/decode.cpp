@@ -22,19 +22,20 @@ struct Pages {
   int64_t length;    ///< tokens, of every sequence
 };
 
-KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const TuningKey &key, const Device &device,
+KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const CallShape &shape, const Device &device,
                      int64_t page) {
   using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int, int>;
   static std::mutex mutex;
   static std::map<Key, std::unique_ptr<KernelSet>> sets;
   std::lock_guard lock(mutex);
-  Schedule schedule = untunedSchedule(*variant, key.type, key.headDims, device, false);
+  const ElementType type = elementType(shape.type);
+  Schedule schedule = untunedSchedule(*variant, type, shape.headDims, device, false);
   schedule.tileQ = tileQ;  // divides every tile that a variant can select
   schedule.order = Order::HeadsInner;
   if (page > 0) schedule.tileK = static_cast<int>(std::gcd<int64_t>(schedule.tileK, page));  // a tile lies in one page
-  auto &slot = sets[{variant.get(), key.type, key.headDims, static_cast<int>(device.kind), device.index,
+  auto &slot = sets[{variant.get(), type, shape.headDims, static_cast<int>(device.kind), device.index,
                      page > 0 ? schedule.tileK : 0}];
-  if (!slot) slot = std::make_unique<KernelSet>(variant, key.type, key.headDims, device, schedule);
+  if (!slot) slot = std::make_unique<KernelSet>(variant, type, shape.headDims, device, schedule);
   return *slot;
 }
 
@@ -95,16 +96,17 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   std::vector<std::string> names(nameList.begin(), nameList.end());
   std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
-  const Arguments arguments = checkArguments(*variant, names, all);
-  const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
+  if (variant->hasDropout() && find(names, "seed") < 0 && !tensors.empty()) {
+    names.push_back("seed");
+    all.push_back(drawnSeed(tensors[0].device()));
+  }
+  const Signature signature(variant, names, all.size());
+  const Arguments arguments = checkArguments(signature, all);
+  const at::Tensor &value = tensors[signature.places[variant->keySets()[0].values]];
   at::NoGradGuard guard;
   const Device device = deviceOf(tensors);
-  KernelSet &set = decodeSet(variant, tuningKey(*variant, names, tensors, false), device, pages ? value.size(2) : 0);
-  if (variant->hasDropout() && arguments.seed < 0) {
-    names.push_back("seed");
-    all.push_back(drawnSeed(value.device()));
-  }
-  const Binding call(set, names, all);
+  KernelSet &set = decodeSet(variant, shapeOf(arguments), device, pages ? value.size(2) : 0);
+  const Binding call(set, arguments, all);
   CallForm form = call.form(Purpose::Forward);
   form.lastTileOnly = true;
   form.paged = pages != nullptr;
@@ -114,7 +116,7 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   if (pages) {
     for (size_t at = 0; at < variant->inputs().size(); ++at)
       if (inPages(variant->inputs()[at], pages))
-        pass.bind(static_cast<int>(at), readable(tensors[arguments.places[at]], device));
+        pass.bind(static_cast<int>(at), readable(tensors[signature.places[at]], device));
     pass.bind(pass.plan.pages, pages->table);
   }
   pass.run();
@@ -156,8 +158,10 @@ at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> 
                      const Pages *pages) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   const std::vector<std::string> names(nameList.begin(), nameList.end());
-  const Arguments arguments = checkArguments(*variant, names, asLastRow(*variant, names, tensors, pages));
-  const at::Tensor &value = tensors[arguments.places[variant->keySets()[0].values]];
+  const std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
+  const Signature signature(variant, names, all.size());
+  const Arguments arguments = checkArguments(signature, all);
+  const at::Tensor &value = tensors[signature.places[variant->keySets()[0].values]];
   return at::empty_symint({arguments.size("B"), arguments.size("H"), 1, value.sym_size(3)}, value.options());
 }
 at::Tensor decodeMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {

@@ -36,7 +36,7 @@ void *currentStream(int index) {
 }  // namespace
 
 int threadCount() {
-  const int own = environment::threads();
+  static const int own = environment::threads();
   return own > 0 ? std::min(own, at::get_num_threads()) : at::get_num_threads();
 }
 

@@ -59,6 +59,7 @@ void Execution::allocate(int buffer) {
 
 void Execution::run() {
   using Owner = CallPlan::Owner;
+  if (onHost()) bind(plan.status, &status);
   for (size_t at = 0; at < memory.size(); ++at) {
     const Owner owner = plan.buffers[at].owner;
     if (!memory[at].data && (call.uses(static_cast<int>(at)) || owner == Owner::Output || owner == Owner::Kept))
@@ -71,10 +72,11 @@ void Execution::run() {
 }
 
 void Execution::checkStatus() const {
-  const at::Tensor &status = tensors[plan.status];
+  if (!call.uses(plan.status)) return;
   // On a GPU the answer would have to be waited for; debug builds of a model can ask for it.
-  if (!status.defined() || (binding.set.device.kind == Device::Kind::Cuda && !environment::synchronous())) return;
-  TORCH_CHECK(status.item<int>() == 0, "weft: variant '", binding.set.variant->name(),
+  if (!onHost() && !environment::synchronous()) return;
+  TORCH_CHECK((onHost() ? status : tensors[plan.status].item<int>()) == 0, "weft: variant '",
+              binding.set.variant->name(),
               "': an index of a kept pair left its dim; make the dim large enough, or keep such pairs out with "
               "'where'");
 }

@@ -34,12 +34,14 @@ class Execution {
   std::vector<int64_t> shape(int buffer) const { return shapeOf(plan.buffers[buffer], dims.data()); }
   void allocate(int buffer);
   void checkStatus() const;
+  bool onHost() const { return binding.set.device.kind != Device::Kind::Cuda; }
 
   const Binding &binding;
   std::vector<int64_t> dims;
   std::vector<at::Tensor> tensors;
   std::vector<at::Tensor> standIns;  ///< of tensors without elements
   std::vector<Memory> memory;
+  int32_t status = 0;  ///< where the host's memory is the device's
 };
 
 }  // namespace weft::ops

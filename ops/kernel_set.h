@@ -36,14 +36,4 @@ class KernelSet {
   std::array<std::atomic<const Call *>, 256> calls{};  ///< by form
 };
 
-/// The kernels for a call, in tuned schedules where the cache has them and in default ones else; the look-up of the
-/// hot path.
-KernelSet &kernelSet(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors,
-                     bool backward);
-
-/// With WEFT_TUNE=1: called once for each key that has no tuned schedule, before its first kernel is compiled.
-using Tuner = void (*)(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors,
-                       bool backward);
-void setTuner(Tuner tuner);
-
 }  // namespace weft::ops

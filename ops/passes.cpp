@@ -31,9 +31,9 @@ void alertOfAtomicSums(const Execution &pass, const Binding &call) {
 }  // namespace
 
 void bindRows(Execution &pass, const at::Tensor &rows) {
-  const int64_t bytes = rows[0].nbytes();
+  const size_t bytes = rows.nbytes() / pass.plan.rows.size();
   for (size_t at = 0; at < pass.plan.rows.size(); ++at)
-    pass.bind(pass.plan.rows[at], static_cast<char *>(rows.data_ptr()) + static_cast<int64_t>(at) * bytes);
+    pass.bind(pass.plan.rows[at], static_cast<char *>(rows.data_ptr()) + at * bytes);
 }
 
 std::tuple<at::Tensor, at::Tensor> runForward(const Binding &call) {

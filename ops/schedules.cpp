@@ -6,32 +6,25 @@
 #include "compiler/default_schedule.h"
 #include "ops/arguments.h"
 #include "ops/devices.h"
+#include "runtime/environment.h"
 #include "runtime/sha256.h"
 
 namespace weft::ops {
 
-CallShape shapeOf(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors) {
-  TORCH_CHECK(names.size() == tensors.size(), "weft: expected as many names as tensors, got ", names.size(), " and ",
-              tensors.size());
-  TORCH_CHECK(find(names, "v") >= 0, "weft: expected a tensor named 'v' among the names");
-  CallShape shape;
-  for (const InputInfo &input : variant.inputs()) {
-    const int at = input.isRow ? find(names, input.name) : -1;
-    if (at < 0 || tensors[at].dim() != 4) continue;  // the binding says what is wrong
-    const at::Tensor &tensor = tensors[at];
-    shape.headDims[input.dims.back()] = tensor.size(3);
-    shape.B = tensor.size(0);
-    if (input.dims[1] == "H") shape.H = tensor.size(1);
-    if (input.dims[2] == "T") shape.T = tensor.size(2);
-    if (input.dims[2] == "S") shape.S = tensor.size(2);
-    if (input.name == "v") shape.type = tensor.scalar_type();
-  }
+CallShape shapeOf(const Arguments &arguments) {
+  auto size = [&](int dim) { return arguments.sizes[dim].guard_int(__FILE__, __LINE__); };
+  CallShape shape{{}, size(0), size(1), size(3), size(4), arguments.type};
+  for (const int dim : arguments.signature->headDims) shape.headDims[arguments.signature->dims[dim]] = size(dim);
   return shape;
 }
 
-namespace {
+CallShape shapeOf(const std::shared_ptr<const Variant> &variant, const std::vector<std::string> &names,
+                  at::TensorList tensors) {
+  const Signature signature(variant, names, tensors.size());
+  return shapeOf(checkArguments(signature, tensors));
+}
 
-TuningKey keyOf(const Variant &variant, const CallShape &shape, const Device &device, bool backward) {
+TuningKey tuningKey(const Variant &variant, const CallShape &shape, const Device &device, bool backward) {
   TuningKey key;
   key.variant = variant.name();
   key.variantHash = sha256(variant.source());
@@ -45,15 +38,24 @@ TuningKey keyOf(const Variant &variant, const CallShape &shape, const Device &de
   return key;
 }
 
-std::atomic<int> forgotten{0};
+static std::atomic<int> forgotten{0};
 
-}  // namespace
+/// A tile is computed whole: few queries or keys take the least one. The order of sums stays.
+static Schedule ofFew(const Schedule &schedule, const Variant &variant, const CallShape &shape, const Device &device) {
+  constexpr int least = 16;
+  const bool amx = elementType(shape.type) == ElementType::BF16 && cpuFacts(environment::cpu()).amx;
+  if (device.kind != Device::Kind::Cpu || amx) return schedule;
+  Schedule small = schedule;
+  if (shape.T <= least) small.tileQ = least;
+  if (shape.S <= least && variant.keySets().size() == 1 && variant.keyList().input < 0) small.tileK = least;
+  return illegal(small, variant).empty() ? small : schedule;
+}
 
 Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const Device &device, bool backward) {
   // Read once: tuning in another process shows in the next one.
   static std::mutex mutex;
   static std::map<std::string, std::pair<int, std::vector<TuningEntry>>> known;
-  const TuningKey key = keyOf(variant, shape, device, backward);
+  const TuningKey key = tuningKey(variant, shape, device, backward);
   std::lock_guard lock(mutex);
   auto &[generation, entries] = known.try_emplace(name(device), -1, std::vector<TuningEntry>()).first->second;
   if (generation != forgotten) {
@@ -62,7 +64,8 @@ Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const De
   }
   for (const TuningEntry &entry : entries)
     if (entry.key == key && entry.build == buildIdentity() && entry.seconds > 0) return entry.schedule;
-  return untunedSchedule(variant, elementType(shape.type), shape.headDims, device, backward);
+  return ofFew(untunedSchedule(variant, elementType(shape.type), shape.headDims, device, backward), variant, shape,
+               device);
 }
 
 Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
@@ -79,10 +82,6 @@ Schedule untunedSchedule(const Variant &variant, ElementType type, const std::ma
   return slot->second;
 }
 
-TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors,
-                    bool backward) {
-  return keyOf(variant, shapeOf(variant, names, tensors), deviceOf(tensors), backward);
-}
 void forgetSchedules() { ++forgotten; }
 int scheduleGeneration() { return forgotten; }
 

@@ -7,7 +7,7 @@
 
 #include <torch/torch.h>
 
-#include "compiler/compiler.h"
+#include "ops/arguments.h"
 #include "runtime/schedule_cache.h"
 
 namespace weft::ops {
@@ -18,8 +18,10 @@ struct CallShape {
   int64_t B = 1, H = 1, T = 1, S = 1;
   at::ScalarType type = at::kFloat;
 };
-/// Throws c10::Error where the tensors are too few.
-CallShape shapeOf(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors);
+CallShape shapeOf(const Arguments &arguments);
+/// Throws c10::Error for tensors that the variant does not take.
+CallShape shapeOf(const std::shared_ptr<const Variant> &variant, const std::vector<std::string> &names,
+                  at::TensorList tensors);
 
 /// The tuned schedule of this compiler's code, or the default.
 Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const Device &device, bool backward);
@@ -28,9 +30,8 @@ Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const De
 Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
                          const Device &device, bool backward);
 
-/// Under what a call's schedule is tuned. Throws c10::Error where the tensors do not name every dim.
-TuningKey tuningKey(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors,
-                    bool backward);
+/// Under what a call's schedule is tuned.
+TuningKey tuningKey(const Variant &variant, const CallShape &shape, const Device &device, bool backward);
 /// Calls from now on look schedules up anew.
 void forgetSchedules();
 /// How often forgetSchedules was called.

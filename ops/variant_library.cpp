@@ -1,5 +1,6 @@
 #include "ops/variant_library.h"
 
+#include <algorithm>
 #include <mutex>
 #include <stdexcept>
 #include <unordered_map>
@@ -82,11 +83,13 @@ std::shared_ptr<const Variant> findVariant(const std::string &variant) {
   return fromFile(variant.substr(0, colon + 5), variant.substr(colon + 6), variant);
 }
 
+bool isLasting(const std::string &variant) {
+  return variant.find('{') != std::string::npos ||
+         std::ranges::count(variantLibrary(), variant, &LibraryVariant::name) > 0;
+}
+
 std::string lastingText(const std::string &variant) {
-  if (variant.find('{') != std::string::npos) return variant;
-  for (const LibraryVariant &own : variantLibrary())
-    if (own.name == variant) return variant;
-  return findVariant(variant)->source();
+  return isLasting(variant) ? variant : findVariant(variant)->source();
 }
 
 }  // namespace weft

@@ -20,6 +20,8 @@ const std::vector<LibraryVariant> &variantLibrary();
 /// "path:name". Throws std::invalid_argument with the diagnostics.
 std::shared_ptr<const Variant> findVariant(const std::string &variant);
 
+/// True for texts and names of the library, false for files, which may change.
+bool isLasting(const std::string &variant);
 /// The same variant by a name that files do not change: a file's text as it is now. For what must stay one variant from
 /// its forward to its backward pass, or for a whole training run.
 std::string lastingText(const std::string &variant);
