@@ -97,6 +97,24 @@ class Operator(unittest.TestCase):
         (gradient,) = torch.autograd.grad(out.sum(), [k])
         self.assertEqual(gradient.shape, k.shape)
 
+    def test_no_graph_where_no_gradient_is_asked_for(self):
+        q, k, v = inputs(grad=False)
+        self.assertIsNone(attention("causal", QKV, [q, k, v]).grad_fn)
+        self.assertIsNotNone(attention("causal", QKV, [q, k.clone().requires_grad_(), v]).grad_fn)
+        # A tangent is refused, not lost.
+        with torch.autograd.forward_ad.dual_level(), self.assertRaisesRegex(RuntimeError, "jvp is not implemented"):
+            attention("causal", QKV, [torch.autograd.forward_ad.make_dual(q, q), k, v])
+
+    def test_few_queries_have_the_bits_of_many(self):
+        """Their tiles are smaller."""
+        q, k, v = inputs(T=70, grad=False)
+        for name, more in (("causal", []), ("adaptive_span", [torch.full((2,), 6.5)])):
+            names = QKV + ["span"][:len(more)]
+            whole = attention(name, names, [q, k, v, *more])
+            for T in (1, 5, 16):
+                few = attention(name, names, [t[:, :, :T] for t in (q, k, v)] + more)
+                self.assertTrue(torch.equal(few, whole[:, :, :T]), (name, T))
+
     def test_autocast(self):
         q, k, v = inputs()
         with torch.autocast("cpu", dtype=torch.bfloat16):
