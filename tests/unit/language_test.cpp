@@ -221,7 +221,7 @@ TEST(Compile, otherCpusToo) {
 
 TEST(Declarations, sayWhatValuesMakeSense) {
   const auto parsed = parse(
-      "attention t(q: [B, H, T, D], v: [B, H, S, E], a: [H] in 2 .. 8, b: int [] in 1 .. S / 64 + 1 typical S/512,\n"
+      "attention t(q: [B, H, T, D], v: [B, H, S, E], a: [H] in 2 .. 8, n: int [] in 1 .. S / 64 + 1 typical S/512,\n"
       "c: [H] in ..-.5, d: [H] typical 2..3, e: int [B, T] in 0.. rising, in: [H])\n{ score in[h] }",
       "t.weft");
   ASSERT_TRUE(parsed.diagnostics.empty()) << parsed.diagnostics[0].message;
