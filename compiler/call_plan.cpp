@@ -140,10 +140,10 @@ class Planner {
     plan.buffers[map].filled = plan.buffers[map].counted = true;
     if (last) plan.selection = map;
     Extent row = tiles("S", round.tileK);
-    row.scale = int64_t{round.planes} * round.together;
+    row.scale = int64_t{round.planes} * round.queryTiles;
     const std::string suffix = "." + std::to_string(number);
     plan.dims.push_back({workspaceRow + suffix, row});
-    const int64_t queries = int64_t{round.tileQ} * round.together;
+    const int64_t queries = int64_t{round.tileQ} * round.queryTiles;
     Extent work = product({shape[0], shape[1], shape[2], shape[3]});
     work.scale = 64;  // estimates and bisections
     CallPlan::Step &step = run("select_" + std::to_string(number), queryPrograms(queries), std::move(work));

@@ -45,8 +45,8 @@ struct SelectionInfo {
   struct Round {
     std::string buffer;  ///< bool [B, H, query tiles, key tiles]: which tiles are chosen; the last one is "selection"
     int tileQ, tileK;
-    int together;  ///< tiles of queries of one program of its kernel
-    int planes;    ///< rows of key tiles in the workspace, for each of them
+    int queryTiles;  ///< of one program of its kernel
+    int planes;      ///< rows of key tiles in the workspace, for each of them
   };
   std::vector<Pool> pools;
   std::vector<Round> rounds;  ///< empty: all tiles that the masks leave are kept

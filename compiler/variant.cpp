@@ -56,11 +56,11 @@ SelectionInfo selectionOf(const ast::Variant &variant, const Pools &pools) {
   for (const ast::PooledInput &pooled : pools) {
     const bool keys = variant.inputs[pooled.input].dims[2] != "T";
     info.pools.push_back(
-        {"pool." + std::to_string(info.pools.size()), pooled.input, pooled.tile, keys ? tile::flatBlock : 1});
+        {"pool." + std::to_string(info.pools.size()), pooled.input, pooled.tile, keys ? pooledBlock : 1});
   }
   for (const ast::Select &select : variant.selects)
     info.rounds.push_back({selectionBuffer(info.rounds.size(), variant.selects.size()), select.tileQ, select.tileK,
-                           tilesTogether(select.tileK), planesOf(select)});
+                           tilesOfProgram(select.tileK), planesOf(select)});
   return info;
 }
 

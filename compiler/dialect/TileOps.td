@@ -263,16 +263,16 @@ def Tile_AppendOp : TileOp<"append"> {
 def Tile_FlatDotsOp : TileOp<"flat_dots"> {
   let summary = "dot products of some rows with the rows of a block";
   let description = [{
-    For m < together and n < count, all f32:
-    `to[at + m * stride + n] = sum over c < width of rows[r + min(m, given - 1) * width + c] * block[k + flatBlock * c + n]`.
-    A block holds flatBlock rows column by column, so that neighbours in a register or a warp read neighbours, and is read once
+    For m < mostRows and n < count, all f32:
+    `to[at + m * stride + n] = sum over c < width of rows[r + min(m, given - 1) * width + c] * block[k + blockRows * c + n]`.
+    A block holds blockRows rows column by column, so that neighbours in a register or a warp read neighbours, and is read once
     for all of the rows. Sums run in any order.
-    (C1) a positive width; (C2) 1 to 8 rows together.
+    (C1) a positive width; (C2) 1 to 8 rows; (C3) a positive number of rows of a block.
   }];
-  let arguments = (ins FlatSymbolRefAttr:$rows, I32:$rowIndex, I64Attr:$together, I32:$given, FlatSymbolRefAttr:$block, I32:$blockIndex, I64Attr:$width, I32:$count,
+  let arguments = (ins FlatSymbolRefAttr:$rows, I32:$rowIndex, I64Attr:$mostRows, I32:$given, FlatSymbolRefAttr:$block, I32:$blockIndex, I64Attr:$blockRows, I64Attr:$width, I32:$count,
                        FlatSymbolRefAttr:$tensor, I32:$index, I32:$stride);
   let assemblyFormat = [{
-    $rows `[` $rowIndex `]` `together` $together `given` $given `,` $block `[` $blockIndex `]` `width` $width `count` $count `to` $tensor `[` $index `]`
+    $rows `[` $rowIndex `]` `up_to` $mostRows `given` $given `,` $block `[` $blockIndex `]` `of` $blockRows `width` $width `count` $count `to` $tensor `[` $index `]`
     `stride` $stride attr-dict
   }];
   let hasVerifier = 1;

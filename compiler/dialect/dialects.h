@@ -27,8 +27,6 @@ std::optional<bool> boolOf(mlir::Value value);
 }  // namespace weft::dialect
 
 namespace weft::tile {
-/// Rows of a block of tile.flat_dots.
-inline constexpr int flatBlock = 32;
 /// Of a loop whose turns are independent (see TileOps.td).
 inline constexpr const char *independentTurns = "tile.independent";
 }  // namespace weft::tile

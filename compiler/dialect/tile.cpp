@@ -114,8 +114,10 @@ llvm::LogicalResult PoolRowsOp::verify() {
 
 llvm::LogicalResult FlatDotsOp::verify() {
   if (static_cast<int64_t>(getWidth()) <= 0) return emitOpError("(C1) expected a positive width");
-  if (const auto rows = static_cast<int64_t>(getTogether()); rows < 1 || rows > 8)
-    return emitOpError("(C2) expected 1 to 8 rows together, got ") << rows;
+  if (const auto rows = static_cast<int64_t>(getMostRows()); rows < 1 || rows > 8)
+    return emitOpError("(C2) expected 1 to 8 rows, got ") << rows;
+  if (static_cast<int64_t>(getBlockRows()) <= 0)
+    return emitOpError("(C3) expected a positive number of rows of a block");
   return llvm::success();
 }
 

@@ -20,7 +20,7 @@ weft::Grid gridOf(tile::Grid grid) {
 
 }  // namespace
 
-ProgramGrid::ProgramGrid(Emitter &emit, Slots &slots, tile::KernelOp kernel)
+ProgramGrid::ProgramGrid(Emitter &emit, KernelArguments &slots, tile::KernelOp kernel)
     : emit(emit),
       slots(slots),
       kernel(kernel),

@@ -9,7 +9,7 @@ namespace weft::target {
 class ProgramGrid {
  public:
   /// Code at the insertion point counts the programs; it dominates what `bind` emits.
-  ProgramGrid(Emitter &emit, Slots &slots, tile::KernelOp kernel);
+  ProgramGrid(Emitter &emit, KernelArguments &slots, tile::KernelOp kernel);
 
   Value programs();  ///< how many there are, i64
   /// Binds the kernel's coordinates to those of program `p` (i64). Tiles of queries run from the last, the longest rows
@@ -20,7 +20,7 @@ class ProgramGrid {
 
  private:
   Emitter &emit;
-  Slots &slots;
+  KernelArguments &slots;
   tile::KernelOp kernel;
   const bool tiles, queryTiles, headsInner;
   Value heads, rows, count;  ///< of a batch entry; of all; tiles of a row

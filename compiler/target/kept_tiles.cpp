@@ -6,7 +6,7 @@ namespace weft::target {
 
 namespace arith = mlir::arith;
 
-Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t tile) {
+Value tileCount(Emitter &emit, KernelArguments &slots, const std::string &dim, int64_t tile) {
   return emit.div(emit.add(slots.dim(dim), emit.i64(tile - 1)), emit.i64(tile));
 }
 
@@ -18,7 +18,7 @@ static std::string planTensor(const KeptLoop &loop, size_t at) {
 
 /// Compressed lists: counts[row] entries, each twice the tile's number plus 1 where it is full. A row has room for all
 /// tiles of the other side.
-static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,
+static KeptTiles listed(Emitter &emit, KernelArguments &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,
                         Value head, Value start) {
   const std::string &keyDim = loop.keyDim;
   const bool keys = loop.overKeys();
@@ -41,7 +41,7 @@ static KeptTiles listed(Emitter &emit, Slots &slots, const Tiling &tiling, const
 }
 
 /// Tiles that meet the band lo <= i - j <= hi, in closed form.
-static KeptTiles banded(Emitter &emit, Slots &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,
+static KeptTiles banded(Emitter &emit, KernelArguments &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,
                         Value head, Value start) {
   const std::string &keyDim = loop.keyDim;
   const bool keys = loop.overKeys();
@@ -88,8 +88,8 @@ KeptLoop keptLoop(tile::ForOp loop) {
   return {loop.getOver(), loop.getPlan().value_or(mlir::ArrayAttr()), loop.getKeyDim().str()};
 }
 
-KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, const KeptLoop &loop, Value batch, Value head,
-                    Value start) {
+KeptTiles keptTiles(Emitter &emit, KernelArguments &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,
+                    Value head, Value start) {
   const bool lists = loop.plan && loop.plan.size() == 2;
   KeptTiles kept = (lists ? listed : banded)(emit, slots, tiling, loop, batch, head, start);
   if (loop.over != tile::Range::KeysDescending) return kept;

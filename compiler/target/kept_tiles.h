@@ -29,9 +29,9 @@ struct KeptLoop {
 KeptLoop keptLoop(tile::ForOp loop);
 
 /// Tiles of `dim`, i64.
-Value tileCount(Emitter &emit, Slots &slots, const std::string &dim, int64_t tile);
+Value tileCount(Emitter &emit, KernelArguments &slots, const std::string &dim, int64_t tile);
 /// What `loop` runs over: key tiles that query tile `start` keeps, or query tiles that key tile `start` keeps. All i64.
-KeptTiles keptTiles(Emitter &emit, Slots &slots, const Tiling &tiling, const KeptLoop &loop, Value batch, Value head,
-                    Value start);
+KeptTiles keptTiles(Emitter &emit, KernelArguments &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,
+                    Value head, Value start);
 
 }  // namespace weft::target

@@ -21,7 +21,7 @@ struct RegionContext {
 
 class ScalarRegion {
  public:
-  ScalarRegion(Emitter &emit, Slots &slots, const RegionContext &context)
+  ScalarRegion(Emitter &emit, KernelArguments &slots, const RegionContext &context)
       : emit(emit), slots(slots), context(context) {}
 
   void bind(Value from, Value to) { mapping.map(from, to); }
@@ -44,7 +44,7 @@ class ScalarRegion {
 
  private:
   Emitter &emit;
-  Slots &slots;
+  KernelArguments &slots;
   RegionContext context;
   mlir::IRMapping mapping;
   llvm::DenseMap<Value, Coordinate> coordinates;

@@ -26,7 +26,7 @@ bool rowsAreListed(tile::KernelOp kernel, tile::TensorOp tensor) {
   return kernel.getListed() && mlir::cast<mlir::StringAttr>(tensor.getDims()[2]) == "S";
 }
 
-Slots::Slots(Emitter &emit, tile::KernelOp kernel) : emit(emit) {
+KernelArguments::KernelArguments(Emitter &emit, tile::KernelOp kernel) : emit(emit) {
   for (auto tensor : kernel.getBody().front().getOps<tile::TensorOp>()) {
     TensorInfo &own = tensors[tensor.getSymName().str()];
     for (mlir::Attribute dim : tensor.getDims()) own.dims.push_back(mlir::cast<mlir::StringAttr>(dim).str());
@@ -40,7 +40,7 @@ Slots::Slots(Emitter &emit, tile::KernelOp kernel) : emit(emit) {
   }
 }
 
-Value Slots::get(ArgumentSlot slot, mlir::Type type) {
+Value KernelArguments::get(ArgumentSlot slot, mlir::Type type) {
   for (size_t at = 0; at < list.size(); ++at)
     if (list[at] == slot) return values[at];
   mlir::OpBuilder::InsertionGuard guard(emit.b);
@@ -52,9 +52,13 @@ Value Slots::get(ArgumentSlot slot, mlir::Type type) {
   return value;
 }
 
-Value Slots::dim(const std::string &name) { return get({ArgumentSlot::Kind::Dim, name}, emit.b.getI64Type()); }
-Value Slots::pointer(const std::string &name) { return get({ArgumentSlot::Kind::Pointer, name}, emit.ptrType()); }
-Value Slots::seed(int word) {
+Value KernelArguments::dim(const std::string &name) {
+  return get({ArgumentSlot::Kind::Dim, name}, emit.b.getI64Type());
+}
+Value KernelArguments::pointer(const std::string &name) {
+  return get({ArgumentSlot::Kind::Pointer, name}, emit.ptrType());
+}
+Value KernelArguments::seed(int word) {
   // From memory: what draws it may run on the device, and anew at every replay of a graph.
   Value state = pointer("seed");
   mlir::OpBuilder::InsertionGuard guard(emit.b);
@@ -63,13 +67,13 @@ Value Slots::seed(int word) {
   return emit.load(type, emit.at(state, emit.i64(word), type), 8);
 }
 
-const TensorInfo &Slots::info(const std::string &name) const {
+const TensorInfo &KernelArguments::info(const std::string &name) const {
   auto found = tensors.find(name);
   internalCheck(found != tensors.end(), "lowering", "unknown tensor " + name);
   return found->second;
 }
 
-Value Slots::stride(const std::string &tensor, int index) {
+Value KernelArguments::stride(const std::string &tensor, int index) {
   const TensorInfo &own = info(tensor);
   if (own.strided) return get({ArgumentSlot::Kind::Stride, tensor, index}, emit.b.getI64Type());
   Value result = emit.i64(1);
@@ -77,13 +81,13 @@ Value Slots::stride(const std::string &tensor, int index) {
   return result;
 }
 
-Value Slots::headOf(const std::string &tensor, Value head) {
+Value KernelArguments::headOf(const std::string &tensor, Value head) {
   const TensorInfo &own = info(tensor);
   if (own.dims.size() < 2 || own.dims[1] != "G") return head;
   return emit.div(head, emit.div(dim("H"), dim("G")));
 }
 
-void Slots::enterRow(Value batch, Value head, Value query) {
+void KernelArguments::enterRow(Value batch, Value head, Value query) {
   if (!keys) return;
   const std::string list = keys.getList().getValue().str();
   Value offset = emit.i64(0);
@@ -96,7 +100,7 @@ void Slots::enterRow(Value batch, Value head, Value query) {
   keyPointer = emit.at(pointer(list), offset, emit.b.getI32Type());
 }
 
-std::pair<Value, Value> Slots::keyAt(Value n) {
+std::pair<Value, Value> KernelArguments::keyAt(Value n) {
   Value position = emit.toI64(emit.load(emit.b.getI32Type(), emit.at(keyPointer, n, emit.b.getI32Type())));
   Value last = emit.sub(dim("S"), emit.i64(1));
   Value safe = emit.max(emit.min(position, last), emit.i64(0));
@@ -104,9 +108,9 @@ std::pair<Value, Value> Slots::keyAt(Value n) {
   return {safe, mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ult, position, dim("S"))};
 }
 
-bool Slots::inPages(const std::string &tensor) const { return info(tensor).paged; }
+bool KernelArguments::inPages(const std::string &tensor) const { return info(tensor).paged; }
 
-void Slots::locate(const std::string &tensor, Value &batch, Value &index) {
+void KernelArguments::locate(const std::string &tensor, Value &batch, Value &index) {
   if (!inPages(tensor)) return;
   Value number = emit.div(index, dim("page"));
   Value at = emit.add(emit.mul(batch, dim("pages")), number);
@@ -115,14 +119,14 @@ void Slots::locate(const std::string &tensor, Value &batch, Value &index) {
   index = emit.sub(index, emit.mul(number, dim("page")));
 }
 
-Value Slots::rowOffset(const std::string &tensor, Value batch, Value head, Value index) {
+Value KernelArguments::rowOffset(const std::string &tensor, Value batch, Value head, Value index) {
   locate(tensor, batch, index);
   Value offset = emit.mul(batch, stride(tensor, 0));
   offset = emit.add(offset, emit.mul(head, stride(tensor, 1)));
   return emit.add(offset, emit.mul(index, stride(tensor, 2)));
 }
 
-Value Slots::row(const std::string &tensor, Value batch, Value head, Value index) {
+Value KernelArguments::row(const std::string &tensor, Value batch, Value head, Value index) {
   Value offset = rowOffset(tensor, batch, head, index);
   return emit.at(pointer(tensor), offset, emit.storage(info(tensor).element));
 }

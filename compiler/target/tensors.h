@@ -22,9 +22,9 @@ ElementType rowType(tile::KernelOp kernel);
 bool rowsAreListed(tile::KernelOp kernel, tile::TensorOp tensor);
 
 /// Argument slots of one kernel, in the order in which the code first asked for them.
-class Slots {
+class KernelArguments {
  public:
-  Slots(Emitter &emit, tile::KernelOp kernel);
+  KernelArguments(Emitter &emit, tile::KernelOp kernel);
 
   /// Where slot loads go: the start of the function.
   void setEntry(mlir::Block *block, Value pointer) {

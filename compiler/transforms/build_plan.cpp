@@ -106,7 +106,7 @@ Dependence analyse(Value value, Known &known) {
   }
   auto rises = [&](size_t at) { return x[at].rises; };
   auto isUniform = [&](size_t at) { return x[at].kind == Kind::Uniform; };
-  auto together = [&](int a, bool uniformA, int b, bool uniformB) {
+  auto bothRise = [&](int a, bool uniformA, int b, bool uniformB) {
     if (uniformA) return b;
     if (uniformB) return a;
     return a == b ? a : 0;
@@ -123,17 +123,17 @@ Dependence analyse(Value value, Known &known) {
     case Function::Min:
     case Function::Max:
     case Function::And:
-    case Function::Or: result.rises = together(rises(0), isUniform(0), rises(1), isUniform(1)); break;
-    case Function::Sub: result.rises = together(rises(0), isUniform(0), -rises(1), isUniform(1)); break;
+    case Function::Or: result.rises = bothRise(rises(0), isUniform(0), rises(1), isUniform(1)); break;
+    case Function::Sub: result.rises = bothRise(rises(0), isUniform(0), -rises(1), isUniform(1)); break;
     case Function::Mul:
       result.rises = isUniform(0) ? constantSign(0) * rises(1) : isUniform(1) ? constantSign(1) * rises(0) : 0;
       break;
     case Function::Div: result.rises = isUniform(1) ? constantSign(1) * rises(0) : 0; break;
     case Function::Clamp: result.rises = isUniform(1) && isUniform(2) ? rises(0) : 0; break;
     case Function::Gt:
-    case Function::Ge: result.rises = together(rises(0), isUniform(0), -rises(1), isUniform(1)); break;
+    case Function::Ge: result.rises = bothRise(rises(0), isUniform(0), -rises(1), isUniform(1)); break;
     case Function::Lt:
-    case Function::Le: result.rises = together(-rises(0), isUniform(0), rises(1), isUniform(1)); break;
+    case Function::Le: result.rises = bothRise(-rises(0), isUniform(0), rises(1), isUniform(1)); break;
     case Function::Exp:
     case Function::Exp2:
     case Function::Tanh:

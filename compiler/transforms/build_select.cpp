@@ -37,10 +37,9 @@ class SelectionKernel : public PlanKernel {
   /// keys column by column in blocks (see tile.flat_dots).
   Value pooledRow(bool keys, Value plane, Value tile, Value count, int64_t width) {
     if (!keys) return s.mul(s.add(s.mul(plane, count), tile), s.constantInt(width));
-    Value block = quotient(tile, tile::flatBlock);
-    Value start =
-        s.mul(s.add(s.mul(plane, tiles(count, tile::flatBlock)), block), s.constantInt(tile::flatBlock * width));
-    return s.add(start, s.sub(tile, s.mul(block, s.constantInt(tile::flatBlock))));
+    Value block = quotient(tile, pooledBlock);
+    Value start = s.mul(s.add(s.mul(plane, tiles(count, pooledBlock)), block), s.constantInt(pooledBlock * width));
+    return s.add(start, s.sub(tile, s.mul(block, s.constantInt(pooledBlock))));
   }
 };
 
@@ -69,7 +68,7 @@ class PoolBuilder : SelectionKernel {
     Value base =
         pooledRow(!queries, s.add(s.mul(b, dim(input.dims[1])), head), tile, tiles(extent, pooled.tile), width);
     tile::PoolRowsOp::create(builder, s.loc, input.name, b, head, first, end, by, width,
-                             "pool." + std::to_string(number), base, queries ? 1 : tile::flatBlock);
+                             "pool." + std::to_string(number), base, queries ? 1 : pooledBlock);
   }
 };
 
@@ -86,7 +85,7 @@ class SelectBuilder : SelectionKernel {
   void build() {
     const auto all = rounds(module);
     const std::string chosen = selectionBuffer(number, all.size());
-    mlir::Block *entry = begin("select_" + std::to_string(number), tile::Grid::Query, 3, together);
+    mlir::Block *entry = begin("select_" + std::to_string(number), tile::Grid::Query, 3, queryTilesEach);
     b = entry->getArgument(0);
     h = entry->getArgument(1);
     Value T = dim("T"), S = dim("S");
@@ -94,9 +93,9 @@ class SelectBuilder : SelectionKernel {
     head = s.add(s.mul(b, dim("H")), h);
     count = tiles(S, tileK);
     queryTiles = tiles(T, tileQ);
-    firstTile = s.mul(entry->getArgument(2), s.constantInt(together));
-    given = s.map(Function::Min, {s.sub(queryTiles, firstTile), s.constantInt(together)});
-    const Interval allQueries = box(entry->getArgument(2), tileQ * together, T);
+    firstTile = s.mul(entry->getArgument(2), s.constantInt(queryTilesEach));
+    given = s.map(Function::Min, {s.sub(queryTiles, firstTile), s.constantInt(queryTilesEach)});
+    const Interval allQueries = box(entry->getArgument(2), tileQ * queryTilesEach, T);
 
     // The estimates of what can be kept; what is always kept stands out of the ranking.
     auto yield = mlir::cast<dialect::YieldOp>(round.getBody().front().getTerminator());
@@ -110,10 +109,10 @@ class SelectBuilder : SelectionKernel {
     ranks = static_cast<int>(llvm::count_if(asked, [](auto &one) { return isRank(one.first); }));
     planes = std::max(ranks, static_cast<int>(products.size()));
     // Blocks of tiles side by side: all their dot products at once, then the expressions of each.
-    loop(s.constantInt(0), tiles(count, tile::flatBlock), {}, [&](Value at, mlir::ValueRange) {
-      Value first = s.mul(at, s.constantInt(tile::flatBlock)),
-            end = s.map(Function::Min, {s.add(first, s.constantInt(tile::flatBlock)), count});
-      Interval keys = box(at, tile::flatBlock * tileK, S);
+    loop(s.constantInt(0), tiles(count, pooledBlock), {}, [&](Value at, mlir::ValueRange) {
+      Value first = s.mul(at, s.constantInt(pooledBlock)),
+            end = s.map(Function::Min, {s.add(first, s.constantInt(pooledBlock)), count});
+      Interval keys = box(at, pooledBlock * tileK, S);
       Value possible =
           IntervalBuilder(builder, s.loc, program, {b, h, allQueries, keys}).of(resultOf(program, "mask")).hi;
       when(possible, [&] {
@@ -123,7 +122,7 @@ class SelectBuilder : SelectionKernel {
           loop(
               first, end, {},
               [&](Value kt, mlir::ValueRange) {
-                judge(asked, kt, chosen);
+                storeChoice(asked, kt, chosen);
                 return std::vector<Value>{};
               },
               tile::Independent::Nothing);
@@ -155,8 +154,8 @@ class SelectBuilder : SelectionKernel {
   std::vector<PooledDescription> pools;
   std::vector<InputDescription> inputs;
   Value b, h, group, head, count;
-  const int together = tilesTogether(tileK);
-  Value queryTiles, firstTile, given;  ///< tiles of queries: all, and the program's own, at most `together`
+  const int queryTilesEach = tilesOfProgram(tileK);
+  Value queryTiles, firstTile, given;  ///< tiles of queries: all, and the program's own, at most `queryTilesEach`
   Value turn, tile, base;  ///< in eachTile, of the tile at hand: which of `given`, which of all, its row of the map
   Interval queries;        ///< there
   int ranks = 0;           ///< estimates of a tile: of topk, topp and near
@@ -183,7 +182,9 @@ class SelectBuilder : SelectionKernel {
   Value flag(Value condition) { return s.select(condition, s.constantInt(1), s.constantInt(0)); }
   /// In the program's workspace: estimates, or the products they are made of, in the first planes; the masses of `topp`
   /// after them.
-  Value inPlane(int plane, Value kt) { return s.add(s.mul(s.add(s.constantInt(plane * together), turn), count), kt); }
+  Value inPlane(int plane, Value kt) {
+    return s.add(s.mul(s.add(s.constantInt(plane * queryTilesEach), turn), count), kt);
+  }
   Value estimate(int rank, Value kt) { return load(workspace, inPlane(rank, kt), builder.getI32Type()); }
   Value massAt(int rank, Value kt) { return inPlane(planes + rank, kt); }
   Value mass(int rank, Value kt) { return load(workspace, massAt(rank, kt), builder.getF32Type()); }
@@ -231,10 +232,10 @@ class SelectBuilder : SelectionKernel {
       rows[side] =
           pooledRow(side == 1, heads, side == 0 ? firstTile : first, tiles(dim(input.dims[2]), pooled.tile), width);
     }
-    Value to = s.add(s.mul(s.constantInt(plane * together), count),
+    Value to = s.add(s.mul(s.constantInt(plane * queryTilesEach), count),
                      first);  // of the first query tile; the others' follow by `count`
-    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], together, given, names[1], rows[1], width, amount,
-                             workspace, to, count);
+    tile::FlatDotsOp::create(builder, s.loc, names[0], rows[0], queryTilesEach, given, names[1], rows[1], pooledBlock,
+                             width, amount, workspace, to, count);
   }
   Value product(dialect::DotOp dot, Value kt) {
     const auto plane = llvm::find(products, Pools(dot.getQuery(), dot.getKey())) - products.begin();
@@ -242,7 +243,7 @@ class SelectBuilder : SelectionKernel {
   }
 
   /// What is asked of one tile: whether it is kept in any case, and its estimates.
-  void judge(Asked asked, Value kt, const std::string &chosen) {
+  void storeChoice(Asked asked, Value kt, const std::string &chosen) {
     const auto all = rounds(module);
     Interval keys = box(kt, tileK, dim("S"));
     Value possible = IntervalBuilder(builder, s.loc, program, {b, h, queries, keys}).of(resultOf(program, "mask")).hi;

@@ -25,9 +25,12 @@ SelectedTiles selectedTiles(mlir::ModuleOp module);
 /// `kernel` is pool_N, select_R or list_keys.
 void buildSelect(mlir::ModuleOp module, const std::string &kernel, const KernelShape &shape);
 
+/// Pooled rows of keys that lie column by column: one for each lane of a warp, whole registers of a CPU. Kernels that
+/// pool and kernels that choose agree on it.
+inline constexpr int pooledBlock = 32;
 /// Tiles of queries that one program of a round chooses for. Single keys are many: those pooled for a head are more
 /// than a cache holds, and read once for all of a program's tiles.
-inline int tilesTogether(int tileK) { return tileK == 1 ? 4 : 1; }
+inline int tilesOfProgram(int tileK) { return tileK == 1 ? 4 : 1; }
 
 /// The map that round `round` of `rounds` writes.
 std::string selectionBuffer(size_t round, size_t rounds);

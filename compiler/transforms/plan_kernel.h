@@ -39,12 +39,12 @@ class PlanKernel {
   std::string keyDim;
   dialect::PairwiseOp program;
 
-  /// `together`: tiles of queries of one program.
-  mlir::Block *begin(const std::string &name, tile::Grid grid, int arguments, int together = 1) {
+  /// `queryTilesEach`: tiles of queries of one program.
+  mlir::Block *begin(const std::string &name, tile::Grid grid, int arguments, int queryTilesEach = 1) {
     builder.setInsertionPointToEnd(module.getBody());
     auto kernel =
         tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid,
-                               tileQ * together, tileK, keyDim, tile::Order::Tiles, tile::ListedKeysAttr());
+                               tileQ * queryTilesEach, tileK, keyDim, tile::Order::Tiles, tile::ListedKeysAttr());
     mlir::Block *entry = builder.createBlock(&kernel.getBody());
     for (int at = 0; at < arguments; ++at) entry->addArgument(builder.getI32Type(), s.loc);
     return entry;

@@ -55,7 +55,7 @@ void checkMask(Warp &warp, const Operand &mask, uint32_t lanes) {
 }
 
 /// What the lanes have stored can be loaded by all of them.
-void meet(Warp &warp, const Instruction &in, uint32_t lanes) {
+void reconverge(Warp &warp, const Instruction &in, uint32_t lanes) {
   checkMask(warp, in.operands[0][0], lanes);
   warp.block.shared.warpBarrier(warp.number);
 }
@@ -98,7 +98,7 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
     return be(ret, false, {});
   }
   if (own == "bar.sync" || own == "barrier.sync.aligned") return be(bar, true, {{number()}});
-  if (own == "bar.warp.sync") return be(meet, true, {{from(32)}});
+  if (own == "bar.warp.sync") return be(reconverge, true, {{from(32)}});
   if (own == "vote.sync.ballot.b32") return be(ballot, true, {{to(32), from(1), from(32)}});
   if (own == "shfl.sync.bfly.b32") return be(shfl, true, {{to(32), from(32), from(32), from(32), from(32)}});
   if (opcode.size() == 2 && opcode[0] == "mov") {

@@ -16,7 +16,7 @@
 // the estimates' bits, then the map.
 // CHECK-LABEL: tile.kernel @t.select_0 grid query schedule<q = 64, k = 64>
 // CHECK: scf.if
-// CHECK: tile.flat_dots @pool.0[%{{.*}}] together 1 given %{{.*}}, @pool.1[%{{.*}}] width 64 count %{{.*}} to @workspace
+// CHECK: tile.flat_dots @pool.0[%{{.*}}] up_to 1 given %{{.*}}, @pool.1[%{{.*}}] of 32 width 64 count %{{.*}} to @workspace
 // CHECK: tile.load_flat @workspace[%{{.*}}] : f32
 // CHECK: tile.store_flat %{{.*}}, @selection
 // CHECK: tile.store_flat %{{.*}}, @workspace[%{{.*}}] : i32

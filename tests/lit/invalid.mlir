@@ -121,15 +121,15 @@ tile.kernel @k grid head schedule<q = 16, k = 16> {
 tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
   // expected-error@+1 {{(C1) expected a positive width}}
-  tile.flat_dots @row[%b] together 1 given %t, @block[%h] width 0 count %t to @workspace[%t] stride %t
+  tile.flat_dots @row[%b] up_to 1 given %t, @block[%h] of 32 width 0 count %t to @workspace[%t] stride %t
 }
 
 // -----
 
 tile.kernel @k grid query schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32, %t: i32):
-  // expected-error@+1 {{(C2) expected 1 to 8 rows together, got 9}}
-  tile.flat_dots @row[%b] together 9 given %t, @block[%h] width 16 count %t to @workspace[%t] stride %t
+  // expected-error@+1 {{(C2) expected 1 to 8 rows, got 9}}
+  tile.flat_dots @row[%b] up_to 9 given %t, @block[%h] of 32 width 16 count %t to @workspace[%t] stride %t
 }
 
 // -----

@@ -5,7 +5,7 @@
 // A tile of one key, a program for four tiles of queries. What is always kept is measured off the diagonal too: its greatest
 // estimate is the anchor.
 // CHECK-LABEL: tile.kernel @t.select_0 grid query schedule<q = 256, k = 1>
-// CHECK: tile.flat_dots @pool.0[%{{.*}}] together 4
+// CHECK: tile.flat_dots @pool.0[%{{.*}}] up_to 4
 // CHECK: tile.store_flat %{{.*}}, @selection
 // CHECK: tile.store_flat %{{.*}}, @workspace
 // CHECK: {tile.independent = #tile.independent<nothing>}

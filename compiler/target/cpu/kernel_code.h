@@ -9,7 +9,7 @@
 #include "compiler/dialect/cpu.h"
 #include "compiler/internal_error.h"
 #include "compiler/target/cpu/amx.h"
-#include "compiler/target/plan_region.h"
+#include "compiler/target/scalar_program.h"
 #include "compiler/target/scalar_region.h"
 
 namespace weft::cpu {
@@ -33,10 +33,10 @@ struct KernelCode {
   const int blockRows;
   mlir::OpBuilder builder;
   Emitter emit;
-  target::Slots slots;
+  target::KernelArguments slots;
   llvm::DenseMap<Value, Value> scalars;  ///< i32 / i1 / f32 of the kernel to i64 / i1 / f32
   Amx amx;
-  target::PlanRegion plan;
+  target::ScalarProgram plan;
   Value scratch;  ///< this thread's
   llvm::DenseMap<Value, Tile> tiles;
 

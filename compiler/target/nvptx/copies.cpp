@@ -18,7 +18,7 @@ struct Source {
 
 Source locate(KernelCode &code, cta::CopyAsyncOp op) {
   Emitter &emit = code.emit;
-  target::Slots &slots = code.slots;
+  target::KernelArguments &slots = code.slots;
   const std::string name = op.getTensor().str();
   const int64_t rows = code.buffer(op.getBuffer()).rows();
   Source result;

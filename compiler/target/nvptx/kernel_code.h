@@ -8,7 +8,7 @@
 #include "compiler/internal_error.h"
 #include "compiler/target/kept_tiles.h"
 #include "compiler/target/nvptx/thread.h"
-#include "compiler/target/plan_region.h"
+#include "compiler/target/scalar_program.h"
 #include "compiler/target/scalar_region.h"
 
 namespace weft::nvptx {
@@ -38,9 +38,9 @@ struct KernelCode {
   const int64_t tileQ, tileK;
   mlir::OpBuilder builder;
   Emitter emit;
-  target::Slots slots;
+  target::KernelArguments slots;
   llvm::DenseMap<Value, Value> scalars;
-  target::PlanRegion plan;
+  target::ScalarProgram plan;
   Thread thread;
   Value sharedBase;  ///< of all shared memory
 

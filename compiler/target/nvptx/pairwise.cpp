@@ -67,7 +67,7 @@ class Pass {
 
   /// Element `e` of the 8 columns `n` of a block.
   void emitPair(int64_t block, int64_t n, int e) {
-    target::Slots &slots = code.slots;
+    target::KernelArguments &slots = code.slots;
     const int64_t element = (block * wide + n) * 4 + e, row = block * 2 + e / 2;
     context.i = emit.add(firstQuery, code.thread.row(block, e / 2));
     Value key = emit.add(firstKey, code.thread.column(n, e)), exists;

@@ -42,7 +42,7 @@ void eachElement(KernelCode &code, Value tile, const Target &target, Body body) 
 
 void lower(KernelCode &code, tile::StoreOp op) {
   Emitter &emit = code.emit;
-  target::Slots &slots = code.slots;
+  target::KernelArguments &slots = code.slots;
   const std::string name = op.getTensor().str();
   const target::TensorInfo &info = slots.info(name);
   // Query-side tensors go by head, key-side gradients by the program's own group.
@@ -63,7 +63,7 @@ void lower(KernelCode &code, tile::StoreOp op) {
 
 void lower(KernelCode &code, cta::AddRowsOp op) {
   Emitter &emit = code.emit;
-  target::Slots &slots = code.slots;
+  target::KernelArguments &slots = code.slots;
   const std::string name = op.getTensor().str();
   const std::string &dim = slots.info(name).dims[2];
   const bool listed = slots.listed(dim);

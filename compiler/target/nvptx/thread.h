@@ -3,7 +3,7 @@
 #pragma once
 
 #include "compiler/target/emitter.h"
-#include "compiler/target/plan_region.h"
+#include "compiler/target/scalar_program.h"
 
 namespace weft::nvptx {
 

@@ -14,13 +14,13 @@ struct Lanes {
   Value own;                                             ///< i32, below `count`
   std::function<Value(Value value, int mask)> exchange;  ///< i32 or f32: that of lane own xor mask
   std::function<Value(Value flag)> ballot;               ///< i32: the flags of all lanes
-  std::function<void()> meet;  ///< what a lane has stored before, the others can load after it
+  std::function<void()> sync;  ///< what a lane has stored before, the others can load after it
 };
 
-class PlanRegion {
+class ScalarProgram {
  public:
   /// `scalars` maps the kernel's values to code; coordinates there are i64.
-  PlanRegion(Emitter &emit, Slots &slots, llvm::DenseMap<Value, Value> &scalars)
+  ScalarProgram(Emitter &emit, KernelArguments &slots, llvm::DenseMap<Value, Value> &scalars)
       : emit(emit), slots(slots), scalars(scalars) {}
 
   std::optional<Lanes> lanes;  ///< null: one thread runs a program alone
@@ -32,7 +32,7 @@ class PlanRegion {
 
  private:
   Emitter &emit;
-  Slots &slots;
+  KernelArguments &slots;
   llvm::DenseMap<Value, Value> &scalars;
 
   bool shared = false;  ///< in a loop whose turns the lanes share

@@ -1,4 +1,4 @@
-#include "compiler/target/plan_region.h"
+#include "compiler/target/scalar_program.h"
 
 #include <algorithm>
 
@@ -12,18 +12,18 @@ namespace weft::target {
 namespace arith = mlir::arith;
 
 /// Values of plan kernels keep their own types; coordinates are truncated once.
-Value PlanRegion::plain(Value value) {
+Value ScalarProgram::plain(Value value) {
   auto found = scalars.find(value);
   internalCheck(found != scalars.end(), "plan lowering", "plan value without code");
   if (value.getType().isInteger(32) && found->second.getType().isInteger(64)) return emit.toI32(found->second);
   return found->second;
 }
 
-Value PlanRegion::buffer(llvm::StringRef name) {
+Value ScalarProgram::buffer(llvm::StringRef name) {
   return name == weft::workspace ? workspace : slots.pointer(name.str());
 }
 
-void PlanRegion::emitOp(mlir::Operation &op) {
+void ScalarProgram::emitOp(mlir::Operation &op) {
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
     scalars[dim.getResult()] = emit.toI32(slots.dim(dim.getDim().str()));
   } else if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
@@ -61,32 +61,32 @@ void PlanRegion::emitOp(mlir::Operation &op) {
 }
 
 /// Of a bool as it is stored, in a byte.
-Value PlanRegion::isTrue(Value byte) {
+Value ScalarProgram::isTrue(Value byte) {
   return arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ne, byte,
                                arith::ConstantIntOp::create(emit.b, emit.loc, 0, 8));
 }
 
-Value PlanRegion::loadFlat(mlir::Type type, Value from, Value index) {
+Value ScalarProgram::loadFlat(mlir::Type type, Value from, Value index) {
   if (!type.isInteger(1)) return emit.load(type, emit.at(from, index, type));
   mlir::Type byte = emit.storage(ElementType::Bool);
   return isTrue(emit.load(byte, emit.at(from, index, byte), 1));
 }
 
-void PlanRegion::storeFlat(Value value, Value to, Value index) {
+void ScalarProgram::storeFlat(Value value, Value to, Value index) {
   if (!value.getType().isInteger(1)) return emit.store(value, emit.at(to, index, value.getType()));
   mlir::Type byte = emit.storage(ElementType::Bool);
   emit.store(arith::ExtUIOp::create(emit.b, emit.loc, byte, value), emit.at(to, index, byte), 1);
 }
 
-std::vector<Value> PlanRegion::loopInits(mlir::scf::ForOp loop) {
+std::vector<Value> ScalarProgram::loopInits(mlir::scf::ForOp loop) {
   std::vector<Value> inits;
   for (Value init : loop.getInitArgs()) inits.push_back(plain(init));
   return inits;
 }
 
 /// From `from` on, by `step`; `turn`, where given, makes the body's index of the loop's own.
-void PlanRegion::emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits,
-                          const std::function<Value(Value)> &turn) {
+void ScalarProgram::emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::ArrayRef<Value> inits,
+                             const std::function<Value(Value)> &turn) {
   auto copy = mlir::scf::ForOp::create(emit.b, emit.loc, from, plain(loop.getUpperBound()), step, inits);
   mlir::OpBuilder::InsertionGuard guard(emit.b);
   emit.b.setInsertionPointToStart(copy.getBody());
@@ -101,7 +101,7 @@ void PlanRegion::emitLoop(mlir::scf::ForOp loop, Value from, Value step, llvm::A
 }
 
 /// Lane n takes turns n, n + 32, ...; what they carry meets at the end.
-void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, tile::Independent meeting) {
+void ScalarProgram::emitSharedLoop(mlir::scf::ForOp loop, tile::Independent meeting) {
   Value from = plain(loop.getLowerBound()), step = emit.i32(Lanes::count);
   const std::vector<Value> inits = loopInits(loop);
   std::vector<Value> starts = inits;
@@ -137,10 +137,10 @@ void PlanRegion::emitSharedLoop(mlir::scf::ForOp loop, tile::Independent meeting
   }
   bool stores = false;
   loop.walk([&](tile::StoreFlatOp) { stores = true; });
-  if (stores) lanes->meet();
+  if (stores) lanes->sync();
 }
 
-Value PlanRegion::emitAppend(tile::AppendOp op) {
+Value ScalarProgram::emitAppend(tile::AppendOp op) {
   Value index = plain(op.getIndex()), kept = plain(op.getKept()), value = plain(op.getValue()),
         list = buffer(op.getTensor());
   auto store = [&](Value at) {
@@ -160,7 +160,7 @@ Value PlanRegion::emitAppend(tile::AppendOp op) {
 }
 
 /// A lane, or an element of a register, for each column.
-void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
+void ScalarProgram::emitPoolRows(tile::PoolRowsOp op) {
   const std::string name = op.getTensor().str();
   const ElementType element = slots.info(name).element;
   const auto width = static_cast<int64_t>(op.getWidth()), stride = static_cast<int64_t>(op.getStride());
@@ -202,7 +202,7 @@ void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
   };
   if (lanes) {
     emit.loop(emit.toI64(lanes->own), emit.i64(width), Lanes::count, [&](Value column) { pool({column}, {1}); });
-    lanes->meet();
+    lanes->sync();
     return;
   }
   for (int64_t from = 0; from < width; from += 8 * emit.machine.lanes) {
@@ -217,13 +217,13 @@ void PlanRegion::emitPoolRows(tile::PoolRowsOp op) {
 }
 
 /// A lane, or an element of a register, for each row of the block.
-void PlanRegion::emitFlatDots(tile::FlatDotsOp op) {
+void ScalarProgram::emitFlatDots(tile::FlatDotsOp op) {
   Value block = emit.at(buffer(op.getBlock()), emit.toI64(plain(op.getBlockIndex())));
-  Value count = emit.toI64(plain(op.getCount())), step = emit.i64(tile::flatBlock);
-  const auto width = static_cast<int64_t>(op.getWidth()), together = static_cast<int64_t>(op.getTogether());
+  Value count = emit.toI64(plain(op.getCount())), step = emit.i64(static_cast<int64_t>(op.getBlockRows()));
+  const auto width = static_cast<int64_t>(op.getWidth()), mostRows = static_cast<int64_t>(op.getMostRows());
   mlir::Type element = emit.b.getF32Type();
   std::vector<Value> rows, to;
-  for (int64_t row = 0; row < together; ++row) {
+  for (int64_t row = 0; row < mostRows; ++row) {
     Value own = row == 0 ? emit.i32(0) : emit.min(emit.i32(row), emit.sub(plain(op.getGiven()), emit.i32(1)));
     rows.push_back(
         emit.at(buffer(op.getRows()), emit.toI64(emit.add(plain(op.getRowIndex()), emit.mul(own, emit.i32(width))))));
@@ -231,29 +231,29 @@ void PlanRegion::emitFlatDots(tile::FlatDotsOp op) {
                          emit.toI64(emit.add(plain(op.getIndex()), emit.mul(emit.i32(row), plain(op.getStride()))))));
   }
   if (lanes) {
-    static_assert(Lanes::count == tile::flatBlock);
+    internalCheck(op.getBlockRows() == Lanes::count, "lowering", "a block with other rows than a warp has lanes");
     Value own = emit.toI64(lanes->own);
     emit.when(emit.less(own, count), [&] {
-      auto sums = emit.loop(emit.i64(0), emit.i64(width), 1, std::vector<Value>(together, emit.constantF(0)),
+      auto sums = emit.loop(emit.i64(0), emit.i64(width), 1, std::vector<Value>(mostRows, emit.constantF(0)),
                             [&](Value c, mlir::ValueRange carried) {
                               Value key = emit.load(element, emit.at(block, emit.add(emit.mul(c, step), own)));
                               std::vector<Value> next;
-                              for (int64_t row = 0; row < together; ++row)
+                              for (int64_t row = 0; row < mostRows; ++row)
                                 next.push_back(emit.fma(emit.load(element, emit.at(rows[row], c)), key, carried[row]));
                               return next;
                             });
-      for (int64_t row = 0; row < together; ++row) emit.store(sums[row], emit.at(to[row], own));
+      for (int64_t row = 0; row < mostRows; ++row) emit.store(sums[row], emit.at(to[row], own));
     });
-    lanes->meet();
+    lanes->sync();
     return;
   }
   // Eight registers of sums: the next product need not wait for the last. One row has several of them for each of its
   // own.
-  const int64_t registers = tile::flatBlock / emit.machine.lanes,
-                atOnce = std::clamp<int64_t>(8 / registers, 1, together);
+  const int64_t registers = static_cast<int64_t>(op.getBlockRows()) / emit.machine.lanes,
+                atOnce = std::clamp<int64_t>(8 / registers, 1, mostRows);
   const int64_t parts = width % 4 == 0 ? std::clamp<int64_t>(8 / (registers * atOnce), 1, 4) : 1;
-  for (int64_t from = 0; from < together; from += atOnce) {
-    const int64_t own = std::min(atOnce, together - from);
+  for (int64_t from = 0; from < mostRows; from += atOnce) {
+    const int64_t own = std::min(atOnce, mostRows - from);
     std::vector<Value> sums =
         emit.loop(emit.i64(0), emit.i64(width), parts, std::vector<Value>(own * registers * parts, emit.zeros()),
                   [&](Value c, mlir::ValueRange carried) {
@@ -282,7 +282,7 @@ void PlanRegion::emitFlatDots(tile::FlatDotsOp op) {
 }
 
 /// Indices as i32, inside their dims; h becomes its group where the dim is G.
-std::vector<Value> PlanRegion::planIndices(const std::string &name, mlir::OperandRange operands) {
+std::vector<Value> ScalarProgram::planIndices(const std::string &name, mlir::OperandRange operands) {
   const TensorInfo &info = slots.info(name);
   std::vector<Value> indices;
   for (auto [operand, dim] : llvm::zip(operands, info.dims)) {
@@ -294,7 +294,7 @@ std::vector<Value> PlanRegion::planIndices(const std::string &name, mlir::Operan
   return indices;
 }
 
-Value PlanRegion::planRead(const std::string &name, llvm::ArrayRef<Value> indices, mlir::Type type) {
+Value ScalarProgram::planRead(const std::string &name, llvm::ArrayRef<Value> indices, mlir::Type type) {
   const TensorInfo &info = slots.info(name);
   Value offset = emit.i64(0);
   std::vector<Value> place;
@@ -310,7 +310,7 @@ Value PlanRegion::planRead(const std::string &name, llvm::ArrayRef<Value> indice
   return value;
 }
 
-Value PlanRegion::better(Value x, Value y, bool least) {
+Value ScalarProgram::better(Value x, Value y, bool least) {
   mlir::Type type = mlir::getElementTypeOrSelf(x.getType());
   if (type.isF32()) {
     if (least) return arith::MinimumFOp::create(emit.b, emit.loc, x, y);
@@ -323,7 +323,7 @@ Value PlanRegion::better(Value x, Value y, bool least) {
   return least ? emit.min(x, y) : emit.max(x, y);
 }
 
-void PlanRegion::emitReadRange(tile::ReadRangeOp op) {
+void ScalarProgram::emitReadRange(tile::ReadRangeOp op) {
   const std::string name = op.getTensor().str();
   std::vector<Value> indices = planIndices(name, op.getIndices());
   const int axis = static_cast<int>(op.getAxis());
