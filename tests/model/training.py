@@ -51,7 +51,7 @@ class RunFolder:
 
     def metrics(self, out):
         with open(self.path(out + "/metrics.jsonl")) as file:
-            return [json.loads(line) for line in file]
+            return [json.loads(line) for line in file if line.endswith("\n")]  # the last one may be being written
 
     def losses(self, out):
         return [(m["step"], m["loss"]) for m in self.metrics(out)]
