@@ -68,7 +68,7 @@ target::Lanes Thread::lanes() {
     return nvvm::VoteSyncOp::create(emit.b, emit.loc, emit.b.getI32Type(), emit.i32(-1), flag,
                                     nvvm::VoteSyncKind::ballot);
   };
-  lanes.meet = [this] { nvvm::SyncWarpOp::create(emit.b, emit.loc, emit.i32(-1)); };
+  lanes.sync = [this] { nvvm::SyncWarpOp::create(emit.b, emit.loc, emit.i32(-1)); };
   return lanes;
 }
 
