@@ -141,7 +141,7 @@ TEST(Also, matchesReference) {
   const std::string head =
       "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], sk: [B,G,M,D], sv: [B,H,M,E], p: [B,H,T,R], pk: "
       "[B,H,P,R], "
-      "pv: [B,G,P,E], c: [H], y: [H,M], r: [B,H,T], list: int [H,N], tiles: int [H]) { let near = i / 8 ";
+      "pv: [B,G,P,E], c: [H], y: [H,M], r: [B,H,T], list: int [H,N], tiles: int [H] in 1 .. 2) { let near = i / 8 ";
   struct {
     const char *name;
     std::string body;

@@ -9,7 +9,8 @@ namespace weft::testing {
 namespace {
 
 const std::string head =
-    "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], tiles: int [H], share: [H]) { score dot(q[i], "
+    "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], tiles: int [H] in 1 .. 2, share: [H] in 0.3 .. "
+    "0.8) { score dot(q[i], "
     "k[j]) / sqrt(D) ";
 
 const struct {
@@ -61,9 +62,10 @@ const struct {
      head + "weight sigmoid(share[h] * (i - j) / 50) select keys(16) { keep dot(mean(q), k) > share[h] } }",
      {1, 2, 1, 90, 150, 32, 16}},
     {"document",
-     head.substr(0, head.find(')')) + ", doc: int [B, T], key_doc: int [B, S]) { score dot(q[i], k[j]) / sqrt(D) "
-                                      "where i >= j where doc[i] == key_doc[j] select tiles(16, 16) { keep "
-                                      "topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal } }",
+     head.substr(0, head.find(')')) +
+         ", doc: int [B, T] in 0 .. 1 rising, key_doc: int [B, S] in 0 .. 1 rising) { score dot(q[i], k[j]) / sqrt(D) "
+         "where i >= j where doc[i] == key_doc[j] select tiles(16, 16) { keep "
+         "topk(dot(mean_before(q), mean(k)), tiles[h]) keep diagonal } }",
      {1, 2, 2, 200, 200, 16, 16}},
 };
 

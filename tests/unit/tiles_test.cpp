@@ -81,7 +81,8 @@ TEST(Tiles, chosenColumnsAndDiagonalsAlone) {
 
 TEST(Tiles, masksMonotoneInDistance) {
   const std::string head =
-      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], span: [H], window: int []) { score dot(q[i], k[j]) ";
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], span: [H] in 0 .. T, window: int [] in 1 .. T) { score "
+      "dot(q[i], k[j]) ";
   for (const char *body :
        {"where 3 * (i - j) <= 40", "where not (i - j > window)", "where j - i < 5 where i <= j + window",
         "weight relu(span[h] - 2 * (i - j))", "where i - j >= 0 weight min(1, max(0, (span[h] - (i - j)) / 7))",
