@@ -28,7 +28,7 @@ inline void sortByPhase(std::map<std::string, reference::Array> &inputs) {
 }
 
 /// Draws values of an input: normal ones where its declaration says nothing of them, else as often a typical one as one
-/// of the range. One float of eight lies beyond the range, by a tenth of it at most.
+/// of the range. Of floats whose range hangs on sizes one of eight lies beyond it, by a tenth at most.
 class Draw {
  public:
   Draw(const InputInfo &input, const std::map<std::string, int64_t> &sizes, std::mt19937_64 &random,
@@ -36,6 +36,7 @@ class Draw {
       : input(input), random(random), normal(normal), typical(input.values.typical(sizes)) {
     if (!typical) return;
     all = input.values.bounds(sizes);
+    ofSizes = input.values.high && !input.values.high->dim.empty();
     if (!std::isfinite(all.low) || !std::isfinite(all.high)) all = *typical;
   }
 
@@ -45,7 +46,7 @@ class Draw {
     if (!typical) return input.isInt ? std::floor(value) : value;
     const Bounds &from = random() % 2 ? *typical : all;
     if (input.isInt) return std::floor(std::min(uniform(from.low, from.high + 1), from.high));
-    const double width = from.high - from.low, beyond = random() % 8 == 0 ? width / 10 : 0;
+    const double width = from.high - from.low, beyond = ofSizes && random() % 8 == 0 ? width / 10 : 0;
     return uniform(from.low - beyond, from.high + beyond);
   }
 
@@ -55,6 +56,7 @@ class Draw {
   std::normal_distribution<double> &normal;
   std::optional<Bounds> typical;
   Bounds all{0, 0};
+  bool ofSizes = false;
 
   double uniform(double low, double high) {
     return low + (high - low) * std::uniform_real_distribution<double>()(random);
