@@ -141,7 +141,7 @@ Tensor VariantInputsImpl::reachCost() const {
   Tensor reach;
   for (const Made &made : inputs)
     if (made.source == Source::Number && made.info.values.high == Bound{"T"}) {
-      const Tensor own = values.at(made.info.name);
+      const Tensor &own = values.at(made.info.name);
       reach = reach.defined() ? reach + own : own;
     }
   if (!reach.defined()) return torch::zeros({}, hidden ? hidden->weight.options() : torch::TensorOptions());
