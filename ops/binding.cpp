@@ -42,8 +42,6 @@ void Binding::take(const Arguments &arguments, at::TensorList list) {
   if (signature.selection >= 0) selection = list[signature.selection].contiguous();
 }
 
-int64_t Binding::dim(const std::string &name) const { return dims[find(dimNames(*set.variant), name)]; }
-
 CallForm Binding::form(Purpose purpose) const {
   CallForm form;
   form.purpose = purpose;

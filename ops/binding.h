@@ -18,7 +18,6 @@ class Binding {
   /// Checks every tensor against the signature. Throws c10::Error.
   Binding(KernelSet &set, const std::vector<std::string> &names, at::TensorList tensors);
 
-  int64_t dim(const std::string &name) const;
   /// The form of a pass over these tensors.
   CallForm form(Purpose purpose) const;
   /// Types and place of small tensors beside the inputs.
