@@ -22,6 +22,7 @@ Decoder::Decoder(Gpt &own) : model(own), layers(own->blocks.size()), reaches(own
 void Decoder::reset() {
   done = 0;
   for (auto &layer : layers) layer.clear();
+  std::fill(reaches.begin(), reaches.end(), 0);
 }
 
 int64_t Decoder::cacheBytes() const {
