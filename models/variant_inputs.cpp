@@ -14,11 +14,19 @@ namespace {
 
 constexpr int64_t hiddenWidth = 64;
 
+/// Of a call as long as the model's context.
+std::map<std::string, int64_t> sizesOf(const ModelConfig &config) {
+  return {{"T", config.context}, {"S", config.context}};
+}
 bool isOf(const InputInfo &input, std::initializer_list<const char *> dims) {
   return std::equal(input.dims.begin(), input.dims.end(), dims.begin(), dims.end());
 }
 bool isHeads(const InputInfo &input) { return isOf(input, {}) || isOf(input, {"H"}); }
 bool isBounded(Bounds range) { return std::isfinite(range.low) && std::isfinite(range.high); }
+/// Of unbounded numbers those of a range, where it has both ends.
+Tensor within(Bounds range, const Tensor &raw) {
+  return isBounded(range) ? range.low + (range.high - range.low) * torch::sigmoid(raw) : raw;
+}
 bool isQueryNumber(const InputInfo &input) { return input.isFloat && isOf(input, {"B", "H", "T"}); }
 
 std::string listed(const std::vector<std::string> &names) {
@@ -64,7 +72,7 @@ VariantInputsImpl::VariantInputsImpl(const ModelConfig &config) : config(config)
       case Source::Table: made.parameter = register_parameter(name, torch::zeros({heads, config.context})); break;
       case Source::Features: made.place = rows++; break;
       case Source::QueryNumber:
-        made.range = info.values.bounds({{"T", config.context}, {"S", config.context}});
+        made.range = info.values.bounds(sizesOf(config));
         if (!gates) gates = register_module("gates", torch::nn::Linear(hiddenWidth, heads * config.context));
         break;
     }
@@ -92,7 +100,7 @@ VariantInputsImpl::Source VariantInputsImpl::sourceOf(const InputInfo &info) con
 }
 
 void VariantInputsImpl::makeNumber(Made &made) {
-  const std::map<std::string, int64_t> sizes{{"T", config.context}, {"S", config.context}};
+  const std::map<std::string, int64_t> sizes = sizesOf(config);
   const InputInfo &info = made.info;
   made.range = info.values.bounds(sizes);
   Bounds typical = info.values.typical(sizes).value_or(Bounds{0, 0});
@@ -125,8 +133,7 @@ void VariantInputsImpl::makeNumber(Made &made) {
 }
 
 Tensor VariantInputsImpl::numberOf(const Made &made) const {
-  if (made.source != Source::Number || !isBounded(made.range)) return made.parameter;
-  return made.range.low + (made.range.high - made.range.low) * torch::sigmoid(made.parameter);
+  return made.source == Source::Number ? within(made.range, made.parameter) : made.parameter;
 }
 
 std::map<std::string, Tensor> VariantInputsImpl::learned() const {
@@ -163,9 +170,7 @@ void VariantInputsImpl::add(AttentionInputs &call, const Tensor &x) {
       case Source::Table:
       case Source::Value: call.tensors.push_back(numberOf(input)); break;
       case Source::QueryNumber: {
-        Tensor numbers = gates(torch::relu(hidden(x.mean(1))));
-        if (isBounded(input.range))
-          numbers = input.range.low + (input.range.high - input.range.low) * torch::sigmoid(numbers);
+        const Tensor numbers = within(input.range, gates(torch::relu(hidden(x.mean(1)))));
         call.tensors.push_back(numbers.view({batch, heads, config.context}).slice(2, 0, length));
         break;
       }
