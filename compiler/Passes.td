@@ -100,6 +100,10 @@ def InsertBarriers : WeftPass<"insert-barriers"> {
   let summary = "inserts the barriers that accesses to shared memory need";
 }
 
+def ApproximateFunctions : WeftPass<"approximate-functions"> {
+  let summary = "replaces functions by a GPU's approximate instructions";
+}
+
 def LowerToNvvm : WeftPass<"lower-to-nvvm"> {
   let summary = "lowers a kernel over tiles to the code of one thread of a GPU";
 }

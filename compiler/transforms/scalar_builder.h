@@ -14,6 +14,9 @@ using ast::Function;
 /// True for the functions whose result on ints can leave 32 bits.
 bool canSaturate(Function function);
 
+/// Marks a quotient of f32 (arith.divf) that may be off by two units in the last place.
+inline constexpr const char *approximate = "weft.approximate";
+
 /// What arithmetic on ints means. Saturating: that of the language. Exact: that of positions and offsets, which fit.
 enum class Ints { Saturating, Exact };
 

@@ -19,7 +19,7 @@ class Nvptx : public target::Target {
     addCtaPasses(passes, request);
     passes.addPass(createInsertBarriers());
     passes.addPass(createLowerToNvvm());
-    passes.addPass(createExpandExp({1}));
+    passes.addPass(createApproximateFunctions());
   }
 
   std::string generate(mlir::ModuleOp module, const CompileRequest &request) const override {
