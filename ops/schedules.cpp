@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <numeric>
 
 #include "compiler/default_schedule.h"
 #include "ops/arguments.h"
@@ -42,9 +43,17 @@ static std::atomic<int> forgotten{0};
 
 /// A tile is computed whole: few queries or keys take the least one. The order of sums stays.
 static Schedule ofFew(const Schedule &schedule, const Variant &variant, const CallShape &shape, const Device &device) {
+  if (device.kind != Device::Kind::Cpu) {
+    // Tall tiles pay once they give every multiprocessor of a large GPU two blocks.
+    constexpr int64_t blocks = 256, tall = 64;
+    Schedule lower = schedule;
+    if (shape.B * shape.H * ((shape.T + schedule.tileQ - 1) / schedule.tileQ) < blocks)
+      lower.tileQ = std::gcd(schedule.tileQ, tall);
+    return lower;
+  }
   constexpr int least = 16;
   const bool amx = elementType(shape.type) == ElementType::BF16 && cpuFacts(environment::cpu()).amx;
-  if (device.kind != Device::Kind::Cpu || amx) return schedule;
+  if (amx) return schedule;
   Schedule small = schedule;
   if (shape.T <= least) small.tileQ = least;
   if (shape.S <= least && variant.keySets().size() == 1 && variant.keyList().input < 0) small.tileK = least;

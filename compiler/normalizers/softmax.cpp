@@ -24,8 +24,8 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 /// The softmax of one tile of queries.
 class SoftmaxRows {
  public:
-  SoftmaxRows(KernelBuilder &k, const QueryTile &at)
-      : k(k), s(k.s), at(at), weighted(isWeighted(k.module)), queries(k.forwardQueries(at)) {}
+  SoftmaxRows(KernelBuilder &k, const QueryTile &at, Value factor)
+      : k(k), s(k.s), at(at), factor(factor), weighted(isWeighted(k.module)), queries(k.forwardQueries(at)) {}
 
   bool isWeightedRow() const { return weighted; }
 
@@ -50,7 +50,8 @@ class SoftmaxRows {
       auto results = k.clone(source, at, args.i, args.j, KernelBuilder::bindTiles(source, args.tiles));
       Value counts = KernelBuilder::counting(results);
       Values out;
-      out.push_back(s.select(counts, results["score"], s.constant(-infinity)));
+      Value score = factor ? ScalarBuilder::uniformFactor(results["score"]).first : results["score"];
+      out.push_back(s.select(counts, score, s.constant(-infinity)));
       for (Value factor : {results.lookup("weight"), k.outputFactor(results)})
         if (factor) out.push_back(s.select(counts, factor, s.constant(0)));
       out.push_back(out[0]);
@@ -62,7 +63,7 @@ class SoftmaxRows {
     if (weighted) stepRows.insert(stepRows.end(), {carried[3], ownWeight ? logits[passedOn + 1] : k.fillRows(1)});
     auto step = k.rowwise(at, stepRows, weighted ? 4 : 3, [&](mlir::ValueRange args) {
       auto [top, finite] = higherPeak(args[1], args[2]);
-      Values out{top, finite, s.expOfDifference(args[1], finite)};
+      Values out{top, finite, expOfDifference(args[1], finite)};
       if (weighted) {
         auto [shift, change] = lowerShift(args[3], shiftOf(args[4]));
         out[2] = s.mul(out[2], change);
@@ -74,7 +75,7 @@ class SoftmaxRows {
     Values second(logits.begin(), logits.begin() + passedOn), secondRows{step[1]};
     if (weighted) secondRows.push_back(step[3]);
     auto probabilities = k.pairwise(at, keys, second, secondRows, {tile::Reduction::Add}, [&](auto &args) {
-      Value p = s.expOfDifference(args.tiles[0], args.rows[0]);
+      Value p = expOfDifference(args.tiles[0], args.rows[0]);
       // First the weight and its shift: either can be too large or small for p.
       if (weighted) p = s.mul(ownWeight ? s.mul(args.tiles[1], args.rows[1]) : args.rows[1], p);
       Value output = gated ? s.mul(p, args.tiles.back()) : p;
@@ -111,7 +112,8 @@ class SoftmaxRows {
       Value some = s.map(Function::Not, {s.map(Function::Le, {args[2], s.constant(0)})});
       Value inverse = s.select(some, s.div(s.constant(1), args[2]), s.constant(0));
       Value logarithm = weighted ? logarithmOf(args[2], args[3]) : s.map(Function::Log, {args[2]});
-      Value lse = s.select(some, s.add(args[1], logarithm), s.constant(-infinity));
+      Value peak = factor ? s.mul(args[1], s.copyOfUniform(factor)) : args[1];
+      Value lse = s.select(some, s.add(peak, logarithm), s.constant(-infinity));
       // Of a row that keeps no key each probability is an exact zero.
       return Values{inverse, lse, s.select(some, args[1], s.constant(infinity))};
     });
@@ -126,8 +128,13 @@ class SoftmaxRows {
   KernelBuilder &k;
   ScalarBuilder &s;
   QueryTile at;
+  Value factor;  ///< Softmax::scoreFactor, in the pairwise program
   bool weighted;
   std::map<std::string, Value> queries;
+
+  Value expOfDifference(Value a, Value b) {
+    return factor ? s.expOfDifference(a, b, s.copyOfUniform(factor)) : s.expOfDifference(a, b);
+  }
 
   /// The kernels count numbers below 2^-126 as zero, and sums end at 2^128. So a row multiplies its weights by a power
   /// of two, its shift, where the greatest of them is very small or great: here the greatest shift. As operands of
@@ -172,17 +179,22 @@ class SoftmaxRows {
 
 }  // namespace
 
-bool Softmax::hasSink(KernelBuilder &k) const { return static_cast<bool>(k.sink("sink")); }
+bool Softmax::hasSink(mlir::ModuleOp module) const { return module.lookupSymbol("sink") != nullptr; }
+
+Value Softmax::scoreFactor(mlir::ModuleOp module, Value score) const {
+  if (hasSink(module) || isWeighted(module) || describedSets(module).size() > 1) return {};
+  return ScalarBuilder::uniformFactor(score).second;
+}
 
 Value Softmax::sink(KernelBuilder &k, const QueryTile &at, Value i) const {
   return k.clone(k.sink("sink"), at, i, i, {})["sink"];
 }
 
 void Softmax::forward(KernelBuilder &k, const QueryTile &at) const {
-  SoftmaxRows rows(k, at);
+  SoftmaxRows rows(k, at, scoreFactor(k.module, resultOf(k.program("forward"), "score")));
   auto clonedSink = [&](Value i) { return sink(k, at, i); };
   llvm::function_ref<Value(Value)> own;
-  if (hasSink(k)) own = clonedSink;
+  if (hasSink(k.module)) own = clonedSink;
   Values sums = rows.start(own);
   k.eachSet([&] {
     sums = k.loop(tile::Range::Keys, at.b, at.h, at.index, sums,
@@ -204,7 +216,10 @@ void Softmax::delta(KernelBuilder &k, const QueryTile &at) const {
 PairDerivative Softmax::derivative(const PairTerms &pair) const {
   ScalarBuilder &s = pair.s;
   PairDerivative own;
-  own.e = s.expOfDifference(pair.score, pair.row("peak"));
+  auto module = s.builder.getInsertionBlock()->getParentOp()->getParentOfType<mlir::ModuleOp>();
+  Value factor = scoreFactor(module, pair.score);
+  own.e = factor ? s.expOfDifference(ScalarBuilder::uniformFactor(pair.score).first, pair.row("peak"), factor)
+                 : s.expOfDifference(pair.score, pair.row("peak"));
   Value scale = pair.row("scale");
   own.shift = pair.weighted ? pair.row("shift") : s.constant(1);
   // Each can be too large or small for p; so ordered no product is.

@@ -12,7 +12,7 @@ namespace {
 
 class Softmax1 : public Softmax {
  protected:
-  bool hasSink(KernelBuilder &) const override { return true; }
+  bool hasSink(mlir::ModuleOp) const override { return true; }
   mlir::Value sink(KernelBuilder &k, const QueryTile &, mlir::Value) const override { return k.s.constant(0); }
 };
 

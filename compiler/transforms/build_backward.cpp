@@ -17,6 +17,16 @@ struct Gradients {
   std::vector<std::pair<DotPair, Value>> dots;
 };
 
+/// value without the factor that it has at every pair, a mask around it kept; null without one.
+std::pair<Value, Value> splitFactor(ScalarBuilder &s, Value value) {
+  auto select = value.getDefiningOp<dialect::MapOp>();
+  const bool masked =
+      select && select.function() == Function::Select && dialect::constantOf(select.getArgs()[2]) == 0.0;
+  auto [x, factor] = ScalarBuilder::uniformFactor(masked ? select.getArgs()[1] : value);
+  if (factor && masked) x = s.select(select.getArgs()[0], x, s.constant(0));
+  return {x, factor};
+}
+
 class BackwardBuilder {
  public:
   explicit BackwardBuilder(KernelBuilder &k) : k(k), normalizer(normalizerOf(k.module)) {}
@@ -35,7 +45,8 @@ class BackwardBuilder {
       });
     });
     k.eachSet([&] { sums = queryPassKeys(query, names, sums, at, keys, accumulate); });
-    for (auto [name, value] : llvm::zip(names, sums)) k.store(value, "d" + name, at.b, at.h, at.index);
+    for (auto [name, value] : llvm::zip(names, sums))
+      k.store(scaled(value, {k.shape.tileQ}, tile::Side::Query), "d" + name, at.b, at.h, at.index);
     if (k.sink("sink_backward"))
       k.rowwise(at, query.rows, 0, [&](mlir::ValueRange args) {
         k.clone(k.sink("sink_backward"), at, args[0], args[0], {}, loadedOperands(query).named({}, args.drop_front()),
@@ -58,7 +69,8 @@ class BackwardBuilder {
         const QueryTile at{b, h, qt};
         QuerySide query = querySide(at);
         auto tiles = k.dotTiles(source, query.tiles, at, kt);
-        Gradients gradients = gradientTiles(source, tiles, loadedOperands(query), at, {kt, full}, {Dependence::Key});
+        Gradients gradients =
+            gradientTiles(source, tiles, loadedOperands(query), at, {kt, full}, {Dependence::Key}, true);
         Values next(carried.begin(), carried.end());
         next[0] = k.dot(tile::DotForm::TN, gradients.factor, query.tiles["do"], next[0]);
         for (auto &[pair, ds] : gradients.dots)
@@ -67,12 +79,18 @@ class BackwardBuilder {
         return next;
       });
     });
-    for (auto [init, value] : llvm::zip(inits, sums)) k.store(value, "d" + init.first, b, g, kt);
+    for (size_t n = 0; n < inits.size(); ++n)
+      k.store(n ? scaled(sums[n], {k.shape.tileK}, tile::Side::Key) : sums[n], "d" + inits[n].first, b, g, kt);
   }
 
  private:
   KernelBuilder &k;
   const Normalizer &normalizer;
+  double scale = 1;  ///< of the sums of cotangents of dots, once they are whole
+
+  Value scaled(Value sum, llvm::ArrayRef<int64_t> rows, tile::Side side) {
+    return scale == 1 ? sum : k.scaleRows(sum, k.fill(scale, rows, side));
+  }
 
   static std::vector<std::string> keyInputs(dialect::PairwiseOp source) {
     std::vector<std::string> names;
@@ -95,7 +113,8 @@ class BackwardBuilder {
   }
 
   Gradients gradientTiles(dialect::PairwiseOp source, const Values &dots, const PairOperands &operands,
-                          const QueryTile &at, const KeyTile &keys, llvm::ArrayRef<dialect::Dependence> accumulate) {
+                          const QueryTile &at, const KeyTile &keys, llvm::ArrayRef<dialect::Dependence> accumulate,
+                          bool sumsAreOwn) {
     Values tiles = dots;
     tiles.insert(tiles.end(), operands.tiles.begin(), operands.tiles.end());
     std::vector<DotPair> order;
@@ -108,11 +127,23 @@ class BackwardBuilder {
         order.push_back(pair);
         values.push_back(value);
       }
+      if (sumsAreOwn) scale = takeScale(values);
       return values;
     });
     Gradients gradients{out[0], {}};
     for (size_t n = 0; n < order.size(); ++n) gradients.dots.push_back({order[n], out[n + 1]});
     return gradients;
+  }
+
+  /// Takes from the cotangents of dots, the values from the second on, a factor that all pairs and all of them have in
+  /// common: the sums can have it at the end. Where sums of several sets of keys meet, none.
+  double takeScale(Values &values) {
+    if (k.sets.size() > 1 || values.size() != 2) return 1;
+    auto [x, factor] = splitFactor(k.s, values[1]);
+    const std::optional<double> known = factor ? k.knownValue(factor) : std::nullopt;
+    if (!known) return 1;
+    values[1] = x;
+    return *known;
   }
 
   /// What the keys of one set add to the gradients of the query side, `names`.
@@ -127,7 +158,7 @@ class BackwardBuilder {
           Values next(carried.begin(), carried.begin() + names.size());
           sums.carried.assign(carried.begin() + names.size(), carried.end());
           const PairOperands operands = normalizer.atKeys(k, at, {kt, full}, query, tiles, sums);
-          Gradients gradients = gradientTiles(source, tiles, operands, at, {kt, full}, accumulate);
+          Gradients gradients = gradientTiles(source, tiles, operands, at, {kt, full}, accumulate, !keys);
           if (keys) {
             into(gradients.factor, query.tiles["do"], k.set->values, at, kt);
             for (auto &[pair, ds] : gradients.dots) into(ds, query.tiles[pair.first], pair.second, at, kt);

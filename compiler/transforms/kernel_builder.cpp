@@ -1,5 +1,7 @@
 #include "compiler/transforms/kernel_builder.h"
 
+#include <cmath>
+
 #include "compiler/internal_error.h"
 #include "llvm/ADT/STLExtras.h"
 #include "mlir/IR/IRMapping.h"
@@ -37,6 +39,31 @@ void KernelBuilder::begin(const std::string &name, tile::Grid grid) {
 }
 
 // ---- tiles and rows ------------------------------------------------------------------------
+
+std::optional<double> KernelBuilder::knownValue(Value factor) const {
+  if (auto known = dialect::constantOf(factor)) return known;
+  auto map = factor.getDefiningOp<dialect::MapOp>();
+  if (!map) return std::nullopt;
+  std::vector<float> x;
+  for (Value arg : map.getArgs()) {
+    std::optional<double> known;
+    if (auto dim = arg.getDefiningOp<dialect::DimOp>()) {
+      if (auto size = shape.dims.find(dim.getDim().str()); size != shape.dims.end()) known = size->second;
+    } else {
+      known = knownValue(arg);
+    }
+    if (!known) return std::nullopt;
+    x.push_back(static_cast<float>(*known));
+  }
+  switch (map.function()) {
+    case Function::ToFloat: return x[0];
+    case Function::Sqrt: return std::sqrt(x[0]);
+    case Function::Rsqrt: return 1 / std::sqrt(x[0]);
+    case Function::Mul: return x[0] * x[1];
+    case Function::Div: return x[0] / x[1];
+    default: return std::nullopt;
+  }
+}
 
 int64_t KernelBuilder::columns(llvm::StringRef name) {
   if (name == "do" || name == "o") name = "v";

@@ -72,6 +72,9 @@ class KernelBuilder {
     return mlir::RankedTensorType::get(sizes, builder.getF32Type());
   }
   int64_t columns(llvm::StringRef name);
+  /// Of an expression of constants and sizes of dims (ScalarBuilder::uniformFactor), where the kernel is built for
+  /// these sizes: the f32 that it is.
+  std::optional<double> knownValue(Value factor) const;
   Value fill(double value, llvm::ArrayRef<int64_t> sizes, tile::Side side = tile::Side::Query);
   Value fillRows(double value) { return fill(value, {shape.tileQ}); }
   Value load(const std::string &name, Value b, Value h, Value index, tile::Side side);

@@ -9,14 +9,6 @@
 
 namespace weft {
 
-/// What `program` yields under a name, or null.
-inline mlir::Value resultOf(dialect::PairwiseOp program, llvm::StringRef name) {
-  auto yield = mlir::cast<dialect::YieldOp>(program.getBody().front().getTerminator());
-  for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
-    if (mlir::cast<mlir::StringAttr>(attr).getValue() == name) return value;
-  return {};
-}
-
 class PlanKernel {
  public:
   /// `keyDim`: of which keys.

@@ -2,7 +2,9 @@
 
 #include <numbers>
 
+#include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallPtrSet.h"
+#include "mlir/IR/IRMapping.h"
 
 namespace weft {
 
@@ -51,8 +53,44 @@ std::pair<mlir::Value, mlir::Value> ScalarBuilder::weightedSink(mlir::Value c) {
   return {sub(sub(c, mul(exponent, constant(upper))), mul(exponent, constant(lower))), exp2(exponent)};
 }
 
+/// Constants near 1, so that no product of a few of them leaves the range of f32; `room`: operations left.
+static bool isPositiveUniform(mlir::Value value, int &room) {
+  if (--room < 0 || !value.getType().isF32()) return false;
+  if (auto known = dialect::constantOf(value)) return *known >= 0x1p-10 && *known <= 0x1p10;
+  auto map = value.getDefiningOp<dialect::MapOp>();
+  if (!map) return false;
+  switch (map.function()) {
+    case Function::ToFloat: return map.getArgs()[0].getDefiningOp<dialect::DimOp>() != nullptr;
+    case Function::Sqrt:
+    case Function::Rsqrt:
+    case Function::Mul:
+    case Function::Div:
+      return llvm::all_of(map.getArgs(), [&](mlir::Value arg) { return isPositiveUniform(arg, room); });
+    default: return false;
+  }
+}
+
+std::pair<mlir::Value, mlir::Value> ScalarBuilder::uniformFactor(mlir::Value value) {
+  auto map = value.getDefiningOp<dialect::MapOp>();
+  if (map && map.function() == Function::Mul)
+    for (unsigned at : {1u, 0u})
+      if (int room = 8; isPositiveUniform(map.getArgs()[at], room)) return {map.getArgs()[1 - at], map.getArgs()[at]};
+  return {value, mlir::Value()};
+}
+
+mlir::Value ScalarBuilder::copyOfUniform(mlir::Value factor) {
+  mlir::IRMapping copies;
+  mlir::Operation *op = factor.getDefiningOp();
+  for (mlir::Value operand : op->getOperands()) copies.map(operand, copyOfUniform(operand));
+  return builder.clone(*op, copies)->getResult(0);
+}
+
 mlir::Value ScalarBuilder::expOfDifference(mlir::Value a, mlir::Value b) {
   return exp2(mul(sub(a, b), constant(std::numbers::log2e)));
+}
+
+mlir::Value ScalarBuilder::expOfDifference(mlir::Value a, mlir::Value b, mlir::Value factor) {
+  return exp2(mul(sub(a, b), mul(factor, constant(std::numbers::log2e))));
 }
 
 }  // namespace weft

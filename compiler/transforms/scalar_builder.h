@@ -39,9 +39,15 @@ class ScalarBuilder {
   mlir::Value exp2(mlir::Value a) { return map(Function::Exp2, {a}); }
   /// exp(a - b), the difference taken before it is scaled to base 2: of great numbers it is exact.
   mlir::Value expOfDifference(mlir::Value a, mlir::Value b);
+  /// exp(factor (a - b)).
+  mlir::Value expOfDifference(mlir::Value a, mlir::Value b, mlir::Value factor);
   /// A sink among pairs with weights: exp(c) as a score and a weight, a power of two, that share a great c between
   /// them. So neither great scores nor great weights of the pairs are out of reach of it.
   std::pair<mlir::Value, mlir::Value> weightedSink(mlir::Value c);
+  /// value = x factor, with a positive factor that consists of constants and sizes of dims; null where it has none.
+  static std::pair<mlir::Value, mlir::Value> uniformFactor(mlir::Value value);
+  /// Computes here what such a factor is.
+  mlir::Value copyOfUniform(mlir::Value factor);
   mlir::Value select(mlir::Value c, mlir::Value a, mlir::Value b) { return map(Function::Select, {c, a, b}); }
 
   /// The values that a chain of `joiner` joins, each once: the conditions of an `and`, the factors of a product.

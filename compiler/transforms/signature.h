@@ -109,6 +109,14 @@ inline bool hasResult(dialect::PairwiseOp program, llvm::StringRef name) {
   return llvm::is_contained(yield.getNames(), mlir::StringAttr::get(program.getContext(), name));
 }
 
+/// What `program` yields under a name, or null.
+inline mlir::Value resultOf(dialect::PairwiseOp program, llvm::StringRef name) {
+  auto yield = mlir::cast<dialect::YieldOp>(program.getBody().front().getTerminator());
+  for (auto [attr, value] : llvm::zip(yield.getNames(), yield.getValues()))
+    if (mlir::cast<mlir::StringAttr>(attr).getValue() == name) return value;
+  return {};
+}
+
 /// True where some pair has a weight.
 inline bool isWeighted(mlir::ModuleOp module) {
   return llvm::any_of(describedSets(module), [&](const KeySetDescription &set) {

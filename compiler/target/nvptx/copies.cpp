@@ -12,7 +12,7 @@ namespace nvvm = mlir::NVVM;
 struct Source {
   Value start;                           ///< of row 0, or of what `offsetOf` counts from
   Value stride;                          ///< elements from row to row (i64)
-  Value valid;                           ///< rows inside the tensor (i64)
+  Value valid;                           ///< rows inside the tensor, at most the tile's (i32)
   std::function<Value(Value)> offsetOf;  ///< bytes from `start` to row r (i64); null: r strides
 };
 
@@ -25,7 +25,7 @@ Source locate(KernelCode &code, cta::CopyAsyncOp op) {
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(rows));
   const std::string &dim = slots.info(name).dims[2];
   const bool listed = slots.listed(dim);
-  result.valid = emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(rows));
+  result.valid = emit.toI32(emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(rows)));
   Value batch = code.scalar(op.getBatch()), head = slots.headOf(name, code.scalar(op.getHead()));
   const bool anywhere = listed && slots.inPages(name);
   result.start = anywhere ? slots.pointer(name) : slots.row(name, batch, head, listed ? emit.i64(0) : first);
@@ -101,19 +101,20 @@ class Copy {
 
   void copyChunk() {
     mlir::Type byte = emit.b.getIntegerType(8);
-    Value inside = emit.less(emit.toI64(row), source.valid);
+    Value inside = emit.less(row, source.valid);
     if (tile.padded() * tile.elementBytes() != rowBytes)
       inside = code.both(inside, emit.less(offset, emit.i32(rowBytes)));
-    // Where nothing is read the address is the tile's first, which exists.
-    Value address = emit.at(source.start, code.select(inside, from, emit.i64(0)), byte);
     Value place = emit.at(tile.base, to, byte);
     if (chunk == 2) {
-      // Too narrow for cp.async.
+      // Too narrow for cp.async. Where the row does not exist the address is the tile's first, which does.
+      Value address = emit.at(source.start, code.select(inside, from, emit.i64(0)), byte);
       mlir::Type i16 = emit.b.getIntegerType(16);
       Value zero = arith::ConstantIntOp::create(emit.b, emit.loc, 0, 16);
       emit.store(code.select(inside, emit.load(i16, address, 2), zero), place, 2);
       return;
     }
+    // Of none of the source's bytes the address is not looked at.
+    Value address = emit.at(source.start, from, byte);
     nvvm::CpAsyncOp::create(emit.b, emit.loc, place, address, static_cast<uint32_t>(chunk),
                             chunk == 16 ? nvvm::LoadCacheModifierKind::CG : nvvm::LoadCacheModifierKind::CA,
                             code.select(inside, emit.i32(chunk), emit.i32(0)));

@@ -30,18 +30,26 @@ class Nvptx : public target::Target {
                            bool backward, ElementType type, int64_t sharedBytes) const override {
     int64_t width = 0;
     for (const auto &[dim, size] : dims) width += size;
+    const bool wide = width > 128 || variant.scansKeys(), newer = std::atoi(name.c_str() + 3) >= 100;
+    const bool narrowTypes = type != ElementType::F32;
+    const auto queryRows = llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; });
     // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
-    // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive.
+    // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive, so do further dots. Where
+    // there is room, a warp has 32 queries: it reads each key from shared memory half as often.
+    int mostQ = 64, mostK = 64;
+    if (backward && (wide || newer)) mostQ = mostK = 32;
+    else if (backward && narrowTypes) mostK = 32;
+    else if (!backward && !wide && !newer && narrowTypes && queryRows == 1 && !variant.hasWeight()) mostQ = 128;
+    // Where two tiles ahead leave no room, one; then smaller ones.
     Schedule schedule;
     schedule.order = Order::HeadsInner;
-    const bool small = width > 128 || variant.scansKeys() || std::atoi(name.c_str() + 3) >= 100;
-    // Where two tiles ahead leave no room, one; then smaller ones.
-    for (int tile = backward && small ? 32 : 64;; tile /= 2)
+    for (int part = 1;; part *= 2)
       for (int stages : {2, 1}) {
-        schedule.tileQ = schedule.tileK = tile;
+        schedule.tileQ = std::max(16, mostQ / part);
+        schedule.tileK = std::max(16, mostK / part);
         schedule.stages = stages;
         schedule = fitted(schedule, variant);
-        if ((tile == 16 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes))
+        if ((part >= 8 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes))
           return schedule;
       }
   }
