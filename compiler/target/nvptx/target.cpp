@@ -2,6 +2,7 @@
 
 #include "compiler/default_schedule.h"
 #include "compiler/dialect/cta.h"
+#include "compiler/language/cost.h"
 #include "compiler/passes.h"
 #include "compiler/target/nvptx/ptx_code.h"
 #include "mlir/Transforms/Passes.h"
@@ -32,14 +33,17 @@ class Nvptx : public target::Target {
     for (const auto &[dim, size] : dims) width += size;
     const bool wide = width > 128 || variant.scansKeys(), newer = std::atoi(name.c_str() + 3) >= 100;
     const bool narrowTypes = type != ElementType::F32;
+    // What a pair costs beside its dots; by times of library variants on an H200.
+    const int steps = ast::compileSteps(variant.tree());
+    const bool light = steps <= 215, heavy = steps >= 250;
     const auto queryRows = llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; });
     // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
     // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive, so do further dots. Where
     // there is room, a warp has 32 queries: it reads each key from shared memory half as often.
     int mostQ = 64, mostK = 64;
     if (backward && (wide || newer)) mostQ = mostK = 32;
-    else if (backward && narrowTypes) mostK = 32;
-    else if (!backward && !wide && !newer && narrowTypes && queryRows == 1 && !variant.hasWeight()) mostQ = 128;
+    else if (backward && narrowTypes && !heavy) mostK = 32;
+    else if (!backward && !wide && !newer && narrowTypes && queryRows == 1 && light) mostQ = 128;
     // Where two tiles ahead leave no room, one; then smaller ones.
     Schedule schedule;
     schedule.order = Order::HeadsInner;
