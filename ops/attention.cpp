@@ -238,8 +238,8 @@ at::Tensor attentionAutograd(c10::string_view variant, const c10::List<std::stri
 }
 std::tuple<at::Tensor, at::Tensor> withLseAutograd(c10::string_view variant, const c10::List<std::string> &names,
                                                    at::TensorList tensors) {
-  demandSoftmax(variant);
   if (needsGraph(tensors)) {
+    demandSoftmax(variant);
     const variable_list results = applyAutograd(variant, names, tensors);
     return {results[0], results[1]};
   }

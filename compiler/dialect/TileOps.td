@@ -134,11 +134,22 @@ def Tile_DotIntoOp : TileOp<"dot_into"> {
   }];
 }
 
+def Tile_ScaleOp : TileOp<"scale", [Pure, AllTypesMatch<["tile", "result"]>]> {
+  let summary = "multiplies a tile by a constant; the tile is consumed";
+  let arguments = (ins Tile2D:$tile, F32Attr:$factor);
+  let results = (outs Tile2D:$result);
+  let assemblyFormat = "$tile `by` $factor attr-dict `:` type($tile)";
+}
+
 def Tile_ScaleRowsOp : TileOp<"scale_rows", [Pure, AllTypesMatch<["tile", "result"]>]> {
-  let summary = "multiplies row r of a tile by factor r; the tile is consumed";
+  let summary = "multiplies row r of a tile of queries by factor r; the tile is consumed";
+  let description = [{
+    (C1) there is a factor for each row.
+  }];
   let arguments = (ins Tile2D:$tile, Tile2D:$factors);
   let results = (outs Tile2D:$result);
   let assemblyFormat = "$tile `by` $factors attr-dict `:` type($tile) `,` type($factors)";
+  let hasVerifier = 1;
 }
 
 def Tile_PairwiseOp : TileOp<"pairwise", [SingleBlock, AttrSizedOperandSegments]> {

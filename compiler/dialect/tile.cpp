@@ -138,6 +138,14 @@ llvm::LogicalResult DotOp::verify() {
   return llvm::success();
 }
 
+llvm::LogicalResult ScaleRowsOp::verify() {
+  auto tile = mlir::cast<mlir::RankedTensorType>(getTile().getType());
+  auto factors = mlir::cast<mlir::RankedTensorType>(getFactors().getType());
+  if (tile.getRank() != 2 || factors.getRank() != 1 || factors.getDimSize(0) != tile.getDimSize(0))
+    return emitOpError("(C1) expected a factor for each row");
+  return llvm::success();
+}
+
 llvm::LogicalResult PairwiseOp::verify() {
   llvm::ArrayRef<int64_t> shape;
   for (mlir::Value tile : getTiles()) {

@@ -8,6 +8,7 @@
 #include <limits>
 #include <numbers>
 
+#include "compiler/internal_error.h"
 #include "llvm/ADT/STLExtras.h"
 
 namespace weft {
@@ -50,7 +51,7 @@ class SoftmaxRows {
       auto results = k.clone(source, at, args.i, args.j, KernelBuilder::bindTiles(source, args.tiles));
       Value counts = KernelBuilder::counting(results);
       Values out;
-      Value score = factor ? ScalarBuilder::uniformFactor(results["score"]).first : results["score"];
+      Value score = factor ? withoutFactor(results["score"]) : results["score"];
       out.push_back(s.select(counts, score, s.constant(-infinity)));
       for (Value factor : {results.lookup("weight"), k.outputFactor(results)})
         if (factor) out.push_back(s.select(counts, factor, s.constant(0)));
@@ -132,6 +133,11 @@ class SoftmaxRows {
   bool weighted;
   std::map<std::string, Value> queries;
 
+  static Value withoutFactor(Value score) {
+    auto [x, own] = ScalarBuilder::uniformFactor(score);
+    internalCheck(own != nullptr, "softmax", "a score lost the factor that its exponent has");
+    return x;
+  }
   Value expOfDifference(Value a, Value b) {
     return factor ? s.expOfDifference(a, b, s.copyOfUniform(factor)) : s.expOfDifference(a, b);
   }

@@ -45,8 +45,7 @@ class BackwardBuilder {
       });
     });
     k.eachSet([&] { sums = queryPassKeys(query, names, sums, at, keys, accumulate); });
-    for (auto [name, value] : llvm::zip(names, sums))
-      k.store(scaled(value, {k.shape.tileQ}, tile::Side::Query), "d" + name, at.b, at.h, at.index);
+    for (auto [name, value] : llvm::zip(names, sums)) k.store(scaled(value), "d" + name, at.b, at.h, at.index);
     if (k.sink("sink_backward"))
       k.rowwise(at, query.rows, 0, [&](mlir::ValueRange args) {
         k.clone(k.sink("sink_backward"), at, args[0], args[0], {}, loadedOperands(query).named({}, args.drop_front()),
@@ -79,8 +78,7 @@ class BackwardBuilder {
         return next;
       });
     });
-    for (size_t n = 0; n < inits.size(); ++n)
-      k.store(n ? scaled(sums[n], {k.shape.tileK}, tile::Side::Key) : sums[n], "d" + inits[n].first, b, g, kt);
+    for (size_t n = 0; n < inits.size(); ++n) k.store(n ? scaled(sums[n]) : sums[n], "d" + inits[n].first, b, g, kt);
   }
 
  private:
@@ -88,9 +86,7 @@ class BackwardBuilder {
   const Normalizer &normalizer;
   double scale = 1;  ///< of the sums of cotangents of dots, once they are whole
 
-  Value scaled(Value sum, llvm::ArrayRef<int64_t> rows, tile::Side side) {
-    return scale == 1 ? sum : k.scaleRows(sum, k.fill(scale, rows, side));
-  }
+  Value scaled(Value sum) { return scale == 1 ? sum : k.scale(sum, scale); }
 
   static std::vector<std::string> keyInputs(dialect::PairwiseOp source) {
     std::vector<std::string> names;

@@ -101,6 +101,11 @@ Value KernelBuilder::dot(tile::DotForm form, Value lhs, Value rhs, Value acc, bo
   return tile::DotOp::create(builder, s.loc, tileType({m, n}), form, blocked, lhs, rhs, acc);
 }
 
+Value KernelBuilder::scale(Value tile, double factor) {
+  return tile::ScaleOp::create(builder, s.loc, tile.getType(), tile,
+                               builder.getF32FloatAttr(static_cast<float>(factor)));
+}
+
 Value KernelBuilder::scaleRows(Value tile, Value factors) {
   return tile::ScaleRowsOp::create(builder, s.loc, tile.getType(), tile, factors);
 }

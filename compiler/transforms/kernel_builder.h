@@ -82,6 +82,7 @@ class KernelBuilder {
   void store(Value value, const std::string &name, Value b, Value h, Value index);
   void storeRows(Value value, const std::string &name, const QueryTile &at);
   Value dot(tile::DotForm form, Value lhs, Value rhs, Value acc, bool blocked = false);
+  Value scale(Value tile, double factor);
   Value scaleRows(Value tile, Value factors);
 
   /// body(index, full, carried) gives the carried values of the next turn; `full` is null but over kept tiles.

@@ -1,7 +1,7 @@
 // Tiles that are consumed have no other use, so that the result may lie where they lay: on a CPU it does.
 //
-// The accumulator of a tile.dot, the tile of a tile.scale_rows, and what a loop starts with: each is used once, beside
-// where it is made, not in every turn of a loop. Leaves the IR as it is. Test: verify_consumed.mlir
+// The accumulator of a tile.dot, the tile of a tile.scale or tile.scale_rows, and what a loop starts with: each is used
+// once, beside where it is made, not in every turn of a loop. Leaves the IR as it is. Test: verify_consumed.mlir
 #include "compiler/passes.h"
 
 namespace weft {
@@ -13,6 +13,7 @@ namespace {
 
 llvm::SmallVector<mlir::Value> consumedBy(mlir::Operation *op) {
   if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) return {dot.getAcc()};
+  if (auto scale = mlir::dyn_cast<tile::ScaleOp>(op)) return {scale.getTile()};
   if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) return {scale.getTile()};
   if (auto loop = mlir::dyn_cast<tile::ForOp>(op)) return llvm::to_vector(loop.getInits());
   return {};

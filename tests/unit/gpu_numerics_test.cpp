@@ -13,7 +13,7 @@ struct Case {
   std::string variant;
   ElementType type;
   size_t shape;
-  int tile;
+  int tileQ, tileK;
 };
 void PrintTo(const Case &param, std::ostream *stream) { *stream << param.variant; }
 
@@ -52,8 +52,8 @@ TEST_P(GpuNumerics, matchesReference) {
     if (!twoPass && variant->hasTwoPassBackward(shape.G != shape.H) && param.shape != 0)
       continue;  // the form of the others
     // Large tiles do not fit the shared memory of an sm_80.
-    const Device device = parseDevice(param.tile > 64 ? "ptx-emulator:sm_90" : "ptx-emulator");
-    CallOptions options{param.tile, param.tile, twoPass, 2, device, param.type, 2};
+    const Device device = parseDevice(param.tileQ > 64 ? "ptx-emulator:sm_90" : "ptx-emulator");
+    CallOptions options{param.tileQ, param.tileK, twoPass, 2, device, param.type, 2};
     auto got = call(variant, inputs, cotangent, options);
     EXPECT_FALSE(got.outside);
     EXPECT_GT(got.report.mma, 0);
@@ -75,22 +75,27 @@ std::vector<Case> cases() {
         // Every shape with the plain variant, a small one with the rest.
         if (shape > 4 || (variant != "causal" && shape != 0)) continue;
         // Rows of 128 floats fit no GPU in tiles of 64.
-        all.push_back({variant, type, shape, type == ElementType::F32 && shapes[shape].shape.D > 64 ? 32 : 64});
+        const int tile = type == ElementType::F32 && shapes[shape].shape.D > 64 ? 32 : 64;
+        // More queries than keys in a tile, and fewer.
+        const bool odd = shape == 0;
+        all.push_back({variant, type, shape, odd && type == ElementType::F16 ? 32 : tile,
+                       odd && type == ElementType::F32 ? 32 : tile});
         // Large tiles and the widths of real models, once each.
         if (shape == 0 && type == ElementType::BF16) {
           const bool plain = variant == "causal" || variant == "span_periodic" || variant == "content_sparse" ||
                              variant == "stick_breaking" || variant == "relative_bias";
-          if (plain) all.push_back({variant, type, 5, 128});
-          all.push_back({variant, type, 6, 32});
+          if (plain) all.push_back({variant, type, 5, 128, 128});
+          all.push_back({variant, type, 6, 32, 32});
         }
-        if (variant == "causal" && shape == 1 && type != ElementType::F32) all.push_back({variant, type, shape, 128});
+        if (variant == "causal" && shape == 1 && type != ElementType::F32)
+          all.push_back({variant, type, shape, 128, 128});
       }
   return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(Library, GpuNumerics, ::testing::ValuesIn(cases()), [](const auto &info) {
   return info.param.variant + "_" + name(info.param.type) + "_" + shapes[info.param.shape].name + "_" +
-         std::to_string(info.param.tile);
+         std::to_string(info.param.tileQ) + "x" + std::to_string(info.param.tileK);
 });
 
 }  // namespace

@@ -109,7 +109,8 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       // the keys, of lists of keys in one pass, and of masks that take a few registers more.
       const std::set<std::string> full{
           "content_weight", "content_sparse", "bucket",        "hyper",         "stick_breaking",       "anchor",
-          "stripes",        "gathered",       "relative_bias", "span_periodic", "span_periodic_sorted", "sparse_vdit"};
+          "stripes",        "gathered",       "relative_bias", "span_periodic", "span_periodic_sorted", "sparse_vdit",
+          "power"};
       const bool known = job.type == ElementType::F32 || (job.width > 64 && full.count(job.variant->name()));
       if (job.kernel == "backward" && job.variant->hasTwoPassBackward(false)) continue;
       const std::string twice = testedTwice(result.text);

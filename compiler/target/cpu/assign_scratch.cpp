@@ -74,6 +74,8 @@ class Scratch {
       }
     } else if (auto product = mlir::dyn_cast<cpu::ProductOp>(op)) {
       if (product.getAcc()) share(product.getAcc(), product.getResult());
+    } else if (auto scale = mlir::dyn_cast<tile::ScaleOp>(op)) {
+      share(scale.getTile(), scale.getResult());
     } else if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) {
       share(scale.getTile(), scale.getResult());
     } else if (auto pairwise = mlir::dyn_cast<tile::PairwiseOp>(op)) {

@@ -23,7 +23,8 @@ void KernelCode::lower(mlir::Operation &op) {
   llvm::TypeSwitch<mlir::Operation *>(&op)
       .Case<ViewOp, GatherOp, ConvertOp, PackOp, PadOp, RoundOp, EmptyOp, ProductOp, ProductIntoOp>(lowerOp)
       .Case<tile::LoadRowsOp, tile::ForOp, tile::PairwiseOp>(lowerOp)
-      .Case<tile::FillOp, tile::ScaleRowsOp, tile::ScanSumOp, tile::RowwiseOp, tile::RowDotOp>(lowerOp)
+      .Case<tile::FillOp, tile::ScaleOp, tile::ScaleRowsOp>(lowerOp)
+      .Case<tile::ScanSumOp, tile::RowwiseOp, tile::RowDotOp>(lowerOp)
       .Case<tile::StoreOp, tile::StoreRowsOp>(lowerOp)
       .Default([&](mlir::Operation *scalarOp) { plan.emitOp(*scalarOp); });
 }

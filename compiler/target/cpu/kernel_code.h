@@ -76,6 +76,7 @@ void lower(KernelCode &code, tile::ForOp op);
 void lower(KernelCode &code, tile::PairwiseOp op);
 // lower_rows.cpp: what is done query by query
 void lower(KernelCode &code, tile::FillOp op);
+void lower(KernelCode &code, tile::ScaleOp op);
 void lower(KernelCode &code, tile::ScaleRowsOp op);
 void lower(KernelCode &code, tile::ScanSumOp op);
 void lower(KernelCode &code, tile::RowwiseOp op);

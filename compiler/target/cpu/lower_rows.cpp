@@ -17,7 +17,20 @@ void lower(KernelCode &code, tile::FillOp op) {
   code.tiles[op.getResult()] = result;
 }
 
+void lower(KernelCode &code, tile::ScaleOp op) {
+  Emitter &emit = code.emit;
+  const Tile tile = code.tile(op.getTile());
+  Value factor = emit.splat(emit.constantF(op.getFactor().convertToFloat()));
+  emit.loop(emit.i64(0), emit.i64(op.getTile().getType().getNumElements()), emit.machine.lanes, [&](Value index) {
+    Value pointer = emit.at(tile.base, index);
+    Value value = emit.load(emit.floats(), pointer);
+    emit.store(arith::MulFOp::create(code.builder, emit.loc, value, factor), pointer);
+  });
+  code.tiles[op.getResult()] = tile;
+}
+
 void lower(KernelCode &code, tile::ScaleRowsOp op) {
+  internalCheck(layoutOf(op.getTile().getType()) == Layout::Columns, "cpu lowering", "rows of keys have no factors");
   Emitter &emit = code.emit;
   const Tile tile = code.tile(op.getTile());
   const int64_t columns = code.shapeOf(op.getTile())[1];

@@ -36,8 +36,9 @@ void KernelCode::lower(mlir::Operation &op) {
       .Case<cta::AllocOp, cta::StageOp, cta::CopyAsyncOp, cta::CommitGroupOp, cta::WaitGroupOp, cta::BarrierOp>(lowerOp)
       .Case<cta::StoreSharedOp, cta::MmaOp, cta::RowDotOp, cta::AddRowsOp>(lowerOp)
       .Case<cta::KeptTilesOp, cta::TurnsOp, cta::TurnOp, tile::ForOp>(lowerOp)
-      .Case<tile::FillOp, tile::LoadRowsOp, tile::ScaleRowsOp, tile::ScanSumOp, tile::RowwiseOp>(lowerOp)
-      .Case<tile::PairwiseOp, tile::StoreOp, tile::StoreRowsOp, mlir::scf::ForOp, mlir::scf::IfOp>(lowerOp)
+      .Case<tile::FillOp, tile::LoadRowsOp, tile::ScaleOp, tile::ScaleRowsOp, tile::ScanSumOp>(lowerOp)
+      .Case<tile::RowwiseOp, tile::PairwiseOp, tile::StoreOp, tile::StoreRowsOp, mlir::scf::ForOp, mlir::scf::IfOp>(
+          lowerOp)
       .Default([&](mlir::Operation *scalarOp) { plan.emitOp(*scalarOp); });
 }
 

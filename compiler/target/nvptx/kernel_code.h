@@ -111,6 +111,7 @@ void lower(KernelCode &code, tile::PairwiseOp op);
 // rows.cpp: what is done row by row
 void lower(KernelCode &code, tile::FillOp op);
 void lower(KernelCode &code, tile::LoadRowsOp op);
+void lower(KernelCode &code, tile::ScaleOp op);
 void lower(KernelCode &code, tile::ScaleRowsOp op);
 void lower(KernelCode &code, tile::ScanSumOp op);
 void lower(KernelCode &code, tile::RowwiseOp op);

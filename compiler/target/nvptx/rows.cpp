@@ -29,6 +29,13 @@ void lower(KernelCode &code, tile::LoadRowsOp op) {
   code.registers[op.getResult()] = std::move(result);
 }
 
+void lower(KernelCode &code, tile::ScaleOp op) {
+  Registers result = code.registersOf(op.getTile());
+  Value factor = code.emit.constantF(op.getFactor().convertToFloat());
+  for (Value &value : result) value = arith::MulFOp::create(code.builder, code.emit.loc, value, factor);
+  code.registers[op.getResult()] = std::move(result);
+}
+
 void lower(KernelCode &code, tile::ScaleRowsOp op) {
   Registers result = code.registersOf(op.getTile());
   const Registers &factors = code.registersOf(op.getFactors());
