@@ -40,7 +40,7 @@ Range resultOf(Function function, llvm::ArrayRef<Range> x) {
       return {lo, hi};
     }
     case Function::Abs: {
-      const auto [least, greatest] = std::minmax(std::abs(x[0].lo), std::abs(x[0].hi));
+      const auto [least, greatest] = std::minmax({std::abs(x[0].lo), std::abs(x[0].hi)});
       return {x[0].lo <= 0 && x[0].hi >= 0 ? 0 : least, greatest};
     }
     // The divisor's sign, and less than it.

@@ -59,7 +59,7 @@ class Choice {
     kernel.walk([&](tile::LoadOp op) { chooseLoad(op); });
     kernel.walk([&](mlir::Operation *op) {
       if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) chooseDot(dot);
-      if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) chooseDotInto(into);
+      else if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) chooseDotInto(into);
     });
     const auto layout = cta::MmaSyncAttr::get(builder.getContext(), warps);
     auto encode = [&](Value value) {
