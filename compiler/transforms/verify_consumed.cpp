@@ -13,8 +13,7 @@ namespace {
 
 llvm::SmallVector<mlir::Value> consumedBy(mlir::Operation *op) {
   if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) return {dot.getAcc()};
-  if (auto scale = mlir::dyn_cast<tile::ScaleOp>(op)) return {scale.getTile()};
-  if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) return {scale.getTile()};
+  if (mlir::isa<tile::ScaleOp, tile::ScaleRowsOp>(op)) return {op->getOperand(0)};
   if (auto loop = mlir::dyn_cast<tile::ForOp>(op)) return llvm::to_vector(loop.getInits());
   return {};
 }

@@ -284,3 +284,14 @@ tile.kernel @into grid head schedule<q = 16, k = 16> {
   // expected-error@+1 {{(C1) expected what amx tn takes}}
   cpu.product_into amx tn %x, %q into @dk[%b, %h] rows %h : tensor<16x16xf32, #cpu.layout<columns>>, tensor<16x16xbf16, #cpu.layout<row_pairs>>
 }
+
+// -----
+
+tile.kernel @k grid query schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32, %t: i32):
+  %z = arith.constant 0.0 : f32
+  %x = tile.fill query %z : tensor<16x16xf32>
+  %f = tile.fill query %z : tensor<32xf32>
+  // expected-error@+1 {{(C1) expected a factor for each row}}
+  %y = tile.scale_rows %x by %f : tensor<16x16xf32>, tensor<32xf32>
+}

@@ -7,10 +7,12 @@ tile.kernel @once grid head schedule<q = 16, k = 16> {
   tile.tensor @band : i32 [] plan
   %zero = arith.constant 0.0 : f32
   %start = tile.fill query %zero : tensor<16x16xf32>
+  %one = tile.fill query %zero : tensor<16xf32>
   %sum = tile.for keys [%b, %h] of %h kept [@band] init(%start : tensor<16x16xf32>) -> tensor<16x16xf32> {
   ^bb0(%kt: i32, %full: i1, %acc: tensor<16x16xf32>):
     %q = tile.load @q[%b, %h] query rows %kt : tensor<16x16xf32>
-    %scaled = tile.scale %acc by 0.5 : tensor<16x16xf32>
+    %half = tile.scale %acc by 0.5 : tensor<16x16xf32>
+    %scaled = tile.scale_rows %half by %one : tensor<16x16xf32>, tensor<16xf32>
     %next = tile.dot nn %q, %q add %scaled : tensor<16x16xf32> : tensor<16x16xf32>, tensor<16x16xf32> -> tensor<16x16xf32>
     tile.yield %next : tensor<16x16xf32>
   }

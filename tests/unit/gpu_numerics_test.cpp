@@ -53,7 +53,7 @@ TEST_P(GpuNumerics, matchesReference) {
       continue;  // the form of the others
     // Large tiles do not fit the shared memory of an sm_80.
     const Device device = parseDevice(param.tileQ > 64 ? "ptx-emulator:sm_90" : "ptx-emulator");
-    CallOptions options{param.tileQ, param.tileK, twoPass, 2, device, param.type, 2};
+    CallOptions options{param.tileQ, param.tileK, twoPass, 2, device, param.type};
     auto got = call(variant, inputs, cotangent, options);
     EXPECT_FALSE(got.outside);
     EXPECT_GT(got.report.mma, 0);

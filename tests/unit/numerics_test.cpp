@@ -44,7 +44,8 @@ class Numerics : public ::testing::TestWithParam<Case> {};
 
 TEST_P(Numerics, matchesReference) {
   const Case &param = GetParam();
-  const Shape &shape = shapes[param.shape].shape;
+  const auto &own = shapes[param.shape];
+  const Shape &shape = own.shape;
   auto variant = variantOf(param.variant);
   auto inputs = randomInputs(*variant, shape, 17 + param.shape);
   auto cotangent = randomCotangent(shape, 5);
@@ -55,8 +56,7 @@ TEST_P(Numerics, matchesReference) {
     return;
   }
   auto want = reference::evaluate(variant->tree(), inputs, cotangent);
-  const auto &[name, ownShape, tileQ, tileK] = shapes[param.shape];
-  auto got = call(variant, inputs, cotangent, {tileQ, tileK, param.twoPass, 2});
+  auto got = call(variant, inputs, cotangent, {own.tileQ, own.tileK, param.twoPass, 2});
   EXPECT_FALSE(got.outside);
   // Of an unsorted row's first keys a wave can leave one with a tiny weight: a difference of numbers near 1.
   const double more = param.variant == "span_periodic_sorted" ? 3 : 1;

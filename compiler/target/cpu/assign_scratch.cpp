@@ -74,10 +74,8 @@ class Scratch {
       }
     } else if (auto product = mlir::dyn_cast<cpu::ProductOp>(op)) {
       if (product.getAcc()) share(product.getAcc(), product.getResult());
-    } else if (auto scale = mlir::dyn_cast<tile::ScaleOp>(op)) {
-      share(scale.getTile(), scale.getResult());
-    } else if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) {
-      share(scale.getTile(), scale.getResult());
+    } else if (mlir::isa<tile::ScaleOp, tile::ScaleRowsOp>(op)) {
+      share(op->getOperand(0), op->getResult(0));
     } else if (auto pairwise = mlir::dyn_cast<tile::PairwiseOp>(op)) {
       size_t next = 0;
       for (Value tile : pairwise.getTiles())

@@ -132,10 +132,8 @@ void setLayouts(mlir::Operation *op) {
   } else if (auto product = mlir::dyn_cast<cpu::ProductOp>(op)) {
     if (product.getAcc()) product.getResult().setType(product.getAcc().getType());
     else setLayout(product.getResult(), Layout::Columns);
-  } else if (auto scale = mlir::dyn_cast<tile::ScaleOp>(op)) {
-    scale.getResult().setType(scale.getTile().getType());
-  } else if (auto scale = mlir::dyn_cast<tile::ScaleRowsOp>(op)) {
-    scale.getResult().setType(scale.getTile().getType());
+  } else if (mlir::isa<tile::ScaleOp, tile::ScaleRowsOp>(op)) {
+    op->getResult(0).setType(op->getOperand(0).getType());
   } else if (mlir::isa<tile::PairwiseOp, tile::ScanSumOp>(op)) {
     for (Value result : op->getResults())
       if (isTile(result)) setLayout(result, Layout::Columns);
