@@ -30,15 +30,20 @@ int capability() {
   return own ? std::atoi(own) : 90;
 }
 
-struct Module {
-  std::unique_ptr<weft::ptx::Module> code;  ///< none: a cubin, whose launches are noted and not executed
-  std::string text;
-};
+struct Module;
 struct Function {
   Module *module;
   std::string entry;
   size_t parameterBytes = 0;
 };
+struct Module {
+  std::unique_ptr<weft::ptx::Module> code;  ///< none: a cubin, whose launches are noted and not executed
+  std::string text;
+  std::vector<std::unique_ptr<Function>> functions;
+};
+/// Nobody unloads a module: they live as long as the driver.
+std::vector<std::unique_ptr<Module>> modules;
+std::mutex modulesMutex;
 
 enum : int {
   success = 0,
@@ -162,7 +167,8 @@ int cuModuleLoadDataEx(void **module, const void *image, unsigned, int *, void *
       return invalidPtx;
     }
   }
-  *module = made.release();
+  const std::lock_guard lock(modulesMutex);
+  *module = modules.emplace_back(std::move(made)).get();
   return success;
 }
 int cuModuleGetFunction(void **function, void *module, const char *entry) {
@@ -171,7 +177,8 @@ int cuModuleGetFunction(void **function, void *module, const char *entry) {
   std::smatch match;
   if (std::regex_search(own->text, match, std::regex(std::string(entry) + R"(\([^)]*\.b8\s+\w+\[(\d+)\])")))
     made->parameterBytes = std::stoul(match[1]);
-  *function = made.release();
+  const std::lock_guard lock(modulesMutex);
+  *function = own->functions.emplace_back(std::move(made)).get();
   return success;
 }
 int cuFuncSetAttribute(void *, int, int bytes) {
