@@ -130,6 +130,17 @@ def periodic(rounds, H=8, T=2048, D=64):
                  ratio=t["span"] / t["periodic"])]
 
 
+def single(rounds=3000, H=8, D=64):
+    """What a call costs that computes nearly nothing."""
+    q, k, v = make(1, H, 1, D, torch.float32)
+    methods = {"weft": lambda: torch.ops.weft.attention("causal", QKV, [q, k, v]), "sdpa": lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)}
+    with torch.no_grad():
+        forward = interleave(methods, rounds)
+    both = interleave({n: lambda f=f: torch.autograd.grad(f(), [q, k, v], torch.ones_like(q)) for n, f in methods.items()}, rounds)
+    return [dict(row=f"T 1 {way}", weft_ms=1e3 * t["weft"], peer="SDPA", peer_ms=1e3 * t["sdpa"], ratio=t["sdpa"] / t["weft"])
+            for way, t in (("forward", forward), ("forward + backward", both))]
+
+
 START = """
 import sys, time, torch
 torch.ops.load_library(sys.argv[1])
@@ -187,9 +198,9 @@ def main():
             rows.append(row)
             text = f"{row['row']:<58}"
             if "weft_ms" in row:
-                text += f"{row['weft_ms']:9.2f} ms"
+                text += f"{row['weft_ms']:10.3f} ms"
             if "peer_ms" in row:
-                text += f"   {row['peer']} {row['peer_ms']:9.2f} ms   {row['ratio']:5.2f}x"
+                text += f"   {row['peer']} {row['peer_ms']:10.3f} ms   {row['ratio']:5.2f}x"
             elif "peer" in row:
                 text += "   " + row["peer"]
             if "gflops" in row:
@@ -205,6 +216,7 @@ def main():
     show(sparse(args.rounds))
     show(proportional(args.rounds))
     show(periodic(args.rounds))
+    show(single())
     show(starts(args.library))
     show(memory(args.library))
     os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)

@@ -17,6 +17,8 @@ from test_variants import REFERENCE, make
 QKV = ["q", "k", "v"]
 weft = torch.ops.weft
 PART, PARTS = (int(n) for n in os.environ.get("WEFT_CUDA_PART", "0/1").split("/"))
+if PARTS > 1:
+    torch.set_num_threads(1)  # the references of all parts are computed at the same time
 
 
 def tensors(name, dtype=torch.float32, B=1, H=2, G=1, T=140, D=64):
