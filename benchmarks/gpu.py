@@ -1,4 +1,4 @@
-"""Forward and backward on this GPU by CUDA events (medians), Weft beside SDPA's kernels and FlexAttention: gpu.py LIBRARY [B,H,T,D ...]"""
+"""Forward and backward on a GPU, Weft beside SDPA's kernels and FlexAttention, medians: gpu.py LIBRARY [B,H,T,D ...]"""
 
 import statistics
 import sys
@@ -11,9 +11,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 import peers
 
 BACKENDS = {"FlashAttention": SDPBackend.FLASH_ATTENTION, "cuDNN": SDPBackend.CUDNN_ATTENTION, "memory-efficient": SDPBackend.EFFICIENT_ATTENTION}
+VARIANTS = ("causal", "sliding_window", "adaptive_span", "span_periodic", "soft_cap")
 
 
 def milliseconds(call, budget=0.3):
+    """By CUDA events; by the clock where there is no GPU."""
+    if not torch.cuda.is_available():
+        call()
+        start = time.perf_counter()
+        call()
+        return 1e3 * (time.perf_counter() - start)
     for _ in range(3):
         call()
     torch.cuda.synchronize()
@@ -33,6 +40,8 @@ def milliseconds(call, budget=0.3):
 def methods(variant, x, span):
     q, k, v = x["q"], x["k"], x["v"]
     yield "Weft", lambda: torch.ops.weft.attention(variant, list(x), list(x.values()))
+    if not q.is_cuda:
+        return
     if variant == "causal":
         for name, backend in BACKENDS.items():
             def call(backend=backend):
@@ -43,18 +52,19 @@ def methods(variant, x, span):
     yield "FlexAttention", peers.flex({"variant": variant, "span": span, "T": q.shape[2]}, q, k, v)
 
 
-def measure(variant, shape, dtype):
+def measure(variant, shape, dtype, device="cuda", span=None):
+    """Rows: method, forward_ms and backward_ms, or why there is none. Spans and windows: an eighth of T."""
     B, H, T, D = shape
-    span = max(T // 8, 1)
+    span = span or max(T // 8, 1)
     torch._dynamo.reset()
-    x = {n: torch.randn(B, H, T, D, device="cuda", dtype=dtype, requires_grad=True) for n in "qkv"}
-    constant = lambda value: torch.full((H,), float(value), device="cuda", requires_grad=True)
+    x = {n: torch.randn(B, H, T, D, device=device, dtype=dtype, requires_grad=True) for n in "qkv"}
+    constant = lambda value: torch.full((H,), float(value), device=device, requires_grad=True)
     if variant in ("adaptive_span", "span_periodic"):
         x["span"] = constant(span)
     if variant == "span_periodic":
         x |= {"period": constant(4), "ratio": constant(0)}
     if variant == "sliding_window":
-        x["window"] = torch.tensor(span, device="cuda")
+        x["window"] = torch.tensor(span, device=device)
     cotangent = torch.randn_like(x["q"])
     for name, call in methods(variant, x, span):
         try:
@@ -63,22 +73,33 @@ def measure(variant, shape, dtype):
             out = call()
             wanted = [t for n, t in x.items() if t.requires_grad and (name == "Weft" or n in "qkv")]
             backward = milliseconds(lambda: torch.autograd.grad(out, wanted, cotangent, retain_graph=True))
-            print(f"{variant:15} {str(dtype)[6:]:9} {str(list(shape)):18} {name:17} forward {forward:8.3f} ms   backward {backward:8.3f} ms", flush=True)
+            yield dict(method=name, forward_ms=forward, backward_ms=backward)
         except Exception as error:  # a method that lacks the type or the shape
-            print(f"{variant:15} {str(dtype)[6:]:9} {str(list(shape)):18} {name:17} {str(error).splitlines()[0][:90]}", flush=True)
+            yield dict(method=name, reason=str(error).splitlines()[0][:200])
+
+
+def matrix_product():
+    """TFLOP/s of a bf16 product of 8192 x 8192."""
+    square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    return 2e-9 * 8192**3 / milliseconds(lambda: square @ square)
+
+
+def words(variant, dtype, shape, row):
+    times = f"forward {row['forward_ms']:8.3f} ms   backward {row['backward_ms']:8.3f} ms" if "forward_ms" in row else row["reason"][:90]
+    return f"{variant:15} {dtype:9} {str(list(shape)):18} {row['method']:17} {times}"
 
 
 def main():
     torch.ops.load_library(sys.argv[1])
     if not torch.cuda.is_available():
         sys.exit("no NVIDIA GPU, or a torch without CUDA: ./dev bench cpu measures this machine")
-    square = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 matrix product {2e-9 * 8192**3 / milliseconds(lambda: square @ square):.0f} TFLOP/s")
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}: bf16 matrix product {matrix_product():.0f} TFLOP/s")
     shapes = [tuple(int(n) for n in shape.split(",")) for shape in sys.argv[2:]] or [(2, 16, 4096, 64), (2, 16, 4096, 128)]
     for shape in shapes:
-        for variant in ("causal", "sliding_window", "adaptive_span", "span_periodic", "soft_cap"):
-            measure(variant, shape, torch.bfloat16)
-        measure("causal", shape, torch.float32)
+        for variant, dtype in [(name, torch.bfloat16) for name in VARIANTS] + [("causal", torch.float32)]:
+            for row in measure(variant, shape, dtype):
+                print(words(variant, str(dtype)[6:], shape, row), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -149,11 +149,14 @@ class Page:
         self.parts.append(f'<div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>')
 
     def write(self, path):
-        from plotly.offline import get_plotlyjs
+        plotly = ""
+        if self.figures:
+            from plotly.offline import get_plotlyjs
+            plotly = f"<script>{get_plotlyjs()}</script>"
         figures = json.dumps(self.figures).replace("<", "\\u003c")  # neither ends the script nor opens a comment in it; the rest is ASCII
         page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
                 f'<meta name="color-scheme" content="light dark"><title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body><main>'
-                f"<h1>{html.escape(self.title)}</h1>{''.join(self.parts)}</main><script>{get_plotlyjs()}</script>"
+                f"<h1>{html.escape(self.title)}</h1>{''.join(self.parts)}</main>{plotly}"
                 f"<script>const FIGURES = {figures};{SCRIPT}</script></body></html>")
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with open(path + ".tmp", "w", encoding="utf-8", errors="replace") as file:  # names of files need not be UTF-8

@@ -1,0 +1,315 @@
+"""./dev gpu: what this machine's NVIDIA GPU makes of Weft, the most telling first, within a time budget: right numbers,
+then speed beside SDPA's kernels and FlexAttention, time against kept share, compute-sanitizer. One JSON and one page.
+What is known of the same GPU and library is not asked again: run it again to go on.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import queue
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import page
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+SUITES = ("sines", "same_bits", "graphs", "dropout_in_graphs", "streams", "decode", "deterministic_mode", "training")
+SANITIZED = ("span_periodic", "content_weight", "stick_breaking")
+TYPES = ("bf16", "f16", "f32")
+
+
+class Worker:
+    """A process of gpu_worker.py, started anew after it dies or takes too long."""
+
+    def __init__(self, environment):
+        self.environment, self.process = environment, None
+
+    def ask(self, work, seconds):
+        if not self.process or self.process.poll() is not None:
+            self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "gpu_worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                            stderr=subprocess.PIPE, env=self.environment, start_new_session=True)
+            self.said = b""
+            threading.Thread(target=self.listen, args=(self.process,), daemon=True).start()
+        try:
+            self.process.stdin.write(json.dumps(work).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return self.lost()
+        if not select.select([self.process.stdout], [], [], max(seconds, 0))[0]:
+            self.stop()
+            return {"late": True}
+        line = self.process.stdout.readline()
+        return json.loads(line) if line.endswith(b"\n") else self.lost()
+
+    def listen(self, process):
+        for line in process.stderr:
+            self.said = (self.said + line)[-2000:]
+
+    def lost(self):
+        self.process.wait()
+        return {"error": f"the process died ({self.process.returncode}): {self.said.decode(errors='replace')[-500:]}"}
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+class Report:
+    """Results by name of step, in a file that always holds all of them."""
+
+    def __init__(self, folder, identity):
+        self.path, self.lock = os.path.join(folder, "gpu.json"), threading.Lock()
+        os.makedirs(folder, exist_ok=True)
+        self.data = {"identity": identity, "machine": {}, "steps": {}}
+        try:
+            with open(self.path) as file:
+                old = json.load(file)
+            if old["identity"] == identity:
+                self.data = old
+        except (OSError, ValueError, KeyError):
+            pass
+
+    def known(self, name):
+        return name in self.data["steps"]
+
+    def add(self, name, result):
+        with self.lock:
+            self.data["steps"][name] = result
+            self.save()
+
+    def save(self):
+        with open(self.path + ".tmp", "w") as file:
+            json.dump(self.data, file, indent=1)
+        os.replace(self.path + ".tmp", self.path)
+
+
+def seconds_of(text):
+    number, unit = (text[:-1], text[-1]) if text[-1:] in "smh" else (text, "s")
+    try:
+        return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected seconds or a number with s, m or h, as in 8m, got {text!r}")
+
+
+def identity_of(library, device):
+    """Of the build: its libraries' bytes, which are few."""
+    digest = hashlib.sha256(device.encode())
+    folder = os.path.dirname(os.path.abspath(library))
+    for name in sorted(os.listdir(folder)):
+        if name.startswith("libweft") and name.endswith(".so"):
+            with open(os.path.join(folder, name), "rb") as file:
+                digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def run_suite(name, environment, seconds):
+    """A test of test_cuda.py."""
+    try:
+        done = subprocess.run([sys.executable, "-m", "unittest", f"test_cuda.Cuda.test_{name}"], cwd=os.path.join(ROOT, "tests", "operator"),
+                              env=environment, capture_output=True, text=True, timeout=max(seconds, 1))
+    except subprocess.TimeoutExpired:
+        return {"late": True}
+    return {} if done.returncode == 0 else {"error": done.stderr[-2000:]}
+
+
+SAMPLE = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import test_variants
+x = {n: t.cuda().requires_grad_(t.is_floating_point()) for n, t in test_variants.make(sys.argv[2], 1, 2, 1, 200, 200, 64).items()}
+x = {n: t.detach().bfloat16().requires_grad_() if n in "qkv" else t for n, t in x.items()}
+out = torch.ops.weft.attention(sys.argv[2], list(x), list(x.values()))
+torch.autograd.grad(out, [t for t in x.values() if t.requires_grad], torch.ones_like(out), allow_unused=True)
+torch.cuda.synchronize()
+"""
+
+
+def run_sanitizer(tool, variant, environment, seconds):
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SAMPLE, os.path.join(ROOT, "tests", "operator"), variant]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=max(seconds, 1))
+    except subprocess.TimeoutExpired:
+        return {"late": True}
+    return {} if done.returncode == 0 else {"error": (done.stdout + done.stderr)[-2000:]}
+
+
+def steps_of(device, names):
+    """(name, what to do) of what runs side by side, and of what must be alone."""
+    small = device != "cuda"
+    together = [(f"right {v} {t}", {"ask": "right", "variant": v, "dtype": t}) for t in TYPES for v in names]
+    if not small:
+        together = [(f"suite {name}", {"suite": name}) for name in SUITES] + together
+    alone = []
+
+    def speed(variant, dtype, shape, span=None):
+        alone.append((f"speed {variant} {dtype} {','.join(map(str, shape))}" + (f" span {span}" if span else ""),
+                      {"ask": "speed", "variant": variant, "dtype": dtype, "shape": shape, "span": span}))
+
+    if small:
+        speed("causal", "bf16", (1, 1, 128, 64))
+        speed("span_periodic", "f32", (1, 1, 128, 64))
+        return together, alone
+    for variant in ("causal", "sliding_window", "adaptive_span", "span_periodic", "soft_cap"):
+        for D in (64, 128):
+            speed(variant, "bf16", (2, 16, 4096, D))
+    # One share of the tiles after another.
+    for span in (16384, 8192, 4096, 1024, 256):
+        speed("sliding_window", "bf16", (1, 16, 16384, 128), span)
+    if shutil.which("compute-sanitizer"):
+        alone += [(f"sanitizer {tool} {v}", {"tool": tool, "variant": v}) for v in SANITIZED for tool in ("memcheck", "racecheck")]
+    for shape in ((1, 16, 16384, 64), (1, 16, 16384, 128), (16, 16, 1024, 64), (16, 16, 1024, 128)):
+        speed("causal", "bf16", shape)
+    for D in (64, 128):
+        speed("causal", "f16", (2, 16, 4096, D))
+        speed("causal", "f32", (2, 16, 4096, D))
+    return together, alone
+
+
+def write_page(report, folder, left):
+    data = report.data
+    steps, name = data["steps"], data["machine"].get("name", "no GPU")
+    own = page.Page(f"Weft on {name}")
+    own.text(", ".join(f"{key} {value:.0f}" if isinstance(value, float) else f"{key} {value}" for key, value in data["machine"].items()), "soft")
+    if data["machine"].get("capability") is None:
+        own.text("A rehearsal without a GPU: the numbers are the emulator's, its times say nothing of any GPU.", "bad")
+    if left:
+        own.text("Not all steps were reached: run it again to go on.", "bad")
+    own.heading("Right numbers")
+    own.text("Output and gradients, within twice the error of PyTorch's own math against float64.", "soft")
+    names = list(dict.fromkeys(key.split()[1] for key in steps if key.startswith("right ")))
+
+    def verdict(step):
+        if step not in steps:
+            return "not reached"
+        return ("wrong", 1, "bad") if "error" in steps[step] else ("right", 0, "good")
+
+    own.table(["variant", *TYPES], [[v, *(verdict(f"right {v} {t}") for t in TYPES)] for v in names])
+    others = [key for key in steps if key.startswith(("suite ", "sanitizer "))]
+    if others:
+        own.heading("Behaviour")
+        own.table(["check", "found"], [[key, verdict(key)] for key in others])
+    own.heading("Speed")
+    rows = []
+    for key, result in steps.items():
+        if not key.startswith("speed "):
+            continue
+        measured = result.get("rows", [{"method": "Weft", "reason": result.get("error", "")}])
+        base = measured[0]
+        for row in measured:
+            if "forward_ms" not in row:
+                rows.append([key[6:], row["method"], row["reason"], "", "", ""])
+                continue
+            ratio = lambda way: (f"{row[way] / base[way]:.2f}x", row[way] / base[way]) if way in base else ""
+            rows.append([key[6:], row["method"], (f"{row['forward_ms']:.3f}", row["forward_ms"]), ratio("forward_ms"),
+                         (f"{row['backward_ms']:.3f}", row["backward_ms"]), ratio("backward_ms")])
+    own.table(["case", "method", "forward ms", "of Weft's", "backward ms", "of Weft's"], rows)
+    for key, result in steps.items():
+        if "error" in result:
+            own.quote(key, result["error"])
+    own.write(os.path.join(folder, "gpu.html"))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev gpu", description=__doc__)
+    parser.add_argument("library", help=argparse.SUPPRESS)
+    parser.add_argument("program", help=argparse.SUPPRESS)
+    parser.add_argument("--budget", type=seconds_of, default=480, help="time to spend, as in 90s or 8m (default: 8m)")
+    parser.add_argument("--out", default="runs/gpu", help="folder of gpu.json and gpu.html (default: runs/gpu)")
+    parser.add_argument("--device", choices=("cuda", "ptx-emulator"), default="cuda", help="ptx-emulator: a rehearsal without a GPU")
+    parser.add_argument("--only", default="", help="steps whose names begin so, as in 'right causal' or speed")
+    args = parser.parse_args()
+    deadline = time.monotonic() + args.budget
+    environment = {**os.environ, "WEFT_LIBRARY": os.path.abspath(args.library), "WEFT_PROGRAM": os.path.abspath(args.program), "WEFT_SOURCE": ROOT}
+    if args.device != "cuda":
+        environment["WEFT_DEVICE"] = args.device
+    report = Report(args.out, identity_of(args.library, args.device))
+    left, interrupted, workers, stopping = 0, False, [], threading.Event()
+
+    def worker():
+        workers.append(Worker(environment))
+        return workers[-1]
+
+    def say(name, result, begun):
+        words = "not in the time given" if "late" in result else result["error"].splitlines()[-1][:150] if "error" in result else "ok"
+        print(f"{time.monotonic() - begun:6.1f} s  {name:44} {words}", flush=True)
+
+    def do(name, work, own):
+        """Whether the step is known now."""
+        begun = time.monotonic()
+        seconds = deadline - begun
+        if seconds <= 0 or stopping.is_set():
+            return False
+        if "suite" in work:
+            result = run_suite(work["suite"], environment, seconds)
+        elif "tool" in work:
+            result = run_sanitizer(work["tool"], work["variant"], environment, seconds)
+        else:
+            result = own.ask({"device": "cuda" if args.device == "cuda" else "cpu", **work}, seconds)
+        if stopping.is_set():  # who was asked was stopped, too
+            return False
+        say(name, result, begun)
+        if "late" in result:
+            return False
+        report.add(name, result)
+        for row in result.get("rows", []):
+            if "forward_ms" in row:
+                print(f"          {row['method']:18} forward {row['forward_ms']:9.3f} ms   backward {row['backward_ms']:9.3f} ms", flush=True)
+        return True
+
+    first = worker()
+    try:
+        machine = first.ask({"ask": "machine", "device": args.device}, 120)
+        if "error" in machine or "late" in machine:
+            sys.exit(f"./dev gpu: {machine.get('error', 'the machine did not answer in two minutes')}. --device ptx-emulator rehearses it without a GPU")
+        if report.data["machine"].get("name") != machine["name"]:
+            report.data.update(machine=machine, steps={})
+        together, alone = steps_of(args.device, first.ask({"ask": "variants"}, 60)["names"])
+        chosen = lambda steps: [step for step in steps if step[0].startswith(args.only) and not report.known(step[0])]
+        waiting = queue.SimpleQueue()
+        for step in chosen(together):
+            waiting.put(step)
+
+        def serve():
+            nonlocal left
+            own = worker()
+            while True:
+                try:
+                    name, work = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                if not do(name, work, own):
+                    left += 1
+
+        threads = [threading.Thread(target=serve) for _ in range(min(16, os.cpu_count(), max(waiting.qsize(), 1)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for name, work in chosen(alone):
+            if not do(name, work, first):
+                left += 1
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        stopping.set()
+        for own in workers:
+            own.stop()
+    report.save()
+    write_page(report, args.out, left or int(interrupted))
+    wrong = [name for name, result in report.data["steps"].items() if "error" in result]
+    print(f"{len(report.data['steps'])} steps known, {len(wrong)} of them wrong{': ' + ', '.join(wrong) if wrong else ''}; {left} not reached"
+          + ("; interrupted" if interrupted else "") + (": run it again to go on" if left or interrupted else ""))
+    print(f"{args.out}/gpu.json   {args.out}/gpu.html")
+    sys.exit(1 if wrong else 130 if interrupted else 0)
+
+
+if __name__ == "__main__":
+    main()

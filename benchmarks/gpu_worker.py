@@ -1,0 +1,77 @@
+"""A process that answers questions about a GPU for gpu_report.py: one JSON line in, one out. It dies where CUDA is lost."""
+
+import json
+import os
+import sys
+
+if __name__ == "__main__":
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+
+import torch
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "tests", "operator")]
+TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+SHAPES = {"f32": "odd", "bf16": "wide", "f16": "cross"}
+
+
+class Case:
+    """What test_variants.compare asks of a test."""
+
+    def assertFalse(self, worse, message):
+        if worse:
+            raise AssertionError(message)
+
+
+def right(work):
+    """Output and gradients of a variant within twice the error of PyTorch's own math against float64."""
+    import test_variants
+    dtype = TYPES[work["dtype"]]
+    torch.set_num_threads(1)
+    if work["device"] == "cuda":
+        run = lambda name, x: torch.ops.weft.attention(name, list(x), [t.cuda() for t in x.values()]).cpu()
+        test_variants.compare(Case(), work["variant"], dtype, test_variants.SHAPES[SHAPES[work["dtype"]]], run)
+    else:
+        test_variants.compare(Case(), work["variant"], dtype, (1, 1, 1, 70, 70, 16), count=1)
+    return {}
+
+
+def variants(work):
+    import test_variants
+    return {"names": list(test_variants.REFERENCE)}
+
+
+def speed(work):
+    import gpu
+    rows = list(gpu.measure(work["variant"], work["shape"], TYPES[work["dtype"]], work["device"], work.get("span")))
+    return {"rows": rows}
+
+
+def machine(work):
+    if work["device"] != "cuda":
+        return {"name": work["device"], "torch": torch.__version__}
+    if not torch.cuda.is_available():
+        raise RuntimeError("no NVIDIA GPU, or a torch without CUDA")
+    import gpu
+    capability = "sm_%d%d" % torch.cuda.get_device_capability()
+    return {"name": torch.cuda.get_device_name(), "capability": capability, "torch": torch.__version__, "matrix_tflops": gpu.matrix_product()}
+
+
+def main():
+    torch.ops.load_library(os.environ["WEFT_LIBRARY"])
+    for line in sys.stdin:
+        work = json.loads(line)
+        lost = False
+        try:
+            answer = {"right": right, "variants": variants, "speed": speed, "machine": machine}[work["ask"]](work)
+        except Exception as error:
+            lost = "CUDA" in str(error) or "cuda" in str(error)
+            answer = {"error": f"{type(error).__name__}: {error}"[:2000]}
+        print(json.dumps(answer), file=out, flush=True)
+        if lost:  # a fault leaves nothing of a context
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
