@@ -15,8 +15,8 @@ struct Source {
 
   Source(KernelCode &code, Rows op)
       : name(op.getTensor().str()),
-        rows(code.shapeOf(op.getResult())[0]),
-        columns(code.shapeOf(op.getResult())[1]),
+        rows(KernelCode::shapeOf(op.getResult())[0]),
+        columns(KernelCode::shapeOf(op.getResult())[1]),
         first(code.emit.mul(code.scalar(op.getIndex()), code.emit.i64(rows))),
         valid(code.emit.min(code.emit.sub(code.slots.dim(code.slots.keyExtent(code.slots.info(name).dims[2])), first),
                             code.emit.i64(rows))),

@@ -44,7 +44,7 @@ void lower(KernelCode &code, ConvertOp op) {
   Emitter &emit = code.emit;
   const Tile source = code.tile(op.getSource());
   const ElementType type = elementOf(op.getSource());
-  const int64_t columns = code.shapeOf(op.getResult())[1];
+  const int64_t columns = KernelCode::shapeOf(op.getResult())[1];
   Value base = code.place(op->getResult(0));
   emit.loop(emit.i64(0), source.valid, 1, [&](Value row) {
     Value from = emit.at(source.base, emit.mul(row, source.stride), emit.storage(type));
@@ -59,21 +59,21 @@ void lower(KernelCode &code, ConvertOp op) {
 
 void lower(KernelCode &code, PackOp op) {
   const Tile source = code.tile(op.getSource());
-  const int64_t rows = code.shapeOf(op.getSource())[0], columns = code.shapeOf(op.getSource())[1];
+  const int64_t rows = KernelCode::shapeOf(op.getSource())[0], columns = KernelCode::shapeOf(op.getSource())[1];
   const Layout layout = *layoutOf(op.getResult().getType());
   Value base = code.place(op->getResult(0));
   if (layout == Layout::ColumnPairs)
     code.amx.columnPairs(source.base, source.stride, source.valid, rows, columns, base);
   else if (layout == Layout::RowPairs) code.amx.rowPairs(source.base, source.stride, source.valid, rows, columns, base);
   else if (elementOf(op.getResult()) == ElementType::BF16)
-    code.amx.columns(source.base, source.stride, rows, code.shapeOf(op.getResult())[1], base);
+    code.amx.columns(source.base, source.stride, rows, KernelCode::shapeOf(op.getResult())[1], base);
   else packColumns(code, source, elementOf(op.getSource()), base, rows, columns);
   code.tiles[op.getResult()] = {base, Value(), source.valid};
 }
 
 void lower(KernelCode &code, PadOp op) {
   const Tile source = code.tile(op.getSource());
-  const auto shape = code.shapeOf(op.getSource());
+  const auto shape = KernelCode::shapeOf(op.getSource());
   auto [base, stride] =
       code.amx.padded(source.base, source.stride, source.valid, shape[0], shape[1], code.place(op->getResult(0)));
   code.tiles[op.getResult()] = {base, stride, source.valid};

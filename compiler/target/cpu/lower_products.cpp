@@ -9,7 +9,7 @@ namespace {
 Amx::Operand operand(KernelCode &code, Value tile) {
   Emitter &emit = code.emit;
   const Tile own = code.tile(tile);
-  const auto shape = code.shapeOf(tile);
+  const auto shape = KernelCode::shapeOf(tile);
   switch (*layoutOf(tile.getType())) {
     case Layout::Strided: return {own.base, emit.mul(own.stride, emit.i64(2))};
     case Layout::Rows: return {own.base, emit.i64(2 * shape[1])};
@@ -23,7 +23,7 @@ Amx::Operand operand(KernelCode &code, Value tile) {
 void multiplyAmx(KernelCode &code, ProductOp op, Value out) {
   Emitter &emit = code.emit;
   const bool accumulate = op.getAcc() != nullptr;
-  const auto lhs = code.shapeOf(op.getLhs()), result = code.shapeOf(op.getResult());
+  const auto lhs = KernelCode::shapeOf(op.getLhs()), result = KernelCode::shapeOf(op.getResult());
   // A is what is broadcast: keys and values, of tn the pairs. B has the lanes.
   if (op.getForm() == tile::DotForm::TN)
     code.amx.product(out, emit.i64(result[1]), operand(code, op.getLhs()), operand(code, op.getRhs()), result[0],
@@ -36,7 +36,7 @@ void multiplyAmx(KernelCode &code, ProductOp op, Value out) {
 void multiplyFma(KernelCode &code, ProductOp op, Value out) {
   Emitter &emit = code.emit;
   const Tile lhs = code.tile(op.getLhs()), rhs = code.tile(op.getRhs());
-  const int64_t columns = code.shapeOf(op.getRhs())[1];
+  const int64_t columns = KernelCode::shapeOf(op.getRhs())[1];
   const bool accumulate = op.getAcc() != nullptr;
   Value queries = emit.i64(code.tileQ);
   switch (op.getForm()) {
@@ -51,7 +51,8 @@ void multiplyFma(KernelCode &code, ProductOp op, Value out) {
     case tile::DotForm::TN:
       // out[j][e] += sum over i of p[j][i] * queries[i][e]
       return product(emit, {out, emit.i64(columns), lhs.base, queries, emit.i64(1), rhs.base, rhs.stride,
-                            emit.i64(code.shapeOf(op.getResult())[0]), rhs.valid, columns, accumulate, code.blockRows});
+                            emit.i64(KernelCode::shapeOf(op.getResult())[0]), rhs.valid, columns, accumulate,
+                            code.blockRows});
   }
 }
 
@@ -94,7 +95,7 @@ void addRows(KernelCode &code, const Target &to, Value sums, int64_t columns) {
 
 void multiplyIntoAmx(KernelCode &code, ProductIntoOp op, const Target &to) {
   Emitter &emit = code.emit;
-  const int64_t columns = code.shapeOf(op.getRhs())[1];
+  const int64_t columns = KernelCode::shapeOf(op.getRhs())[1];
   Value sums = code.tile(op.getBy()).base;
   const Amx::Operand lhs = operand(code, op.getLhs()), rhs = operand(code, op.getRhs());
   auto multiply = [&](Value out, Value stride, bool accumulate) {
@@ -112,7 +113,7 @@ void multiplyIntoAmx(KernelCode &code, ProductIntoOp op, const Target &to) {
 void multiplyIntoFma(KernelCode &code, ProductIntoOp op, const Target &to) {
   Emitter &emit = code.emit;
   const Tile lhs = code.tile(op.getLhs()), rhs = code.tile(op.getRhs());
-  const int64_t columns = code.shapeOf(op.getRhs())[1];
+  const int64_t columns = KernelCode::shapeOf(op.getRhs())[1];
   auto multiply = [&](Value out, Value stride) {
     product(emit, {out, stride, lhs.base, emit.i64(code.tileQ), emit.i64(1), rhs.base, rhs.stride, to.valid, rhs.valid,
                    columns, true, code.blockRows});

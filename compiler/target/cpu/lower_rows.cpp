@@ -33,7 +33,7 @@ void lower(KernelCode &code, tile::ScaleRowsOp op) {
   internalCheck(layoutOf(op.getTile().getType()) == Layout::Columns, "cpu lowering", "rows of keys have no factors");
   Emitter &emit = code.emit;
   const Tile tile = code.tile(op.getTile());
-  const int64_t columns = code.shapeOf(op.getTile())[1];
+  const int64_t columns = KernelCode::shapeOf(op.getTile())[1];
   Tile &factors = code.tile(op.getFactors());
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes, [&](Value lane) {
     Value factor = emit.load(emit.floats(), emit.at(factors.base, lane));
@@ -102,7 +102,7 @@ void lower(KernelCode &code, tile::RowwiseOp op) {
 void lower(KernelCode &code, tile::RowDotOp op) {
   Emitter &emit = code.emit;
   const Tile lhs = code.tile(op.getLhs()), rhs = code.tile(op.getRhs()), result{code.place(op->getResult(0))};
-  const int64_t columns = code.shapeOf(op.getLhs())[1];
+  const int64_t columns = KernelCode::shapeOf(op.getLhs())[1];
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes,
             [&](Value lane) { emit.store(emit.zeros(), emit.at(result.base, lane)); });
   emit.loop(emit.i64(0), lhs.valid, 1, [&](Value row) {

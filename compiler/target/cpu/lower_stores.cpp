@@ -6,7 +6,7 @@ namespace weft::cpu {
 void lower(KernelCode &code, tile::StoreOp op) {
   Emitter &emit = code.emit;
   const Tile value = code.tile(op.getValue());
-  const int64_t rows = code.shapeOf(op.getValue())[0], columns = code.shapeOf(op.getValue())[1];
+  const int64_t rows = KernelCode::shapeOf(op.getValue())[0], columns = KernelCode::shapeOf(op.getValue())[1];
   const std::string name = op.getTensor().str();
   const ElementType type = code.slots.info(name).element;
   mlir::Type element = emit.storage(type);
