@@ -213,7 +213,7 @@ def write_page(report, folder, left):
     own.table(["case", "method", "forward ms", "of Weft's", "backward ms", "of Weft's"], rows)
     for key, result in steps.items():
         if "error" in result:
-            own.quote(key, result["error"])
+            own.quote(key, result["error"] or "failed without a word")
     own.write(os.path.join(folder, "gpu.html"))
 
 
@@ -238,7 +238,7 @@ def main():
         return workers[-1]
 
     def say(name, result, begun):
-        words = "not in the time given" if "late" in result else result["error"].splitlines()[-1][:150] if "error" in result else "ok"
+        words = "not in the time given" if "late" in result else (result["error"].splitlines() or ["failed without a word"])[-1][:150] if "error" in result else "ok"
         print(f"{time.monotonic() - begun:6.1f} s  {name:44} {words}", flush=True)
 
     def do(name, work, own):
