@@ -110,32 +110,17 @@ def identity_of(library, device):
     return digest.hexdigest()[:16]
 
 
-def run_suite(name, environment, seconds):
-    """A test of test_cuda.py."""
-    try:
-        done = subprocess.run([sys.executable, "-m", "unittest", f"test_cuda.Cuda.test_{name}"], cwd=os.path.join(ROOT, "tests", "operator"),
-                              env=environment, capture_output=True, text=True, timeout=max(seconds, 1))
-    except subprocess.TimeoutExpired:
-        return {"late": True}
-    return {} if done.returncode == 0 else {"error": done.stderr[-2000:]}
-
-
 SAMPLE = """
-import sys, torch
-sys.path.insert(0, sys.argv[1])
-import test_variants
-x = {n: t.cuda().requires_grad_(t.is_floating_point()) for n, t in test_variants.make(sys.argv[2], 1, 2, 1, 200, 200, 64).items()}
-x = {n: t.detach().bfloat16().requires_grad_() if n in "qkv" else t for n, t in x.items()}
-out = torch.ops.weft.attention(sys.argv[2], list(x), list(x.values()))
-torch.autograd.grad(out, [t for t in x.values() if t.requires_grad], torch.ones_like(out), allow_unused=True)
+import sys, torch, test_cuda
+test_cuda.both(sys.argv[1], test_cuda.on_gpu(test_cuda.tensors(sys.argv[1], torch.bfloat16, T=200)))
 torch.cuda.synchronize()
 """
 
 
-def run_sanitizer(tool, variant, environment, seconds):
-    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SAMPLE, os.path.join(ROOT, "tests", "operator"), variant]
+def run_test(command, environment, seconds):
+    """Beside the operator's tests."""
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=max(seconds, 1))
+        done = subprocess.run(command, cwd=os.path.join(ROOT, "tests", "operator"), env=environment, capture_output=True, text=True, timeout=max(seconds, 1))
     except subprocess.TimeoutExpired:
         return {"late": True}
     return {} if done.returncode == 0 else {"error": (done.stdout + done.stderr)[-2000:]}
@@ -146,7 +131,7 @@ def steps_of(device, names):
     small = device != "cuda"
     together = [(f"right {v} {t}", {"ask": "right", "variant": v, "dtype": t}) for t in TYPES for v in names]
     if not small:
-        together = [(f"suite {name}", {"suite": name}) for name in SUITES] + together
+        together = [(f"suite {name}", {"command": [sys.executable, "-m", "unittest", f"test_cuda.Cuda.test_{name}"]}) for name in SUITES] + together
     alone = []
 
     def speed(variant, dtype, shape, span=None):
@@ -164,7 +149,9 @@ def steps_of(device, names):
     for span in (16384, 8192, 4096, 1024, 256):
         speed("sliding_window", "bf16", (1, 16, 16384, 128), span)
     if shutil.which("compute-sanitizer"):
-        alone += [(f"sanitizer {tool} {v}", {"tool": tool, "variant": v}) for v in SANITIZED for tool in ("memcheck", "racecheck")]
+        for v in SANITIZED:
+            for tool in ("memcheck", "racecheck"):
+                alone.append((f"sanitizer {tool} {v}", {"command": ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", SAMPLE, v]}))
     for shape in ((1, 16, 16384, 64), (1, 16, 16384, 128), (16, 16, 1024, 64), (16, 16, 1024, 128)):
         speed("causal", "bf16", shape)
     for D in (64, 128):
@@ -247,10 +234,8 @@ def main():
         seconds = deadline - begun
         if seconds <= 0 or stopping.is_set():
             return False
-        if "suite" in work:
-            result = run_suite(work["suite"], environment, seconds)
-        elif "tool" in work:
-            result = run_sanitizer(work["tool"], work["variant"], environment, seconds)
+        if "command" in work:
+            result = run_test(work["command"], environment, seconds)
         else:
             result = own.ask({"device": "cuda" if args.device == "cuda" else "cpu", **work}, seconds)
         if stopping.is_set():  # who was asked was stopped, too

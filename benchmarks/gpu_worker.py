@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import unittest
 
 if __name__ == "__main__":
     out = os.fdopen(os.dup(1), "w")
@@ -12,28 +13,19 @@ import torch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "tests", "operator")]
-TYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-SHAPES = {"f32": "odd", "bf16": "wide", "f16": "cross"}
-
-
-class Case:
-    """What test_variants.compare asks of a test."""
-
-    def assertFalse(self, worse, message):
-        if worse:
-            raise AssertionError(message)
+from peers import TYPES
 
 
 def right(work):
     """Output and gradients of a variant within twice the error of PyTorch's own math against float64."""
+    import test_cuda
     import test_variants
-    dtype = TYPES[work["dtype"]]
+    case, dtype = unittest.TestCase(), TYPES[work["dtype"]]
     torch.set_num_threads(1)
     if work["device"] == "cuda":
-        run = lambda name, x: torch.ops.weft.attention(name, list(x), [t.cuda() for t in x.values()]).cpu()
-        test_variants.compare(Case(), work["variant"], dtype, test_variants.SHAPES[SHAPES[work["dtype"]]], run)
+        test_variants.compare(case, work["variant"], dtype, test_variants.SHAPES[test_cuda.SHAPE[dtype]], test_cuda.run_on_gpu)
     else:
-        test_variants.compare(Case(), work["variant"], dtype, (1, 1, 1, 70, 70, 16), count=1)
+        test_variants.compare(case, work["variant"], dtype, (1, 1, 1, 70, 70, 16), count=1)
     return {}
 
 

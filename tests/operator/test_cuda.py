@@ -16,6 +16,7 @@ from test_variants import REFERENCE, make
 
 QKV = ["q", "k", "v"]
 weft = torch.ops.weft
+SHAPE = {torch.float32: "odd", torch.bfloat16: "wide", torch.float16: "cross"}
 PART, PARTS = (int(n) for n in os.environ.get("WEFT_CUDA_PART", "0/1").split("/"))
 if PARTS > 1:
     torch.set_num_threads(1)  # the references of all parts are computed at the same time
@@ -63,7 +64,7 @@ class Cuda(unittest.TestCase):
     def test_variants(self):
         """Twice the error of PyTorch's math, both against float64."""
         for name in list(REFERENCE)[PART::PARTS]:
-            for dtype, shape in ((torch.float32, "odd"), (torch.bfloat16, "wide"), (torch.float16, "cross")):
+            for dtype, shape in SHAPE.items():
                 with self.subTest(name=name, dtype=dtype):
                     test_variants.compare(self, name, dtype, test_variants.SHAPES[shape], run_on_gpu)
 
