@@ -14,12 +14,13 @@ namespace {
 /// What a GPU's shared memory has no room for.
 void eraseTooLarge(std::vector<Schedule> &space, const ops::Binding &call, bool backward) {
   const int64_t bytes = limitsOf(call.set.device).sharedBytesPerBlock;
-  std::map<std::tuple<int, int, int>, bool> fits;
+  std::map<std::tuple<int, int, int, int, int>, bool> fits;
   // The default, the first, is kept: results are compared with it.
   space.erase(std::remove_if(space.begin() + 1, space.end(),
                              [&](const Schedule &schedule) {
-                               auto [slot, added] =
-                                   fits.try_emplace({schedule.tileQ, schedule.tileK, schedule.stages}, false);
+                               auto [slot, added] = fits.try_emplace({schedule.tileQ, schedule.tileK, schedule.keysQ,
+                                                                      schedule.keysK, schedule.stages},
+                                                                     false);
                                if (added)
                                  slot->second = fitsShared(*call.set.variant, call.set.headDims, call.set.type,
                                                            schedule, backward, bytes);
@@ -62,6 +63,11 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
             for (int stages : {1, 2, 3, 4}) {
               schedule.stages = stages;
               space.push_back(schedule);
+              if (form != BackwardForm::TwoPass || tileQ == tileK) continue;
+              // Tiles of keys that are as tall as those of queries.
+              Schedule turned = schedule;
+              turned.keysQ = tileK, turned.keysK = tileQ;
+              space.push_back(turned);
             }
           }
         }

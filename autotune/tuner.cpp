@@ -111,7 +111,7 @@ class Search {
   size_t measured = 0;
 
   static bool sameTiles(const Schedule &a, const Schedule &b) {
-    return a.tileQ == b.tileQ && a.tileK == b.tileK && a.form == b.form;
+    return a.tileQ == b.tileQ && a.tileK == b.tileK && a.keysQ == b.keysQ && a.keysK == b.keysK && a.form == b.form;
   }
 
   /// Takes over what the cache has of this compiler's code; true where the search is complete.

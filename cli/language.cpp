@@ -99,6 +99,8 @@ void addCompile(CLI::App &app, Action &action) {
       ->capture_default_str();
   command->add_option("--tile-q", options->schedule.tileQ, "Queries a tile")->capture_default_str();
   command->add_option("--tile-k", options->schedule.tileK, "Keys a tile")->capture_default_str();
+  command->add_option("--keys-q", options->schedule.keysQ, "Queries a tile of backward_dkdv; default: --tile-q");
+  command->add_option("--keys-k", options->schedule.keysK, "Keys a tile of backward_dkdv; default: --tile-k");
   command->add_option("--block", options->schedule.blockRows, "CPU: rows of a register block, 6, 8 or 12")
       ->capture_default_str();
   command->add_flag_callback(

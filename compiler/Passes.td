@@ -83,6 +83,10 @@ def ExpandBf16 : WeftPass<"expand-bf16"> {
 
 // NVIDIA GPUs
 
+def OrientProducts : WeftPass<"orient-products"> {
+  let summary = "turns tiles of pairs to [key, query] where all that is made of them is summed over queries";
+}
+
 def ChooseInstructions : WeftPass<"choose-instructions"> {
   let summary = "chooses the instruction of each product, and how tiles lie in registers and shared memory";
 }

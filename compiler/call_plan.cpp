@@ -181,11 +181,12 @@ class Planner {
   }
 
   void list(const KeySetInfo &keys, bool byKey, Owner owner, CallPlan::KeptTiles &kept) {
-    const Extent heads = product({size("B"), size("H")}), queries = tiles("T", schedule.tileQ),
-                 others = tiles(lookedAt(keys), schedule.tileK);
+    const std::string side = byKey ? "_keys" : "", kernel = ofKeys("plan_lists" + side, keys.dim);
+    const Schedule own = scheduleOf(schedule, kernel);
+    const Extent heads = product({size("B"), size("H")}), queries = tiles("T", own.tileQ),
+                 others = tiles(lookedAt(keys), own.tileK);
     // Room for all tiles of each row: how many are kept need not be known, nor waited for.
     const Extent &rows = byKey ? others : queries, &entries = byKey ? queries : others;
-    const std::string side = byKey ? "_keys" : "";
     kept.counts = add(ofKeys("counts" + side, keys.dim), ElementType::I32, {size("B"), size("H"), rows}, owner);
     plan.buffers.back().zeroed = plan.form.lastTileOnly;  // rows of no program keep nothing
     kept.entries =
@@ -193,8 +194,7 @@ class Planner {
     plan.buffers.back().counted = true;
     Extent work = product({heads, queries, others});
     work.scale = 16;
-    run(ofKeys("plan_lists" + side, keys.dim),
-        byKey ? times(heads, tiles(keys.dim, schedule.tileK)) : queryPrograms(schedule.tileQ), std::move(work));
+    run(kernel, byKey ? times(heads, tiles(keys.dim, own.tileK)) : queryPrograms(own.tileQ), std::move(work));
   }
 
   /// Which tiles of each set of keys are kept, by query tile.
@@ -275,7 +275,8 @@ class Planner {
     for (const KeySetInfo &keys : variant.keySets()) {
       CallPlan::KeptTiles byKey;
       if (keys.lists) list(keys, true, Owner::Temporary, byKey);
-      run(ofKeys("backward_dkdv", keys.dim), product({size("B"), size("G"), tiles(keys.dim, schedule.tileK)}), work);
+      const std::string kernel = ofKeys("backward_dkdv", keys.dim);
+      run(kernel, product({size("B"), size("G"), tiles(keys.dim, scheduleOf(schedule, kernel).tileK)}), work);
     }
   }
 

@@ -134,15 +134,18 @@ struct Schedule {
   int blockRows = 6;           ///< CPU: rows of a register block of products: 6, 8 or 12
   Order order = Order::TilesInner;
   BackwardForm form = BackwardForm::Automatic;
+  int keysQ = 0, keysK = 0;  ///< the tiles of backward_dkdv and of its lists; 0: tileQ, tileK
 
   bool operator==(const Schedule &) const = default;
 };
+/// What of a schedule decides a kernel's code: its own tiles, and nothing that others need.
+Schedule scheduleOf(const Schedule &schedule, const std::string &kernel);
 /// The empty string, or what is wrong with a schedule, of any variant or of this one.
 std::string illegal(const Schedule &schedule);
 std::string illegal(const Schedule &schedule, const Variant &variant);
 /// The schedule with tiles that divide those a variant selects, or that share a list of keys.
 Schedule fitted(Schedule schedule, const Variant &variant);
-/// "64x64 stages 2 tiles_inner two_pass": only what `target` uses and what differs from automatic.
+/// "64x64 keys 32x64 stages 2 tiles_inner two_pass": only what `target` uses and what differs from automatic.
 std::string describe(const Schedule &schedule, const std::string &target);
 
 struct CompileRequest {

@@ -47,8 +47,9 @@ void addKernelPasses(mlir::OpPassManager &passes, const CompileRequest &request)
   BuildKernelOptions options;
   options.kernel = request.kernel;
   for (const auto &[dim, size] : request.dims) options.dims.push_back(dim + "=" + std::to_string(size));
-  options.tileQ = request.schedule.tileQ;
-  options.tileK = request.schedule.tileK;
+  const Schedule schedule = scheduleOf(request.schedule, request.kernel);
+  options.tileQ = schedule.tileQ;
+  options.tileK = schedule.tileK;
   options.type = name(request.type);
   options.headsInner = request.schedule.order == Order::HeadsInner;
   options.paged = request.paged;

@@ -44,19 +44,43 @@ Schedule defaultSchedule(const Variant &variant, const std::string &target, cons
   return defaultSchedule(variant, target, dims, backward, ElementType::F32, leastSharedBytes);
 }
 
+static bool isOverKeys(const std::string &kernel) {
+  return kernel.starts_with("backward_dkdv") || kernel.starts_with("plan_lists_keys");
+}
+
+Schedule scheduleOf(const Schedule &schedule, const std::string &kernel) {
+  Schedule own = schedule;
+  if (isOverKeys(kernel) && schedule.keysQ) own.tileQ = schedule.keysQ, own.tileK = schedule.keysK;
+  own.keysQ = own.keysK = 0;
+  own.form = BackwardForm::Automatic;
+  return own;
+}
+
+static void fit(int &tileQ, int &tileK, const Variant &variant) {
+  if (variant.keyList().tile) tileQ = std::gcd(tileQ, variant.keyList().tile);
+  if (!variant.selects()) return;
+  tileQ = std::gcd(tileQ, variant.selection().rounds.back().tileQ);
+  if (!variant.selectsKeys()) tileK = std::gcd(tileK, variant.selection().rounds.back().tileK);
+}
+
 Schedule fitted(Schedule schedule, const Variant &variant) {
-  if (variant.keyList().tile) schedule.tileQ = std::gcd(schedule.tileQ, variant.keyList().tile);
-  if (!variant.selects()) return schedule;
-  schedule.tileQ = std::gcd(schedule.tileQ, variant.selection().rounds.back().tileQ);
-  if (!variant.selectsKeys()) schedule.tileK = std::gcd(schedule.tileK, variant.selection().rounds.back().tileK);
+  fit(schedule.tileQ, schedule.tileK, variant);
+  if (schedule.keysQ) fit(schedule.keysQ, schedule.keysK, variant);
   return schedule;
 }
 
-std::string illegal(const Schedule &schedule) {
-  for (int tile : {schedule.tileQ, schedule.tileK})
+static std::string illegalTiles(int tileQ, int tileK) {
+  for (int tile : {tileQ, tileK})
     if (tile % 16 || tile < 16 || tile > 256)
-      return "expected tile sizes that are multiples of 16 from 16 to 256, got " + std::to_string(schedule.tileQ) +
-             " and " + std::to_string(schedule.tileK);
+      return "expected tile sizes that are multiples of 16 from 16 to 256, got " + std::to_string(tileQ) + " and " +
+             std::to_string(tileK);
+  return {};
+}
+
+std::string illegal(const Schedule &schedule) {
+  if (std::string wrong = illegalTiles(schedule.tileQ, schedule.tileK); !wrong.empty()) return wrong;
+  if (schedule.keysQ || schedule.keysK)
+    if (std::string wrong = illegalTiles(schedule.keysQ, schedule.keysK); !wrong.empty()) return wrong;
   if (schedule.stages < 1 || schedule.stages > 4)
     return "expected 1 to 4 stages, got " + std::to_string(schedule.stages);
   if (schedule.blockRows != 6 && schedule.blockRows != 8 && schedule.blockRows != 12)
@@ -64,26 +88,31 @@ std::string illegal(const Schedule &schedule) {
   return {};
 }
 
-std::string illegal(const Schedule &schedule, const Variant &variant) {
-  if (std::string wrong = illegal(schedule); !wrong.empty()) return wrong;
-  if (const int tile = variant.keyList().tile; tile && tile % schedule.tileQ)
+static std::string illegalTiles(int tileQ, int tileK, const Variant &variant) {
+  if (const int tile = variant.keyList().tile; tile && tile % tileQ)
     return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " +
-           std::to_string(schedule.tileQ);
+           std::to_string(tileQ);
   if (variant.selects()) {
     const SelectionInfo::Round &round = variant.selection().rounds.back();
-    if (variant.selectsKeys() && round.tileQ % schedule.tileQ)
+    if (variant.selectsKeys() && round.tileQ % tileQ)
       return "expected queries of a tile to divide those that share a choice of keys, " + std::to_string(round.tileQ) +
-             ", got " + std::to_string(schedule.tileQ);
-    if (!variant.selectsKeys() && (round.tileQ % schedule.tileQ || round.tileK % schedule.tileK))
+             ", got " + std::to_string(tileQ);
+    if (!variant.selectsKeys() && (round.tileQ % tileQ || round.tileK % tileK))
       return "expected tile sizes that divide those selected, " + std::to_string(round.tileQ) + " and " +
-             std::to_string(round.tileK) + ", got " + std::to_string(schedule.tileQ) + " and " +
-             std::to_string(schedule.tileK);
+             std::to_string(round.tileK) + ", got " + std::to_string(tileQ) + " and " + std::to_string(tileK);
   }
   return {};
 }
 
+std::string illegal(const Schedule &schedule, const Variant &variant) {
+  if (std::string wrong = illegal(schedule); !wrong.empty()) return wrong;
+  if (std::string wrong = illegalTiles(schedule.tileQ, schedule.tileK, variant); !wrong.empty()) return wrong;
+  return schedule.keysQ ? illegalTiles(schedule.keysQ, schedule.keysK, variant) : std::string();
+}
+
 std::string describe(const Schedule &schedule, const std::string &target) {
   std::string text = std::to_string(schedule.tileQ) + "x" + std::to_string(schedule.tileK);
+  if (schedule.keysQ) text += " keys " + std::to_string(schedule.keysQ) + "x" + std::to_string(schedule.keysK);
   text += " " + target::targetOf(target).describe(schedule);
   text += schedule.order == Order::TilesInner ? " tiles_inner" : " heads_inner";
   if (schedule.form != BackwardForm::Automatic) text += schedule.form == BackwardForm::Fused ? " fused" : " two_pass";

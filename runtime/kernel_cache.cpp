@@ -102,7 +102,7 @@ std::shared_ptr<const LoadedKernel> loadKernel(const CompileRequest &request, co
   static std::map<std::pair<pid_t, std::string>, std::shared_future<Kernel>> making;
   CompileRequest own = request;
   if (own.target == "host") own.target = targetOf(device);
-  own.schedule.form = BackwardForm::Automatic;  // of no kernel
+  own.schedule = scheduleOf(request.schedule, request.kernel);
   const std::string key = keyOf(own), place = name(device) + "\n" + key;
   std::promise<Kernel> made;
   const std::pair<pid_t, std::string> ours{getpid(), place};

@@ -85,8 +85,9 @@ ArgumentSlot slotOf(const json &value, const Variant &variant) {
 void demandTiles(const KernelImage &image, const CompileRequest &request) {
   const std::string &kernel = request.kernel;
   // A selection's tiles are its own.
-  if (starts(kernel, "forward") || starts(kernel, "backward") || starts(kernel, "plan_"))
-    demand(image.tileQ == request.schedule.tileQ && image.tileK == request.schedule.tileK, "of other tiles");
+  if (!starts(kernel, "forward") && !starts(kernel, "backward") && !starts(kernel, "plan_")) return;
+  const Schedule schedule = scheduleOf(request.schedule, kernel);
+  demand(image.tileQ == schedule.tileQ && image.tileK == schedule.tileK, "of other tiles");
 }
 
 }  // namespace

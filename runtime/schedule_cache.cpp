@@ -18,7 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-constexpr int schema = 1;
+constexpr int schema = 2;
 
 /// "Intel Xeon; +avx512f,..." -> letters that suit a file name, and a hash of all of it.
 std::string fileName(const std::string &identity) {
@@ -35,6 +35,8 @@ std::string fileName(const std::string &identity) {
 json toJson(const Schedule &s) {
   return {{"tile_q", s.tileQ},
           {"tile_k", s.tileK},
+          {"keys_q", s.keysQ},
+          {"keys_k", s.keysK},
           {"stages", s.stages},
           {"block_rows", s.blockRows},
           {"order", s.order == Order::TilesInner ? "tiles_inner" : "heads_inner"},
@@ -43,10 +45,12 @@ json toJson(const Schedule &s) {
                                                      : "two_pass"}};
 }
 
-Schedule scheduleOf(const json &value) {
+Schedule scheduleFrom(const json &value) {
   Schedule s;
   s.tileQ = value.at("tile_q");
   s.tileK = value.at("tile_k");
+  s.keysQ = value.at("keys_q");
+  s.keysK = value.at("keys_k");
   s.stages = value.at("stages");
   s.blockRows = value.at("block_rows");
   const std::string order = value.at("order"), form = value.at("form");
@@ -97,12 +101,12 @@ TuningEntry entryOf(const json &value) {
   entry.build = value.at("build");
   entry.shape = value.at("shape");
   entry.complete = value.at("complete");
-  entry.schedule = scheduleOf(value.at("schedule"));
+  entry.schedule = scheduleFrom(value.at("schedule"));
   entry.seconds = value.at("seconds");
   entry.defaultSeconds = value.at("default_seconds");
   entry.clockGhz = value.at("clock_ghz");
   for (const json &point : value.at("points"))
-    entry.points.push_back({scheduleOf(point.at("schedule")), point.at("predicted"),
+    entry.points.push_back({scheduleFrom(point.at("schedule")), point.at("predicted"),
                             point.at("samples").get<std::vector<double>>(), point.at("note")});
   return entry;
 }

@@ -25,6 +25,15 @@ def Cta_LoadOp : CtaOp<"load", [Pure]> {
   let assemblyFormat = "$tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($result)";
 }
 
+def Cta_LoadRowsOp : CtaOp<"load_rows", [Pure]> {
+  let summary = "one f32 a query from a [B, H, T] tensor, in shared memory; those past the end are `fill`";
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index, F32Attr:$fill);
+  let results = (outs Cta_Shared:$result);
+  let assemblyFormat = [{
+    $tensor `[` $batch `,` $head `]` `rows` $index `fill` $fill attr-dict `:` type($result)
+  }];
+}
+
 def Cta_ShareOp : CtaOp<"share", [Pure]> {
   let summary = "a tile from registers, in shared memory and the type of operands";
   let arguments = (ins Fragment:$tile);
@@ -62,6 +71,16 @@ def Cta_CopyAsyncOp : CtaOp<"copy_async", [MemoryEffects<[MemRead, MemWrite]>]> 
   let results = (outs Cta_Token:$token);
   let assemblyFormat = [{
     $tensor `[` $batch `,` $head `]` `rows` $index `to` $buffer attr-dict `:` type($buffer)
+  }];
+}
+
+def Cta_CopyRowsAsyncOp : CtaOp<"copy_rows_async", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "starts to copy one f32 a query into a buffer of one row; see cta.load_rows, cta.copy_async";
+  let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index, F32Attr:$fill,
+                   Cta_Shared:$buffer);
+  let results = (outs Cta_Token:$token);
+  let assemblyFormat = [{
+    $tensor `[` $batch `,` $head `]` `rows` $index `fill` $fill `to` $buffer attr-dict `:` type($buffer)
   }];
 }
 

@@ -157,17 +157,19 @@ def Tile_PairwiseOp : TileOp<"pairwise", [SingleBlock, AttrSizedOperandSegments]
   let description = [{
     The block has the arguments i, j (i32), one f32 for each tile operand (its element) and one for
     each row operand (the value of query i). `tile.result` ends it: tiles, then row reductions.
+    `transposed`: tiles are [key, query]; a target may then keep row operands in a memory of its own.
     `full` is true where every pair of the tile is kept and in bounds. Scalar operations of the
     `weft` dialect (read, dim, mask, random, accumulate) stand for this pair.
-    (C1) tiles are all [query, key]; (C2) results agree with `tile.result`.
+    (C1) tiles are all [query, key] or, transposed, [key, query]; (C2) results agree with `tile.result`; (C3) no
+    reductions of rows where transposed.
   }];
   let arguments = (ins I32:$batch, I32:$head, I32:$query, I32:$key, Optional<I1>:$full,
-                   Variadic<Tile2D>:$tiles, Variadic<Tile2D>:$rows, DenseI32ArrayAttr:$reductions,
-                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim);
+                   Variadic<Tile2D>:$tiles, Variadic<AnyType>:$rows, DenseI32ArrayAttr:$reductions,
+                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim, UnitAttr:$transposed);
   let results = (outs Variadic<Tile2D>:$results);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
-    `at` `[` $batch `,` $head `,` $query `,` $key `]` (`full` $full^)?
+    `at` `[` $batch `,` $head `,` $query `,` $key `]` (`full` $full^)? (`transposed` $transposed^)?
     `tiles` `(` ($tiles^ `:` type($tiles))? `)` `rows` `(` ($rows^ `:` type($rows))? `)`
     `reduce` custom<Reductions>($reductions) (`->` type($results)^)? attr-dict-with-keyword $body
   }];

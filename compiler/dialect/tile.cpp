@@ -151,12 +151,14 @@ llvm::LogicalResult PairwiseOp::verify() {
   for (mlir::Value tile : getTiles()) {
     auto type = mlir::cast<mlir::RankedTensorType>(tile.getType());
     if (type.getRank() != 2 || (!shape.empty() && shape != type.getShape()))
-      return emitOpError("(C1) expected tiles of one shape [query, key]");
+      return emitOpError("(C1) expected tiles of one shape");
     shape = type.getShape();
   }
   auto result = mlir::dyn_cast<ResultOp>(getBody().front().getTerminator());
   if (!result || result.getValues().size() != getNumResults())
     return emitOpError("(C2) expected as many values in tile.result as results");
+  if (getTransposed() && !getReductions().empty())
+    return emitOpError("(C3) expected no reductions of rows: rows are keys here");
   return llvm::success();
 }
 

@@ -66,6 +66,37 @@ module @t {
     tile.store_rows %s, @delta[%b, %h] rows %qt : tensor<64xf32>
   }
 
+  // Numbers of queries lie across a thread's rows of turned tiles: they are in shared memory. The same numbers of a tile
+  // that is not turned are in registers.
+  // CHECK-LABEL: tile.kernel @rows
+  // CHECK: %[[LSE:.*]] = cta.load_rows @lse[{{.*}}] rows {{.*}} fill 1.000000e+00 : <1x64xf32, #cta.padded<pitch = 256>>
+  // CHECK: tile.load_rows @delta
+  // CHECK: tile.pairwise at{{.*}} transposed tiles({{.*}}) rows(%[[LSE]] : !cta.shared<1x64xf32
+  tile.kernel @rows grid query schedule<q = 64, k = 64> {
+  ^bb0(%b: i32, %h: i32, %qt: i32):
+    tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
+    tile.tensor @lse : f32 ["B", "H", "T"] row
+    tile.tensor @delta : f32 ["B", "H", "T"] row
+    tile.tensor @o : f32 ["B", "H", "T", "E"] result strided
+    %q = tile.load @q[%b, %h] query rows %qt : tensor<64x64xf32>
+    %s = tile.dot nt %q, %q : tensor<64x64xf32>, tensor<64x64xf32> -> tensor<64x64xf32>
+    %lse = tile.load_rows @lse[%b, %h] rows %qt fill 1.0 : tensor<64xf32>
+    %delta = tile.load_rows @delta[%b, %h] rows %qt fill 0.0 : tensor<64xf32>
+    %p = tile.pairwise at [%b, %h, %qt, %qt] transposed tiles(%s : tensor<64x64xf32>) rows(%lse : tensor<64xf32>)
+        reduce() -> tensor<64x64xf32> {
+    ^bb1(%i: i32, %j: i32, %x: f32, %y: f32):
+      tile.result %y : f32
+    }
+    %t = tile.dot nt %q, %q : tensor<64x64xf32>, tensor<64x64xf32> -> tensor<64x64xf32>
+    %u = tile.pairwise at [%b, %h, %qt, %qt] tiles(%t : tensor<64x64xf32>) rows(%delta : tensor<64xf32>)
+        reduce() -> tensor<64x64xf32> {
+    ^bb1(%i: i32, %j: i32, %x: f32, %y: f32):
+      tile.result %y : f32
+    }
+    tile.store %p, @o[%b, %h] rows %qt : tensor<64x64xf32>
+    tile.store %u, @o[%b, %h] rows %qt : tensor<64x64xf32>
+  }
+
   // A program without tiles stays what it is.
   // CHECK-LABEL: tile.kernel @scalar
   // CHECK-NOT: cta.warps

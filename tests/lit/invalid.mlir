@@ -152,6 +152,18 @@ tile.kernel @k grid query schedule<q = 16, k = 16> {
 
 tile.kernel @k grid head schedule<q = 16, k = 16> {
 ^bb0(%b: i32, %h: i32):
+  // expected-error@+1 {{(C3) expected no reductions of rows: rows are keys here}}
+  %p = tile.pairwise at[%b, %h, %b, %b] transposed tiles() rows() reduce (max) -> tensor<16xf32> {
+  ^bb1(%i: i32, %j: i32):
+    %x = arith.constant 0.0 : f32
+    tile.result %x : f32
+  }
+}
+
+// -----
+
+tile.kernel @k grid head schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32):
   // expected-error@+1 {{expected a reduction, add or max, got mean}}
   %p = tile.pairwise at[%b, %h, %b, %b] tiles() rows() reduce (mean) -> tensor<16xf32> {
   ^bb1(%i: i32, %j: i32):

@@ -13,7 +13,11 @@
 // CHECK: %[[TILES:.*]] = cta.kept_tiles keys[{{.*}}] of {{.*}} kept [@band]
 // CHECK: %[[FROM:.*]], %[[TO:.*]] = cta.turns %[[TILES]]
 // CHECK: %[[K:.*]] = cta.alloc : <3x64x64xbf16, #cta.padded<pitch = 144>>
-// CHECK-COUNT-2: cta.copy_async @k
+// CHECK: cta.alloc : <3x1x64xf32, #cta.padded<pitch = 256>>
+// CHECK: cta.copy_async @k
+// CHECK-NEXT: cta.stage
+// CHECK-NEXT: cta.copy_rows_async @lse
+// CHECK: cta.copy_async @k
 // CHECK: scf.for %[[AT:.*]] = %[[FROM]] to %[[TO]]
 // CHECK: cta.wait_group 1
 // CHECK: %[[AHEAD:.*]] = arith.addi %[[AT]]
@@ -21,6 +25,7 @@
 // CHECK: scf.if %[[EXISTS]]
 // CHECK: %[[NEXT:.*]], %{{.*}} = cta.turn %[[AHEAD]] of %[[TILES]]
 // CHECK: cta.copy_async @k{{.*}} rows %[[NEXT]] to
+// CHECK: cta.copy_rows_async @lse[{{.*}}] rows %[[NEXT]] fill 1.000000e+00 to
 // CHECK: cta.commit_group
 // CHECK: cta.turn %[[AT]] of %[[TILES]]
 // CHECK: %[[STAGE:.*]] = cta.stage %[[K]]
@@ -45,6 +50,7 @@ module @t {
   ^bb0(%b: i32, %h: i32, %qt: i32):
     tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
     tile.tensor @k : bf16 ["B", "H", "S", "D"] operand strided
+    tile.tensor @lse : f32 ["B", "H", "T"] row
     tile.tensor @o : bf16 ["B", "H", "T", "D"] result strided
     tile.tensor @band : i32 [] plan
     %q = cta.load @q[%b, %h] rows %qt : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>
@@ -54,6 +60,7 @@ module @t {
         -> tensor<64x64xf32, #cta.mma_sync<warps = 4>> {
     ^bb0(%kt: i32, %full: i1, %acc: tensor<64x64xf32, #cta.mma_sync<warps = 4>>):
       %k = cta.load @k[%b, %h] rows %kt : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>
+      %lse = cta.load_rows @lse[%b, %h] rows %kt fill 1.0 : !cta.shared<1x64xf32, #cta.padded<pitch = 256>>
       %s = cta.mma m16n8k16_bf16 nt %q, %k
         : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>, !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>
         -> tensor<64x64xf32, #cta.mma_sync<warps = 4>>

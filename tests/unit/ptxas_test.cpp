@@ -14,7 +14,8 @@
 #include <thread>
 #include <vector>
 
-#include "compiler/compiler.h"
+#include "compiler/default_schedule.h"
+#include "runtime/device.h"
 #include "runtime/kernel_cache.h"
 #include "runtime/ptxas.h"
 #include "tests/unit/call.h"
@@ -63,7 +64,10 @@ CompileResult assembly(const Job &job) {
   request.type = job.type;
   for (const InputInfo &input : job.variant->inputs())
     if (input.isRow) request.dims[input.dims.back()] = input.dims.back() == "R" ? 16 : job.width;
-  request.schedule = defaultSchedule(*job.variant, job.target, request.dims, job.kernel.rfind("backward", 0) == 0);
+  const int capability = std::stoi(job.target.substr(3));
+  request.schedule =
+      defaultSchedule(*job.variant, job.target, request.dims, job.kernel.rfind("backward", 0) == 0, job.type,
+                      limitsOfArchitecture(capability / 10, capability % 10).sharedBytesPerBlock);
   request.stage = Stage::Assembly;
   return compile(request);
 }

@@ -2,8 +2,8 @@
 //
 // Before: one tile.kernel without weft.map. After: products are cta.mma of a kind, tiles in registers have an encoding
 // (#cta.mma_sync), operands are cta.load and cta.share: values in shared memory whose type says how they lie there. A
-// tile that only tile.row_dot reads is not loaded at all (cta.row_dot). The kernel has `cta.warps`.
-// Test: choose_instructions.mlir
+// tile that only tile.row_dot reads is not loaded at all (cta.row_dot); numbers of queries that lie across a thread's
+// rows are in shared memory as well (cta.load_rows). The kernel has `cta.warps`. Test: choose_instructions.mlir
 #include <numeric>
 
 #include "compiler/dialect/cta.h"
@@ -29,11 +29,49 @@ bool hasTiles(tile::KernelOp kernel) {
       .wasInterrupted();
 }
 
-/// As many warps, up to 4, as have whole blocks of 16 rows of both sides.
+/// Numbers of queries that are columns of all tiles that want them.
+bool liesAcross(tile::LoadRowsOp op) {
+  return llvm::all_of(op.getResult().getUsers(), [](mlir::Operation *user) {
+    auto pairs = mlir::dyn_cast<tile::PairwiseOp>(user);
+    return pairs && pairs.getTransposed();
+  });
+}
+
+/// The greatest number that divides the rows of all tiles in registers.
+int64_t commonRows(tile::KernelOp kernel) {
+  int64_t rows = 0;
+  auto count = [&](Value value) {
+    auto type = mlir::dyn_cast<mlir::RankedTensorType>(value.getType());
+    auto numbers = value.getDefiningOp<tile::LoadRowsOp>();
+    if (!type || value.getDefiningOp<tile::LoadOp>() || (numbers && liesAcross(numbers))) return;
+    rows = std::gcd(rows, type.getDimSize(0));
+  };
+  kernel.walk([&](mlir::Block *block) { llvm::for_each(block->getArguments(), count); });
+  kernel.walk([&](mlir::Operation *op) {
+    llvm::for_each(op->getResults(), count);
+    if (mlir::isa<tile::DotIntoOp>(op)) rows = std::gcd(rows, static_cast<int64_t>(kernel.getTileK()));
+  });
+  return rows;
+}
+
+/// A loop carries several tiles: their registers leave no room for further rows of a warp.
+bool carriesSeveral(tile::KernelOp kernel) {
+  bool several = false;
+  kernel.walk([&](tile::ForOp loop) {
+    several |= llvm::count_if(loop.getResults(), [](Value value) {
+                 return mlir::cast<mlir::RankedTensorType>(value.getType()).getRank() == 2;
+               }) > 1;
+  });
+  return several;
+}
+
+/// As many warps, up to 4, as have whole blocks of 16 rows of all tiles; of tiles that are less wide than high warps
+/// take more rows where there is room: each reads its right sides half as often.
 int64_t warpsOf(tile::KernelOp kernel) {
-  const int64_t most = std::gcd(static_cast<int64_t>(kernel.getTileQ()), static_cast<int64_t>(kernel.getTileK())) / 16;
+  int64_t most = commonRows(kernel);
+  if (!carriesSeveral(kernel)) most = std::gcd(most, std::gcd<int64_t>(kernel.getTileQ(), kernel.getTileK()));
   for (int64_t warps : {4, 3, 2})
-    if (most % warps == 0) return warps;
+    if (most / 16 % warps == 0) return warps;
   return 1;
 }
 
@@ -57,6 +95,7 @@ class Choice {
   void run() {
     kernel.walk([&](tile::RowDotOp op) { chooseRowDot(op); });
     kernel.walk([&](tile::LoadOp op) { chooseLoad(op); });
+    kernel.walk([&](tile::LoadRowsOp op) { chooseLoadRows(op); });
     kernel.walk([&](mlir::Operation *op) {
       if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) chooseDot(dot);
       else if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) chooseDotInto(into);
@@ -110,6 +149,19 @@ class Choice {
       // Products take tensors until they are chosen themselves.
       op.getResult().replaceAllUsesWith(result);
     }
+    op.erase();
+  }
+
+  /// Numbers of queries that are columns of tiles: all rows want all of them.
+  void chooseLoadRows(tile::LoadRowsOp op) {
+    if (!liesAcross(op)) return;
+    const int64_t count = shapeOf(op.getResult())[0];
+    const auto layout = cta::PaddedAttr::get(builder.getContext(), 4 * count);
+    const auto shared = cta::SharedType::get(builder.getContext(), {1, count}, builder.getF32Type(), layout);
+    builder.setInsertionPoint(op);
+    Value result = cta::LoadRowsOp::create(builder, op.getLoc(), shared, op.getTensorAttr(), op.getBatch(),
+                                           op.getHead(), op.getIndex(), op.getFillAttr());
+    op.getResult().replaceAllUsesWith(result);
     op.erase();
   }
 

@@ -143,6 +143,38 @@ void lower(KernelCode &code, cta::CopyAsyncOp op) {
   Copy(code, tile, source).run();
 }
 
+/// A thread takes every so many-th number: fewer bytes than a chunk, and of an alignment that only floats have.
+void lower(KernelCode &code, cta::CopyRowsAsyncOp op) {
+  Emitter &emit = code.emit;
+  const SharedTile row = code.buffer(op.getBuffer());
+  const int64_t count = row.columns(), threads = code.thread.threads();
+  Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(count));
+  Value source = code.slots.row(op.getTensor().str(), code.scalar(op.getBatch()), code.scalar(op.getHead()), first);
+  Value valid = emit.toI32(emit.min(emit.sub(code.slots.dim("T"), first), emit.i64(count)));
+  const double fill = op.getFill().convertToDouble();
+  Value own = code.thread.anchored(code.thread.number);
+  for (int64_t done = 0; done < count; done += threads) {
+    Value at = emit.add(own, emit.i32(done));
+    auto copy = [&] {
+      Value to = emit.at(row.base, at, code.builder.getF32Type()), from = emit.at(source, emit.toI64(at));
+      Value inside = emit.less(at, valid);
+      auto start = [&](Value bytes) {
+        nvvm::CpAsyncOp::create(code.builder, emit.loc, to, from, 4, nvvm::LoadCacheModifierKind::CA, bytes);
+      };
+      // Of no bytes the rest of them is zero.
+      if (fill == 0) return start(code.select(inside, emit.i32(4), emit.i32(0)));
+      auto branch = mlir::scf::IfOp::create(code.builder, emit.loc, inside, true);
+      mlir::OpBuilder::InsertionGuard guard(code.builder);
+      code.builder.setInsertionPointToStart(branch.thenBlock());
+      start(Value());
+      code.builder.setInsertionPointToStart(branch.elseBlock());
+      emit.store(emit.constantF(static_cast<float>(fill)), to, 4);
+    };
+    if (done + threads <= count) copy();
+    else emit.when(emit.less(at, emit.i32(count)), copy);
+  }
+}
+
 void lower(KernelCode &code, cta::CommitGroupOp) { nvvm::CpAsyncCommitGroupOp::create(code.builder, code.emit.loc); }
 void lower(KernelCode &code, cta::WaitGroupOp op) {
   nvvm::CpAsyncWaitGroupOp::create(code.builder, code.emit.loc, op.getLeft());

@@ -58,8 +58,9 @@ Bytes bytesOf(mlir::Value buffer) {
 /// Of an operation itself, not of what is inside it.
 void eachAccess(mlir::Operation *op, llvm::function_ref<void(Access, Bytes)> body) {
   if (auto copy = mlir::dyn_cast<cta::CopyAsyncOp>(op)) return body(Access::Copy, bytesOf(copy.getBuffer()));
+  if (auto copy = mlir::dyn_cast<cta::CopyRowsAsyncOp>(op)) return body(Access::Copy, bytesOf(copy.getBuffer()));
   if (auto store = mlir::dyn_cast<cta::StoreSharedOp>(op)) return body(Access::Write, bytesOf(store.getBuffer()));
-  if (!mlir::isa<cta::MmaOp>(op)) return;
+  if (!mlir::isa<cta::MmaOp, tile::PairwiseOp>(op)) return;
   for (mlir::Value operand : op->getOperands())
     if (mlir::isa<cta::SharedType>(operand.getType())) body(Access::Read, bytesOf(operand));
 }

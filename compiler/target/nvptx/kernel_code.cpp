@@ -2,11 +2,13 @@
 
 #include "compiler/target/tensors.h"
 #include "llvm/ADT/TypeSwitch.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
 namespace weft::nvptx {
 
 namespace arith = mlir::arith;
 namespace llvmir = mlir::LLVM;
+namespace nvvm = mlir::NVVM;
 
 constexpr unsigned globalSpace = 1;
 
@@ -33,7 +35,8 @@ void KernelCode::lower(mlir::Operation &op) {
   if (!kernel->hasAttr(cta::warps)) return plan.emitOp(op);
   auto lowerOp = [&](auto own) { nvptx::lower(*this, own); };
   llvm::TypeSwitch<mlir::Operation *>(&op)
-      .Case<cta::AllocOp, cta::StageOp, cta::CopyAsyncOp, cta::CommitGroupOp, cta::WaitGroupOp, cta::BarrierOp>(lowerOp)
+      .Case<cta::AllocOp, cta::StageOp, cta::CopyAsyncOp, cta::CopyRowsAsyncOp, cta::CommitGroupOp, cta::WaitGroupOp,
+            cta::BarrierOp>(lowerOp)
       .Case<cta::StoreSharedOp, cta::MmaOp, cta::RowDotOp, cta::AddRowsOp>(lowerOp)
       .Case<cta::KeptTilesOp, cta::TurnsOp, cta::TurnOp, tile::ForOp>(lowerOp)
       .Case<tile::FillOp, tile::LoadRowsOp, tile::ScaleOp, tile::ScaleRowsOp, tile::ScanSumOp>(lowerOp)
@@ -63,6 +66,24 @@ const SharedTile &KernelCode::buffer(Value value) {
 int64_t KernelCode::count(mlir::Type type) const {
   const auto shape = mlir::cast<mlir::RankedTensorType>(type).getShape();
   return thread.blocks(shape[0]) * (shape.size() == 1 ? 2 : columnTiles(shape[1]) * 4);
+}
+
+bool KernelCode::isPacked(Value tile) {
+  return !tile.use_empty() && llvm::all_of(tile.getUses(), [](mlir::OpOperand &use) {
+    auto product = mlir::dyn_cast<cta::MmaOp>(use.getOwner());
+    return product && product.getKind() != cta::MmaKind::TF32x3 && &use == &product.getLhsMutable();
+  });
+}
+
+Value KernelCode::pack(mlir::Type element, Value low, Value high) {
+  const auto type = mlir::VectorType::get({2}, element);
+  Value packed;
+  if (element.isBF16())
+    packed =
+        nvvm::ConvertF32x2ToBF16x2Op::create(builder, emit.loc, type, high, low, Value(), nvvm::FPRoundingMode::RN);
+  else
+    packed = nvvm::ConvertF32x2ToF16x2Op::create(builder, emit.loc, type, high, low, Value(), nvvm::FPRoundingMode::RN);
+  return llvmir::BitcastOp::create(builder, emit.loc, builder.getI32Type(), packed);
 }
 
 std::pair<Value, Value> KernelCode::keyAt(Value n) {

@@ -57,8 +57,12 @@ struct KernelCode {
   Value scalar(Value value);
   Registers &registersOf(Value tile);
   const SharedTile &buffer(Value value);
-  /// How many registers a value of the type takes.
+  /// How many registers a value of the type takes, of f32.
   int64_t count(mlir::Type type) const;
+  /// Pairs of neighbouring columns share a register, in the type of products: of a tile that only products read.
+  static bool isPacked(Value tile);
+  /// Two floats to one register of halves, the first in the low part.
+  Value pack(mlir::Type element, Value low, Value high);
   static llvm::ArrayRef<int64_t> shapeOf(Value value) {
     return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape();
   }
@@ -93,6 +97,7 @@ struct KernelCode {
 void lower(KernelCode &code, cta::AllocOp op);
 void lower(KernelCode &code, cta::StageOp op);
 void lower(KernelCode &code, cta::CopyAsyncOp op);
+void lower(KernelCode &code, cta::CopyRowsAsyncOp op);
 void lower(KernelCode &code, cta::CommitGroupOp op);
 void lower(KernelCode &code, cta::WaitGroupOp op);
 void lower(KernelCode &code, cta::BarrierOp op);

@@ -1,4 +1,5 @@
-// A scalar program at each pair of a tile: what a thread does for the pairs that it holds.
+// A scalar program at each pair of a tile: what a thread does for the pairs that it holds. Lines are the tile's first
+// dim, queries or, transposed, keys: a thread holds parts of two lines of each 16, and of each 8 columns two.
 #include "compiler/target/nvptx/kernel_code.h"
 
 namespace weft::nvptx {
@@ -20,11 +21,14 @@ class Pass {
         full(full),
         body(op.getBody().front()),
         results(mlir::cast<tile::ResultOp>(body.getTerminator()).getValues()),
-        blocks(code.thread.blocks(code.tileQ)),
-        wide(code.tileK / 8),
-        keyDim(op.getKeyDim().str()) {
+        transposed(op.getTransposed()),
+        lines(transposed ? code.tileK : code.tileQ),
+        blocks(code.thread.blocks(lines)),
+        wide((transposed ? code.tileQ : code.tileK) / 8),
+        keyDim(op.getKeyDim().str()),
+        numbers(op.getRows().size(), Registers(wide * 2)) {
     body.walk([&](dialect::AccumulateOp sum) { sums.push_back(sum); });
-    rowSums.assign(sums.size(), Registers(blocks * 2));
+    lineSums.assign(sums.size(), Registers(blocks * 2));
     columnSums.assign(sums.size(), Registers(wide * 2));
     for (size_t at = 0; at < results.size(); ++at)
       out.emplace_back(at < op.tileResults() ? blocks * wide * 4 : blocks * 2);
@@ -43,7 +47,14 @@ class Pass {
       for (Value &value : out[tiles + at]) value = code.thread.reduceRow(value, isMax(op, at));
     for (auto [which, sum] : llvm::enumerate(sums)) addSums(which, sum);
     Registers all;
-    for (Registers &values : out) llvm::append_range(all, values);
+    for (auto [result, values] : llvm::zip(op.getResults(), out)) {
+      if (!KernelCode::isPacked(result)) {
+        llvm::append_range(all, values);
+        continue;
+      }
+      const mlir::Type element = mlir::cast<cta::MmaOp>(*result.getUsers().begin()).getRhs().getType().getElement();
+      for (size_t at = 0; at < values.size(); at += 2) all.push_back(code.pack(element, values[at], values[at + 1]));
+    }
     return all;
   }
 
@@ -54,10 +65,12 @@ class Pass {
   const bool full;
   mlir::Block &body;
   const mlir::ValueRange results;
-  const int64_t blocks, wide;
+  const bool transposed;
+  const int64_t lines, blocks, wide;
   const std::string keyDim;
+  std::vector<Registers> numbers;  ///< of queries that are columns, once they have been read
   std::vector<dialect::AccumulateOp> sums;
-  std::vector<Registers> out, rowSums, columnSums;
+  std::vector<Registers> out, lineSums, columnSums;
   Value firstQuery, firstKey;
   RegionContext context;
 
@@ -65,12 +78,28 @@ class Pass {
     sum = sum ? Value(arith::AddFOp::create(code.builder, emit.loc, sum, value)) : value;
   }
 
+  /// The number of a query: of a line, or, transposed, of column `e` of the 8 columns `n`.
+  Value number(size_t which, int64_t line, int64_t n, int e) {
+    if (!transposed) return code.registersOf(op.getRows()[which])[line];
+    Value *own = &numbers[which][n * 2];
+    if (!own[0]) {
+      // Two neighbours at once.
+      const mlir::Type f32 = code.builder.getF32Type(), pair = mlir::VectorType::get({2}, f32);
+      Value base = code.buffer(op.getRows()[which]).base;
+      Value two = emit.load(pair, emit.at(base, emit.toI32(code.thread.column(n, 0)), f32), 8);
+      for (int at = 0; at < 2; ++at)
+        own[at] = mlir::LLVM::ExtractElementOp::create(code.builder, emit.loc, two, emit.i32(at));
+    }
+    return own[e % 2];
+  }
+
   /// Element `e` of the 8 columns `n` of a block.
   void emitPair(int64_t block, int64_t n, int e) {
     target::KernelArguments &slots = code.slots;
     const int64_t element = (block * wide + n) * 4 + e, row = block * 2 + e / 2;
-    context.i = emit.add(firstQuery, code.thread.row(block, e / 2));
-    Value key = emit.add(firstKey, code.thread.column(n, e)), exists;
+    Value line = code.thread.row(block, e / 2), column = code.thread.column(n, e);
+    context.i = emit.add(firstQuery, transposed ? column : line);
+    Value key = emit.add(firstKey, transposed ? line : column), exists;
     context.j = key;
     if (slots.listed(keyDim)) std::tie(context.j, exists) = code.keyAt(key);
     if (!full) context.inBounds = code.both(code.below(context.i, "T"), code.below(key, slots.keyExtent(keyDim)));
@@ -83,12 +112,13 @@ class Pass {
     region.bindCoordinate(op.getBatch(), ScalarRegion::Coordinate::B);
     region.bindCoordinate(op.getHead(), ScalarRegion::Coordinate::H);
     for (Value tile : op.getTiles()) region.bind(body.getArgument(argument++), code.registersOf(tile)[element]);
-    for (Value own : op.getRows()) region.bind(body.getArgument(argument++), code.registersOf(own)[row]);
+    for (size_t at = 0; at < op.getRows().size(); ++at)
+      region.bind(body.getArgument(argument++), number(at, row, n, e));
     region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
       const size_t which = llvm::find(sums, sum) - sums.begin();
-      if (perRow(sum)) addTo(rowSums[which][row], value);
-      else if (sum.getPer() == dialect::Dependence::Key) addTo(columnSums[which][n * 2 + e % 2], value);
-      else scatter(region, sum, value);
+      if (sum.getPer() == dialect::Dependence::Any) scatter(region, sum, value);
+      else if (perKey(sum) == transposed) addTo(lineSums[which][row], value);
+      else addTo(columnSums[which][n * 2 + e % 2], value);
     };
     region.emitBlock(body);
     for (size_t at = 0; at < results.size(); ++at) {
@@ -104,27 +134,33 @@ class Pass {
     }
   }
 
-  static bool perRow(dialect::AccumulateOp sum) {
-    return sum.getPer() == dialect::Dependence::Head || sum.getPer() == dialect::Dependence::Query;
-  }
+  static bool perKey(dialect::AccumulateOp sum) { return sum.getPer() == dialect::Dependence::Key; }
 
   void addSums(size_t which, dialect::AccumulateOp sum) {
-    if (perRow(sum))
-      code.eachRow(code.tileQ, [&](int64_t block, int half, Value row) {
-        Value value = code.thread.reduceRow(rowSums[which][block * 2 + half], false);
-        code.addToRow(sum, value, context, emit.add(firstQuery, row));
+    if (sum.getPer() == dialect::Dependence::Any) return;
+    if (perKey(sum) == transposed) {
+      code.eachRow(lines, [&](int64_t block, int half, Value row) {
+        Value value = code.thread.reduceRow(lineSums[which][block * 2 + half], false);
+        if (transposed) addToKey(sum, value, code.thread.isFirstOfRow(), emit.add(firstKey, row));
+        else code.addToRow(sum, value, context, emit.add(firstQuery, row));
       });
-    else if (sum.getPer() == dialect::Dependence::Key)
-      for (int64_t at = 0; at < wide * 2; ++at)
-        addToColumn(sum, code.thread.addColumn(columnSums[which][at]),
-                    emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))));
+      return;
+    }
+    internalCheck(!transposed, "nvptx lowering", "a sum over keys of a tile whose rows are keys");
+    for (int64_t at = 0; at < wide * 2; ++at)
+      addToKey(sum, code.thread.addColumn(columnSums[which][at]), code.thread.isFirstOfColumn(),
+               emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))));
   }
 
-  /// partial[b, h, j] += value; several warps meet there.
-  void addToColumn(dialect::AccumulateOp sum, Value value, Value j) {
-    emit.when(code.both(code.thread.isFirstOfColumn(), emit.less(j, code.slots.dim(keyDim))), [&] {
+  /// partial[b, h, j] += value, by the threads that are `own`. Several warps meet there unless they have keys of their
+  /// own.
+  void addToKey(dialect::AccumulateOp sum, Value value, Value own, Value j) {
+    emit.when(code.both(own, emit.less(j, code.slots.dim(keyDim))), [&] {
       Value index = emit.add(emit.mul(code.headRow(context), code.slots.dim(keyDim)), j);
-      code.atomicAdd(emit.at(code.slots.pointer(sum.getInput().str()), index), value);
+      Value pointer = emit.at(code.slots.pointer(sum.getInput().str()), index);
+      if (!transposed) return code.atomicAdd(pointer, value);
+      Value old = emit.load(code.builder.getF32Type(), pointer);
+      emit.store(arith::AddFOp::create(code.builder, emit.loc, old, value), pointer);
     });
   }
 
@@ -141,6 +177,10 @@ class Pass {
   }
 };
 
+int64_t registerCount(KernelCode &code, Value result) {
+  return code.count(result.getType()) / (KernelCode::isPacked(result) ? 2 : 1);
+}
+
 }  // namespace
 
 void lower(KernelCode &code, tile::PairwiseOp op) {
@@ -152,8 +192,9 @@ void lower(KernelCode &code, tile::PairwiseOp op) {
     values = pass(true);
   } else {
     std::vector<mlir::Type> types;
-    for (mlir::Type result : op.getResultTypes())
-      types.resize(types.size() + code.count(result), code.builder.getF32Type());
+    for (Value result : op.getResults())
+      types.resize(types.size() + registerCount(code, result),
+                   KernelCode::isPacked(result) ? mlir::Type(code.builder.getI32Type()) : code.builder.getF32Type());
     auto branch = mlir::scf::IfOp::create(code.builder, code.emit.loc, types, code.scalar(op.getFull()), true);
     mlir::OpBuilder::InsertionGuard guard(code.builder);
     for (bool full : {true, false}) {
@@ -164,7 +205,7 @@ void lower(KernelCode &code, tile::PairwiseOp op) {
   }
   auto at = values.begin();
   for (Value result : op.getResults()) {
-    const int64_t count = code.count(result.getType());
+    const int64_t count = registerCount(code, result);
     code.registers[result] = Registers(at, at + count);
     at += count;
   }

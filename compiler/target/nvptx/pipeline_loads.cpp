@@ -1,9 +1,9 @@
 // Says when operands are copied to shared memory: streams ahead of the turn that needs them.
 //
-// Before: cta.load, cta.share and loops over kept tiles (tile.for). After: a buffer for each (cta.alloc), copies,
-// groups and waits; loops over kept tiles are scf.for over their turns. What such a loop loads anew in every turn
-// streams: its buffer has `stages` tiles, and the copy of a turn is started `stages - 1` turns ahead. Whatever else is
-// loaded is copied where it stands. Barriers are still missing. Test: pipeline_loads.mlir
+// Before: cta.load, cta.load_rows, cta.share and loops over kept tiles (tile.for). After: a buffer for each
+// (cta.alloc), copies, groups and waits; loops over kept tiles are scf.for over their turns. What such a loop loads
+// anew in every turn streams: its buffer has `stages` tiles, and the copy of a turn is started `stages - 1` turns
+// ahead. Whatever else is loaded is copied where it stands. Barriers are still missing. Test: pipeline_loads.mlir
 #include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
 #include "llvm/ADT/STLExtras.h"
@@ -18,20 +18,33 @@ namespace {
 namespace arith = mlir::arith;
 using mlir::Value;
 
-Value copy(mlir::OpBuilder &builder, cta::LoadOp load, Value index, Value buffer) {
-  return cta::CopyAsyncOp::create(builder, load.getLoc(), cta::TokenType::get(builder.getContext()), load.getTensor(),
-                                  load.getBatch(), load.getHead(), index, buffer);
+/// cta.load or cta.load_rows.
+bool isLoad(mlir::Operation *op) { return mlir::isa<cta::LoadOp, cta::LoadRowsOp>(op); }
+Value indexOf(mlir::Operation *load) {
+  if (auto rows = mlir::dyn_cast<cta::LoadRowsOp>(load)) return rows.getIndex();
+  return mlir::cast<cta::LoadOp>(load).getIndex();
+}
+cta::SharedType typeOf(mlir::Operation *load) { return mlir::cast<cta::SharedType>(load->getResult(0).getType()); }
+
+Value copy(mlir::OpBuilder &builder, mlir::Operation *load, Value index, Value buffer) {
+  const auto token = cta::TokenType::get(builder.getContext());
+  if (auto rows = mlir::dyn_cast<cta::LoadRowsOp>(load))
+    return cta::CopyRowsAsyncOp::create(builder, rows.getLoc(), token, rows.getTensorAttr(), rows.getBatch(),
+                                        rows.getHead(), index, rows.getFillAttr(), buffer);
+  auto tile = mlir::cast<cta::LoadOp>(load);
+  return cta::CopyAsyncOp::create(builder, tile.getLoc(), token, tile.getTensor(), tile.getBatch(), tile.getHead(),
+                                  index, buffer);
 }
 
 /// A load that stays where it is.
-void copyInPlace(cta::LoadOp load) {
+void copyInPlace(mlir::Operation *load) {
   mlir::OpBuilder builder(load);
-  const mlir::Location loc = load.getLoc();
-  Value buffer = cta::AllocOp::create(builder, loc, load.getResult().getType(), mlir::IntegerAttr());
-  cta::CommitGroupOp::create(builder, loc, copy(builder, load, load.getIndex(), buffer));
+  const mlir::Location loc = load->getLoc();
+  Value buffer = cta::AllocOp::create(builder, loc, typeOf(load), mlir::IntegerAttr());
+  cta::CommitGroupOp::create(builder, loc, copy(builder, load, indexOf(load), buffer));
   cta::WaitGroupOp::create(builder, loc, 0);
-  load.getResult().replaceAllUsesWith(buffer);
-  load.erase();
+  load->getResult(0).replaceAllUsesWith(buffer);
+  load->erase();
 }
 
 void storeInPlace(cta::ShareOp share) {
@@ -47,8 +60,8 @@ class Stream {
  public:
   Stream(tile::ForOp loop, int64_t stages) : loop(loop), builder(loop), loc(loop.getLoc()), stages(stages) {
     const Value index = loop.getBody().front().getArgument(0);
-    for (auto load : loop.getBody().front().getOps<cta::LoadOp>())
-      if (load.getIndex() == index) loads.push_back(load);
+    for (mlir::Operation &op : loop.getBody().front())
+      if (isLoad(&op) && indexOf(&op) == index) loads.push_back(&op);
   }
 
   void run() {
@@ -58,8 +71,8 @@ class Stream {
     auto turns = cta::TurnsOp::create(builder, loc, builder.getI64Type(), builder.getI64Type(), tiles);
     from = turns.getFrom();
     to = turns.getTo();
-    for (cta::LoadOp load : loads) {
-      const cta::SharedType type = load.getResult().getType();
+    for (mlir::Operation *load : loads) {
+      const cta::SharedType type = typeOf(load);
       const auto several = cta::SharedType::get(type.getContext(), {stages, type.rows(), type.columns()},
                                                 type.getElement(), type.getLayout());
       buffers.push_back(cta::AllocOp::create(builder, loc, several, mlir::IntegerAttr()));
@@ -77,7 +90,7 @@ class Stream {
   mlir::OpBuilder builder;
   const mlir::Location loc;
   const int64_t stages;
-  llvm::SmallVector<cta::LoadOp> loads;
+  llvm::SmallVector<mlir::Operation *> loads;
   llvm::SmallVector<Value> buffers;
   Value tiles, from, to;
 
@@ -124,8 +137,8 @@ class Stream {
     auto turn = turnAt(at);
     Value stage = loads.empty() ? Value() : stageOf(at);
     for (auto [load, buffer] : llvm::zip(loads, buffers)) {
-      load.getResult().replaceAllUsesWith(tileOf(buffer, stage));
-      load.erase();
+      load->getResult(0).replaceAllUsesWith(tileOf(buffer, stage));
+      load->erase();
     }
     auto yield = mlir::cast<tile::YieldOp>(body.getTerminator());
     // scf.for has a terminator of its own where it carries nothing.
@@ -152,7 +165,9 @@ struct PipelineLoads : impl::PipelineLoadsBase<PipelineLoads> {
       if (loop.overKept()) loops.push_back(loop);
     });
     for (tile::ForOp loop : loops) Stream(loop, stages).run();
-    getOperation().walk([](cta::LoadOp load) { copyInPlace(load); });
+    getOperation().walk([](mlir::Operation *op) {
+      if (isLoad(op)) copyInPlace(op);
+    });
     getOperation().walk([](cta::ShareOp share) { storeInPlace(share); });
   }
 };

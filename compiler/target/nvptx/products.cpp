@@ -11,21 +11,11 @@ namespace arith = mlir::arith;
 namespace llvmir = mlir::LLVM;
 namespace nvvm = mlir::NVVM;
 
-/// Two floats to one register of halves, the first in the low part.
-Value pack(Emitter &emit, mlir::Type element, Value low, Value high) {
-  const auto type = mlir::VectorType::get({2}, element);
-  Value packed;
-  if (element.isBF16())
-    packed = nvvm::ConvertF32x2ToBF16x2Op::create(emit.b, emit.loc, type, high, low, Value(), nvvm::FPRoundingMode::RN);
-  else
-    packed = nvvm::ConvertF32x2ToF16x2Op::create(emit.b, emit.loc, type, high, low, Value(), nvvm::FPRoundingMode::RN);
-  return llvmir::BitcastOp::create(emit.b, emit.loc, emit.b.getI32Type(), packed);
-}
-
 class Product {
  public:
   Product(KernelCode &code, cta::MmaOp op)
-      : emit(code.emit),
+      : code(code),
+        emit(code.emit),
         thread(code.thread),
         kind(op.getKind()),
         element(op.getRhs().getType().getElement()),
@@ -63,9 +53,9 @@ class Product {
     return sums;
   }
 
-  /// a[m][k] b[k][n], a in registers
-  Registers nn(llvm::ArrayRef<Value> a, int64_t depth) {
-    const int64_t tiles = depth / 8, blocks = static_cast<int64_t>(a.size()) / (tiles * 4);
+  /// a[m][k] b[k][n], a in registers, perhaps packed
+  Registers nn(llvm::ArrayRef<Value> a, int64_t depth, bool packed) {
+    const int64_t tiles = depth / 8, blocks = static_cast<int64_t>(a.size()) / (tiles * (packed ? 2 : 4));
     // f32: thread (g, t) takes the depths 2t and 2t + 1, as fragments have them.
     multiply(
         blocks, depth,
@@ -74,9 +64,13 @@ class Product {
             const Value *own = &a[(block * tiles + k) * 4];
             return {own[0], own[2], own[1], own[3]};
           }
+          if (packed) {
+            const Value *own = &a[(block * tiles + 2 * k) * 2];
+            return {own[0], own[1], own[2], own[3]};
+          }
           const Value *left = &a[(block * tiles + 2 * k) * 4], *next = left + 4;
-          auto packed = [&](const Value *pair) { return pack(emit, element, pair[0], pair[1]); };
-          return {packed(left), packed(left + 2), packed(next), packed(next + 2)};
+          auto pack = [&](const Value *pair) { return code.pack(element, pair[0], pair[1]); };
+          return {pack(left), pack(left + 2), pack(next), pack(next + 2)};
         },
         [&](int64_t n, int64_t k) { return rightRows(n, k); });
     return sums;
@@ -105,6 +99,7 @@ class Product {
   enum class Order { Pair, Cross };
   using Four = std::array<Value, 4>;
 
+  KernelCode &code;
   Emitter &emit;
   Thread &thread;
   const cta::MmaKind kind;
@@ -235,7 +230,8 @@ void lower(KernelCode &code, cta::MmaOp op) {
   switch (op.getForm()) {
     case tile::DotForm::NT: result = product.nt(code.buffer(op.getLhs())); break;
     case tile::DotForm::NN:
-      result = product.nn(code.registersOf(op.getLhs()), KernelCode::shapeOf(op.getLhs())[1]);
+      result = product.nn(code.registersOf(op.getLhs()), KernelCode::shapeOf(op.getLhs())[1],
+                          mlir::isa<mlir::IntegerType>(code.registersOf(op.getLhs())[0].getType()));
       break;
     case tile::DotForm::TN: result = product.tn(code.buffer(op.getLhs())); break;
   }
@@ -257,7 +253,7 @@ void lower(KernelCode &code, cta::StoreSharedOp op) {
                                          : emit.mul(emit.add(code.thread.quad, emit.i32(8 * n)), emit.i32(4));
         Value to = emit.at(tile.base, emit.add(rowOffset, columnOffset), emit.b.getIntegerType(8));
         if (tile.half()) {
-          emit.store(pack(emit, tile.type.getElement(), pair[0], pair[1]), to, 4);
+          emit.store(code.pack(tile.type.getElement(), pair[0], pair[1]), to, 4);
         } else {
           emit.store(pair[0], to, 4);
           emit.store(pair[1], emit.at(to, 4), 4);

@@ -41,9 +41,13 @@ class Nvptx : public target::Target {
     // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive, so do further dots. Where
     // there is room, a warp has 32 queries: it reads each key from shared memory half as often.
     int mostQ = 64, mostK = 64;
-    if (backward && (wide || newer)) mostQ = mostK = 32;
+    const bool known = narrowTypes && !newer && width <= 256 && !variant.scansKeys();
+    if (backward && (wide || newer) && !(known && !heavy)) mostQ = mostK = 32;
     else if (backward && narrowTypes && !heavy) mostK = 32;
     else if (!backward && !wide && !newer && narrowTypes && queryRows == 1 && light) mostQ = 128;
+    // A program over keys carries two sums: 16 keys a warp, four warps, and half the queries where rows are wide.
+    int keysQ = 0, keysK = 0;
+    if (backward && known) keysQ = wide ? 32 : 64, keysK = 64;
     // Where two tiles ahead leave no room, one; then smaller ones.
     Schedule schedule;
     schedule.order = Order::HeadsInner;
@@ -51,6 +55,8 @@ class Nvptx : public target::Target {
       for (int stages : {2, 1}) {
         schedule.tileQ = std::max(16, mostQ / part);
         schedule.tileK = std::max(16, mostK / part);
+        schedule.keysQ = keysQ ? std::max(16, keysQ / part) : 0;
+        schedule.keysK = keysK ? std::max(16, keysK / part) : 0;
         schedule.stages = stages;
         schedule = fitted(schedule, variant);
         if ((part >= 8 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes))
@@ -71,6 +77,7 @@ class Nvptx : public target::Target {
   static void addCtaPasses(mlir::OpPassManager &passes, const CompileRequest &request) {
     // A load of the same rows in every turn of a loop leaves it: what is left inside is what streams by.
     passes.addPass(mlir::createLoopInvariantCodeMotionPass());
+    passes.addPass(createOrientProducts());
     passes.addPass(createChooseInstructions());
     passes.addPass(createPipelineLoads({request.schedule.stages}));
     passes.addPass(createAllocateShared());

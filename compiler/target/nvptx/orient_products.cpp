@@ -1,0 +1,83 @@
+// Turns tiles of pairs to [key, query] where all that is made of them is summed over queries.
+//
+// Before: tile.dot of form tn takes tiles of a tile.pairwise from registers, whose rows are queries: other warps have
+// written them, so that they would pass through shared memory. After: such a pairwise is `transposed`, the products
+// that it reads have their sides exchanged, and those that read it are of form nn: a warp's rows are keys from the
+// first product to the sums. All or nothing of a pairwise. Test: orient_products.mlir
+#include "compiler/passes.h"
+#include "llvm/ADT/STLExtras.h"
+
+namespace weft {
+
+#define GEN_PASS_DEF_ORIENTPRODUCTS
+#include "compiler/Passes.h.inc"
+
+namespace {
+
+using mlir::Value;
+
+/// A product of query rows and key rows that only `reader` reads.
+bool canExchange(Value tile, tile::PairwiseOp reader) {
+  auto dot = tile.getDefiningOp<tile::DotOp>();
+  return dot && dot.getForm() == tile::DotForm::NT && !dot.getAcc() &&
+         llvm::all_of(tile.getUsers(), [&](mlir::Operation *user) { return user == reader; });
+}
+
+bool isSummedOverQueries(Value tile) {
+  return llvm::all_of(tile.getUses(), [](mlir::OpOperand &use) {
+    auto dot = mlir::dyn_cast<tile::DotOp>(use.getOwner());
+    return dot && dot.getForm() == tile::DotForm::TN && &use == &dot.getLhsMutable();
+  });
+}
+
+/// Sums over keys, of a row of queries, are not this way round.
+bool sumsOverKeys(tile::PairwiseOp op) {
+  return !op.getReductions().empty() || op.getBody()
+                                            .walk([](dialect::AccumulateOp sum) {
+                                              const bool keys = sum.getPer() == dialect::Dependence::Head ||
+                                                                sum.getPer() == dialect::Dependence::Query;
+                                              return keys ? mlir::WalkResult::interrupt() : mlir::WalkResult::advance();
+                                            })
+                                            .wasInterrupted();
+}
+
+bool canTurn(tile::PairwiseOp op) {
+  return !op.getTransposed() && op.getNumResults() > 0 && !sumsOverKeys(op) &&
+         llvm::all_of(op.getTiles(), [&](Value tile) { return canExchange(tile, op); }) &&
+         llvm::all_of(op.getResults(), isSummedOverQueries);
+}
+
+void turnType(Value tile) {
+  auto type = mlir::cast<mlir::RankedTensorType>(tile.getType());
+  const auto shape = type.getShape();
+  tile.setType(mlir::RankedTensorType::get({shape[1], shape[0]}, type.getElementType()));
+}
+
+void exchangeSides(tile::DotOp dot) {
+  Value lhs = dot.getLhs();
+  dot.getLhsMutable().assign(dot.getRhs());
+  dot.getRhsMutable().assign(lhs);
+  turnType(dot.getResult());
+}
+
+void turn(tile::PairwiseOp op) {
+  llvm::SmallPtrSet<mlir::Operation *, 4> products;
+  for (Value tile : op.getTiles()) products.insert(tile.getDefiningOp());
+  for (mlir::Operation *product : products) exchangeSides(mlir::cast<tile::DotOp>(product));
+  op.setTransposed(true);
+  for (Value tile : op.getResults()) {
+    turnType(tile);
+    for (mlir::Operation *user : tile.getUsers()) mlir::cast<tile::DotOp>(user).setForm(tile::DotForm::NN);
+  }
+}
+
+struct OrientProducts : impl::OrientProductsBase<OrientProducts> {
+  void runOnOperation() override {
+    getOperation().walk([](tile::PairwiseOp op) {
+      if (canTurn(op)) turn(op);
+    });
+  }
+};
+
+}  // namespace
+}  // namespace weft
