@@ -22,8 +22,8 @@ void eraseTooLarge(std::vector<Schedule> &space, const ops::Binding &call, bool 
                                                                       schedule.keysK, schedule.stages},
                                                                      false);
                                if (added)
-                                 slot->second = fitsShared(*call.set.variant, call.set.headDims, call.set.type,
-                                                           schedule, backward, bytes);
+                                 slot->second = fitsShared(*call.set.variant, targetOf(call.set.device),
+                                                           call.set.headDims, call.set.type, schedule, backward, bytes);
                                return !slot->second;
                              }),
               space.end());

@@ -89,6 +89,7 @@ def OrientProducts : WeftPass<"orient-products"> {
 
 def ChooseInstructions : WeftPass<"choose-instructions"> {
   let summary = "chooses the instruction of each product, and how tiles lie in registers and shared memory";
+  let options = [Option<"warpgroups", "warpgroups", "bool", "false", "products of 16-bit types by warpgroups: sm_90a">];
 }
 
 def PipelineLoads : WeftPass<"pipeline-loads"> {

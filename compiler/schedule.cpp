@@ -13,10 +13,10 @@ static int64_t sharedBytesOf(const CompileRequest &request) {
   return target::targetOf(request.target).sharedBytes(*tiles.module, request);
 }
 
-bool fitsShared(const Variant &variant, const std::map<std::string, int64_t> &dims, ElementType type,
-                const Schedule &schedule, bool backward, int64_t sharedBytes) {
+bool fitsShared(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
+                ElementType type, const Schedule &schedule, bool backward, int64_t sharedBytes) {
   CompileRequest request;
-  request.target = "sm_80";
+  request.target = target;
   request.variant = std::shared_ptr<const Variant>(std::shared_ptr<const Variant>(), &variant);  // outlives the call
   request.dims = dims;
   request.type = type;

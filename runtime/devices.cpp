@@ -45,12 +45,18 @@ std::string targetOf(const Device &device) {
   if (own < 80)
     throw std::runtime_error("expected a GPU of compute capability 8.0 or later, got " + std::to_string(own / 10) +
                              "." + std::to_string(own % 10));
+  const std::string asked = environment::gpu();
+  if (asked == "sm_90a" && own == 90) return asked;
+  if (asked != "sm_90a" && asked != "sm_80")
+    throw std::runtime_error("WEFT_GPU: expected sm_80 or sm_90a, got '" + asked + "'");
   return "sm_80";
 }
 
 std::string architectureOf(const Device &device) {
   const int own = capabilityOf(device);
-  return own ? "sm_" + std::to_string(own) : "host";
+  if (!own) return "host";
+  const std::string target = targetOf(device);
+  return target == "sm_80" ? "sm_" + std::to_string(own) : target;
 }
 
 std::optional<Roof> arithmeticRoof(const Device &device, ElementType type, int threads) {

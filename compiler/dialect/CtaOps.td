@@ -106,6 +106,11 @@ def Cta_StoreSharedOp : CtaOp<"store_shared", [MemoryEffects<[MemWrite]>]> {
   let assemblyFormat = "$tile `,` $buffer attr-dict `:` type($tile) `,` type($buffer)";
 }
 
+def Cta_FenceAsyncOp : CtaOp<"fence_async", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "what this thread has written to shared memory is seen by products of warpgroups after the next barrier";
+  let assemblyFormat = "attr-dict";
+}
+
 def Cta_BarrierOp : CtaOp<"barrier", [MemoryEffects<[MemRead, MemWrite]>]> {
   let summary = "all threads have come here, and see what the others have written";
   let assemblyFormat = "attr-dict";
@@ -117,7 +122,9 @@ def Cta_MmaOp : CtaOp<"mma", [MemoryEffects<[MemRead]>]> {
   let summary = "a product of tiles, by one kind of instruction, added to `acc` where given";
   let description = [{
     Forms are those of tile.dot. Of nt and tn both sides are in shared memory; of nn the left side is in registers.
-    (C1) sides are where the form wants them; (C2) shapes agree with the form; (C3) elements in shared memory are the kind's.
+    Those of a warpgroup are done before the next operation.
+    (C1) sides are where the form wants them; (C2) shapes agree with the form; (C3) elements in shared memory are the kind's;
+    (C4) so is their layout.
   }];
   let arguments = (ins Cta_MmaKind:$kind, Tile_DotForm:$form, AnyTypeOf<[Fragment, Cta_Shared]>:$lhs, Cta_Shared:$rhs,
                    Optional<Fragment>:$acc);

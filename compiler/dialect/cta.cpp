@@ -34,13 +34,17 @@ void CtaDialect::initialize() {
 mlir::Type SharedType::parse(mlir::AsmParser &parser) {
   llvm::SmallVector<int64_t> shape;
   mlir::Type element;
-  PaddedAttr layout;
+  mlir::Attribute layout;
   const llvm::SMLoc where = parser.getCurrentLocation();
   if (parser.parseLess() || parser.parseDimensionList(shape, /*allowDynamic=*/false) || parser.parseType(element) ||
       parser.parseComma() || parser.parseAttribute(layout) || parser.parseGreater())
     return {};
   if (shape.size() != 2 && shape.size() != 3) {
     parser.emitError(where, "expected 2 or 3 dims, got ") << shape.size();
+    return {};
+  }
+  if (!mlir::isa<PaddedAttr, SwizzledAttr>(layout)) {
+    parser.emitError(where, "expected a layout of shared memory, #cta.padded or #cta.swizzled, got ") << layout;
     return {};
   }
   return get(parser.getContext(), shape, element, layout);
@@ -50,6 +54,12 @@ void SharedType::print(mlir::AsmPrinter &printer) const {
   printer << '<';
   printer.printDimensionList(getShape());
   printer << 'x' << getElement() << ", " << getLayout() << '>';
+}
+
+int64_t SharedType::tileBytes() const {
+  if (!isSwizzled()) return rows() * pitch();
+  const int64_t rowBytes = columns() * getElement().getIntOrFloatBitWidth() / 8;
+  return llvm::divideCeil(rowBytes, SwizzledAttr::panelBytes) * panelBytes();
 }
 
 SharedType SharedType::stage() const { return get(getContext(), getShape().take_back(2), getElement(), getLayout()); }
@@ -72,11 +82,13 @@ llvm::LogicalResult MmaOp::verify() {
   if (!tile::fits(getForm(), shapeOf(getLhs().getType()), shapeOf(getRhs().getType()), shapeOf(getResult().getType())))
     return emitOpError("(C2) expected shapes that fit form ") << stringifyDotForm(getForm());
   const mlir::Type element = getRhs().getType().getElement();
-  const bool agrees = getKind() == MmaKind::BF16  ? element.isBF16()
-                      : getKind() == MmaKind::F16 ? element.isF16()
-                                                  : element.isF32();
+  const bool agrees = isBf16(getKind()) ? element.isBF16() : isF16(getKind()) ? element.isF16() : element.isF32();
   if (!agrees || (left && mlir::cast<SharedType>(getLhs().getType()).getElement() != element))
     return emitOpError("(C3) expected elements of ") << stringifyMmaKind(getKind()) << ", got " << element;
+  for (mlir::Value operand : getOperands())
+    if (auto shared = mlir::dyn_cast<SharedType>(operand.getType());
+        shared && shared.isSwizzled() != isWgmma(getKind()))
+      return emitOpError("(C4) expected operands in the layout of ") << stringifyMmaKind(getKind());
   return llvm::success();
 }
 

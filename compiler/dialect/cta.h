@@ -16,6 +16,11 @@
 
 namespace weft::cta {
 
+/// By a warpgroup, whose operands in shared memory are swizzled.
+inline bool isWgmma(MmaKind kind) { return kind == MmaKind::WgmmaBF16 || kind == MmaKind::WgmmaF16; }
+inline bool isBf16(MmaKind kind) { return kind == MmaKind::BF16 || kind == MmaKind::WgmmaBF16; }
+inline bool isF16(MmaKind kind) { return kind == MmaKind::F16 || kind == MmaKind::WgmmaF16; }
+
 /// Of a tile.kernel: bytes of shared memory that a thread block takes, an i64, set by allocate-shared.
 inline constexpr const char *sharedBytes = "cta.shared_bytes";
 /// Of a tile.kernel: warps of a thread block, an i64, set by choose-instructions.

@@ -1,4 +1,5 @@
 // RUN: weft-opt %s --choose-instructions | FileCheck %s
+// RUN: weft-opt %s --choose-instructions=warpgroups=true | FileCheck %s --check-prefix=WGMMA
 
 // Products become instructions by the type of their operands; the left side of a tn product goes through shared memory,
 // once, whatever reads it.
@@ -16,6 +17,16 @@
 // CHECK-NOT: tile.load
 // CHECK-NOT: tile.dot
 module @t {
+  // By a warpgroup: the same in swizzled tiles. 48 rows are no whole blocks of 64, f32 has no such instruction.
+  // WGMMA-LABEL: tile.kernel @bf16
+  // WGMMA-SAME: cta.warps = 4
+  // WGMMA: %[[K:.*]] = cta.load @k{{.*}} : <64x64xbf16, #cta.swizzled>
+  // WGMMA: %[[Q:.*]] = cta.load @q
+  // WGMMA: %[[S:.*]] = cta.mma m64k16_bf16 nt %[[Q]], %[[K]] : !cta.shared
+  // WGMMA: %[[P:.*]] = cta.share %[[S]] {{.*}} -> <64x64xbf16, #cta.swizzled>
+  // WGMMA: cta.mma m64k16_bf16 tn %[[P]], %[[Q]] add
+  // WGMMA-LABEL: tile.kernel @f32
+  // WGMMA: cta.mma m16n8k8_3xtf32 nt
   tile.kernel @bf16 grid key schedule<q = 64, k = 64> {
   ^bb0(%b: i32, %g: i32, %kt: i32):
     tile.tensor @k : bf16 ["B", "H", "S", "D"] operand strided

@@ -69,3 +69,30 @@ module @t {
     }
   }
 }
+
+// What products of warpgroups read goes through another proxy: a fence of each thread that wrote, before the barrier.
+// CHECK-LABEL: tile.kernel @fence
+// CHECK: cta.wait_group 0
+// CHECK-NEXT: cta.fence_async
+// CHECK-NEXT: cta.barrier
+// CHECK-NEXT: cta.mma m64k16_bf16 nt
+// CHECK-NEXT: cta.barrier
+// CHECK-NEXT: cta.store_shared
+// CHECK-NEXT: cta.fence_async
+// CHECK-NEXT: cta.barrier
+// CHECK-NEXT: cta.mma m64k16_bf16 tn
+!group = tensor<64x64xf32, #cta.mma_sync<warps = 4>>
+!swizzled = !cta.shared<64x64xbf16, #cta.swizzled>
+module @u {
+  tile.kernel @fence grid head schedule<q = 64, k = 64> attributes {cta.warps = 4 : i64} {
+  ^bb0(%b: i32, %h: i32):
+    tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
+    %x = cta.alloc at 0 : !swizzled
+    %0 = cta.copy_async @q[%b, %h] rows %h to %x : !swizzled
+    cta.commit_group of %0
+    cta.wait_group 0
+    %s = cta.mma m64k16_bf16 nt %x, %x : !swizzled, !swizzled -> !group
+    cta.store_shared %s, %x : !group, !swizzled
+    %t = cta.mma m64k16_bf16 tn %x, %x : !swizzled, !swizzled -> !group
+  }
+}

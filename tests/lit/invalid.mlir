@@ -307,3 +307,20 @@ tile.kernel @k grid query schedule<q = 16, k = 16> {
   // expected-error@+1 {{(C1) expected a factor for each row}}
   %y = tile.scale_rows %x by %f : tensor<16x16xf32>, tensor<32xf32>
 }
+
+// -----
+
+tile.kernel @k grid head schedule<q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+  %x = cta.alloc at 0 : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>
+  // expected-error@+1 {{(C4) expected operands in the layout of m64k16_bf16}}
+  %s = cta.mma m64k16_bf16 nt %x, %x : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>, !cta.shared<64x64xbf16, #cta.padded<pitch = 144>> -> tensor<64x64xf32>
+}
+
+// -----
+
+tile.kernel @k grid head schedule<q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+  // expected-error@+1 {{expected a layout of shared memory, #cta.padded or #cta.swizzled, got 3}}
+  %x = cta.alloc at 0 : !cta.shared<64x64xbf16, 3>
+}

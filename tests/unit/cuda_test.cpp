@@ -145,7 +145,7 @@ TEST(DefaultSchedules, fitEveryDevice) {
           ++tables;
           ++tilesOf[schedule.tileQ];
           EXPECT_EQ(illegal(schedule, *variant), "") << name;
-          EXPECT_TRUE(fitsShared(*variant, dims, type, schedule, backward, 101376))
+          EXPECT_TRUE(fitsShared(*variant, "sm_80", dims, type, schedule, backward, 101376))
               << name << " " << weft::name(type) << " " << width << (backward ? " backward" : "");
           ++checked;
         }
@@ -200,8 +200,8 @@ TEST(DefaultSchedules, sharedMemoryIsWhatTheCodeAsksFor) {
           most = std::max(most, result.image.sharedBytes);
           ++checked;
         }
-        EXPECT_TRUE(fitsShared(*variant, dims, type, request.schedule, backward, most)) << name;
-        EXPECT_FALSE(fitsShared(*variant, dims, type, request.schedule, backward, most - 1)) << name;
+        EXPECT_TRUE(fitsShared(*variant, "sm_80", dims, type, request.schedule, backward, most)) << name;
+        EXPECT_FALSE(fitsShared(*variant, "sm_80", dims, type, request.schedule, backward, most - 1)) << name;
       }
   }
   EXPECT_GT(checked, 50u);

@@ -33,13 +33,21 @@ bool isInnermost(mlir::Operation *loop) {
               .wasInterrupted();
 }
 
+/// Bytes from the start of one buffer to that of the next: where tiles are swizzled, each begins at a multiple.
+int64_t spanOf(cta::AllocOp alloc, bool swizzled) {
+  const int64_t bytes = alloc.getResult().getType().bytes();
+  return swizzled ? static_cast<int64_t>(llvm::alignTo(bytes, cta::SwizzledAttr::alignment)) : bytes;
+}
+
 /// Returns the bytes taken.
 int64_t allocate(tile::KernelOp kernel) {
   const TextOrder order(kernel);
   llvm::SmallVector<cta::AllocOp> allocs;
   llvm::SmallVector<target::Life> lives;
+  bool swizzled = false;
+  kernel.walk([&](cta::AllocOp alloc) { swizzled |= alloc.getResult().getType().isSwizzled(); });
   kernel.walk<mlir::WalkOrder::PreOrder>([&](cta::AllocOp alloc) {
-    target::Life own{order.first(alloc), lastUse(order, alloc, alloc.getResult()), alloc.getResult().getType().bytes()};
+    target::Life own{order.first(alloc), lastUse(order, alloc, alloc.getResult()), spanOf(alloc, swizzled)};
     mlir::Operation *loop = alloc->getParentOp();
     if (loop != kernel && isInnermost(loop)) {
       own.begin = order.first(loop);

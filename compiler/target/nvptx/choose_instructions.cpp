@@ -54,6 +54,15 @@ int64_t commonRows(tile::KernelOp kernel) {
   return rows;
 }
 
+/// Warpgroups, up to 3, that have whole blocks of 64 rows of all tiles; 0: no blocks are whole.
+int64_t warpgroupsOf(tile::KernelOp kernel) {
+  const int64_t rows = commonRows(kernel);
+  if (rows % 64) return 0;
+  for (int64_t groups : {3, 2})
+    if (rows / 64 % groups == 0) return groups;
+  return 1;
+}
+
 /// A loop carries several tiles: their registers leave no room for further rows of a warp.
 bool carriesSeveral(tile::KernelOp kernel) {
   bool several = false;
@@ -83,11 +92,17 @@ int64_t pitchOf(int64_t columns, int64_t elementBytes) {
 
 class Choice {
  public:
-  explicit Choice(tile::KernelOp kernel)
+  Choice(tile::KernelOp kernel, bool warpgroups)
       : kernel(kernel), builder(kernel.getContext()), type(target::rowType(kernel)), warps(warpsOf(kernel)) {
+    const int64_t groups = warpgroups && type != ElementType::F32 ? warpgroupsOf(kernel) : 0;
+    if (groups) warps = 4 * groups;
     switch (type) {
-      case ElementType::BF16: kind = cta::MmaKind::BF16, element = builder.getBF16Type(); break;
-      case ElementType::F16: kind = cta::MmaKind::F16, element = builder.getF16Type(); break;
+      case ElementType::BF16:
+        kind = groups ? cta::MmaKind::WgmmaBF16 : cta::MmaKind::BF16, element = builder.getBF16Type();
+        break;
+      case ElementType::F16:
+        kind = groups ? cta::MmaKind::WgmmaF16 : cta::MmaKind::F16, element = builder.getF16Type();
+        break;
       default: kind = cta::MmaKind::TF32x3, element = builder.getF32Type();
     }
   }
@@ -114,7 +129,7 @@ class Choice {
   tile::KernelOp kernel;
   mlir::OpBuilder builder;
   const ElementType type;
-  const int64_t warps;
+  int64_t warps;
   cta::MmaKind kind = cta::MmaKind::BF16;
   mlir::Type element;
   llvm::DenseMap<Value, Value> shares;  ///< of tiles from registers
@@ -124,7 +139,8 @@ class Choice {
   }
   cta::SharedType sharedOf(Value tile) {
     const auto shape = shapeOf(tile);
-    const auto layout = cta::PaddedAttr::get(builder.getContext(), pitchOf(shape[1], bytesOf(type)));
+    mlir::Attribute layout = cta::SwizzledAttr::get(builder.getContext());
+    if (!cta::isWgmma(kind)) layout = cta::PaddedAttr::get(builder.getContext(), pitchOf(shape[1], bytesOf(type)));
     return cta::SharedType::get(builder.getContext(), shape, element, layout);
   }
 
@@ -201,7 +217,7 @@ struct ChooseInstructions : impl::ChooseInstructionsBase<ChooseInstructions> {
   void runOnOperation() override {
     const bool chosen = attempt(getOperation(), [&] {
       getOperation().walk([&](tile::KernelOp kernel) {
-        if (hasTiles(kernel)) Choice(kernel).run();
+        if (hasTiles(kernel)) Choice(kernel, warpgroups).run();
       });
     });
     if (!chosen) signalPassFailure();

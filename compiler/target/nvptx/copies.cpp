@@ -61,8 +61,11 @@ class Copy {
     // Eight threads in a row write eight chunks of one row or, where rows are narrower, of eight rows.
     const bool byRow = chunks % 8 == 0;
     const int64_t inner = byRow ? chunks : tile.rows();
-    // Where whole rows (or columns) of chunks lie between a thread's chunks, each address follows from the last.
-    const bool regular = threads % inner == 0 && !source.offsetOf;
+    // Where whole rows (or columns) of chunks lie between a thread's chunks, each address follows from the last; eight
+    // rows on, what is swizzled is as it was.
+    const bool sameChunks = !tile.type.isSwizzled() || (byRow && threads / inner % 8 == 0);
+    const bool regular = threads % inner == 0 && !source.offsetOf && sameChunks;
+    const int64_t rowPitch = tile.type.isSwizzled() ? cta::SwizzledAttr::panelBytes : tile.pitch();
     Value own = code.thread.anchored(code.thread.number);
     Value rowStep = emit.mul(strideBytes, emit.i64(threads / inner));
     for (int64_t first = 0; first < total; first += threads) {
@@ -74,11 +77,11 @@ class Copy {
         offset = emit.mul(byRow ? minor : major, emit.i32(chunk));
         Value start = source.offsetOf ? source.offsetOf(emit.toI64(row)) : emit.mul(emit.toI64(row), strideBytes);
         from = emit.add(start, emit.toI64(offset));
-        to = emit.add(emit.mul(row, emit.i32(tile.pitch())), offset);
+        to = tile.offsetOf(emit, row, offset);
       } else if (byRow) {
         row = emit.add(row, emit.i32(threads / inner));
         from = emit.add(from, rowStep);
-        to = emit.add(to, emit.i32(threads / inner * tile.pitch()));
+        to = emit.add(to, emit.i32(threads / inner * rowPitch));
       } else {
         const int64_t step = threads / inner * chunk;
         offset = emit.add(offset, emit.i32(step));
@@ -178,6 +181,12 @@ void lower(KernelCode &code, cta::CopyRowsAsyncOp op) {
 void lower(KernelCode &code, cta::CommitGroupOp) { nvvm::CpAsyncCommitGroupOp::create(code.builder, code.emit.loc); }
 void lower(KernelCode &code, cta::WaitGroupOp op) {
   nvvm::CpAsyncWaitGroupOp::create(code.builder, code.emit.loc, op.getLeft());
+}
+void lower(KernelCode &code, cta::FenceAsyncOp) {
+  mlir::MLIRContext *context = code.builder.getContext();
+  nvvm::FenceProxyOp::create(code.builder, code.emit.loc,
+                             nvvm::ProxyKindAttr::get(context, nvvm::ProxyKind::async_shared),
+                             nvvm::SharedSpaceAttr::get(context, nvvm::SharedSpace::shared_cta));
 }
 void lower(KernelCode &code, cta::BarrierOp) { nvvm::BarrierOp::create(code.builder, code.emit.loc); }
 

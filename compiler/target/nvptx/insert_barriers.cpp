@@ -3,8 +3,9 @@
 //
 // Before: buffers with their places, accesses in the order of the text. After: a cta.barrier before each access that an
 // earlier one of another thread could meet; one of them serves all that came before. A copy's bytes arrive where its
-// group is waited for. All threads run the same turns and branches, so that a barrier may stand in either, but never
-// inside a branch here. Test: insert_barriers.mlir
+// group is waited for. Products of warpgroups read it another way (the async proxy): before the barrier each thread
+// makes visible what it has written (cta.fence_async). All threads run the same turns and branches, so that a barrier
+// may stand in either, but never inside a branch here. Test: insert_barriers.mlir
 #include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
 #include "llvm/ADT/SetVector.h"
@@ -67,10 +68,14 @@ void eachAccess(mlir::Operation *op, llvm::function_ref<void(Access, Bytes)> bod
 
 class Barriers {
  public:
-  explicit Barriers(tile::KernelOp kernel) { visit(kernel.getBody().front()); }
+  explicit Barriers(tile::KernelOp kernel) {
+    kernel.walk([&](cta::MmaOp op) { asyncProxy |= cta::isWgmma(op.getKind()); });
+    visit(kernel.getBody().front());
+  }
 
  private:
   Since since;
+  bool asyncProxy = false;  ///< products read that way
 
   bool needed(Access access, Bytes bytes) const {
     // Where a copy is still on its way nothing is read: what is read there is another stage.
@@ -84,12 +89,21 @@ class Barriers {
     return any;
   }
 
+  /// At a barrier; a later turn may find more written than the first did.
+  void meet(mlir::Operation *barrier) {
+    if (asyncProxy && !since.written.empty() && !mlir::isa_and_nonnull<cta::FenceAsyncOp>(barrier->getPrevNode())) {
+      mlir::OpBuilder builder(barrier);
+      cta::FenceAsyncOp::create(builder, barrier->getLoc());
+    }
+    since.barrier();
+  }
+
   void visit(mlir::Block &block) {
     for (mlir::Operation &op : block) visit(op);
   }
 
   void visit(mlir::Operation &op) {
-    if (mlir::isa<cta::BarrierOp>(op)) return since.barrier();
+    if (mlir::isa<cta::BarrierOp>(op)) return meet(&op);
     if (auto wait = mlir::dyn_cast<cta::WaitGroupOp>(op)) {
       since.written.insert_range(since.onTheWay);
       if (wait.getLeft() == 0) since.onTheWay.clear();
@@ -98,8 +112,7 @@ class Barriers {
     if (auto loop = mlir::dyn_cast<mlir::LoopLikeOpInterface>(op)) return visitLoop(*loop.getLoopRegions()[0]);
     if (needed(&op)) {
       mlir::OpBuilder builder(&op);
-      cta::BarrierOp::create(builder, op.getLoc());
-      since.barrier();
+      meet(cta::BarrierOp::create(builder, op.getLoc()));
     }
     if (auto branch = mlir::dyn_cast<mlir::scf::IfOp>(op)) return visitBranch(branch);
     eachAccess(&op, [&](Access access, Bytes bytes) {

@@ -18,6 +18,17 @@ static int64_t warpsOf(tile::KernelOp kernel) {
   return warps ? warps.getInt() : 1;
 }
 
+Value SharedTile::offsetOf(Emitter &emit, Value row, Value byte) const {
+  if (!type.isSwizzled()) return emit.add(emit.mul(row, emit.i32(pitch())), byte);
+  auto bits = [&](Value x, int64_t mask) { return Value(arith::AndIOp::create(emit.b, emit.loc, x, emit.i32(mask))); };
+  constexpr int64_t panel = cta::SwizzledAttr::panelBytes;
+  Value chunk = arith::ShLIOp::create(emit.b, emit.loc, bits(row, 7), emit.i32(4));
+  Value inside = arith::XOrIOp::create(emit.b, emit.loc, bits(byte, panel - 1), chunk);
+  Value number = arith::ShRUIOp::create(emit.b, emit.loc, byte, emit.i32(7));
+  Value start = emit.add(emit.mul(number, emit.i32(type.panelBytes())), emit.mul(row, emit.i32(panel)));
+  return emit.add(start, inside);
+}
+
 KernelCode::KernelCode(mlir::ModuleOp module, tile::KernelOp kernel)
     : kernel(kernel),
       tileQ(kernel.getTileQ()),
@@ -36,7 +47,7 @@ void KernelCode::lower(mlir::Operation &op) {
   auto lowerOp = [&](auto own) { nvptx::lower(*this, own); };
   llvm::TypeSwitch<mlir::Operation *>(&op)
       .Case<cta::AllocOp, cta::StageOp, cta::CopyAsyncOp, cta::CopyRowsAsyncOp, cta::CommitGroupOp, cta::WaitGroupOp,
-            cta::BarrierOp>(lowerOp)
+            cta::FenceAsyncOp, cta::BarrierOp>(lowerOp)
       .Case<cta::StoreSharedOp, cta::MmaOp, cta::RowDotOp, cta::AddRowsOp>(lowerOp)
       .Case<cta::KeptTilesOp, cta::TurnsOp, cta::TurnOp, tile::ForOp>(lowerOp)
       .Case<tile::FillOp, tile::LoadRowsOp, tile::ScaleOp, tile::ScaleRowsOp, tile::ScanSumOp>(lowerOp)
@@ -71,7 +82,8 @@ int64_t KernelCode::count(mlir::Type type) const {
 bool KernelCode::isPacked(Value tile) {
   return !tile.use_empty() && llvm::all_of(tile.getUses(), [](mlir::OpOperand &use) {
     auto product = mlir::dyn_cast<cta::MmaOp>(use.getOwner());
-    return product && product.getKind() != cta::MmaKind::TF32x3 && &use == &product.getLhsMutable();
+    return product && product.getKind() != cta::MmaKind::TF32x3 && product.getForm() == tile::DotForm::NN &&
+           &use == &product.getLhsMutable();
   });
 }
 

@@ -20,11 +20,13 @@ struct SharedTile {
 
   int64_t rows() const { return type.rows(); }
   int64_t columns() const { return type.columns(); }
-  int64_t pitch() const { return type.getLayout().getPitch(); }
+  int64_t pitch() const { return type.pitch(); }
   int64_t elementBytes() const { return type.getElement().getIntOrFloatBitWidth() / 8; }
   /// Columns up to a whole step of a product; those past `columns` are zero.
   int64_t padded() const { return (columns() + 15) / 16 * 16; }
   bool half() const { return elementBytes() == 2; }
+  /// Where the byte `byte` of row `row` is, after the base (i32).
+  Value offsetOf(Emitter &emit, Value row, Value byte) const;
 };
 
 /// Registers of a tile or of a number a row: those of a block of 16 rows after those of the one before; of a block,
@@ -101,9 +103,11 @@ void lower(KernelCode &code, cta::CopyRowsAsyncOp op);
 void lower(KernelCode &code, cta::CommitGroupOp op);
 void lower(KernelCode &code, cta::WaitGroupOp op);
 void lower(KernelCode &code, cta::BarrierOp op);
-// products.cpp
+void lower(KernelCode &code, cta::FenceAsyncOp op);
+// products.cpp, warpgroup_products.cpp
 void lower(KernelCode &code, cta::StoreSharedOp op);
 void lower(KernelCode &code, cta::MmaOp op);
+Registers lowerWgmma(KernelCode &code, cta::MmaOp op);
 // loops.cpp
 void lower(KernelCode &code, cta::KeptTilesOp op);
 void lower(KernelCode &code, cta::TurnsOp op);

@@ -225,8 +225,13 @@ class Product {
 }  // namespace
 
 void lower(KernelCode &code, cta::MmaOp op) {
-  Product product(code, op);
   Registers result;
+  if (cta::isWgmma(op.getKind())) {
+    result = lowerWgmma(code, op);
+    code.registers[op.getResult()] = std::move(result);
+    return;
+  }
+  Product product(code, op);
   switch (op.getForm()) {
     case tile::DotForm::NT: result = product.nt(code.buffer(op.getLhs())); break;
     case tile::DotForm::NN:
@@ -247,11 +252,11 @@ void lower(KernelCode &code, cta::StoreSharedOp op) {
     for (int64_t n = 0; n < tiles; ++n)
       for (int h = 0; h < 2; ++h) {
         const Value *pair = &own[(block * tiles + n) * 4 + 2 * h];
-        Value rowOffset = emit.mul(emit.toI32(code.thread.row(block, h)), emit.i32(tile.pitch()));
         // f32: of eight columns the even come first, then the odd.
-        Value columnOffset = tile.half() ? emit.mul(emit.toI32(code.thread.column(n, 0)), emit.i32(2))
-                                         : emit.mul(emit.add(code.thread.quad, emit.i32(8 * n)), emit.i32(4));
-        Value to = emit.at(tile.base, emit.add(rowOffset, columnOffset), emit.b.getIntegerType(8));
+        Value byte = tile.half() ? emit.mul(emit.toI32(code.thread.column(n, 0)), emit.i32(2))
+                                 : emit.mul(emit.add(code.thread.quad, emit.i32(8 * n)), emit.i32(4));
+        Value to = emit.at(tile.base, tile.offsetOf(emit, emit.toI32(code.thread.row(block, h)), byte),
+                           emit.b.getIntegerType(8));
         if (tile.half()) {
           emit.store(code.pack(tile.type.getElement(), pair[0], pair[1]), to, 4);
         } else {

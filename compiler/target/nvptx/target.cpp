@@ -29,6 +29,10 @@ class Nvptx : public target::Target {
 
   Schedule defaultSchedule(const Variant &variant, const std::string &name, const std::map<std::string, int64_t> &dims,
                            bool backward, ElementType type, int64_t sharedBytes) const override {
+    const bool warpgroups = hasWarpgroups(name);
+    const std::string target = warpgroups ? name : "sm_80";
+    if (warpgroups && type != ElementType::F32)
+      if (const auto own = warpgroupSchedule(variant, target, dims, backward, type, sharedBytes)) return *own;
     int64_t width = 0;
     for (const auto &[dim, size] : dims) width += size;
     const bool wide = width > 128 || variant.scansKeys(), newer = std::atoi(name.c_str() + 3) >= 100;
@@ -38,16 +42,19 @@ class Nvptx : public target::Target {
     const bool light = steps <= 215, heavy = steps >= 250;
     const auto queryRows = llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; });
     // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
-    // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive, so do further dots. Where
-    // there is room, a warp has 32 queries: it reads each key from shared memory half as often.
+    // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive, so do further dots, and
+    // gradients of both sides in one pass. Where there is room, a warp has 32 queries: it reads each key from shared
+    // memory half as often.
     int mostQ = 64, mostK = 64;
+    const bool twoPass = variant.hasTwoPassBackward(false);
     const bool known = narrowTypes && !newer && width <= 256 && !variant.scansKeys();
-    if (backward && (wide || newer) && !(known && !heavy)) mostQ = mostK = 32;
+    if (backward && (wide || newer) && !(known && !heavy && twoPass)) mostQ = mostK = 32;
+    else if (backward && !narrowTypes && !twoPass) mostQ = mostK = 32;
     else if (backward && narrowTypes && !heavy) mostK = 32;
     else if (!backward && !wide && !newer && narrowTypes && queryRows == 1 && light) mostQ = 128;
     // A program over keys carries two sums: 16 keys a warp, four warps, and half the queries where rows are wide.
     int keysQ = 0, keysK = 0;
-    if (backward && known) keysQ = wide ? 32 : 64, keysK = 64;
+    if (backward && known && twoPass) keysQ = wide || heavy ? 32 : 64, keysK = 64;
     // Where two tiles ahead leave no room, one; then smaller ones.
     Schedule schedule;
     schedule.order = Order::HeadsInner;
@@ -59,7 +66,7 @@ class Nvptx : public target::Target {
         schedule.keysK = keysK ? std::max(16, keysK / part) : 0;
         schedule.stages = stages;
         schedule = fitted(schedule, variant);
-        if ((part >= 8 && stages == 1) || fitsShared(variant, dims, type, schedule, backward, sharedBytes))
+        if ((part >= 8 && stages == 1) || fitsShared(variant, target, dims, type, schedule, backward, sharedBytes))
           return schedule;
       }
   }
@@ -73,12 +80,42 @@ class Nvptx : public target::Target {
   std::string describe(const Schedule &schedule) const override { return "stages " + std::to_string(schedule.stages); }
 
  private:
+  /// wgmma is of one architecture alone.
+  static bool hasWarpgroups(const std::string &name) { return name == "sm_90a"; }
+
+  /// Tiles of whole blocks of 64 rows, two warpgroups where there is room; none where a variant has smaller ones.
+  static std::optional<Schedule> warpgroupSchedule(const Variant &variant, const std::string &target,
+                                                   const std::map<std::string, int64_t> &dims, bool backward,
+                                                   ElementType type, int64_t sharedBytes) {
+    int64_t width = 0;
+    for (const auto &[dim, size] : dims) width += size;
+    const bool wide = width > 256;
+    Schedule schedule;
+    schedule.order = Order::HeadsInner;
+    if (!backward) {
+      schedule.tileQ = 128, schedule.tileK = wide ? 64 : 128;
+    } else if (variant.hasTwoPassBackward(false)) {
+      schedule.tileQ = 128, schedule.tileK = 64;
+      schedule.keysQ = 64, schedule.keysK = 128;
+    }
+    for (const int rows : {128, 64})
+      for (const int stages : {2, 1}) {
+        Schedule own = schedule;
+        own.stages = stages;
+        for (int *tile : {&own.tileQ, &own.tileK, &own.keysQ, &own.keysK}) *tile = std::min(*tile, rows);
+        own = fitted(own, variant);
+        const bool whole = own.tileQ % 64 == 0 && own.tileK % 64 == 0 && own.keysQ % 64 == 0 && own.keysK % 64 == 0;
+        if (whole && fitsShared(variant, target, dims, type, own, backward, sharedBytes)) return own;
+      }
+    return std::nullopt;
+  }
+
   /// To the cta level, up to where its buffers are.
   static void addCtaPasses(mlir::OpPassManager &passes, const CompileRequest &request) {
     // A load of the same rows in every turn of a loop leaves it: what is left inside is what streams by.
     passes.addPass(mlir::createLoopInvariantCodeMotionPass());
     passes.addPass(createOrientProducts());
-    passes.addPass(createChooseInstructions());
+    passes.addPass(createChooseInstructions({hasWarpgroups(request.target)}));
     passes.addPass(createPipelineLoads({request.schedule.stages}));
     passes.addPass(createAllocateShared());
   }
