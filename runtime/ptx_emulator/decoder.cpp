@@ -43,8 +43,8 @@ Signature decode(const std::string &text, Instruction &in) {
   std::istringstream stream(text);
   for (std::string word; std::getline(stream, word, '.');) opcode.words.push_back(word);
   if (!opcode.words.empty())
-    for (auto own :
-         {decodeFlow, decodeMemory, decodeTensorCores, decodeConversion, decodeApproximation, decodeArithmetic})
+    for (auto own : {decodeFlow, decodeMemory, decodeMbarrier, decodeTensorCores, decodeConversion, decodeApproximation,
+                     decodeAddressSpaces, decodeArithmetic})
       if (std::optional<Signature> signature = own(opcode, in)) return *signature;
   throw std::runtime_error("unknown instruction " + text);
 }
@@ -82,6 +82,7 @@ class Check {
       throw std::runtime_error("operand " + std::to_string(place + 1) + ": expected " + std::to_string(rule.least) +
                                " parts, got " + std::to_string(count));
     const int whole = rule.split ? rule.bits / count : rule.bits;
+    if (parts[0].joined != rule.joined) fail(rule.joined ? "one outside the brackets" : "one more inside the brackets");
     for (Operand &part : parts) {
       switch (part.kind) {
         case Operand::Kind::Register: {
@@ -112,6 +113,9 @@ class Check {
           if (part.of == Operand::Of::Shared && rule.bits != 32) fail("one in another space");
           break;
         }
+        case Operand::Kind::Sink:
+          if (!rule.sink) fail("_");
+          break;
         case Operand::Kind::Label:
           if (rule.kind != OperandRule::Kind::Label) fail("a label");
           break;

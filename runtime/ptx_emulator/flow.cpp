@@ -1,4 +1,7 @@
 // Moves, branches, and what the lanes of a warp do together. Semantics: PTX ISA manual, chapter 9.
+#include <bit>
+#include <set>
+
 #include "runtime/ptx_emulator/handlers.h"
 
 namespace weft::ptx {
@@ -41,9 +44,23 @@ void bra(Warp &warp, const Instruction &in, uint32_t lanes) {
   warp.branch(in.operands[0][0].index, lanes);
 }
 void ret(Warp &warp, const Instruction &, uint32_t lanes) { warp.leave(lanes); }
+/// All lanes have the same number there.
+uint64_t uniform(Warp &warp, const Operand &operand, uint32_t lanes, const char *what) {
+  const Lanes &all = warp.read(operand, lanes);
+  const uint64_t first = all[std::countr_zero(lanes)];
+  each(lanes, [&](int lane) {
+    if (all[lane] != first) warp.fail(std::string("the lanes of the warp name different ") + what, lane);
+  });
+  return first;
+}
+
+template <bool Stays>
 void bar(Warp &warp, const Instruction &in, uint32_t lanes) {
-  if (in.operands[0][0].value != 0) warp.fail("only barrier 0 is known", __builtin_ctz(lanes));
-  warp.waiting = true;
+  const auto &own = in.operands;
+  const uint64_t id = uniform(warp, own[0][0], lanes, "barriers"),
+                 threads = own.size() > 1 ? uniform(warp, own[1][0], lanes, "counts of threads") : 0;
+  if (own.size() > 1 && !threads) warp.fail("a barrier of 0 threads", std::countr_zero(lanes));
+  warp.block.barriers.arrive(warp, id, threads, Stays);
 }
 
 /// Lanes wait for the lanes of the mask; the table says `converged`, so these must be all that are left.
@@ -97,7 +114,15 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
     in.ends = Instruction::Ends::Return;
     return be(ret, false, {});
   }
-  if (own == "bar.sync" || own == "barrier.sync.aligned") return be(bar, true, {{number()}});
+  static const std::set<std::string> syncs = {"bar.sync",         "bar.cta.sync",
+                                              "barrier.sync",     "barrier.sync.aligned",
+                                              "barrier.cta.sync", "barrier.cta.sync.aligned"};
+  static const std::set<std::string> arrives = {"bar.arrive",         "bar.cta.arrive",
+                                                "barrier.arrive",     "barrier.arrive.aligned",
+                                                "barrier.cta.arrive", "barrier.cta.arrive.aligned"};
+  // Those that are not .aligned too are known for whole warps only.
+  if (syncs.count(own)) return be(bar<true>, true, {{from(32), from(32)}, 1});
+  if (arrives.count(own)) return be(bar<false>, true, {{from(32), from(32)}});
   if (own == "bar.warp.sync") return be(reconverge, true, {{from(32)}});
   if (own == "vote.sync.ballot.b32") return be(ballot, true, {{to(32), from(1), from(32)}});
   if (own == "shfl.sync.bfly.b32") return be(shfl, true, {{to(32), from(32), from(32), from(32), from(32)}});

@@ -1,9 +1,11 @@
 #include "runtime/ptx_emulator/machine.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace weft::ptx {
 
@@ -67,7 +69,8 @@ void Warp::leave(uint32_t lanes) {
 void Warp::run(int64_t most) {
   const auto &code = block.kernel.code;
   const int end = static_cast<int>(code.size());
-  while (alive && !waiting && most-- > 0) {
+  stepsLeft = most;
+  while (alive && wait == Wait::No && stepsLeft-- > 0) {
     Path &path = paths.back();
     if (!path.lanes || (path.pc == path.join && paths.size() > 1)) {
       paths.pop_back();
@@ -108,8 +111,9 @@ Block::Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &
       shared(shared),
       progress(progress),
       random(launch.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(index + 1)) {
-  shared.reset(kernel.sharedBytes + launch.sharedBytes);
-  warps.reserve((launch.threads + 31) / 32);
+  const int count = (launch.threads + 31) / 32;
+  shared.reset(kernel.sharedBytes + launch.sharedBytes, count);
+  warps.reserve(count);
   for (int first = 0; first < launch.threads; first += 32)
     warps.emplace_back(*this, first / 32, std::min(32, launch.threads - first));
 }
@@ -137,33 +141,79 @@ void Block::moreSteps(const Warp &warp) {
   if (left < atOnce) progress.stepsLeft += atOnce - left;
 }
 
+void Block::wake(Warp &warp) {
+  warp.wait = Warp::Wait::No;
+  if (warp.ready) return;
+  warp.ready = true;
+  auto behind = std::find_if(ready.begin(), ready.end(), [&](const Warp *own) { return own->number > warp.number; });
+  ready.insert(behind, &warp);
+}
+
+void Block::later(Warp &warp, std::function<void()> what) {
+  if (!launch.seed) what();
+  else pending.push_back({&warp, warp.current, std::move(what)});
+}
+
+bool Block::happen() {
+  if (pending.empty()) return false;
+  const auto which = pending.begin() + drawn(static_cast<uint32_t>(pending.size()));
+  const Later own = std::move(*which);
+  pending.erase(which);
+  const Instruction *meanwhile = std::exchange(own.warp->current, own.instruction);
+  own.what();
+  own.warp->current = meanwhile;
+  return true;
+}
+
 void Block::run() {
-  std::vector<Warp *> ready;
-  for (;;) {
-    ready.clear();
-    for (Warp &warp : warps)
-      if (warp.alive) ready.push_back(&warp);
+  for (Warp &warp : warps) wake(warp);
+  do {
     // In turns, most of them long (a warp's registers fill a cache), some short; or, without a seed, one after the
     // other.
     while (!ready.empty()) {
-      const size_t which = drawn(static_cast<uint32_t>(ready.size()));
-      ready[which]->run(!launch.seed ? INT64_MAX : 1 + drawn(drawn(4) ? 4096 : 64));
-      if (!ready[which]->alive || ready[which]->waiting) ready.erase(ready.begin() + static_cast<int64_t>(which));
+      Warp &own = *ready[drawn(static_cast<uint32_t>(ready.size()))];
+      own.run(!launch.seed ? INT64_MAX : 1 + drawn(drawn(4) ? 4096 : 64));
+      while (!pending.empty() && drawn(2)) happen();
+      if (own.alive && own.wait == Warp::Wait::No) continue;
+      own.ready = false;
+      std::erase(ready, &own);
     }
-    bool waits = false;
-    const Warp *gone = nullptr, *waiter = nullptr;
-    for (const Warp &warp : warps) {
-      waits |= warp.waiting;
-      (warp.waiting ? waiter : gone) = &warp;
+  } while (happen() || wakePolling());
+  for (const Warp &warp : warps)
+    if (warp.alive) failDeadlock();
+  checkEnd();
+}
+
+bool Block::wakePolling() {
+  constexpr int most = 64;
+  if (events != eventsBefore) wokenInVain = 0;
+  eventsBefore = events;
+  if (++wokenInVain > most) return false;
+  for (Warp &warp : warps)
+    if (warp.wait == Warp::Wait::Mbarrier) wake(warp);
+  return !ready.empty();
+}
+
+void Block::failDeadlock() const {
+  const Warp *first = nullptr;
+  std::string others;
+  for (const Warp &warp : warps) {
+    if (warp.wait == Warp::Wait::No) continue;
+    const std::string what = warp.wait == Warp::Wait::Barrier
+                                 ? barriers.describe(warp.waitPlace, warp)
+                                 : mbarriers.describe(warp.waitPlace) + " never completes its phase";
+    if (!first) {
+      first = &warp;
+      others = "deadlock: " + what;
+    } else {
+      others += "\n  warp " + std::to_string(warp.number) + " too waits, at line " +
+                std::to_string(warp.current->line) + ": " + what;
     }
-    if (!waits) break;
-    if (gone)
-      waiter->fail("deadlock: warp " + std::to_string(gone->number) + " has returned and never comes to this barrier",
-                   0);
-    shared.barrier();
-    ++report.barriers;
-    for (Warp &warp : warps) warp.waiting = false;
   }
+  first->fail(others, std::max(0, std::countr_zero(first->alive)));
+}
+
+void Block::checkEnd() const {
   for (const Warp &warp : warps) {
     if (!warp.open.empty()) warp.fail("returned without committing its cp.async", warp.open[0].lane);
     for (const auto &group : warp.groups)

@@ -1,13 +1,16 @@
-// One CTA of a kernel: warps of 32 lanes, shared memory, and everything that is checked while they run.
+// One CTA of a kernel: warps of 32 lanes, shared memory, barriers, and everything that is checked while they run.
 #pragma once
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "runtime/ptx_emulator/emulator.h"
 #include "runtime/ptx_emulator/global_races.h"
+#include "runtime/ptx_emulator/mbarriers.h"
+#include "runtime/ptx_emulator/named_barriers.h"
 #include "runtime/ptx_emulator/program.h"
 #include "runtime/ptx_emulator/shared_memory.h"
 
@@ -30,12 +33,17 @@ class Warp {
     uint32_t lanes;
   };
   std::vector<Path> paths;
-  bool waiting = false;  ///< at a barrier
+  /// What it waits for. An mbarrier: it has polled one in vain.
+  enum class Wait : uint8_t { No, Barrier, Mbarrier } wait = Wait::No;
+  bool ready = false;      ///< among those that run
+  uint64_t waitPlace = 0;  ///< number of the barrier, address of the mbarrier
   std::vector<Lanes> registers;
   std::vector<uint32_t> defined;  ///< a bit a lane
 
   /// Executes until the warp waits or has returned, or `most` instructions.
   void run(int64_t most);
+  /// Others come first.
+  void yield() { stepsLeft = 0; }
 
   // For handlers
   const Instruction *current = nullptr;
@@ -56,6 +64,9 @@ class Warp {
   };
   std::vector<Copy> open;                ///< cp.async since the last commit
   std::deque<std::vector<Copy>> groups;  ///< committed, not waited for
+
+ private:
+  int64_t stepsLeft = 0;  ///< of this turn
 };
 
 /// What all blocks of a launch share.
@@ -70,6 +81,8 @@ class Block {
         Progress &progress);
   ~Block() { progress.stepsLeft += allowance; }
   void run();
+  /// The warp waits no more.
+  void wake(Warp &warp);
 
   const Kernel &kernel;
   const Launch &launch;
@@ -77,6 +90,13 @@ class Block {
   Report &report;
   SharedMemory &shared;
   std::vector<Warp> warps;
+  /// Something that happens by itself, on behalf of the instruction that `warp` executes: at any time, by the seed;
+  /// at once without one.
+  void later(Warp &warp, std::function<void()> what);
+
+  NamedBarriers barriers;
+  Mbarriers mbarriers;
+  uint64_t events = 0;  ///< counts what a warp that polls may wait for
 
   /// Host address of `bytes` at a global address, or a failure of `warp`.
   uint8_t *global(const Warp &warp, int lane, uint64_t address, int bytes, GlobalRaces::Access access);
@@ -94,8 +114,23 @@ class Block {
   Progress &progress;
   int64_t allowance = 0;  ///< of steps, taken from the launch's
   uint64_t random;
+  uint64_t eventsBefore = 0;  ///< when those that poll were woken
+  int wokenInVain = 0;        ///< times since then
   size_t lastRange = 0;
+  std::vector<Warp *> ready;  ///< by number
+  struct Later {
+    Warp *warp;
+    const Instruction *instruction;
+    std::function<void()> what;
+  };
+  std::vector<Later> pending;
 
+  /// One of those that are pending; false: there is none.
+  bool happen();
+  /// Those that poll see that nothing has come: as long as one of them goes on to something else.
+  bool wakePolling();
+  [[noreturn]] void failDeadlock() const;
+  void checkEnd() const;
   uint8_t *find(const Warp &warp, int lane, uint64_t address, int bytes);
   void note(const Warp &warp, int lane, uint64_t address, int bytes, GlobalRaces::Access access);
   void moreSteps(const Warp &warp);

@@ -10,7 +10,7 @@ namespace {
 
 // What PTX or a GPU allows, and what keeps the time of a text in bounds; one that asks for more is refused at once.
 constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536, mostScopes = 64,
-                  mostBranches = 32768;
+                  mostAlignment = 4096, mostBranches = 32768;
 
 class Parser {
  public:
@@ -33,6 +33,7 @@ class Parser {
         if (own.count >= 0) in.fail("expected a shared variable of unknown size");
         // Behind all static ones; where that is, the kernel knows.
         shared[own.name] = dynamic;
+        dynamicAlignment = std::max(dynamicAlignment, own.align);
         in.expect(';');
       } else if (word == ".shared") {
         declareShared(moduleShared);
@@ -54,6 +55,7 @@ class Parser {
   std::map<std::string, int64_t> shared;  ///< offset, or `dynamic`
   std::map<std::string, uint64_t> parameters;
   int64_t moduleShared = 0, sharedBytes = 0;  ///< of the module; with the kernel's own
+  int64_t dynamicAlignment = 16;
   struct Declared {
     int bits;
     int64_t count;
@@ -72,7 +74,7 @@ class Parser {
     Variable own;
     std::string word = in.name();
     if (word == ".align") {
-      own.align = in.count(128);
+      own.align = in.count(mostAlignment);
       if (own.align < 1 || (own.align & (own.align - 1)))
         in.fail("expected an alignment, got " + std::to_string(own.align));
       word = in.name();
@@ -81,7 +83,7 @@ class Parser {
     if (!own.bytes) in.fail("expected a type, got '" + word + "'");
     // A parameter's alignment follows its type.
     if (word = in.name(); word == ".align") {
-      own.align = in.count(128);
+      own.align = in.count(mostAlignment);
       if (own.align < 1 || (own.align & (own.align - 1)))
         in.fail("expected an alignment, got " + std::to_string(own.align));
       word = in.name();
@@ -173,6 +175,12 @@ class Parser {
     size_t instruction, operand, part;
     std::string label;
   };
+  /// What ends with inner braces: registers and labels. Labels still to be found were met from `pending` on.
+  struct Scope {
+    std::vector<std::string> registers;
+    std::map<std::string, int> outerLabels;
+    size_t pending;
+  };
 
   /// What a kernel's body has said so far.
   struct Body {
@@ -181,8 +189,7 @@ class Parser {
     std::vector<Pending> pending;               ///< labels still to be found
     std::vector<const Signature *> signatures;  ///< of kernel.code
     int64_t branches = 0;
-    /// Registers declared inside inner braces, which end with them.
-    std::vector<std::vector<std::string>> scopes;
+    std::vector<Scope> scopes;
   };
 
   void body(Kernel &kernel) {
@@ -191,7 +198,8 @@ class Parser {
       if (in.accept('{')) {
         if (own.scopes.size() >= mostScopes)
           in.fail("more than " + std::to_string(mostScopes) + " braces inside one another");
-        own.scopes.emplace_back();
+        own.scopes.push_back({{}, std::move(own.labels), own.pending.size()});
+        own.labels.clear();
       } else if (in.accept('}')) {
         if (own.scopes.empty()) break;
         endScope(own);
@@ -203,24 +211,30 @@ class Parser {
         statement(own);
       }
     }
-    findLabels(own);
+    findLabels(own, 0);
+    if (!own.pending.empty())
+      Reader::failAt(kernel.code[own.pending[0].instruction].line, "unknown label or name " + own.pending[0].label);
     checkInstructions(own);
     kernel.sharedBytes = dynamicBegin(sharedBytes);
     findJoins(kernel);
   }
 
   void endScope(Body &body) {
-    for (const std::string &own : body.scopes.back()) {
+    Scope &scope = body.scopes.back();
+    for (const std::string &own : scope.registers) {
       declared.erase(own);
       registers.erase(own);
     }
+    // A label that is not in these braces may be in those around them.
+    findLabels(body, scope.pending);
+    body.labels = std::move(scope.outerLabels);
     body.scopes.pop_back();
   }
 
   void declaration(Body &body) {
     const std::string directive = in.name();
     if (directive == ".reg") {
-      declare(body.scopes.empty() ? nullptr : &body.scopes.back());
+      declare(body.scopes.empty() ? nullptr : &body.scopes.back().registers);
     } else if (directive == ".shared") {
       // Dynamic shared memory lies behind: its place must be known when its name is met.
       if (!body.kernel.code.empty()) in.fail("expected .shared before the first instruction");
@@ -268,15 +282,17 @@ class Parser {
     body.signatures.push_back(&signature);
   }
 
-  static void findLabels(const Body &body) {
-    for (const Pending &own : body.pending) {
-      Instruction &instruction = body.kernel.code[own.instruction];
+  /// Of those pending from `first` on, what the labels so far tell.
+  static void findLabels(Body &body, size_t first) {
+    std::erase_if(body.pending, [&](const Pending &own) {
+      if (static_cast<size_t>(&own - body.pending.data()) < first) return false;
       auto found = body.labels.find(own.label);
-      if (found == body.labels.end()) Reader::failAt(instruction.line, "unknown label or name " + own.label);
-      Operand &part = instruction.operands[own.operand][own.part];
+      if (found == body.labels.end()) return false;
+      Operand &part = body.kernel.code[own.instruction].operands[own.operand][own.part];
       part.kind = Operand::Kind::Label;
       part.index = found->second;
-    }
+      return true;
+    });
   }
 
   static void checkInstructions(const Body &body) {
@@ -290,7 +306,9 @@ class Parser {
     }
   }
 
-  static int64_t dynamicBegin(int64_t bytes) { return (bytes + 15) / 16 * 16; }
+  int64_t dynamicBegin(int64_t bytes) const {
+    return (bytes + dynamicAlignment - 1) / dynamicAlignment * dynamicAlignment;
+  }
 
   const std::pair<Instruction, Signature> &decode(const std::string &opcode, int line) {
     auto found = decoded.find(opcode);
@@ -358,7 +376,9 @@ class Parser {
                                                              {"%ctaid.x", BlockIndex},
                                                              {"%nctaid.x", Blocks},
                                                              {"%laneid", LaneIndex}};
-    if (own[0] == '%' || declared.count(own)) {
+    if (own == "_") {
+      result.kind = Operand::Kind::Sink;
+    } else if (own[0] == '%' || declared.count(own)) {
       if (auto special = own.back() > '9' ? specials.find(own) : specials.end(); special != specials.end()) {
         result.kind = Operand::Kind::Special;
         result.value = special->second;
@@ -400,8 +420,17 @@ class Parser {
         if (own.empty() || !Reader::number(own, offset)) in.fail("malformed offset " + own);
         address.value += offset;
       }
-      in.expect(']');
       list.push_back(address);
+      if (in.accept(',')) {
+        instruction.operands.push_back(std::move(list));
+        list.clear();
+        in.expect('{');
+        do list.push_back(simple(in.word(), kernel, instruction, list.size(), pending));
+        while (in.accept(','));
+        in.expect('}');
+        for (Operand &own : list) own.joined = true;
+      }
+      in.expect(']');
     } else {
       list.push_back(simple(in.word(), kernel, instruction, 0, pending));
     }

@@ -40,10 +40,11 @@ inline bool isFloat(Type type) { return type == Type::F32; }
 using Lanes = std::array<uint64_t, 32>;
 
 struct Operand {
-  enum class Kind : uint8_t { Register, Immediate, Label, Address, Special } kind = Kind::Immediate;
+  enum class Kind : uint8_t { Register, Immediate, Label, Address, Special, Sink } kind = Kind::Immediate;
   enum class Of : uint8_t { Number, Parameter, Shared } of = Of::Number;  ///< Immediate and Address: a variable's name
-  int index = -1;      ///< Register, or the base of an Address (-1: none); Label: instruction; Immediate: constant
-  uint64_t value = 0;  ///< Immediate, the offset of an Address, or which Special
+  int index = -1;       ///< Register, or the base of an Address (-1: none); Label: instruction; Immediate: constant
+  uint64_t value = 0;   ///< Immediate, the offset of an Address, or which Special
+  bool joined = false;  ///< inside the brackets of the address before: [a, {b, c}]
 };
 enum Special : uint64_t { Thread, Threads, BlockIndex, Blocks, LaneIndex };
 
@@ -54,6 +55,8 @@ struct OperandRule {
   int least = 1, most = 1;  ///< parts in braces
   bool wider = false;       ///< the register may have more bits
   bool split = false;       ///< the parts share `bits`
+  bool sink = false;        ///< _ may stand for the register
+  bool joined = false;      ///< see Operand
 };
 struct Signature {
   std::vector<OperandRule> operands;

@@ -19,13 +19,7 @@ void ldmatrix(Warp &warp, const Instruction &in, uint32_t lanes) {
   // Shuffled among all lanes: none may be missing.
   if (lanes != 0xFFFFFFFFu) warp.fail("a warp of fewer than 32 threads", __builtin_ctz(lanes));
   ++warp.block.report.ldmatrix;
-  const Operand &place = in.operands[1][0];
-  Lanes from;
-  from.fill(place.value);
-  if (place.index >= 0) {
-    const Lanes &base = warp.read({Operand::Kind::Register, Operand::Of::Number, place.index, 0}, lanes);
-    for (int lane = 0; lane < 32; ++lane) from[lane] += base[lane];
-  }
+  const Lanes from = addresses(warp, in.operands[1][0], lanes);
   const bool transposed = in.variant & 1;
   uint16_t elements[4][8][8];
   for (int lane = 0; lane < 32; ++lane) {
