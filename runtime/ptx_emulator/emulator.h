@@ -24,6 +24,7 @@ struct Launch {
   /// off, all by the seed.
   uint64_t seed = 0;
   int64_t steps = int64_t{1} << 33;  ///< at most, warp instructions of all blocks
+  int64_t columns = 0;               ///< blocks along x, the others lie along y; 0: all
 };
 
 struct Kernel;

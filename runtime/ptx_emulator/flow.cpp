@@ -7,12 +7,19 @@
 namespace weft::ptx {
 namespace {
 
+int64_t columnsOf(const Launch &launch) { return launch.columns ? launch.columns : launch.blocks; }
+
 uint64_t special(const Warp &warp, uint64_t which, int lane) {
   switch (which) {
     case Thread: return 32 * static_cast<uint64_t>(warp.number) + static_cast<uint64_t>(lane);
     case Threads: return static_cast<uint64_t>(warp.block.launch.threads);
-    case BlockIndex: return static_cast<uint64_t>(warp.block.index);
-    case Blocks: return static_cast<uint64_t>(warp.block.launch.blocks);
+    case BlockIndex: return static_cast<uint64_t>(warp.block.index % columnsOf(warp.block.launch));
+    case BlockRow: return static_cast<uint64_t>(warp.block.index / columnsOf(warp.block.launch));
+    case Blocks: return static_cast<uint64_t>(columnsOf(warp.block.launch));
+    case BlockRows: return static_cast<uint64_t>(warp.block.launch.blocks / columnsOf(warp.block.launch));
+    case WarpIndex: return static_cast<uint64_t>(warp.number);
+    case Zero: return 0;
+    case One: return 1;
     default: return static_cast<uint64_t>(lane);
   }
 }
@@ -77,6 +84,24 @@ void reconverge(Warp &warp, const Instruction &in, uint32_t lanes) {
   warp.block.shared.warpBarrier(warp.number);
 }
 
+/// Order in memory is as written anyway: what they order of other threads is told by barriers.
+void fence(Warp &, const Instruction &, uint32_t) {}
+void fenceAsync(Warp &warp, const Instruction &, uint32_t lanes) { warp.block.shared.fenceAsync(warp.number, lanes); }
+
+/// elect.sync leader|leads, mask: the same lane whenever the mask is the same, and nobody knows which.
+void elect(Warp &warp, const Instruction &in, uint32_t lanes) {
+  checkMask(warp, in.operands[2][0], lanes);
+  uint32_t left = lanes;
+  if (const uint64_t seed = warp.block.launch.seed)
+    for (uint64_t skip = (seed * 0x9E3779B97F4A7C15u >> 32) % static_cast<uint64_t>(std::popcount(lanes)); skip; --skip)
+      left &= left - 1;
+  const int leader = std::countr_zero(left);
+  if (in.operands[0][0].kind != Operand::Kind::Sink)
+    assign(warp, in, lanes, [&](int) { return static_cast<uint64_t>(leader); });
+  Lanes &leads = warp.write(in.operands[1][0], lanes);
+  each(lanes, [&](int lane) { leads[lane] = lane == leader; });
+}
+
 void ballot(Warp &warp, const Instruction &in, uint32_t lanes) {
   checkMask(warp, in.operands[2][0], lanes);
   const Lanes &flags = warp.read(in.operands[1][0], lanes);
@@ -123,6 +148,18 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
   // Those that are not .aligned too are known for whole warps only.
   if (syncs.count(own)) return be(bar<true>, true, {{from(32), from(32)}, 1});
   if (arrives.count(own)) return be(bar<false>, true, {{from(32), from(32)}});
+  static const std::set<std::string> asyncFences = {"fence.proxy.async", "fence.proxy.async.shared::cta",
+                                                    "fence.proxy.async.shared::cluster"};
+  if (asyncFences.count(own)) return be(fenceAsync, false, {});
+  if (own == "fence.proxy.async.global" || own == "fence.mbarrier_init.release.cluster") return be(fence, false, {});
+  if (opcode.size() == 3 && opcode[0] == "fence" && (opcode[1] == "acq_rel" || opcode[1] == "sc") &&
+      (opcode[2] == "cta" || opcode[2] == "cluster" || opcode[2] == "gpu" || opcode[2] == "sys"))
+    return be(fence, false, {});
+  if (own == "elect.sync") {
+    OperandRule leader = to(32), leads = to(1);
+    leader.sink = leads.joined = true;
+    return be(elect, true, {{leader, leads, from(32)}});
+  }
   if (own == "bar.warp.sync") return be(reconverge, true, {{from(32)}});
   if (own == "vote.sync.ballot.b32") return be(ballot, true, {{to(32), from(1), from(32)}});
   if (own == "shfl.sync.bfly.b32") return be(shfl, true, {{to(32), from(32), from(32), from(32), from(32)}});
@@ -131,9 +168,9 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
     const int bits = bitsOf(in.type);
     if (bits != 1 && bits != 16 && bits != 32 && bits != 64) return {};
     const int parts = bits >= 32 ? 4 : 1;
-    return be(mov, false,
-              {{{OperandRule::Kind::To, bits, 1, parts, false, true},
-                {OperandRule::Kind::From, bits, 1, parts, false, true}}});
+    OperandRule source{OperandRule::Kind::From, bits, 1, parts, false, true};
+    source.special = true;
+    return be(mov, false, {{{OperandRule::Kind::To, bits, 1, parts, false, true}, source}});
   }
   return {};
 }

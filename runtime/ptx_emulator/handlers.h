@@ -33,6 +33,8 @@ std::optional<Signature> decodeMbarrier(const Opcode &opcode, Instruction &in); 
 std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in);         ///< memory.cpp
 std::optional<Signature> decodeTensorCores(const Opcode &opcode, Instruction &in);    ///< tensor_cores.cpp
 
+std::optional<Signature> decodeWarpgroup(const Opcode &opcode, Instruction &in);  ///< wgmma.cpp
+
 inline OperandRule to(int bits, int parts = 1) { return {OperandRule::Kind::To, bits, parts, parts}; }
 inline OperandRule from(int bits, int parts = 1) { return {OperandRule::Kind::From, bits, parts, parts}; }
 inline OperandRule number(int bits = 32) { return {OperandRule::Kind::Number, bits}; }

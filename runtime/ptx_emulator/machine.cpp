@@ -24,6 +24,11 @@ Warp::Warp(Block &block, int number, int lanes)
       registers(block.kernel.registerNames.size()),
       defined(block.kernel.registerNames.size(), 0) {
   paths.push_back({0, static_cast<int>(block.kernel.code.size()), alive});
+  if (!block.kernel.multiplies) return;
+  inFlight = std::make_unique<RegistersInFlight>();
+  inFlight->written.resize(registers.size());
+  inFlight->product.resize(registers.size());
+  inFlight->accumulates.resize(registers.size());
 }
 
 void Warp::fail(const std::string &what, int lane) const {
@@ -35,13 +40,27 @@ void Warp::fail(const std::string &what, int lane) const {
 
 const Lanes &Warp::read(const Operand &operand, uint32_t lanes) {
   if (operand.kind != Operand::Kind::Register) return block.kernel.constants[operand.index];
-  if (const uint32_t missing = lanes & ~defined[operand.index])
-    fail("read of register " + block.kernel.registerNames[operand.index] + ", which was never written",
-         __builtin_ctz(missing));
+  if (const uint32_t missing = lanes & ~defined[operand.index]) failRead(operand.index, missing);
   return registers[operand.index];
 }
 
+void Warp::failRead(int index, uint32_t missing) const {
+  const std::string name = "register " + block.kernel.registerNames[index];
+  if (inFlight && inFlight->product[index])
+    fail("read of " + name + ", which a wgmma.mma_async uses that was not waited for", __builtin_ctz(missing));
+  fail("read of " + name + ", which was never written", __builtin_ctz(missing));
+}
+
+void Warp::noteWrite(int index) {
+  if (inFlight->product[index])
+    fail("write of register " + block.kernel.registerNames[index] +
+             ", which a wgmma.mma_async uses that was not waited for",
+         0);
+  inFlight->written[index] = inFlight->fences + 1;
+}
+
 Lanes &Warp::write(const Operand &operand, uint32_t lanes) {
+  if (inFlight) noteWrite(operand.index);
   defined[operand.index] |= lanes;
   return registers[operand.index];
 }
@@ -114,6 +133,12 @@ Block::Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &
   const int count = (launch.threads + 31) / 32;
   shared.reset(kernel.sharedBytes + launch.sharedBytes, count);
   warps.reserve(count);
+  const int64_t threads = kernel.maxRegisters ? 0 : kernel.threads ? kernel.threads : kernel.maxThreads;
+  // As many as ptxas may give a thread where it is not told.
+  registers.perThread = static_cast<int>(
+      threads ? std::min<int64_t>(65536 / (std::max<int64_t>(kernel.minBlocks, 1) * ((threads + 31) / 32 * 32)), 256)
+              : std::min<int64_t>(kernel.maxRegisters, 256));
+  registers.perThread -= registers.perThread % 8;
   for (int first = 0; first < launch.threads; first += 32)
     warps.emplace_back(*this, first / 32, std::min(32, launch.threads - first));
 }
@@ -147,6 +172,13 @@ void Block::wake(Warp &warp) {
   warp.ready = true;
   auto behind = std::find_if(ready.begin(), ready.end(), [&](const Warp *own) { return own->number > warp.number; });
   ready.insert(behind, &warp);
+}
+
+Warpgroup &Block::warpgroupOf(const Warp &warp) {
+  const int number = warp.number / 4;
+  while (static_cast<int>(warpgroups.size()) <= number)
+    warpgroups.push_back(std::make_unique<Warpgroup>(*this, static_cast<int>(warpgroups.size())));
+  return *warpgroups[static_cast<size_t>(number)];
 }
 
 void Block::later(Warp &warp, std::function<void()> what) {
@@ -194,23 +226,29 @@ bool Block::wakePolling() {
   return !ready.empty();
 }
 
+std::string Block::whatFor(const Warp &warp) const {
+  switch (warp.wait) {
+    case Warp::Wait::Barrier: return barriers.describe(warp.waitPlace, warp);
+    case Warp::Wait::Mbarrier: return mbarriers.describe(warp.waitPlace) + " never completes its phase";
+    case Warp::Wait::Warpgroup: return "not all warps of the warpgroup come to this instruction";
+    default:
+      return "no warp gives away the registers for " + std::to_string(warp.waitPlace) +
+             " of a thread: " + std::to_string(registers.free) + " are free";
+  }
+}
+
 void Block::failDeadlock() const {
   const Warp *first = nullptr;
-  std::string others;
+  std::string all = "deadlock: ";
   for (const Warp &warp : warps) {
     if (warp.wait == Warp::Wait::No) continue;
-    const std::string what = warp.wait == Warp::Wait::Barrier
-                                 ? barriers.describe(warp.waitPlace, warp)
-                                 : mbarriers.describe(warp.waitPlace) + " never completes its phase";
-    if (!first) {
-      first = &warp;
-      others = "deadlock: " + what;
-    } else {
-      others += "\n  warp " + std::to_string(warp.number) + " too waits, at line " +
-                std::to_string(warp.current->line) + ": " + what;
-    }
+    if (first)
+      all += "\n  warp " + std::to_string(warp.number) + " too waits, at line " + std::to_string(warp.current->line) +
+             ": ";
+    else first = &warp;
+    all += whatFor(warp);
   }
-  first->fail(others, std::max(0, std::countr_zero(first->alive)));
+  first->fail(all, std::countr_zero(first->alive));
 }
 
 void Block::checkEnd() const {
@@ -219,6 +257,7 @@ void Block::checkEnd() const {
     for (const auto &group : warp.groups)
       if (!group.empty()) warp.fail("returned without waiting for its cp.async", group[0].lane);
   }
+  for (const auto &group : warpgroups) group->checkEnd();
 }
 
 // ---- memory ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "runtime/ptx_emulator/named_barriers.h"
 #include "runtime/ptx_emulator/program.h"
 #include "runtime/ptx_emulator/shared_memory.h"
+#include "runtime/ptx_emulator/warpgroups.h"
 
 namespace weft::ptx {
 
@@ -34,11 +36,12 @@ class Warp {
   };
   std::vector<Path> paths;
   /// What it waits for. An mbarrier: it has polled one in vain.
-  enum class Wait : uint8_t { No, Barrier, Mbarrier } wait = Wait::No;
+  enum class Wait : uint8_t { No, Barrier, Mbarrier, Warpgroup, Registers } wait = Wait::No;
   bool ready = false;      ///< among those that run
-  uint64_t waitPlace = 0;  ///< number of the barrier, address of the mbarrier
+  uint64_t waitPlace = 0;  ///< number of the barrier, address of the mbarrier, count of registers
   std::vector<Lanes> registers;
-  std::vector<uint32_t> defined;  ///< a bit a lane
+  std::vector<uint32_t> defined;                ///< a bit a lane
+  std::unique_ptr<RegistersInFlight> inFlight;  ///< of kernels that have wgmma
 
   /// Executes until the warp waits or has returned, or `most` instructions.
   void run(int64_t most);
@@ -67,6 +70,9 @@ class Warp {
 
  private:
   int64_t stepsLeft = 0;  ///< of this turn
+
+  void noteWrite(int index);
+  [[noreturn]] void failRead(int index, uint32_t missing) const;
 };
 
 /// What all blocks of a launch share.
@@ -96,6 +102,12 @@ class Block {
 
   NamedBarriers barriers;
   Mbarriers mbarriers;
+  /// What setmaxnreg hands around. 0 of a thread: not known.
+  struct {
+    int perThread = 0;
+    int64_t free = 0;
+  } registers;
+  Warpgroup &warpgroupOf(const Warp &warp);
   uint64_t events = 0;  ///< counts what a warp that polls may wait for
 
   /// Host address of `bytes` at a global address, or a failure of `warp`.
@@ -124,11 +136,13 @@ class Block {
     std::function<void()> what;
   };
   std::vector<Later> pending;
+  std::vector<std::unique_ptr<Warpgroup>> warpgroups;
 
   /// One of those that are pending; false: there is none.
   bool happen();
   /// Those that poll see that nothing has come: as long as one of them goes on to something else.
   bool wakePolling();
+  std::string whatFor(const Warp &warp) const;
   [[noreturn]] void failDeadlock() const;
   void checkEnd() const;
   uint8_t *find(const Warp &warp, int lane, uint64_t address, int bytes);

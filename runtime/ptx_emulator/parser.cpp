@@ -37,6 +37,10 @@ class Parser {
         in.expect(';');
       } else if (word == ".shared") {
         declareShared(moduleShared);
+      } else if (word == ".global") {
+        // Known is only how to pass over one: a kernel that names it is refused.
+        while (!in.done() && in.peek() != ';') in.pass();
+        in.expect(';');
       } else if (word == ".visible" || word == ".entry") {
         if (word == ".visible" && in.name() != ".entry") in.fail("expected .entry");
         Kernel kernel = entry();
@@ -81,8 +85,16 @@ class Parser {
     }
     own.bytes = bitsOfDeclared(word) / 8;
     if (!own.bytes) in.fail("expected a type, got '" + word + "'");
-    // A parameter's alignment follows its type.
-    if (word = in.name(); word == ".align") {
+    // A parameter's alignment follows its type, and what it points at.
+    word = in.name();
+    const bool pointer = word == ".ptr";
+    if (pointer)
+      for (word = in.name(); word == ".global" || word == ".shared" || word == ".const" || word == ".local";)
+        word = in.name();
+    if (word == ".align" && pointer) {
+      in.count(mostAlignment);
+      word = in.name();
+    } else if (word == ".align") {
       own.align = in.count(mostAlignment);
       if (own.align < 1 || (own.align & (own.align - 1)))
         in.fail("expected an alignment, got " + std::to_string(own.align));
@@ -141,7 +153,9 @@ class Parser {
       if (directive == ".reqntid") kernel.threads = threads();
       else if (directive == ".maxntid") kernel.maxThreads = threads();
       else if (directive == ".maxnreg") kernel.maxRegisters = threads();
-      else if (directive == ".minnctapersm") threads();
+      else if (directive == ".minnctapersm") kernel.minBlocks = threads();
+      else if (directive == ".reqnctapercluster" || directive == ".maxclusterrank") oneBlock(directive);
+      else if (directive == ".explicitcluster") continue;
       else in.fail("unknown directive " + directive);
     }
     in.expect('{');
@@ -159,6 +173,9 @@ class Parser {
       if (all > 65536) in.fail("expected at most 65536 threads or registers");
     } while (in.accept(','));
     return all;
+  }
+  void oneBlock(const std::string &directive) {
+    if (threads() != 1) in.fail(directive + ": only clusters of one block are known");
   }
   void parameter(Kernel &kernel) {
     if (in.name() != ".param") in.fail("expected .param");
@@ -278,6 +295,7 @@ class Parser {
     instruction.text = in.since(begin);
     body.branches += instruction.ends != Instruction::Ends::No;
     if (body.branches > mostBranches) in.fail("more than " + std::to_string(mostBranches) + " branches");
+    kernel.multiplies |= instruction.warpgroup;
     kernel.code.push_back(std::move(instruction));
     body.signatures.push_back(&signature);
   }
@@ -371,11 +389,17 @@ class Parser {
                  std::vector<Pending> &pending) {
     Operand result;
     if (own.empty()) in.fail("expected an operand, got '" + in.restOfLine() + "'");
-    static const std::map<std::string, uint64_t> specials = {{"%tid.x", Thread},
-                                                             {"%ntid.x", Threads},
-                                                             {"%ctaid.x", BlockIndex},
-                                                             {"%nctaid.x", Blocks},
-                                                             {"%laneid", LaneIndex}};
+    static const std::map<std::string, uint64_t> specials = {
+        {"%tid.x", Thread},           {"%tid.y", Zero},           {"%tid.z", Zero},
+        {"%ntid.x", Threads},         {"%ntid.y", One},           {"%ntid.z", One},
+        {"%ctaid.x", BlockIndex},     {"%ctaid.y", BlockRow},     {"%ctaid.z", Zero},
+        {"%nctaid.x", Blocks},        {"%nctaid.y", BlockRows},   {"%nctaid.z", One},
+        {"%laneid", LaneIndex},       {"%warpid", WarpIndex},     {"%clusterid.x", BlockIndex},
+        {"%clusterid.y", BlockRow},   {"%clusterid.z", Zero},     {"%nclusterid.x", Blocks},
+        {"%nclusterid.y", BlockRows}, {"%nclusterid.z", One},     {"%cluster_ctaid.x", Zero},
+        {"%cluster_ctaid.y", Zero},   {"%cluster_ctaid.z", Zero}, {"%cluster_nctaid.x", One},
+        {"%cluster_nctaid.y", One},   {"%cluster_nctaid.z", One}, {"%cluster_ctarank", Zero},
+        {"%cluster_nctarank", One}};
     if (own == "_") {
       result.kind = Operand::Kind::Sink;
     } else if (own[0] == '%' || declared.count(own)) {
@@ -433,6 +457,12 @@ class Parser {
       in.expect(']');
     } else {
       list.push_back(simple(in.word(), kernel, instruction, 0, pending));
+      if (in.accept('|')) {
+        instruction.operands.push_back(std::move(list));
+        list.clear();
+        list.push_back(simple(in.word(), kernel, instruction, 0, pending));
+        list[0].joined = true;
+      }
     }
     instruction.operands.push_back(std::move(list));
   }

@@ -51,6 +51,7 @@ class Reader {
     ++at;
     return true;
   }
+  void pass() { ++at; }
   void expect(char c) {
     if (!accept(c)) fail(std::string("expected '") + c + "', got '" + restOfLine() + "'");
   }

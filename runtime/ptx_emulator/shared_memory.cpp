@@ -258,6 +258,11 @@ void SharedMemory::acquire(int warp, const Clock &from) {
   ++generation;
 }
 
+void SharedMemory::learn(int warp, Agent agent, uint32_t time) {
+  clocks[warp][agent] = std::max(clocks[warp][agent], time);
+  ++generation;
+}
+
 Agent SharedMemory::newAgent(const Warp &warp, int lane, const std::string &name) {
   if (agents() == mostAgents) warp.fail("more mbarriers in one block than the emulator can tell apart", lane);
   names.push_back(name);

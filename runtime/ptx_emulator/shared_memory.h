@@ -55,6 +55,8 @@ class SharedMemory {
   /// A barrier: what `lanes` did so far is known to whoever acquires `to`.
   void release(int warp, uint32_t lanes, Clock &to);
   void acquire(int warp, const Clock &from);
+  /// The warp knows what `agent` did until then.
+  void learn(int warp, Agent agent, uint32_t time);
   void warpBarrier(int warp) { publish(warp, 0xFFFFFFFFu); }
   Clock &clock(int warp) { return clocks[warp]; }
   /// One more agent of the async proxy. `name`: for errors, "a bulk copy ...". Nothing is left of mostAgents: fails.
