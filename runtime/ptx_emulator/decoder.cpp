@@ -44,7 +44,7 @@ Signature decode(const std::string &text, Instruction &in) {
   for (std::string word; std::getline(stream, word, '.');) opcode.words.push_back(word);
   if (!opcode.words.empty())
     for (auto own : {decodeFlow, decodeMemory, decodeMbarrier, decodeTensorCores, decodeConversion, decodeApproximation,
-                     decodeAddressSpaces, decodeWarpgroup, decodeArithmetic})
+                     decodeAddressSpaces, decodeWarpgroup, decodeBulkCopies, decodeArithmetic})
       if (std::optional<Signature> signature = own(opcode, in)) return *signature;
   throw std::runtime_error("unknown instruction " + text);
 }

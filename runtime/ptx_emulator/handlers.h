@@ -27,6 +27,7 @@ Type typeOf(const std::string &word);
 std::optional<Signature> decodeAddressSpaces(const Opcode &opcode, Instruction &in);  ///< address_spaces.cpp
 std::optional<Signature> decodeArithmetic(const Opcode &opcode, Instruction &in);     ///< arithmetic.cpp
 std::optional<Signature> decodeApproximation(const Opcode &opcode, Instruction &in);  ///< approximations.cpp
+std::optional<Signature> decodeBulkCopies(const Opcode &opcode, Instruction &in);     ///< bulk_instructions.cpp
 std::optional<Signature> decodeConversion(const Opcode &opcode, Instruction &in);     ///< conversions.cpp
 std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in);           ///< flow.cpp
 std::optional<Signature> decodeMbarrier(const Opcode &opcode, Instruction &in);       ///< mbarrier_instructions.cpp

@@ -251,13 +251,14 @@ void Block::failDeadlock() const {
   first->fail(all, std::countr_zero(first->alive));
 }
 
-void Block::checkEnd() const {
+void Block::checkEnd() {
   for (const Warp &warp : warps) {
     if (!warp.open.empty()) warp.fail("returned without committing its cp.async", warp.open[0].lane);
     for (const auto &group : warp.groups)
       if (!group.empty()) warp.fail("returned without waiting for its cp.async", group[0].lane);
   }
   for (const auto &group : warpgroups) group->checkEnd();
+  bulk.finish(warps);
 }
 
 // ---- memory ----------------------------------------------------------------------------------
@@ -288,6 +289,11 @@ uint8_t *Block::global(const Warp &warp, int lane, uint64_t address, int bytes, 
   uint8_t *place = find(warp, lane, address, bytes);
   note(warp, lane, address, bytes, access);
   return place;
+}
+
+void Block::checkGlobal(const Warp &warp, int lane, uint64_t address, int bytes) {
+  find(warp, lane, address, bytes);
+  report.globalBytes -= bytes;
 }
 
 void Block::storeGlobal(const Warp &warp, int lane, uint64_t address, int bytes, const void *value) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/ptx_emulator/bulk_copies.h"
 #include "runtime/ptx_emulator/emulator.h"
 #include "runtime/ptx_emulator/global_races.h"
 #include "runtime/ptx_emulator/mbarriers.h"
@@ -102,6 +103,7 @@ class Block {
 
   NamedBarriers barriers;
   Mbarriers mbarriers;
+  BulkCopies bulk;
   /// What setmaxnreg hands around. 0 of a thread: not known.
   struct {
     int perThread = 0;
@@ -112,6 +114,8 @@ class Block {
 
   /// Host address of `bytes` at a global address, or a failure of `warp`.
   uint8_t *global(const Warp &warp, int lane, uint64_t address, int bytes, GlobalRaces::Access access);
+  /// Fails where global() would; touches nothing.
+  void checkGlobal(const Warp &warp, int lane, uint64_t address, int bytes);
   void storeGlobal(const Warp &warp, int lane, uint64_t address, int bytes, const void *value);
   /// Counts the passes over shared memory that `width` bytes a lane take.
   void countBanks(const Lanes &addresses, uint32_t lanes, int width);
@@ -144,7 +148,7 @@ class Block {
   bool wakePolling();
   std::string whatFor(const Warp &warp) const;
   [[noreturn]] void failDeadlock() const;
-  void checkEnd() const;
+  void checkEnd();
   uint8_t *find(const Warp &warp, int lane, uint64_t address, int bytes);
   void note(const Warp &warp, int lane, uint64_t address, int bytes, GlobalRaces::Access access);
   void moreSteps(const Warp &warp);

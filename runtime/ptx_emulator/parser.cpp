@@ -296,6 +296,7 @@ class Parser {
     body.branches += instruction.ends != Instruction::Ends::No;
     if (body.branches > mostBranches) in.fail("more than " + std::to_string(mostBranches) + " branches");
     kernel.multiplies |= instruction.warpgroup;
+    kernel.needs = std::max(kernel.needs, instruction.needs);
     kernel.code.push_back(std::move(instruction));
     body.signatures.push_back(&signature);
   }

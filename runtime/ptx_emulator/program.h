@@ -80,6 +80,7 @@ struct Instruction {
   bool flush = false;                                                ///< .ftz
   enum class Ends : uint8_t { No, Branch, Return } ends = Ends::No;  ///< of a basic block
   int join = -1;                                                     ///< Branch: where both ways meet again
+  enum class Needs : uint8_t { Any, Sm90, Sm90a } needs = Needs::Any;
   Type type = Type::None, from = Type::None;
   int variant = 0;                             ///< of the handler: comparison, rounding, address space
   std::vector<std::vector<Operand>> operands;  ///< one list an operand; {a, b} gives several
@@ -94,12 +95,13 @@ struct Kernel {
   std::vector<int> registerBits;           ///< predicates: 1
   std::vector<Lanes> constants;            ///< immediate operands
   int64_t parameterBytes = 0;
-  int64_t sharedBytes = 0;   ///< static; dynamic shared memory lies behind
-  int64_t threads = 0;       ///< .reqntid; 0: not said
-  bool multiplies = false;   ///< has wgmma.*
-  int64_t maxThreads = 0;    ///< .maxntid
-  int64_t maxRegisters = 0;  ///< .maxnreg, of a thread
-  int64_t minBlocks = 1;     ///< .minnctapersm
+  int64_t sharedBytes = 0;                             ///< static; dynamic shared memory lies behind
+  int64_t threads = 0;                                 ///< .reqntid; 0: not said
+  Instruction::Needs needs = Instruction::Needs::Any;  ///< the most of its instructions
+  bool multiplies = false;                             ///< has wgmma.*
+  int64_t maxThreads = 0;                              ///< .maxntid
+  int64_t maxRegisters = 0;                            ///< .maxnreg, of a thread
+  int64_t minBlocks = 1;                               ///< .minnctapersm
 };
 
 struct Program {

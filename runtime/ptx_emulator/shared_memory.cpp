@@ -154,8 +154,9 @@ bool SharedMemory::fenced(uint64_t at, const Clock &seen) const {
 
 void SharedMemory::readAsync(const AsyncAccess &by, uint64_t address, int bytes) {
   check(by.warp, by.lane, address, bytes);
+  // What was found good last: most bytes are like those before them.
   Stamp good = 0;
-  uint8_t goodState = 0;
+  uint8_t goodState = Pending;
   for (uint64_t at = address; at < address + bytes; ++at) {
     const uint8_t state = states[at];
     if (readers[at] != by.stamp) readers[at] = withReader(readers[at], by.stamp, by.seen);

@@ -170,6 +170,7 @@ std::optional<Signature> decodeWarpgroup(const Opcode &opcode, Instruction &in) 
       {"setmaxnreg.inc.sync.aligned.u32", {setRegisters<true>, {{number()}}}},
       {"setmaxnreg.dec.sync.aligned.u32", {setRegisters<false>, {{number()}}}}};
   in.converged = true;
+  in.needs = Instruction::Needs::Sm90a;
   if (auto found = whole.find(opcode.text); found != whole.end()) {
     in.execute = found->second.first;
     in.warpgroup = opcode[0] == "wgmma";
