@@ -447,6 +447,7 @@ class Parser {
       }
       list.push_back(address);
       if (in.accept(',')) {
+        if (address.value && base.kind == Operand::Kind::Register) in.fail("expected a tensor map's address alone");
         instruction.operands.push_back(std::move(list));
         list.clear();
         in.expect('{');

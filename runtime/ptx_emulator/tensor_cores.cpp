@@ -1,4 +1,4 @@
-// ldmatrix and mma.sync. Semantics: PTX ISA manual, 9.7.14.
+// ldmatrix, stmatrix and mma.sync. Semantics: PTX ISA manual, 9.7.14.
 #include <algorithm>
 #include <cstring>
 
@@ -8,31 +8,63 @@
 namespace weft::ptx {
 namespace {
 
-/// ldmatrix.m8n8.x4: lanes 8m .. 8m + 7 point at the rows of matrix m.
+/// Instruction::variant of ldmatrix and stmatrix.
+constexpr int Transposed = 1;
+
+/// Which element of its matrix is the low or high half of a lane's register.
+std::pair<int, int> elementOf(const Instruction &in, int lane, int half) {
+  const int row = lane / 4, column = lane % 4 * 2 + half;
+  return in.variant & Transposed ? std::pair{column, row} : std::pair{row, column};
+}
+
+/// ldmatrix.m8n8.xN: lanes 8m .. 8m + 7 point at the rows of matrix m.
 void ldmatrix(Warp &warp, const Instruction &in, uint32_t lanes) {
   // Shuffled among all lanes: none may be missing.
   if (lanes != 0xFFFFFFFFu) warp.fail("a warp of fewer than 32 threads", __builtin_ctz(lanes));
   ++warp.block.report.ldmatrix;
   const Lanes from = addresses(warp, in.operands[1][0], lanes);
-  const bool transposed = in.variant & 1;
+  const int matrices = static_cast<int>(in.operands[0].size());
   uint16_t elements[4][8][8];
-  for (int lane = 0; lane < 32; ++lane) {
+  for (int lane = 0; lane < 8 * matrices; ++lane) {
     if (from[lane] % 16) warp.fail("misaligned ldmatrix row", lane);
     for (int half = 0; half < 2; ++half) {
       const uint64_t eight = warp.block.shared.read(warp, lane, from[lane] + 8 * half, 8);
       std::memcpy(&elements[lane / 8][lane % 8][4 * half], &eight, 8);
     }
   }
-  for (int matrix = 0; matrix < 4; ++matrix) {
+  for (int matrix = 0; matrix < matrices; ++matrix) {
     warp.block.countBanks(from, 0xFFu << 8 * matrix, 16);
     Lanes &out = warp.write(in.operands[0][matrix], lanes);
     for (int lane = 0; lane < 32; ++lane) {
-      const int row = lane / 4, column = lane % 4 * 2;
-      const uint64_t low = transposed ? elements[matrix][column][row] : elements[matrix][row][column];
-      const uint64_t high = transposed ? elements[matrix][column + 1][row] : elements[matrix][row][column + 1];
-      out[lane] = low | high << 16;
+      const auto [lowRow, lowColumn] = elementOf(in, lane, 0);
+      const auto [highRow, highColumn] = elementOf(in, lane, 1);
+      out[lane] = elements[matrix][lowRow][lowColumn] | static_cast<uint64_t>(elements[matrix][highRow][highColumn])
+                                                            << 16;
     }
   }
+}
+
+/// stmatrix.m8n8.xN: the other way.
+void stmatrix(Warp &warp, const Instruction &in, uint32_t lanes) {
+  if (lanes != 0xFFFFFFFFu) warp.fail("a warp of fewer than 32 threads", __builtin_ctz(lanes));
+  const Lanes to = addresses(warp, in.operands[0][0], lanes);
+  const int matrices = static_cast<int>(in.operands[1].size());
+  uint16_t elements[4][8][8];
+  for (int matrix = 0; matrix < matrices; ++matrix) {
+    const Lanes &own = warp.read(in.operands[1][matrix], lanes);
+    for (int lane = 0; lane < 32; ++lane)
+      for (int half = 0; half < 2; ++half) {
+        const auto [row, column] = elementOf(in, lane, half);
+        elements[matrix][row][column] = static_cast<uint16_t>(own[lane] >> 16 * half);
+      }
+  }
+  warp.block.shared.beginStore();
+  for (int lane = 0; lane < 8 * matrices; ++lane) {
+    if (to[lane] % 16) warp.fail("misaligned stmatrix row", lane);
+    for (int half = 0; half < 2; ++half)
+      warp.block.shared.write(warp, lane, to[lane] + 8 * half, 8, &elements[lane / 8][lane % 8][4 * half]);
+  }
+  for (int matrix = 0; matrix < matrices; ++matrix) warp.block.countBanks(to, 0xFFu << 8 * matrix, 16);
 }
 
 /// mma.m16n8kK.row.col with f32 sums.
@@ -89,13 +121,20 @@ void mma(Warp &warp, const Instruction &in, uint32_t lanes) {
 }  // namespace
 
 std::optional<Signature> decodeTensorCores(const Opcode &opcode, Instruction &in) {
-  if (opcode[0] == "ldmatrix") {
-    const bool transposed = opcode.text == "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16";
-    if (!transposed && opcode.text != "ldmatrix.sync.aligned.m8n8.x4.shared.b16") return {};
-    in.execute = ldmatrix;
-    in.converged = true;
-    in.variant = transposed;
-    return Signature{{to(32, 4), address(32)}};
+  if (opcode[0] == "ldmatrix" || opcode[0] == "stmatrix") {
+    const bool stores = opcode[0] == "stmatrix";
+    for (const int matrices : {1, 2, 4}) {
+      const std::string begin = opcode[0] + ".sync.aligned.m8n8.x" + std::to_string(matrices);
+      const bool transposed = opcode.text == begin + ".trans.shared.b16";
+      if (!transposed && opcode.text != begin + ".shared.b16") continue;
+      in.execute = stores ? stmatrix : ldmatrix;
+      in.converged = true;
+      in.variant = transposed ? Transposed : 0;
+      if (!stores) return Signature{{to(32, matrices), address(32)}};
+      in.needs = Instruction::Needs::Sm90;
+      return Signature{{address(32), from(32, matrices)}};
+    }
+    return {};
   }
   static const std::map<std::string, std::pair<Handler, Type>> products = {
       {"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32", {mma<16>, Type::BF16}},

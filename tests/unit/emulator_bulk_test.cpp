@@ -207,10 +207,11 @@ TEST(EmulatorBulk, misuseIsReported) {
               "bulk cop");
   expectError(replaced(good, "[%r10], [%rd4", "[%r10+64], [%rd4"), "misaligned bulk copy at shared address 0x40");
   expectError(replaced(good, "[%r10], [%rd4", "[%r10+65408], [%rd4"), "outside shared memory");
-  expectError(replaced(good, "[%rd4, {", "[%rd4+64, {"), "past the parameters");
-  expectError(replaced(good, "[%rd4, {", "[%rd4+8, {"), "misaligned tensor map");
+  expectError(replaced(good, "mov.b32 %r12", "add.s64 %rd4, %rd4, 64;\nmov.b32 %r12"), "past the parameters");
+  expectError(replaced(good, "mov.b32 %r12", "add.s64 %rd4, %rd4, 8;\nmov.b32 %r12"), "misaligned tensor map");
   expectError(replaced(good, "[%rd4, {", "[%rd1, {"), "no tensor map at");
-  expectError(replaced(good, "[%rd4, {", "[0, {"), "no tensor map at 0x0");
+  EXPECT_NE(errorOf(replaced(good, "[%rd4, {", "[%rd4+64, {")).find("a tensor map's address alone"), std::string::npos);
+  expectError(replaced(good, "mov.b32 %r12", "mov.b64 %rd4, 0;\nmov.b32 %r12"), "no tensor map at 0x0");
   expectError(good, "a tensor map of 3 dimensions in a copy of 2", [](TensorMap &map) {
     map.rank = 3;
     map.sizes[2] = map.box[2] = 1;

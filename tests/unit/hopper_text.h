@@ -15,7 +15,7 @@ namespace weft::ptx {
 /// A kernel `t` with a pointer in %rd1, the thread in %r1, 4 times it in %r2 (and %rd2), its warp in %r3, lane in %r4;
 /// %p1 is true in thread 0, %p2 in lane 0. `parameters`: more of them, each with a comma before it.
 inline std::string hopperKernel(const std::string &body, int threads, const std::string &parameters = "") {
-  return ".version 8.0\n.target sm_90a\n.address_size 64\n.extern .shared .align 1024 .b8 smem[];\n.visible .entry "
+  return ".version 8.6\n.target sm_90a\n.address_size 64\n.extern .shared .align 1024 .b8 smem[];\n.visible .entry "
          "t(\n.param .b64 t_0" +
          parameters + "\n)\n.reqntid " + std::to_string(threads) +
          "\n{\n.reg .pred %p<9>;\n.reg .b16 %rs<9>;\n.reg .b32 %r<300>;\n.reg .f32 %f<300>;\n.reg .b64 %rd<40>;\n"
