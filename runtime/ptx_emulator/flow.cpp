@@ -1,5 +1,6 @@
 // Moves, branches, and what the lanes of a warp do together. Semantics: PTX ISA manual, chapter 9.
 #include <bit>
+#include <map>
 #include <set>
 
 #include "runtime/ptx_emulator/handlers.h"
@@ -110,13 +111,22 @@ void ballot(Warp &warp, const Instruction &in, uint32_t lanes) {
   assign(warp, in, lanes, [&](int) { return all; });
 }
 
+enum class Shuffle { Bfly, Idx, Up, Down };
+
+template <Shuffle Mode>
 void shfl(Warp &warp, const Instruction &in, uint32_t lanes) {
   checkMask(warp, in.operands[4][0], lanes);
   const Lanes x = warp.read(in.operands[1][0], lanes), distance = warp.read(in.operands[2][0], lanes),
               clamp = warp.read(in.operands[3][0], lanes);
   assign(warp, in, lanes, [&](int lane) {
-    if (clamp[lane] != 31) warp.fail("only shuffles of the whole warp are known", lane);
-    const int other = static_cast<int>((static_cast<uint64_t>(lane) ^ distance[lane]) & 31);
+    if (clamp[lane] != (Mode == Shuffle::Up ? 0 : 31)) warp.fail("only shuffles of the whole warp are known", lane);
+    const int own = static_cast<int>(distance[lane] & 31);
+    int other = Mode == Shuffle::Bfly  ? lane ^ own
+                : Mode == Shuffle::Idx ? own
+                : Mode == Shuffle::Up  ? lane - own
+                                       : lane + own;
+    // Beyond the ends each keeps what it has.
+    if (other < 0 || other > 31) other = lane;
     if (!(lanes >> other & 1)) warp.fail("shuffle with lane " + std::to_string(other) + ", which is not here", lane);
     return x[other];
   });
@@ -162,7 +172,12 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
   }
   if (own == "bar.warp.sync") return be(reconverge, true, {{from(32)}});
   if (own == "vote.sync.ballot.b32") return be(ballot, true, {{to(32), from(1), from(32)}});
-  if (own == "shfl.sync.bfly.b32") return be(shfl, true, {{to(32), from(32), from(32), from(32), from(32)}});
+  static const std::map<std::string, Handler> shuffles = {{"shfl.sync.bfly.b32", shfl<Shuffle::Bfly>},
+                                                          {"shfl.sync.idx.b32", shfl<Shuffle::Idx>},
+                                                          {"shfl.sync.up.b32", shfl<Shuffle::Up>},
+                                                          {"shfl.sync.down.b32", shfl<Shuffle::Down>}};
+  if (auto found = shuffles.find(own); found != shuffles.end())
+    return be(found->second, true, {{to(32), from(32), from(32), from(32), from(32)}});
   if (opcode.size() == 2 && opcode[0] == "mov") {
     in.type = typeOf(opcode[1]);
     const int bits = bitsOf(in.type);

@@ -108,6 +108,7 @@ bool Mbarriers::testState(Warp &warp, int lane, Mbarrier &own, uint64_t state, b
 }
 
 bool Mbarriers::testParity(Warp &warp, int lane, Mbarrier &own, uint64_t parity, bool acquires) {
+  if (parity == 0xFFFFFFFFu) parity = 1;  // a predicate made a number by its sign, as compilers write it
   if (parity > 1) warp.fail("a parity of " + std::to_string(parity) + ", expected 0 or 1", lane);
   if (own.phase % 2 == parity) return false;
   if (acquires) warp.block.shared.acquire(warp.number, own.complete);

@@ -24,7 +24,12 @@ class Parser {
       if (word == ".target") {
         program.target = in.name();
         in.toLineEnd();
-      } else if (word == ".version" || word == ".address_size") {
+      } else if (word == ".section") {
+        // What debuggers read.
+        while (!in.done() && in.peek() != '{') in.pass();
+        while (!in.done() && in.peek() != '}') in.pass();
+        in.expect('}');
+      } else if (word == ".version" || word == ".address_size" || word == ".file") {
         in.toLineEnd();
       } else if (word == ".extern") {
         if (in.name() != ".shared")

@@ -90,7 +90,7 @@ void SharedMemory::checkReaders(const Warp &warp, int lane, uint64_t at, const C
 }
 
 /// The bytes become the warp's, if nobody else uses them.
-void SharedMemory::claim(const Warp &warp, int lane, uint64_t address, int bytes) {
+void SharedMemory::claim(const Warp &warp, int lane, uint64_t address, int bytes, const uint8_t *value) {
   check(warp, lane, address, bytes);
   const Clock &seen = clocks[warp.number];
   const Stamp own = stampOf(warp.number, seen[warp.number]);
@@ -102,8 +102,10 @@ void SharedMemory::claim(const Warp &warp, int lane, uint64_t address, int bytes
       if ((state & Lane) == BulkCopy)
         warp.fail(place + " while " + inWords(agentOf(writers[at])) + " to it is under way", lane);
     }
-    if (!known(writers[at], seen)) failWriter(warp, lane, at, " too wrote");
-    if (stores[at] == storeNumber)
+    // Whoever comes first, it is the same.
+    const bool same = value && (state & Defined) && value[at - address] == values[at];
+    if (!known(writers[at], seen) && !same) failWriter(warp, lane, at, " too wrote");
+    if (stores[at] == storeNumber && !same)
       warp.fail("race: two threads of the warp write shared address " + hex(at) + " at once", lane);
     if ((readers[at] & isSet) || !known(readers[at], seen)) checkReaders(warp, lane, at, seen);
     if (state & Pending) warp.fail("write to shared address " + hex(at) + " while a cp.async to it is under way", lane);
@@ -114,7 +116,7 @@ void SharedMemory::claim(const Warp &warp, int lane, uint64_t address, int bytes
 }
 
 void SharedMemory::write(const Warp &warp, int lane, uint64_t address, int bytes, const void *value) {
-  claim(warp, lane, address, bytes);
+  claim(warp, lane, address, bytes, static_cast<const uint8_t *>(value));
   std::memcpy(&values[address], value, bytes);
   std::memset(&states[address], Defined | lane, bytes);
 }
@@ -232,14 +234,18 @@ bool SharedMemory::knowsMbarrier(const Warp &warp, uint64_t address) const {
 /// What a cp.async delivered to one of the lanes is for all that come later.
 void SharedMemory::publish(int warp, uint32_t lanes) {
   if (arrived.empty()) return;
+  uint32_t copied = 0;
   std::erase_if(arrived, [&](const Range &range) {
     if (range.warp != warp || !(lanes >> range.lane & 1)) return false;
+    copied |= 1u << range.lane;
     for (int at = 0; at < range.bytes; ++at) {
       uint8_t &state = states[range.address + at];
       if (state & Arrived) state = Defined | (state & Lane);
     }
     return true;
   });
+  // For the async proxy too: between a cp.async and wgmma compilers fence behind the barrier, if at all.
+  if (copied) fenceAsync(warp, copied);
 }
 
 void SharedMemory::release(int warp, uint32_t lanes, Clock &to) {

@@ -28,7 +28,7 @@ class SharedMemory {
   int64_t size() const { return static_cast<int64_t>(values.size()); }
 
   uint64_t read(const Warp &warp, int lane, uint64_t address, int bytes);
-  /// Each store instruction begins with this: no two of its lanes may write a byte.
+  /// Each store instruction begins with this: no two of its lanes may write different values to a byte.
   void beginStore();
   void write(const Warp &warp, int lane, uint64_t address, int bytes, const void *value);
   /// A cp.async into the bytes is under way, then done: its own thread may read them, others of the warp after a
@@ -99,7 +99,8 @@ class SharedMemory {
 
   bool known(Stamp stamp, const Clock &seen) const { return timeOf(stamp) <= seen[agentOf(stamp)]; }
   void check(const Warp &warp, int lane, uint64_t address, int bytes) const;
-  void claim(const Warp &warp, int lane, uint64_t address, int bytes);
+  /// `value`: what is to be written, where several may write the same.
+  void claim(const Warp &warp, int lane, uint64_t address, int bytes, const uint8_t *value = nullptr);
   [[noreturn]] void failUnreadable(const Warp &warp, int lane, uint64_t at) const;
   [[noreturn]] void failWriter(const Warp &warp, int lane, uint64_t at, const char *did) const;
   void checkReaders(const Warp &warp, int lane, uint64_t at, const Clock &seen) const;
