@@ -180,11 +180,24 @@ bool intoShared(Words &words) {
   return words.accept("shared::cluster", "global") || words.accept("shared::cta", "global");
 }
 
-std::optional<Signature> decodeTensorCopy(Words &words, Instruction &in) {
+/// [map, {coordinates}] {, policy}
+void prefetchBox(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const Lanes maps = addresses(warp, in.operands[0][0], lanes);
+  const std::vector<Lanes> coordinates = partsOf(warp, in.operands[1], lanes);
+  each(lanes, [&](int lane) { boxOf(warp, in, lane, mapAt(warp, lane, maps[lane]), coordinates.data(), 0); });
+}
+
+std::optional<Signature> decodeTensorCopy(Words &words, Instruction &in, bool prefetches) {
   const std::string dimensions = words.next();
   if (dimensions.size() != 2 || dimensions[0] < '1' || dimensions[0] > '5' || dimensions[1] != 'd') return {};
   const int count = dimensions[0] - '0';
   in.variant |= count;
+  if (prefetches) {
+    if (!words.accept("L2", "global")) return {};
+    words.accept("tile");
+    in.execute = prefetchBox;
+    return withPolicy(words, {address(64), coordinatesOf(count)});
+  }
   if (!(in.variant & Reduces) && intoShared(words)) {
     words.accept("tile");
     if (!words.accept("mbarrier::complete_tx::bytes")) return {};
@@ -234,8 +247,11 @@ std::optional<Signature> decodeBulkCopies(const Opcode &opcode, Instruction &in)
     signature = found->second.second;
   } else if (words.accept("cp")) {
     if (words.accept("reduce")) in.variant = Reduces;
-    if (words.accept("async", "bulk"))
-      signature = words.accept("tensor") ? decodeTensorCopy(words, in) : decodeLineCopy(words, in);
+    if (words.accept("async", "bulk")) {
+      const bool prefetches = !in.variant && words.accept("prefetch");
+      if (words.accept("tensor")) signature = decodeTensorCopy(words, in, prefetches);
+      else if (!prefetches) signature = decodeLineCopy(words, in);
+    }
   }
   if (!signature) in = {};
   return signature;

@@ -89,6 +89,8 @@ void reconverge(Warp &warp, const Instruction &in, uint32_t lanes) {
 void fence(Warp &, const Instruction &, uint32_t) {}
 void fenceAsync(Warp &warp, const Instruction &, uint32_t lanes) { warp.block.shared.fenceAsync(warp.number, lanes); }
 
+void nanosleep(Warp &warp, const Instruction &, uint32_t) { warp.yield(); }
+
 /// elect.sync leader|leads, mask: the same lane whenever the mask is the same, and nobody knows which.
 void elect(Warp &warp, const Instruction &in, uint32_t lanes) {
   checkMask(warp, in.operands[2][0], lanes);
@@ -165,6 +167,7 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
   if (opcode.size() == 3 && opcode[0] == "fence" && (opcode[1] == "acq_rel" || opcode[1] == "sc") &&
       (opcode[2] == "cta" || opcode[2] == "cluster" || opcode[2] == "gpu" || opcode[2] == "sys"))
     return be(fence, false, {});
+  if (own == "nanosleep.u32") return be(nanosleep, false, {{from(32)}});
   if (own == "elect.sync") {
     OperandRule leader = to(32), leads = to(1);
     leader.sink = leads.joined = true;

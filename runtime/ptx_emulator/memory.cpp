@@ -179,7 +179,8 @@ std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in) {
   }
   const bool loads = opcode[0] == "ld";
   if ((!loads && opcode[0] != "st") || opcode.size() < 3) return {};
-  static const std::map<std::string, int> spaces = {{"param", Param}, {"global", Global}, {"shared", Shared}};
+  static const std::map<std::string, int> spaces = {
+      {"param", Param}, {"global", Global}, {"shared", Shared}, {"shared::cta", Shared}};
   auto space = spaces.find(opcode[1]);
   const int parts = opcode.size() == 4 ? (opcode[2] == "v2" ? 2 : opcode[2] == "v4" ? 4 : 0) : 1;
   in.type = typeOf(opcode.words.back());

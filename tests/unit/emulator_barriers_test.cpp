@@ -130,6 +130,20 @@ TEST(EmulatorBarriers, misusedMbarriersAreReported) {
   });
 }
 
+TEST(EmulatorBarriers, clustersAreOfOneBlock) {
+  auto errorOf = [](const std::string &directive) -> std::string {
+    try {
+      HopperMemory memory;
+      runHopper(replaced(hopperKernel("nanosleep.u32 20;", 128), ".reqntid", directive + "\n.reqntid"), memory, 128, 1);
+    } catch (const std::exception &error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(errorOf(".explicitcluster\n.reqnctapercluster 1, 1, 1"), "");
+  EXPECT_NE(errorOf(".reqnctapercluster 2").find("only clusters of one block are known"), std::string::npos);
+}
+
 TEST(EmulatorBarriers, namedBarriersJoinPartOfTheBlock) {
   // Warps 0 and 1, and 2 and 3, exchange what they have.
   const std::string pair =

@@ -266,7 +266,9 @@ TEST(EmulatorBulk, misuseIsReported) {
               "misaligned bulk copy");
   expectError(begin + "@%p1 cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r10], 16;\n", "never written");
   expectError("mov.b64 %rd4, t_1;\nprefetch.tensormap [%rd4+64];", "past the parameters");
-  EXPECT_EQ(errorOf("mov.b64 %rd4, t_1;\nprefetch.tensormap [%rd4];"), "");
+  EXPECT_EQ(errorOf("mov.b64 %rd4, t_1;\nprefetch.tensormap [%rd4];\ncp.async.bulk.prefetch.tensor.2d.L2.global [%rd4, "
+                    "{3, -2}];"),
+            "");
 }
 
 TEST(EmulatorBulk, mapsThatNoGpuTakes) {
