@@ -9,6 +9,7 @@
 #include "runtime/device.h"
 #include "runtime/kernel_cache.h"
 #include "runtime/roof.h"
+#include "runtime/tensor_map.h"
 
 namespace weft {
 
@@ -31,6 +32,8 @@ class DeviceBackend {
   virtual std::string identity(int index) const = 0;
   /// `code`: that of `image`, which has none itself.
   virtual std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int index) const = 0;
+  /// See tensor_map.h; of a map that has no problem.
+  virtual EncodedTensorMap encode(const TensorMap &map, int index) const = 0;
 
   /// See roof.h. `again`: measured anew, where it is measured.
   virtual std::optional<Roof> arithmeticRoof(int index, ElementType type, int threads, bool again) const = 0;

@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 #include <tuple>
 
 #include "runtime/cpu/denormals.h"
@@ -61,6 +62,10 @@ class Backend final : public DeviceBackend {
   std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int) const override {
     const KernelFunction function = loadObject(code, image.entry);
     return std::make_shared<CpuKernel>(std::move(image), function);
+  }
+
+  EncodedTensorMap encode(const TensorMap &, int) const override {
+    throw std::runtime_error("tensor map: a CPU has no bulk tensor copies");
   }
 
   std::optional<Roof> arithmeticRoof(int, ElementType type, int threads, bool again) const override {

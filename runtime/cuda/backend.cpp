@@ -1,5 +1,7 @@
 #include "runtime/cuda/backend.h"
 
+#include <stdexcept>
+
 #include "runtime/cuda/data_sheet.h"
 #include "runtime/cuda/driver.h"
 #include "runtime/ptxas.h"
@@ -52,6 +54,14 @@ class Backend final : public DeviceBackend {
   std::string identity(int device) const override { return cuda::identity(device); }
   std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int device) const override {
     return std::make_shared<CudaKernel>(std::move(image), device, code);
+  }
+
+  EncodedTensorMap encode(const TensorMap &map, int device) const override {
+    if (cuda::capability(device) < 90)
+      throw std::runtime_error("tensor map: " + name(device) + " has no bulk tensor copies");
+    EncodedTensorMap own;
+    encodeTensorMap(map, own.bytes.data());
+    return own;
   }
 
   std::optional<Roof> arithmeticRoof(int device, ElementType type, int, bool) const override {

@@ -49,7 +49,13 @@ enum : int {
     Result(FunctionHandle, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, \
            void **))
 
+/// CUtensorMap: type, rank, address, sizes, strides from dimension 1 on, box, element strides, interleave, swizzle,
+/// promotion, fill. Drivers before CUDA 12 lack it, and the GPUs they know do too.
+using EncodeTiled = Result(void *, int, uint32_t, void *, const uint64_t *, const uint64_t *, const uint32_t *,
+                           const uint32_t *, int, int, int, int);
+
 struct Driver {
+  EncodeTiled *encodeTiled = nullptr;
 #define WEFT_MEMBER(member, symbol, ...) std::add_pointer_t<__VA_ARGS__> member = nullptr;
   WEFT_CUDA_FUNCTIONS(WEFT_MEMBER)
 #undef WEFT_MEMBER
@@ -66,6 +72,7 @@ struct Driver {
   if (!member && error.empty()) error = "the NVIDIA driver is too old: it lacks " symbol;
     WEFT_CUDA_FUNCTIONS(WEFT_LOAD)
 #undef WEFT_LOAD
+    encodeTiled = reinterpret_cast<EncodeTiled *>(dlsym(library, "cuTensorMapEncodeTiled"));
     if (!error.empty()) return;
     if (const Result code = init(0)) error = "cuInit: " + describe(code);
   }
@@ -135,6 +142,16 @@ std::string identity(int device) {
   driver().check(driver().deviceGetName(name, sizeof name, handleOf(device)), "cuDeviceGetName");
   driver().check(driver().driverGetVersion(&version), "cuDriverGetVersion");
   return std::string(name) + ", driver " + std::to_string(version);
+}
+
+void encodeTensorMap(const TensorMap &map, void *bytes) {
+  constexpr int noInterleave = 0, promotionTo256Bytes = 3, fillWithZeros = 0;
+  if (!driver().encodeTiled) throw std::runtime_error("the NVIDIA driver is too old: it lacks cuTensorMapEncodeTiled");
+  driver().check(driver().encodeTiled(bytes, static_cast<int>(map.type), static_cast<uint32_t>(map.rank),
+                                      reinterpret_cast<void *>(map.address), map.sizes.data(), map.strides.data() + 1,
+                                      map.box.data(), map.elementStrides.data(), noInterleave,
+                                      static_cast<int>(map.swizzle), promotionTo256Bytes, fillWithZeros),
+                 "cuTensorMapEncodeTiled");
 }
 
 /// The empty string, or why the driver refused the code.

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "runtime/tensor_map.h"
+
 namespace weft::cuda {
 
 /// 10 times major and minor: 89 for compute capability 8.9. Throws std::runtime_error where there is no driver or no
@@ -11,6 +13,9 @@ namespace weft::cuda {
 int capability(int device);
 /// Name of the GPU and version of the driver: what compiled code and tuning results are kept under.
 std::string identity(int device);
+
+/// cuTensorMapEncodeTiled, into 128 bytes at a multiple of 64.
+void encodeTensorMap(const TensorMap &map, void *bytes);
 
 /// A kernel loaded into one device's primary context, which it shares with torch. Immutable.
 class Function {

@@ -74,6 +74,17 @@ void divide(Warp &warp, const Instruction &in, uint32_t lanes) {
          [&](int lane) { return asBits(approximateQuotient(asFloat(x[lane]), asFloat(y[lane]), in.flush, seed)); });
 }
 
+/// Of all divisors.
+void divideFully(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const Lanes &x = warp.read(in.operands[1][0], lanes), &y = warp.read(in.operands[2][0], lanes);
+  const uint64_t seed = warp.block.launch.seed;
+  assign(warp, in, lanes, [&](int lane) {
+    // A great divisor is scaled, and what it divides.
+    const float scale = std::fabs(asFloat(y[lane])) > 0x1p126f ? 0x1p-2f : 1.0f;
+    return asBits(approximateQuotient(scale * asFloat(x[lane]), scale * asFloat(y[lane]), in.flush, seed));
+  });
+}
+
 }  // namespace
 
 float approximated(Approximation function, float x, bool flush, uint64_t seed) {
@@ -114,6 +125,12 @@ std::optional<Signature> decodeApproximation(const Opcode &opcode, Instruction &
                                                            {"cos", approximate<Approximation::Cos>},
                                                            {"tanh", approximate<Approximation::Tanh>},
                                                            {"div", divide}};
+  if (opcode.text == "div.full.f32" || opcode.text == "div.full.ftz.f32") {
+    in.flush = opcode.size() == 4;
+    in.type = Type::F32;
+    in.execute = divideFully;
+    return Signature{{to(32), from(32), from(32)}};
+  }
   auto found = functions.find(opcode[0]);
   if (found == functions.end() || opcode.size() < 3 || opcode[1] != "approx") return {};
   in.flush = opcode.size() == 4 && opcode[2] == "ftz" && opcode[0] != "tanh";

@@ -6,6 +6,7 @@
 
 #include "runtime/environment.h"
 #include "runtime/ptx_emulator/emulator.h"
+#include "runtime/ptx_emulator/tensor_maps.h"
 
 namespace weft::ptx {
 namespace {
@@ -58,6 +59,11 @@ class Backend final : public DeviceBackend {
   std::string identity(int index) const override { return name(index); }
   std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int index) const override {
     return std::make_shared<EmulatedKernel>(std::move(image), capabilityOf(index), code);
+  }
+
+  EncodedTensorMap encode(const TensorMap &map, int index) const override {
+    if (capabilityOf(index) < 90) throw std::runtime_error("tensor map: " + name(index) + " has no bulk tensor copies");
+    return encodeTensorMap(map);
   }
 
   std::optional<Roof> arithmeticRoof(int, ElementType, int, bool) const override { return std::nullopt; }

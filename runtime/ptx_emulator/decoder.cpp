@@ -43,8 +43,8 @@ Signature decode(const std::string &text, Instruction &in) {
   std::istringstream stream(text);
   for (std::string word; std::getline(stream, word, '.');) opcode.words.push_back(word);
   if (!opcode.words.empty())
-    for (auto own :
-         {decodeFlow, decodeMemory, decodeTensorCores, decodeConversion, decodeApproximation, decodeArithmetic})
+    for (auto own : {decodeFlow, decodeMemory, decodeMbarrier, decodeTensorCores, decodeConversion, decodeApproximation,
+                     decodeAddressSpaces, decodeWarpgroup, decodeBulkCopies, decodeArithmetic})
       if (std::optional<Signature> signature = own(opcode, in)) return *signature;
   throw std::runtime_error("unknown instruction " + text);
 }
@@ -81,7 +81,11 @@ class Check {
     if (count < rule.least || count > rule.most)
       throw std::runtime_error("operand " + std::to_string(place + 1) + ": expected " + std::to_string(rule.least) +
                                " parts, got " + std::to_string(count));
-    const int whole = rule.split ? rule.bits / count : rule.bits;
+    if (rule.partBits && count != 1 && count != rule.most)
+      throw std::runtime_error("operand " + std::to_string(place + 1) + ": expected 1 or " + std::to_string(rule.most) +
+                               " parts, got " + std::to_string(count));
+    const int whole = rule.split ? rule.bits / count : rule.partBits && count > 1 ? rule.partBits : rule.bits;
+    if (parts[0].joined != rule.joined) fail(rule.joined ? "one by itself" : "one joined to another");
     for (Operand &part : parts) {
       switch (part.kind) {
         case Operand::Kind::Register: {
@@ -93,15 +97,14 @@ class Check {
         }
         case Operand::Kind::Immediate:
           if (rule.kind != OperandRule::Kind::From && rule.kind != OperandRule::Kind::Number) fail("a number");
-          if ((part.of == Operand::Of::Parameter && whole < 64) || (part.of == Operand::Of::Shared && whole < 32))
+          if ((part.of == Operand::Of::Parameter && whole < 32) || (part.of == Operand::Of::Shared && whole < 32))
             fail("a variable");
           if (!fits(part.value, whole)) fail("a number of more");
           part.value = truncated(part.value, whole);
           part.index = constant(part.value);
           break;
         case Operand::Kind::Special:
-          if (rule.kind != OperandRule::Kind::From || rule.bits != 32 || in.operands.size() != 2 || count != 1)
-            fail("a special register");
+          if (!rule.special || rule.bits != 32 || count != 1) fail("a special register");
           break;
         case Operand::Kind::Address: {
           if (rule.kind != OperandRule::Kind::Address) fail("an address");
@@ -112,6 +115,9 @@ class Check {
           if (part.of == Operand::Of::Shared && rule.bits != 32) fail("one in another space");
           break;
         }
+        case Operand::Kind::Sink:
+          if (!rule.sink) fail("_");
+          break;
         case Operand::Kind::Label:
           if (rule.kind != OperandRule::Kind::Label) fail("a label");
           break;

@@ -24,6 +24,7 @@ struct Launch {
   /// off, all by the seed.
   uint64_t seed = 0;
   int64_t steps = int64_t{1} << 33;  ///< at most, warp instructions of all blocks
+  int64_t columns = 0;               ///< blocks along x, the others lie along y; 0: all
 };
 
 struct Kernel;
@@ -40,7 +41,7 @@ class Module {
   /// kernel, block, thread, line and instruction for: an access outside `memory` or shared memory, a misaligned access,
   /// a read of shared memory or a register never written, a read of what a cp.async has not delivered to the thread, a
   /// race between barriers, a race in `memory` between blocks, a barrier that part of a warp reaches, blocks that wait
-  /// for ever, and a launch that takes more than its steps.
+  /// for ever, and a launch that takes more than its steps. For what sm_90a has beside these, see docs/devices.md.
   Report run(const std::string &kernel, const Launch &launch, int threads = 1) const;
 
  private:

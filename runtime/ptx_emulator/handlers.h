@@ -24,12 +24,17 @@ struct Opcode {
 Type typeOf(const std::string &word);
 
 // Each fills in the instruction and gives its signature, or nothing where the opcode is none of its own.
+std::optional<Signature> decodeAddressSpaces(const Opcode &opcode, Instruction &in);  ///< address_spaces.cpp
 std::optional<Signature> decodeArithmetic(const Opcode &opcode, Instruction &in);     ///< arithmetic.cpp
 std::optional<Signature> decodeApproximation(const Opcode &opcode, Instruction &in);  ///< approximations.cpp
+std::optional<Signature> decodeBulkCopies(const Opcode &opcode, Instruction &in);     ///< bulk_instructions.cpp
 std::optional<Signature> decodeConversion(const Opcode &opcode, Instruction &in);     ///< conversions.cpp
 std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in);           ///< flow.cpp
+std::optional<Signature> decodeMbarrier(const Opcode &opcode, Instruction &in);       ///< mbarrier_instructions.cpp
 std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in);         ///< memory.cpp
 std::optional<Signature> decodeTensorCores(const Opcode &opcode, Instruction &in);    ///< tensor_cores.cpp
+
+std::optional<Signature> decodeWarpgroup(const Opcode &opcode, Instruction &in);  ///< wgmma.cpp
 
 inline OperandRule to(int bits, int parts = 1) { return {OperandRule::Kind::To, bits, parts, parts}; }
 inline OperandRule from(int bits, int parts = 1) { return {OperandRule::Kind::From, bits, parts, parts}; }
@@ -56,6 +61,30 @@ void each(uint32_t lanes, Body body) {
     for (; lanes; lanes &= lanes - 1) body(__builtin_ctz(lanes));
   }
 }
+
+/// Addresses of all lanes.
+inline Lanes addresses(Warp &warp, const Operand &operand, uint32_t lanes) {
+  Lanes all;
+  if (operand.index < 0) {
+    all.fill(operand.value);
+  } else {
+    const Lanes &base = warp.read({Operand::Kind::Register, Operand::Of::Number, operand.index, 0}, lanes);
+    for (int lane = 0; lane < 32; ++lane) all[lane] = base[lane] + operand.value;
+  }
+  return all;
+}
+
+/// Where generic addresses of shared memory and of parameters begin; those of global memory are as they are.
+constexpr uint64_t sharedWindow = uint64_t{1} << 60, parameterWindow = uint64_t{1} << 61;
+inline uint64_t sharedOfGeneric(const Warp &warp, int lane, uint64_t address) {
+  if (address - sharedWindow >= uint64_t{1} << 32)
+    warp.fail("generic address " + hex(address) + " is not one of shared memory", lane);
+  return address - sharedWindow;
+}
+
+/// The cp.async of a lane that nothing has waited for: from now on the caller's.
+std::vector<Warp::Copy> takeCopies(Warp &warp, int lane);           ///< memory.cpp
+void deliverCopy(const Warp &warp, Warp::Copy &copy, Stamp stamp);  ///< for all who know the stamp
 
 /// f(lane) for each lane, to the first operand.
 template <class F>

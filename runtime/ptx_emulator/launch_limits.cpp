@@ -32,9 +32,16 @@ void checkLaunch(const std::string &target, const Kernel &kernel, const Launch &
   };
   if (!runsOn(target, launch.capability))
     refuse("is for " + (target.empty() ? "no target" : target) + ", which does not run on " + device);
+  if (kernel.needs == Instruction::Needs::Sm90a && target != "sm_90a")
+    refuse("has instructions of sm_90a alone, and is for " + target);
+  if (kernel.needs != Instruction::Needs::Any && launch.capability < 90)
+    refuse("has instructions of sm_90, which does not run on " + device);
   const DeviceLimits limits = limitsOfArchitecture(launch.capability / 10, launch.capability % 10);
   if (launch.threads < 1 || launch.blocks < 0 || launch.sharedBytes < 0)
     refuse("is launched with a negative or empty block");
+  if (launch.columns < 0 || (launch.columns && launch.blocks % launch.columns))
+    refuse("is launched with rows of " + std::to_string(launch.columns) + " blocks, " + std::to_string(launch.blocks) +
+           " in all");
   limit(launch.threads, limits.maxThreadsPerBlock, "threads a block");
   limit(launch.blocks, limits.maxGridX, "blocks");
   limit(launch.sharedBytes, limits.sharedBytesPerBlock, "bytes of shared memory a block");

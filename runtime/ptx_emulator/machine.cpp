@@ -1,9 +1,11 @@
 #include "runtime/ptx_emulator/machine.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace weft::ptx {
 
@@ -22,6 +24,11 @@ Warp::Warp(Block &block, int number, int lanes)
       registers(block.kernel.registerNames.size()),
       defined(block.kernel.registerNames.size(), 0) {
   paths.push_back({0, static_cast<int>(block.kernel.code.size()), alive});
+  if (!block.kernel.multiplies) return;
+  inFlight = std::make_unique<RegistersInFlight>();
+  inFlight->written.resize(registers.size());
+  inFlight->product.resize(registers.size());
+  inFlight->accumulates.resize(registers.size());
 }
 
 void Warp::fail(const std::string &what, int lane) const {
@@ -33,13 +40,27 @@ void Warp::fail(const std::string &what, int lane) const {
 
 const Lanes &Warp::read(const Operand &operand, uint32_t lanes) {
   if (operand.kind != Operand::Kind::Register) return block.kernel.constants[operand.index];
-  if (const uint32_t missing = lanes & ~defined[operand.index])
-    fail("read of register " + block.kernel.registerNames[operand.index] + ", which was never written",
-         __builtin_ctz(missing));
+  if (const uint32_t missing = lanes & ~defined[operand.index]) failRead(operand.index, missing);
   return registers[operand.index];
 }
 
+void Warp::failRead(int index, uint32_t missing) const {
+  const std::string name = "register " + block.kernel.registerNames[index];
+  if (inFlight && inFlight->product[index])
+    fail("read of " + name + ", which a wgmma.mma_async uses that was not waited for", __builtin_ctz(missing));
+  fail("read of " + name + ", which was never written", __builtin_ctz(missing));
+}
+
+void Warp::noteWrite(int index) {
+  if (inFlight->product[index])
+    fail("write of register " + block.kernel.registerNames[index] +
+             ", which a wgmma.mma_async uses that was not waited for",
+         0);
+  inFlight->written[index] = inFlight->fences + 1;
+}
+
 Lanes &Warp::write(const Operand &operand, uint32_t lanes) {
+  if (inFlight) noteWrite(operand.index);
   defined[operand.index] |= lanes;
   return registers[operand.index];
 }
@@ -67,7 +88,8 @@ void Warp::leave(uint32_t lanes) {
 void Warp::run(int64_t most) {
   const auto &code = block.kernel.code;
   const int end = static_cast<int>(code.size());
-  while (alive && !waiting && most-- > 0) {
+  stepsLeft = most;
+  while (alive && wait == Wait::No && stepsLeft-- > 0) {
     Path &path = paths.back();
     if (!path.lanes || (path.pc == path.join && paths.size() > 1)) {
       paths.pop_back();
@@ -108,8 +130,15 @@ Block::Block(const Kernel &kernel, const Launch &launch, int64_t index, Report &
       shared(shared),
       progress(progress),
       random(launch.seed + 0x9E3779B97F4A7C15u * static_cast<uint64_t>(index + 1)) {
-  shared.reset(kernel.sharedBytes + launch.sharedBytes);
-  warps.reserve((launch.threads + 31) / 32);
+  const int count = (launch.threads + 31) / 32;
+  shared.reset(kernel.sharedBytes + launch.sharedBytes, count);
+  warps.reserve(count);
+  const int64_t threads = kernel.maxRegisters ? 0 : kernel.threads ? kernel.threads : kernel.maxThreads;
+  // As many as ptxas may give a thread where it is not told.
+  registers.perThread = static_cast<int>(
+      threads ? std::min<int64_t>(65536 / (std::max<int64_t>(kernel.minBlocks, 1) * ((threads + 31) / 32 * 32)), 256)
+              : std::min<int64_t>(kernel.maxRegisters, 256));
+  registers.perThread -= registers.perThread % 8;
   for (int first = 0; first < launch.threads; first += 32)
     warps.emplace_back(*this, first / 32, std::min(32, launch.threads - first));
 }
@@ -137,38 +166,99 @@ void Block::moreSteps(const Warp &warp) {
   if (left < atOnce) progress.stepsLeft += atOnce - left;
 }
 
+void Block::wake(Warp &warp) {
+  warp.wait = Warp::Wait::No;
+  if (warp.ready) return;
+  warp.ready = true;
+  auto behind = std::find_if(ready.begin(), ready.end(), [&](const Warp *own) { return own->number > warp.number; });
+  ready.insert(behind, &warp);
+}
+
+Warpgroup &Block::warpgroupOf(const Warp &warp) {
+  const int number = warp.number / 4;
+  while (static_cast<int>(warpgroups.size()) <= number)
+    warpgroups.push_back(std::make_unique<Warpgroup>(*this, static_cast<int>(warpgroups.size())));
+  return *warpgroups[static_cast<size_t>(number)];
+}
+
+void Block::later(Warp &warp, std::function<void()> what) {
+  if (!launch.seed) what();
+  else pending.push_back({&warp, warp.current, std::move(what)});
+}
+
+bool Block::happen() {
+  if (pending.empty()) return false;
+  const auto which = pending.begin() + drawn(static_cast<uint32_t>(pending.size()));
+  const Later own = std::move(*which);
+  pending.erase(which);
+  const Instruction *meanwhile = std::exchange(own.warp->current, own.instruction);
+  own.what();
+  own.warp->current = meanwhile;
+  return true;
+}
+
 void Block::run() {
-  std::vector<Warp *> ready;
-  for (;;) {
-    ready.clear();
-    for (Warp &warp : warps)
-      if (warp.alive) ready.push_back(&warp);
+  for (Warp &warp : warps) wake(warp);
+  do {
     // In turns, most of them long (a warp's registers fill a cache), some short; or, without a seed, one after the
     // other.
     while (!ready.empty()) {
-      const size_t which = drawn(static_cast<uint32_t>(ready.size()));
-      ready[which]->run(!launch.seed ? INT64_MAX : 1 + drawn(drawn(4) ? 4096 : 64));
-      if (!ready[which]->alive || ready[which]->waiting) ready.erase(ready.begin() + static_cast<int64_t>(which));
+      Warp &own = *ready[drawn(static_cast<uint32_t>(ready.size()))];
+      own.run(!launch.seed ? INT64_MAX : 1 + drawn(drawn(4) ? 4096 : 64));
+      while (!pending.empty() && drawn(2)) happen();
+      if (own.alive && own.wait == Warp::Wait::No) continue;
+      own.ready = false;
+      std::erase(ready, &own);
     }
-    bool waits = false;
-    const Warp *gone = nullptr, *waiter = nullptr;
-    for (const Warp &warp : warps) {
-      waits |= warp.waiting;
-      (warp.waiting ? waiter : gone) = &warp;
-    }
-    if (!waits) break;
-    if (gone)
-      waiter->fail("deadlock: warp " + std::to_string(gone->number) + " has returned and never comes to this barrier",
-                   0);
-    shared.barrier();
-    ++report.barriers;
-    for (Warp &warp : warps) warp.waiting = false;
+  } while (happen() || wakePolling());
+  for (const Warp &warp : warps)
+    if (warp.alive) failDeadlock();
+  checkEnd();
+}
+
+bool Block::wakePolling() {
+  constexpr int most = 64;
+  if (events != eventsBefore) wokenInVain = 0;
+  eventsBefore = events;
+  if (++wokenInVain > most) return false;
+  for (Warp &warp : warps)
+    if (warp.wait == Warp::Wait::Mbarrier) wake(warp);
+  return !ready.empty();
+}
+
+std::string Block::whatFor(const Warp &warp) const {
+  switch (warp.wait) {
+    case Warp::Wait::Barrier: return barriers.describe(warp.waitPlace, warp);
+    case Warp::Wait::Mbarrier: return mbarriers.describe(warp.waitPlace) + " never completes its phase";
+    case Warp::Wait::Warpgroup: return "not all warps of the warpgroup come to this instruction";
+    default:
+      return "no warp gives away the registers for " + std::to_string(warp.waitPlace) +
+             " of a thread: " + std::to_string(registers.free) + " are free";
   }
+}
+
+void Block::failDeadlock() const {
+  const Warp *first = nullptr;
+  std::string all = "deadlock: ";
+  for (const Warp &warp : warps) {
+    if (warp.wait == Warp::Wait::No) continue;
+    if (first)
+      all += "\n  warp " + std::to_string(warp.number) + " too waits, at line " + std::to_string(warp.current->line) +
+             ": ";
+    else first = &warp;
+    all += whatFor(warp);
+  }
+  first->fail(all, std::countr_zero(first->alive));
+}
+
+void Block::checkEnd() {
   for (const Warp &warp : warps) {
     if (!warp.open.empty()) warp.fail("returned without committing its cp.async", warp.open[0].lane);
     for (const auto &group : warp.groups)
       if (!group.empty()) warp.fail("returned without waiting for its cp.async", group[0].lane);
   }
+  for (const auto &group : warpgroups) group->checkEnd();
+  bulk.finish(warps);
 }
 
 // ---- memory ----------------------------------------------------------------------------------
@@ -199,6 +289,11 @@ uint8_t *Block::global(const Warp &warp, int lane, uint64_t address, int bytes, 
   uint8_t *place = find(warp, lane, address, bytes);
   note(warp, lane, address, bytes, access);
   return place;
+}
+
+void Block::checkGlobal(const Warp &warp, int lane, uint64_t address, int bytes) {
+  find(warp, lane, address, bytes);
+  report.globalBytes -= bytes;
 }
 
 void Block::storeGlobal(const Warp &warp, int lane, uint64_t address, int bytes, const void *value) {

@@ -9,18 +9,6 @@
 namespace weft::ptx {
 namespace {
 
-/// Addresses of all lanes.
-Lanes addresses(Warp &warp, const Operand &operand, uint32_t lanes) {
-  Lanes all;
-  if (operand.index < 0) {
-    all.fill(operand.value);
-  } else {
-    const Lanes &base = warp.read({Operand::Kind::Register, Operand::Of::Number, operand.index, 0}, lanes);
-    for (int lane = 0; lane < 32; ++lane) all[lane] = base[lane] + operand.value;
-  }
-  return all;
-}
-
 void checkAlignment(const Warp &warp, int lane, uint64_t address, int bytes, const char *space) {
   if (address % bytes)
     warp.fail("misaligned access of " + std::to_string(bytes) + " bytes at " + space + " address " + hex(address),
@@ -106,6 +94,12 @@ void fetch(const Warp &warp, Warp::Copy &copy) {
     std::memcpy(copy.data, warp.block.global(warp, copy.lane, copy.from, copy.read, GlobalRaces::Read), copy.read);
 }
 
+void fetchLate(const Warp &warp, Warp::Copy &copy) {
+  if (!copy.late) return;
+  fetch(warp, copy);
+  warp.block.report.globalBytes -= copy.read;
+}
+
 /// cp.async [shared], [global], bytes, bytes to read; the rest is filled with zeros. The source is read at some time
 /// between here and the wait.
 template <bool CacheAll>
@@ -139,10 +133,7 @@ void cpWait(Warp &warp, const Instruction &in, uint32_t lanes) {
     warp.fail("only part of the warp waits for its cp.async", __builtin_ctz(warp.alive & ~lanes));
   while (warp.groups.size() > in.operands[0][0].value) {
     for (Warp::Copy &copy : warp.groups.front()) {
-      if (copy.late) {
-        fetch(warp, copy);
-        warp.block.report.globalBytes -= copy.read;
-      }
+      fetchLate(warp, copy);
       warp.block.shared.deliver(warp, copy.lane, copy.to, copy.bytes, copy.data);
     }
     warp.groups.pop_front();
@@ -153,6 +144,24 @@ void cpWait(Warp &warp, const Instruction &in, uint32_t lanes) {
 int mostParts(int bits) { return 128 / bits; }
 
 }  // namespace
+
+std::vector<Warp::Copy> takeCopies(Warp &warp, int lane) {
+  std::vector<Warp::Copy> taken;
+  auto take = [&](std::vector<Warp::Copy> &from) {
+    std::erase_if(from, [&](const Warp::Copy &copy) {
+      if (copy.lane == lane) taken.push_back(copy);
+      return copy.lane == lane;
+    });
+  };
+  for (auto &group : warp.groups) take(group);
+  take(warp.open);
+  return taken;
+}
+
+void deliverCopy(const Warp &warp, Warp::Copy &copy, Stamp stamp) {
+  fetchLate(warp, copy);
+  warp.block.shared.deliver(copy.to, copy.bytes, copy.data, stamp);
+}
 
 std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in) {
   static const std::map<std::string, std::pair<Handler, Signature>> whole = {
@@ -170,7 +179,8 @@ std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in) {
   }
   const bool loads = opcode[0] == "ld";
   if ((!loads && opcode[0] != "st") || opcode.size() < 3) return {};
-  static const std::map<std::string, int> spaces = {{"param", Param}, {"global", Global}, {"shared", Shared}};
+  static const std::map<std::string, int> spaces = {
+      {"param", Param}, {"global", Global}, {"shared", Shared}, {"shared::cta", Shared}};
   auto space = spaces.find(opcode[1]);
   const int parts = opcode.size() == 4 ? (opcode[2] == "v2" ? 2 : opcode[2] == "v4" ? 4 : 0) : 1;
   in.type = typeOf(opcode.words.back());

@@ -10,7 +10,7 @@ namespace {
 
 // What PTX or a GPU allows, and what keeps the time of a text in bounds; one that asks for more is refused at once.
 constexpr int64_t mostParameterBytes = 32764, mostStaticShared = 49152, mostRegisters = 65536, mostScopes = 64,
-                  mostBranches = 32768;
+                  mostAlignment = 4096, mostBranches = 32768;
 
 class Parser {
  public:
@@ -24,7 +24,12 @@ class Parser {
       if (word == ".target") {
         program.target = in.name();
         in.toLineEnd();
-      } else if (word == ".version" || word == ".address_size") {
+      } else if (word == ".section") {
+        // What debuggers read.
+        while (!in.done() && in.peek() != '{') in.pass();
+        while (!in.done() && in.peek() != '}') in.pass();
+        in.expect('}');
+      } else if (word == ".version" || word == ".address_size" || word == ".file") {
         in.toLineEnd();
       } else if (word == ".extern") {
         if (in.name() != ".shared")
@@ -33,9 +38,14 @@ class Parser {
         if (own.count >= 0) in.fail("expected a shared variable of unknown size");
         // Behind all static ones; where that is, the kernel knows.
         shared[own.name] = dynamic;
+        dynamicAlignment = std::max(dynamicAlignment, own.align);
         in.expect(';');
       } else if (word == ".shared") {
         declareShared(moduleShared);
+      } else if (word == ".global") {
+        // Known is only how to pass over one: a kernel that names it is refused.
+        while (!in.done() && in.peek() != ';') in.pass();
+        in.expect(';');
       } else if (word == ".visible" || word == ".entry") {
         if (word == ".visible" && in.name() != ".entry") in.fail("expected .entry");
         Kernel kernel = entry();
@@ -54,6 +64,7 @@ class Parser {
   std::map<std::string, int64_t> shared;  ///< offset, or `dynamic`
   std::map<std::string, uint64_t> parameters;
   int64_t moduleShared = 0, sharedBytes = 0;  ///< of the module; with the kernel's own
+  int64_t dynamicAlignment = 16;
   struct Declared {
     int bits;
     int64_t count;
@@ -72,16 +83,24 @@ class Parser {
     Variable own;
     std::string word = in.name();
     if (word == ".align") {
-      own.align = in.count(128);
+      own.align = in.count(mostAlignment);
       if (own.align < 1 || (own.align & (own.align - 1)))
         in.fail("expected an alignment, got " + std::to_string(own.align));
       word = in.name();
     }
     own.bytes = bitsOfDeclared(word) / 8;
     if (!own.bytes) in.fail("expected a type, got '" + word + "'");
-    // A parameter's alignment follows its type.
-    if (word = in.name(); word == ".align") {
-      own.align = in.count(128);
+    // A parameter's alignment follows its type, and what it points at.
+    word = in.name();
+    const bool pointer = word == ".ptr";
+    if (pointer)
+      for (word = in.name(); word == ".global" || word == ".shared" || word == ".const" || word == ".local";)
+        word = in.name();
+    if (word == ".align" && pointer) {
+      in.count(mostAlignment);
+      word = in.name();
+    } else if (word == ".align") {
+      own.align = in.count(mostAlignment);
       if (own.align < 1 || (own.align & (own.align - 1)))
         in.fail("expected an alignment, got " + std::to_string(own.align));
       word = in.name();
@@ -139,7 +158,9 @@ class Parser {
       if (directive == ".reqntid") kernel.threads = threads();
       else if (directive == ".maxntid") kernel.maxThreads = threads();
       else if (directive == ".maxnreg") kernel.maxRegisters = threads();
-      else if (directive == ".minnctapersm") threads();
+      else if (directive == ".minnctapersm") kernel.minBlocks = threads();
+      else if (directive == ".reqnctapercluster" || directive == ".maxclusterrank") oneBlock(directive);
+      else if (directive == ".explicitcluster") continue;
       else in.fail("unknown directive " + directive);
     }
     in.expect('{');
@@ -158,6 +179,9 @@ class Parser {
     } while (in.accept(','));
     return all;
   }
+  void oneBlock(const std::string &directive) {
+    if (threads() != 1) in.fail(directive + ": only clusters of one block are known");
+  }
   void parameter(Kernel &kernel) {
     if (in.name() != ".param") in.fail("expected .param");
     const Variable own = variable();
@@ -173,6 +197,12 @@ class Parser {
     size_t instruction, operand, part;
     std::string label;
   };
+  /// What ends with inner braces: registers and labels. Labels still to be found were met from `pending` on.
+  struct Scope {
+    std::vector<std::string> registers;
+    std::map<std::string, int> outerLabels;
+    size_t pending;
+  };
 
   /// What a kernel's body has said so far.
   struct Body {
@@ -181,8 +211,7 @@ class Parser {
     std::vector<Pending> pending;               ///< labels still to be found
     std::vector<const Signature *> signatures;  ///< of kernel.code
     int64_t branches = 0;
-    /// Registers declared inside inner braces, which end with them.
-    std::vector<std::vector<std::string>> scopes;
+    std::vector<Scope> scopes;
   };
 
   void body(Kernel &kernel) {
@@ -191,7 +220,8 @@ class Parser {
       if (in.accept('{')) {
         if (own.scopes.size() >= mostScopes)
           in.fail("more than " + std::to_string(mostScopes) + " braces inside one another");
-        own.scopes.emplace_back();
+        own.scopes.push_back({{}, std::move(own.labels), own.pending.size()});
+        own.labels.clear();
       } else if (in.accept('}')) {
         if (own.scopes.empty()) break;
         endScope(own);
@@ -203,24 +233,30 @@ class Parser {
         statement(own);
       }
     }
-    findLabels(own);
+    findLabels(own, 0);
+    if (!own.pending.empty())
+      Reader::failAt(kernel.code[own.pending[0].instruction].line, "unknown label or name " + own.pending[0].label);
     checkInstructions(own);
     kernel.sharedBytes = dynamicBegin(sharedBytes);
     findJoins(kernel);
   }
 
   void endScope(Body &body) {
-    for (const std::string &own : body.scopes.back()) {
+    Scope &scope = body.scopes.back();
+    for (const std::string &own : scope.registers) {
       declared.erase(own);
       registers.erase(own);
     }
+    // A label that is not in these braces may be in those around them.
+    findLabels(body, scope.pending);
+    body.labels = std::move(scope.outerLabels);
     body.scopes.pop_back();
   }
 
   void declaration(Body &body) {
     const std::string directive = in.name();
     if (directive == ".reg") {
-      declare(body.scopes.empty() ? nullptr : &body.scopes.back());
+      declare(body.scopes.empty() ? nullptr : &body.scopes.back().registers);
     } else if (directive == ".shared") {
       // Dynamic shared memory lies behind: its place must be known when its name is met.
       if (!body.kernel.code.empty()) in.fail("expected .shared before the first instruction");
@@ -264,19 +300,23 @@ class Parser {
     instruction.text = in.since(begin);
     body.branches += instruction.ends != Instruction::Ends::No;
     if (body.branches > mostBranches) in.fail("more than " + std::to_string(mostBranches) + " branches");
+    kernel.multiplies |= instruction.warpgroup;
+    kernel.needs = std::max(kernel.needs, instruction.needs);
     kernel.code.push_back(std::move(instruction));
     body.signatures.push_back(&signature);
   }
 
-  static void findLabels(const Body &body) {
-    for (const Pending &own : body.pending) {
-      Instruction &instruction = body.kernel.code[own.instruction];
+  /// Of those pending from `first` on, what the labels so far tell.
+  static void findLabels(Body &body, size_t first) {
+    std::erase_if(body.pending, [&](const Pending &own) {
+      if (static_cast<size_t>(&own - body.pending.data()) < first) return false;
       auto found = body.labels.find(own.label);
-      if (found == body.labels.end()) Reader::failAt(instruction.line, "unknown label or name " + own.label);
-      Operand &part = instruction.operands[own.operand][own.part];
+      if (found == body.labels.end()) return false;
+      Operand &part = body.kernel.code[own.instruction].operands[own.operand][own.part];
       part.kind = Operand::Kind::Label;
       part.index = found->second;
-    }
+      return true;
+    });
   }
 
   static void checkInstructions(const Body &body) {
@@ -290,7 +330,9 @@ class Parser {
     }
   }
 
-  static int64_t dynamicBegin(int64_t bytes) { return (bytes + 15) / 16 * 16; }
+  int64_t dynamicBegin(int64_t bytes) const {
+    return (bytes + dynamicAlignment - 1) / dynamicAlignment * dynamicAlignment;
+  }
 
   const std::pair<Instruction, Signature> &decode(const std::string &opcode, int line) {
     auto found = decoded.find(opcode);
@@ -353,12 +395,20 @@ class Parser {
                  std::vector<Pending> &pending) {
     Operand result;
     if (own.empty()) in.fail("expected an operand, got '" + in.restOfLine() + "'");
-    static const std::map<std::string, uint64_t> specials = {{"%tid.x", Thread},
-                                                             {"%ntid.x", Threads},
-                                                             {"%ctaid.x", BlockIndex},
-                                                             {"%nctaid.x", Blocks},
-                                                             {"%laneid", LaneIndex}};
-    if (own[0] == '%' || declared.count(own)) {
+    static const std::map<std::string, uint64_t> specials = {
+        {"%tid.x", Thread},           {"%tid.y", Zero},           {"%tid.z", Zero},
+        {"%ntid.x", Threads},         {"%ntid.y", One},           {"%ntid.z", One},
+        {"%ctaid.x", BlockIndex},     {"%ctaid.y", BlockRow},     {"%ctaid.z", Zero},
+        {"%nctaid.x", Blocks},        {"%nctaid.y", BlockRows},   {"%nctaid.z", One},
+        {"%laneid", LaneIndex},       {"%warpid", WarpIndex},     {"%clusterid.x", BlockIndex},
+        {"%clusterid.y", BlockRow},   {"%clusterid.z", Zero},     {"%nclusterid.x", Blocks},
+        {"%nclusterid.y", BlockRows}, {"%nclusterid.z", One},     {"%cluster_ctaid.x", Zero},
+        {"%cluster_ctaid.y", Zero},   {"%cluster_ctaid.z", Zero}, {"%cluster_nctaid.x", One},
+        {"%cluster_nctaid.y", One},   {"%cluster_nctaid.z", One}, {"%cluster_ctarank", Zero},
+        {"%cluster_nctarank", One}};
+    if (own == "_") {
+      result.kind = Operand::Kind::Sink;
+    } else if (own[0] == '%' || declared.count(own)) {
       if (auto special = own.back() > '9' ? specials.find(own) : specials.end(); special != specials.end()) {
         result.kind = Operand::Kind::Special;
         result.value = special->second;
@@ -400,10 +450,26 @@ class Parser {
         if (own.empty() || !Reader::number(own, offset)) in.fail("malformed offset " + own);
         address.value += offset;
       }
-      in.expect(']');
       list.push_back(address);
+      if (in.accept(',')) {
+        if (address.value && base.kind == Operand::Kind::Register) in.fail("expected a tensor map's address alone");
+        instruction.operands.push_back(std::move(list));
+        list.clear();
+        in.expect('{');
+        do list.push_back(simple(in.word(), kernel, instruction, list.size(), pending));
+        while (in.accept(','));
+        in.expect('}');
+        for (Operand &own : list) own.joined = true;
+      }
+      in.expect(']');
     } else {
       list.push_back(simple(in.word(), kernel, instruction, 0, pending));
+      if (in.accept('|')) {
+        instruction.operands.push_back(std::move(list));
+        list.clear();
+        list.push_back(simple(in.word(), kernel, instruction, 0, pending));
+        list[0].joined = true;
+      }
     }
     instruction.operands.push_back(std::move(list));
   }

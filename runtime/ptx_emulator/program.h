@@ -40,12 +40,13 @@ inline bool isFloat(Type type) { return type == Type::F32; }
 using Lanes = std::array<uint64_t, 32>;
 
 struct Operand {
-  enum class Kind : uint8_t { Register, Immediate, Label, Address, Special } kind = Kind::Immediate;
+  enum class Kind : uint8_t { Register, Immediate, Label, Address, Special, Sink } kind = Kind::Immediate;
   enum class Of : uint8_t { Number, Parameter, Shared } of = Of::Number;  ///< Immediate and Address: a variable's name
-  int index = -1;      ///< Register, or the base of an Address (-1: none); Label: instruction; Immediate: constant
-  uint64_t value = 0;  ///< Immediate, the offset of an Address, or which Special
+  int index = -1;       ///< Register, or the base of an Address (-1: none); Label: instruction; Immediate: constant
+  uint64_t value = 0;   ///< Immediate, the offset of an Address, or which Special
+  bool joined = false;  ///< to the operand before: {b, c} of [a, {b, c}], b of a|b
 };
-enum Special : uint64_t { Thread, Threads, BlockIndex, Blocks, LaneIndex };
+enum Special : uint64_t { Thread, Threads, BlockIndex, BlockRow, Blocks, BlockRows, LaneIndex, WarpIndex, Zero, One };
 
 /// What an instruction takes at one place.
 struct OperandRule {
@@ -54,6 +55,10 @@ struct OperandRule {
   int least = 1, most = 1;  ///< parts in braces
   bool wider = false;       ///< the register may have more bits
   bool split = false;       ///< the parts share `bits`
+  bool sink = false;        ///< _ may stand for the register
+  bool joined = false;      ///< see Operand
+  bool special = false;     ///< a special register may stand for it
+  int partBits = 0;         ///< of each of the most parts; fewer must be one. 0: `bits`
 };
 struct Signature {
   std::vector<OperandRule> operands;
@@ -71,9 +76,11 @@ struct Instruction {
   int guard = -1;  ///< predicate register, -1: none
   bool guardNegated = false;
   bool converged = false;                                            ///< all lanes of the warp must be here: .aligned
+  bool warpgroup = false;                                            ///< wgmma.*
   bool flush = false;                                                ///< .ftz
   enum class Ends : uint8_t { No, Branch, Return } ends = Ends::No;  ///< of a basic block
   int join = -1;                                                     ///< Branch: where both ways meet again
+  enum class Needs : uint8_t { Any, Sm90, Sm90a } needs = Needs::Any;
   Type type = Type::None, from = Type::None;
   int variant = 0;                             ///< of the handler: comparison, rounding, address space
   std::vector<std::vector<Operand>> operands;  ///< one list an operand; {a, b} gives several
@@ -88,10 +95,13 @@ struct Kernel {
   std::vector<int> registerBits;           ///< predicates: 1
   std::vector<Lanes> constants;            ///< immediate operands
   int64_t parameterBytes = 0;
-  int64_t sharedBytes = 0;   ///< static; dynamic shared memory lies behind
-  int64_t threads = 0;       ///< .reqntid; 0: not said
-  int64_t maxThreads = 0;    ///< .maxntid
-  int64_t maxRegisters = 0;  ///< .maxnreg, of a thread
+  int64_t sharedBytes = 0;                             ///< static; dynamic shared memory lies behind
+  int64_t threads = 0;                                 ///< .reqntid; 0: not said
+  Instruction::Needs needs = Instruction::Needs::Any;  ///< the most of its instructions
+  bool multiplies = false;                             ///< has wgmma.*
+  int64_t maxThreads = 0;                              ///< .maxntid
+  int64_t maxRegisters = 0;                            ///< .maxnreg, of a thread
+  int64_t minBlocks = 1;                               ///< .minnctapersm
 };
 
 struct Program {

@@ -51,16 +51,20 @@ class Reader {
     ++at;
     return true;
   }
+  void pass() { ++at; }
   void expect(char c) {
     if (!accept(c)) fail(std::string("expected '") + c + "', got '" + restOfLine() + "'");
   }
-  /// Letters, digits and _ $ % . from here on; empty where there are none.
+  /// Letters, digits, _ $ % . and :: from here on; empty where there are none.
   std::string name() {
     skip();
     const size_t begin = at;
-    while (at < text.size() && (std::isalnum(static_cast<unsigned char>(text[at])) ||
-                                (text[at] && std::string_view("_$%.").find(text[at]) != std::string_view::npos)))
-      ++at;
+    for (; at < text.size(); ++at) {
+      if (at > begin && text.compare(at, 2, "::") == 0 && ++at) continue;
+      if (!std::isalnum(static_cast<unsigned char>(text[at])) &&
+          (!text[at] || std::string_view("_$%.").find(text[at]) == std::string_view::npos))
+        break;
+    }
     return text.substr(begin, at - begin);
   }
   /// A name, or a number with its sign.

@@ -14,6 +14,7 @@
 #include "runtime/device.h"
 #include "runtime/kernel_cache.h"
 #include "runtime/ptxas.h"
+#include "runtime/tensor_map.h"
 #include "tests/unit/call.h"
 #include "tests/unit/inputs.h"
 
@@ -103,6 +104,25 @@ TEST_F(Cuda, whatTheDriverSaysOfBadCodeIsInTheError) {
   } catch (const std::exception &error) {
     EXPECT_NE(std::string(error.what()).find("CUDA_ERROR_INVALID_PTX"), std::string::npos) << error.what();
   }
+}
+
+TEST_F(Cuda, tensorMapsAreEncodedByTheDriver) {
+  TensorMap map;
+  map.type = TensorMap::Type::BF16;
+  map.rank = 3;
+  map.address = 4096;
+  map.sizes = {64, 1000, 8};
+  map.strides = {0, 1024, 128};
+  map.box = {64, 128, 1};
+  map.swizzle = Swizzle::Bytes128;
+  setenv("WEFT_FAKE_CAPABILITY", "90", 1);
+  EXPECT_EQ(encode(map, gpu).bytes, encode(map, {Device::Kind::PtxEmulator, 90}).bytes);
+  EXPECT_EQ(std::string(record()), "tensor map\n");
+  map.box[0] = 128;
+  EXPECT_THROW(encode(map, gpu), std::runtime_error);
+  map.box[0] = 64;
+  setenv("WEFT_FAKE_CAPABILITY", "89", 1);
+  EXPECT_THROW(encode(map, gpu), std::runtime_error);
 }
 
 TEST_F(Cuda, moreBlocksThanAGridHoldsAreRefused) {

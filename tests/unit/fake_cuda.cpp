@@ -15,6 +15,7 @@
 
 #include "runtime/device.h"
 #include "runtime/ptx_emulator/emulator.h"
+#include "runtime/tensor_map.h"
 
 namespace {
 
@@ -179,6 +180,28 @@ int cuModuleGetFunction(void **function, void *module, const char *entry) {
     made->parameterBytes = std::stoul(match[1]);
   const std::lock_guard lock(modulesMutex);
   *function = own->functions.emplace_back(std::move(made)).get();
+  return success;
+}
+/// As the emulator reads it, which executes the kernels.
+int cuTensorMapEncodeTiled(void *map, int type, uint32_t rank, void *address, const uint64_t *sizes,
+                           const uint64_t *strides, const uint32_t *box, const uint32_t *elementStrides, int interleave,
+                           int swizzle, int, int fill) {
+  if (reinterpret_cast<uintptr_t>(map) % 64 || rank < 1 || rank > 5 || interleave || fill) return invalidValue;
+  weft::TensorMap own;
+  own.type = static_cast<weft::TensorMap::Type>(type);
+  own.rank = static_cast<int>(rank);
+  own.address = reinterpret_cast<uint64_t>(address);
+  own.swizzle = static_cast<weft::Swizzle>(swizzle);
+  for (uint32_t at = 0; at < rank; ++at) {
+    own.sizes[at] = sizes[at];
+    if (at) own.strides[at] = strides[at - 1];
+    own.box[at] = box[at];
+    own.elementStrides[at] = elementStrides[at];
+  }
+  if (!weft::problemOf(own).empty()) return invalidValue;
+  const weft::EncodedTensorMap bytes = weft::encode(own, {weft::Device::Kind::PtxEmulator, 90});
+  std::memcpy(map, bytes.bytes.data(), bytes.bytes.size());
+  note("tensor map");
   return success;
 }
 int cuFuncSetAttribute(void *, int, int bytes) {

@@ -71,7 +71,7 @@ TEST(HostilePtx, operandsThatDoNotFit) {
                            "add.s32 %r3, {%r1, %r1}, 1;",
                            "mov.u32 %rd3, %tid.x;",
                            "add.s32 %r3, %tid.x, 1;",
-                           "mov.b32 %r3, t_0;",
+                           "not.b32 %r3, %tid.x;",
                            "ld.global.b32 %r3, [t_0];",
                            "ld.param.b32 %r3, [%rd1];",
                            "ld.global.b32 %r3, [%rs1];",

@@ -12,6 +12,34 @@
 namespace weft::ptx {
 namespace {
 
+/// All that sm_90a has, in a kernel of two maps (see ptx_text.h) and 128 threads.
+std::string hopperText() {
+  std::string text = kernel(
+      "mov.b64 %rd2, t_1;\ncvta.param.u64 %rd3, %rd2;\nmov.b64 %rd4, t_2;\nprefetch.tensormap [%rd3];\nmov.b32 %r2, "
+      "smem;\nadd.s32 %r3, %r2, 4096;\nelect.sync %r4|%p1, -1;\nsetp.lt.u32 %p2, %r1, 32;\nand.pred %p1, %p1, "
+      "%p2;\n@%p1 mbarrier.init.shared::cta.b64 [%r3], 1;\n@%p1 mbarrier.init.shared::cta.b64 [%r3+8], "
+      "128;\nfence.mbarrier_init.release.cluster;\nbar.sync 0;\n@%p1 mbarrier.arrive.expect_tx.shared::cta.b64 _, "
+      "[%r3], 4096;\n@%p1 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd3, "
+      "{-3, 20}], [%r3];\n@%p1 cp.async.bulk.tensor.3d.shared::cta.global.mbarrier::complete_tx::bytes [%r2+1024], "
+      "[%rd4, {0, 1, 1}], [%r3];\n@%p1 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2+2048], "
+      "[%rd1], 2048, [%r3];\n{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%r3], "
+      "0;\n@!done bra.uni again;\n}\nmov.b64 %rd5, 0x8000002000010000;\nmov.b32 %r5, 0;\nmov.b32 %r6, "
+      "0;\nmov.b32 %r7, 0;\nmov.b32 %r8, 0;\nwgmma.fence.sync.aligned;\n"
+      "wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%r10, %r11, %r12, %r13}, {%r5, %r6, %r7, %r8}, %rd5, 0, 1, "
+      "1, 0;\nwgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16 {%r10, %r11, %r12, %r13}, %rd5, %rd5, 1, 1, 1, 0, "
+      "0;\nwgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\nmbarrier.arrive.shared::cta.b64 %rd6, "
+      "[%r3+8];\n$AGAIN:\nmbarrier.try_wait.shared::cta.b64 %p3, [%r3+8], %rd6, 100;\n@!%p3 bra $AGAIN;\nshl.b32 "
+      "%r9, %r1, 3;\nadd.s32 %r9, %r9, %r2;\nst.shared.v2.b32 [%r9], {%r10, %r11};\nfence.proxy.async;\n"
+      "barrier.cta.sync.aligned 3, 128;\n@%p1 cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd3, {0, 4}], "
+      "[%r2];\n@%p1 cp.async.bulk.commit_group;\n@%p1 cp.async.bulk.wait_group.read 0;\nbar.sync 0;\n"
+      "setmaxnreg.dec.sync.aligned.u32 64;\n@%p1 mbarrier.inval.shared::cta.b64 [%r3];");
+  const std::string old = ".target sm_80", parameter = ".param .b64 t_0\n)\n";
+  text.replace(text.find(old), old.size(), ".target sm_90a");
+  text.replace(text.find(parameter), parameter.size(),
+               ".param .b64 t_0,\n.param .align 64 .b8 t_1[128],\n.param .align 64 .b8 t_2[128]\n)\n.reqntid 128\n");
+  return text;
+}
+
 /// Kernels as the compiler writes them, small, and a text with what they lack.
 std::vector<std::string> realKernels() {
   std::vector<std::string> texts{kernel(
@@ -27,6 +55,7 @@ std::vector<std::string> realKernels() {
       "[%rd1+8192], 0f3F800000;\nvote.sync.ballot.b32 %r16, %p1, -1;\nbfe.s32 %r17, %r16, %r1, 5;\n"
       "shl.b64 %rd6, %rd2, %r17;\nex2.approx.ftz.f32 %r18, %r9;\ncvt.rzi.s32.f32 %r19, %r18;\nmov.b32 {%rs1, %rs2}, "
       "%r19;\nprmt.b32 %r20, %r19, %r18, 0x5410;")};
+  texts.push_back(hopperText());
   auto variant = testing::variantOf("causal");
   const std::pair<const char *, ElementType> kernels[] = {{"plan_band", ElementType::F32},
                                                           {"forward", ElementType::BF16}};
@@ -68,13 +97,16 @@ TEST(HostilePtx, randomTexts) {
     Arena arena;
     const std::string error = run(text, arena, 1 << 20, entryOf(text), 128);
     EXPECT_EQ(error.find("ptx line"), std::string::npos) << error;
+    if (text.find("sm_90a") != std::string::npos) EXPECT_EQ(error, "");
   }
   Mutator mutator(texts, first);
   uint64_t ran = 0, parsed = 0;
   for (uint64_t at = 0; at < count; ++at) {
     const std::string text = mutator.next();
     Arena arena;
-    const std::string error = run(text, arena, 5000, entryOf(text), at % 2 ? 64 : 128, at % 3 ? 16384 : 1024);
+    const bool all = text.find("sm_90a") != std::string::npos;
+    const std::string error =
+        run(text, arena, 5000, entryOf(text), all || at % 2 == 0 ? 128 : 64, at % 3 ? 16384 : 1024);
     ASSERT_TRUE(arena.intact()) << "seed " << first << ", text " << at << ":\n" << text;
     ran += error.empty();
     parsed += error.find("ptx line") == std::string::npos;

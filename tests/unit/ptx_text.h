@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "runtime/ptx_emulator/emulator.h"
+#include "runtime/tensor_map.h"
 
 namespace weft::ptx {
 
@@ -39,6 +40,29 @@ class Arena {
   std::vector<uint8_t> bytes;
 };
 
+/// For kernels of sm_90a: two tensor maps of the arena in their parameters, at 64 and 192. A box of 16 rows of 64
+/// bytes, and one of 32 words by 4 by 2.
+inline void putMaps(Launch &launch, Arena &arena) {
+  TensorMap map;
+  map.type = TensorMap::Type::F16;
+  map.rank = 2;
+  map.address = reinterpret_cast<uint64_t>(arena.begin());
+  map.sizes = {40, 30};
+  map.strides = {0, 128};
+  map.box = {32, 16};
+  map.swizzle = Swizzle::Bytes64;
+  const EncodedTensorMap first = encode(map, {Device::Kind::PtxEmulator, 90});
+  map.type = TensorMap::Type::F32;
+  map.rank = 3;
+  map.sizes = {32, 6, 4};
+  map.strides = {0, 256, 2048};
+  map.box = {32, 4, 2};
+  map.swizzle = Swizzle::Bytes128;
+  const EncodedTensorMap second = encode(map, {Device::Kind::PtxEmulator, 90});
+  std::memcpy(&launch.parameters[64], first.bytes.data(), 128);
+  std::memcpy(&launch.parameters[192], second.bytes.data(), 128);
+}
+
 /// What the module says of its kernel run in `arena`, empty if nothing. Parameters are pointers into it, and small
 /// numbers.
 inline std::string run(const std::string &text, Arena &arena, int64_t steps, const std::string &entry = "t",
@@ -56,6 +80,10 @@ inline std::string run(const std::string &text, Arena &arena, int64_t steps, con
     for (size_t at = 0; at < launch.parameters.size() / 8; ++at) {
       const uint64_t value = at % 3 == 0 ? launch.memory[0].begin + 256 * (at % 32) : at % 17;
       std::memcpy(&launch.parameters[8 * at], &value, 8);
+    }
+    if (text.find(".target sm_90a") != std::string::npos) {
+      launch.capability = 90;
+      putMaps(launch, arena);
     }
     module.run(entry, launch);
     return "";
