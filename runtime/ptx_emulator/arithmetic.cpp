@@ -119,6 +119,14 @@ struct Extreme {
     return less == Greater ? y : x;
   }
 };
+/// At least 0.
+template <bool Greater>
+struct ExtremeRelu {
+  static uint64_t apply(const Instruction &in, uint64_t x, uint64_t y) {
+    const uint64_t own = Extreme<Greater>::apply(in, x, y);
+    return extended(own, in.type) < 0 ? 0 : own;
+  }
+};
 struct And {
   static uint64_t apply(const Instruction &, uint64_t x, uint64_t y) { return x & y; }
 };
@@ -261,6 +269,8 @@ const std::map<std::string, Simple> simple = {{"add", {binary<Add>, "if", "ttt"}
                                               {"min", {binary<Extreme<false>>, "if", "ttt"}},
                                               {"max.NaN", {binary<ExtremeNaN<true>>, "f", "ttt"}},
                                               {"min.NaN", {binary<ExtremeNaN<false>>, "f", "ttt"}},
+                                              {"max.relu", {binary<ExtremeRelu<true>>, "S", "ttt"}},
+                                              {"min.relu", {binary<ExtremeRelu<false>>, "S", "ttt"}},
                                               {"and", {binary<And>, "bp", "ttt"}},
                                               {"or", {binary<Or>, "bp", "ttt"}},
                                               {"xor", {binary<Xor>, "bp", "ttt"}},
@@ -277,7 +287,7 @@ const std::map<std::string, Simple> simple = {{"add", {binary<Add>, "if", "ttt"}
                                               {"selp", {ternary<Select>, "ibf", "tttp"}},
                                               {"popc", {unary<Popc>, "B", "nt"}}};
 
-/// i, f, b, p as above; s: integers that can be twice as wide; I, B: of 32 or 64 bits; W: 32 bits.
+/// i, f, b, p as above; s: integers that can be twice as wide; I, B: of 32 or 64 bits; S, W: 32 bits.
 bool takes(const char *kinds, Type type) {
   auto any = [&](const char *own) { return std::strpbrk(kinds, own) != nullptr; };
   switch (type) {
@@ -285,8 +295,8 @@ bool takes(const char *kinds, Type type) {
     case Type::F32: return any("f");
     case Type::U16:
     case Type::S16: return any("is");
-    case Type::U32:
-    case Type::S32: return any("isI");
+    case Type::U32: return any("isI");
+    case Type::S32: return any("isIS");
     case Type::U64:
     case Type::S64: return any("iI");
     case Type::B16: return any("b");

@@ -80,6 +80,9 @@ TEST(Emulator, roundsEachInstruction) {
   EXPECT_EQ(compute("ex2.approx.f32 %r5, %r3;", bits(10.0f)), bits(1024.0f));
   EXPECT_EQ(compute("max.f32 %r5, %r3, %r4;", bits(NAN), bits(2.0f)), bits(2.0f));
   EXPECT_EQ(compute("max.NaN.f32 %r5, %r3, %r4;", bits(NAN), bits(2.0f)), 0x7FFFFFFFu);
+  EXPECT_EQ(compute("min.relu.s32 %r5, %r3, %r4;", 7, 5), 5u);
+  EXPECT_EQ(compute("min.relu.s32 %r5, %r3, %r4;", 7, -5), 0u);
+  EXPECT_EQ(compute("max.relu.s32 %r5, %r3, %r4;", -7, -5), 0u);
 }
 
 TEST(Emulator, divergentLanesMeetAgain) {

@@ -1,0 +1,80 @@
+// Kernels of sm_90a, whose products are those of warpgroups, on the strict emulator: forward and each gradient against
+// the oracle. Variants with tiles of less than 64 rows have none; they are compiled all the same.
+#include <gtest/gtest.h>
+
+#include "compiler/default_schedule.h"
+#include "tests/unit/call.h"
+#include "tests/unit/inputs.h"
+
+namespace weft::testing {
+namespace {
+
+struct Case {
+  std::string variant;
+  ElementType type;
+  std::string name;
+  Shape shape;
+  int tileQ, tileK, keysQ, keysK;  ///< 0: as tileQ, tileK
+};
+void PrintTo(const Case &param, std::ostream *stream) { *stream << param.variant; }
+
+class WarpgroupNumerics : public ::testing::TestWithParam<Case> {};
+
+TEST_P(WarpgroupNumerics, matchesReference) {
+  const Case &param = GetParam();
+  auto variant = variantOf(param.variant);
+  auto inputs = randomInputs(*variant, param.shape, 17);
+  auto cotangent = randomCotangent(param.shape, 5);
+  for (const InputInfo &input : variant->inputs())
+    if (input.isRow)
+      for (double &value : inputs[input.name].values) value = rounded(param.type, value);
+  for (double &value : cotangent) value = rounded(param.type, value);
+  auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+  CallOptions options{param.tileQ,
+                      param.tileK,
+                      variant->hasTwoPassBackward(param.shape.G != param.shape.H),
+                      2,
+                      parseDevice("ptx-emulator:sm_90"),
+                      param.type};
+  options.target = "sm_90a";
+  options.schedule.keysQ = param.keysQ;
+  options.schedule.keysK = param.keysK;
+  auto got = call(variant, inputs, cotangent, options);
+  EXPECT_FALSE(got.outside);
+  const Schedule used = fitted({param.tileQ, param.tileK}, *variant);
+  if (used.tileQ % 64 == 0 && used.tileK % 64 == 0) EXPECT_GT(got.report.mma, 0);
+  // As in GpuNumerics.
+  const double unit = param.type == ElementType::BF16 ? 1.0 / 64 : 1.0 / 512;
+  EXPECT_LT(relativeError(got.o, want.o.values), unit) << "o";
+  if (variant->hasLogSumExp()) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), unit) << "lse";
+  for (auto &[name, gradient] : want.gradients) {
+    const bool amplified = name == "period" || name == "ratio" || name == "slope";
+    EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), amplified ? 4 * unit : unit)
+        << "gradient of " << name;
+  }
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  // Rows of less than a panel, and lengths that no tile divides.
+  for (const std::string &variant : libraryVariants())
+    all.push_back({variant, ElementType::BF16, "odd", {1, 2, 1, 70, 70, 16, 16}, 64, 64, 0, 0});
+  // Two warpgroups, three, panels in part and several; blocks of keys that are taller than those of queries.
+  for (const char *variant : {"causal", "span_periodic", "stick_breaking", "content_weight"})
+    all.push_back({variant, ElementType::BF16, "tall", {1, 1, 1, 150, 150, 64, 80}, 128, 64, 64, 128});
+  for (const char *variant : {"causal", "soft_cap"}) {
+    all.push_back({variant, ElementType::F16, "model", {1, 1, 1, 140, 140, 128, 128}, 128, 128, 64, 128});
+    all.push_back({variant, ElementType::BF16, "narrow", {1, 1, 1, 20, 20, 20, 24}, 64, 64, 0, 0});
+    all.push_back({variant, ElementType::F16, "moreQueries", {1, 2, 2, 200, 33, 32, 80}, 192, 64, 64, 192});
+    all.push_back({variant, ElementType::BF16, "moreKeys", {1, 1, 1, 33, 130, 72, 32}, 64, 128, 128, 64});
+  }
+  all.push_back({"causal", ElementType::BF16, "widest", {1, 1, 1, 70, 70, 256, 256}, 64, 64, 0, 0});
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Library, WarpgroupNumerics, ::testing::ValuesIn(cases()), [](const auto &info) {
+  return info.param.variant + "_" + name(info.param.type) + "_" + info.param.name;
+});
+
+}  // namespace
+}  // namespace weft::testing
