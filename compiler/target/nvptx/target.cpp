@@ -89,14 +89,16 @@ class Nvptx : public target::Target {
                                                    ElementType type, int64_t sharedBytes) {
     int64_t width = 0;
     for (const auto &[dim, size] : dims) width += size;
-    const bool wide = width > 256;
+    const bool wide = width > 256, twoPass = variant.hasTwoPassBackward(false);
+    // Further rows of queries and keys are further sums of a program over keys.
+    const bool further = llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; }) > 1;
     Schedule schedule;
     schedule.order = Order::HeadsInner;
     if (!backward) {
       schedule.tileQ = 128, schedule.tileK = wide ? 64 : 128;
-    } else if (variant.hasTwoPassBackward(false)) {
+    } else if (twoPass) {
       schedule.tileQ = 128, schedule.tileK = 64;
-      schedule.keysQ = 64, schedule.keysK = 128;
+      schedule.keysQ = further ? 32 : 64, schedule.keysK = 128;
     }
     for (const int rows : {128, 64})
       for (const int stages : {2, 1}) {
@@ -104,7 +106,9 @@ class Nvptx : public target::Target {
         own.stages = stages;
         for (int *tile : {&own.tileQ, &own.tileK, &own.keysQ, &own.keysK}) *tile = std::min(*tile, rows);
         own = fitted(own, variant);
-        const bool whole = own.tileQ % 64 == 0 && own.tileK % 64 == 0 && own.keysQ % 64 == 0 && own.keysK % 64 == 0;
+        // Rows of registers are queries, or keys, or, in one pass, both.
+        const bool onePass = backward && !twoPass;
+        const bool whole = own.tileQ % 64 == 0 && own.keysK % 64 == 0 && (!onePass || own.tileK % 64 == 0);
         if (whole && fitsShared(variant, target, dims, type, own, backward, sharedBytes)) return own;
       }
     return std::nullopt;
