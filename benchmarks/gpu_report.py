@@ -23,6 +23,7 @@ ROOT = os.path.dirname(HERE)
 SUITES = ("sines", "same_bits", "graphs", "dropout_in_graphs", "streams", "decode", "deterministic_mode", "training")
 SANITIZED = ("span_periodic", "content_weight", "stick_breaking")
 TYPES = ("bf16", "f16", "f32")
+HOPPER = "sm_90a"  # code of WEFT_GPU, for GPUs of compute capability 9.0; other code is for every GPU
 
 
 class Worker:
@@ -126,17 +127,25 @@ def run_test(command, environment, seconds):
     return {} if done.returncode == 0 else {"error": (done.stdout + done.stderr)[-2000:]}
 
 
-def steps_of(device, names):
+def of_hopper(steps, types):
+    """The same steps for Hopper's own code."""
+    return [(f"{name} {HOPPER}", {**work, "code": HOPPER}) for name, work in steps if work.get("dtype", types[0]) in types]
+
+
+def steps_of(device, names, hopper):
     """(name, what to do) of what runs side by side, and of what must be alone."""
     small = device != "cuda"
     together = [(f"right {v} {t}", {"ask": "right", "variant": v, "dtype": t}) for t in TYPES for v in names]
     if not small:
         together = [(f"suite {name}", {"command": [sys.executable, "-m", "unittest", f"test_cuda.Cuda.test_{name}"]}) for name in SUITES] + together
+    if hopper:
+        together += of_hopper(together, TYPES[:2])
     alone = []
 
     def speed(variant, dtype, shape, span=None):
-        alone.append((f"speed {variant} {dtype} {','.join(map(str, shape))}" + (f" span {span}" if span else ""),
-                      {"ask": "speed", "variant": variant, "dtype": dtype, "shape": shape, "span": span}))
+        step = (f"speed {variant} {dtype} {','.join(map(str, shape))}" + (f" span {span}" if span else ""),
+                {"ask": "speed", "variant": variant, "dtype": dtype, "shape": shape, "span": span})
+        alone.extend([step] + (of_hopper([step], TYPES[:2]) if hopper else []))
 
     if small:
         speed("causal", "bf16", (1, 1, 128, 64))
@@ -178,7 +187,8 @@ def write_page(report, folder, left):
             return "not reached"
         return ("wrong", 1, "bad") if "error" in steps[step] else ("right", 0, "good")
 
-    own.table(["variant", *TYPES], [[v, *(verdict(f"right {v} {t}") for t in TYPES)] for v in names])
+    kinds = [*TYPES, *(f"{t} {HOPPER}" for t in TYPES if any(key.endswith(f" {t} {HOPPER}") for key in steps))]
+    own.table(["variant", *kinds], [[v, *(verdict(f"right {v} {kind}") for kind in kinds)] for v in names])
     others = [key for key in steps if key.startswith(("suite ", "sanitizer "))]
     if others:
         own.heading("Behaviour")
@@ -186,10 +196,13 @@ def write_page(report, folder, left):
     own.heading("Speed")
     rows = []
     for key, result in steps.items():
-        if not key.startswith("speed "):
+        if not key.startswith("speed ") or key.endswith(HOPPER):
             continue
-        measured = result.get("rows", [{"method": "Weft", "reason": result.get("error", "")}])
+        of = lambda step: step.get("rows", [{"method": "Weft", "reason": step.get("error", "")}])
+        measured = of(result)
         base = measured[0]
+        if f"{key} {HOPPER}" in steps:
+            measured = [base, {**of(steps[f"{key} {HOPPER}"])[0], "method": f"Weft, {HOPPER}"}, *measured[1:]]
         for row in measured:
             if "forward_ms" not in row:
                 rows.append([key[6:], row["method"], row["reason"], "", "", ""])
@@ -220,9 +233,16 @@ def main():
     report = Report(args.out, identity_of(args.library, args.device))
     left, interrupted, workers, stopping = 0, False, [], threading.Event()
 
+    def environment_of(code):
+        if code != HOPPER:
+            return environment
+        return {**environment, "WEFT_GPU": code, **({} if args.device == "cuda" else {"WEFT_DEVICE": args.device + ":sm_90"})}
+
     def worker():
-        workers.append(Worker(environment))
-        return workers[-1]
+        """One for each code."""
+        own = {code: Worker(environment_of(code)) for code in ("", HOPPER)}
+        workers.extend(own.values())
+        return own
 
     def say(name, result, begun):
         words = "not in the time given" if "late" in result else (result["error"].splitlines() or ["failed without a word"])[-1][:150] if "error" in result else "ok"
@@ -235,9 +255,9 @@ def main():
         if seconds <= 0 or stopping.is_set():
             return False
         if "command" in work:
-            result = run_test(work["command"], environment, seconds)
+            result = run_test(work["command"], environment_of(work.get("code")), seconds)
         else:
-            result = own.ask({"device": "cuda" if args.device == "cuda" else "cpu", **work}, seconds)
+            result = own[work.get("code", "")].ask({"device": "cuda" if args.device == "cuda" else "cpu", **work}, seconds)
         if stopping.is_set():  # who was asked was stopped, too
             return False
         say(name, result, begun)
@@ -251,12 +271,12 @@ def main():
 
     first = worker()
     try:
-        machine = first.ask({"ask": "machine", "device": args.device}, 120)
+        machine = first[""].ask({"ask": "machine", "device": args.device}, 120)
         if "error" in machine or "late" in machine:
             sys.exit(f"./dev gpu: {machine.get('error', 'the machine did not answer in two minutes')}. --device ptx-emulator rehearses it without a GPU")
         if report.data["machine"].get("name") != machine["name"]:
             report.data.update(machine=machine, steps={})
-        together, alone = steps_of(args.device, first.ask({"ask": "variants"}, 60)["names"])
+        together, alone = steps_of(args.device, first[""].ask({"ask": "variants"}, 60)["names"], machine.get("capability", "sm_90") == "sm_90")
         chosen = lambda steps: [step for step in steps if step[0].startswith(args.only) and not report.known(step[0])]
         waiting = queue.SimpleQueue()
         for step in chosen(together):

@@ -66,12 +66,13 @@ class GpuReport(unittest.TestCase):
         code, said = self.run_it()
         self.assertEqual(code, 1, said)
         wrong = {name for name, result in self.steps().items() if "error" in result}
-        self.assertEqual(wrong, {"right soft_cap f32", "right alibi f16"}, said)
+        self.assertEqual(wrong, {"right soft_cap f32", "right alibi f16", "right alibi f16 sm_90a"}, said)
         self.assertIn("an illegal address", self.steps()["right alibi f16"]["error"])
-        self.assertEqual(len(self.steps()), 12 + 2)
+        # Hopper's own code again, where there is any: not of f32.
+        self.assertEqual(len(self.steps()), 12 + 8 + 2 + 1)
         with open(os.path.join(self.out, "gpu.html")) as file:
             text = file.read()
-        for words in ("Fake GPU", "rehearsal", "1.50x", "2.00x", "no kernel", "3 times PyTorch"):
+        for words in ("Fake GPU", "rehearsal", "1.50x", "2.00x", "no kernel", "3 times PyTorch", "Weft, sm_90a", "bf16 sm_90a"):
             self.assertIn(words, text)
 
     def test_goes_on(self):
@@ -82,7 +83,7 @@ class GpuReport(unittest.TestCase):
         self.assertEqual(self.steps(), {})
         os.remove(self.hang)
         self.run_it("--only", "right document")
-        self.assertEqual(len(self.steps()), 3)
+        self.assertEqual(len(self.steps()), 5)
         self.assertNotIn("right document f32 ", self.run_it("--only", "right document")[1])
         self.write(self.library, "another build")
         self.assertIn("right document f32 ", self.run_it("--only", "right document")[1])
@@ -109,7 +110,7 @@ class GpuReport(unittest.TestCase):
             done = subprocess.run([sys.executable, os.path.join(BENCHMARKS, "gpu_report.py"), os.environ["WEFT_LIBRARY"], os.environ["WEFT_PROGRAM"],
                                    "--device", "ptx-emulator", "--out", self.out, "--only", "right causal"], capture_output=True, text=True, timeout=600)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
-            self.assertEqual(self.steps(), {f"right causal {dtype}": {} for dtype in ("bf16", "f16", "f32")})
+            self.assertEqual(self.steps(), {f"right causal {code}": {} for code in ("bf16", "f16", "f32", "bf16 sm_90a", "f16 sm_90a")})
 
     def test_no_gpu(self):
         import torch
