@@ -97,6 +97,10 @@ def PipelineLoads : WeftPass<"pipeline-loads"> {
   let options = [Option<"stages", "stages", "int", "2", "tiles of a streamed operand in shared memory, 1 to 4">];
 }
 
+def OverlapProducts : WeftPass<"overlap-products"> {
+  let summary = "lets products of warpgroups go on beside one another until one is needed";
+}
+
 def AllocateShared : WeftPass<"allocate-shared"> {
   let summary = "gives each buffer its place in shared memory";
 }

@@ -122,16 +122,26 @@ def Cta_MmaOp : CtaOp<"mma", [MemoryEffects<[MemRead]>]> {
   let summary = "a product of tiles, by one kind of instruction, added to `acc` where given";
   let description = [{
     Forms are those of tile.dot. Of nt and tn both sides are in shared memory; of nn the left side is in registers.
-    Those of a warpgroup are done before the next operation.
+    `async`, of warpgroups: it goes on beside what follows; nothing that it reads is written, and its result is only waited
+    for (cta.wait_mma).
     (C1) sides are where the form wants them; (C2) shapes agree with the form; (C3) elements in shared memory are the kind's;
-    (C4) so is their layout.
+    (C4) so is their layout; (C5) only products of warpgroups are async.
   }];
   let arguments = (ins Cta_MmaKind:$kind, Tile_DotForm:$form, AnyTypeOf<[Fragment, Cta_Shared]>:$lhs, Cta_Shared:$rhs,
-                   Optional<Fragment>:$acc);
+                   Optional<Fragment>:$acc, UnitAttr:$async);
   let results = (outs Fragment:$result);
   let assemblyFormat = [{
-    $kind $form $lhs `,` $rhs (`add` $acc^ `:` type($acc))? attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)
+    $kind $form (`async` $async^)? $lhs `,` $rhs (`add` $acc^ `:` type($acc))? attr-dict `:` type($lhs) `,` type($rhs) `->` type($result)
   }];
+  let hasVerifier = 1;
+}
+
+def Cta_WaitMmaOp : CtaOp<"wait_mma", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "waits for all async products of this warpgroup; gives those named, as they are then";
+  let description = "(C1) it names async products; (C2) results are of their types.";
+  let arguments = (ins Variadic<Fragment>:$products);
+  let results = (outs Variadic<Fragment>:$results);
+  let assemblyFormat = "$products attr-dict `:` type($products) `->` type($results)";
   let hasVerifier = 1;
 }
 

@@ -89,6 +89,17 @@ llvm::LogicalResult MmaOp::verify() {
     if (auto shared = mlir::dyn_cast<SharedType>(operand.getType());
         shared && shared.isSwizzled() != isWgmma(getKind()))
       return emitOpError("(C4) expected operands in the layout of ") << stringifyMmaKind(getKind());
+  if (getAsync() && !isWgmma(getKind()))
+    return emitOpError("(C5) expected no async product, got one of ") << stringifyMmaKind(getKind());
+  return llvm::success();
+}
+
+llvm::LogicalResult WaitMmaOp::verify() {
+  for (mlir::Value product : getProducts())
+    if (auto mma = product.getDefiningOp<MmaOp>(); !mma || !mma.getAsync())
+      return emitOpError("(C1) expected products that are async");
+  if (getProducts().getTypes() != getResults().getTypes())
+    return emitOpError("(C2) expected results of the products' types");
   return llvm::success();
 }
 

@@ -324,3 +324,22 @@ tile.kernel @k grid head schedule<q = 64, k = 64> {
   // expected-error@+1 {{expected a layout of shared memory, #cta.padded or #cta.swizzled, got 3}}
   %x = cta.alloc at 0 : !cta.shared<64x64xbf16, 3>
 }
+
+// -----
+
+tile.kernel @k grid head schedule<q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+  %x = cta.alloc at 0 : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>
+  // expected-error@+1 {{(C5) expected no async product, got one of m16n8k16_bf16}}
+  %s = cta.mma m16n8k16_bf16 nt async %x, %x : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>, !cta.shared<64x64xbf16, #cta.padded<pitch = 144>> -> tensor<64x64xf32>
+}
+
+// -----
+
+tile.kernel @k grid head schedule<q = 64, k = 64> {
+^bb0(%b: i32, %h: i32):
+  %x = cta.alloc at 0 : !cta.shared<64x64xbf16, #cta.swizzled>
+  %s = cta.mma m64k16_bf16 nt %x, %x : !cta.shared<64x64xbf16, #cta.swizzled>, !cta.shared<64x64xbf16, #cta.swizzled> -> tensor<64x64xf32>
+  // expected-error@+1 {{(C1) expected products that are async}}
+  %t = cta.wait_mma %s : tensor<64x64xf32> -> tensor<64x64xf32>
+}

@@ -61,9 +61,14 @@ void eachAccess(mlir::Operation *op, llvm::function_ref<void(Access, Bytes)> bod
   if (auto copy = mlir::dyn_cast<cta::CopyAsyncOp>(op)) return body(Access::Copy, bytesOf(copy.getBuffer()));
   if (auto copy = mlir::dyn_cast<cta::CopyRowsAsyncOp>(op)) return body(Access::Copy, bytesOf(copy.getBuffer()));
   if (auto store = mlir::dyn_cast<cta::StoreSharedOp>(op)) return body(Access::Write, bytesOf(store.getBuffer()));
-  if (!mlir::isa<cta::MmaOp, tile::PairwiseOp>(op)) return;
-  for (mlir::Value operand : op->getOperands())
-    if (mlir::isa<cta::SharedType>(operand.getType())) body(Access::Read, bytesOf(operand));
+  auto reads = [&](mlir::Operation *reader) {
+    for (mlir::Value operand : reader->getOperands())
+      if (mlir::isa<cta::SharedType>(operand.getType())) body(Access::Read, bytesOf(operand));
+  };
+  if (mlir::isa<cta::MmaOp, tile::PairwiseOp>(op)) reads(op);
+  // Products that are async read until here.
+  if (auto wait = mlir::dyn_cast<cta::WaitMmaOp>(op))
+    for (mlir::Value product : wait.getProducts()) reads(product.getDefiningOp());
 }
 
 class Barriers {

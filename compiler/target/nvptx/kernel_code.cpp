@@ -48,7 +48,7 @@ void KernelCode::lower(mlir::Operation &op) {
   llvm::TypeSwitch<mlir::Operation *>(&op)
       .Case<cta::AllocOp, cta::StageOp, cta::CopyAsyncOp, cta::CopyRowsAsyncOp, cta::CommitGroupOp, cta::WaitGroupOp,
             cta::FenceAsyncOp, cta::BarrierOp>(lowerOp)
-      .Case<cta::StoreSharedOp, cta::MmaOp, cta::RowDotOp, cta::AddRowsOp>(lowerOp)
+      .Case<cta::StoreSharedOp, cta::MmaOp, cta::WaitMmaOp, cta::RowDotOp, cta::AddRowsOp>(lowerOp)
       .Case<cta::KeptTilesOp, cta::TurnsOp, cta::TurnOp, tile::ForOp>(lowerOp)
       .Case<tile::FillOp, tile::LoadRowsOp, tile::ScaleOp, tile::ScaleRowsOp, tile::ScanSumOp>(lowerOp)
       .Case<tile::RowwiseOp, tile::PairwiseOp, tile::StoreOp, tile::StoreRowsOp, mlir::scf::ForOp, mlir::scf::IfOp>(

@@ -108,6 +108,7 @@ void lower(KernelCode &code, cta::FenceAsyncOp op);
 void lower(KernelCode &code, cta::StoreSharedOp op);
 void lower(KernelCode &code, cta::MmaOp op);
 Registers lowerWgmma(KernelCode &code, cta::MmaOp op);
+void lower(KernelCode &code, cta::WaitMmaOp op);
 // loops.cpp
 void lower(KernelCode &code, cta::KeptTilesOp op);
 void lower(KernelCode &code, cta::TurnsOp op);

@@ -121,6 +121,7 @@ class Nvptx : public target::Target {
     passes.addPass(createOrientProducts());
     passes.addPass(createChooseInstructions({hasWarpgroups(request.target)}));
     passes.addPass(createPipelineLoads({request.schedule.stages}));
+    passes.addPass(createOverlapProducts());
     passes.addPass(createAllocateShared());
   }
 };

@@ -188,13 +188,29 @@ class WarpgroupProduct {
       else own = "{" + llvm::join(llvm::ArrayRef(lefts).slice(4 * k, 4), ", ") + "}";
       text += instruction + own + ", b, p" + sides;
     }
-    text += "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;\n}";
-    return statement.run(text);
+    text += "wgmma.commit_group.sync.aligned;\n";
+    if (!op.getAsync()) text += "wgmma.wait_group.sync.aligned 0;\n";
+    return statement.run(text + "}");
   }
 };
 
 }  // namespace
 
 Registers lowerWgmma(KernelCode &code, cta::MmaOp op) { return WarpgroupProduct(code, op).run(); }
+
+void lower(KernelCode &code, cta::WaitMmaOp op) {
+  // What is read of the sums stands after it: they go through the statement.
+  Registers all;
+  for (Value product : op.getProducts()) llvm::append_range(all, code.registersOf(product));
+  Statement statement(code, static_cast<int64_t>(all.size()));
+  statement.begin(all);
+  const Registers done = statement.run("wgmma.wait_group.sync.aligned 0;");
+  auto at = done.begin();
+  for (Value result : op.getResults()) {
+    const int64_t count = code.count(result.getType());
+    code.registers[result] = Registers(at, at + count);
+    at += count;
+  }
+}
 
 }  // namespace weft::nvptx
