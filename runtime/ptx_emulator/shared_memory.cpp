@@ -54,6 +54,8 @@ uint64_t SharedMemory::read(const Warp &warp, int lane, uint64_t address, int by
   check(warp, lane, address, bytes);
   const Clock &seen = clocks[warp.number];
   const Stamp own = stampOf(warp.number, seen[warp.number]);
+  // Neighbours mostly have the same readers.
+  Stamp before = own, after = own;
   for (uint64_t at = address; at < address + bytes; ++at) {
     const uint8_t state = states[at];
     if (!(state & Defined)) failUnreadable(warp, lane, at);
@@ -63,7 +65,8 @@ uint64_t SharedMemory::read(const Warp &warp, int lane, uint64_t address, int by
                     std::to_string(32 * agentOf(writers[at]) + (state & Lane)) +
                     " has delivered to that thread alone: no barrier lies between",
                 lane);
-    if (readers[at] != own) readers[at] = withReader(readers[at], own, seen);
+    if (readers[at] != before) after = withReader(before = readers[at], own, seen);
+    readers[at] = after;
   }
   uint64_t value = 0;
   std::memcpy(&value, &values[address], bytes);
@@ -102,11 +105,12 @@ void SharedMemory::claim(const Warp &warp, int lane, uint64_t address, int bytes
       if ((state & Lane) == BulkCopy)
         warp.fail(place + " while " + inWords(agentOf(writers[at])) + " to it is under way", lane);
     }
-    // Whoever comes first, it is the same.
-    const bool same = value && (state & Defined) && value[at - address] == values[at];
-    if (!known(writers[at], seen) && !same) failWriter(warp, lane, at, " too wrote");
-    if (stores[at] == storeNumber && !same)
+    const bool once = stores[at] != storeNumber;
+    // Where the value is the same, it makes no difference who comes first.
+    if ((!once || !known(writers[at], seen)) && !(value && (state & Defined) && value[at - address] == values[at])) {
+      if (!known(writers[at], seen)) failWriter(warp, lane, at, " too wrote");
       warp.fail("race: two threads of the warp write shared address " + hex(at) + " at once", lane);
+    }
     if ((readers[at] & isSet) || !known(readers[at], seen)) checkReaders(warp, lane, at, seen);
     if (state & Pending) warp.fail("write to shared address " + hex(at) + " while a cp.async to it is under way", lane);
     writers[at] = own;
