@@ -133,7 +133,7 @@ void commit(Warp &warp, const Instruction &, uint32_t lanes) {
 }
 template <bool Reading>
 void wait(Warp &warp, const Instruction &in, uint32_t lanes) {
-  each(lanes, [&](int lane) { warp.block.bulk.wait(warp, lane, in.operands[0][0].value, Reading); });
+  warp.block.bulk.wait(warp, lanes, in.operands[0][0].value, Reading);
 }
 
 void prefetch(Warp &warp, const Instruction &in, uint32_t lanes) {
