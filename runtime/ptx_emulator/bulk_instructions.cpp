@@ -238,7 +238,8 @@ std::optional<Signature> decodeBulkCopies(const Opcode &opcode, Instruction &in)
       {"cp.async.bulk.commit_group", {commit, {}}},
       {"cp.async.bulk.wait_group", {wait<false>, {{number()}}}},
       {"cp.async.bulk.wait_group.read", {wait<true>, {{number()}}}},
-      {"prefetch.tensormap", {prefetch, {{address(64)}}}}};
+      {"prefetch.tensormap", {prefetch, {{address(64)}}}},
+      {"prefetch.param.tensormap", {prefetch, {{address(64)}}}}};
   in.needs = Instruction::Needs::Sm90;
   std::optional<Signature> signature;
   Words words(opcode);

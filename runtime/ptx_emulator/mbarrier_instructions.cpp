@@ -96,8 +96,10 @@ void arriveOfCopies(Warp &warp, const Instruction &in, uint32_t lanes) {
   eachMbarrier(warp, in, in.operands[0][0], lanes, [&](int lane, Mbarrier &own) {
     if (!(in.variant & NoInc)) warp.block.mbarriers.expectArrival(warp, lane, own);
     std::vector<Warp::Copy> copies = takeCopies(warp, lane);
+    ++own.underWay;
     warp.block.later(warp, [&warp, lane, &own, copies = std::move(copies)]() mutable {
       for (Warp::Copy &copy : copies) deliverCopy(warp, copy, stampOf(own.agent, own.phase + 1));
+      --own.underWay;
       warp.block.mbarriers.arrive(warp, lane, own, 1, false, false);
     });
   });

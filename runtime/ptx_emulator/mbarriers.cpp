@@ -32,7 +32,7 @@ void Mbarriers::begin(Warp &warp, int lane, uint64_t address, uint64_t count) {
 
 void Mbarriers::end(Warp &warp, int lane, uint64_t address) {
   Mbarrier &own = at(warp, lane, address);
-  if (own.underWay) warp.fail(named(own) + " ends while bulk copies are under way that it waits for", lane);
+  if (own.underWay) warp.fail(named(own) + " ends while copies are under way that it waits for", lane);
   own.live = false;
   warp.block.shared.endMbarrier(warp, address);
 }
@@ -85,7 +85,7 @@ void Mbarriers::completeIfDone(Warp &warp, int lane, Mbarrier &own) {
   if (own.pending || own.bytes) return;
   if (own.underWay)
     warp.fail(named(own) + " completes phase " + std::to_string(own.phase) +
-                  " while bulk copies are under way that were issued in it: it expects too few bytes",
+                  " while copies are under way that were issued in it: it expects too few bytes or arrivals",
               lane);
   if (own.phase + 2 > latestTime) warp.fail("too many phases of " + named(own), lane);
   SharedMemory &shared = warp.block.shared;

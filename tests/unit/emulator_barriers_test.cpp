@@ -46,7 +46,8 @@ TEST(EmulatorBarriers, mbarriersOrderStoresAndLoads) {
                 waitFor("%r10", "0") + "$SKIP:\nbar.warp.sync -1;\n" + load);
   // Generic addresses.
   expectRotated(begun(128) + store +
-                "mov.b64 %rd10, 0;\ncvta.shared.u64 %rd10, %rd10;\nmbarrier.arrive.b64 %rd9, [%rd10];\n" +
+                "mov.b64 %rd10, 0;\ncvta.shared.u64 %rd10, %rd10;\ncvta.to.shared::cluster.u64 %rd11, "
+                "%rd10;\ncvta.shared::cluster.u64 %rd10, %rd11;\nmbarrier.arrive.b64 %rd9, [%rd10];\n" +
                 waitFor("%r10", "0") + load);
 }
 
@@ -89,6 +90,7 @@ TEST(EmulatorBarriers, cpAsyncArrivesAtAnMbarrier) {
     for (uint32_t at = 0; at < 128; ++at) EXPECT_EQ(memory.words[128 + at], (at + 32) % 128);
   }
   expectReported({{replaced(all, waitFor("%r10", "0"), ""), "shared", 128},
+                  {replaced(all, "[%r10], 128;", "[%r10], 64;"), "", 128},
                   {replaced(all, ".noinc", ""), "deadlock: the mbarrier", 128}});
 }
 
