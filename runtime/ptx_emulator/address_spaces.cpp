@@ -42,6 +42,7 @@ std::optional<Signature> decodeAddressSpaces(const Opcode &opcode, Instruction &
   }
   if (opcode.text == "mapa.shared::cluster.u32" || opcode.text == "mapa.shared::cluster.u64") {
     in.execute = mapa;
+    in.needs = Instruction::Needs::Sm90;
     const int bits = opcode[2] == "u32" ? 32 : 64;
     return Signature{{to(bits), from(bits), from(32)}};
   }

@@ -171,6 +171,7 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
     return be(fence, false, {});
   if (own == "nanosleep.u32") return be(nanosleep, false, {{from(32)}});
   if (own == "elect.sync") {
+    in.needs = Instruction::Needs::Sm90;
     OperandRule leader = to(32), leads = to(1);
     leader.sink = leads.joined = true;
     return be(elect, true, {{leader, leads, from(32)}});

@@ -156,6 +156,7 @@ std::optional<Signature> decodeMbarrier(const Opcode &opcode, Instruction &in) {
     in.execute = wait;
     Signature signature{{to(1), address(in.variant & Generic ? 64 : 32), from(parity ? 32 : 64)}};
     if (own == "try_wait") {
+      in.needs = Instruction::Needs::Sm90;
       signature.operands.push_back(from(32));
       signature.optional = 1;
     }

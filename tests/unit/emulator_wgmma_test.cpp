@@ -306,6 +306,16 @@ TEST(EmulatorWgmma, architectures) {
   } catch (const std::exception &error) {
     EXPECT_NE(std::string(error.what()).find("has instructions of sm_90a alone"), std::string::npos) << error.what();
   }
+  Launch launch;
+  launch.capability = 80;
+  for (const char *body : {"elect.sync _|%p3, -1;", "cp.async.bulk.commit_group;"}) {
+    try {
+      Module(replaced(hopperKernel(body, 32), "sm_90a", "sm_80")).run("t", launch);
+      FAIL();
+    } catch (const std::exception &error) {
+      EXPECT_NE(std::string(error.what()).find("has instructions of sm_90, which"), std::string::npos) << error.what();
+    }
+  }
 }
 
 TEST(EmulatorWgmma, registersAreHandedAround) {
