@@ -136,6 +136,18 @@ TEST(EmulatorBulk, boxesOfFiveDimensionsAndElementStrides) {
               2 + at % 4 + 8 * (1 + at / 4 % 2) + 32 * (1 + 2 * (at / 8 % 2)) + 128 * 3 + 512 * (2 + at / 16));
 }
 
+TEST(EmulatorBulk, mapsInGlobalMemory) {
+  HopperMemory memory;
+  for (uint32_t at = 0; at < 1024; ++at) memory.words[at] = at;
+  const EncodedTensorMap map = encode(words(memory, 8, 16), hopper);
+  std::memcpy(&memory.words[16384], map.bytes.data(), map.bytes.size());
+  const std::string body =
+      replaced(begin, "mov.b64 %rd4, t_1;\ncvta.param.u64 %rd4, %rd4;\n", "add.s64 %rd4, %rd1, 65536;\n") +
+      load(512, "8", "2") + waitFor("%r11", "0") + copyOut(128);
+  runHopper(hopperKernel(body, 128), memory, 128, 1);
+  for (uint32_t at = 0; at < 128; ++at) EXPECT_EQ(memory.words[8192 + at], 48 * (2 + at / 8) + 8 + at % 8);
+}
+
 const std::string store =
     "st.shared.b32 [%r2], %r1;\nfence.proxy.async.shared::cta;\nbar.sync 0;\n@%p1 "
     "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd4, {36, 2}], [%r10];\n@%p1 "
