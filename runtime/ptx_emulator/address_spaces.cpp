@@ -30,6 +30,8 @@ void mapa(Warp &warp, const Instruction &in, uint32_t lanes) {
 std::optional<Signature> decodeAddressSpaces(const Opcode &opcode, Instruction &in) {
   static const std::map<std::string, Handler> casts = {{"cvta.shared.u64", cvta<sharedWindow, false>},
                                                        {"cvta.to.shared.u64", cvta<sharedWindow, true>},
+                                                       {"cvta.shared::cluster.u64", cvta<sharedWindow, false>},
+                                                       {"cvta.to.shared::cluster.u64", cvta<sharedWindow, true>},
                                                        {"cvta.param.u64", cvta<parameterWindow, false>},
                                                        {"cvta.to.param.u64", cvta<parameterWindow, true>},
                                                        {"cvta.global.u64", cvta<0, false>},
@@ -40,6 +42,7 @@ std::optional<Signature> decodeAddressSpaces(const Opcode &opcode, Instruction &
   }
   if (opcode.text == "mapa.shared::cluster.u32" || opcode.text == "mapa.shared::cluster.u64") {
     in.execute = mapa;
+    in.needs = Instruction::Needs::Sm90;
     const int bits = opcode[2] == "u32" ? 32 : 64;
     return Signature{{to(bits), from(bits), from(32)}};
   }

@@ -46,7 +46,8 @@ void addAll(uint8_t *to, const uint8_t *from, int bytes, Add add) {
 void BulkCopies::load(Warp &warp, int lane, const BulkRegion &region, uint64_t barrier) {
   Block &block = warp.block;
   Mbarrier &own = block.mbarriers.at(warp, lane, barrier);
-  const AsyncAccess access{warp, lane, block.shared.clock(warp.number), stampOf(own.agent, own.phase + 1)};
+  const Clock seen = block.shared.clock(warp.number, lane);
+  const AsyncAccess access{warp, lane, seen, stampOf(own.agent, own.phase + 1)};
   eachPiece(region, [&](int64_t, uint64_t address) { block.shared.expectAsync(access, address, piece); });
   // Even where it is read later: the addresses must be good now.
   std::vector<uint8_t> data = fetch(warp, lane, region);
@@ -72,7 +73,8 @@ void BulkCopies::store(Warp &warp, int lane, const BulkRegion &region, Effect ef
   OfWarp &own = all[warp.number];
   if (!own.agent) own.agent = block.shared.newAgent(warp, lane, "a bulk copy of warp " + std::to_string(warp.number));
   if (++own.stores >= latestTime) warp.fail("too many bulk copies", lane);
-  const AsyncAccess access{warp, lane, block.shared.clock(warp.number), stampOf(own.agent, own.stores)};
+  const Clock seen = block.shared.clock(warp.number, lane);
+  const AsyncAccess access{warp, lane, seen, stampOf(own.agent, own.stores)};
   eachPiece(region, [&](int64_t, uint64_t address) { block.shared.readAsync(access, address, piece); });
   // What is written must lie in memory even where it is written later.
   for (const BulkRegion::Row &row : region.rows) block.checkGlobal(warp, lane, row.address, row.bytes);
@@ -121,11 +123,7 @@ void BulkCopies::commit(Warp &warp, int lane) {
   thread.open.clear();
 }
 
-void BulkCopies::wait(Warp &warp, int lane, uint64_t most, bool reading) {
-  auto found = all.find(warp.number);
-  if (found == all.end()) return;
-  OfWarp &own = found->second;
-  Thread &thread = own.threads[lane];
+void BulkCopies::wait(Warp &warp, int lane, Thread &thread, uint64_t most, bool reading) {
   for (size_t at = 0; at + most < thread.groups.size(); ++at)
     for (Store &store : thread.groups[at]) {
       read(warp, store);
@@ -134,22 +132,34 @@ void BulkCopies::wait(Warp &warp, int lane, uint64_t most, bool reading) {
   // What is read is written at any time.
   for (bool writes = !reading || warp.block.drawn(2); writes && thread.groups.size() > most; thread.groups.pop_front())
     for (Store &store : thread.groups.front()) write(warp, lane, store);
+}
+
+void BulkCopies::wait(Warp &warp, uint32_t lanes, uint64_t most, bool reading) {
+  auto found = all.find(warp.number);
+  if (found == all.end()) return;
+  OfWarp &own = found->second;
   uint32_t done = own.stores;
   auto check = [&](const Store &store) {
     if (!store.waited) done = std::min(done, store.number - 1);
   };
-  for (const auto &[number, other] : own.threads) {
-    for (const Store &store : other.open) check(store);
-    for (const auto &group : other.groups)
+  for (auto &[lane, thread] : own.threads) {
+    if (lanes >> lane & 1) wait(warp, lane, thread, most, reading);
+    for (const Store &store : thread.open) check(store);
+    for (const auto &group : thread.groups)
       for (const Store &store : group) check(store);
   }
-  if (own.agent) warp.block.shared.learn(warp.number, own.agent, done);
+  if (!own.agent) return;
+  Clock known;
+  known[own.agent] = done;
+  warp.block.shared.acquire(warp.number, lanes == warp.alive ? 0xFFFFFFFFu : lanes, known);
 }
 
 void BulkCopies::finish(std::vector<Warp> &warps) {
   for (auto &[barrier, last] : loads) {
     const bool known = std::any_of(warps.begin(), warps.end(), [&](const Warp &warp) {
-      return warp.block.shared.clock(warp.number)[last.agent] >= last.phase;
+      for (int lane = 0; lane < 32; ++lane)
+        if (warp.block.shared.clock(warp.number, lane)[last.agent] >= last.phase) return true;
+      return false;
     });
     if (known) continue;
     last.warp->current = last.instruction;

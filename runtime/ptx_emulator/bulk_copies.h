@@ -37,8 +37,8 @@ class BulkCopies {
   /// Out of it; the thread waits by groups.
   void store(Warp &warp, int lane, const BulkRegion &region, Effect effect);
   void commit(Warp &warp, int lane);
-  /// All groups of the thread but the last `most` are done; `reading`: as far as shared memory goes.
-  void wait(Warp &warp, int lane, uint64_t most, bool reading);
+  /// All groups of each thread but its last `most` are done; `reading`: as far as shared memory goes.
+  void wait(Warp &warp, uint32_t lanes, uint64_t most, bool reading);
   /// All that is still under way when the warps have returned.
   void finish(std::vector<Warp> &warps);
 
@@ -70,6 +70,7 @@ class BulkCopies {
   };
   std::map<uint64_t, Last> loads;
 
+  static void wait(Warp &warp, int lane, Thread &thread, uint64_t most, bool reading);
   static void read(const Warp &warp, Store &own);
   static void write(const Warp &warp, int lane, Store &own);
 };

@@ -33,12 +33,16 @@ void checkShared(const Warp &warp, int lane, uint64_t address, uint64_t multiple
               lane);
 }
 
-BulkRegion boxOf(const Warp &warp, const Instruction &in, int lane, const TensorMap &map, const Lanes *coordinates,
-                 uint64_t shared) {
+void checkRank(const Warp &warp, const Instruction &in, int lane, const TensorMap &map) {
   if (map.rank != (in.variant & Dimensions))
     warp.fail("a tensor map of " + std::to_string(map.rank) + " dimensions in a copy of " +
                   std::to_string(in.variant & Dimensions),
               lane);
+}
+
+BulkRegion boxOf(const Warp &warp, const Instruction &in, int lane, const TensorMap &map, const Lanes *coordinates,
+                 uint64_t shared) {
+  checkRank(warp, in, lane, map);
   checkShared(warp, lane, shared, 128);
   const int64_t width = widthOf(map.swizzle), inner = bytesOf(map.type) * map.box[0];
   if (width && width != inner)
@@ -133,7 +137,7 @@ void commit(Warp &warp, const Instruction &, uint32_t lanes) {
 }
 template <bool Reading>
 void wait(Warp &warp, const Instruction &in, uint32_t lanes) {
-  each(lanes, [&](int lane) { warp.block.bulk.wait(warp, lane, in.operands[0][0].value, Reading); });
+  warp.block.bulk.wait(warp, lanes, in.operands[0][0].value, Reading);
 }
 
 void prefetch(Warp &warp, const Instruction &in, uint32_t lanes) {
@@ -183,8 +187,8 @@ bool intoShared(Words &words) {
 /// [map, {coordinates}] {, policy}
 void prefetchBox(Warp &warp, const Instruction &in, uint32_t lanes) {
   const Lanes maps = addresses(warp, in.operands[0][0], lanes);
-  const std::vector<Lanes> coordinates = partsOf(warp, in.operands[1], lanes);
-  each(lanes, [&](int lane) { boxOf(warp, in, lane, mapAt(warp, lane, maps[lane]), coordinates.data(), 0); });
+  partsOf(warp, in.operands[1], lanes);
+  each(lanes, [&](int lane) { checkRank(warp, in, lane, mapAt(warp, lane, maps[lane])); });
 }
 
 std::optional<Signature> decodeTensorCopy(Words &words, Instruction &in, bool prefetches) {
@@ -238,7 +242,8 @@ std::optional<Signature> decodeBulkCopies(const Opcode &opcode, Instruction &in)
       {"cp.async.bulk.commit_group", {commit, {}}},
       {"cp.async.bulk.wait_group", {wait<false>, {{number()}}}},
       {"cp.async.bulk.wait_group.read", {wait<true>, {{number()}}}},
-      {"prefetch.tensormap", {prefetch, {{address(64)}}}}};
+      {"prefetch.tensormap", {prefetch, {{address(64)}}}},
+      {"prefetch.param.tensormap", {prefetch, {{address(64)}}}}};
   in.needs = Instruction::Needs::Sm90;
   std::optional<Signature> signature;
   Words words(opcode);

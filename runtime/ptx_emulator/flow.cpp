@@ -163,12 +163,15 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
   static const std::set<std::string> asyncFences = {"fence.proxy.async", "fence.proxy.async.shared::cta",
                                                     "fence.proxy.async.shared::cluster"};
   if (asyncFences.count(own)) return be(fenceAsync, false, {});
+  // Launches come one after the other: the one before has ended.
+  if (own == "griddepcontrol.wait" || own == "griddepcontrol.launch_dependents") return be(fence, false, {});
   if (own == "fence.proxy.async.global" || own == "fence.mbarrier_init.release.cluster") return be(fence, false, {});
   if (opcode.size() == 3 && opcode[0] == "fence" && (opcode[1] == "acq_rel" || opcode[1] == "sc") &&
       (opcode[2] == "cta" || opcode[2] == "cluster" || opcode[2] == "gpu" || opcode[2] == "sys"))
     return be(fence, false, {});
   if (own == "nanosleep.u32") return be(nanosleep, false, {{from(32)}});
   if (own == "elect.sync") {
+    in.needs = Instruction::Needs::Sm90;
     OperandRule leader = to(32), leads = to(1);
     leader.sink = leads.joined = true;
     return be(elect, true, {{leader, leads, from(32)}});

@@ -71,15 +71,23 @@ void arrive(Warp &warp, const Instruction &in, uint32_t lanes) {
 void wait(Warp &warp, const Instruction &in, uint32_t lanes) {
   const Lanes phases = warp.read(in.operands[2][0], lanes);
   Lanes done{};
+  std::vector<std::pair<const Mbarrier *, uint32_t>> complete;  // with the lanes that know it
   eachMbarrier(warp, in, in.operands[1][0], lanes, [&](int lane, Mbarrier &own) {
-    Mbarriers &all = warp.block.mbarriers;
-    const bool acquires = !(in.variant & Relaxed);
-    done[lane] = in.variant & Parity ? all.testParity(warp, lane, own, phases[lane], acquires)
-                                     : all.testState(warp, lane, own, phases[lane], acquires);
-    if (done[lane]) return;
-    warp.wait = Warp::Wait::Mbarrier;
-    warp.waitPlace = own.address;
+    done[lane] = in.variant & Parity ? Mbarriers::testParity(warp, lane, own, phases[lane])
+                                     : Mbarriers::testState(warp, lane, own, phases[lane]);
+    if (!done[lane]) {
+      warp.wait = Warp::Wait::Mbarrier;
+      warp.waitPlace = own.address;
+      return;
+    }
+    if (complete.empty() || complete.back().first != &own) complete.push_back({&own, 0});
+    complete.back().second |= 1u << lane;
   });
+  SharedMemory &shared = warp.block.shared;
+  for (const auto &[own, which] : complete) {
+    if (in.variant & Relaxed) continue;
+    shared.acquire(warp.number, which == warp.alive ? 0xFFFFFFFFu : which, own->complete);
+  }
   assign(warp, in, lanes, [&](int lane) { return done[lane]; });
 }
 
@@ -88,8 +96,10 @@ void arriveOfCopies(Warp &warp, const Instruction &in, uint32_t lanes) {
   eachMbarrier(warp, in, in.operands[0][0], lanes, [&](int lane, Mbarrier &own) {
     if (!(in.variant & NoInc)) warp.block.mbarriers.expectArrival(warp, lane, own);
     std::vector<Warp::Copy> copies = takeCopies(warp, lane);
+    ++own.underWay;
     warp.block.later(warp, [&warp, lane, &own, copies = std::move(copies)]() mutable {
       for (Warp::Copy &copy : copies) deliverCopy(warp, copy, stampOf(own.agent, own.phase + 1));
+      --own.underWay;
       warp.block.mbarriers.arrive(warp, lane, own, 1, false, false);
     });
   });
@@ -146,6 +156,7 @@ std::optional<Signature> decodeMbarrier(const Opcode &opcode, Instruction &in) {
     in.execute = wait;
     Signature signature{{to(1), address(in.variant & Generic ? 64 : 32), from(parity ? 32 : 64)}};
     if (own == "try_wait") {
+      in.needs = Instruction::Needs::Sm90;
       signature.operands.push_back(from(32));
       signature.optional = 1;
     }

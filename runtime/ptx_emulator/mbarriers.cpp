@@ -32,7 +32,7 @@ void Mbarriers::begin(Warp &warp, int lane, uint64_t address, uint64_t count) {
 
 void Mbarriers::end(Warp &warp, int lane, uint64_t address) {
   Mbarrier &own = at(warp, lane, address);
-  if (own.underWay) warp.fail(named(own) + " ends while bulk copies are under way that it waits for", lane);
+  if (own.underWay) warp.fail(named(own) + " ends while copies are under way that it waits for", lane);
   own.live = false;
   warp.block.shared.endMbarrier(warp, address);
 }
@@ -42,7 +42,7 @@ Mbarrier &Mbarriers::at(const Warp &warp, int lane, uint64_t address) {
   auto found = all.find(address);
   if (found == all.end() || !found->second.live)
     warp.fail("there is no mbarrier at shared address " + hex(address) + ": mbarrier.init comes first", lane);
-  if (!warp.block.shared.knowsMbarrier(warp, address))
+  if (!warp.block.shared.knowsMbarrier(warp, lane, address))
     warp.fail("race: another warp initialised " + named(found->second) + " and no barrier lies between", lane);
   return found->second;
 }
@@ -85,7 +85,7 @@ void Mbarriers::completeIfDone(Warp &warp, int lane, Mbarrier &own) {
   if (own.pending || own.bytes) return;
   if (own.underWay)
     warp.fail(named(own) + " completes phase " + std::to_string(own.phase) +
-                  " while bulk copies are under way that were issued in it: it expects too few bytes",
+                  " while copies are under way that were issued in it: it expects too few bytes or arrivals",
               lane);
   if (own.phase + 2 > latestTime) warp.fail("too many phases of " + named(own), lane);
   SharedMemory &shared = warp.block.shared;
@@ -97,22 +97,20 @@ void Mbarriers::completeIfDone(Warp &warp, int lane, Mbarrier &own) {
     if (other.wait == Warp::Wait::Mbarrier) warp.block.wake(other);
 }
 
-bool Mbarriers::testState(Warp &warp, int lane, Mbarrier &own, uint64_t state, bool acquires) {
+bool Mbarriers::testState(const Warp &warp, int lane, const Mbarrier &own, uint64_t state) {
   const uint64_t phase = state & 0xFFFFFFFFu;
   if (state >> 32 != own.address) warp.fail("a wait at " + named(own) + " with a state that is not of it", lane);
   if (phase + 1 < own.phase || phase > own.phase)
     warp.fail("a wait at " + named(own) + " for phase " + std::to_string(phase) + ", and its phase is " +
                   std::to_string(own.phase) + ": only this one and the one before can be waited for",
               lane);
-  return phase == own.phase ? false : testParity(warp, lane, own, phase % 2, acquires);
+  return phase != own.phase;
 }
 
-bool Mbarriers::testParity(Warp &warp, int lane, Mbarrier &own, uint64_t parity, bool acquires) {
+bool Mbarriers::testParity(const Warp &warp, int lane, const Mbarrier &own, uint64_t parity) {
   if (parity == 0xFFFFFFFFu) parity = 1;  // a predicate made a number by its sign, as compilers write it
   if (parity > 1) warp.fail("a parity of " + std::to_string(parity) + ", expected 0 or 1", lane);
-  if (own.phase % 2 == parity) return false;
-  if (acquires) warp.block.shared.acquire(warp.number, own.complete);
-  return true;
+  return own.phase % 2 != parity;
 }
 
 std::string Mbarriers::describe(uint64_t address) const {

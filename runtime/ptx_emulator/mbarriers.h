@@ -39,9 +39,9 @@ class Mbarriers {
   void expectArrival(const Warp &warp, int lane, Mbarrier &own);
   /// complete_tx.
   void deliver(Warp &warp, int lane, Mbarrier &own, int64_t bytes);
-  /// The phase named by a state or a parity is complete; then, where `acquires`, the warp knows what came before.
-  bool testState(Warp &warp, int lane, Mbarrier &own, uint64_t state, bool acquires);
-  bool testParity(Warp &warp, int lane, Mbarrier &own, uint64_t parity, bool acquires);
+  /// The phase named by a state or a parity is complete.
+  static bool testState(const Warp &warp, int lane, const Mbarrier &own, uint64_t state);
+  static bool testParity(const Warp &warp, int lane, const Mbarrier &own, uint64_t parity);
   static uint64_t stateOf(const Mbarrier &own) { return own.address << 32 | own.phase; }
 
   /// For who waits for ever.

@@ -40,7 +40,7 @@ void NamedBarriers::arrive(Warp &warp, uint64_t id, uint64_t threads, bool stays
   ++block.report.barriers;
   for (uint32_t left = own.staying; left; left &= left - 1) {
     Warp &other = block.warps[static_cast<size_t>(std::countr_zero(left))];
-    block.shared.acquire(other.number, own.gathered);
+    block.shared.acquire(other.number, 0xFFFFFFFFu, own.gathered);
     block.wake(other);
   }
   warp.yield();

@@ -54,16 +54,19 @@ uint64_t SharedMemory::read(const Warp &warp, int lane, uint64_t address, int by
   check(warp, lane, address, bytes);
   const Clock &seen = clocks[warp.number];
   const Stamp own = stampOf(warp.number, seen[warp.number]);
+  // Neighbours mostly have the same readers.
+  Stamp before = own, after = own;
   for (uint64_t at = address; at < address + bytes; ++at) {
     const uint8_t state = states[at];
     if (!(state & Defined)) failUnreadable(warp, lane, at);
-    if (!known(writers[at], seen)) failWriter(warp, lane, at, " wrote");
+    if (!known(writers[at], seen) && !knownTo(warp, lane, writers[at])) failWriter(warp, lane, at, " wrote");
     if ((state & Arrived) && ((state & Lane) != lane || agentOf(writers[at]) != static_cast<Agent>(warp.number)))
       warp.fail("read of shared memory at " + hex(at) + " that a cp.async of thread " +
                     std::to_string(32 * agentOf(writers[at]) + (state & Lane)) +
                     " has delivered to that thread alone: no barrier lies between",
                 lane);
-    if (readers[at] != own) readers[at] = withReader(readers[at], own, seen);
+    if (readers[at] != before) after = withReader(before = readers[at], own, seen);
+    readers[at] = after;
   }
   uint64_t value = 0;
   std::memcpy(&value, &values[address], bytes);
@@ -77,9 +80,9 @@ void SharedMemory::beginStore() {
   }
 }
 
-void SharedMemory::checkReaders(const Warp &warp, int lane, uint64_t at, const Clock &seen) const {
+void SharedMemory::checkReaders(const Warp &warp, int lane, uint64_t at, const Clock &seen, bool own) const {
   auto checkOne = [&](Stamp reader) {
-    if (known(reader, seen)) return;
+    if (known(reader, seen) || (own && knownTo(warp, lane, reader))) return;
     const Agent agent = agentOf(reader);
     warp.fail("race: " + (agent < warps ? "another warp" : inWords(agent)) + " reads shared address " + hex(at) +
                   (agent < warps ? " and no barrier lies between" : " and no wait lies between"),
@@ -102,12 +105,14 @@ void SharedMemory::claim(const Warp &warp, int lane, uint64_t address, int bytes
       if ((state & Lane) == BulkCopy)
         warp.fail(place + " while " + inWords(agentOf(writers[at])) + " to it is under way", lane);
     }
-    // Whoever comes first, it is the same.
-    const bool same = value && (state & Defined) && value[at - address] == values[at];
-    if (!known(writers[at], seen) && !same) failWriter(warp, lane, at, " too wrote");
-    if (stores[at] == storeNumber && !same)
+    const bool once = stores[at] != storeNumber;
+    // Where the value is the same, it makes no difference who comes first.
+    const bool after = known(writers[at], seen) || knownTo(warp, lane, writers[at]);
+    if ((!once || !after) && !(value && (state & Defined) && value[at - address] == values[at])) {
+      if (!after) failWriter(warp, lane, at, " too wrote");
       warp.fail("race: two threads of the warp write shared address " + hex(at) + " at once", lane);
-    if ((readers[at] & isSet) || !known(readers[at], seen)) checkReaders(warp, lane, at, seen);
+    }
+    if ((readers[at] & isSet) || !known(readers[at], seen)) checkReaders(warp, lane, at, seen, true);
     if (state & Pending) warp.fail("write to shared address " + hex(at) + " while a cp.async to it is under way", lane);
     writers[at] = own;
     readers[at] = 0;
@@ -196,7 +201,7 @@ void SharedMemory::expectAsync(const AsyncAccess &by, uint64_t address, int byte
       by.warp.fail(place + ", which thread " + std::to_string(32 * agentOf(writers[at]) + (states[at] & Lane)) +
                        " wrote: no fence.proxy.async of that thread and a barrier lie between",
                    by.lane);
-    checkReaders(by.warp, by.lane, at, by.seen);
+    checkReaders(by.warp, by.lane, at, by.seen, false);
     states[at] = Pending | BulkCopy;
     writers[at] = by.stamp;
     readers[at] = 0;
@@ -225,8 +230,8 @@ void SharedMemory::endMbarrier(const Warp &warp, uint64_t address) {
   std::memset(&states[address], 0, 8);
 }
 
-bool SharedMemory::knowsMbarrier(const Warp &warp, uint64_t address) const {
-  return known(writers[address], clocks[warp.number]);
+bool SharedMemory::knowsMbarrier(const Warp &warp, int lane, uint64_t address) const {
+  return known(writers[address], clocks[warp.number]) || knownTo(warp, lane, writers[address]);
 }
 
 // ---- order -----------------------------------------------------------------------------------
@@ -255,14 +260,46 @@ void SharedMemory::release(int warp, uint32_t lanes, Clock &to) {
     mostSets = std::max<size_t>(4096, 2 * sets.size());
   }
   Clock &own = clocks[warp];
+  if (lanes == 0xFFFFFFFFu) joinPartly(warp);
   to.join(own, agents());
+  for (const Partly &part : partly[warp])
+    if (!(lanes & ~part.lanes)) to.join(part.known, agents());
   ++generation;
   if (++own[warp] > latestTime) restart();
 }
 
-void SharedMemory::acquire(int warp, const Clock &from) {
-  clocks[warp].join(from, agents());
+void SharedMemory::acquire(int warp, uint32_t lanes, const Clock &from) {
   ++generation;
+  if (lanes == 0xFFFFFFFFu) return clocks[warp].join(from, agents());
+  auto &all = partly[warp];
+  auto part = std::find_if(all.begin(), all.end(), [&](const Partly &own) { return own.lanes == lanes; });
+  if (part == all.end()) part = all.insert(all.end(), Partly{lanes, Clock()});
+  part->known.join(from, agents());
+}
+
+void SharedMemory::joinPartly(int warp) {
+  for (const Partly &part : partly[warp]) clocks[warp].join(part.known, agents());
+  if (partly[warp].empty()) return;
+  partly[warp].clear();
+  ++generation;
+}
+
+void SharedMemory::warpBarrier(int warp) {
+  publish(warp, 0xFFFFFFFFu);
+  joinPartly(warp);
+}
+
+Clock SharedMemory::clock(int warp, int lane) const {
+  Clock own = clocks[warp];
+  for (const Partly &part : partly[warp])
+    if (part.lanes >> lane & 1) own.join(part.known, agents());
+  return own;
+}
+
+bool SharedMemory::knownTo(const Warp &warp, int lane, Stamp stamp) const {
+  for (const Partly &part : partly[warp.number])
+    if ((part.lanes >> lane & 1) && known(stamp, part.known)) return true;
+  return false;
 }
 
 void SharedMemory::learn(int warp, Agent agent, uint32_t time) {
@@ -335,6 +372,7 @@ void SharedMemory::restart() {
   std::fill(readers.begin(), readers.end(), 0);
   clocks.assign(warps, Clock());
   for (size_t warp = 0; warp < warps; ++warp) clocks[warp][static_cast<Agent>(warp)] = 1;
+  partly.assign(warps, {});
   fences.assign(warps, {});
   sets.clear();
   numbers.clear();

@@ -49,16 +49,19 @@ class SharedMemory {
   void beginMbarrier(const Warp &warp, int lane, uint64_t address);
   void endMbarrier(const Warp &warp, uint64_t address);
   /// The mbarrier's beginning comes before what the warp does now.
-  bool knowsMbarrier(const Warp &warp, uint64_t address) const;
+  bool knowsMbarrier(const Warp &warp, int lane, uint64_t address) const;
 
   // ---- order
   /// A barrier: what `lanes` did so far is known to whoever acquires `to`.
   void release(int warp, uint32_t lanes, Clock &to);
-  void acquire(int warp, const Clock &from);
+  /// Where it is not all lanes, the others of the warp know nothing of it until a bar.warp.sync or a barrier.
+  void acquire(int warp, uint32_t lanes, const Clock &from);
   /// The warp knows what `agent` did until then.
   void learn(int warp, Agent agent, uint32_t time);
-  void warpBarrier(int warp) { publish(warp, 0xFFFFFFFFu); }
-  Clock &clock(int warp) { return clocks[warp]; }
+  void warpBarrier(int warp);
+  /// What comes before what the warp, or the lane, does now.
+  const Clock &clock(int warp) const { return clocks[warp]; }
+  Clock clock(int warp, int lane) const;
   /// One more agent of the async proxy. `name`: for errors, "a bulk copy ...". Nothing is left of mostAgents: fails.
   Agent newAgent(const Warp &warp, int lane, const std::string &name);
   Agent agents() const { return static_cast<Agent>(warps + names.size()); }
@@ -77,6 +80,11 @@ class SharedMemory {
   struct Fence {
     uint32_t time, lanes;
   };
+  /// What only some lanes of a warp know.
+  struct Partly {
+    uint32_t lanes;
+    Clock known;
+  };
 
   std::vector<uint8_t> values, states;
   std::vector<Stamp> writers, readers;
@@ -86,6 +94,7 @@ class SharedMemory {
 
   size_t warps = 0;
   std::vector<Clock> clocks;                    ///< of each warp
+  std::vector<std::vector<Partly>> partly;      ///< of each warp, beside its clock
   std::vector<std::string> names;               ///< of the agents behind the warps
   std::vector<std::vector<Fence>> fences;       ///< of each warp, in order
   std::vector<std::vector<Stamp>> sets;         ///< of readers
@@ -98,16 +107,20 @@ class SharedMemory {
   uint64_t generation = 1;  ///< of clocks
 
   bool known(Stamp stamp, const Clock &seen) const { return timeOf(stamp) <= seen[agentOf(stamp)]; }
+  /// The slow way, where known() says no.
+  bool knownTo(const Warp &warp, int lane, Stamp stamp) const;
   void check(const Warp &warp, int lane, uint64_t address, int bytes) const;
   /// `value`: what is to be written, where several may write the same.
   void claim(const Warp &warp, int lane, uint64_t address, int bytes, const uint8_t *value = nullptr);
   [[noreturn]] void failUnreadable(const Warp &warp, int lane, uint64_t at) const;
   [[noreturn]] void failWriter(const Warp &warp, int lane, uint64_t at, const char *did) const;
-  void checkReaders(const Warp &warp, int lane, uint64_t at, const Clock &seen) const;
+  /// `own`: by a thread itself, else the async proxy for it.
+  void checkReaders(const Warp &warp, int lane, uint64_t at, const Clock &seen, bool own) const;
   std::string inWords(Agent agent) const;
   Stamp withReader(Stamp before, Stamp own, const Clock &seen);
   void forgetOldSets();
   void publish(int warp, uint32_t lanes);
+  void joinPartly(int warp);
   bool fenced(uint64_t at, const Clock &seen) const;
   void restart();
 };

@@ -41,9 +41,13 @@ TEST(EmulatorBarriers, mbarriersOrderStoresAndLoads) {
   expectRotated(arrive + "mbarrier.test_wait.shared.b64 %p3, [%r10], %rd9;\n@!%p3 bra $AGAIN;\n" + load);
   expectRotated(arrive + "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 %p3, [%r10], 0;\n@!%p3 bra $AGAIN;\n" +
                 load);
+  // One lane waits for all.
+  expectRotated(begun(128) + store + "mbarrier.arrive.shared.b64 _, [%r10];\n@!%p2 bra $SKIP;\n" +
+                waitFor("%r10", "0") + "$SKIP:\nbar.warp.sync -1;\n" + load);
   // Generic addresses.
   expectRotated(begun(128) + store +
-                "mov.b64 %rd10, 0;\ncvta.shared.u64 %rd10, %rd10;\nmbarrier.arrive.b64 %rd9, [%rd10];\n" +
+                "mov.b64 %rd10, 0;\ncvta.shared.u64 %rd10, %rd10;\ncvta.to.shared::cluster.u64 %rd11, "
+                "%rd10;\ncvta.shared::cluster.u64 %rd10, %rd11;\nmbarrier.arrive.b64 %rd9, [%rd10];\n" +
                 waitFor("%r10", "0") + load);
 }
 
@@ -86,6 +90,7 @@ TEST(EmulatorBarriers, cpAsyncArrivesAtAnMbarrier) {
     for (uint32_t at = 0; at < 128; ++at) EXPECT_EQ(memory.words[128 + at], (at + 32) % 128);
   }
   expectReported({{replaced(all, waitFor("%r10", "0"), ""), "shared", 128},
+                  {replaced(all, "[%r10], 128;", "[%r10], 64;"), "", 128},
                   {replaced(all, ".noinc", ""), "deadlock: the mbarrier", 128}});
 }
 
@@ -118,6 +123,8 @@ TEST(EmulatorBarriers, misusedMbarriersAreReported) {
       {begun(1) + waitFor("%r10", "2"), "a parity of 2", 32},
       {begun(1) + "mov.b64 %rd9, 77;\nmbarrier.test_wait.shared.b64 %p3, [%r10+0], %rd9;", "only this one", 32},
       {begun(1) + "mov.b64 %rd9, 0x1000000000;\nmbarrier.test_wait.shared.b64 %p3, [%r10], %rd9;", "is not of it", 32},
+      // What one lane has waited for the others know after a bar.warp.sync.
+      {begun(128) + store + arrive + "@!%p2 bra $SKIP;\n" + waitFor("%r10", "0") + "$SKIP:\n" + load, "shared", 128},
       // Nothing is ordered by what is relaxed, nor by a test that fails.
       {begun(128) + store + "mbarrier.arrive.relaxed.cta.shared.b64 _, [%r10];\n" + waitFor("%r10", "0") + load,
        "race: warp", 128},

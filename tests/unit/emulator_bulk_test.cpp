@@ -54,8 +54,8 @@ std::string copyOut(int words) {
 }
 
 std::string errorOf(const std::string &body, const std::function<void(TensorMap &)> &change = {}, uint32_t columns = 8,
-                    uint32_t rows = 16) {
-  for (uint64_t seed = 0; seed < 8; ++seed) {
+                    uint32_t rows = 16, uint64_t first = 0) {
+  for (uint64_t seed = first; seed < first + 8; ++seed) {
     HopperMemory memory;
     TensorMap map = words(memory, columns, rows);
     if (change) change(map);
@@ -136,6 +136,18 @@ TEST(EmulatorBulk, boxesOfFiveDimensionsAndElementStrides) {
               2 + at % 4 + 8 * (1 + at / 4 % 2) + 32 * (1 + 2 * (at / 8 % 2)) + 128 * 3 + 512 * (2 + at / 16));
 }
 
+TEST(EmulatorBulk, mapsInGlobalMemory) {
+  HopperMemory memory;
+  for (uint32_t at = 0; at < 1024; ++at) memory.words[at] = at;
+  const EncodedTensorMap map = encode(words(memory, 8, 16), hopper);
+  std::memcpy(&memory.words[16384], map.bytes.data(), map.bytes.size());
+  const std::string body =
+      replaced(begin, "mov.b64 %rd4, t_1;\ncvta.param.u64 %rd4, %rd4;\n", "add.s64 %rd4, %rd1, 65536;\n") +
+      load(512, "8", "2") + waitFor("%r11", "0") + copyOut(128);
+  runHopper(hopperKernel(body, 128), memory, 128, 1);
+  for (uint32_t at = 0; at < 128; ++at) EXPECT_EQ(memory.words[8192 + at], 48 * (2 + at / 8) + 8 + at % 8);
+}
+
 const std::string store =
     "st.shared.b32 [%r2], %r1;\nfence.proxy.async.shared::cta;\nbar.sync 0;\n@%p1 "
     "cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%rd4, {36, 2}], [%r10];\n@%p1 "
@@ -200,11 +212,18 @@ TEST(EmulatorBulk, misuseIsReported) {
   expectError(begin + load(512, "0", "0") + copyOut(128), "a bulk copy for the mbarrier at 0x8000");
   expectError(begin + load(512, "0", "0") + "st.shared.b32 [%r2], %r1;\n", "a bulk copy for the mbarrier at 0x8000");
   expectError(begin + load(512, "0", "0"), "no warp has waited for this bulk copy");
-  expectError(begin + load(512, "0", "0") +
-                  "@%p1 cp.async.bulk.tensor.2d.shared::cta.global.mbarrier::complete_tx::bytes [%r10+512], [%rd4, "
-                  "{%r12, %r13}], [%r11];\n" +
-                  waitFor("%r11", "0"),
-              "bulk cop");
+  const std::string two = begin + load(512, "0", "0") +
+                          "@%p1 cp.async.bulk.tensor.2d.shared::cta.global.mbarrier::complete_tx::bytes [%r10+512], "
+                          "[%rd4, {%r12, %r13}], [%r11];\n" +
+                          waitFor("%r11", "0");
+  expectError(two, "no warp has waited for this bulk copy");
+  bool seen = false;
+  for (uint64_t seed = 1; seed < 16; ++seed) {
+    const std::string error = errorOf(two, {}, 8, 16, seed);
+    seen |= error.find("copies are under way that were issued in it") != std::string::npos;
+    EXPECT_NE(error, "");
+  }
+  EXPECT_TRUE(seen);
   expectError(replaced(good, "[%r10], [%rd4", "[%r10+64], [%rd4"), "misaligned bulk copy at shared address 0x40");
   expectError(replaced(good, "[%r10], [%rd4", "[%r10+65408], [%rd4"), "outside shared memory");
   expectError(replaced(good, "mov.b32 %r12", "add.s64 %rd4, %rd4, 64;\nmov.b32 %r12"), "past the parameters");
@@ -266,7 +285,8 @@ TEST(EmulatorBulk, misuseIsReported) {
               "misaligned bulk copy");
   expectError(begin + "@%p1 cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r10], 16;\n", "never written");
   expectError("mov.b64 %rd4, t_1;\nprefetch.tensormap [%rd4+64];", "past the parameters");
-  EXPECT_EQ(errorOf("mov.b64 %rd4, t_1;\nprefetch.tensormap [%rd4];\ncp.async.bulk.prefetch.tensor.2d.L2.global [%rd4, "
+  EXPECT_EQ(errorOf("mov.b64 %rd4, t_1;\nprefetch.tensormap [%rd4];\nprefetch.param.tensormap "
+                    "[%rd4];\ncp.async.bulk.prefetch.tensor.2d.L2.global [%rd4, "
                     "{3, -2}];"),
             "");
 }

@@ -129,7 +129,7 @@ Outcome run(const std::string &body, uint64_t seed) {
 }
 
 TEST(EmulatorPipeline, isRightByAnySeed) {
-  for (uint64_t seed = 0; seed < 12; ++seed) {
+  for (uint64_t seed = 0; seed < 8; ++seed) {
     const Outcome outcome = run(pipeline(), seed);
     EXPECT_EQ(outcome.error, "") << seed;
     EXPECT_TRUE(outcome.right) << seed;
@@ -169,7 +169,7 @@ TEST(EmulatorPipeline, everyMistakeIsFound) {
   for (const auto &own : mistakes) {
     const std::string body = replaced(pipeline(), own.from, own.to);
     bool found = false;
-    for (uint64_t seed = 0; seed < 6; ++seed) {
+    for (uint64_t seed = 0; seed < 4; ++seed) {
       const Outcome outcome = run(body, seed);
       found |= !outcome.error.empty() || !outcome.right;
       if (*own.message && !outcome.error.empty())

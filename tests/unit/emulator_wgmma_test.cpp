@@ -271,6 +271,30 @@ TEST(EmulatorWgmma, misuseIsReported) {
   expectError(held, replaced(inRegisters, "{%r100, ", "{7, "), "expected registers");
 }
 
+TEST(EmulatorWgmma, groupsAreWaitedForInOrder) {
+  const Product own{{64, 32, false, Swizzle::Bytes64}, {32, 32, false, Swizzle::Bytes64}, "f16"};
+  // The second product of the same matrices goes to %f64 and on.
+  std::string second = own.multiply();
+  for (size_t at = 0; (at = second.find("%f", at)) != std::string::npos; ++at) {
+    size_t end = at + 2;
+    while (std::isdigit(static_cast<unsigned char>(second[end]))) ++end;
+    const std::string moved = "%f" + std::to_string(64 + std::stoi(second.substr(at + 2, end - at - 2)));
+    second.replace(at, end - at, moved);
+  }
+  const std::string one = "wgmma.wait_group.sync.aligned 1;\n", all = "wgmma.wait_group.sync.aligned 0;\n",
+                    other = "add.f32 %f200, %f64, %f65;\n", both = own.begin() + own.multiply() + second;
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    HopperMemory memory;
+    EXPECT_EQ(errorOf(own, both + one + own.end() + all + other, seed, memory), "");
+    double sum = 0;
+    for (int k = 0; k < 32; ++k) sum += valueOf(0, 5, k) * valueOf(1, 7, k);
+    EXPECT_EQ(asFloat(memory.words[8192 + 5 * 32 + 7]), sum);
+  }
+  expectError(own, both + one + other + all, "read of register %f64, which a wgmma");
+  expectError(own, both + own.end() + all, "read of register %f0, which a wgmma");
+  expectError(own, own.begin() + own.multiply() + own.multiply() + one + own.end() + all, "read of register %f0");
+}
+
 TEST(EmulatorWgmma, architectures) {
   const Product own{{64, 32, false, Swizzle::Bytes64}, {32, 32, false, Swizzle::Bytes64}, "f16"};
   HopperMemory memory;
@@ -281,6 +305,16 @@ TEST(EmulatorWgmma, architectures) {
     FAIL();
   } catch (const std::exception &error) {
     EXPECT_NE(std::string(error.what()).find("has instructions of sm_90a alone"), std::string::npos) << error.what();
+  }
+  Launch launch;
+  launch.capability = 80;
+  for (const char *body : {"elect.sync _|%p3, -1;", "cp.async.bulk.commit_group;"}) {
+    try {
+      Module(replaced(hopperKernel(body, 32), "sm_90a", "sm_80")).run("t", launch);
+      FAIL();
+    } catch (const std::exception &error) {
+      EXPECT_NE(std::string(error.what()).find("has instructions of sm_90, which"), std::string::npos) << error.what();
+    }
   }
 }
 
