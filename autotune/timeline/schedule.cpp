@@ -1,0 +1,216 @@
+#include "autotune/timeline/schedule.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace weft::timeline {
+namespace {
+
+constexpr double never = std::numeric_limits<double>::infinity();
+/// Cycles of work that a pipe takes on before it makes warps wait: queues of the load-store unit and of MUFU.
+constexpr double sharedQueue = 16, specialQueue = 8;
+/// Between the beginnings of two blocks.
+constexpr double apart = 150;
+
+struct Warp {
+  int block = 0, scheduler = 0;
+  size_t at = 0;
+  int turns = 0;         ///< left, with this one
+  double next = 0;       ///< after the instruction before
+  double known = -1;     ///< when operands are there, of the instruction at `at`; below 0: not looked up
+  int reason = 0;        ///< what was the last of them
+  double copied = 0;     ///< the copies since the last commit
+  double products = 0;   ///< the last asynchronous product
+  std::vector<double> groups;  ///< when each committed group of copies is there, in order
+  std::vector<double> ready;   ///< of each register
+  std::vector<int8_t> from;    ///< the pipe it comes from
+};
+
+class Unit {
+ public:
+  Unit(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip)
+      : steps(steps), chip(chip), waiting(resident.blocks), warpsPerBlock(resident.warpsPerBlock) {
+    int number = 0;
+    for (int block = 0; block < resident.blocks; ++block)
+      for (int warp = 0; warp < resident.warpsPerBlock; ++warp, ++number) {
+        Warp made;
+        made.block = block;
+        made.scheduler = number % schedulers;
+        made.turns = turns;
+        made.next = block * apart;
+        made.ready.assign(registers, 0);
+        made.from.assign(registers, 0);
+        warps.push_back(std::move(made));
+      }
+  }
+
+  Run run() {
+    size_t left = steps.empty() ? 0 : warps.size();
+    for (Warp &warp : warps)
+      if (warp.turns < 1) --left;
+    while (left > 0) {
+      size_t chosen = warps.size();
+      double first = never;
+      for (size_t at = 0; at < warps.size(); ++at) {
+        if (warps[at].turns < 1) continue;
+        const double time = earliest(warps[at]);
+        // Of those that could issue now, the one that issued last goes on; else the oldest.
+        if (time < first || (time == first && chosen < warps.size() && warps[at].scheduler == warps[chosen].scheduler &&
+                             last[warps[at].scheduler] == static_cast<int>(at))) {
+          first = time;
+          chosen = at;
+        }
+      }
+      if (chosen == warps.size()) break;  // all wait for a barrier that some have left: such code never ends
+      issue(warps[chosen], first);
+      last[warps[chosen].scheduler] = static_cast<int>(chosen);
+      if (warps[chosen].turns < 1) --left;
+    }
+    return result;
+  }
+
+ private:
+  const std::vector<Step> &steps;
+  const Chip &chip;
+  std::vector<Warp> warps;
+  std::vector<int> waiting;  ///< warps of each block at its barrier
+  const int warpsPerBlock;
+  std::array<std::array<double, pipes>, schedulers> free{};
+  std::array<double, pipes> unitFree{};
+  std::array<double, schedulers> slot{};
+  std::array<int, schedulers> last{-1, -1, -1, -1};
+  Run result;
+
+  /// When the operands of the warp's instruction are there.
+  void lookUp(Warp &warp) {
+    const Step &step = steps[warp.at];
+    warp.known = warp.next;
+    warp.reason = static_cast<int>(Wait::Slot);
+    auto after = [&](double time, int reason) {
+      if (time <= warp.known) return;
+      warp.known = time;
+      warp.reason = reason;
+    };
+    for (int number : step.reads) after(warp.ready[number], warp.from[number]);
+    for (int number : step.writes) after(warp.ready[number] - step.latency, warp.from[number]);
+    if (step.kind == Step::Kind::WaitCopies && static_cast<int>(warp.groups.size()) > step.number)
+      after(warp.groups[warp.groups.size() - 1 - std::max(step.number, 0)], static_cast<int>(Wait::Copies));
+    if (step.kind == Step::Kind::WaitGroup && step.number == 0)
+      after(warp.products, static_cast<int>(Pipe::Tensor));
+  }
+
+  double freeAt(const Warp &warp, const Step &step) const {
+    if (step.pipe == Pipe::None || step.kind == Step::Kind::Group) return 0;
+    const int pipe = static_cast<int>(step.pipe);
+    const auto &own = free[warp.scheduler];
+    if (step.pipe == Pipe::Shared) return unitFree[pipe] - sharedQueue;
+    if (step.pipe == Pipe::Special) return own[pipe] - specialQueue;
+    if (step.either) return std::min(own[pipe], own[static_cast<int>(Pipe::FmaOnly)]);
+    return own[pipe];
+  }
+
+  double earliest(Warp &warp) {
+    if (warp.next == never) return never;
+    if (warp.known < 0) lookUp(warp);
+    return std::max({warp.known, slot[warp.scheduler], freeAt(warp, steps[warp.at])});
+  }
+
+  void issue(Warp &warp, double time) {
+    const Step &step = steps[warp.at];
+    const double slotted = std::max(warp.known, slot[warp.scheduler]);
+    result.waited[warp.reason] += warp.known - warp.next;
+    result.waited[static_cast<int>(Wait::Slot)] += slotted - warp.known;
+    result.waited[static_cast<int>(Wait::Busy)] += time - slotted;
+    ++result.issued;
+    slot[warp.scheduler] = time + 1;
+    warp.next = time + 1;
+    double done = time + step.latency;
+    Pipe pipe = step.pipe;
+    if (pipe != Pipe::None) {
+      if (step.either && free[warp.scheduler][static_cast<int>(Pipe::FmaOnly)] <=
+                             free[warp.scheduler][static_cast<int>(Pipe::Fma)])
+        pipe = Pipe::FmaOnly;
+      const int at = static_cast<int>(pipe);
+      double &until = ofUnit(pipe) ? unitFree[at] : free[warp.scheduler][at];
+      const double begin = std::max(until, time);
+      until = begin + step.cycles;
+      result.busy[at] += step.cycles * (ofUnit(pipe) ? schedulers : 1);
+      done += begin - time;
+    }
+    if (step.l2Cycles > 0) {
+      double &until = unitFree[static_cast<int>(Pipe::L2)];
+      until = std::max(until, time) + step.l2Cycles;
+      result.busy[static_cast<int>(Pipe::L2)] += step.l2Cycles * schedulers;
+      done = std::max(done, until + step.latency);
+      pipe = Pipe::L2;
+    }
+    if (step.copy) warp.copied = std::max(warp.copied, done);
+    if (step.kind == Step::Kind::Group) warp.products = std::max(warp.products, done);
+    else
+      for (int number : step.writes) {
+        warp.ready[number] = done;
+        warp.from[number] = static_cast<int8_t>(pipe == Pipe::None ? Pipe::Alu : pipe);
+      }
+    if (step.kind == Step::Kind::Commit) {
+      warp.groups.push_back(warp.groups.empty() ? warp.copied : std::max(warp.copied, warp.groups.back()));
+      if (warp.groups.size() > 64) warp.groups.erase(warp.groups.begin(), warp.groups.begin() + 32);
+    }
+    result.cycles = std::max(result.cycles, time + 1);
+    warp.known = -1;
+    if (++warp.at == steps.size()) {
+      warp.at = 0;
+      --warp.turns;
+    }
+    if (step.kind == Step::Kind::Barrier) arrive(warp, time);
+  }
+
+  void arrive(Warp &warp, double time) {
+    if (++waiting[warp.block] < warpsPerBlock) {
+      warp.next = never;
+      arrived.push_back({&warp, time});
+      return;
+    }
+    waiting[warp.block] = 0;
+    const double leave = time + chip.latencies.barrier;
+    warp.next = leave;
+    for (auto &[other, since] : arrived)
+      if (other->block == warp.block) {
+        other->next = leave;
+        result.waited[static_cast<int>(Wait::Barrier)] += leave - since;
+      }
+    std::erase_if(arrived, [&](const auto &entry) { return entry.first->block == warp.block; });
+  }
+  std::vector<std::pair<Warp *, double>> arrived;
+};
+
+}  // namespace
+
+std::string nameOfWait(int wait) {
+  if (wait < pipes) return std::string("results: ") + name(static_cast<Pipe>(wait));
+  switch (static_cast<Wait>(wait)) {
+    case Wait::Busy: return "a busy pipe";
+    case Wait::Slot: return "their turn to issue";
+    case Wait::Barrier: return "other warps at a barrier";
+    case Wait::Copies: return "copies to shared memory";
+  }
+  return "?";
+}
+
+Run schedule(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip) {
+  return Unit(steps, turns, resident, registers, chip).run();
+}
+
+Run steady(const std::vector<Step> &turn, const Resident &resident, int registers, const Chip &chip) {
+  constexpr int few = 3, many = 9;
+  const Run before = schedule(turn, few, resident, registers, chip);
+  Run run = schedule(turn, many, resident, registers, chip);
+  auto each = [](double a, double b) { return std::max(0.0, a - b) / (many - few); };
+  run.cycles = each(run.cycles, before.cycles);
+  run.issued = each(run.issued, before.issued);
+  for (int at = 0; at < pipes; ++at) run.busy[at] = each(run.busy[at], before.busy[at]);
+  for (int at = 0; at < waits; ++at) run.waited[at] = each(run.waited[at], before.waited[at]);
+  return run;
+}
+
+}  // namespace weft::timeline
