@@ -27,6 +27,7 @@ struct Turns {
 struct Load {
   std::vector<Turns> blocks;  ///< in the order in which they are launched
   double bytes = 0;           ///< of the tensors it reads and writes: each once from or to memory
+  int otherTurns = 1;         ///< of loops of a kernel that multiplies nothing
 };
 
 /// A kernel's machine code and what it asks of an SM.

@@ -72,6 +72,22 @@ Path best(const std::vector<Instruction> &code, int from, int to, bool longest, 
   return path;
 }
 
+/// Puts turns of the innermost loops into a path that passes their heads.
+void repeat(Path &path, const std::vector<Instruction> &code, const std::vector<Loop> &loops, int turns) {
+  constexpr size_t most = 1 << 18;
+  for (const Loop &loop : loops) {
+    const bool innermost = std::none_of(loops.begin(), loops.end(), [&](const Loop &other) {
+      return other.size() < loop.size() && other.begin >= loop.begin && other.end <= loop.end;
+    });
+    const auto head = std::find(path.begin(), path.end(), loop.begin);
+    const Path turn = best(code, loop.begin, loop.end, true, false);
+    if (!innermost || head == path.end() || path.size() + turn.size() * turns > most) continue;
+    Path more;
+    for (int count = 1; count < turns; ++count) more.insert(more.end(), turn.begin(), turn.end());
+    path.insert(head, more.begin(), more.end());
+  }
+}
+
 }  // namespace
 
 bool isTensor(const Instruction &instruction) {
@@ -80,26 +96,23 @@ bool isTensor(const Instruction &instruction) {
   return false;
 }
 
-Paths findPaths(const Code &code) {
+Paths findPaths(const Code &code, int otherTurns) {
   const std::vector<Instruction> &all = code.instructions;
   Paths paths;
   if (all.empty()) return paths;
   const std::vector<Loop> loops = loopsOf(all);
-  const bool multiplies = std::any_of(loops.begin(), loops.end(), [](const Loop &loop) { return loop.tensor > 0; });
   const Loop *hot = nullptr;
   for (const Loop &loop : loops) {
-    if (multiplies && !loop.tensor) continue;
+    if (!loop.tensor) continue;
     // Innermost: no other that multiplies lies inside.
     const bool outer = std::any_of(loops.begin(), loops.end(), [&](const Loop &other) {
-      return (!multiplies || other.tensor) && other.size() < loop.size() && other.begin >= loop.begin &&
-             other.end <= loop.end;
+      return other.tensor && other.size() < loop.size() && other.begin >= loop.begin && other.end <= loop.end;
     });
     if (outer) continue;
-    paths.loops += multiplies;
-    const bool more = !hot || (multiplies ? loop.tensor > hot->tensor : loop.size() > hot->size());
-    if (more) hot = &loop;
+    ++paths.loops;
+    if (!hot || loop.tensor > hot->tensor) hot = &loop;
   }
-  if (hot && multiplies) {
+  if (hot) {
     paths.full = best(all, hot->begin, hot->end, false, false);
     paths.partial = best(all, hot->begin, hot->end, true, false);
     paths.before = hot->begin > 0 ? best(all, 0, hot->begin, false, false) : Path{};
@@ -107,11 +120,14 @@ Paths findPaths(const Code &code) {
     int out = hot->end + 1;
     if (!all[hot->end].guarded)
       for (int at = hot->begin; at < hot->end; ++at)
-        if (isBranch(all[at]) && (all[at].target > hot->end)) out = all[at].target;
+        if (isBranch(all[at]) && all[at].target > hot->end) out = all[at].target;
     paths.after = best(all, out, 0, true, true);
     paths.loop = !paths.full.empty();
   }
-  if (!paths.loop) paths.before = best(all, 0, 0, true, true);
+  if (!paths.loop) {
+    paths.before = best(all, 0, 0, true, true);
+    repeat(paths.before, all, loops, otherTurns);
+  }
   if (paths.partial.empty()) paths.partial = paths.full;
   return paths;
 }

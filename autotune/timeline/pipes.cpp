@@ -12,6 +12,10 @@ bool any(const Instruction &instruction, std::initializer_list<const char *> pre
   return std::any_of(prefixes.begin(), prefixes.end(), [&](const char *prefix) { return instruction.is(prefix); });
 }
 
+/// Cycles from a branch that is taken to the instruction behind it, and from where the ways of a warp join again. Not
+/// published for these chips: assumed.
+constexpr float jump = 12, join = 6;
+
 /// Bytes of a lane.
 int laneBytes(const std::string &opcode) {
   return has(opcode, ".128") ? 16 : has(opcode, ".64") ? 8 : has(opcode, "16") ? 2 : has(opcode, "8") ? 1 : 4;
@@ -67,8 +71,13 @@ void priceMemory(const Instruction &instruction, const Chip &chip, Step &step) {
   step.latency = static_cast<float>(chip.latencies.shared + passes - 1);
   const bool local = any(instruction, {"LDL", "STL"});  // spilled registers: in L1
   if (any(instruction, {"LDG", "LD.", "STG", "ST.", "RED", "ATOMG", "ATOM."})) {
-    // Lanes are taken to lie side by side; an atomic one takes a sector of 32 bytes of its own.
-    if (any(instruction, {"RED", "ATOM"})) bytes = 32 * 32;
+    // Lanes of a load lie side by side, or find the rest of its sectors in L1. Stores of tiles are of fragments of an
+    // mma: four lanes side by side, eight rows, of each a sector of 32 bytes; 16-bit loads are of such rows, too, and
+    // each is looked up. Each lane of an atomic one has a sector of its own.
+    constexpr int sector = 32, rows = 8;
+    if (any(instruction, {"RED", "ATOM"})) bytes = 32 * sector;
+    else if (instruction.is("ST")) bytes = rows * std::max(sector, 4 * laneBytes(opcode));
+    if (!instruction.shared && (instruction.is("ST") || laneBytes(opcode) < 4)) step.cycles = rows;
     step.bytes = bytes;
     step.l2Cycles = static_cast<float>(bytes / chip.l2BytesPerCycle());
     step.latency = static_cast<float>(chip.latencies.l2);
@@ -124,7 +133,8 @@ Step priceOne(const Instruction &instruction, const Chip &chip) {
   } else if (any(instruction, {"BRA", "BSSY", "BSYNC", "EXIT", "NOP", "CALL", "RET", "WARPSYNC", "YIELD", "JMP", "BRX",
                                "MEMBAR", "ERRBAR", "CCTL", "DEPBAR", "WARPGROUP", "SYNCS", "UTMA", "UBLKCP", "FENCE",
                                "NANOSLEEP", "BREAK"})) {
-    step.latency = 1;
+    if (any(instruction, {"CALL", "RET", "BRX"})) step.pause = jump;
+    if (any(instruction, {"BSYNC", "WARPSYNC"})) step.pause = join;
   } else if (any(instruction, {"R2UR", "VOTEU"})) {
     math(Pipe::Alu, chip.alu, 12);
   } else if (any(instruction, {"U"})) {
@@ -155,11 +165,13 @@ const char *name(Pipe pipe) {
 std::vector<Step> price(const Code &code, const Path &path, const Chip &chip) {
   std::vector<Step> steps;
   steps.reserve(path.size());
-  for (int at : path) {
-    const Instruction &instruction = code.instructions[at];
+  for (size_t next = 0; next < path.size(); ++next) {
+    const Instruction &instruction = code.instructions[path[next]];
     steps.push_back(priceOne(instruction, chip));
     steps.back().reads = instruction.reads;
     steps.back().writes = instruction.writes;
+    const bool jumps = next + 1 < path.size() ? path[next + 1] != path[next] + 1 : instruction.is("BRA");
+    if (jumps) steps.back().pause = jump;
   }
   return steps;
 }

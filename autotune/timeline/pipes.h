@@ -24,6 +24,7 @@ struct Step {
   float cycles = 0;      ///< the pipe is busy
   float l2Cycles = 0;    ///< the way from L2 is busy
   float latency = 1;     ///< from issue to use
+  float pause = 1;       ///< from issue to the warp's next one
   int number = 0;        ///< groups that may be outstanding
   bool copy = false;     ///< asynchronous, to shared memory
   double flop = 0;       ///< of a warp

@@ -82,7 +82,7 @@ std::string product(const Chip &chip) { return chip.product; }
 
 Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
   const Code code = kernel.sass ? readSass(kernel.code) : readPtx(kernel.code);
-  const Paths paths = findPaths(code);
+  const Paths paths = findPaths(code, load.otherTurns);
   Timeline result;
   result.kernel = kernel.name;
   result.product = chip.product;

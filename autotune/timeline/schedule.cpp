@@ -10,8 +10,9 @@ namespace {
 constexpr double never = std::numeric_limits<double>::infinity();
 /// Cycles of work that a pipe takes on before it makes warps wait: queues of the load-store unit and of MUFU.
 constexpr double sharedQueue = 16, specialQueue = 8;
-/// Between the beginnings of two blocks.
-constexpr double apart = 150;
+/// Cycles between the beginnings of two blocks. How blocks stand to each other decides what they wait for: steady()
+/// takes the mean of several.
+constexpr double apart[] = {97, 463, 1031, 1733};
 
 struct Warp {
   int block = 0, scheduler = 0;
@@ -29,7 +30,7 @@ struct Warp {
 
 class Unit {
  public:
-  Unit(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip)
+  Unit(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip, double apart)
       : steps(steps), chip(chip), waiting(resident.blocks), warpsPerBlock(resident.warpsPerBlock) {
     int number = 0;
     for (int block = 0; block < resident.blocks; ++block)
@@ -124,7 +125,7 @@ class Unit {
     result.waited[static_cast<int>(Wait::Busy)] += time - slotted;
     ++result.issued;
     slot[warp.scheduler] = time + 1;
-    warp.next = time + 1;
+    warp.next = time + step.pause;
     double done = time + step.latency;
     Pipe pipe = step.pipe;
     if (pipe != Pipe::None) {
@@ -198,19 +199,22 @@ std::string nameOfWait(int wait) {
 }
 
 Run schedule(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip) {
-  return Unit(steps, turns, resident, registers, chip).run();
+  return Unit(steps, turns, resident, registers, chip, apart[0]).run();
 }
 
 Run steady(const std::vector<Step> &turn, const Resident &resident, int registers, const Chip &chip) {
   constexpr int few = 3, many = 9;
-  const Run before = schedule(turn, few, resident, registers, chip);
-  Run run = schedule(turn, many, resident, registers, chip);
-  auto each = [](double a, double b) { return std::max(0.0, a - b) / (many - few); };
-  run.cycles = each(run.cycles, before.cycles);
-  run.issued = each(run.issued, before.issued);
-  for (int at = 0; at < pipes; ++at) run.busy[at] = each(run.busy[at], before.busy[at]);
-  for (int at = 0; at < waits; ++at) run.waited[at] = each(run.waited[at], before.waited[at]);
-  return run;
+  constexpr double runs = std::size(apart) * (many - few);
+  Run mean;
+  for (double between : apart) {
+    const Run before = Unit(turn, few, resident, registers, chip, between).run();
+    const Run after = Unit(turn, many, resident, registers, chip, between).run();
+    mean.cycles += std::max(0.0, after.cycles - before.cycles) / runs;
+    mean.issued += (after.issued - before.issued) / runs;
+    for (int at = 0; at < pipes; ++at) mean.busy[at] += (after.busy[at] - before.busy[at]) / runs;
+    for (int at = 0; at < waits; ++at) mean.waited[at] += std::max(0.0, after.waited[at] - before.waited[at]) / runs;
+  }
+  return mean;
 }
 
 }  // namespace weft::timeline
