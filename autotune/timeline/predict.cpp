@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "autotune/timeline.h"
+#include "autotune/timeline/reorder.h"
 #include "autotune/timeline/schedule.h"
 #include "autotune/timeline/waves.h"
 #include "runtime/ptxas.h"
@@ -105,16 +106,20 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
   result.blocks = blocks;
   result.waves = static_cast<double>(blocks) / (static_cast<double>(occupancy.blocks) * chip.units);
 
-  const std::vector<Step> before = price(code, paths.before, chip), after = price(code, paths.after, chip),
-                          full = price(code, paths.full, chip), partial = price(code, paths.partial, chip);
   const int registers = code.registers;
+  auto priced = [&](const Path &path, const Chip &chip) {
+    std::vector<Step> steps = price(code, path, chip);
+    return kernel.sass ? steps : reorder(steps, registers);
+  };
+  const std::vector<Step> before = priced(paths.before, chip), after = priced(paths.after, chip),
+                          full = priced(paths.full, chip), partial = priced(paths.partial, chip);
   const Run fullRun = steady(full, resident, registers, chip);
   const Run partialRun = paths.partial == paths.full ? fullRun : steady(partial, resident, registers, chip);
   // What is outside of the loop runs beside other blocks' loops: as if alone, but for what comes from memory.
   Chip far = chip;
   far.latencies.l2 = chip.latencies.memory;
   const Resident alone{1, warpsPerBlock};
-  result.beforeCycles = schedule(price(code, paths.before, far), 1, paths.loop ? alone : resident, registers, far).cycles;
+  result.beforeCycles = schedule(priced(paths.before, far), 1, paths.loop ? alone : resident, registers, far).cycles;
   result.afterCycles = schedule(after, 1, alone, registers, chip).cycles;
   result.fullCycles = fullRun.cycles;
   result.partialCycles = partialRun.cycles;
