@@ -52,15 +52,16 @@ struct Timeline {
   std::string kernel, product;
   bool sass = true;
   double seconds = 0;
-  double teraflops = 0;        ///< of the products that are executed, those of masked pairs with them
-  std::string bound;           ///< in words
+  double teraflops = 0;  ///< of the products that are executed, those of masked pairs with them
+  std::string bound;     ///< in words
   std::vector<PipeShare> pipes;
-  double issue = 0, issueKernel = 0;  ///< share of issue slots
-  int registers = 0, warps = 0;       ///< of a thread; resident on an SM
-  int blocksPerUnit = 0;
-  std::string limit;           ///< what keeps more blocks off the SM
-  double fullCycles = 0, partialCycles = 0;  ///< of a turn of all resident blocks
-  double beforeCycles = 0, afterCycles = 0;  ///< of a block, outside its loop
+  double issue = 0, issueKernel = 0;                     ///< share of issue slots
+  int registers = 0;                                     ///< of a thread
+  int warps = 0, warpsPerBlock = 0;                      ///< resident on an SM, of a block
+  int blocksPerUnit = 0;                                 ///< an SM has room for
+  std::string limit;                                     ///< what keeps more blocks off the SM
+  double fullCycles = 0, partialCycles = 0;              ///< of a turn of all resident blocks
+  double beforeCycles = 0, afterCycles = 0;              ///< of a block, outside its loop
   double fullInstructions = 0, partialInstructions = 0;  ///< of a warp
   size_t blocks = 0, turns = 0, partialTurns = 0;
   double waves = 0;

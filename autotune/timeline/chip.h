@@ -17,18 +17,18 @@ struct Latencies {
 };
 
 struct Chip {
-  const char *name;                  ///< as --device-model takes it
+  const char *name;  ///< as --device-model takes it
   const char *product;
-  int capability;                    ///< 90: assembled for sm_90
-  int units;                         ///< SMs
-  double clock;                      ///< GHz, the boost clock that the data sheet's tensor figures are at
-  double bf16, tf32;                 ///< dense flop a cycle and SM, sums in f32; f16 as bf16
-  double syncShare;                  ///< how much of these mma.sync reaches; wgmma reaches all
-  int fma, imad, alu, special;       ///< lanes a cycle and SM: f32 arithmetic, integer products, integer and logic, MUFU
-  double l2Gigabytes, gigabytes;     ///< GB/s from L2, from memory
-  double l2Megabytes;                ///< its size
-  int64_t sharedBytes;               ///< of an SM
-  int warps, blocks;                 ///< resident on an SM at most
+  int capability;                 ///< 90: assembled for sm_90
+  int units;                      ///< SMs
+  double clock;                   ///< GHz, the boost clock that the data sheet's tensor figures are at
+  double bf16, tf32;              ///< dense flop a cycle and SM, sums in f32; f16 as bf16
+  double syncShare;               ///< how much of these mma.sync reaches; wgmma reaches all
+  int fma, imad, alu, special;    ///< lanes a cycle and SM: f32 arithmetic, integer products, integer and logic, MUFU
+  double l2Gigabytes, gigabytes;  ///< GB/s from L2, from memory
+  double l2Megabytes;             ///< its size
+  int64_t sharedBytes;            ///< of an SM
+  int warps, blocks;              ///< resident on an SM at most
   Latencies latencies;
 
   /// Shared memory: 32 banks of 4 bytes. L2: what an SM may have, its own 64 bytes or its share of all.
@@ -36,7 +36,7 @@ struct Chip {
   double l2BytesPerCycle() const;
 };
 
-constexpr int schedulers = 4;          ///< of an SM, each with a quarter of its pipes
+constexpr int schedulers = 4;  ///< of an SM, each with a quarter of its pipes
 constexpr int registersPerUnit = 65536;
 
 /// The chip of that name, or nullptr.

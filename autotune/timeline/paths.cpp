@@ -68,7 +68,7 @@ class Flow {
  private:
   const std::vector<Instruction> &code;
   std::vector<std::vector<int>> next;
-  std::vector<int> order, place;  ///< reached instructions, each before what follows it; where each stands
+  std::vector<int> order, place;          ///< reached instructions, each before what follows it; where each stands
   std::vector<std::pair<int, int>> back;  ///< branches to what encloses them: from, to
 
   void walk() {
@@ -191,8 +191,8 @@ Paths findPaths(const Code &code, int otherTurns) {
     paths.before = flow.lightest(0, atEnd, anywhere, longest);
     constexpr size_t most = 1 << 18;
     for (const Loop &loop : flow.loops) {
-      const bool innermost = std::none_of(flow.loops.begin(), flow.loops.end(),
-                                          [&](const Loop &other) { return contains(loop, other); });
+      const bool innermost =
+          std::none_of(flow.loops.begin(), flow.loops.end(), [&](const Loop &other) { return contains(loop, other); });
       const auto head = std::find(paths.before.begin(), paths.before.end(), loop.head);
       const Path once = turn(loop, longest);
       if (!innermost || head == paths.before.end() || paths.before.size() + once.size() * otherTurns > most) continue;

@@ -19,8 +19,8 @@ struct Paths {
   int loops = 0;      ///< that multiply tiles; the largest is the hot one
 };
 
-/// The hot loop is the innermost one, closed by a branch back, with the most tensor instructions. Other loops on the way make `otherTurns`. Slow paths that call functions are not taken where
-/// there is a way around them.
+/// The hot loop is the innermost one, closed by a branch back, with the most tensor instructions. Other loops on the
+/// way make `otherTurns`. Slow paths that call functions are not taken where there is a way around them.
 Paths findPaths(const Code &code, int otherTurns = 1);
 
 bool isTensor(const Instruction &instruction);

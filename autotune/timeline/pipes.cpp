@@ -53,9 +53,9 @@ void priceTensor(const Instruction &instruction, const Chip &chip, Step &step) {
   if (group) shape.m /= 4;  // of one warp of four
   step.pipe = Pipe::Tensor;
   step.flop = 2 * shape.m * shape.n * shape.k;
-  const double peak = has(instruction.opcode, "TF32")                                   ? chip.tf32
-                      : any(instruction, {"QGMMA", "IGMMA", "IMMA"})                    ? 2 * chip.bf16
-                                                                                        : chip.bf16;
+  const double peak = has(instruction.opcode, "TF32")                ? chip.tf32
+                      : any(instruction, {"QGMMA", "IGMMA", "IMMA"}) ? 2 * chip.bf16
+                                                                     : chip.bf16;
   step.cycles = static_cast<float>(step.flop / (peak / schedulers * (group ? 1 : chip.syncShare)));
   step.latency = static_cast<float>(std::max(chip.latencies.tensor, group ? step.cycles + 16.0 : 0.0));
   if (group) step.kind = Step::Kind::Group;
@@ -130,9 +130,9 @@ Step priceOne(const Instruction &instruction, const Chip &chip) {
     math(Pipe::Fma, chip.imad, latency.arithmetic);
   } else if (any(instruction, {"DADD", "DMUL", "DFMA", "DSETP"})) {
     math(Pipe::Fma, 8, 16);
-  } else if (any(instruction, {"BRA", "BSSY", "BSYNC", "EXIT", "NOP", "CALL", "RET", "WARPSYNC", "YIELD", "JMP", "BRX",
-                               "MEMBAR", "ERRBAR", "CCTL", "DEPBAR", "WARPGROUP", "SYNCS", "UTMA", "UBLKCP", "FENCE",
-                               "NANOSLEEP", "BREAK"})) {
+  } else if (any(instruction, {"BRA",   "BSSY", "BSYNC",  "EXIT",   "NOP",       "CALL", "RET",    "WARPSYNC",
+                               "YIELD", "JMP",  "BRX",    "MEMBAR", "ERRBAR",    "CCTL", "DEPBAR", "WARPGROUP",
+                               "SYNCS", "UTMA", "UBLKCP", "FENCE",  "NANOSLEEP", "BREAK"})) {
     if (any(instruction, {"CALL", "RET", "BRX"})) step.pause = jump;
     if (any(instruction, {"BSYNC", "WARPSYNC"})) step.pause = join;
   } else if (any(instruction, {"R2UR", "VOTEU"})) {

@@ -46,8 +46,7 @@ std::vector<double> cyclesByCount(const std::vector<Step> &turn, const Resident 
   cycles[full.blocks - 1] = known.cycles;
   int before = 0;
   for (int count = 1;; count = std::min(2 * count, full.blocks)) {
-    if (count < full.blocks)
-      cycles[count - 1] = steady(turn, {count, full.warpsPerBlock}, registers, chip).cycles;
+    if (count < full.blocks) cycles[count - 1] = steady(turn, {count, full.warpsPerBlock}, registers, chip).cycles;
     for (int at = before + 1; before > 0 && at < count; ++at)
       cycles[at - 1] = cycles[before - 1] + (cycles[count - 1] - cycles[before - 1]) * (at - before) / (count - before);
     before = count;
@@ -63,7 +62,8 @@ std::string boundOf(const Timeline &result) {
   const PipeShare *most = nullptr;
   for (const PipeShare &pipe : result.pipes)
     if (!most || pipe.loop > most->loop) most = &pipe;
-  if (result.issue >= 0.8 && (!most || result.issue > most->loop)) return "issue slots, " + percent(result.issue) + " taken";
+  if (result.issue >= 0.8 && (!most || result.issue > most->loop))
+    return "issue slots, " + percent(result.issue) + " taken";
   if (most && most->loop >= 0.8) return most->name + ", " + percent(most->loop) + " busy";
   std::string text = "latency: no pipe is busier than " + percent(most ? most->loop : 0);
   if (most) text += " (" + most->name + ")";
@@ -103,6 +103,7 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
   result.blocksPerUnit = occupancy.blocks;
   result.limit = occupancy.limit;
   result.warps = resident.blocks * warpsPerBlock;
+  result.warpsPerBlock = warpsPerBlock;
   result.blocks = blocks;
   result.waves = static_cast<double>(blocks) / (static_cast<double>(occupancy.blocks) * chip.units);
 
@@ -167,10 +168,11 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
   for (int at = 0; at < pipes; ++at) {
     const int same = static_cast<int>(Pipe::Fma), other = static_cast<int>(Pipe::FmaOnly);
     double cyclesOf = total.cycles[at];
-    if (at == same || at == other) cyclesOf = total.cycles[same] * share(fullRun.busy[at], fullRun.busy[same] + fullRun.busy[other]);
+    if (at == same || at == other)
+      cyclesOf = total.cycles[same] * share(fullRun.busy[at], fullRun.busy[same] + fullRun.busy[other]);
     const double loop = share(fullRun.busy[at], loopSlots) * efficiency;
-    result.pipes.push_back({name(static_cast<Pipe>(at)), loop,
-                            share(cyclesOf * (ofUnit(static_cast<Pipe>(at)) ? schedulers : 1), slots)});
+    result.pipes.push_back(
+        {name(static_cast<Pipe>(at)), loop, share(cyclesOf * (ofUnit(static_cast<Pipe>(at)) ? schedulers : 1), slots)});
   }
   double waited = 0;
   for (double cyclesOf : fullRun.waited) waited += cyclesOf;
@@ -182,7 +184,8 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
 
   if (!paths.loop) result.notes.push_back("no loop multiplies tiles: one way through the code, loops once each");
   if (paths.loops > 1)
-    result.notes.push_back(std::to_string(paths.loops) + " loops multiply tiles; every turn is taken to be the largest's");
+    result.notes.push_back(std::to_string(paths.loops) +
+                           " loops multiply tiles; every turn is taken to be the largest's");
   if (!kernel.sass)
     result.notes.push_back("read from PTX: no ptxas or no disassembler; registers and instructions are guesses");
   result.bound = boundOf(result);

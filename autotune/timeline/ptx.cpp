@@ -186,8 +186,8 @@ class Reader {
     for (size_t at = text.find('%'); at != std::string_view::npos; at = text.find('%', at + 1)) {
       size_t end = at + 1;
       while (end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '_')) ++end;
-      list.push_back(numbers.try_emplace(std::string(text.substr(at, end - at)), static_cast<int>(numbers.size()))
-                         .first->second);
+      list.push_back(
+          numbers.try_emplace(std::string(text.substr(at, end - at)), static_cast<int>(numbers.size())).first->second);
     }
   }
 

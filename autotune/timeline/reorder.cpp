@@ -67,7 +67,8 @@ std::vector<Step> reorder(const std::vector<Step> &steps, int registers) {
   result.reserve(steps.size());
   size_t begin = 0;
   for (size_t at = 0; at <= steps.size(); ++at) {
-    const bool fence = at == steps.size() || (steps[at].kind != Step::Kind::Plain && steps[at].kind != Step::Kind::Group);
+    const bool fence =
+        at == steps.size() || (steps[at].kind != Step::Kind::Plain && steps[at].kind != Step::Kind::Group);
     if (!fence) continue;
     reorderPart(steps, begin, at, registers, result);
     if (at < steps.size()) result.push_back(steps[at]);

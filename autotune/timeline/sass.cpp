@@ -98,9 +98,10 @@ void readAll(std::string_view operand, int width, std::vector<int> &reads) {
 }
 
 bool writesNothing(const Instruction &instruction) {
-  for (const char *prefix : {"ST", "RED", "LDGSTS", "BAR", "BRA", "EXIT", "DEPBAR", "LDGDEPBAR", "NOP", "BSSY", "BSYNC",
-                             "MEMBAR", "ERRBAR", "CCTL", "RET", "CALL", "JMP", "WARPSYNC", "UTMA", "UBLKCP", "BRX",
-                             "WARPGROUP", "YIELD", "NANOSLEEP", "UCGABAR", "FENCE", "BREAK", "KILL"})
+  for (const char *prefix :
+       {"ST",    "RED",       "LDGSTS", "BAR",       "BRA",     "EXIT",  "DEPBAR", "LDGDEPBAR", "NOP",  "BSSY",
+        "BSYNC", "MEMBAR",    "ERRBAR", "CCTL",      "RET",     "CALL",  "JMP",    "WARPSYNC",  "UTMA", "UBLKCP",
+        "BRX",   "WARPGROUP", "YIELD",  "NANOSLEEP", "UCGABAR", "FENCE", "BREAK",  "KILL"})
     if (instruction.is(prefix)) return true;
   return false;
 }
@@ -129,8 +130,7 @@ void readOperands(Instruction &instruction, std::string_view text) {
       if (name.number >= 0)
         add(instruction.writes, name.number, tensor ? tensorWidth(instruction, 0) : wide ? 2 : width);
       ++at;
-      while (at + 1 < operands.size() && isPlainPredicate(operands[at]))
-        readAll(operands[at++], 1, instruction.writes);
+      while (at + 1 < operands.size() && isPlainPredicate(operands[at])) readAll(operands[at++], 1, instruction.writes);
     }
   }
   for (size_t source = 1; at < operands.size(); ++at, ++source) {
@@ -207,7 +207,8 @@ Code readSass(const std::string &text) {
       const std::vector<std::string_view> parts = split(operands);
       if (!parts.empty()) {
         std::string_view where = parts.back();
-        if (where.starts_with("`(")) where = where.substr(2, where.find(')') == std::string_view::npos ? 0 : where.find(')') - 2);
+        if (where.starts_with("`("))
+          where = where.substr(2, where.find(')') == std::string_view::npos ? 0 : where.find(')') - 2);
         target = std::string(where);
       }
       if (parts.size() > 1 && instruction.is("BRA")) instruction.guarded = true;

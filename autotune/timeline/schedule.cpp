@@ -17,12 +17,12 @@ constexpr double apart[] = {97, 463, 1031, 1733};
 struct Warp {
   int block = 0, scheduler = 0;
   size_t at = 0;
-  int turns = 0;         ///< left, with this one
-  double next = 0;       ///< after the instruction before
-  double known = -1;     ///< when operands are there, of the instruction at `at`; below 0: not looked up
-  int reason = 0;        ///< what was the last of them
-  double copied = 0;     ///< the copies since the last commit
-  double products = 0;   ///< the last asynchronous product
+  int turns = 0;               ///< left, with this one
+  double next = 0;             ///< after the instruction before
+  double known = -1;           ///< when operands are there, of the instruction at `at`; below 0: not looked up
+  int reason = 0;              ///< what was the last of them
+  double copied = 0;           ///< the copies since the last commit
+  double products = 0;         ///< the last asynchronous product
   std::vector<double> groups;  ///< when each committed group of copies is there, in order
   std::vector<double> ready;   ///< of each register
   std::vector<int8_t> from;    ///< the pipe it comes from
@@ -30,7 +30,8 @@ struct Warp {
 
 class Unit {
  public:
-  Unit(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip, double apart)
+  Unit(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip,
+       double apart)
       : steps(steps), chip(chip), waiting(resident.blocks), warpsPerBlock(resident.warpsPerBlock) {
     int number = 0;
     for (int block = 0; block < resident.blocks; ++block)
@@ -97,8 +98,7 @@ class Unit {
     for (int number : step.writes) after(warp.ready[number] - step.latency, warp.from[number]);
     if (step.kind == Step::Kind::WaitCopies && static_cast<int>(warp.groups.size()) > step.number)
       after(warp.groups[warp.groups.size() - 1 - std::max(step.number, 0)], static_cast<int>(Wait::Copies));
-    if (step.kind == Step::Kind::WaitGroup && step.number == 0)
-      after(warp.products, static_cast<int>(Pipe::Tensor));
+    if (step.kind == Step::Kind::WaitGroup && step.number == 0) after(warp.products, static_cast<int>(Pipe::Tensor));
   }
 
   double freeAt(const Warp &warp, const Step &step) const {
@@ -129,8 +129,8 @@ class Unit {
     double done = time + step.latency;
     Pipe pipe = step.pipe;
     if (pipe != Pipe::None) {
-      if (step.either && free[warp.scheduler][static_cast<int>(Pipe::FmaOnly)] <=
-                             free[warp.scheduler][static_cast<int>(Pipe::Fma)])
+      if (step.either &&
+          free[warp.scheduler][static_cast<int>(Pipe::FmaOnly)] <= free[warp.scheduler][static_cast<int>(Pipe::Fma)])
         pipe = Pipe::FmaOnly;
       const int at = static_cast<int>(pipe);
       double &until = ofUnit(pipe) ? unitFree[at] : free[warp.scheduler][at];

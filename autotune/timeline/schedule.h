@@ -18,10 +18,10 @@ struct Resident {
 
 /// Sums over all warps of an SM.
 struct Run {
-  double cycles = 0;                    ///< until the last warp is through
-  double issued = 0;                    ///< instructions
-  std::array<double, pipes> busy{};     ///< cycles of each pipe, the four quarters' together
-  std::array<double, waits> waited{};   ///< warps' cycles
+  double cycles = 0;                   ///< until the last warp is through
+  double issued = 0;                   ///< instructions
+  std::array<double, pipes> busy{};    ///< cycles of each pipe, the four quarters' together
+  std::array<double, waits> waited{};  ///< warps' cycles
 };
 
 /// All blocks begin with `steps`, a little apart, and go through it `turns` times. `registers`: of Code.
