@@ -57,7 +57,20 @@ std::vector<std::string> CallTimeline::kernels(const Schedule &schedule) const {
   return names;
 }
 
-timeline::Load CallTimeline::load(const KernelImage &image, const CallPlan &plan, const Schedule &schedule) const {
+/// Turns of the loops of a kernel that multiplies nothing.
+int CallTimeline::otherTurns(const std::string &kernel, const KernelImage &image) const {
+  // delta: a row's columns, of which ptxas makes 16 a turn and a rest.
+  const int64_t width = shape.headDims.count("E") ? shape.headDims.at("E") : 64;
+  if (kernel == "backward_delta") return static_cast<int>(std::max<int64_t>(1, width / 16 - 1));
+  // A band is found by bisection; what looks at tiles looks at those of the other side.
+  if (image.grid == Grid::Head) return static_cast<int>(std::ceil(std::log2(static_cast<double>(call.T + call.S) + 1)));
+  const bool byKeys = image.grid == Grid::KeyTile || image.grid == Grid::HeadKeyTile;
+  return static_cast<int>(
+      std::min<int64_t>((byKeys ? call.T : call.S) / std::max(1, byKeys ? image.tileQ : image.tileK) + 1, 10000));
+}
+
+timeline::Load CallTimeline::load(const std::string &kernel, const KernelImage &image, const CallPlan &plan,
+                                  const Schedule &schedule) const {
   timeline::Load load;
   const bool byKeys = image.grid == Grid::KeyTile || image.grid == Grid::HeadKeyTile;
   const bool groups = image.grid == Grid::KeyTile || image.grid == Grid::Group;
@@ -104,10 +117,7 @@ timeline::Load CallTimeline::load(const KernelImage &image, const CallPlan &plan
       if (programs[program].full + programs[program].partial >= most.full + most.partial) most = programs[program];
     load.blocks.push_back(most);
   }
-  // A band is found by bisection; what looks at tiles looks at those of the other side.
-  const double others = static_cast<double>(byKeys ? call.T : call.S) / std::max(1, byKeys ? image.tileQ : image.tileK);
-  load.otherTurns = static_cast<int>(std::ceil(
-      image.grid == Grid::Head ? std::log2(static_cast<double>(call.T + call.S) + 1) : std::min(others, 1e4)));
+  load.otherTurns = otherTurns(kernel, image);
   const std::vector<int64_t> dims = dimsOf(plan, call.dims);
   for (const ArgumentSlot &slot : image.slots)
     if (slot.kind == ArgumentSlot::Kind::Pointer)
@@ -127,7 +137,7 @@ timeline::Timeline CallTimeline::predict(const std::string &kernel, const Schedu
   const CompileResult result = compile(request);
   if (!result.error.empty()) throw std::runtime_error(result.error);
   const CallPlan plan = planCall(*variant, set.type, schedule, form(schedule));
-  return timeline::predict(timeline::kernelOf(result.image, chip), load(result.image, plan, schedule), chip);
+  return timeline::predict(timeline::kernelOf(result.image, chip), load(kernel, result.image, plan, schedule), chip);
 }
 
 std::vector<timeline::Timeline> CallTimeline::predict(const Schedule &schedule) const {

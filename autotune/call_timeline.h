@@ -39,7 +39,9 @@ class CallTimeline {
   ops::KeptPattern kept;
 
   CallForm form(const Schedule &schedule) const;
-  timeline::Load load(const KernelImage &image, const CallPlan &plan, const Schedule &schedule) const;
+  int otherTurns(const std::string &kernel, const KernelImage &image) const;
+  timeline::Load load(const std::string &kernel, const KernelImage &image, const CallPlan &plan,
+                      const Schedule &schedule) const;
 };
 
 /// A schedule and what is predicted of it.

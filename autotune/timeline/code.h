@@ -10,9 +10,11 @@ struct Instruction {
   std::string opcode;              ///< "HMMA.16816.F32.BF16"; PTX is given the names of SASS
   std::vector<int> reads, writes;  ///< registers, predicates among them, by number; each of a vector's
   int target = -1;                 ///< of a branch: the instruction it leads to; below 0: none, or not known
-  int number = 0;                  ///< DEPBAR.LE: groups of copies that may be outstanding
+  int number = 0;                  ///< of a wait: groups of copies, or of products, that may be outstanding
   bool guarded = false;            ///< under a predicate
   bool shared = false;             ///< a copy's destination is shared memory
+  bool commits = false;            ///< asynchronous products: the last of a group
+  bool partly = false;             ///< a barrier that not all warps of the block meet at
 
   bool is(const char *prefix) const { return opcode.rfind(prefix, 0) == 0; }
 };

@@ -59,6 +59,7 @@ void priceTensor(const Instruction &instruction, const Chip &chip, Step &step) {
   step.cycles = static_cast<float>(step.flop / (peak / schedulers * (group ? 1 : chip.syncShare)));
   step.latency = static_cast<float>(std::max(chip.latencies.tensor, group ? step.cycles + 16.0 : 0.0));
   if (group) step.kind = Step::Kind::Group;
+  step.commits = instruction.commits;
 }
 
 void priceMemory(const Instruction &instruction, const Chip &chip, Step &step) {
@@ -108,9 +109,9 @@ Step priceOne(const Instruction &instruction, const Chip &chip) {
     step.kind = Step::Kind::WaitCopies;
   } else if (any(instruction, {"WARPGROUP.DEPBAR"})) {
     step.kind = Step::Kind::WaitGroup;
-  } else if (any(instruction, {"BAR.SYNC", "BAR.RED", "BAR."})) {
-    step.kind = Step::Kind::Barrier;
-    step.latency = static_cast<float>(latency.barrier);
+  } else if (any(instruction, {"BAR"})) {
+    // Which warps meet at a numbered barrier, and who only arrives, is not followed.
+    if (any(instruction, {"BAR.SYNC", "BAR.RED"}) && !instruction.partly) step.kind = Step::Kind::Barrier;
   } else if (any(instruction, {"LDC", "ULDC", "S2R", "S2UR", "CS2R"})) {
     // Constants and special registers.
     const bool counters = instruction.is("CS2R");

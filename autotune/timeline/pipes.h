@@ -20,15 +20,16 @@ struct Step {
   enum class Kind : uint8_t { Plain, Barrier, Commit, WaitCopies, Group, WaitGroup };
   Kind kind = Kind::Plain;
   Pipe pipe = Pipe::None;
-  bool either = false;  ///< Fma: FmaOnly would do as well
-  float cycles = 0;     ///< the pipe is busy
-  float l2Cycles = 0;   ///< the way from L2 is busy
-  float latency = 1;    ///< from issue to use
-  float pause = 1;      ///< from issue to the warp's next one
-  int number = 0;       ///< groups that may be outstanding
-  bool copy = false;    ///< asynchronous, to shared memory
-  double flop = 0;      ///< of a warp
-  int bytes = 0;        ///< of a warp, from or to L2
+  bool either = false;   ///< Fma: FmaOnly would do as well
+  float cycles = 0;      ///< the pipe is busy
+  float l2Cycles = 0;    ///< the way from L2 is busy
+  float latency = 1;     ///< from issue to use
+  float pause = 1;       ///< from issue to the warp's next one
+  int number = 0;        ///< groups that may be outstanding
+  bool commits = false;  ///< the last of a group of asynchronous products
+  bool copy = false;     ///< asynchronous, to shared memory
+  double flop = 0;       ///< of a warp
+  int bytes = 0;         ///< of a warp, from or to L2
   std::vector<int> reads, writes;
 };
 

@@ -62,9 +62,9 @@ std::string boundOf(const Timeline &result) {
   const PipeShare *most = nullptr;
   for (const PipeShare &pipe : result.pipes)
     if (!most || pipe.loop > most->loop) most = &pipe;
-  if (result.issue >= 0.8 && (!most || result.issue > most->loop))
+  if (result.issue >= 0.7 && (!most || result.issue > most->loop))
     return "issue slots, " + percent(result.issue) + " taken";
-  if (most && most->loop >= 0.8) return most->name + ", " + percent(most->loop) + " busy";
+  if (most && most->loop >= 0.7) return most->name + ", " + percent(most->loop) + " busy";
   std::string text = "latency: no pipe is busier than " + percent(most ? most->loop : 0);
   if (most) text += " (" + most->name + ")";
   for (const auto &[what, share] : result.waits)

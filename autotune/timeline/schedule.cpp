@@ -17,15 +17,15 @@ constexpr double apart[] = {97, 463, 1031, 1733};
 struct Warp {
   int block = 0, scheduler = 0;
   size_t at = 0;
-  int turns = 0;               ///< left, with this one
-  double next = 0;             ///< after the instruction before
-  double known = -1;           ///< when operands are there, of the instruction at `at`; below 0: not looked up
-  int reason = 0;              ///< what was the last of them
-  double copied = 0;           ///< the copies since the last commit
-  double products = 0;         ///< the last asynchronous product
-  std::vector<double> groups;  ///< when each committed group of copies is there, in order
-  std::vector<double> ready;   ///< of each register
-  std::vector<int8_t> from;    ///< the pipe it comes from
+  int turns = 0;        ///< left, with this one
+  double next = 0;      ///< after the instruction before
+  double known = -1;    ///< when operands are there, of the instruction at `at`; below 0: not looked up
+  int reason = 0;       ///< what was the last of them
+  double copied = 0;    ///< the copies since the last commit
+  double products = 0;  ///< the asynchronous products since the last group
+  std::vector<double> groups, productGroups;  ///< when each committed group is there, in order
+  std::vector<double> ready;                  ///< of each register
+  std::vector<int8_t> from;                   ///< the pipe it comes from
 };
 
 class Unit {
@@ -98,7 +98,9 @@ class Unit {
     for (int number : step.writes) after(warp.ready[number] - step.latency, warp.from[number]);
     if (step.kind == Step::Kind::WaitCopies && static_cast<int>(warp.groups.size()) > step.number)
       after(warp.groups[warp.groups.size() - 1 - std::max(step.number, 0)], static_cast<int>(Wait::Copies));
-    if (step.kind == Step::Kind::WaitGroup && step.number == 0) after(warp.products, static_cast<int>(Pipe::Tensor));
+    if (step.kind == Step::Kind::WaitGroup && static_cast<int>(warp.productGroups.size()) > step.number)
+      after(warp.productGroups[warp.productGroups.size() - 1 - std::max(step.number, 0)],
+            static_cast<int>(Pipe::Tensor));
   }
 
   double freeAt(const Warp &warp, const Step &step) const {
@@ -147,16 +149,16 @@ class Unit {
       pipe = Pipe::L2;
     }
     if (step.copy) warp.copied = std::max(warp.copied, done);
-    if (step.kind == Step::Kind::Group) warp.products = std::max(warp.products, done);
-    else
+    if (step.kind == Step::Kind::Group) {
+      warp.products = std::max(warp.products, done);
+      if (step.commits) commit(warp.productGroups, warp.products);
+    } else {
       for (int number : step.writes) {
         warp.ready[number] = done;
         warp.from[number] = static_cast<int8_t>(pipe == Pipe::None ? Pipe::Alu : pipe);
       }
-    if (step.kind == Step::Kind::Commit) {
-      warp.groups.push_back(warp.groups.empty() ? warp.copied : std::max(warp.copied, warp.groups.back()));
-      if (warp.groups.size() > 64) warp.groups.erase(warp.groups.begin(), warp.groups.begin() + 32);
     }
+    if (step.kind == Step::Kind::Commit) commit(warp.groups, warp.copied);
     result.cycles = std::max(result.cycles, time + 1);
     warp.known = -1;
     if (++warp.at == steps.size()) {
@@ -164,6 +166,13 @@ class Unit {
       --warp.turns;
     }
     if (step.kind == Step::Kind::Barrier) arrive(warp, time);
+  }
+
+  /// Groups are there in their order.
+  static void commit(std::vector<double> &groups, double time) {
+    constexpr size_t most = 64;  // more than any wait looks back
+    groups.push_back(groups.empty() ? time : std::max(time, groups.back()));
+    if (groups.size() > most) groups.erase(groups.begin(), groups.begin() + most / 2);
   }
 
   void arrive(Warp &warp, double time) {
