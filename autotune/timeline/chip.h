@@ -36,8 +36,9 @@ struct Chip {
   double l2BytesPerCycle() const;
 };
 
-constexpr int schedulers = 4;  ///< of an SM, each with a quarter of its pipes
-constexpr int registersPerUnit = 65536;
+constexpr int schedulers = 4;            ///< of an SM, each with a quarter of its pipes
+constexpr int registersPerUnit = 65536;  ///< of 32 bits
+constexpr int mostRegisters = 255;       ///< of a thread
 
 /// The chip of that name, or nullptr.
 const Chip *findChip(const std::string &name);

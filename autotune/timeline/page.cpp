@@ -48,9 +48,8 @@ std::string page(const Timeline &timeline) {
         add(text, "  %4.0f %%  wait for %s\n", 100 * timeline.waits[at].second, timeline.waits[at].first.c_str());
   }
   text += "\n";
-  add(text, "  %-28s %d blocks of %d warps an SM, kept to that by %s; %d registers a thread\n", "occupancy",
-      timeline.blocksPerUnit, timeline.blocksPerUnit > 0 ? timeline.warpsPerBlock : 0, timeline.limit.c_str(),
-      timeline.registers);
+  add(text, "  %-28s %d blocks of %d warps an SM, no more for %s; %d registers a thread\n", "occupancy",
+      timeline.blocksPerUnit, timeline.warpsPerBlock, timeline.limit.c_str(), timeline.registers);
   add(text, "  %-28s %zu, %.2f waves over the chip\n", "blocks", timeline.blocks, timeline.waves);
   if (loop) {
     add(text, "  %-28s %zu, of these %zu masked\n", "turns of the loop", timeline.turns, timeline.partialTurns);

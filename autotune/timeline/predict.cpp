@@ -1,210 +1,227 @@
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <stdexcept>
 
 #include "autotune/timeline.h"
 #include "autotune/timeline/reorder.h"
 #include "autotune/timeline/schedule.h"
 #include "autotune/timeline/waves.h"
-#include "runtime/ptxas.h"
 
 namespace weft::timeline {
 namespace {
 
-/// What the machine reaches of what is scheduled here: one factor, fitted on half of the measured kernels
-/// (docs/timeline.md).
-constexpr double efficiency = 1.0;
+/// What a GPU reaches of the speed that is scheduled here. The one fitted figure: see docs/timeline.md.
+constexpr double efficiency = 0.89;
 /// Reserved by the system in each block's shared memory (CUDA C++ Programming Guide, compute capability 8.0 on).
 constexpr int64_t reservedShared = 1024;
+/// A pipe that is this busy is what the loop waits for.
+constexpr double bound = 0.7;
 
 struct Occupancy {
   int blocks = 1;
   std::string limit;
 };
 
-Occupancy occupancyOf(const Kernel &kernel, const Chip &chip) {
-  const int warps = std::max(1, (kernel.threads + 31) / 32);
+Occupancy occupancyOf(const Kernel &kernel, int warps, const Chip &chip) {
   // A warp has its registers in units of 256.
-  const int registers = std::max(1, (std::clamp(kernel.registers, 16, 255) * 32 + 255) / 256 * 256 * warps);
+  const int registers = std::max(1, (std::clamp(kernel.registers, 16, mostRegisters) * 32 + 255) / 256 * 256 * warps);
   const int64_t shared = std::max<int64_t>(0, kernel.sharedBytes) + reservedShared;
   const std::pair<int64_t, const char *> limits[] = {{registersPerUnit / registers, "registers"},
                                                      {chip.sharedBytes / shared, "shared memory"},
-                                                     {chip.warps / warps, "warps an SM has room for"},
-                                                     {chip.blocks, "blocks an SM has room for"}};
+                                                     {chip.warps / warps, "the warps it has room for"},
+                                                     {chip.blocks, "the blocks it has room for"}};
   const auto least = std::min_element(std::begin(limits), std::end(limits),
                                       [](const auto &a, const auto &b) { return a.first < b.first; });
   return {static_cast<int>(std::max<int64_t>(1, least->first)), least->second};
 }
 
-std::string percent(double share) { return std::to_string(static_cast<int>(std::lround(100 * share))) + " %"; }
+/// The ways of a kernel, priced, and what they take on an SM.
+struct Parts {
+  bool loop = false;
+  std::vector<Step> before, after, full, partial;
+  Run fullRun, partialRun;            ///< of a turn of all resident blocks
+  Run beforeRun, afterRun;            ///< of a block; without a loop, of all resident blocks
+  std::vector<double> cyclesByCount;  ///< of a turn, or without a loop of all, with 1, ... blocks on the SM
+};
 
-/// Cycles of a turn with 1, ..., blocks blocks on the SM: scheduled for a few counts, on straight lines between.
-std::vector<double> cyclesByCount(const std::vector<Step> &turn, const Resident &full, int registers, const Chip &chip,
-                                  const Run &known) {
-  std::vector<double> cycles(full.blocks);
-  cycles[full.blocks - 1] = known.cycles;
+/// Scheduled for a few counts, on straight lines between.
+template <typename CyclesOf>
+std::vector<double> byCount(int most, CyclesOf cyclesOf) {
+  std::vector<double> cycles(most);
   int before = 0;
-  for (int count = 1;; count = std::min(2 * count, full.blocks)) {
-    if (count < full.blocks) cycles[count - 1] = steady(turn, {count, full.warpsPerBlock}, registers, chip).cycles;
+  for (int count = 1; before < most; count = std::min(2 * count, most)) {
+    cycles[count - 1] = cyclesOf(count);
     for (int at = before + 1; before > 0 && at < count; ++at)
       cycles[at - 1] = cycles[before - 1] + (cycles[count - 1] - cycles[before - 1]) * (at - before) / (count - before);
     before = count;
-    if (count == full.blocks) return cycles;
   }
+  return cycles;
 }
 
-/// What limits the loop, in words.
+Parts partsOf(const Code &code, const Paths &paths, const Resident &resident, const Chip &chip) {
+  auto priced = [&](const Path &path, const Chip &chip) {
+    std::vector<Step> steps = price(code, path, chip);
+    return code.sass ? steps : reorder(steps, code.registers);
+  };
+  // What a block reads before its loop comes from memory; the loop's tiles another block has brought to L2.
+  Chip far = chip;
+  far.latencies.l2 = chip.latencies.memory;
+  Parts parts;
+  parts.loop = paths.loop;
+  parts.before = priced(paths.before, far);
+  parts.after = priced(paths.after, chip);
+  parts.full = priced(paths.full, chip);
+  parts.partial = priced(paths.partial, chip);
+  const int registers = code.registers, warps = resident.warpsPerBlock;
+  if (!parts.loop) {
+    parts.beforeRun = schedule(parts.before, 1, resident, registers, far);
+    parts.cyclesByCount = byCount(resident.blocks, [&](int count) {
+      return schedule(parts.before, 1, {count, warps}, registers, far).cycles;
+    });
+    return parts;
+  }
+  // Beside the loops of other blocks, as if alone.
+  parts.beforeRun = schedule(parts.before, 1, {1, warps}, registers, far);
+  parts.afterRun = schedule(parts.after, 1, {1, warps}, registers, chip);
+  parts.fullRun = steady(parts.full, resident, registers, chip);
+  parts.partialRun = paths.partial == paths.full ? parts.fullRun : steady(parts.partial, resident, registers, chip);
+  parts.cyclesByCount = byCount(resident.blocks, [&](int count) {
+    return count == resident.blocks ? parts.fullRun.cycles : steady(parts.full, {count, warps}, registers, chip).cycles;
+  });
+  return parts;
+}
+
+/// Cycles until the last block is through.
+double chipCycles(const Parts &parts, const std::vector<Turns> &blocks, const Chip &chip) {
+  const double all = parts.cyclesByCount.back();
+  std::vector<double> speeds, work;
+  for (double cycles : parts.cyclesByCount) speeds.push_back(std::max(1.0, all / std::max(cycles, 1.0)));
+  work.reserve(blocks.size());
+  for (const Turns &turns : blocks)
+    work.push_back(parts.beforeRun.cycles + parts.afterRun.cycles + turns.full * parts.fullRun.cycles +
+                   turns.partial * parts.partialRun.cycles);
+  return wavesCycles(work, chip.units, speeds);
+}
+
+Totals sumOver(const Parts &parts, double blocks, double full, double partial, int warps) {
+  Totals sum;
+  auto add = [&](const std::vector<Step> &steps, double times) {
+    const Totals own = totals(steps);
+    sum.instructions += times * own.instructions;
+    sum.flop += times * own.flop;
+    sum.bytes += times * own.bytes;
+    for (int pipe = 0; pipe < pipes; ++pipe) sum.cycles[pipe] += times * own.cycles[pipe];
+  };
+  add(parts.before, blocks * warps);
+  add(parts.after, blocks * warps);
+  add(parts.full, full * warps);
+  add(parts.partial, partial * warps);
+  return sum;
+}
+
+double ratio(double part, double of) { return of > 0 ? part / of : 0; }
+
+void fillShares(Timeline &result, const Parts &parts, const Totals &total, const Chip &chip) {
+  const Run &run = parts.loop ? parts.fullRun : parts.beforeRun;
+  const double loopSlots = run.cycles * schedulers / efficiency,
+               slots = result.seconds * chip.clock * 1e9 * chip.units * schedulers;
+  result.issueKernel = ratio(total.instructions, slots);
+  result.issue = parts.loop ? ratio(run.issued, loopSlots) : result.issueKernel;
+  constexpr int half = static_cast<int>(Pipe::Fma), other = static_cast<int>(Pipe::FmaOnly);
+  for (int at = 0; at < pipes; ++at) {
+    double cycles = total.cycles[at] * (ofUnit(static_cast<Pipe>(at)) ? schedulers : 1);
+    // Which half of the FMA pipe an instruction goes to is known where it is scheduled.
+    if (at == half || at == other) cycles = total.cycles[half] * ratio(run.busy[at], run.busy[half] + run.busy[other]);
+    const double kernel = ratio(cycles, slots);
+    result.pipes.push_back({name(static_cast<Pipe>(at)), parts.loop ? ratio(run.busy[at], loopSlots) : kernel, kernel});
+  }
+  double time = run.issued;
+  for (double cycles : run.waited) time += cycles;
+  for (int at = 0; at < waits; ++at)
+    if (run.waited[at] > 0) result.waits.push_back({nameOfWait(at), run.waited[at] / time});
+  std::stable_sort(result.waits.begin(), result.waits.end(),
+                   [](const auto &a, const auto &b) { return a.second > b.second; });
+}
+
+std::string percent(double share) { return std::to_string(std::lround(100 * share)) + " %"; }
+
+/// What limits the kernel, in words.
 std::string boundOf(const Timeline &result) {
   const double longest = std::max({result.loopSeconds, result.l2Seconds, result.memorySeconds});
   if (longest > 0 && result.memorySeconds == longest) return "memory: each byte once takes as long";
   if (longest > 0 && result.l2Seconds == longest) return "L2: what blocks load takes as long";
-  const PipeShare *most = nullptr;
-  for (const PipeShare &pipe : result.pipes)
-    if (!most || pipe.loop > most->loop) most = &pipe;
-  if (result.issue >= 0.7 && (!most || result.issue > most->loop))
-    return "issue slots, " + percent(result.issue) + " taken";
-  if (most && most->loop >= 0.7) return most->name + ", " + percent(most->loop) + " busy";
-  std::string text = "latency: no pipe is busier than " + percent(most ? most->loop : 0);
-  if (most) text += " (" + most->name + ")";
+  const auto most = std::max_element(result.pipes.begin(), result.pipes.end(),
+                                     [](const PipeShare &a, const PipeShare &b) { return a.loop < b.loop; });
+  const double busiest = most == result.pipes.end() ? 0 : most->loop;
+  if (result.issue >= std::max(bound, busiest)) return "issue slots, " + percent(result.issue) + " taken";
+  if (busiest >= bound) return most->name + ", " + percent(busiest) + " busy";
+  std::string text = "latency: no pipe is busier than " + percent(busiest);
+  if (busiest > 0) text += " (" + most->name + ")";
   for (const auto &[what, share] : result.waits)
     if (what != nameOfWait(static_cast<int>(Wait::Slot))) return text + "; warps wait most for " + what;
   return text;
 }
 
+void addNotes(Timeline &result, const Kernel &kernel, const Paths &paths) {
+  if (!paths.loop)
+    result.notes.push_back("no loop multiplies tiles: one way through the code, with turns of its loops assumed");
+  if (paths.loops > 1)
+    result.notes.push_back(std::to_string(paths.loops) + " loops multiply tiles; each turn counts as the largest's");
+  if (!kernel.sass)
+    result.notes.push_back("no ptxas or no disassembler: instructions and their order are guessed from PTX, " +
+                           std::to_string(kernel.registers) + " registers a thread assumed");
+  if (kernel.spillBytes > 0)
+    result.notes.push_back(std::to_string(kernel.spillBytes) + " bytes of registers are spilled");
+}
+
 }  // namespace
 
-const Chip &chip(const std::string &name) {
-  if (const Chip *found = findChip(name)) return *found;
-  throw std::runtime_error("expected a GPU that there is a model of (" + chipNames() + "), got '" + name + "'");
-}
-std::string architecture(const Chip &chip) { return "sm_" + std::to_string(chip.capability); }
-std::string product(const Chip &chip) { return chip.product; }
-
 Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
-  const Code code = kernel.sass ? readSass(kernel.code) : readPtx(kernel.code);
-  const Paths paths = findPaths(code, load.otherTurns);
   Timeline result;
   result.kernel = kernel.name;
   result.product = chip.product;
   result.sass = kernel.sass;
   result.registers = kernel.registers;
+  const Code code = kernel.sass ? readSass(kernel.code) : readPtx(kernel.code);
   if (code.instructions.empty()) {
-    result.bound = "unknown: no instructions were found";
+    result.bound = "unknown";
     result.notes.push_back("no instructions were found in the kernel's text");
     return result;
   }
-  const Occupancy occupancy = occupancyOf(kernel, chip);
-  const int warpsPerBlock = std::max(1, (kernel.threads + 31) / 32);
-  // No more than there are.
+  const Paths paths = findPaths(code, std::max(1, load.otherTurns));
+  const int warps = std::clamp((kernel.threads + 31) / 32, 1, chip.warps);
+  const Occupancy occupancy = occupancyOf(kernel, warps, chip);
   const size_t blocks = load.blocks.size();
-  const int filled = static_cast<int>((blocks + chip.units - 1) / chip.units);
-  const Resident resident{std::clamp(filled, 1, occupancy.blocks), warpsPerBlock};
+  const auto filled = static_cast<int64_t>((blocks + chip.units - 1) / chip.units);
+  const Resident resident{static_cast<int>(std::clamp<int64_t>(filled, 1, occupancy.blocks)), warps};
   result.blocksPerUnit = occupancy.blocks;
   result.limit = occupancy.limit;
-  result.warps = resident.blocks * warpsPerBlock;
-  result.warpsPerBlock = warpsPerBlock;
+  result.warps = resident.blocks * warps;
+  result.warpsPerBlock = warps;
   result.blocks = blocks;
   result.waves = static_cast<double>(blocks) / (static_cast<double>(occupancy.blocks) * chip.units);
-
-  const int registers = code.registers;
-  auto priced = [&](const Path &path, const Chip &chip) {
-    std::vector<Step> steps = price(code, path, chip);
-    return kernel.sass ? steps : reorder(steps, registers);
-  };
-  const std::vector<Step> before = priced(paths.before, chip), after = priced(paths.after, chip),
-                          full = priced(paths.full, chip), partial = priced(paths.partial, chip);
-  const Run fullRun = steady(full, resident, registers, chip);
-  const Run partialRun = paths.partial == paths.full ? fullRun : steady(partial, resident, registers, chip);
-  // What is outside of the loop runs beside other blocks' loops: as if alone, but for what comes from memory.
-  Chip far = chip;
-  far.latencies.l2 = chip.latencies.memory;
-  const Resident alone{1, warpsPerBlock};
-  result.beforeCycles = schedule(priced(paths.before, far), 1, paths.loop ? alone : resident, registers, far).cycles;
-  result.afterCycles = schedule(after, 1, alone, registers, chip).cycles;
-  result.fullCycles = fullRun.cycles;
-  result.partialCycles = partialRun.cycles;
-
-  std::vector<double> speeds(resident.blocks, 1);
-  if (paths.loop && fullRun.cycles > 0) {
-    const std::vector<double> cycles = cyclesByCount(full, resident, registers, chip, fullRun);
-    for (int at = 0; at < resident.blocks; ++at) speeds[at] = std::max(1.0, fullRun.cycles / std::max(cycles[at], 1.0));
-  }
-  std::vector<double> work;
-  work.reserve(blocks);
   for (const Turns &turns : load.blocks) {
-    work.push_back(result.beforeCycles + result.afterCycles + turns.full * fullRun.cycles +
-                   turns.partial * partialRun.cycles);
     result.turns += turns.full + turns.partial;
     result.partialTurns += turns.partial;
   }
-  const double cycles = wavesCycles(work, chip.units, speeds), second = chip.clock * 1e9;
 
-  const Totals sums[] = {totals(before), totals(after), totals(full), totals(partial)};
-  const double all = static_cast<double>(blocks), masked = static_cast<double>(result.partialTurns),
-               whole = static_cast<double>(result.turns) - masked;
-  const double counts[] = {all, all, whole, masked};
-  Totals total;
-  for (int at = 0; at < 4; ++at) {
-    const double warps = counts[at] * warpsPerBlock;
-    total.instructions += warps * sums[at].instructions;
-    total.flop += warps * sums[at].flop;
-    total.bytes += warps * sums[at].bytes;
-    for (int pipe = 0; pipe < pipes; ++pipe) total.cycles[pipe] += warps * sums[at].cycles[pipe];
-  }
-  result.fullInstructions = sums[2].instructions;
-  result.partialInstructions = sums[3].instructions;
-  result.loopSeconds = cycles / efficiency / second;
+  const Parts parts = partsOf(code, paths, resident, chip);
+  const double partial = static_cast<double>(result.partialTurns), full = static_cast<double>(result.turns) - partial;
+  const Totals total = sumOver(parts, static_cast<double>(blocks), full, partial, warps);
+  result.loopSeconds = chipCycles(parts, load.blocks, chip) / efficiency / (chip.clock * 1e9);
   result.l2Seconds = total.bytes / (chip.l2Gigabytes * 1e9);
   result.memorySeconds = load.bytes / (chip.gigabytes * 1e9);
   result.seconds = std::max({result.loopSeconds, result.l2Seconds, result.memorySeconds});
-  if (result.seconds > 0) result.teraflops = total.flop / result.seconds / 1e12;
-
-  const double loopSlots = fullRun.cycles * schedulers, slots = result.seconds * second * chip.units * schedulers;
-  auto share = [](double part, double of) { return of > 0 ? part / of : 0; };
-  result.issue = share(fullRun.issued, loopSlots) * efficiency;
-  result.issueKernel = share(total.instructions, slots);
-  // A step of either half of the FMA pipe counts where it was scheduled; over the kernel, as in the loop.
-  for (int at = 0; at < pipes; ++at) {
-    const int same = static_cast<int>(Pipe::Fma), other = static_cast<int>(Pipe::FmaOnly);
-    double cyclesOf = total.cycles[at];
-    if (at == same || at == other)
-      cyclesOf = total.cycles[same] * share(fullRun.busy[at], fullRun.busy[same] + fullRun.busy[other]);
-    const double loop = share(fullRun.busy[at], loopSlots) * efficiency;
-    result.pipes.push_back(
-        {name(static_cast<Pipe>(at)), loop, share(cyclesOf * (ofUnit(static_cast<Pipe>(at)) ? schedulers : 1), slots)});
-  }
-  double waited = 0;
-  for (double cyclesOf : fullRun.waited) waited += cyclesOf;
-  for (int at = 0; at < waits; ++at)
-    if (fullRun.waited[at] > 0)
-      result.waits.push_back({nameOfWait(at), fullRun.waited[at] / (waited + fullRun.issued)});
-  std::stable_sort(result.waits.begin(), result.waits.end(),
-                   [](const auto &a, const auto &b) { return a.second > b.second; });
-
-  if (!paths.loop) result.notes.push_back("no loop multiplies tiles: one way through the code, loops once each");
-  if (paths.loops > 1)
-    result.notes.push_back(std::to_string(paths.loops) +
-                           " loops multiply tiles; every turn is taken to be the largest's");
-  if (!kernel.sass)
-    result.notes.push_back("read from PTX: no ptxas or no disassembler; registers and instructions are guesses");
+  result.teraflops = ratio(total.flop, result.seconds) / 1e12;
+  result.fullCycles = parts.fullRun.cycles / efficiency;
+  result.partialCycles = parts.partialRun.cycles / efficiency;
+  result.beforeCycles = parts.beforeRun.cycles / efficiency;
+  result.afterCycles = parts.afterRun.cycles / efficiency;
+  result.fullInstructions = static_cast<double>(parts.full.size());
+  result.partialInstructions = static_cast<double>(parts.partial.size());
+  fillShares(result, parts, total, chip);
+  addNotes(result, kernel, paths);
   result.bound = boundOf(result);
   return result;
-}
-
-Kernel kernelOf(const KernelImage &image, const Chip &chip) {
-  Kernel kernel{image.entry, image.code, false, 255, image.threads, image.sharedBytes, 0};
-  if (findPtxas().empty()) return kernel;
-  const Assembled assembled = assemble(image.code, architecture(chip));
-  kernel.registers = assembled.registers;
-  kernel.spillBytes = assembled.spillBytes;
-  try {
-    kernel.code = disassemble(assembled.cubin);
-    kernel.sass = true;
-  } catch (const std::runtime_error &) {
-    // The PTX stays.
-  }
-  return kernel;
 }
 
 }  // namespace weft::timeline

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 #include <queue>
+#include <tuple>
 
 namespace weft::timeline {
 namespace {
@@ -23,23 +24,25 @@ double wavesCycles(const std::vector<double> &work, int units, const std::vector
   auto end = [&](const Unit &unit) {
     return unit.now + (unit.ends.top() - unit.own) / std::max(speeds[unit.ends.size() - 1], 1e-9);
   };
-  using Event = std::pair<double, int>;
+  // Of SMs with a block that ends at the same time, the one that has waited longest goes first.
+  using Event = std::tuple<double, size_t, int>;
+  size_t number = 0;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events;
   size_t next = 0;
   for (size_t round = 0; round < room; ++round)
     for (int unit = 0; unit < units && next < work.size(); ++unit) all[unit].ends.push(work[next++]);
   for (int unit = 0; unit < units; ++unit)
-    if (!all[unit].ends.empty()) events.push({end(all[unit]), unit});
+    if (!all[unit].ends.empty()) events.push({end(all[unit]), number++, unit});
   double last = 0;
   while (!events.empty()) {
-    const auto [time, number] = events.top();
+    const auto [time, order, at] = events.top();
     events.pop();
-    Unit &unit = all[number];
+    Unit &unit = all[at];
     last = unit.now = time;
     unit.own = unit.ends.top();
     unit.ends.pop();
     if (next < work.size()) unit.ends.push(unit.own + work[next++]);
-    if (!unit.ends.empty()) events.push({end(unit), number});
+    if (!unit.ends.empty()) events.push({end(unit), number++, at});
   }
   return last;
 }
