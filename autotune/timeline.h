@@ -13,6 +13,8 @@ namespace weft::timeline {
 struct Chip;
 /// The chip of that name: "h200". Throws std::runtime_error that lists those known.
 const Chip &chip(const std::string &name);
+/// The chip of a GPU that the driver names so ("NVIDIA H200"), or nullptr.
+const Chip *chipOfDriver(const std::string &name);
 /// "sm_90".
 std::string architecture(const Chip &chip);
 /// Its full name: "H200 SXM".

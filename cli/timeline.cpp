@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <stdexcept>
 
-#include "autotune/call_timeline.h"
+#include "autotune/modelled_call.h"
 #include "ops/variant_library.h"
 
 namespace weft::cli {
@@ -38,11 +38,12 @@ int printTimeline(const std::string &variant, const std::string &kernel, const s
     throw std::runtime_error("no kernel '" + kernel + "'; the variant has " + names);
   }
   const autotune::Problem problem = problemOf(variant, kernel.starts_with("backward"), type, shape, span);
-  const autotune::CallTimeline call(problem, chip);
+  const autotune::ModelledCall call(problem, chip);
   const Schedule used = schedule ? *schedule : call.untuned();
+  if (const std::string wrong = illegal(used, *findVariant(variant)); !wrong.empty()) throw std::runtime_error(wrong);
   std::printf("%s [%s] %s, %s\n", findVariant(variant)->name().c_str(), shape.text().c_str(), type.c_str(),
               describe(used, timeline::architecture(chip)).c_str());
-  std::fputs(timeline::page(call.predict(kernel, used)).c_str(), stdout);
+  std::fputs(timeline::page(call.timeline().predict(kernel, used)).c_str(), stdout);
   return 0;
 }
 
@@ -52,29 +53,34 @@ void printRanking(const std::string &variant, bool backward, const std::string &
   const timeline::Chip &chip = timeline::chip(deviceModel);
   const std::string target = timeline::architecture(chip);
   const autotune::Problem problem = problemOf(variant, backward, type, shape, span);
-  const autotune::CallTimeline call(problem, chip);
+  const autotune::ModelledCall call(problem, chip);
   const bool terminal = isatty(STDERR_FILENO);
-  const auto ranking = autotune::rank(call, backward, refined, [&](size_t done, size_t total) {
-    if (terminal) std::fprintf(stderr, "\r\033[Kpredicting %zu/%zu", done, total);
-  });
+  size_t known = 0;
+  const std::vector<TuningPoint> points = call.rank(
+      refined + 1,
+      [&](size_t done, size_t total) {
+        if (terminal) std::fprintf(stderr, "\r\033[Kpredicting %zu/%zu", done, total);
+      },
+      known);
   if (terminal) std::fprintf(stderr, "\r\033[K");
-  const Schedule first = call.untuned();
-  std::printf("%s %s %s [%s] on %s: predicted, not measured\n", findVariant(variant)->name().c_str(),
-              backward ? "backward" : "forward", type.c_str(), shape.text().c_str(), timeline::product(chip).c_str());
-  size_t count = 0;
-  for (const autotune::Prediction &prediction : ranking) {
-    const bool isDefault = prediction.schedule == first;
-    if (!prediction.refined && !isDefault) continue;
-    if (count++ >= shown && !isDefault) continue;
-    if (prediction.refined)
-      std::printf("  %-36s %9.3f ms predicted%s\n", describe(prediction.schedule, target).c_str(),
-                  1e3 * prediction.seconds, isDefault ? "  default" : "");
-    else
-      std::printf("  %-36s not predicted: %s\n", describe(prediction.schedule, target).c_str(),
-                  prediction.error.c_str());
+  std::printf(
+      "%s %s %s [%s] on %s, predicted, not measured: %zu schedules, the best %zu by their code, others by a count\n",
+      findVariant(variant)->name().c_str(), backward ? "backward" : "forward", type.c_str(), shape.text().c_str(),
+      timeline::product(chip).c_str(), points.size(), known);
+  // The default is the first; the others follow in their order.
+  auto print = [&](const TuningPoint &point, const char *what) {
+    std::printf("  %-36s %9.3f ms predicted%s%s%s\n", describe(point.schedule, target).c_str(), 1e3 * point.predicted,
+                what, point.note.empty() ? "" : "  ", point.note.substr(0, point.note.find('\n')).c_str());
+  };
+  bool printed = false;
+  for (size_t at = 1; at < points.size() && at <= shown; ++at) {
+    if (!printed && points[0].predicted <= points[at].predicted) {
+      print(points[0], "  default");
+      printed = true;
+    }
+    print(points[at], "");
   }
-  const size_t counted = std::ranges::count_if(ranking, [](const auto &p) { return !p.refined; });
-  std::printf("  %zu more schedules were counted alone and ranked behind these\n", counted);
+  if (!printed) print(points[0], "  default");
 }
 
 }  // namespace weft::cli

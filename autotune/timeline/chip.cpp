@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "autotune/timeline.h"
+
 namespace weft::timeline {
 
 // SMs, clocks, sizes of L2, dense flop (a data sheet's figure over SMs and clock), GB/s of memory: NVIDIA's data sheets
@@ -20,12 +22,34 @@ static constexpr Latencies ampere = {4, 25, 22, 29, 262, 466, 20}, ada = {4, 33,
                            hopper = {4, 33, 22, 29, 263, 479, 20};
 
 static constexpr Chip chips[] = {
-    {"a100", "A100 SXM 80 GB", 80, 108, 1.41, 2048, 1024, 1, 64, 64, 64, 16, 4800, 2039, 40, 164 << 10, 64, 32, ampere},
-    {"h100", "H100 SXM", 90, 132, 1.83, 4096, 2048, 0.629, 128, 64, 64, 16, 6760, 3352, 50, 228 << 10, 64, 32, hopper},
-    {"h200", "H200 SXM", 90, 132, 1.83, 4096, 2048, 0.629, 128, 64, 64, 16, 6760, 4800, 50, 228 << 10, 64, 32, hopper},
-    {"l4", "L4", 89, 58, 2.04, 1024, 512, 1, 128, 64, 64, 16, 1800, 300, 48, 100 << 10, 48, 24, ada},
-    {"l40s", "L40S", 89, 142, 2.52, 1024, 512, 1, 128, 64, 64, 16, 5500, 864, 96, 100 << 10, 48, 24, ada},
-    {"rtx4090", "RTX 4090", 89, 128, 2.52, 512, 256, 1, 128, 64, 64, 16, 5000, 1008, 72, 100 << 10, 48, 24, ada},
+    {"a100",
+     "A100 SXM 80 GB",
+     "A100-SXM4-80GB",
+     80,
+     108,
+     1.41,
+     2048,
+     1024,
+     1,
+     64,
+     64,
+     64,
+     16,
+     4800,
+     2039,
+     40,
+     164 << 10,
+     64,
+     32,
+     ampere},
+    {"h100", "H100 SXM", "H100 80GB HBM3", 90, 132, 1.83,  4096, 2048, 0.629, 128, 64, 64, 16, 6760,
+     3352,   50,         228 << 10,        64, 32,  hopper},
+    {"h200", "H200 SXM", "H200", 90,   132,  1.83, 4096,      2048, 0.629, 128,
+     64,     64,         16,     6760, 4800, 50,   228 << 10, 64,   32,    hopper},
+    {"l4", "L4", "L4", 89, 58, 2.04, 1024, 512, 1, 128, 64, 64, 16, 1800, 300, 48, 100 << 10, 48, 24, ada},
+    {"l40s", "L40S", "L40S", 89, 142, 2.52, 1024, 512, 1, 128, 64, 64, 16, 5500, 864, 96, 100 << 10, 48, 24, ada},
+    {"rtx4090", "RTX 4090", "GeForce RTX 4090", 89, 128, 2.52, 512, 256, 1, 128, 64, 64, 16, 5000,
+     1008,      72,         100 << 10,          48, 24,  ada},
 };
 
 double Chip::l2BytesPerCycle() const { return std::min(64.0, l2Gigabytes / (units * clock)); }
@@ -33,6 +57,14 @@ double Chip::l2BytesPerCycle() const { return std::min(64.0, l2Gigabytes / (unit
 const Chip *findChip(const std::string &name) {
   for (const Chip &chip : chips)
     if (name == chip.name) return &chip;
+  return nullptr;
+}
+
+const Chip *chipOfDriver(const std::string &name) {
+  const std::string maker = "NVIDIA ";
+  const std::string own = name.starts_with(maker) ? name.substr(maker.size()) : name;
+  for (const Chip &chip : chips)
+    if (own == chip.driver) return &chip;
   return nullptr;
 }
 

@@ -19,6 +19,7 @@ struct Latencies {
 struct Chip {
   const char *name;  ///< as --device-model takes it
   const char *product;
+  const char *driver;             ///< as the driver names it, after "NVIDIA "
   int capability;                 ///< 90: assembled for sm_90
   int units;                      ///< SMs
   double clock;                   ///< GHz, the boost clock that the data sheet's tensor figures are at
