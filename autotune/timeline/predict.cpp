@@ -10,7 +10,7 @@ namespace weft::timeline {
 namespace {
 
 /// What a GPU reaches of the speed that is scheduled here. The one fitted figure: see docs/timeline.md.
-constexpr double efficiency = 0.89;
+constexpr double efficiency = 0.88;
 /// Reserved by the system in each block's shared memory (CUDA C++ Programming Guide, compute capability 8.0 on).
 constexpr int64_t reservedShared = 1024;
 /// A pipe that is this busy is what the loop waits for.

@@ -10,14 +10,15 @@ namespace {
 constexpr double never = std::numeric_limits<double>::infinity();
 /// Cycles of work that a pipe takes on before it makes warps wait: queues of the load-store unit and of MUFU.
 constexpr double sharedQueue = 16, specialQueue = 8;
-/// Cycles between the beginnings of two blocks. How blocks stand to each other decides what they wait for: steady()
-/// takes the mean of several.
-constexpr double apart[] = {97, 463, 1031, 1733};
+/// How far apart blocks begin, in turns that they would take alone. How they stand to each other decides what they wait
+/// for: steady() takes the mean of several.
+constexpr double apart[] = {0.11, 0.31, 0.53, 0.83};
 
 struct Warp {
   int block = 0, scheduler = 0;
   size_t at = 0;
   int turns = 0;        ///< left, with this one
+  int made = 0;         ///< turns, counted by window()
   double next = 0;      ///< after the instruction before
   double known = -1;    ///< when operands are there, of the instruction at `at`; below 0: not looked up
   int reason = 0;       ///< what was the last of them
@@ -45,34 +46,63 @@ class Unit {
         made.from.assign(registers, 0);
         warps.push_back(std::move(made));
       }
+    if (!steps.empty() && turns > 0) unfinished = warps.size();
   }
 
+  /// Until all warps have made their turns.
   Run run() {
-    size_t left = steps.empty() ? 0 : warps.size();
-    for (Warp &warp : warps)
-      if (warp.turns < 1) --left;
-    while (left > 0) {
-      size_t chosen = warps.size();
-      double first = never;
-      for (size_t at = 0; at < warps.size(); ++at) {
-        if (warps[at].turns < 1) continue;
-        const double time = earliest(warps[at]);
-        // Of those that could issue now, the one that issued last goes on; else the oldest.
-        if (time < first || (time == first && chosen < warps.size() && warps[at].scheduler == warps[chosen].scheduler &&
-                             last[warps[at].scheduler] == static_cast<int>(at))) {
-          first = time;
-          chosen = at;
-        }
-      }
-      if (chosen == warps.size()) break;  // all wait for a barrier that some have left: such code never ends
-      issue(warps[chosen], first);
-      last[warps[chosen].scheduler] = static_cast<int>(chosen);
-      if (warps[chosen].turns < 1) --left;
+    while (unfinished > 0 && advance()) {
     }
     return result;
   }
 
+  /// Of `turns` turns of all warps, from when each has made `warm`.
+  Run window(int warm, int turns) {
+    Run before;
+    size_t cold = warps.size();
+    const auto all = static_cast<double>(steps.size() * warps.size());
+    while (cold > 0 && advance())
+      if (latest->at == 0 && ++latest->made == warm) --cold;
+    before = result;
+    while (result.issued < before.issued + turns * all && advance()) {
+    }
+    const double share = result.issued > before.issued ? all / (result.issued - before.issued) : 0;
+    auto subtract = [&](double &now, double then) { now = std::max(0.0, now - then) * share; };
+    subtract(result.cycles, before.cycles);
+    subtract(result.issued, before.issued);
+    for (int at = 0; at < pipes; ++at) subtract(result.busy[at], before.busy[at]);
+    for (int at = 0; at < waits; ++at) subtract(result.waited[at], before.waited[at]);
+    return result;
+  }
+
  private:
+  /// Issues the next instruction of the SM; false where none can ever be.
+  bool advance() {
+    Warp *chosen = nullptr;
+    double first = never;
+    for (Warp &warp : warps) {
+      if (warp.turns < 1) continue;
+      const double time = earliest(warp);
+      if (time < first || (time == first && chosen && before(warp, *chosen))) {
+        first = time;
+        chosen = &warp;
+      }
+    }
+    if (!chosen) return false;  // all wait for a barrier that some have left: such code never ends
+    latest = chosen;
+    last[chosen->scheduler] = chosen;
+    issue(*chosen, first);
+    return true;
+  }
+
+  /// Of those that could issue at the same time, the one that issued last goes on; else the one that has not for
+  /// longest.
+  bool before(const Warp &a, const Warp &b) const {
+    if (a.scheduler != b.scheduler) return false;
+    if (&a == last[a.scheduler] || &b == last[b.scheduler]) return &a == last[a.scheduler];
+    return a.next < b.next;
+  }
+
   const std::vector<Step> &steps;
   const Chip &chip;
   std::vector<Warp> warps;
@@ -81,7 +111,9 @@ class Unit {
   std::array<std::array<double, pipes>, schedulers> free{};
   std::array<double, pipes> unitFree{};
   std::array<double, schedulers> slot{};
-  std::array<int, schedulers> last{-1, -1, -1, -1};
+  std::array<const Warp *, schedulers> last{};  ///< that issued
+  Warp *latest = nullptr;                       ///< of all
+  size_t unfinished = 0;                        ///< warps
   Run result;
 
   /// When the operands of the warp's instruction are there.
@@ -96,9 +128,9 @@ class Unit {
     };
     for (int number : step.reads) after(warp.ready[number], warp.from[number]);
     for (int number : step.writes) after(warp.ready[number] - step.latency, warp.from[number]);
-    if (step.kind == Step::Kind::WaitCopies && static_cast<int>(warp.groups.size()) > step.number)
+    if (step.kind == Step::Kind::WaitCopies && static_cast<int>(warp.groups.size()) > std::max(step.number, 0))
       after(warp.groups[warp.groups.size() - 1 - std::max(step.number, 0)], static_cast<int>(Wait::Copies));
-    if (step.kind == Step::Kind::WaitGroup && static_cast<int>(warp.productGroups.size()) > step.number)
+    if (step.kind == Step::Kind::WaitGroup && static_cast<int>(warp.productGroups.size()) > std::max(step.number, 0))
       after(warp.productGroups[warp.productGroups.size() - 1 - std::max(step.number, 0)],
             static_cast<int>(Pipe::Tensor));
   }
@@ -163,7 +195,7 @@ class Unit {
     warp.known = -1;
     if (++warp.at == steps.size()) {
       warp.at = 0;
-      --warp.turns;
+      if (--warp.turns == 0) --unfinished;
     }
     if (step.kind == Step::Kind::Barrier) arrive(warp, time);
   }
@@ -191,7 +223,7 @@ class Unit {
       }
     std::erase_if(arrived, [&](const auto &entry) { return entry.first->block == warp.block; });
   }
-  std::vector<std::pair<Warp *, double>> arrived;
+  std::vector<std::pair<Warp *, double>> arrived;  ///< at barriers, and when
 };
 
 }  // namespace
@@ -208,20 +240,21 @@ std::string nameOfWait(int wait) {
 }
 
 Run schedule(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip) {
-  return Unit(steps, turns, resident, registers, chip, apart[0]).run();
+  constexpr double launch = 100;  // cycles from one block's begin to the next one's
+  return Unit(steps, turns, resident, registers, chip, launch).run();
 }
 
 Run steady(const std::vector<Step> &turn, const Resident &resident, int registers, const Chip &chip) {
-  constexpr int few = 3, many = 9;
-  constexpr double runs = std::size(apart) * (many - few);
+  constexpr int warm = 2, measured = 4, endless = std::numeric_limits<int>::max();
+  if (turn.empty()) return {};
+  const double alone = schedule(turn, 2, {1, resident.warpsPerBlock}, registers, chip).cycles / 2;
   Run mean;
-  for (double between : apart) {
-    const Run before = Unit(turn, few, resident, registers, chip, between).run();
-    const Run after = Unit(turn, many, resident, registers, chip, between).run();
-    mean.cycles += std::max(0.0, after.cycles - before.cycles) / runs;
-    mean.issued += (after.issued - before.issued) / runs;
-    for (int at = 0; at < pipes; ++at) mean.busy[at] += (after.busy[at] - before.busy[at]) / runs;
-    for (int at = 0; at < waits; ++at) mean.waited[at] += std::max(0.0, after.waited[at] - before.waited[at]) / runs;
+  for (double share : apart) {
+    const Run run = Unit(turn, endless, resident, registers, chip, share * alone).window(warm, measured);
+    mean.cycles += run.cycles / std::size(apart);
+    mean.issued += run.issued / std::size(apart);
+    for (int at = 0; at < pipes; ++at) mean.busy[at] += run.busy[at] / std::size(apart);
+    for (int at = 0; at < waits; ++at) mean.waited[at] += run.waited[at] / std::size(apart);
   }
   return mean;
 }
