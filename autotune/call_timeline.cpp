@@ -124,7 +124,7 @@ double CallTimeline::seconds(const Schedule &schedule) const {
 }
 
 size_t predictByCode(const CallTimeline &call, std::vector<TuningPoint> &points, size_t count,
-              const std::function<void(size_t, size_t)> &progress, const std::function<bool()> &stop) {
+                     const std::function<void(size_t, size_t)> &progress, const std::function<bool()> &stop) {
   const size_t total = std::min(points.size(), count);
   std::vector<double> seconds(total, 0);
   std::atomic<size_t> next{0}, done{0};

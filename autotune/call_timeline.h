@@ -42,6 +42,6 @@ class CallTimeline {
 /// times are scaled alike. `stop` is asked before each. Gives how many were replaced; where a point's kernel cannot be
 /// assembled its note says why.
 size_t predictByCode(const CallTimeline &call, std::vector<TuningPoint> &points, size_t count,
-              const std::function<void(size_t done, size_t total)> &progress, const std::function<bool()> &stop);
+                     const std::function<void(size_t done, size_t total)> &progress, const std::function<bool()> &stop);
 
 }  // namespace weft::autotune

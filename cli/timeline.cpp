@@ -24,7 +24,8 @@ autotune::Problem problemOf(const std::string &variant, bool backward, const std
 std::string deviceModelOf(const std::string &target) {
   for (const auto &[prefix, name] : {std::pair{"sm_80", "a100"}, {"sm_89", "l40s"}, {"sm_90", "h200"}})
     if (target.starts_with(prefix)) return name;
-  throw std::runtime_error("no GPU of " + target + " is modelled; --device-model names one, such as h200");
+  throw std::runtime_error("expected --device-model (h200, ...), or sm_80, sm_89 or sm_90 for --target, got '" +
+                           target + "'");
 }
 
 int printTimeline(const std::string &variant, const std::string &kernel, const std::string &type,
