@@ -15,9 +15,9 @@ namespace weft::timeline {
 // Nvidia Hopper GPU Architecture via Microbenchmarking" (arXiv 2402.13499); of arithmetic and special functions:
 // Abdelkhalik et al. 2022, "Demystifying the Nvidia Ampere Architecture through Microbenchmarking" (arXiv 2208.11174).
 // GB/s of L2: H100, "Nvidia's H100: Funny L2, and Tons of Bandwidth" (chipsandcheese.com, 2023), 5.5 to 5.7 TB/s on 114
-// SMs at 1.755 GHz: 28 bytes a cycle and SM, here of 132 SMs; A100, half of the 5,120 bytes a cycle in its white paper
-// and rounded up, as for those on the far half; Ada, about 5 TB/s of an RTX 4090 ("Microbenchmarking Nvidia's RTX
-// 4090", chipsandcheese.com, 2022), the others by SMs and clock.
+// SMs at 1.755 GHz: 28 bytes a cycle and SM, here of 132 SMs. A100, two thirds of the 5,120 bytes a cycle in its white
+// paper: assumed. Ada, about 5 TB/s of an RTX 4090 ("Microbenchmarking Nvidia's RTX 4090", chipsandcheese.com, 2022),
+// the others by SMs and clock. Of a barrier: assumed.
 static constexpr Latencies ampere = {4, 25, 22, 29, 262, 466, 20}, ada = {4, 33, 22, 30, 273, 542, 20},
                            hopper = {4, 33, 22, 29, 263, 479, 20};
 
