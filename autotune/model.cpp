@@ -90,12 +90,15 @@ double Model::cpuCycles(const Schedule &schedule, double tileQ, double tileK, bo
   return cycles;
 }
 
-/// As many mma, exponentials and bytes as the kernel has, at the rates of an SM (compute capability 8.0 to 9.0).
+/// As many mma.sync, exponentials and bytes as the kernel has, at the rates of an SM of compute capability 8.0 to 9.0.
+/// Counted in an instant; what looks good is refined by its machine code (timeline.h).
 double Model::gpuSeconds(const Schedule &schedule, const Tiles &kept, bool fused) const {
   const double tileQ = schedule.tileQ, tileK = schedule.tileK;
   const double products = backward ? (fused ? 5 : 7) / 2.0 * (d + e) : d + e;
   const bool f32 = call.set.type == ElementType::F32;
-  const double mma = tileQ * tileK * products / (f32 ? 128 : 1024), element = tileQ * tileK * (backward ? 6 : 4) / 64;
+  // f32 is three products of tf32, each at half the rate of 16-bit ones.
+  const double mma = tileQ * tileK * products / (f32 ? 1024.0 / 6 : 1024),
+               element = tileQ * tileK * (backward ? 6 : 4) / 64;
   const double bytes = tileK * (d + e) * static_cast<double>(bytesOf(call.set.type));
   const double shared = tileQ * (d + e) * (f32 ? 4 : 2) + schedule.stages * tileK * (d + e) * (f32 ? 4 : 2);
   // Accumulators and logits are in registers: spilled ones cost.
@@ -104,12 +107,16 @@ double Model::gpuSeconds(const Schedule &schedule, const Tiles &kept, bool fused
   const double spilled = std::max(0.0, registers - 240);
   const double blocks =
       std::max(1.0, std::min(std::floor(200e3 / shared), std::floor(65536 / (threads * std::min(registers, 255.0)))));
-  // Few warps do not fill the pipes; more stages hide the way from memory.
+  // Few warps do not fill the pipes; more stages hide the way from memory. What does not overlap adds up.
   const double busy = std::min(1.0, blocks * warps / 8.0) * (schedule.stages > 1 ? 1 : 0.7);
   const double cycles = (std::max(mma, bytes / 20) + element + spilled * threads / 8 + 60) / busy;
   constexpr double units = 132, clock = 1.6e9;
+  // The one-pass form has a program a group, each as long as all tiles of its heads.
+  const double programs = backward && fused ? static_cast<double>(call.B * call.G) : kept.rows;
+  const double longest = backward && fused ? kept.all / std::max(programs, 1.0) : kept.longest;
   const double order = schedule.order == Order::HeadsInner ? 0.5 : 1;  // of the longest program, at the end
-  return (kept.all * cycles / units + order * kept.longest * cycles) / clock;
+  const double running = std::min(units, std::max(programs, 1.0));
+  return (kept.all * cycles / running + order * longest * cycles) / clock;
 }
 
 double Model::predict(const Schedule &schedule) {

@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "autotune/call_timeline.h"
 #include "autotune/model.h"
 #include "autotune/samples.h"
 #include "autotune/space.h"
@@ -17,6 +18,7 @@
 #include "ops/schedules.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
+#include "runtime/ptxas.h"
 
 namespace weft::autotune {
 namespace {
@@ -29,6 +31,9 @@ constexpr double precision = 0.02;
 constexpr size_t firstSamples = 3, secondSamples = 8, confirmed = 7, lastSamples = 30;
 /// The model leaves out what it thinks this much slower than the best.
 constexpr double hopeless = 3;
+/// Of a GPU: how many the model looks at by their machine code, and the share of the budget for it.
+constexpr size_t refinedCandidates = 21;
+constexpr double predictionShare = 0.25;
 constexpr char uncompiled[] = "not compiled within half of the budget";
 
 double tolerance(ElementType type) { return type == ElementType::F32 ? 1e-4 : type == ElementType::BF16 ? 4e-2 : 5e-3; }
@@ -131,6 +136,20 @@ class Search {
           {stage, done, total, entry.schedule, entry.seconds, entry.defaultSeconds, std::max(0.0, left())});
   }
 
+  /// A GPU that there is a timing model of, with ptxas: the best by the count are predicted by their machine code.
+  void refineByCode(const ops::Binding &call, const ops::KeptPattern &pattern, TuningEntry &entry) {
+    if (device.kind != Device::Kind::Cuda || findPtxas().empty()) return;
+    const std::string &name = cache.deviceName();
+    const timeline::Chip *chip = timeline::chipOfDriver(name.substr(0, name.find(',')));
+    if (!chip) return;
+    const CallTimeline kernels(call, pattern, problem.backward, *chip);
+    predictByCode(
+        kernels, entry.points, refinedCandidates,
+        [&](size_t done, size_t total) { report("predicting", done, total, entry); },
+        [&] { return stopped() || left() < (1 - predictionShare) * options.budget; });
+    for (TuningPoint &point : entry.points) point.note.clear();  // compiling it says again what is wrong
+  }
+
   /// The points to measure, the default first, then by the model; with the samples the cache has of them.
   void choose(TuningEntry &entry) {
     const std::vector<TuningPoint> before = std::move(entry.points);
@@ -142,8 +161,13 @@ class Search {
     Model model(call, pattern, problem.backward, entry.clockGhz > 0 ? entry.clockGhz : 2.5);
     for (const Schedule &schedule : searchSpace(call, problem.backward))
       entry.points.push_back({schedule, model.predict(schedule), {}, ""});
-    std::stable_sort(entry.points.begin() + 1, entry.points.end(),
-                     [](const TuningPoint &a, const TuningPoint &b) { return a.predicted < b.predicted; });
+    auto sort = [&] {
+      std::stable_sort(entry.points.begin() + 1, entry.points.end(),
+                       [](const TuningPoint &a, const TuningPoint &b) { return a.predicted < b.predicted; });
+    };
+    sort();
+    refineByCode(call, pattern, entry);
+    sort();
     space = entry.points;
     // Of each tile size and form the one the model likes best; order and register blocks are tried for the winners.
     std::vector<TuningPoint> list{entry.points[0]};

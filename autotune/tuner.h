@@ -14,7 +14,7 @@
 namespace weft::autotune {
 
 struct Progress {
-  std::string stage;           ///< "waiting", "compiling", "measuring", "confirming"
+  std::string stage;           ///< "waiting", "predicting", "compiling", "measuring", "confirming"
   size_t done = 0, total = 0;  ///< of the stage
   Schedule best;
   double bestSeconds = 0, defaultSeconds = 0;  ///< 0: not measured yet

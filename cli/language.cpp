@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "cli/commands.h"
+#include "cli/timeline.h"
 #include "compiler/call_plan.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
@@ -70,8 +71,8 @@ static std::string planText(const CompileRequest &request) {
 
 void addCompile(CLI::App &app, Action &action) {
   struct Options {
-    std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile";
-    int64_t headDim = 64;
+    std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile", deviceModel, shape;
+    int64_t headDim = 64, span = 0;
     Schedule schedule;
   };
   auto options = std::make_shared<Options>();
@@ -110,12 +111,28 @@ void addCompile(CLI::App &app, Action &action) {
       ->add_option(
           "--emit", options->stage,
           "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx, cubin, sass; "
-          "plan: the buffers and kernels of the pass")
+          "timeline: the time predicted for a GPU; plan: the buffers and kernels of the pass")
       ->check(CLI::IsMember(
-          {"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx", "cubin", "sass", "plan"}))
+          {"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx", "cubin", "sass", "timeline", "plan"}))
       ->capture_default_str();
-  command->callback([&action, options, stages, types] {
-    action = [options, stages, types] {
+  command->add_option("--device-model", options->deviceModel,
+                      "timeline: a100, h100, h200, l4, l40s or rtx4090 (default: one of --target)");
+  command->add_option("--shape", options->shape, "timeline: B,H,T,D of the call (default: 2,16,4096 and --head-dim)");
+  command->add_option("--span", options->span, "timeline: reach of spans and windows in tokens (default: half of T)")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
+  command->callback([&action, options, stages, types, command] {
+    action = [options, stages, types, command] {
+      if (options->stage == "timeline") {
+        bool chosen = false;
+        for (const char *name : {"--tile-q", "--tile-k", "--stages", "--heads-inner"})
+          chosen |= command->count(name) > 0;
+        const std::string shape =
+            options->shape.empty() ? "2,16,4096," + std::to_string(options->headDim) : options->shape;
+        return printTimeline(options->variant, options->kernel, options->type,
+                             options->deviceModel.empty() ? deviceModelOf(options->target) : options->deviceModel,
+                             ops::parseShape(shape), options->span,
+                             chosen ? std::optional(options->schedule) : std::nullopt);
+      }
       CompileRequest request;
       request.variant = findVariant(options->variant);
       request.kernel = options->kernel;

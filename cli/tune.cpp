@@ -9,6 +9,7 @@
 #include "autotune/samples.h"
 #include "autotune/tuner.h"
 #include "cli/commands.h"
+#include "cli/timeline.h"
 #include "cli/tuning.h"
 #include "models/interrupt.h"
 #include "models/user_files.h"
@@ -70,9 +71,31 @@ void printExplanation(const TuningEntry &entry, const std::string &target) {
   std::printf("\n");
 }
 
+constexpr char modelled[] = "model:";
+
+/// On a GPU that need not be there: nothing is measured, nothing is kept.
+int rankAll(const Options &options) {
+  if (options.list || options.explain || !options.importFrom.empty() || !options.exportTo.empty())
+    throw std::runtime_error(
+        "a modelled GPU keeps nothing: --list, --explain, --import and --export are of measured schedules");
+  if (options.variants.empty())
+    throw std::runtime_error("expected variants to rank schedules of; `weft variants` lists the library");
+  const std::vector<std::string> shapes =
+      options.shapes.empty() ? std::vector<std::string>{"1,8,2048,64"} : options.shapes;
+  for (const std::string &variant : options.variants)
+    for (const std::string &shape : shapes)
+      for (const std::string &type : options.types)
+        for (bool backward : {false, true})
+          if (options.direction != (backward ? "forward" : "backward"))
+            printRanking(variant, backward, type, options.device.substr(std::size(modelled) - 1),
+                         ops::parseShape(shape), options.span);
+  return 0;
+}
+
 int run(const Options &options) {
   catchInterrupts();
   if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
+  if (options.device.starts_with(modelled)) return rankAll(options);
   const Device device = parseDevice(options.device);
   const torch::Device place = ops::useDevice(options.device);
   const ScheduleCache cache(device);
@@ -149,7 +172,9 @@ void addTune(CLI::App &app, Action &action) {
   command->add_option("--span", options->span, "Reach of spans and windows in tokens (default: half of T)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
   command->add_option("--budget", options->budget, "Time for all of it: 60s, 5m")->capture_default_str();
-  command->add_option("--device", options->device, "cpu, cuda or cuda:N")
+  command
+      ->add_option("--device", options->device,
+                   "cpu, cuda or cuda:N; model:h200: predicted for a GPU that need not be there")
       ->envname("WEFT_DEVICE")
       ->capture_default_str();
   command->add_flag("--flush-l2", options->flush, "GPU: measure with a cold L2 cache");

@@ -59,6 +59,50 @@ void KeptPattern::add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wan
   result.longest += longest;
 }
 
+std::vector<KeptPattern::Turns> KeptPattern::turns(int64_t head, int64_t wantQ, int64_t wantK, size_t set,
+                                                   bool byKeys) const {
+  const auto &[S, bands, counts, entries] = sets.at(set);
+  const int64_t wantRows = (T + wantQ - 1) / wantQ, wantOthers = (S + wantK - 1) / wantK;
+  std::vector<Turns> result(byKeys ? wantOthers : wantRows);
+  auto add = [&](int64_t row, int64_t other, bool full) {
+    Turns &turns = result[byKeys ? other : row];
+    ++(full ? turns.full : turns.masked);
+  };
+  if (!bands.empty()) {
+    const int *band = &bands[head * 4];
+    for (int64_t row = 0; row < wantRows && band[0] <= band[1]; ++row) {
+      const int64_t first = row * wantQ, last = std::min(first + wantQ, T) - 1;
+      const int64_t from = std::max<int64_t>(first - band[1], 0), to = std::min<int64_t>(last - band[0], S - 1);
+      for (int64_t other = from / wantK; to >= from && other <= to / wantK; ++other) {
+        const int64_t j0 = other * wantK, j1 = j0 + wantK - 1;
+        add(row, other, first - j1 >= band[2] && last - j0 <= band[3] && first + wantQ <= T && j1 < S);
+      }
+    }
+    return result;
+  }
+  const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;
+  std::vector<int> keptParts(wantOthers), fullParts(wantOthers);
+  for (int64_t row = 0; row < wantRows; ++row) {
+    std::fill(keptParts.begin(), keptParts.end(), 0);
+    std::fill(fullParts.begin(), fullParts.end(), 0);
+    const int64_t first = row * wantQ / tileQ,
+                  end = std::min((std::min((row + 1) * wantQ, T) + tileQ - 1) / tileQ, rows);
+    for (int64_t own = first; own < end; ++own)
+      for (int64_t at = (head * rows + own) * others, stop = at + counts[head * rows + own]; at < stop; ++at) {
+        const int64_t begin = (entries[at] >> 1) * tileK, last = std::min(begin + tileK, S);
+        for (int64_t other = begin / wantK; other * wantK < last; ++other) {
+          ++keptParts[other];
+          fullParts[other] += entries[at] & 1;
+        }
+      }
+    for (int64_t other = 0; other < wantOthers; ++other) {
+      const int64_t begin = other * wantK / tileK, stop = (std::min((other + 1) * wantK, S) + tileK - 1) / tileK;
+      if (keptParts[other]) add(row, other, fullParts[other] == (end - first) * (stop - begin));
+    }
+  }
+  return result;
+}
+
 int64_t KeptPattern::reach() const {
   int64_t most = 0;
   for (const Keys &keys : sets)

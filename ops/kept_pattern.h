@@ -19,6 +19,14 @@ class KeptPattern {
   /// Of head `head` of B * H, of all its sets of keys. Tiles smaller than those of the plan count as kept where the
   /// plan's are.
   Count count(int64_t head, int64_t tileQ, int64_t tileK) const;
+  /// Kept tiles of one row of tiles, or of one column.
+  struct Turns {
+    int full = 0, masked = 0;  ///< every pair is kept; masks are looked at
+  };
+  /// Of each tile of queries of a head, from the first; `byKeys`: of each tile of keys. `set`: of the variant's sets of
+  /// keys. Tiles of another size than the plan's are full where those of the plan are that cover them.
+  std::vector<Turns> turns(int64_t head, int64_t tileQ, int64_t tileK, size_t set, bool byKeys) const;
+  size_t setCount() const { return sets.size(); }
   /// Bits of the distribution of kept tiles of v over their distance, query tile less key tile: 0 where all are of one
   /// distance.
   double entropy(int64_t head) const;

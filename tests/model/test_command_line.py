@@ -50,6 +50,18 @@ class Language(unittest.TestCase):
         missing = run("compile", "causal", "--target", "sm_80", "--emit=cubin", code=1, env={"WEFT_PTXAS": "", "PATH": ""}).stderr
         self.assertIn("WEFT_PTXAS", missing)
 
+    def test_predicted_times_say_so(self):
+        shape = ("--shape", "1,2,256,64", "--dtype", "bf16", "--emit=timeline")
+        for kernel in ("plan_band", "forward", "backward_dkdv"):
+            page = run("compile", "sliding_window", "--target", "sm_90", "--kernel", kernel, *shape).stdout
+            self.assertIn("predicted time", page)
+            self.assertIn("H200 SXM, predicted from its", page)
+        self.assertIn("A100", run("compile", "causal", "--device-model", "a100", "--stages", "3", *shape).stdout)
+        self.assertIn("h200", run("compile", "causal", "--device-model", "h300", *shape, code=1).stderr)
+        self.assertIn("--device-model", run("compile", "causal", *shape, code=1).stderr)
+        self.assertIn("has plan_band", run("compile", "causal", "--target", "sm_90", "--kernel", "nope", *shape, code=1).stderr)
+        self.assertIn("keeps nothing", run("tune", "causal", "--device", "model:h200", "--list", code=1).stderr)
+
     def test_run_on_every_device(self):
         self.assertIn("kept tiles", run("run", "causal", "--shape", "1,1,100,32").stdout)
         emulated = run("run", "adaptive_span", "--shape", "1,1,100,32", "--device", "ptx-emulator", "--backward").stdout

@@ -1,0 +1,64 @@
+#include "autotune/modelled_call.h"
+
+#include <algorithm>
+
+#include "autotune/model.h"
+#include "autotune/space.h"
+#include "ops/variant_library.h"
+
+namespace weft::autotune {
+namespace {
+
+ops::CallShape shapeOf(const Problem &problem) {
+  return ops::shapeOf(findVariant(problem.variant), problem.names, problem.tensors);
+}
+Device standIn(const timeline::Chip &chip) { return parseDevice("ptx-emulator:" + timeline::architecture(chip)); }
+
+Schedule untunedOf(const Problem &problem, const timeline::Chip &chip) {
+  const ops::CallShape shape = shapeOf(problem);
+  return ops::untunedSchedule(*findVariant(problem.variant), ops::elementType(shape.type), shape.headDims,
+                              standIn(chip), problem.backward);
+}
+
+/// Of the CPU, that cuts what is kept as the GPU would.
+Schedule hostSchedule(const Schedule &schedule) {
+  Schedule host;
+  host.tileQ = schedule.tileQ;
+  host.tileK = schedule.tileK;
+  return host;
+}
+
+}  // namespace
+
+ModelledCall::ModelledCall(const Problem &problem, const timeline::Chip &chip)
+    : ModelledCall(problem, chip, findVariant(problem.variant), shapeOf(problem), standIn(chip),
+                   untunedOf(problem, chip)) {}
+
+ModelledCall::ModelledCall(const Problem &problem, const timeline::Chip &chip,
+                           const std::shared_ptr<const Variant> &variant, const ops::CallShape &shape,
+                           const Device &device, const Schedule &schedule)
+    : backward(problem.backward),
+      set(variant, ops::elementType(shape.type), shape.headDims, device, schedule),
+      hostSet(variant, ops::elementType(shape.type), shape.headDims, Device{}, hostSchedule(schedule)),
+      call(set, problem.names, problem.tensors),
+      host(hostSet, problem.names, problem.tensors),
+      pattern(host),
+      kernels(call, pattern, problem.backward, chip) {}
+
+std::vector<TuningPoint> ModelledCall::rank(size_t refined, const std::function<void(size_t, size_t)> &progress,
+                                            size_t &known) const {
+  Model model(call, pattern, backward, 0);
+  std::vector<TuningPoint> points;
+  for (const Schedule &schedule : searchSpace(call, backward))
+    points.push_back({schedule, model.predict(schedule), {}, ""});
+  auto sort = [&] {
+    std::stable_sort(points.begin() + 1, points.end(),
+                     [](const TuningPoint &a, const TuningPoint &b) { return a.predicted < b.predicted; });
+  };
+  sort();
+  known = predictByCode(kernels, points, refined, progress, {});
+  sort();
+  return points;
+}
+
+}  // namespace weft::autotune

@@ -1,0 +1,32 @@
+#include <stdexcept>
+
+#include "autotune/timeline.h"
+#include "autotune/timeline/chip.h"
+#include "runtime/ptxas.h"
+
+namespace weft::timeline {
+
+const Chip &chip(const std::string &name) {
+  if (const Chip *found = findChip(name)) return *found;
+  throw std::runtime_error("expected a GPU that there is a model of (" + chipNames() + "), got '" + name + "'");
+}
+std::string architecture(const Chip &chip) { return "sm_" + std::to_string(chip.capability); }
+std::string product(const Chip &chip) { return chip.product; }
+
+Kernel kernelOf(const KernelImage &image, const Chip &chip) {
+  // Without ptxas the registers are not known: as many as there may be.
+  Kernel kernel{image.entry, image.code, false, mostRegisters, image.threads, image.sharedBytes, 0};
+  if (findPtxas().empty()) return kernel;
+  const Assembled assembled = assemble(image.code, architecture(chip));
+  kernel.registers = assembled.registers;
+  kernel.spillBytes = assembled.spillBytes;
+  try {
+    kernel.code = disassemble(assembled.cubin);
+    kernel.sass = true;
+  } catch (const std::runtime_error &) {
+    // No disassembler: the PTX stays.
+  }
+  return kernel;
+}
+
+}  // namespace weft::timeline
