@@ -124,7 +124,7 @@ void addCompile(CLI::App &app, Action &action) {
     action = [options, stages, types, command] {
       if (options->stage == "timeline") {
         bool chosen = false;
-        for (const char *name : {"--tile-q", "--tile-k", "--stages", "--heads-inner"})
+        for (const char *name : {"--tile-q", "--tile-k", "--keys-q", "--keys-k", "--stages", "--heads-inner"})
           chosen |= command->count(name) > 0;
         const std::string shape =
             options->shape.empty() ? "2,16,4096," + std::to_string(options->headDim) : options->shape;

@@ -52,9 +52,14 @@ class Nvptx : public target::Target {
     else if (backward && !narrowTypes && !twoPass) mostQ = mostK = 32;
     else if (backward && narrowTypes && !heavy) mostK = 32;
     else if (!backward && !wide && !newer && narrowTypes && queryRows == 1 && light) mostQ = 128;
-    // A program over keys carries two sums: 16 keys a warp, four warps, and half the queries where rows are wide.
+    // A program over keys carries two sums: four warps of 16 keys each, and half the queries where little room is left;
+    // of 32 keys where pairs take few registers: each query is then read half as often (by the timing model).
     int keysQ = 0, keysK = 0;
-    if (backward && known && twoPass) keysQ = wide || heavy ? 32 : 64, keysK = 64;
+    if (backward && known && twoPass) {
+      const bool few = light && queryRows == 1;
+      keysQ = few ? (wide ? 64 : 32) : wide || heavy ? 32 : 64;
+      keysK = few && !wide ? 128 : 64;
+    }
     // Where two tiles ahead leave no room, one; then smaller ones.
     Schedule schedule;
     schedule.order = Order::HeadsInner;
@@ -83,23 +88,21 @@ class Nvptx : public target::Target {
   /// wgmma is of one architecture alone.
   static bool hasWarpgroups(const std::string &name) { return name == "sm_90a"; }
 
-  /// Tiles of whole blocks of 64 rows, two warpgroups where there is room; none where a variant has smaller ones.
+  /// Tiles of whole blocks of 64 rows, by the timing model's word; none where a variant has smaller ones. Several
+  /// blocks of one warpgroup share an SM in the backward pass: one multiplies while another does not. Forward two
+  /// warpgroups share the keys: there the way from L2 is near its limit.
   static std::optional<Schedule> warpgroupSchedule(const Variant &variant, const std::string &target,
                                                    const std::map<std::string, int64_t> &dims, bool backward,
                                                    ElementType type, int64_t sharedBytes) {
     int64_t width = 0;
     for (const auto &[dim, size] : dims) width += size;
-    const bool wide = width > 256, twoPass = variant.hasTwoPassBackward(false);
+    const bool twoPass = variant.hasTwoPassBackward(false);
     // Further rows of queries and keys are further sums of a program over keys.
     const bool further = llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; }) > 1;
     Schedule schedule;
     schedule.order = Order::HeadsInner;
-    if (!backward) {
-      schedule.tileQ = 128, schedule.tileK = wide ? 64 : 128;
-    } else if (twoPass) {
-      schedule.tileQ = 128, schedule.tileK = 64;
-      schedule.keysQ = further ? 32 : 64, schedule.keysK = 128;
-    }
+    if (!backward) schedule.tileQ = 128, schedule.tileK = width > 128 && width <= 256 ? 128 : 64;
+    else if (twoPass && further) schedule.keysQ = 32, schedule.keysK = 64;
     for (const int rows : {128, 64})
       for (const int stages : {2, 1}) {
         Schedule own = schedule;
