@@ -40,3 +40,31 @@ module @t {
     }
   }
 }
+
+// Swizzled tiles begin at multiples of 1,024 bytes, whatever lies between them; 80 columns of two bytes are two panels.
+// CHECK-LABEL: tile.kernel @swizzled
+// CHECK-SAME: cta.shared_bytes = 25600
+// CHECK: cta.alloc at 0 : <64x80xbf16, #cta.swizzled>
+// CHECK: cta.alloc at 16384 : <1x64xf32
+// CHECK: cta.alloc at 17408 : <64x64xbf16, #cta.swizzled>
+!group = tensor<64x64xf32, #cta.mma_sync<warps = 4>>
+!wide = !cta.shared<64x80xbf16, #cta.swizzled>
+!square = !cta.shared<64x64xbf16, #cta.swizzled>
+!row = !cta.shared<1x64xf32, #cta.padded<pitch = 256>>
+module @u {
+  tile.kernel @swizzled grid head schedule<q = 64, k = 64> attributes {cta.warps = 4 : i64} {
+  ^bb0(%b: i32, %h: i32):
+    tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
+    tile.tensor @lse : f32 ["B", "H", "T"] row
+    %x = cta.alloc : !wide
+    %0 = cta.copy_async @q[%b, %h] rows %h to %x : !wide
+    %y = cta.alloc : !row
+    %z = cta.alloc : !square
+    %1 = cta.copy_rows_async @lse[%b, %h] rows %h fill 0.0 to %y : !row
+    %2 = cta.copy_async @q[%b, %h] rows %h to %z : !square
+    cta.commit_group of %0, %1, %2
+    cta.wait_group 0
+    %s = cta.mma m64k16_bf16 nt %x, %x : !wide, !wide -> !group
+    %t = cta.mma m64k16_bf16 nt %z, %z : !square, !square -> !group
+  }
+}
