@@ -131,6 +131,13 @@ std::string printCache(const std::vector<TuningEntry> &entries, const std::strin
 
 constexpr char part[] = "schedules";
 
+/// Code for one architecture alone has schedules of its own.
+std::string identityOf(const Device &device) {
+  const std::string own = backendOf(device).identity(device.index);
+  const bool alone = capabilityOf(device) >= 80 && targetOf(device) != "sm_80";
+  return alone ? own + "; " + targetOf(device) : own;
+}
+
 void put(std::vector<TuningEntry> &entries, const TuningEntry &entry) {
   auto same =
       std::find_if(entries.begin(), entries.end(), [&](const TuningEntry &other) { return other.key == entry.key; });
@@ -154,8 +161,7 @@ std::string describe(const TuningKey &key) {
   return text;
 }
 
-ScheduleCache::ScheduleCache(const Device &device)
-    : identity(backendOf(device).identity(device.index)), file(fileName(identity)) {}
+ScheduleCache::ScheduleCache(const Device &device) : identity(identityOf(device)), file(fileName(identity)) {}
 
 fs::path ScheduleCache::path() const { return fs::path(environment::cacheDirectory()) / part / file; }
 

@@ -3,6 +3,7 @@
 
 #include "runtime/device.h"
 #include "runtime/ptx_emulator/emulator.h"
+#include "runtime/schedule_cache.h"
 
 namespace weft {
 namespace {
@@ -31,6 +32,24 @@ TEST(Devices, limits) {
   }
   EXPECT_EQ(limitsOfArchitecture(13, 7).sharedBytesPerBlock, 101376);  // of none yet: the least
   EXPECT_GT(limitsOf({}).sharedBytesPerBlock, int64_t{1} << 60);
+}
+
+TEST(Devices, codeOfOneArchitectureWhereItIsAskedFor) {
+  const Device hopper = parseDevice("ptx-emulator:sm_90"), other = parseDevice("ptx-emulator:sm_89");
+  EXPECT_EQ(targetOf(hopper), "sm_80");
+  EXPECT_EQ(architectureOf(hopper), "sm_90");
+  const auto schedules = ScheduleCache(hopper).path(), others = ScheduleCache(other).path();
+  setenv("WEFT_GPU", "sm_90a", 1);
+  EXPECT_EQ(targetOf(hopper), "sm_90a");
+  EXPECT_EQ(architectureOf(hopper), "sm_90a");
+  EXPECT_EQ(targetOf(other), "sm_80");
+  EXPECT_EQ(architectureOf(other), "sm_89");
+  // Schedules that were tuned for the one are none for the other.
+  EXPECT_NE(ScheduleCache(hopper).path(), schedules);
+  EXPECT_EQ(ScheduleCache(other).path(), others);
+  setenv("WEFT_GPU", "sm_99", 1);
+  EXPECT_THROW(targetOf(hopper), std::runtime_error);
+  unsetenv("WEFT_GPU");
 }
 
 std::string errorOf(const std::string &target, const std::string &directives, const ptx::Launch &launch) {
