@@ -246,6 +246,8 @@ json tuningOf(const std::vector<Case> &cases, const Device &device) {
       if (!point.samples.empty())
         points.push_back({{"tile_q", point.schedule.tileQ},
                           {"tile_k", point.schedule.tileK},
+                          {"keys_q", point.schedule.keysQ},
+                          {"keys_k", point.schedule.keysK},
                           {"schedule", describe(point.schedule, "host")},
                           {"ms", 1e3 * autotune::median(point.samples)},
                           {"predicted_ms", 1e3 * point.predicted}});

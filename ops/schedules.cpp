@@ -49,6 +49,8 @@ static Schedule ofFew(const Schedule &schedule, const Variant &variant, const Ca
     Schedule lower = schedule;
     if (shape.B * shape.H * ((shape.T + schedule.tileQ - 1) / schedule.tileQ) < blocks)
       lower.tileQ = std::gcd(schedule.tileQ, tall);
+    if (schedule.keysK && shape.B * shape.H * ((shape.S + schedule.keysK - 1) / schedule.keysK) < blocks)
+      lower.keysK = std::gcd(schedule.keysK, tall);
     return lower;
   }
   constexpr int least = 16;

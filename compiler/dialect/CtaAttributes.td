@@ -49,7 +49,7 @@ def Cta_Padded : AttrDef<CtaDialect, "Padded"> {
 }
 
 def Cta_Swizzled : AttrDef<CtaDialect, "Swizzled"> {
-  let summary = "how a tile lies in shared memory: as wgmma reads it and TMA writes it, swizzled by 128 bytes";
+  let summary = "how a tile lies in shared memory: as wgmma reads it and TMA would write it, swizzled by 128 bytes";
   let description = [{
     In panels of 128 bytes a row, one panel after another, each row after row; of row r the 16-byte chunk c of a panel is at
     chunk c xor r mod 8, so that eight rows of a chunk, and eight chunks of a row, fall into different banks. Columns past

@@ -161,7 +161,7 @@ def Tile_PairwiseOp : TileOp<"pairwise", [SingleBlock, AttrSizedOperandSegments]
     `full` is true where every pair of the tile is kept and in bounds. Scalar operations of the
     `weft` dialect (read, dim, mask, random, accumulate) stand for this pair.
     (C1) tiles are all [query, key] or, transposed, [key, query]; (C2) results agree with `tile.result`; (C3) no
-    reductions of rows where transposed.
+    reductions of rows where transposed; (C4) elsewhere row operands are tensors.
   }];
   let arguments = (ins I32:$batch, I32:$head, I32:$query, I32:$key, Optional<I1>:$full,
                    Variadic<Tile2D>:$tiles, Variadic<AnyType>:$rows, DenseI32ArrayAttr:$reductions,

@@ -159,6 +159,9 @@ llvm::LogicalResult PairwiseOp::verify() {
     return emitOpError("(C2) expected as many values in tile.result as results");
   if (getTransposed() && !getReductions().empty())
     return emitOpError("(C3) expected no reductions of rows: rows are keys here");
+  for (mlir::Value row : getRows())
+    if (!getTransposed() && !mlir::isa<mlir::RankedTensorType>(row.getType()))
+      return emitOpError("(C4) expected row operands that are tensors, got ") << row.getType();
   return llvm::success();
 }
 

@@ -1,5 +1,6 @@
 // Kernels of sm_90a, whose products are those of warpgroups, on the strict emulator: forward and each gradient against
-// the oracle. Variants with tiles of less than 64 rows have none; they are compiled all the same.
+// the oracle, of every variant in one shape and of some in more. Variants with tiles of less than 64 rows have none;
+// they are compiled all the same.
 #include <gtest/gtest.h>
 
 #include "compiler/default_schedule.h"
@@ -15,6 +16,7 @@ struct Case {
   std::string name;
   Shape shape;
   int tileQ, tileK, keysQ, keysK;  ///< 0: as tileQ, tileK
+  int stages = 2;
 };
 void PrintTo(const Case &param, std::ostream *stream) { *stream << param.variant; }
 
@@ -39,6 +41,7 @@ TEST_P(WarpgroupNumerics, matchesReference) {
   options.target = "sm_90a";
   options.schedule.keysQ = param.keysQ;
   options.schedule.keysK = param.keysK;
+  options.schedule.stages = param.stages;
   auto got = call(variant, inputs, cotangent, options);
   EXPECT_FALSE(got.outside);
   const Schedule used = fitted({param.tileQ, param.tileK}, *variant);
@@ -68,6 +71,20 @@ std::vector<Case> cases() {
     all.push_back({variant, ElementType::F16, "moreQueries", {1, 2, 2, 200, 33, 32, 80}, 192, 64, 64, 192});
     all.push_back({variant, ElementType::BF16, "moreKeys", {1, 1, 1, 33, 130, 72, 32}, 64, 128, 128, 64});
   }
+  // Heads that share keys, one turn after another; copies of 4 and 2 bytes; 256 rows of two warpgroups.
+  for (int stages : {1, 3, 4})
+    all.push_back({"causal",
+                   ElementType::BF16,
+                   "grouped" + std::to_string(stages),
+                   {1, 4, 2, 150, 150, 64, 64},
+                   64,
+                   64,
+                   64,
+                   64,
+                   stages});
+  all.push_back({"causal", ElementType::BF16, "even", {1, 1, 1, 70, 70, 18, 34}, 64, 64, 0, 0});
+  all.push_back({"causal", ElementType::F16, "uneven", {1, 1, 1, 70, 70, 17, 15}, 64, 64, 0, 0});
+  all.push_back({"causal", ElementType::BF16, "tallest", {1, 1, 1, 300, 300, 64, 64}, 256, 64, 64, 256});
   all.push_back({"causal", ElementType::BF16, "widest", {1, 1, 1, 70, 70, 256, 256}, 64, 64, 0, 0});
   return all;
 }

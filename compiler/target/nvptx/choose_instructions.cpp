@@ -31,7 +31,7 @@ bool hasTiles(tile::KernelOp kernel) {
 
 /// Numbers of queries that are columns of all tiles that want them.
 bool liesAcross(tile::LoadRowsOp op) {
-  return llvm::all_of(op.getResult().getUsers(), [](mlir::Operation *user) {
+  return !op.getResult().use_empty() && llvm::all_of(op.getResult().getUsers(), [](mlir::Operation *user) {
     auto pairs = mlir::dyn_cast<tile::PairwiseOp>(user);
     return pairs && pairs.getTransposed();
   });

@@ -30,19 +30,21 @@ bool isSummedOverQueries(Value tile) {
   });
 }
 
-/// Sums over keys, of a row of queries, are not this way round.
-bool sumsOverKeys(tile::PairwiseOp op) {
-  return !op.getReductions().empty() || op.getBody()
-                                            .walk([](dialect::AccumulateOp sum) {
-                                              const bool keys = sum.getPer() == dialect::Dependence::Head ||
-                                                                sum.getPer() == dialect::Dependence::Query;
-                                              return keys ? mlir::WalkResult::interrupt() : mlir::WalkResult::advance();
-                                            })
-                                            .wasInterrupted();
+bool sumsUp(tile::PairwiseOp op) {
+  bool sums = !op.getReductions().empty();
+  op.getBody().walk([&](dialect::AccumulateOp) { sums = true; });
+  return sums;
+}
+
+/// Numbers of queries that it alone reads, so that they may come another way.
+bool canReadAcross(Value numbers, tile::PairwiseOp reader) {
+  return numbers.getDefiningOp<tile::LoadRowsOp>() &&
+         llvm::all_of(numbers.getUsers(), [&](mlir::Operation *user) { return user == reader; });
 }
 
 bool canTurn(tile::PairwiseOp op) {
-  return !op.getTransposed() && op.getNumResults() > 0 && !sumsOverKeys(op) &&
+  return !op.getTransposed() && op.getNumResults() > 0 && !sumsUp(op) &&
+         llvm::all_of(op.getRows(), [&](Value numbers) { return canReadAcross(numbers, op); }) &&
          llvm::all_of(op.getTiles(), [&](Value tile) { return canExchange(tile, op); }) &&
          llvm::all_of(op.getResults(), isSummedOverQueries);
 }

@@ -28,7 +28,8 @@ class Pass {
         keyDim(op.getKeyDim().str()),
         numbers(op.getRows().size(), Registers(wide * 2)) {
     body.walk([&](dialect::AccumulateOp sum) { sums.push_back(sum); });
-    lineSums.assign(sums.size(), Registers(blocks * 2));
+    internalCheck(!transposed || sums.empty(), "nvptx lowering", "sums of pairs whose lines are keys");
+    rowSums.assign(sums.size(), Registers(blocks * 2));
     columnSums.assign(sums.size(), Registers(wide * 2));
     for (size_t at = 0; at < results.size(); ++at)
       out.emplace_back(at < op.tileResults() ? blocks * wide * 4 : blocks * 2);
@@ -70,7 +71,7 @@ class Pass {
   const std::string keyDim;
   std::vector<Registers> numbers;  ///< of queries that are columns, once they have been read
   std::vector<dialect::AccumulateOp> sums;
-  std::vector<Registers> out, lineSums, columnSums;
+  std::vector<Registers> out, rowSums, columnSums;
   Value firstQuery, firstKey;
   RegionContext context;
 
@@ -116,9 +117,9 @@ class Pass {
       region.bind(body.getArgument(argument++), number(at, row, n, e));
     region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
       const size_t which = llvm::find(sums, sum) - sums.begin();
-      if (sum.getPer() == dialect::Dependence::Any) scatter(region, sum, value);
-      else if (perKey(sum) == transposed) addTo(lineSums[which][row], value);
-      else addTo(columnSums[which][n * 2 + e % 2], value);
+      if (perRow(sum)) addTo(rowSums[which][row], value);
+      else if (sum.getPer() == dialect::Dependence::Key) addTo(columnSums[which][n * 2 + e % 2], value);
+      else scatter(region, sum, value);
     };
     region.emitBlock(body);
     for (size_t at = 0; at < results.size(); ++at) {
@@ -134,33 +135,27 @@ class Pass {
     }
   }
 
-  static bool perKey(dialect::AccumulateOp sum) { return sum.getPer() == dialect::Dependence::Key; }
-
-  void addSums(size_t which, dialect::AccumulateOp sum) {
-    if (sum.getPer() == dialect::Dependence::Any) return;
-    if (perKey(sum) == transposed) {
-      code.eachRow(lines, [&](int64_t block, int half, Value row) {
-        Value value = code.thread.reduceRow(lineSums[which][block * 2 + half], false);
-        if (transposed) addToKey(sum, value, code.thread.isFirstOfRow(), emit.add(firstKey, row));
-        else code.addToRow(sum, value, context, emit.add(firstQuery, row));
-      });
-      return;
-    }
-    internalCheck(!transposed, "nvptx lowering", "a sum over keys of a tile whose rows are keys");
-    for (int64_t at = 0; at < wide * 2; ++at)
-      addToKey(sum, code.thread.addColumn(columnSums[which][at]), code.thread.isFirstOfColumn(),
-               emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))));
+  static bool perRow(dialect::AccumulateOp sum) {
+    return sum.getPer() == dialect::Dependence::Head || sum.getPer() == dialect::Dependence::Query;
   }
 
-  /// partial[b, h, j] += value, by the threads that are `own`. Several warps meet there unless they have keys of their
-  /// own.
-  void addToKey(dialect::AccumulateOp sum, Value value, Value own, Value j) {
-    emit.when(code.both(own, emit.less(j, code.slots.dim(keyDim))), [&] {
+  void addSums(size_t which, dialect::AccumulateOp sum) {
+    if (perRow(sum))
+      code.eachRow(code.tileQ, [&](int64_t block, int half, Value row) {
+        Value value = code.thread.reduceRow(rowSums[which][block * 2 + half], false);
+        code.addToRow(sum, value, context, emit.add(firstQuery, row));
+      });
+    else if (sum.getPer() == dialect::Dependence::Key)
+      for (int64_t at = 0; at < wide * 2; ++at)
+        addToColumn(sum, code.thread.addColumn(columnSums[which][at]),
+                    emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))));
+  }
+
+  /// partial[b, h, j] += value; several warps meet there.
+  void addToColumn(dialect::AccumulateOp sum, Value value, Value j) {
+    emit.when(code.both(code.thread.isFirstOfColumn(), emit.less(j, code.slots.dim(keyDim))), [&] {
       Value index = emit.add(emit.mul(code.headRow(context), code.slots.dim(keyDim)), j);
-      Value pointer = emit.at(code.slots.pointer(sum.getInput().str()), index);
-      if (!transposed) return code.atomicAdd(pointer, value);
-      Value old = emit.load(code.builder.getF32Type(), pointer);
-      emit.store(arith::AddFOp::create(code.builder, emit.loc, old, value), pointer);
+      code.atomicAdd(emit.at(code.slots.pointer(sum.getInput().str()), index), value);
     });
   }
 

@@ -4,6 +4,8 @@
 
 #include "compiler/internal_error.h"
 #include "compiler/target/llvm_code.h"
+#include "llvm/IR/InlineAsm.h"
+#include "llvm/IR/Instructions.h"
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Support/CommandLine.h"
@@ -34,6 +36,18 @@ std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &name) {
       triple, name, "", options, llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
+/// What all threads of a warp do together stays where they come to it together: LLVM does not read the text of asm.
+void keepConverged(llvm::Module &code) {
+  for (llvm::Function &function : code)
+    for (llvm::BasicBlock &block : function)
+      for (llvm::Instruction &instruction : block) {
+        auto *call = llvm::dyn_cast<llvm::CallInst>(&instruction);
+        auto *text = call ? llvm::dyn_cast<llvm::InlineAsm>(call->getCalledOperand()) : nullptr;
+        if (text && llvm::StringRef(text->getAsmString()).contains(".sync.aligned"))
+          call->addFnAttr(llvm::Attribute::Convergent);
+      }
+}
+
 }  // namespace
 
 bool isKnownTarget(const std::string &name) {
@@ -47,6 +61,7 @@ std::string generate(mlir::ModuleOp module, const std::string &name, Output outp
   std::unique_ptr<llvm::Module> code = target::toLlvmIr(module, context, *target);
   for (llvm::Function &function : *code)
     if (!function.isDeclaration()) function.addFnAttr(llvm::Attribute::NoUnwind);
+  keepConverged(*code);
   target::optimize(*code, *target);
   if (output == Output::Ptx) return target::emitFile(*code, *target, true);
   std::string text;

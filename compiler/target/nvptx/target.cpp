@@ -96,6 +96,8 @@ class Nvptx : public target::Target {
                                                    ElementType type, int64_t sharedBytes) {
     int64_t width = 0;
     for (const auto &[dim, size] : dims) width += size;
+    // Sums of wide rows leave a warpgroup no registers for pairs.
+    if (backward && width > 256) return std::nullopt;
     const bool twoPass = variant.hasTwoPassBackward(false);
     // Further rows of queries and keys are further sums of a program over keys.
     const bool further = llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; }) > 1;
@@ -107,11 +109,12 @@ class Nvptx : public target::Target {
       for (const int stages : {2, 1}) {
         Schedule own = schedule;
         own.stages = stages;
-        for (int *tile : {&own.tileQ, &own.tileK, &own.keysQ, &own.keysK}) *tile = std::min(*tile, rows);
+        own.tileQ = std::min(own.tileQ, rows);
+        own.tileK = std::min(own.tileK, rows);
         own = fitted(own, variant);
-        // Rows of registers are queries, or keys, or, in one pass, both.
-        const bool onePass = backward && !twoPass;
-        const bool whole = own.tileQ % 64 == 0 && own.keysK % 64 == 0 && (!onePass || own.tileK % 64 == 0);
+        // Rows of registers are queries; in the backward pass keys as well.
+        const int keys = own.keysK ? own.keysK : own.tileK;
+        const bool whole = own.tileQ % 64 == 0 && (!backward || keys % 64 == 0);
         if (whole && fitsShared(variant, target, dims, type, own, backward, sharedBytes)) return own;
       }
     return std::nullopt;
