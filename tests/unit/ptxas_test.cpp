@@ -125,7 +125,7 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       EXPECT_EQ(error, "") << what;
       EXPECT_EQ(twice, "") << what;
       // Programs over keys are faster with some words spilled than with smaller tiles (by the timing model); elsewhere
-      // a word or two of a thread.
+      // a few words of a thread.
       if (!known) EXPECT_LE(spilled, job.kernel.starts_with("backward_dkdv") ? 450 : 32) << what;
       else
         EXPECT_LT(spilled, job.type != ElementType::F32 ? 450

@@ -3,6 +3,9 @@
 // they are compiled all the same.
 #include <gtest/gtest.h>
 
+#include <set>
+#include <sstream>
+
 #include "compiler/default_schedule.h"
 #include "tests/unit/call.h"
 #include "tests/unit/inputs.h"
@@ -54,6 +57,33 @@ TEST_P(WarpgroupNumerics, matchesReference) {
     const bool amplified = name == "period" || name == "ratio" || name == "slope";
     EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), amplified ? 4 * unit : unit)
         << "gradient of " << name;
+  }
+}
+
+/// LLVM may move asm that it does not know to be of whole warps into branches that part of them take.
+TEST(WarpgroupCode, AsmOfWholeWarpsIsConvergent) {
+  CompileRequest request;
+  request.variant = variantOf("causal");
+  request.kernel = "backward_dkdv";
+  request.type = ElementType::BF16;
+  request.dims = {{"D", 64}, {"E", 64}};
+  request.target = "sm_90a";
+  request.stage = Stage::Llvm;
+  const CompileResult result = compile(request);
+  ASSERT_EQ(result.error, "");
+  std::istringstream lines(result.text);
+  std::set<std::string> groups;
+  std::string attributes;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("asm sideeffect") != std::string::npos && line.find("wgmma") != std::string::npos)
+      groups.insert("attributes " + line.substr(line.rfind('#')) + " ");
+    if (line.starts_with("attributes ")) attributes += line + "\n";
+  }
+  ASSERT_FALSE(groups.empty());
+  for (const std::string &group : groups) {
+    const size_t at = attributes.find(group);
+    ASSERT_NE(at, std::string::npos) << group;
+    EXPECT_NE(attributes.substr(at, attributes.find('\n', at) - at).find("convergent"), std::string::npos) << group;
   }
 }
 
