@@ -13,8 +13,8 @@ constexpr int64_t leastSharedBytes = 99 * 1024;
 Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
                          bool backward, ElementType type, int64_t sharedBytes);
 
-/// True where all kernels of one direction, in every form of it, fit a GPU's block of `sharedBytes`. `target`: what code
-/// is generated for.
+/// True where all kernels of one direction, in every form of it, fit a GPU's block of `sharedBytes`. `target`: what
+/// code is generated for.
 bool fitsShared(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,
                 ElementType type, const Schedule &schedule, bool backward, int64_t sharedBytes);
 

@@ -37,10 +37,11 @@ DeviceLimits limitsOfArchitecture(int major, int minor);
 DeviceLimits limitsOf(const Device &device);
 
 /// What to generate code for: "host", or "sm_80" for every GPU, the emulator among them: this PTX runs on all later
-/// ones, whether or not LLVM has heard of them; "sm_90a" where WEFT_GPU asks for it and the device is one. Throws std::runtime_error where there is no such GPU or it is older.
+/// ones, whether or not LLVM has heard of them; "sm_90a" where WEFT_GPU asks for it and the device is one. Throws
+/// std::runtime_error where there is no such GPU or it is older.
 std::string targetOf(const Device &device);
-/// The device itself: "host", "sm_90" for compute capability 9.0, "sm_90a" where code is for it alone. What schedules are chosen for and cubins are
-/// assembled for.
+/// The device itself: "host", "sm_90" for compute capability 9.0, "sm_90a" where code is for it alone. What schedules
+/// are chosen for and cubins are assembled for.
 std::string architectureOf(const Device &device);
 
 /// Memory a kernel may touch: host addresses.
