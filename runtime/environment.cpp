@@ -9,9 +9,9 @@
 
 namespace weft::environment {
 
-static std::string get(const char *name, std::string otherwise = {}) {
+static std::string get(const char *name, const std::string &otherwise = {}) {
   const char *value = std::getenv(name);
-  return value && *value ? std::string(value) : otherwise;
+  return value && *value ? value : otherwise;
 }
 
 static bool isAbsolute(const std::string &path) { return path.rfind('/', 0) == 0; }
