@@ -165,7 +165,7 @@ int train(const TrainOptions &options, const TextData &data) {
     throw std::runtime_error("expected more bytes to train on than model.context = " +
                              std::to_string(config.model.context) + ", got " + std::to_string(data.train.size(0)));
   if (options.device.is_cpu()) demandMemory(config);
-  VariantInputs(config.model);  // says what is wrong before there is a folder
+  [[maybe_unused]] const VariantInputs known(config.model);  // says what is wrong before there is a folder
   makeFolder(options.directory);
   const RunLock lock(options.directory);
   removeLeftovers(options.directory);
