@@ -7,6 +7,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "autotune/model.h"
 #include "autotune/samples.h"
 
 namespace weft::autotune {
@@ -114,7 +115,8 @@ timeline::Timeline CallTimeline::predict(const std::string &kernel, const Schedu
   request.target = targetOf(call.set.device);
   const CompileResult result = compile(request);
   if (!result.error.empty()) throw std::runtime_error(result.error);
-  return timeline::predict(timeline::kernelOf(result.image, chip), load(kernel, result.image, schedule), chip);
+  return timeline::predict(timeline::kernelOf(result.image, architectureOf(call.set.device)),
+                           load(kernel, result.image, schedule), chip);
 }
 
 double CallTimeline::seconds(const Schedule &schedule) const {
@@ -154,6 +156,7 @@ size_t predictByCode(const CallTimeline &call, std::vector<TuningPoint> &points,
   const double scale = median(ratios);
   for (size_t at = 0; at < points.size(); ++at)
     points[at].predicted = at < total && seconds[at] > 0 ? seconds[at] : scale * points[at].predicted;
+  sortByPrediction(points);
   return ratios.size();
 }
 

@@ -38,9 +38,11 @@ class CallTimeline {
   timeline::Load load(const std::string &kernel, const KernelImage &image, const Schedule &schedule) const;
 };
 
+/// How many are worth that: the default and the best twenty.
+constexpr size_t refinedCandidates = 21;
 /// Replaces what the first `count` points are predicted with by what their machine code says, on all cores; the others'
-/// times are scaled alike. `stop` is asked before each. Gives how many were replaced; where a point's kernel cannot be
-/// assembled its note says why.
+/// times are scaled alike, and all but the first are sorted anew. `stop` is asked before each. Gives how many were
+/// replaced; where a point's kernel cannot be assembled its note says why.
 size_t predictByCode(const CallTimeline &call, std::vector<TuningPoint> &points, size_t count,
                      const std::function<void(size_t done, size_t total)> &progress, const std::function<bool()> &stop);
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "autotune/space.h"
 #include "ops/devices.h"
 #include "runtime/environment.h"
 
@@ -138,6 +139,21 @@ double Model::predict(const Schedule &schedule) {
   const double seconds =
       backward && fused ? std::max(total / threads, rounds) : total / threads + longest * (1 - 1 / threads) / 2;
   return seconds / (clockGhz * 1e9);
+}
+
+std::vector<TuningPoint> countedSpace(const ops::Binding &call, const ops::KeptPattern &pattern, bool backward,
+                                      double clockGhz) {
+  Model model(call, pattern, backward, clockGhz);
+  std::vector<TuningPoint> points;
+  for (const Schedule &schedule : searchSpace(call, backward))
+    points.push_back({schedule, model.predict(schedule), {}, ""});
+  sortByPrediction(points);
+  return points;
+}
+
+void sortByPrediction(std::vector<TuningPoint> &points) {
+  std::stable_sort(points.begin() + 1, points.end(),
+                   [](const TuningPoint &a, const TuningPoint &b) { return a.predicted < b.predicted; });
 }
 
 }  // namespace weft::autotune

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "ops/kept_pattern.h"
+#include "runtime/schedule_cache.h"
 
 namespace weft::autotune {
 
@@ -35,5 +36,11 @@ class Model {
   double cpuCycles(const Schedule &schedule, double tileQ, double tileK, bool fused) const;
   double gpuSeconds(const Schedule &schedule, const Tiles &kept, bool fused) const;
 };
+
+/// Every schedule worth considering (see searchSpace), the default first, then by what the model says.
+std::vector<TuningPoint> countedSpace(const ops::Binding &call, const ops::KeptPattern &pattern, bool backward,
+                                      double clockGhz);
+/// All but the first, the default.
+void sortByPrediction(std::vector<TuningPoint> &points);
 
 }  // namespace weft::autotune

@@ -1,9 +1,6 @@
 #include "autotune/modelled_call.h"
 
-#include <algorithm>
-
 #include "autotune/model.h"
-#include "autotune/space.h"
 #include "ops/variant_library.h"
 
 namespace weft::autotune {
@@ -45,19 +42,9 @@ ModelledCall::ModelledCall(const Problem &problem, const timeline::Chip &chip,
       pattern(host),
       kernels(call, pattern, problem.backward, chip) {}
 
-std::vector<TuningPoint> ModelledCall::rank(size_t refined, const std::function<void(size_t, size_t)> &progress,
-                                            size_t &known) const {
-  Model model(call, pattern, backward, 0);
-  std::vector<TuningPoint> points;
-  for (const Schedule &schedule : searchSpace(call, backward))
-    points.push_back({schedule, model.predict(schedule), {}, ""});
-  auto sort = [&] {
-    std::stable_sort(points.begin() + 1, points.end(),
-                     [](const TuningPoint &a, const TuningPoint &b) { return a.predicted < b.predicted; });
-  };
-  sort();
-  known = predictByCode(kernels, points, refined, progress, {});
-  sort();
+std::vector<TuningPoint> ModelledCall::rank(const std::function<void(size_t, size_t)> &progress, size_t &known) const {
+  std::vector<TuningPoint> points = countedSpace(call, pattern, backward, 0);
+  known = predictByCode(kernels, points, refinedCandidates, progress, {});
   return points;
 }
 

@@ -16,10 +16,9 @@ class ModelledCall {
   /// The schedule that the chip's calls have without tuning.
   const Schedule &untuned() const { return set.schedule; }
   const CallTimeline &timeline() const { return kernels; }
-  /// Every schedule worth considering, the default first, then by what is predicted: of the best `refined` by their
-  /// machine code, of the others by a count. `known` of them are refined.
-  std::vector<TuningPoint> rank(size_t refined, const std::function<void(size_t done, size_t total)> &progress,
-                                size_t &known) const;
+  /// Every schedule worth considering, the default first, then by what is predicted: of the best by their machine code,
+  /// of the others by a count. `known` of them are refined.
+  std::vector<TuningPoint> rank(const std::function<void(size_t done, size_t total)> &progress, size_t &known) const;
 
  private:
   const bool backward;

@@ -40,9 +40,9 @@ struct Kernel {
   int threads = 0;    ///< of a block
   int64_t sharedBytes = 0, spillBytes = 0;
 };
-/// The image assembled for a chip and disassembled, or its PTX where ptxas or a disassembler is missing. Throws
-/// std::runtime_error where ptxas fails.
-Kernel kernelOf(const KernelImage &image, const Chip &chip);
+/// The image assembled for an architecture ("sm_90", "sm_90a") and disassembled, or its PTX where ptxas or a
+/// disassembler is missing. Throws std::runtime_error where ptxas fails.
+Kernel kernelOf(const KernelImage &image, const std::string &architecture);
 
 /// Share of a pipe's cycles that it is busy, over the hot loop, and over the whole kernel with waves and tail.
 struct PipeShare {

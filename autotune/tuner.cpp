@@ -11,7 +11,6 @@
 #include "autotune/call_timeline.h"
 #include "autotune/model.h"
 #include "autotune/samples.h"
-#include "autotune/space.h"
 #include "ops/call_site.h"
 #include "ops/devices.h"
 #include "ops/passes.h"
@@ -31,8 +30,7 @@ constexpr double precision = 0.02;
 constexpr size_t firstSamples = 3, secondSamples = 8, confirmed = 7, lastSamples = 30;
 /// The model leaves out what it thinks this much slower than the best.
 constexpr double hopeless = 3;
-/// Of a GPU: how many the model looks at by their machine code, and the share of the budget for it.
-constexpr size_t refinedCandidates = 21;
+/// Of the budget, for predictions by machine code.
 constexpr double predictionShare = 0.25;
 constexpr char uncompiled[] = "not compiled within half of the budget";
 
@@ -158,16 +156,8 @@ class Search {
     ops::KernelSet set(variant, entry.key.type, entry.key.headDims, device, first);
     ops::Binding call(set, problem.names, problem.tensors);
     const ops::KeptPattern pattern(call);
-    Model model(call, pattern, problem.backward, entry.clockGhz > 0 ? entry.clockGhz : 2.5);
-    for (const Schedule &schedule : searchSpace(call, problem.backward))
-      entry.points.push_back({schedule, model.predict(schedule), {}, ""});
-    auto sort = [&] {
-      std::stable_sort(entry.points.begin() + 1, entry.points.end(),
-                       [](const TuningPoint &a, const TuningPoint &b) { return a.predicted < b.predicted; });
-    };
-    sort();
+    entry.points = countedSpace(call, pattern, problem.backward, entry.clockGhz > 0 ? entry.clockGhz : 2.5);
     refineByCode(call, pattern, entry);
-    sort();
     space = entry.points;
     // Of each tile size and form the one the model likes best; order and register blocks are tried for the winners.
     std::vector<TuningPoint> list{entry.points[0]};

@@ -50,7 +50,7 @@ int printTimeline(const std::string &variant, const std::string &kernel, const s
 
 void printRanking(const std::string &variant, bool backward, const std::string &type, const std::string &deviceModel,
                   const ops::SampleShape &shape, int64_t span) {
-  constexpr size_t refined = 20, shown = 12;
+  constexpr size_t shown = 12;
   const timeline::Chip &chip = timeline::chip(deviceModel);
   const std::string target = timeline::architecture(chip);
   const autotune::Problem problem = problemOf(variant, backward, type, shape, span);
@@ -58,7 +58,6 @@ void printRanking(const std::string &variant, bool backward, const std::string &
   const bool terminal = isatty(STDERR_FILENO);
   size_t known = 0;
   const std::vector<TuningPoint> points = call.rank(
-      refined + 1,
       [&](size_t done, size_t total) {
         if (terminal) std::fprintf(stderr, "\r\033[Kpredicting %zu/%zu", done, total);
       },

@@ -44,19 +44,31 @@ void KeptPattern::add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wan
     result.longest += longest;
     return;
   }
-  const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;
-  std::vector<char> kept((S + wantK - 1) / wantK);
-  for (int64_t first = 0; first < T; first += wantQ) {
-    std::fill(kept.begin(), kept.end(), 0);
-    for (int64_t row = first / tileQ; row < rows && row * tileQ < first + wantQ; ++row)
-      for (int64_t at = (head * rows + row) * others, end = at + counts[head * rows + row]; at < end; ++at) {
-        // An entry is twice the tile's number, plus one where the tile is full.
-        const int64_t begin = (entries[at] >> 1) * tileK, last = std::min(begin + tileK, S);
-        for (int64_t tile = begin / wantK; tile * wantK < last; ++tile) kept[tile] = 1;
-      }
-    add(std::count(kept.begin(), kept.end(), 1));
+  Parts parts;
+  for (int64_t row = 0; row * wantQ < T; ++row) {
+    partsOf(keys, head, row, wantQ, wantK, parts);
+    add(std::count_if(parts.kept.begin(), parts.kept.end(), [](int kept) { return kept > 0; }));
   }
   result.longest += longest;
+}
+
+void KeptPattern::partsOf(const Keys &keys, int64_t head, int64_t wantRow, int64_t wantQ, int64_t wantK,
+                          Parts &parts) const {
+  const int64_t rows = (T + tileQ - 1) / tileQ, others = (keys.S + tileK - 1) / tileK;
+  parts.kept.assign((keys.S + wantK - 1) / wantK, 0);
+  parts.full.assign(parts.kept.size(), 0);
+  const int64_t first = wantRow * wantQ / tileQ,
+                end = std::min((std::min((wantRow + 1) * wantQ, T) + tileQ - 1) / tileQ, rows);
+  parts.rows = end - first;
+  for (int64_t row = first; row < end; ++row)
+    for (int64_t at = (head * rows + row) * others, stop = at + keys.counts[head * rows + row]; at < stop; ++at) {
+      // An entry is twice the tile's number, plus one where the tile is full.
+      const int64_t begin = (keys.entries[at] >> 1) * tileK, last = std::min(begin + tileK, keys.S);
+      for (int64_t tile = begin / wantK; tile * wantK < last; ++tile) {
+        ++parts.kept[tile];
+        parts.full[tile] += keys.entries[at] & 1;
+      }
+    }
 }
 
 std::vector<KeptPattern::Turns> KeptPattern::turns(int64_t head, int64_t wantQ, int64_t wantK, size_t set,
@@ -80,24 +92,12 @@ std::vector<KeptPattern::Turns> KeptPattern::turns(int64_t head, int64_t wantQ, 
     }
     return result;
   }
-  const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;
-  std::vector<int> keptParts(wantOthers), fullParts(wantOthers);
+  Parts parts;
   for (int64_t row = 0; row < wantRows; ++row) {
-    std::fill(keptParts.begin(), keptParts.end(), 0);
-    std::fill(fullParts.begin(), fullParts.end(), 0);
-    const int64_t first = row * wantQ / tileQ,
-                  end = std::min((std::min((row + 1) * wantQ, T) + tileQ - 1) / tileQ, rows);
-    for (int64_t own = first; own < end; ++own)
-      for (int64_t at = (head * rows + own) * others, stop = at + counts[head * rows + own]; at < stop; ++at) {
-        const int64_t begin = (entries[at] >> 1) * tileK, last = std::min(begin + tileK, S);
-        for (int64_t other = begin / wantK; other * wantK < last; ++other) {
-          ++keptParts[other];
-          fullParts[other] += entries[at] & 1;
-        }
-      }
+    partsOf(sets[set], head, row, wantQ, wantK, parts);
     for (int64_t other = 0; other < wantOthers; ++other) {
       const int64_t begin = other * wantK / tileK, stop = (std::min((other + 1) * wantK, S) + tileK - 1) / tileK;
-      if (keptParts[other]) add(row, other, fullParts[other] == (end - first) * (stop - begin));
+      if (parts.kept[other]) add(row, other, parts.full[other] == parts.rows * (stop - begin));
     }
   }
   return result;

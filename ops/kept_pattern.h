@@ -44,6 +44,12 @@ class KeptPattern {
     std::vector<int> bands;            ///< 4 a head: the least and the largest i - j, and two the kernels use
     std::vector<int> counts, entries;  ///< lists by query tile, each with room for all key tiles
   };
+  /// How many of the plan's tiles, of how many of its rows, meet each tile of keys of a row of tiles, and are full.
+  struct Parts {
+    std::vector<int> kept, full;
+    int64_t rows = 0;
+  };
+  void partsOf(const Keys &keys, int64_t head, int64_t wantRow, int64_t wantQ, int64_t wantK, Parts &parts) const;
   void add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wantK, Count &result) const;
 
   int64_t headCount, T;

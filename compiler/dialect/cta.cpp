@@ -64,6 +64,12 @@ int64_t SharedType::tileBytes() const {
 
 SharedType SharedType::stage() const { return get(getContext(), getShape().take_back(2), getElement(), getLayout()); }
 
+bool hasSwizzled(tile::KernelOp kernel) {
+  bool swizzled = false;
+  kernel.walk([&](AllocOp alloc) { swizzled |= alloc.getResult().getType().isSwizzled(); });
+  return swizzled;
+}
+
 llvm::LogicalResult StageOp::verify() {
   const SharedType buffer = getBuffer().getType();
   if (buffer.getShape().size() != 3 || getResult().getType() != buffer.stage())

@@ -21,6 +21,9 @@ inline bool isWgmma(MmaKind kind) { return kind == MmaKind::WgmmaBF16 || kind ==
 inline bool isBf16(MmaKind kind) { return kind == MmaKind::BF16 || kind == MmaKind::WgmmaBF16; }
 inline bool isF16(MmaKind kind) { return kind == MmaKind::F16 || kind == MmaKind::WgmmaF16; }
 
+/// Some buffer of the kernel is swizzled.
+bool hasSwizzled(tile::KernelOp kernel);
+
 /// Of a tile.kernel: bytes of shared memory that a thread block takes, an i64, set by allocate-shared.
 inline constexpr const char *sharedBytes = "cta.shared_bytes";
 /// Of a tile.kernel: warps of a thread block, an i64, set by choose-instructions.

@@ -24,6 +24,16 @@ void expectRotated(const std::string &body, int seeds = 8) {
   }
 }
 
+/// check(report, memory) after a kernel with this body, in each of some orders.
+template <class Check>
+void eachSeed(const std::string &body, int threads, Check check) {
+  for (uint64_t seed = 0; seed < 8; ++seed) {
+    HopperMemory memory;
+    const Report report = runHopper(hopperKernel(body, threads), memory, threads, seed);
+    check(report, memory);
+  }
+}
+
 TEST(EmulatorBarriers, mbarriersOrderStoresAndLoads) {
   for (const char *arrive :
        {"mbarrier.arrive.shared.b64 %rd9, [%r10];\n", "mbarrier.arrive.shared::cta.b64 _, [%r10];\n",
@@ -66,12 +76,10 @@ TEST(EmulatorBarriers, mbarriersHavePhases) {
       "%r23;\nadd.s32 %r20, %r20, 1;\nsetp.lt.s32 %p4, %r20, 10;\n@%p4 bra $CONSUME;\nst.global.b32 [%rd3], %r21;\n";
   uint32_t expected = 0;
   for (uint32_t turn = 0; turn < 10; ++turn) expected = 2 * expected + turn;
-  for (uint64_t seed = 0; seed < 8; ++seed) {
-    HopperMemory memory;
-    const Report report = runHopper(hopperKernel(body, 64), memory, 64, seed);
+  eachSeed(body, 64, [&](const Report &report, const HopperMemory &memory) {
     for (int thread = 32; thread < 64; ++thread) EXPECT_EQ(memory.words[thread], expected);
     EXPECT_LT(report.instructions, 1000);  // polling costs next to nothing
-  }
+  });
   expectReported({{replaced(body, "[%r10+8], 32;", "[%r10+8], 33;"), "deadlock: ", 64},
                   {replaced(body, "xor.b32 %r22, %r20, 1;", "mov.b32 %r22, %r20;"), "deadlock: ", 64},
                   {replaced(body, "mbarrier.arrive.shared.b64 _, [%r10+8];\n", ""), "deadlock: the mbarrier at", 64},
@@ -157,22 +165,18 @@ TEST(EmulatorBarriers, namedBarriersJoinPartOfTheBlock) {
       "shr.u32 %r13, %r3, 1;\nadd.s32 %r13, %r13, 1;\nadd.s32 %r14, %r2, 1024;\n"
       "st.shared.b32 [%r14], %r1;\nbar.sync %r13, 64;\nxor.b32 %r14, %r14, 128;\n"
       "ld.shared.b32 %r12, [%r14];\nst.global.b32 [%rd3], %r12;\n";
-  for (uint64_t seed = 0; seed < 8; ++seed) {
-    HopperMemory memory;
-    const Report report = runHopper(hopperKernel(pair, 128), memory, 128, seed);
+  eachSeed(pair, 128, [](const Report &report, const HopperMemory &memory) {
     EXPECT_EQ(report.barriers, 2);
     for (uint32_t thread = 0; thread < 128; ++thread) EXPECT_EQ(memory.words[thread], thread ^ 32);
-  }
+  });
   // Warp 0 gives, the others take.
   const std::string give =
       "setp.eq.b32 %p3, %r3, 0;\n@!%p3 bra $TAKE;\nst.shared.b32 [%r2+1024], %r1;\nbarrier.cta.arrive.aligned 5, 128;\n"
       "ret;\n$TAKE:\nbarrier.cta.sync.aligned 5, 128;\nshl.b32 %r14, %r4, 2;\nld.shared.b32 %r12, [%r14+1024];\n"
       "st.global.b32 [%rd3], %r12;\n";
-  for (uint64_t seed = 0; seed < 8; ++seed) {
-    HopperMemory memory;
-    runHopper(hopperKernel(give, 128), memory, 128, seed);
+  eachSeed(give, 128, [](const Report &, const HopperMemory &memory) {
     for (uint32_t thread = 32; thread < 128; ++thread) EXPECT_EQ(memory.words[thread], thread % 32);
-  }
+  });
   expectReported({
       {replaced(pair, "bar.sync %r13, 64", "bar.sync %r13, 32"), "shared", 128},
       {replaced(pair, "bar.sync %r13, 64", "bar.sync %r13, 96"), "deadlock: barrier", 128},

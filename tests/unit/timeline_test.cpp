@@ -359,7 +359,7 @@ Causal causal(const std::string &name, int64_t width, bool ptx) {
   EXPECT_EQ(result.error, "");
   Causal made;
   if (ptx) made.kernel = {name, result.image.code, false, 255, result.image.threads, result.image.sharedBytes, 0};
-  else made.kernel = kernelOf(result.image, chip("h200"));
+  else made.kernel = kernelOf(result.image, "sm_90");
   constexpr int T = 4096, heads = 32;
   const bool byKeys = result.image.grid == Grid::KeyTile;
   const int own = byKeys ? result.image.tileK : result.image.tileQ,

@@ -44,8 +44,7 @@ int64_t allocate(tile::KernelOp kernel) {
   const TextOrder order(kernel);
   llvm::SmallVector<cta::AllocOp> allocs;
   llvm::SmallVector<target::Life> lives;
-  bool swizzled = false;
-  kernel.walk([&](cta::AllocOp alloc) { swizzled |= alloc.getResult().getType().isSwizzled(); });
+  const bool swizzled = cta::hasSwizzled(kernel);
   kernel.walk<mlir::WalkOrder::PreOrder>([&](cta::AllocOp alloc) {
     target::Life own{order.first(alloc), lastUse(order, alloc, alloc.getResult()), spanOf(alloc, swizzled)};
     mlir::Operation *loop = alloc->getParentOp();

@@ -79,12 +79,21 @@ int64_t KernelCode::count(mlir::Type type) const {
   return thread.blocks(shape[0]) * (shape.size() == 1 ? 2 : columnTiles(shape[1]) * 4);
 }
 
+void KernelCode::spread(mlir::ValueRange tiles, llvm::ArrayRef<Value> values) {
+  for (Value tile : tiles) {
+    const llvm::ArrayRef<Value> own = values.take_front(count(tile));
+    registers[tile] = Registers(own.begin(), own.end());
+    values = values.drop_front(own.size());
+  }
+}
+
 bool KernelCode::isPacked(Value tile) {
-  return !tile.use_empty() && llvm::all_of(tile.getUses(), [](mlir::OpOperand &use) {
-    auto product = mlir::dyn_cast<cta::MmaOp>(use.getOwner());
-    return product && product.getKind() != cta::MmaKind::TF32x3 && product.getForm() == tile::DotForm::NN &&
-           &use == &product.getLhsMutable();
-  });
+  return tile.getDefiningOp<tile::PairwiseOp>() && !tile.use_empty() &&
+         llvm::all_of(tile.getUses(), [](mlir::OpOperand &use) {
+           auto product = mlir::dyn_cast<cta::MmaOp>(use.getOwner());
+           return product && product.getKind() != cta::MmaKind::TF32x3 && product.getForm() == tile::DotForm::NN &&
+                  &use == &product.getLhsMutable();
+         });
 }
 
 Value KernelCode::pack(mlir::Type element, Value low, Value high) {
@@ -96,6 +105,14 @@ Value KernelCode::pack(mlir::Type element, Value low, Value high) {
   else
     packed = nvvm::ConvertF32x2ToF16x2Op::create(builder, emit.loc, type, high, low, Value(), nvvm::FPRoundingMode::RN);
   return llvmir::BitcastOp::create(builder, emit.loc, builder.getI32Type(), packed);
+}
+
+Registers KernelCode::packed(Value tile, mlir::Type element) {
+  const Registers &own = registersOf(tile);
+  if (isPacked(tile)) return own;
+  Registers words;
+  for (size_t at = 0; at < own.size(); at += 2) words.push_back(pack(element, own[at], own[at + 1]));
+  return words;
 }
 
 std::pair<Value, Value> KernelCode::keyAt(Value n) {

@@ -61,8 +61,14 @@ struct KernelCode {
   const SharedTile &buffer(Value value);
   /// How many registers a value of the type takes, of f32.
   int64_t count(mlir::Type type) const;
-  /// Pairs of neighbouring columns share a register, in the type of products: of a tile that only products read.
+  int64_t count(Value tile) const { return count(tile.getType()) / (isPacked(tile) ? 2 : 1); }
+  /// Gives values that follow one after another to the tiles they belong to.
+  void spread(mlir::ValueRange tiles, llvm::ArrayRef<Value> values);
+  /// Pairs of neighbouring columns share a register, in the type of products: of pairs' results that only products
+  /// read.
   static bool isPacked(Value tile);
+  /// The registers of a left side of products of 16-bit types: two of each 8 columns of a block.
+  Registers packed(Value tile, mlir::Type element);
   /// Two floats to one register of halves, the first in the low part.
   Value pack(mlir::Type element, Value low, Value high);
   static llvm::ArrayRef<int64_t> shapeOf(Value value) {

@@ -10,24 +10,15 @@ void carry(KernelCode &code, mlir::LoopLikeOpInterface loop, Value from, Value t
   mlir::Block &body = loop.getLoopRegions()[0]->front();
   Registers inits;
   for (Value init : loop.getInits()) llvm::append_range(inits, code.registersOf(init));
-  auto spread = [&](mlir::ValueRange targets, mlir::ValueRange values) {
-    size_t at = 0;
-    for (Value target : targets) {
-      const int64_t count = code.count(target.getType());
-      const auto own = values.slice(at, count);
-      code.registers[target] = Registers(own.begin(), own.end());
-      at += count;
-    }
-  };
   auto sums = code.emit.loop(from, to, 1, inits, [&](Value at, mlir::ValueRange carried) {
     prepare(at);
-    spread(loop.getRegionIterArgs(), carried);
+    code.spread(loop.getRegionIterArgs(), Registers(carried.begin(), carried.end()));
     code.lower(body);
     Registers next;
     for (Value value : body.getTerminator()->getOperands()) llvm::append_range(next, code.registersOf(value));
     return next;
   });
-  spread(loop->getResults(), sums);
+  code.spread(loop->getResults(), Registers(sums.begin(), sums.end()));
 }
 
 }  // namespace

@@ -41,15 +41,13 @@ bool usesWorkspace(tile::KernelOp kernel) {
 void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
   const Runner runner = runnerOf(kernel);
   const bool workspaces = usesWorkspace(kernel);
-  bool swizzled = false;
-  kernel.walk([&](cta::AllocOp alloc) { swizzled |= alloc.getResult().getType().isSwizzled(); });
   KernelCode code(module, kernel);
   mlir::OpBuilder &builder = code.builder;
   Emitter &emit = code.emit;
   builder.setInsertionPointToEnd(module.getBody());
   auto shared = llvmir::GlobalOp::create(builder, emit.loc, llvmir::LLVMArrayType::get(builder.getIntegerType(8), 0),
                                          false, llvmir::Linkage::External, "weft_shared", mlir::Attribute(),
-                                         swizzled ? cta::SwizzledAttr::alignment : 16, sharedSpace);
+                                         cta::hasSwizzled(kernel) ? cta::SwizzledAttr::alignment : 16, sharedSpace);
   auto type = llvmir::LLVMFunctionType::get(llvmir::LLVMVoidType::get(builder.getContext()),
                                             {llvmir::LLVMPointerType::get(builder.getContext())});
   auto function = llvmir::LLVMFuncOp::create(builder, emit.loc, target::entryName(kernel), type);

@@ -172,10 +172,6 @@ class Pass {
   }
 };
 
-int64_t registerCount(KernelCode &code, Value result) {
-  return code.count(result.getType()) / (KernelCode::isPacked(result) ? 2 : 1);
-}
-
 }  // namespace
 
 void lower(KernelCode &code, tile::PairwiseOp op) {
@@ -188,7 +184,7 @@ void lower(KernelCode &code, tile::PairwiseOp op) {
   } else {
     std::vector<mlir::Type> types;
     for (Value result : op.getResults())
-      types.resize(types.size() + registerCount(code, result),
+      types.resize(types.size() + code.count(result),
                    KernelCode::isPacked(result) ? mlir::Type(code.builder.getI32Type()) : code.builder.getF32Type());
     auto branch = mlir::scf::IfOp::create(code.builder, code.emit.loc, types, code.scalar(op.getFull()), true);
     mlir::OpBuilder::InsertionGuard guard(code.builder);
@@ -198,12 +194,7 @@ void lower(KernelCode &code, tile::PairwiseOp op) {
     }
     values.assign(branch.getResults().begin(), branch.getResults().end());
   }
-  auto at = values.begin();
-  for (Value result : op.getResults()) {
-    const int64_t count = registerCount(code, result);
-    code.registers[result] = Registers(at, at + count);
-    at += count;
-  }
+  code.spread(op.getResults(), values);
 }
 
 }  // namespace weft::nvptx

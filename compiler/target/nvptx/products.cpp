@@ -14,8 +14,7 @@ namespace nvvm = mlir::NVVM;
 class Product {
  public:
   Product(KernelCode &code, cta::MmaOp op)
-      : code(code),
-        emit(code.emit),
+      : emit(code.emit),
         thread(code.thread),
         kind(op.getKind()),
         element(op.getRhs().getType().getElement()),
@@ -29,6 +28,9 @@ class Product {
     crossRow = emit.add(inner, high);
     crossColumn = low;
   }
+
+  /// Of a 16-bit type.
+  bool half() const { return kind != cta::MmaKind::TF32x3; }
 
   /// a[m][k] b[n][k]
   Registers nt(const SharedTile &left) {
@@ -53,24 +55,17 @@ class Product {
     return sums;
   }
 
-  /// a[m][k] b[k][n], a in registers, perhaps packed
-  Registers nn(llvm::ArrayRef<Value> a, int64_t depth, bool packed) {
-    const int64_t tiles = depth / 8, blocks = static_cast<int64_t>(a.size()) / (tiles * (packed ? 2 : 4));
+  /// a[m][k] b[k][n], a in registers; of 16-bit types packed
+  Registers nn(llvm::ArrayRef<Value> a, int64_t depth) {
+    const int64_t tiles = depth / 8, perTile = half() ? 2 : 4,
+                  blocks = static_cast<int64_t>(a.size()) / (tiles * perTile);
     // f32: thread (g, t) takes the depths 2t and 2t + 1, as fragments have them.
     multiply(
         blocks, depth,
         [&](int64_t block, int64_t k) -> Four {
-          if (!half()) {
-            const Value *own = &a[(block * tiles + k) * 4];
-            return {own[0], own[2], own[1], own[3]};
-          }
-          if (packed) {
-            const Value *own = &a[(block * tiles + 2 * k) * 2];
-            return {own[0], own[1], own[2], own[3]};
-          }
-          const Value *left = &a[(block * tiles + 2 * k) * 4], *next = left + 4;
-          auto pack = [&](const Value *pair) { return code.pack(element, pair[0], pair[1]); };
-          return {pack(left), pack(left + 2), pack(next), pack(next + 2)};
+          const Value *own = &a[(block * tiles + (half() ? 2 : 1) * k) * perTile];
+          if (half()) return {own[0], own[1], own[2], own[3]};
+          return {own[0], own[2], own[1], own[3]};
         },
         [&](int64_t n, int64_t k) { return rightRows(n, k); });
     return sums;
@@ -99,7 +94,6 @@ class Product {
   enum class Order { Pair, Cross };
   using Four = std::array<Value, 4>;
 
-  KernelCode &code;
   Emitter &emit;
   Thread &thread;
   const cta::MmaKind kind;
@@ -108,7 +102,6 @@ class Product {
   Registers sums;
   Value pairRow, pairColumn, crossRow, crossColumn;
 
-  bool half() const { return kind != cta::MmaKind::TF32x3; }
   Value i32(int64_t value) { return emit.i32(value); }
   SharedTile anchored(SharedTile tile) {
     tile.base = thread.anchored(tile.base);
@@ -235,8 +228,9 @@ void lower(KernelCode &code, cta::MmaOp op) {
   switch (op.getForm()) {
     case tile::DotForm::NT: result = product.nt(code.buffer(op.getLhs())); break;
     case tile::DotForm::NN:
-      result = product.nn(code.registersOf(op.getLhs()), KernelCode::shapeOf(op.getLhs())[1],
-                          mlir::isa<mlir::IntegerType>(code.registersOf(op.getLhs())[0].getType()));
+      result = product.nn(product.half() ? code.packed(op.getLhs(), op.getRhs().getType().getElement())
+                                         : code.registersOf(op.getLhs()),
+                          KernelCode::shapeOf(op.getLhs())[1]);
       break;
     case tile::DotForm::TN: result = product.tn(code.buffer(op.getLhs())); break;
   }

@@ -10,6 +10,18 @@
 namespace weft::nvptx {
 namespace {
 
+/// Of all dims that rows end in, together.
+int64_t widthOf(const std::map<std::string, int64_t> &dims) {
+  int64_t width = 0;
+  for (const auto &[dim, size] : dims) width += size;
+  return width;
+}
+
+/// Queries have other rows beside those of q.
+bool hasFurtherQueries(const Variant &variant) {
+  return llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; }) > 1;
+}
+
 class Nvptx : public target::Target {
  public:
   bool claims(const std::string &name) const override { return name.starts_with("sm_"); }
@@ -33,14 +45,13 @@ class Nvptx : public target::Target {
     const std::string target = warpgroups ? name : "sm_80";
     if (warpgroups && type != ElementType::F32)
       if (const auto own = warpgroupSchedule(variant, target, dims, backward, type, sharedBytes)) return *own;
-    int64_t width = 0;
-    for (const auto &[dim, size] : dims) width += size;
+    const int64_t width = widthOf(dims);
     const bool wide = width > 128 || variant.scansKeys(), newer = std::atoi(name.c_str() + 3) >= 100;
     const bool narrowTypes = type != ElementType::F32;
     // What a pair costs beside its dots; by times of library variants on an H200.
     const int steps = ast::compileSteps(variant.tree());
     const bool light = steps <= 215, heavy = steps >= 250;
-    const auto queryRows = llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; });
+    const bool further = hasFurtherQueries(variant);
     // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
     // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive, so do further dots, and
     // gradients of both sides in one pass. Where there is room, a warp has 32 queries: it reads each key from shared
@@ -51,12 +62,12 @@ class Nvptx : public target::Target {
     if (backward && (wide || newer) && !(known && !heavy && twoPass)) mostQ = mostK = 32;
     else if (backward && !narrowTypes && !twoPass) mostQ = mostK = 32;
     else if (backward && narrowTypes && !heavy) mostK = 32;
-    else if (!backward && !wide && !newer && narrowTypes && queryRows == 1 && light) mostQ = 128;
+    else if (!backward && !wide && !newer && narrowTypes && !further && light) mostQ = 128;
     // A program over keys carries two sums: four warps of 16 keys each, and half the queries where little room is left;
     // of 32 keys where pairs take few registers: each query is then read half as often (by the timing model).
     int keysQ = 0, keysK = 0;
     if (backward && known && twoPass) {
-      const bool few = light && queryRows == 1;
+      const bool few = light && !further;
       keysQ = few ? (wide ? 64 : 32) : wide || heavy ? 32 : 64;
       keysK = few && !wide ? 128 : 64;
     }
@@ -94,13 +105,12 @@ class Nvptx : public target::Target {
   static std::optional<Schedule> warpgroupSchedule(const Variant &variant, const std::string &target,
                                                    const std::map<std::string, int64_t> &dims, bool backward,
                                                    ElementType type, int64_t sharedBytes) {
-    int64_t width = 0;
-    for (const auto &[dim, size] : dims) width += size;
+    const int64_t width = widthOf(dims);
     // Sums of wide rows leave a warpgroup no registers for pairs.
     if (backward && width > 256) return std::nullopt;
     const bool twoPass = variant.hasTwoPassBackward(false);
     // Further rows of queries and keys are further sums of a program over keys.
-    const bool further = llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; }) > 1;
+    const bool further = hasFurtherQueries(variant);
     Schedule schedule;
     schedule.order = Order::HeadsInner;
     if (!backward) schedule.tileQ = 128, schedule.tileK = width > 128 && width <= 256 ? 128 : 64;

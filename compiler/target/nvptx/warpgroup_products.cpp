@@ -116,6 +116,7 @@ class WarpgroupProduct {
         right(emit, rightTile, form != tile::DotForm::NT) {}
 
   Registers run() {
+    if (form == tile::DotForm::NN) leftWords = code.packed(op.getLhs(), rightTile.type.getElement());
     Registers all;
     for (int64_t block = 0; block < blocks; ++block) llvm::append_range(all, runBlock(block));
     return all;
@@ -129,21 +130,11 @@ class WarpgroupProduct {
   const int64_t columns, blocks;
   const SharedTile rightTile;
   const Side right;
+  Registers leftWords;  ///< of a left side in registers: four for each step
 
   int64_t steps() const {
     const int64_t depth = form == tile::DotForm::NT ? rightTile.padded() : rightTile.rows();
     return depth / depthOfStep;
-  }
-
-  /// Of a left side in registers: four for each step.
-  Registers leftOf(int64_t block) {
-    const Registers &own = code.registersOf(op.getLhs());
-    const bool packed = mlir::isa<mlir::IntegerType>(own[0].getType());
-    const int64_t count = static_cast<int64_t>(own.size()) / blocks;
-    Registers words;
-    for (int64_t at = block * count; at < (block + 1) * count; at += packed ? 1 : 2)
-      words.push_back(packed ? own[at] : code.pack(rightTile.type.getElement(), own[at], own[at + 1]));
-    return words;
   }
 
   /// i32: the first of the 64 rows of this thread's warpgroup.
@@ -162,7 +153,8 @@ class WarpgroupProduct {
     std::optional<SharedTile> leftTile;
     std::optional<Side> left;
     if (form == tile::DotForm::NN) {
-      for (Value word : leftOf(block)) lefts.push_back(statement.take(word, "r"));
+      for (Value word : llvm::ArrayRef(leftWords).slice(block * 4 * steps(), 4 * steps()))
+        lefts.push_back(statement.take(word, "r"));
     } else {
       leftTile = code.buffer(op.getLhs());
       left.emplace(emit, *leftTile, form == tile::DotForm::TN);
@@ -204,13 +196,7 @@ void lower(KernelCode &code, cta::WaitMmaOp op) {
   for (Value product : op.getProducts()) llvm::append_range(all, code.registersOf(product));
   Statement statement(code, static_cast<int64_t>(all.size()));
   statement.begin(all);
-  const Registers done = statement.run("wgmma.wait_group.sync.aligned 0;");
-  auto at = done.begin();
-  for (Value result : op.getResults()) {
-    const int64_t count = code.count(result.getType());
-    code.registers[result] = Registers(at, at + count);
-    at += count;
-  }
+  code.spread(op.getResults(), statement.run("wgmma.wait_group.sync.aligned 0;"));
 }
 
 }  // namespace weft::nvptx
