@@ -92,6 +92,15 @@ def ChooseInstructions : WeftPass<"choose-instructions"> {
   let options = [Option<"warpgroups", "warpgroups", "bool", "false", "products of 16-bit types by warpgroups: sm_90a">];
 }
 
+def MakeRings : WeftPass<"make-rings"> {
+  let summary = "gives the copies of a kernel of warpgroups to warps of their own";
+  let options = [Option<"stages", "stages", "int", "2", "tiles of a streamed operand in shared memory, 1 to 4">];
+}
+
+def StaggerProducts : WeftPass<"stagger-products"> {
+  let summary = "lets the last product of a turn go on beside the next turn's pairs";
+}
+
 def PipelineLoads : WeftPass<"pipeline-loads"> {
   let summary = "says when operands are copied to shared memory, those of a loop ahead of their turn";
   let options = [Option<"stages", "stages", "int", "2", "tiles of a streamed operand in shared memory, 1 to 4">];

@@ -18,12 +18,23 @@ struct ArgumentSlot {
     Dim,      ///< size of the dim `name`
     Pointer,  ///< address of the tensor or buffer `name`
     Stride,   ///< stride of dim `index` of the tensor `name`, in elements
+    Mapped,   ///< 1 where the tensor `name` has a map (see KernelImage::maps), else 0
   };
   Kind kind;
   std::string name;
   int index = 0;
 
   bool operator==(const ArgumentSlot &) const = default;
+};
+
+/// One tensor map of a kernel, 128 bytes: boxes of `rows` rows of 128 bytes of the tensor, swizzled by 128 bytes, in
+/// dims [B, heads, rows, columns].
+struct TensorMapSlot {
+  std::string tensor;
+  int rows = 0;
+
+  static constexpr int64_t bytes = 128, words = bytes / 8, boxBytes = 128;
+  bool operator==(const TensorMapSlot &) const = default;
 };
 
 /// The name that a kernel or a buffer has for the keys that `dim` counts: those of v, S, have the plain one.
@@ -55,8 +66,9 @@ enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head };
 
 struct KernelImage {
   /// CPU: the symbol of void(int64_t *slots, int64_t begin, int64_t end, void *scratch). GPU: the kernel's name; its
-  /// one parameter is the slots, by value.
+  /// one parameter, by value, is its tensor maps, then the slots.
   std::string entry;
+  std::vector<TensorMapSlot> maps;  ///< GPU; none where the tensor's rows do not lie as TMA wants them: zeros
   std::vector<ArgumentSlot> slots;
   Grid grid = Grid::QueryTile;
   std::string keyDim = "S";  ///< KeyTile, HeadKeyTile: the dim that the tiles divide

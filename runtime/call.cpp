@@ -1,7 +1,11 @@
 #include "runtime/call.h"
 
 #include <algorithm>
+#include <cstring>
 #include <stdexcept>
+
+#include "runtime/device_backend.h"
+#include "runtime/tensor_map.h"
 
 namespace weft {
 namespace {
@@ -45,6 +49,42 @@ int64_t addressOf(const CallPlan::Buffer &buffer, const Memory &memory, const in
       if (factor.last)
         skipped += (dims[factor.dim] - valueOf(buffer.shape[axis], dims)) * strideOf(buffer, memory, axis, dims);
   return reinterpret_cast<int64_t>(memory.data) - skipped * bytesOf(buffer.type);
+}
+
+TensorMap::Type mapTypeOf(ElementType type) {
+  switch (type) {
+    case ElementType::BF16: return TensorMap::Type::BF16;
+    case ElementType::F16: return TensorMap::Type::F16;
+    default: return TensorMap::Type::F32;
+  }
+}
+
+/// Of a [B, heads, rows, columns] buffer in boxes as its kernel copies them (see TensorMapSlot).
+TensorMap mapOf(const CallPlan::Buffer &buffer, const Memory &memory, int rows, const int64_t *dims) {
+  TensorMap map;
+  map.type = mapTypeOf(buffer.type);
+  map.rank = 4;
+  map.address = static_cast<uint64_t>(addressOf(buffer, memory, dims));
+  for (int at = 0; at < map.rank; ++at) {
+    const size_t axis = buffer.shape.size() - 1 - at;
+    // Of what has memory for the last step of a dim alone: counted from the row that would be the first.
+    int64_t size = 1;
+    for (const Extent::Factor &factor : buffer.shape[axis].factors) size *= dims[factor.dim];
+    map.sizes[at] = static_cast<uint64_t>(size * buffer.shape[axis].scale);
+    map.strides[at] = static_cast<uint64_t>(strideOf(buffer, memory, axis, dims) * bytesOf(buffer.type));
+    map.box[at] = 1;
+  }
+  map.box[0] = static_cast<uint32_t>(TensorMapSlot::boxBytes / bytesOf(buffer.type));
+  map.box[1] = static_cast<uint32_t>(rows);
+  map.swizzle = Swizzle::Bytes128;
+  return map;
+}
+
+/// TMA takes the map; rows that lie apart, none before another.
+bool canBeMapped(const TensorMap &map) {
+  for (int at = 1; at < map.rank; ++at)
+    if (map.strides[at] == 0 && map.sizes[at] > 1) return false;
+  return problemOf(map).empty();
 }
 
 /// Bytes from a buffer's first element to the end of its last.
@@ -101,11 +141,17 @@ Call::Call(CallPlan own, const CompileRequest &request, const Device &device)
     CompileRequest one = request;
     one.kernel = step.kernel;
     one.paged = plan.form.paged;
-    Kernel kernel{loadKernel(one, device), {}};
+    Kernel kernel{loadKernel(one, device), {}, {}};
     if (programsOf(kernel.code->image(), plan) != step.programs) fail("another grid of " + step.kernel);
     for (const ArgumentSlot &slot : kernel.code->image().slots) {
       kernel.slots.push_back(resolve(slot, step));
-      if (slot.kind != ArgumentSlot::Kind::Dim) used[kernel.slots.back().position] = 1;
+      if (slot.kind == ArgumentSlot::Kind::Pointer || slot.kind == ArgumentSlot::Kind::Stride)
+        used[kernel.slots.back().position] = 1;
+    }
+    for (const TensorMapSlot &map : kernel.code->image().maps) {
+      const int buffer = plan.buffer(map.tensor);
+      if (buffer < 0 || plan.buffers[buffer].shape.size() != 4) fail("no rows of " + map.tensor + " to map");
+      kernel.mapped.push_back(buffer);
     }
     kernels.push_back(std::move(kernel));
   }
@@ -128,28 +174,42 @@ void Call::run(const int64_t *dims, const Memory *memory, const LaunchContext &g
   if (device.kind == Device::Kind::PtxEmulator)
     for (size_t at = 0; at < plan.buffers.size(); ++at)
       if (memory[at].data) context.memory.push_back(rangeOf(plan.buffers[at], memory[at], dims));
-  std::vector<int64_t> slots;
+  std::vector<int64_t> arguments;
+  std::vector<int> maps;  // the buffers that have some
   for (size_t at = 0; at < kernels.size(); ++at) {
     const CallPlan::Step &step = plan.steps[at];
     const int64_t programs = valueOf(step.programs, dims);
     if (programs == 0) continue;
-    slots.clear();
+    maps.clear();
+    arguments.assign(kernels[at].mapped.size() * TensorMapSlot::words, 0);
+    for (size_t number = 0; number < kernels[at].mapped.size(); ++number) {
+      const int buffer = kernels[at].mapped[number];
+      const int rows = kernels[at].code->image().maps[number].rows;
+      const TensorMap map = mapOf(plan.buffers[buffer], memory[buffer], rows, dims);
+      if (!canBeMapped(map)) continue;
+      maps.push_back(buffer);
+      std::memcpy(&arguments[number * TensorMapSlot::words], encodeOnce(map, device).bytes.data(),
+                  TensorMapSlot::bytes);
+    }
     for (const Slot &slot : kernels[at].slots) {
       const int position = slot.position;
       switch (slot.kind) {
-        case ArgumentSlot::Kind::Dim: slots.push_back(dims[position]); break;
+        case ArgumentSlot::Kind::Dim: arguments.push_back(dims[position]); break;
         case ArgumentSlot::Kind::Pointer:
-          slots.push_back(addressOf(plan.buffers[position], memory[position], dims));
+          arguments.push_back(addressOf(plan.buffers[position], memory[position], dims));
           break;
         case ArgumentSlot::Kind::Stride:
-          slots.push_back(strideOf(plan.buffers[position], memory[position], slot.axis, dims));
+          arguments.push_back(strideOf(plan.buffers[position], memory[position], slot.axis, dims));
+          break;
+        case ArgumentSlot::Kind::Mapped:
+          arguments.push_back(std::find(maps.begin(), maps.end(), position) != maps.end());
           break;
       }
     }
     context.threads =
         device.kind == Device::Kind::Cpu && estimate(step.work, dims) < workOfOneThread ? 1 : given.threads;
     context.workspaceBytes = step.workspaceRow < 0 ? 0 : bytesOf(ElementType::F32) * dims[step.workspaceRow];
-    kernels[at].code->run(slots.data(), programs, context);
+    kernels[at].code->run(arguments.data(), programs, context);
   }
 }
 

@@ -49,6 +49,7 @@ class Call {
   struct Kernel {
     std::shared_ptr<const LoadedKernel> code;
     std::vector<Slot> slots;
+    std::vector<int> mapped;  ///< the buffer of each tensor map
   };
   Slot resolve(const ArgumentSlot &slot, const CallPlan::Step &step) const;
 

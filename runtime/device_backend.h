@@ -45,6 +45,11 @@ const DeviceBackend &backendOf(const Device &device);
 /// The compute capabilities that are, from the least: 80 for 8.0.
 std::vector<int> knownCapabilities();
 
+/// 64-bit words of a kernel's arguments: its maps and slots.
+inline size_t wordsOf(const KernelImage &image) {
+  return image.maps.size() * TensorMapSlot::words + image.slots.size();
+}
+
 /// Of a launch of `programs` programs on a GPU.
 inline int64_t blocksOf(const KernelImage &image, int64_t programs) {
   return (programs + image.programsPerBlock - 1) / image.programsPerBlock;

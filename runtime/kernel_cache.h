@@ -23,9 +23,10 @@ class LoadedKernel {
   /// Its code is gone: the device has it.
   const KernelImage &image() const { return kernelImage; }
 
-  /// Runs `programs` programs of the grid. `slots` holds one value an entry of image().slots. Blocks until all are
-  /// done, but on a GPU, where it only launches. Throws std::runtime_error.
-  virtual void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const = 0;
+  /// Runs `programs` programs of the grid. `arguments`: image().maps, encoded (see tensor_map.h), then a value for each
+  /// entry of image().slots. Blocks until all are done, but on a GPU, where it only launches. Throws
+  /// std::runtime_error.
+  virtual void run(const int64_t *arguments, int64_t programs, const LaunchContext &context) const = 0;
 
  private:
   KernelImage kernelImage;

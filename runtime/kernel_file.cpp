@@ -14,13 +14,13 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char magic[] = "weftkernel3\n";
+constexpr char magic[] = "weftkernel4\n";
 constexpr size_t digestDigits = 64, mostLengthDigits = 9;
 
 // Beyond what any target has: what is out of these is no kernel.
 constexpr int64_t mostScratchBytes = int64_t{1} << 32, mostSharedBytes = 1 << 20;
 constexpr int mostTileRows = 1 << 16, mostThreads = 1024, mostDims = 8;
-constexpr size_t mostSlots = 4096;
+constexpr size_t mostSlots = 4096, mostMaps = 64;
 
 void demand(bool ok, const char *what) {
   if (!ok) throw std::runtime_error(what);
@@ -29,8 +29,11 @@ void demand(bool ok, const char *what) {
 std::string describe(const KernelImage &image, const std::string &key) {
   json slots = json::array();
   for (const ArgumentSlot &slot : image.slots) slots.push_back({static_cast<int>(slot.kind), slot.name, slot.index});
+  json maps = json::array();
+  for (const TensorMapSlot &map : image.maps) maps.push_back({map.tensor, map.rows});
   return json({{"key", key},
                {"entry", image.entry},
+               {"maps", maps},
                {"slots", slots},
                {"grid", static_cast<int>(image.grid)},
                {"keyDim", image.keyDim},
@@ -72,7 +75,7 @@ bool suits(Grid grid, const std::string &kernel) {
 
 ArgumentSlot slotOf(const json &value, const Variant &variant) {
   demand(value.is_array() && value.size() == 3, "an argument is none");
-  const auto kind = static_cast<ArgumentSlot::Kind>(number(value[0], 0, static_cast<int>(ArgumentSlot::Kind::Stride)));
+  const auto kind = static_cast<ArgumentSlot::Kind>(number(value[0], 0, static_cast<int>(ArgumentSlot::Kind::Mapped)));
   ArgumentSlot slot{kind, value[1].get<std::string>(), static_cast<int>(number(value[2], 0, mostDims - 1))};
   demand(!slot.name.empty(), "an argument has no name");
   if (kind == ArgumentSlot::Kind::Stride)
@@ -80,6 +83,13 @@ ArgumentSlot slotOf(const json &value, const Variant &variant) {
       if (slot.name == input.name)
         demand(slot.index < static_cast<int>(input.dims.size()), "an argument is the stride of no dim");
   return slot;
+}
+
+TensorMapSlot mapOf(const json &value) {
+  demand(value.is_array() && value.size() == 2, "a tensor map is none");
+  TensorMapSlot map{value[0].get<std::string>(), static_cast<int>(number(value[1], 1, 256))};
+  demand(!map.tensor.empty(), "a tensor map has no name");
+  return map;
 }
 
 void demandTiles(const KernelImage &image, const CompileRequest &request) {
@@ -117,6 +127,9 @@ KernelImage parseKernelFile(const std::string &text, const CompileRequest &reque
   image.code = text.substr(lineEnd + 1 + headerSize);
   image.entry = header.at("entry").get<std::string>();
   demand(image.entry == entryOf(request), "of another entry");
+  demand(header.at("maps").is_array() && header.at("maps").size() <= (isGpu(request.target) ? mostMaps : 0),
+         "too many tensor maps");
+  for (const json &map : header.at("maps")) image.maps.push_back(mapOf(map));
   demand(header.at("slots").is_array() && header.at("slots").size() <= mostSlots, "too many arguments");
   for (const json &slot : header.at("slots")) image.slots.push_back(slotOf(slot, *request.variant));
   image.grid = static_cast<Grid>(number(header.at("grid"), 0, static_cast<int>(Grid::Head)));

@@ -1,7 +1,9 @@
 #include "runtime/tensor_map.h"
 
 #include <stdexcept>
+#include <vector>
 
+#include "runtime/device.h"
 #include "runtime/device_backend.h"
 
 namespace weft {
@@ -59,6 +61,20 @@ std::string problemOf(const TensorMap &map) {
 EncodedTensorMap encode(const TensorMap &map, const Device &device) {
   if (const std::string problem = problemOf(map); !problem.empty()) throw std::runtime_error("tensor map: " + problem);
   return backendOf(device).encode(map, device.index);
+}
+
+const EncodedTensorMap &encodeOnce(const TensorMap &map, const Device &device) {
+  struct Kept {
+    TensorMap map;
+    Device device;
+    EncodedTensorMap encoded;
+  };
+  constexpr size_t most = 64;
+  static thread_local std::vector<Kept> kept(most);
+  // Tensors are aligned; what tells them apart lies further up.
+  Kept &own = kept[(map.address >> 8 ^ map.address >> 16 ^ map.box[1]) % most];
+  if (!(own.map == map && own.device == device)) own = {map, device, encode(map, device)};
+  return own.encoded;
 }
 
 }  // namespace weft

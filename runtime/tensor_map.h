@@ -49,5 +49,7 @@ struct alignas(64) EncodedTensorMap {
 };
 /// For kernels on that device. Throws std::runtime_error: problemOf, or that the device has no such copies.
 EncodedTensorMap encode(const TensorMap &map, const Device &device);
+/// The same, kept by each thread for tensors that it meets again. The reference holds until the next call.
+const EncodedTensorMap &encodeOnce(const TensorMap &map, const Device &device);
 
 }  // namespace weft

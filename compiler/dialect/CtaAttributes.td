@@ -93,6 +93,16 @@ def Cta_Token : TypeDef<CtaDialect, "Token"> {
   let mnemonic = "token";
 }
 
+def Cta_Ring : TypeDef<CtaDialect, "Ring"> {
+  let summary = "tiles that some warps fill and others read, one after another";
+  let mnemonic = "ring";
+}
+
+def Cta_Cursor : TypeDef<CtaDialect, "Cursor"> {
+  let summary = "how far the threads of a role have come along rings";
+  let mnemonic = "cursor";
+}
+
 def Cta_KeptTiles : TypeDef<CtaDialect, "KeptTiles"> {
   let summary = "the kept tiles of one row of tiles";
   let mnemonic = "kept_tiles";

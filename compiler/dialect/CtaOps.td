@@ -116,6 +116,80 @@ def Cta_BarrierOp : CtaOp<"barrier", [MemoryEffects<[MemRead, MemWrite]>]> {
   let assemblyFormat = "attr-dict";
 }
 
+// ---- rings -----------------------------------------------------------------------------------
+
+def Cta_RingOp : CtaOp<"ring", [MemoryEffects<[MemAlloc]>]> {
+  let summary = "a buffer whose tiles the producer fills and the consumers read, in turn";
+  let description = [{
+    Each tile has two mbarriers, `full` and `empty`, of 8 bytes, at `barriers` where allocate-shared has set it: those of
+    `full` first. `tensor` is what fills it: where the tensor's rows lie as TMA can read them, one thread starts the copy
+    of a tile, else all of the producer's threads copy.
+    (C1) a buffer of several tiles has a leading dim; so has one of one tile.
+  }];
+  let arguments = (ins Cta_Shared:$buffer, FlatSymbolRefAttr:$tensor, OptionalAttr<I64Attr>:$barriers);
+  let results = (outs Cta_Ring:$result);
+  let assemblyFormat = "$buffer `of` $tensor (`barriers` $barriers^)? attr-dict `:` type($buffer)";
+  let extraClassDeclaration = [{
+    cta::SharedType bufferType() { return getBuffer().getType(); }
+    int64_t barrierBytes() { return 2 * 8 * bufferType().stages(); }
+  }];
+  let hasVerifier = 1;
+}
+
+def Cta_CursorOp : CtaOp<"cursor", [MemoryEffects<[MemAlloc]>]> {
+  let summary = "begins at the first tile of rings of so many";
+  let arguments = (ins I64Attr:$stages);
+  let results = (outs Cta_Cursor:$result);
+  let assemblyFormat = "$stages attr-dict";
+}
+
+def Cta_AdvanceOp : CtaOp<"advance", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "goes on to the next tile";
+  let arguments = (ins Cta_Cursor:$cursor);
+  let assemblyFormat = "$cursor attr-dict";
+}
+
+def Cta_FillOp : CtaOp<"fill", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "of the producer: waits until the consumers have released the tile, then fills it";
+  let description = [{
+    With rows `index * rows` and the following of the ring's tensor, as cta.copy_async; with `pad`, of one f32 a query, as
+    cta.copy_rows_async; with zeros, whatever the tensor holds, of `zeros`.
+    (C1) a ring and a cursor of as many tiles.
+  }];
+  let arguments = (ins Cta_Ring:$ring, Cta_Cursor:$cursor, I32:$batch, I32:$head, I32:$index,
+                   OptionalAttr<F32Attr>:$pad, UnitAttr:$zeros);
+  let assemblyFormat = [{
+    $ring `at` $cursor `from` `[` $batch `,` $head `]` `rows` $index (`pad` $pad^)? (`zeros` $zeros^)? attr-dict
+  }];
+  let hasVerifier = 1;
+}
+
+def Cta_AcquireOp : CtaOp<"acquire", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "of the consumers: the tile, once it is full";
+  let description = "(C1) the tile is one of the ring's, which has as many as the cursor counts.";
+  let arguments = (ins Cta_Ring:$ring, Cta_Cursor:$cursor);
+  let results = (outs Cta_Shared:$result);
+  let assemblyFormat = "$ring `at` $cursor attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+def Cta_ReleaseOp : CtaOp<"release", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "of the consumers: this warp has read the tile";
+  let description = "`after`: not before these numbers are there, whatever a compiler would rather do.";
+  let arguments = (ins Cta_Ring:$ring, Cta_Cursor:$cursor, Optional<Fragment>:$after);
+  let assemblyFormat = "$ring `at` $cursor (`after` $after^ `:` type($after))? attr-dict";
+}
+
+def Cta_RolesOp : CtaOp<"roles", [NoTerminator, NoRegionArguments]> {
+  let summary = "parts the warps of a block: one warpgroup more than cta.warps produces, the others consume";
+  let description = [{
+    Barriers inside are of the consumers alone. The two meet by rings, in the order of the text: the n-th tile that the
+    producer fills is the n-th that consumers acquire.
+  }];
+  let regions = (region SizedRegion<1>:$producer, SizedRegion<1>:$consumers);
+  let assemblyFormat = "`producer` $producer `consumers` $consumers attr-dict";
+}
+
 // ---- products --------------------------------------------------------------------------------
 
 def Cta_MmaOp : CtaOp<"mma", [MemoryEffects<[MemRead]>]> {
@@ -137,11 +211,14 @@ def Cta_MmaOp : CtaOp<"mma", [MemoryEffects<[MemRead]>]> {
 }
 
 def Cta_WaitMmaOp : CtaOp<"wait_mma", [MemoryEffects<[MemRead, MemWrite]>]> {
-  let summary = "waits for all async products of this warpgroup; gives those named, as they are then";
-  let description = "(C1) it names async products; (C2) results are of their types.";
-  let arguments = (ins Variadic<Fragment>:$products);
+  let summary = "waits for async products of this warpgroup; gives those named, as they are then";
+  let description = [{
+    Until all but the last `left` groups are done: a product is a group for each 64 rows of a warpgroup.
+    (C1) it names async products; (C2) results are of their types.
+  }];
+  let arguments = (ins Variadic<Fragment>:$products, DefaultValuedAttr<I64Attr, "0">:$left);
   let results = (outs Variadic<Fragment>:$results);
-  let assemblyFormat = "$products attr-dict `:` type($products) `->` type($results)";
+  let assemblyFormat = "$products (`left` $left^)? attr-dict `:` type($products) `->` type($results)";
   let hasVerifier = 1;
 }
 

@@ -64,6 +64,11 @@ int64_t SharedType::tileBytes() const {
 
 SharedType SharedType::stage() const { return get(getContext(), getShape().take_back(2), getElement(), getLayout()); }
 
+int64_t groupsOf(MmaOp product) {
+  const mlir::RankedTensorType type = product.getResult().getType();
+  return type.getDimSize(0) / (16 * mlir::cast<MmaSyncAttr>(type.getEncoding()).getWarps());
+}
+
 bool hasSwizzled(tile::KernelOp kernel) {
   bool swizzled = false;
   kernel.walk([&](AllocOp alloc) { swizzled |= alloc.getResult().getType().isSwizzled(); });
@@ -73,6 +78,32 @@ bool hasSwizzled(tile::KernelOp kernel) {
 llvm::LogicalResult StageOp::verify() {
   const SharedType buffer = getBuffer().getType();
   if (buffer.getShape().size() != 3 || getResult().getType() != buffer.stage())
+    return emitOpError("(C1) expected one of the tiles of ") << buffer << ", got " << getResult().getType();
+  return llvm::success();
+}
+
+llvm::LogicalResult RingOp::verify() {
+  if (bufferType().getShape().size() != 3)
+    return emitOpError("(C1) expected a buffer with a leading dim, got ") << bufferType();
+  return llvm::success();
+}
+
+/// Of a ring and a cursor that go together.
+static bool agree(mlir::Value ring, mlir::Value cursor) {
+  auto tiles = ring.getDefiningOp<RingOp>();
+  auto place = cursor.getDefiningOp<CursorOp>();
+  return tiles && place && tiles.bufferType().stages() == static_cast<int64_t>(place.getStages());
+}
+
+llvm::LogicalResult FillOp::verify() {
+  if (!agree(getRing(), getCursor())) return emitOpError("(C1) expected a ring and a cursor of as many tiles");
+  return llvm::success();
+}
+
+llvm::LogicalResult AcquireOp::verify() {
+  if (!agree(getRing(), getCursor())) return emitOpError("(C1) expected a ring and a cursor of as many tiles");
+  const SharedType buffer = getRing().getDefiningOp<RingOp>().bufferType();
+  if (getResult().getType() != buffer.stage())
     return emitOpError("(C1) expected one of the tiles of ") << buffer << ", got " << getResult().getType();
   return llvm::success();
 }

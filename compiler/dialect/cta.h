@@ -21,6 +21,9 @@ inline bool isWgmma(MmaKind kind) { return kind == MmaKind::WgmmaBF16 || kind ==
 inline bool isBf16(MmaKind kind) { return kind == MmaKind::BF16 || kind == MmaKind::WgmmaBF16; }
 inline bool isF16(MmaKind kind) { return kind == MmaKind::F16 || kind == MmaKind::WgmmaF16; }
 
+/// Of an async product: see cta.wait_mma.
+int64_t groupsOf(MmaOp product);
+
 /// Some buffer of the kernel is swizzled.
 bool hasSwizzled(tile::KernelOp kernel);
 

@@ -19,10 +19,11 @@ struct Named {
   llvm::StringLiteral name;
 };
 
-constexpr std::array<Named<ArgumentSlot::Kind>, 3> slotKinds{{
+constexpr std::array<Named<ArgumentSlot::Kind>, 4> slotKinds{{
     {ArgumentSlot::Kind::Dim, "dim"},
     {ArgumentSlot::Kind::Pointer, "pointer"},
     {ArgumentSlot::Kind::Stride, "stride"},
+    {ArgumentSlot::Kind::Mapped, "mapped"},
 }};
 constexpr std::array<Named<Grid>, 5> grids{{
     {Grid::QueryTile, "query"},
@@ -66,9 +67,13 @@ void describeImage(mlir::Operation *function, const KernelImage &image) {
   llvm::SmallVector<std::string> slots;
   for (const ArgumentSlot &slot : image.slots) slots.push_back(print(slot));
   llvm::SmallVector<llvm::StringRef> texts(slots.begin(), slots.end());
+  llvm::SmallVector<mlir::Attribute> maps;
+  for (const TensorMapSlot &map : image.maps)
+    maps.push_back(b.getStringAttr(map.tensor + " " + std::to_string(map.rows)));
   auto number = [&](int64_t value) { return b.getI64IntegerAttr(value); };
   function->setAttr(attribute, b.getDictionaryAttr({
                                    b.getNamedAttr("entry", b.getStringAttr(image.entry)),
+                                   b.getNamedAttr("maps", b.getArrayAttr(maps)),
                                    b.getNamedAttr("slots", b.getStrArrayAttr(texts)),
                                    b.getNamedAttr("grid", b.getStringAttr(nameOf(grids, image.grid))),
                                    b.getNamedAttr("keyDim", b.getStringAttr(image.keyDim)),
@@ -89,6 +94,11 @@ KernelImage imageOf(mlir::ModuleOp module) {
     auto number = [&](llvm::StringRef name) { return mlir::cast<mlir::IntegerAttr>(all.get(name)).getInt(); };
     KernelImage image;
     image.entry = text("entry");
+    for (mlir::Attribute map : mlir::cast<mlir::ArrayAttr>(all.get("maps"))) {
+      auto [tensor, rows] = mlir::cast<mlir::StringAttr>(map).getValue().split(' ');
+      image.maps.push_back({tensor.str(), 0});
+      internalCheck(!rows.getAsInteger(10, image.maps.back().rows), "image", "no rows of a map: " + tensor.str());
+    }
     for (mlir::Attribute slot : mlir::cast<mlir::ArrayAttr>(all.get("slots")))
       image.slots.push_back(parseSlot(mlir::cast<mlir::StringAttr>(slot).getValue()));
     image.grid = kindOf(grids, text("grid"));

@@ -45,7 +45,8 @@ Value KernelArguments::get(ArgumentSlot slot, mlir::Type type) {
     if (list[at] == slot) return values[at];
   mlir::OpBuilder::InsertionGuard guard(emit.b);
   emit.b.setInsertionPointToStart(entry);
-  Value address = emit.at(slotPointer, emit.i64(static_cast<int64_t>(list.size())), emit.b.getI64Type());
+  const int64_t word = wordsBefore + static_cast<int64_t>(list.size());
+  Value address = emit.at(slotPointer, emit.i64(word), emit.b.getI64Type());
   Value value = emit.load(type, address, 8);
   list.push_back(std::move(slot));
   values.push_back(value);
@@ -57,6 +58,10 @@ Value KernelArguments::dim(const std::string &name) {
 }
 Value KernelArguments::pointer(const std::string &name) {
   return get({ArgumentSlot::Kind::Pointer, name}, emit.ptrType());
+}
+Value KernelArguments::mapped(const std::string &tensor) {
+  Value flag = get({ArgumentSlot::Kind::Mapped, tensor}, emit.b.getI64Type());
+  return mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ne, flag, emit.i64(0));
 }
 Value KernelArguments::seed(int word) {
   // From memory: what draws it may run on the device, and anew at every replay of a graph.

@@ -26,14 +26,16 @@ class KernelArguments {
  public:
   KernelArguments(Emitter &emit, tile::KernelOp kernel);
 
-  /// Where slot loads go: the start of the function.
-  void setEntry(mlir::Block *block, Value pointer) {
+  /// Where slot loads go: the start of the function; so many 64-bit words before the first slot.
+  void setEntry(mlir::Block *block, Value pointer, int64_t before = 0) {
     entry = block;
     slotPointer = pointer;
+    wordsBefore = before;
   }
   Value dim(const std::string &name);                  ///< i64
   Value pointer(const std::string &name);              ///< !llvm.ptr
   Value stride(const std::string &tensor, int index);  ///< i64, elements
+  Value mapped(const std::string &tensor);             ///< i1
   Value seed(int word);                                ///< i64
   const TensorInfo &info(const std::string &name) const;
   /// h, or the group of h where the tensor's second dim is G.
@@ -66,6 +68,7 @@ class KernelArguments {
   std::map<std::string, TensorInfo> tensors;
   mlir::Block *entry = nullptr;
   Value slotPointer, keyPointer;
+  int64_t wordsBefore = 0;
   std::vector<Value> values;
 
   Value get(ArgumentSlot slot, mlir::Type type);

@@ -21,7 +21,7 @@ class CpuKernel final : public LoadedKernel {
  public:
   CpuKernel(KernelImage own, KernelFunction function) : LoadedKernel(std::move(own)), function(function) {}
 
-  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
+  void run(const int64_t *arguments, int64_t programs, const LaunchContext &context) const override {
     const int64_t bytes = std::max(image().scratchBytes, context.workspaceBytes);
     parallelFor(programs, context.threads, [&](int64_t begin, int64_t end, int) {
       // Kept by each thread, grown to the largest kernel it has run.
@@ -38,7 +38,7 @@ class CpuKernel final : public LoadedKernel {
         if (!scratch.memory) throw std::bad_alloc();
       }
       const FlushDenormals flush;
-      function(slots, begin, end, scratch.memory);
+      function(arguments, begin, end, scratch.memory);
     });
   }
 

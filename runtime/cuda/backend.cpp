@@ -16,8 +16,8 @@ class CudaKernel final : public LoadedKernel {
         function(device, deviceCode(ptx, architectureOf({Device::Kind::Cuda, device})), ptx, image().entry,
                  image().sharedBytes) {}
 
-  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
-    function.launch(blocksOf(image(), programs), image().threads, context.stream, slots);
+  void run(const int64_t *arguments, int64_t programs, const LaunchContext &context) const override {
+    function.launch(blocksOf(image(), programs), image().threads, context.stream, arguments);
   }
 
  private:

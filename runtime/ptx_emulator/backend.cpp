@@ -20,12 +20,13 @@ class EmulatedKernel final : public LoadedKernel {
   EmulatedKernel(KernelImage own, int capability, const std::string &ptx)
       : LoadedKernel(std::move(own)), module(ptx), capability(capability) {}
 
-  void run(const int64_t *slots, int64_t programs, const LaunchContext &context) const override {
+  void run(const int64_t *arguments, int64_t programs, const LaunchContext &context) const override {
     Launch launch{blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory, capability,
                   environment::emulatorSeed()};
     if (const int64_t steps = environment::emulatorSteps()) launch.steps = steps;
-    launch.parameters.resize(std::max<size_t>(image().slots.size(), 1) * sizeof(int64_t));
-    std::memcpy(launch.parameters.data(), slots, image().slots.size() * sizeof(int64_t));
+    const size_t bytes = wordsOf(image()) * sizeof(int64_t);
+    launch.parameters.resize(std::max(bytes, sizeof(int64_t)));
+    std::memcpy(launch.parameters.data(), arguments, bytes);
     const EmulatorReport report = module.run(image().entry, launch, context.threads);
     if (context.report) *context.report += report;
   }

@@ -1,14 +1,14 @@
 // RUN: weft-opt %s --overlap-products | FileCheck %s
 
-// Two products that need nothing of one another go on together, and are waited for at once, before the first that needs
-// one. Nothing is under way where shared memory is written or a turn ends.
+// Two products that need nothing of one another go on together. The first is waited for before what needs it; the other
+// goes on. Nothing is under way where shared memory is written or a turn ends.
 // CHECK-LABEL: tile.kernel @groups
 // CHECK: %[[S:.*]] = cta.mma m64k16_bf16 nt async
 // CHECK-NEXT: %[[DP:.*]] = cta.mma m64k16_bf16 nt async
-// CHECK-NEXT: %[[DONE:.*]]:2 = cta.wait_mma %[[S]], %[[DP]]
-// CHECK-NEXT: cta.mma m64k16_bf16 nn async %[[DONE]]#0
-// CHECK-NEXT: %[[WAITED:.*]] = cta.wait_mma
-// CHECK-NEXT: cta.store_shared %[[WAITED]]
+// CHECK-NEXT: %[[DONE:.*]] = cta.wait_mma %[[S]] left 1
+// CHECK-NEXT: %[[O:.*]] = cta.mma m64k16_bf16 nn async %[[DONE]]
+// CHECK-NEXT: %[[REST:.*]]:2 = cta.wait_mma %[[DP]], %[[O]] :
+// CHECK-NEXT: cta.store_shared %[[REST]]#1
 // CHECK: scf.for
 // CHECK: %[[NEXT:.*]] = cta.mma m64k16_bf16 nn async
 // CHECK-NEXT: %[[SUM:.*]] = cta.wait_mma %[[NEXT]]

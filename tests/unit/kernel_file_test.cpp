@@ -90,7 +90,8 @@ TEST(KernelFile, holdsOnlyWhatAKernelCanHave) {
     const std::pair<const char *, std::function<void(KernelImage &)>> changes[] = {
         {"entry", [](KernelImage &image) { image.entry = "printf"; }},
         {"entry", [](KernelImage &image) { image.entry = "weft_causal_backward"; }},
-        {"kind", [](KernelImage &image) { image.slots[0].kind = static_cast<ArgumentSlot::Kind>(4); }},
+        {"kind", [](KernelImage &image) { image.slots[0].kind = static_cast<ArgumentSlot::Kind>(5); }},
+        {"maps", [](KernelImage &image) { image.maps.push_back({"q", 100000}); }},
         {"name", [](KernelImage &image) { image.slots[0].name = ""; }},
         {"index", [](KernelImage &image) { image.slots[0].index = -1; }},
         {"index", [](KernelImage &image) { image.slots[0].index = 1000; }},

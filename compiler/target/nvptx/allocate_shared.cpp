@@ -1,8 +1,9 @@
 // Gives each buffer its place in shared memory.
 //
 // Before: cta.alloc without an offset. After: each has one, and the kernel says how many bytes it takes
-// (`cta.shared_bytes`). Buffers whose lives do not meet may lie in the same place. A buffer of a loop lives for the
-// whole turn: a place taken twice in a turn would cost a barrier more. Test: allocate_shared.mlir
+// (`cta.shared_bytes`); so have the mbarriers of rings. Buffers whose lives do not meet may lie in the same place. A
+// buffer of a loop lives for the whole turn: a place taken twice in a turn would cost a barrier more. Test:
+// allocate_shared.mlir
 #include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
 #include "compiler/target/lives.h"
@@ -21,7 +22,7 @@ int64_t lastUse(const TextOrder &order, cta::AllocOp alloc, mlir::Value value) {
   int64_t last = order.last(alloc);
   for (mlir::Operation *user : value.getUsers()) {
     last = std::max(last, order.lastBeside(alloc->getBlock(), user));
-    if (mlir::isa<cta::StageOp>(user)) last = std::max(last, lastUse(order, alloc, user->getResult(0)));
+    if (mlir::isa<cta::StageOp, cta::RingOp>(user)) last = std::max(last, lastUse(order, alloc, user->getResult(0)));
   }
   return last;
 }
@@ -55,8 +56,13 @@ int64_t allocate(tile::KernelOp kernel) {
     allocs.push_back(alloc);
     lives.push_back(own);
   });
-  const int64_t bytes = target::place(lives);
+  int64_t bytes = target::place(lives);
   for (auto [alloc, own] : llvm::zip(allocs, lives)) alloc.setOffset(own.offset);
+  kernel.walk([&](cta::RingOp ring) {
+    bytes = static_cast<int64_t>(llvm::alignTo(bytes, 8));
+    ring.setBarriers(bytes);
+    bytes += ring.barrierBytes();
+  });
   return bytes;
 }
 

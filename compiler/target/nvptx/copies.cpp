@@ -1,4 +1,6 @@
-// Buffers in shared memory: where they are, asynchronous copies to them, groups, waits, barriers.
+// Rows of tensors to shared memory, each of some threads copying its share (cp.async).
+#include "compiler/target/nvptx/copies.h"
+
 #include "compiler/target/nvptx/kernel_code.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
@@ -16,17 +18,16 @@ struct Source {
   std::function<Value(Value)> offsetOf;  ///< bytes from `start` to row r (i64); null: r strides
 };
 
-Source locate(KernelCode &code, cta::CopyAsyncOp op) {
+Source locate(KernelCode &code, const Rows &from, int64_t rows) {
   Emitter &emit = code.emit;
   target::KernelArguments &slots = code.slots;
-  const std::string name = op.getTensor().str();
-  const int64_t rows = code.buffer(op.getBuffer()).rows();
+  const std::string &name = from.tensor;
   Source result;
-  Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(rows));
+  Value first = emit.mul(from.index, emit.i64(rows));
   const std::string &dim = slots.info(name).dims[2];
   const bool listed = slots.listed(dim);
   result.valid = emit.toI32(emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(rows)));
-  Value batch = code.scalar(op.getBatch()), head = slots.headOf(name, code.scalar(op.getHead()));
+  Value batch = from.batch, head = slots.headOf(name, from.head);
   const bool anywhere = listed && slots.inPages(name);
   result.start = anywhere ? slots.pointer(name) : slots.row(name, batch, head, listed ? emit.i64(0) : first);
   Value bytes = emit.i64(bytesOf(slots.info(name).element)), rowBytes = emit.mul(slots.stride(name, 2), bytes);
@@ -43,9 +44,10 @@ Source locate(KernelCode &code, cta::CopyAsyncOp op) {
 /// A thread's share of a copy: chunks of up to 16 bytes; where nothing is read the chunk becomes zero.
 class Copy {
  public:
-  Copy(KernelCode &code, const SharedTile &tile, const Source &source)
+  Copy(KernelCode &code, const Threads &by, const SharedTile &tile, const Source &source)
       : code(code),
         emit(code.emit),
+        by(by),
         tile(tile),
         source(source),
         rowBytes(tile.columns() * tile.elementBytes()),
@@ -55,7 +57,7 @@ class Copy {
                                   : 2) {}
 
   void run() {
-    const int64_t threads = code.thread.threads();
+    const int64_t threads = by.count;
     const int64_t chunks = tile.padded() * tile.elementBytes() / chunk, total = tile.rows() * chunks;
     Value strideBytes = emit.mul(source.stride, emit.i64(tile.elementBytes()));
     // Eight threads in a row write eight chunks of one row or, where rows are narrower, of eight rows.
@@ -66,7 +68,7 @@ class Copy {
     const bool sameChunks = !tile.type.isSwizzled() || (byRow && threads / inner % 8 == 0);
     const bool regular = threads % inner == 0 && !source.offsetOf && sameChunks;
     const int64_t rowPitch = tile.type.isSwizzled() ? cta::SwizzledAttr::panelBytes : tile.pitch();
-    Value own = code.thread.anchored(code.thread.number);
+    Value own = code.thread.anchored(by.number);
     Value rowStep = emit.mul(strideBytes, emit.i64(threads / inner));
     for (int64_t first = 0; first < total; first += threads) {
       if (first == 0 || !regular) {
@@ -89,13 +91,14 @@ class Copy {
         to = emit.add(to, emit.i32(step));
       }
       if (first + threads <= total) copyChunk();
-      else emit.when(emit.less(emit.add(code.thread.number, emit.i32(first)), emit.i32(total)), [&] { copyChunk(); });
+      else emit.when(emit.less(emit.add(by.number, emit.i32(first)), emit.i32(total)), [&] { copyChunk(); });
     }
   }
 
  private:
   KernelCode &code;
   Emitter &emit;
+  const Threads &by;
   const SharedTile &tile;
   const Source &source;
   const int64_t rowBytes, chunk;
@@ -126,43 +129,37 @@ class Copy {
 
 }  // namespace
 
-void lower(KernelCode &code, cta::AllocOp op) {
-  internalCheck(op.getOffset().has_value(), "nvptx lowering", "a buffer without a place");
-  Value offset = code.emit.i32(static_cast<int64_t>(*op.getOffset()));
-  code.buffers[op.getResult()] = {op.getResult().getType(),
-                                  code.emit.at(code.sharedBase, offset, code.builder.getIntegerType(8))};
+void copyTile(KernelCode &code, const Threads &by, const Rows &from, const SharedTile &to) {
+  const Source source = locate(code, from, to.rows());
+  Copy(code, by, to, source).run();
 }
 
-void lower(KernelCode &code, cta::StageOp op) {
-  const SharedTile whole = code.buffer(op.getBuffer());
-  Value offset = code.emit.mul(code.plan.plain(op.getIndex()), code.emit.i32(whole.type.tileBytes()));
-  code.buffers[op.getResult()] = {op.getResult().getType(),
-                                  code.emit.at(whole.base, offset, code.builder.getIntegerType(8))};
-}
-
-void lower(KernelCode &code, cta::CopyAsyncOp op) {
-  const SharedTile tile = code.buffer(op.getBuffer());
-  const Source source = locate(code, op);
-  Copy(code, tile, source).run();
+void clearTile(KernelCode &code, const Threads &by, const SharedTile &to) {
+  Emitter &emit = code.emit;
+  constexpr int64_t chunk = 16;
+  Value zeros =
+      arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(mlir::VectorType::get({4}, emit.b.getI32Type())));
+  emit.loop(emit.toI64(by.number), emit.i64(to.type.tileBytes() / chunk), by.count, [&](Value at) {
+    Value place = emit.at(to.base, emit.mul(emit.toI32(at), emit.i32(chunk)), emit.b.getIntegerType(8));
+    emit.store(zeros, place, chunk);
+  });
 }
 
 /// A thread takes every so many-th number: fewer bytes than a chunk, and of an alignment that only floats have.
-void lower(KernelCode &code, cta::CopyRowsAsyncOp op) {
+void copyNumbers(KernelCode &code, const Threads &by, const Rows &from, double fill, const SharedTile &to) {
   Emitter &emit = code.emit;
-  const SharedTile row = code.buffer(op.getBuffer());
-  const int64_t count = row.columns(), threads = code.thread.threads();
-  Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(count));
-  Value source = code.slots.row(op.getTensor().str(), code.scalar(op.getBatch()), code.scalar(op.getHead()), first);
+  const int64_t count = to.columns();
+  Value first = emit.mul(from.index, emit.i64(count));
+  Value source = code.slots.row(from.tensor, from.batch, from.head, first);
   Value valid = emit.toI32(emit.min(emit.sub(code.slots.dim("T"), first), emit.i64(count)));
-  const double fill = op.getFill().convertToDouble();
-  Value own = code.thread.anchored(code.thread.number);
-  for (int64_t done = 0; done < count; done += threads) {
+  Value own = code.thread.anchored(by.number);
+  for (int64_t done = 0; done < count; done += by.count) {
     Value at = emit.add(own, emit.i32(done));
     auto copy = [&] {
-      Value to = emit.at(row.base, at, code.builder.getF32Type()), from = emit.at(source, emit.toI64(at));
+      Value place = emit.at(to.base, at, code.builder.getF32Type()), number = emit.at(source, emit.toI64(at));
       Value inside = emit.less(at, valid);
       auto start = [&](Value bytes) {
-        nvvm::CpAsyncOp::create(code.builder, emit.loc, to, from, 4, nvvm::LoadCacheModifierKind::CA, bytes);
+        nvvm::CpAsyncOp::create(code.builder, emit.loc, place, number, 4, nvvm::LoadCacheModifierKind::CA, bytes);
       };
       // Of no bytes the rest of them is zero.
       if (fill == 0) return start(code.select(inside, emit.i32(4), emit.i32(0)));
@@ -171,23 +168,23 @@ void lower(KernelCode &code, cta::CopyRowsAsyncOp op) {
       code.builder.setInsertionPointToStart(branch.thenBlock());
       start(Value());
       code.builder.setInsertionPointToStart(branch.elseBlock());
-      emit.store(emit.constantF(static_cast<float>(fill)), to, 4);
+      emit.store(emit.constantF(static_cast<float>(fill)), place, 4);
     };
-    if (done + threads <= count) copy();
+    if (done + by.count <= count) copy();
     else emit.when(emit.less(at, emit.i32(count)), copy);
   }
 }
 
-void lower(KernelCode &code, cta::CommitGroupOp) { nvvm::CpAsyncCommitGroupOp::create(code.builder, code.emit.loc); }
-void lower(KernelCode &code, cta::WaitGroupOp op) {
-  nvvm::CpAsyncWaitGroupOp::create(code.builder, code.emit.loc, op.getLeft());
+void lower(KernelCode &code, cta::CopyAsyncOp op) {
+  const Rows from{op.getTensor().str(), code.scalar(op.getBatch()), code.scalar(op.getHead()),
+                  code.scalar(op.getIndex())};
+  copyTile(code, code.allThreads(), from, code.buffer(op.getBuffer()));
 }
-void lower(KernelCode &code, cta::FenceAsyncOp) {
-  mlir::MLIRContext *context = code.builder.getContext();
-  nvvm::FenceProxyOp::create(code.builder, code.emit.loc,
-                             nvvm::ProxyKindAttr::get(context, nvvm::ProxyKind::async_shared),
-                             nvvm::SharedSpaceAttr::get(context, nvvm::SharedSpace::shared_cta));
+
+void lower(KernelCode &code, cta::CopyRowsAsyncOp op) {
+  const Rows from{op.getTensor().str(), code.scalar(op.getBatch()), code.scalar(op.getHead()),
+                  code.scalar(op.getIndex())};
+  copyNumbers(code, code.allThreads(), from, op.getFill().convertToDouble(), code.buffer(op.getBuffer()));
 }
-void lower(KernelCode &code, cta::BarrierOp) { nvvm::BarrierOp::create(code.builder, code.emit.loc); }
 
 }  // namespace weft::nvptx

@@ -5,7 +5,8 @@
 // earlier one of another thread could meet; one of them serves all that came before. A copy's bytes arrive where its
 // group is waited for. Products of warpgroups read it another way (the async proxy): before the barrier each thread
 // makes visible what it has written (cta.fence_async). All threads run the same turns and branches, so that a barrier
-// may stand in either, but never inside a branch here. Test: insert_barriers.mlir
+// may stand in either, but never inside a branch here. Where there are roles, it is the consumers that the barriers are
+// of; what they read of rings has come, and stays as long as they hold it. Test: insert_barriers.mlir
 #include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
 #include "llvm/ADT/SetVector.h"
@@ -63,7 +64,8 @@ void eachAccess(mlir::Operation *op, llvm::function_ref<void(Access, Bytes)> bod
   if (auto store = mlir::dyn_cast<cta::StoreSharedOp>(op)) return body(Access::Write, bytesOf(store.getBuffer()));
   auto reads = [&](mlir::Operation *reader) {
     for (mlir::Value operand : reader->getOperands())
-      if (mlir::isa<cta::SharedType>(operand.getType())) body(Access::Read, bytesOf(operand));
+      if (mlir::isa<cta::SharedType>(operand.getType()) && !operand.getDefiningOp<cta::AcquireOp>())
+        body(Access::Read, bytesOf(operand));
   };
   if (mlir::isa<cta::MmaOp, tile::PairwiseOp>(op)) reads(op);
   // Products that are async read until here.
@@ -114,6 +116,7 @@ class Barriers {
       if (wait.getLeft() == 0) since.onTheWay.clear();
       return;
     }
+    if (auto roles = mlir::dyn_cast<cta::RolesOp>(op)) return visit(roles.getConsumers().front());
     if (auto loop = mlir::dyn_cast<mlir::LoopLikeOpInterface>(op)) return visitLoop(*loop.getLoopRegions()[0]);
     if (needed(&op)) {
       mlir::OpBuilder builder(&op);

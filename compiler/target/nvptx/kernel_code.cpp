@@ -48,12 +48,21 @@ void KernelCode::lower(mlir::Operation &op) {
   llvm::TypeSwitch<mlir::Operation *>(&op)
       .Case<cta::AllocOp, cta::StageOp, cta::CopyAsyncOp, cta::CopyRowsAsyncOp, cta::CommitGroupOp, cta::WaitGroupOp,
             cta::FenceAsyncOp, cta::BarrierOp>(lowerOp)
+      .Case<cta::RingOp, cta::CursorOp, cta::AdvanceOp, cta::FillOp, cta::AcquireOp, cta::ReleaseOp, cta::RolesOp>(
+          lowerOp)
       .Case<cta::StoreSharedOp, cta::MmaOp, cta::WaitMmaOp, cta::RowDotOp, cta::AddRowsOp>(lowerOp)
       .Case<cta::KeptTilesOp, cta::TurnsOp, cta::TurnOp, tile::ForOp>(lowerOp)
       .Case<tile::FillOp, tile::LoadRowsOp, tile::ScaleOp, tile::ScaleRowsOp, tile::ScanSumOp>(lowerOp)
       .Case<tile::RowwiseOp, tile::PairwiseOp, tile::StoreOp, tile::StoreRowsOp, mlir::scf::ForOp, mlir::scf::IfOp>(
           lowerOp)
       .Default([&](mlir::Operation *scalarOp) { plan.emitOp(*scalarOp); });
+}
+
+void KernelCode::ptx(const std::string &text, const std::string &constraints, mlir::ValueRange operands) {
+  llvmir::InlineAsmOp::create(builder, emit.loc, mlir::TypeRange(), operands, text,
+                              constraints + (constraints.empty() ? "" : ",") + "~{memory}", /*has_side_effects=*/true,
+                              /*is_align_stack=*/false, llvmir::tailcallkind::TailCallKind::None,
+                              llvmir::AsmDialectAttr(), mlir::ArrayAttr());
 }
 
 Value KernelCode::scalar(Value value) {

@@ -6,7 +6,9 @@
 
 #include "compiler/dialect/cta.h"
 #include "compiler/internal_error.h"
+#include "compiler/kernel_image.h"
 #include "compiler/target/kept_tiles.h"
+#include "compiler/target/nvptx/copies.h"
 #include "compiler/target/nvptx/thread.h"
 #include "compiler/target/scalar_program.h"
 #include "compiler/target/scalar_region.h"
@@ -29,6 +31,22 @@ struct SharedTile {
   Value offsetOf(Emitter &emit, Value row, Value byte) const;
 };
 
+/// A buffer that one role fills and the other reads (cta.ring).
+struct Ring {
+  SharedTile buffer;
+  std::string tensor;
+  Value barriers;    ///< i32: where in shared memory its mbarriers are, `full` of each tile, then `empty`
+  Value bulk;        ///< i1: one thread copies a tile, by TMA; null: never
+  int64_t map = -1;  ///< which of the kernel's tensor maps
+};
+
+/// How far a role has come along its rings: variables of the thread, i32.
+struct Cursor {
+  int64_t stages;
+  Value stage;  ///< !llvm.ptr; the tile
+  Value phase;  ///< !llvm.ptr; 0 or 1, another one each time around
+};
+
 /// Registers of a tile or of a number a row: those of a block of 16 rows after those of the one before; of a block,
 /// four of each 8 columns, or two (see #cta.mma_sync).
 using Registers = std::vector<Value>;
@@ -45,10 +63,17 @@ struct KernelCode {
   target::ScalarProgram plan;
   Thread thread;
   Value sharedBase;  ///< of all shared memory
+  bool hasRoles = false;
+  int64_t residents = 1;            ///< blocks that an SM is to hold at once
+  std::vector<TensorMapSlot> maps;  ///< of tensors that a producer copies by TMA
+  Value arguments;                  ///< !llvm.ptr: the maps, then the slots
+  mlir::Block *entry = nullptr;     ///< of the function
 
   llvm::DenseMap<Value, Registers> registers;
   llvm::DenseMap<Value, SharedTile> buffers;
   llvm::DenseMap<Value, target::KeptTiles> keptTiles;
+  llvm::DenseMap<Value, Ring> rings;
+  llvm::DenseMap<Value, Cursor> cursors;
 
   /// The code of an operation at the insertion point.
   void lower(mlir::Operation &op);
@@ -57,6 +82,12 @@ struct KernelCode {
   }
 
   Value scalar(Value value);
+  Threads allThreads() { return {thread.number, thread.threads()}; }
+  /// Of the role that copies.
+  Threads producers() { return {emit.sub(thread.number, emit.i32(thread.threads())), producerThreads}; }
+  static constexpr int64_t producerThreads = 128;
+  /// One asm statement without results; see LLVM's inline assembly of NVPTX.
+  void ptx(const std::string &text, const std::string &constraints, mlir::ValueRange operands);
   Registers &registersOf(Value tile);
   const SharedTile &buffer(Value value);
   /// How many registers a value of the type takes, of f32.
@@ -101,11 +132,20 @@ struct KernelCode {
   }
 };
 
-// copies.cpp: shared memory
-void lower(KernelCode &code, cta::AllocOp op);
-void lower(KernelCode &code, cta::StageOp op);
+// copies.cpp
 void lower(KernelCode &code, cta::CopyAsyncOp op);
 void lower(KernelCode &code, cta::CopyRowsAsyncOp op);
+// rings.cpp
+void lower(KernelCode &code, cta::RingOp op);
+void lower(KernelCode &code, cta::CursorOp op);
+void lower(KernelCode &code, cta::AdvanceOp op);
+void lower(KernelCode &code, cta::FillOp op);
+void lower(KernelCode &code, cta::AcquireOp op);
+void lower(KernelCode &code, cta::ReleaseOp op);
+void lower(KernelCode &code, cta::RolesOp op);
+// shared_memory.cpp
+void lower(KernelCode &code, cta::AllocOp op);
+void lower(KernelCode &code, cta::StageOp op);
 void lower(KernelCode &code, cta::CommitGroupOp op);
 void lower(KernelCode &code, cta::WaitGroupOp op);
 void lower(KernelCode &code, cta::BarrierOp op);

@@ -38,6 +38,28 @@ bool usesWorkspace(tile::KernelOp kernel) {
   return uses;
 }
 
+/// Of all tiles that a producer could copy by TMA.
+std::vector<TensorMapSlot> mapsOf(tile::KernelOp kernel) {
+  std::vector<TensorMapSlot> maps;
+  kernel.walk([&](cta::RingOp ring) {
+    const TensorMapSlot map{ring.getTensor().str(), static_cast<int>(ring.bufferType().rows())};
+    if (ring.bufferType().isSwizzled() && !llvm::is_contained(maps, map)) maps.push_back(map);
+  });
+  return maps;
+}
+
+bool hasRoles(tile::KernelOp kernel) { return !kernel.getBody().front().getOps<cta::RolesOp>().empty(); }
+
+/// One block an SM is enough: else ptxas spills to fit more. Of one consuming warpgroup two, where memory allows: one
+/// multiplies while the other does not.
+int64_t residentsOf(tile::KernelOp kernel) {
+  constexpr int64_t sharedOfSm = 228 << 10, reserved = 1 << 10;
+  auto warps = kernel->getAttrOfType<mlir::IntegerAttr>(cta::warps);
+  auto shared = kernel->getAttrOfType<mlir::IntegerAttr>(cta::sharedBytes);
+  if (!hasRoles(kernel) || !shared || warps.getInt() > 4) return 1;
+  return 2 * (shared.getInt() + reserved) <= sharedOfSm ? 2 : 1;
+}
+
 void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
   const Runner runner = runnerOf(kernel);
   const bool workspaces = usesWorkspace(kernel);
@@ -54,12 +76,17 @@ void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
   mlir::Block *entry = function.addEntryBlock(builder);
   builder.setInsertionPointToStart(entry);
   llvmir::ReturnOp::create(builder, emit.loc, mlir::ValueRange());
-  code.slots.setEntry(entry, entry->getArgument(0));
   builder.setInsertionPoint(entry->getTerminator());
+  code.entry = entry;
+  code.arguments = entry->getArgument(0);
+  code.maps = mapsOf(kernel);
+  const int64_t mapWords = TensorMapSlot::words * static_cast<int64_t>(code.maps.size());
+  code.slots.setEntry(entry, code.arguments, mapWords);
   code.sharedBase =
       llvmir::AddressOfOp::create(builder, emit.loc, llvmir::LLVMPointerType::get(builder.getContext(), sharedSpace),
                                   shared.getSymName());
   code.thread.begin();
+  code.residents = residentsOf(kernel);
 
   target::ProgramGrid grid(emit, code.slots, kernel);
   Value block = emit.toI64(mlir::NVVM::BlockIdXOp::create(builder, emit.loc, builder.getI32Type()));
@@ -77,17 +104,22 @@ void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
     program(block);
   }
 
-  const int threads = runner == Runner::Cta ? static_cast<int>(code.thread.threads()) : scalarThreads;
-  const auto slotBytes = llvmir::LLVMArrayType::get(builder.getI64Type(), std::max<size_t>(code.slots.list.size(), 1));
-  function.setArgAttr(0, llvmir::LLVMDialect::getByValAttrName(), mlir::TypeAttr::get(slotBytes));
-  function.setArgAttr(0, llvmir::LLVMDialect::getAlignAttrName(), builder.getI64IntegerAttr(8));
+  int threads = runner == Runner::Cta ? static_cast<int>(code.thread.threads()) : scalarThreads;
+  if (hasRoles(kernel)) threads += static_cast<int>(KernelCode::producerThreads);
+  const size_t words = mapWords + std::max<size_t>(code.slots.list.size(), 1);
+  function.setArgAttr(0, llvmir::LLVMDialect::getByValAttrName(),
+                      mlir::TypeAttr::get(llvmir::LLVMArrayType::get(builder.getI64Type(), words)));
+  function.setArgAttr(0, llvmir::LLVMDialect::getAlignAttrName(), builder.getI64IntegerAttr(mapWords ? 64 : 8));
+  // TMA reads its maps where the launch has put them.
+  if (mapWords) function.setArgAttr(0, mlir::NVVM::NVVMDialect::getGridConstantAttrName(), builder.getUnitAttr());
   function->setAttr(mlir::NVVM::NVVMDialect::getKernelFuncAttrName(), builder.getUnitAttr());
   function->setAttr(mlir::NVVM::NVVMDialect::getReqntidAttrName(), builder.getDenseI32ArrayAttr({threads}));
-  // One block an SM is enough: else ptxas spills to fit more.
-  function->setAttr(mlir::NVVM::NVVMDialect::getMinctasmAttrName(), builder.getI32IntegerAttr(1));
+  function->setAttr(mlir::NVVM::NVVMDialect::getMinctasmAttrName(),
+                    builder.getI32IntegerAttr(static_cast<int32_t>(code.residents)));
 
   KernelImage image = grid.image(function.getSymName());
   image.threads = threads;
+  image.maps = code.maps;
   image.programsPerBlock = runner == Runner::Thread ? scalarThreads : 1;
   if (auto bytes = kernel->getAttrOfType<mlir::IntegerAttr>(cta::sharedBytes)) image.sharedBytes = bytes.getInt();
   target::describeImage(function, image);

@@ -136,6 +136,8 @@ class Nvptx : public target::Target {
     passes.addPass(mlir::createLoopInvariantCodeMotionPass());
     passes.addPass(createOrientProducts());
     passes.addPass(createChooseInstructions({hasWarpgroups(request.target)}));
+    passes.addPass(createMakeRings({request.schedule.stages}));
+    passes.addPass(createStaggerProducts());
     passes.addPass(createPipelineLoads({request.schedule.stages}));
     passes.addPass(createOverlapProducts());
     passes.addPass(createAllocateShared());

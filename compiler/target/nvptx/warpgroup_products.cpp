@@ -196,7 +196,7 @@ void lower(KernelCode &code, cta::WaitMmaOp op) {
   for (Value product : op.getProducts()) llvm::append_range(all, code.registersOf(product));
   Statement statement(code, static_cast<int64_t>(all.size()));
   statement.begin(all);
-  code.spread(op.getResults(), statement.run("wgmma.wait_group.sync.aligned 0;"));
+  code.spread(op.getResults(), statement.run("wgmma.wait_group.sync.aligned " + std::to_string(op.getLeft()) + ";"));
 }
 
 }  // namespace weft::nvptx

@@ -1,0 +1,202 @@
+// Gives the copies of a kernel of warpgroups to warps of their own.
+//
+// Before: cta.load and cta.load_rows wherever the program needs them. After: cta.roles. The producer runs the same
+// loops with nothing in them but cta.fill; the consumers acquire each tile before its first use and release it after
+// its last. What a loop over kept tiles loads anew in every turn has `stages` tiles, the rest one. Kernels without
+// products of warpgroups stay as they are, for pipeline-loads. Test: make_rings.mlir
+#include "compiler/dialect/cta.h"
+#include "compiler/passes.h"
+#include "llvm/ADT/MapVector.h"
+#include "mlir/IR/IRMapping.h"
+
+namespace weft {
+
+#define GEN_PASS_DEF_MAKERINGS
+#include "compiler/Passes.h.inc"
+
+namespace {
+
+using mlir::Value;
+
+bool isLoad(mlir::Operation *op) { return mlir::isa<cta::LoadOp, cta::LoadRowsOp>(op); }
+
+bool holdsLoads(mlir::Operation *op) {
+  return op
+      ->walk([](mlir::Operation *inner) {
+        return isLoad(inner) ? mlir::WalkResult::interrupt() : mlir::WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
+/// All its products are of warpgroups; loads stand in its loops, none in a branch.
+bool takesRings(tile::KernelOp kernel) {
+  bool warpgroups = false, others = false;
+  kernel.walk([&](mlir::Operation *op) {
+    if (auto product = mlir::dyn_cast<cta::MmaOp>(op)) {
+      warpgroups |= cta::isWgmma(product.getKind());
+      others |= !cta::isWgmma(product.getKind());
+    }
+    if (isLoad(op)) others |= !mlir::isa<tile::KernelOp, tile::ForOp>(op->getParentOp());
+  });
+  return warpgroups && !others;
+}
+
+/// Loads of one block that are filled, acquired and released once in each of its turns.
+struct Group {
+  int64_t stages;
+  llvm::SmallVector<mlir::Operation *> loads;
+};
+
+class Rings {
+ public:
+  Rings(tile::KernelOp kernel, int64_t stages) : kernel(kernel), builder(kernel.getContext()), loc(kernel.getLoc()) {
+    kernel.walk([&](mlir::Operation *op) {
+      if (!isLoad(op)) return;
+      auto loop = mlir::dyn_cast<tile::ForOp>(op->getParentOp());
+      Group &group = groups[op->getBlock()];
+      group.stages = loop && loop.overKept() ? stages : 1;
+      group.loads.push_back(op);
+    });
+  }
+
+  void run() {
+    mlir::Block &body = kernel.getBody().front();
+    auto first = llvm::find_if(body, [](mlir::Operation &op) { return !mlir::isa<tile::TensorOp>(op); });
+    builder.setInsertionPoint(&*first);
+    for (auto &[block, group] : groups)
+      for (mlir::Operation *load : group.loads) makeRing(load, group.stages);
+    auto roles = cta::RolesOp::create(builder, loc);
+    mlir::Block &producer = roles.getProducer().emplaceBlock(), &consumers = roles.getConsumers().emplaceBlock();
+    consumers.getOperations().splice(consumers.end(), body.getOperations(), std::next(roles->getIterator()),
+                                     body.end());
+    makeCursors(producer);
+    mlir::IRMapping copied;
+    produce(consumers, copied);
+    makeCursors(consumers);
+    for (auto &[block, group] : groups) consume(group, block == &body ? &consumers : block);
+  }
+
+ private:
+  tile::KernelOp kernel;
+  mlir::OpBuilder builder;
+  const mlir::Location loc;
+  llvm::MapVector<mlir::Block *, Group> groups;  ///< by the block that they stand in
+  llvm::DenseMap<mlir::Operation *, Value> rings;
+  llvm::DenseMap<Group *, Value> cursors;  ///< of the role that is being written
+
+  void makeRing(mlir::Operation *load, int64_t stages) {
+    const auto type = mlir::cast<cta::SharedType>(load->getResult(0).getType());
+    const auto several = cta::SharedType::get(type.getContext(), {stages, type.rows(), type.columns()},
+                                              type.getElement(), type.getLayout());
+    Value buffer = cta::AllocOp::create(builder, loc, several, mlir::IntegerAttr());
+    rings[load] = cta::RingOp::create(builder, loc, cta::RingType::get(builder.getContext()), buffer,
+                                      load->getAttrOfType<mlir::FlatSymbolRefAttr>("tensor"), mlir::IntegerAttr());
+  }
+
+  void makeCursors(mlir::Block &role) {
+    builder.setInsertionPointToStart(&role);
+    for (auto &[block, group] : groups)
+      cursors[&group] = cta::CursorOp::create(builder, loc, cta::CursorType::get(builder.getContext()), group.stages);
+  }
+
+  /// The loops around loads, and in the place of each load its ring's being filled. At the builder's.
+  void produce(mlir::Block &block, mlir::IRMapping &copied) {
+    for (mlir::Operation &op : block) {
+      if (isLoad(&op)) fill(&op, copied);
+      else if (auto loop = mlir::dyn_cast<tile::ForOp>(op); loop && holdsLoads(loop)) produceLoop(loop, copied);
+    }
+    auto own = groups.find(originalBlock(block));
+    if (own != groups.end() && block.getParentOp() != kernel && mlir::isa<tile::ForOp>(block.getParentOp()))
+      cta::AdvanceOp::create(builder, loc, cursors.at(&own->second));
+  }
+
+  /// The kernel's own block has moved into the consumers'.
+  mlir::Block *originalBlock(mlir::Block &block) {
+    return mlir::isa<cta::RolesOp>(block.getParentOp()) ? &kernel.getBody().front() : &block;
+  }
+
+  void produceLoop(tile::ForOp loop, mlir::IRMapping &copied) {
+    auto value = [&](Value own) { return producers(own, copied); };
+    auto copy = tile::ForOp::create(builder, loc, mlir::TypeRange(), loop.getOver(), value(loop.getBatch()),
+                                    value(loop.getHead()), value(loop.getStart()), mlir::ValueRange(),
+                                    loop.getKeyDimAttr(), loop.getPlanAttr());
+    mlir::Block &body = copy.getBody().emplaceBlock(), &own = loop.getBody().front();
+    // The turn's index and, of kept tiles, whether it is full; no carried tiles.
+    for (mlir::BlockArgument argument : own.getArguments())
+      if (!mlir::isa<mlir::RankedTensorType>(argument.getType()))
+        copied.map(argument, body.addArgument(argument.getType(), loc));
+    mlir::OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(&body);
+    produce(own, copied);
+    tile::YieldOp::create(builder, loc, mlir::ValueRange());
+  }
+
+  /// A number that a load or a loop asks for, as the producer computes it.
+  Value producers(Value own, mlir::IRMapping &copied) {
+    if (Value known = copied.lookupOrNull(own)) return known;
+    mlir::Operation *op = own.getDefiningOp();
+    if (!op) return own;  // a coordinate of the program
+    internalCheck(op->getNumRegions() == 0 && mlir::isMemoryEffectFree(op), "make-rings",
+                  "a load from where " + op->getName().getStringRef().str() + " says");
+    mlir::IRMapping operands;
+    for (Value operand : op->getOperands()) operands.map(operand, producers(operand, copied));
+    return builder.clone(*op, operands)->getResult(mlir::cast<mlir::OpResult>(own).getResultNumber());
+  }
+
+  void fill(mlir::Operation *load, mlir::IRMapping &copied) {
+    auto value = [&](Value own) { return producers(own, copied); };
+    Group &group = groups.find(originalBlock(*load->getBlock()))->second;
+    auto write = [&](auto op, mlir::FloatAttr pad) {
+      cta::FillOp::create(builder, loc, rings.at(load), cursors.at(&group), value(op.getBatch()), value(op.getHead()),
+                          value(op.getIndex()), pad, mlir::UnitAttr());
+    };
+    if (auto rows = mlir::dyn_cast<cta::LoadRowsOp>(load)) write(rows, rows.getFillAttr());
+    else write(mlir::cast<cta::LoadOp>(load), mlir::FloatAttr());
+  }
+
+  void consume(Group &group, mlir::Block *block) {
+    const Value cursor = cursors.at(&group);
+    const bool again = mlir::isa<tile::ForOp>(block->getParentOp());
+    for (mlir::Operation *load : group.loads) {
+      auto [first, last] = usesOf(load, block);
+      builder.setInsertionPoint(first);
+      auto tile = cta::AcquireOp::create(builder, loc, load->getResult(0).getType(), rings.at(load), cursor);
+      load->getResult(0).replaceAllUsesWith(tile);
+      if (again) {
+        builder.setInsertionPointAfter(last);
+        cta::ReleaseOp::create(builder, loc, rings.at(load), cursor, Value());
+      }
+      load->erase();
+    }
+    if (!again) return;
+    builder.setInsertionPoint(block->getTerminator());
+    cta::AdvanceOp::create(builder, loc, cursor);
+  }
+
+  /// The first and the last operation of `block` that use it, or hold one that does.
+  static std::pair<mlir::Operation *, mlir::Operation *> usesOf(mlir::Operation *load, mlir::Block *block) {
+    mlir::Operation *first = nullptr, *last = nullptr;
+    for (mlir::Operation *user : load->getResult(0).getUsers()) {
+      mlir::Operation *own = block->findAncestorOpInBlock(*user);
+      if (!first || own->isBeforeInBlock(first)) first = own;
+      if (!last || last->isBeforeInBlock(own)) last = own;
+    }
+    internalCheck(first, "make-rings", "a load that nothing uses");
+    return {first, last};
+  }
+};
+
+struct MakeRings : impl::MakeRingsBase<MakeRings> {
+  using MakeRingsBase::MakeRingsBase;
+  void runOnOperation() override {
+    const bool made = attempt(getOperation(), [&] {
+      getOperation().walk([&](tile::KernelOp kernel) {
+        if (takesRings(kernel)) Rings(kernel, stages).run();
+      });
+    });
+    if (!made) signalPassFailure();
+  }
+};
+
+}  // namespace
+}  // namespace weft
