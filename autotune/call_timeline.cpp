@@ -9,13 +9,13 @@
 
 #include "autotune/model.h"
 #include "autotune/samples.h"
+#include "autotune/timeline/chip.h"
 
 namespace weft::autotune {
 
 CallForm CallTimeline::form(const Schedule &schedule) const {
   CallForm form = call.form(backward ? Purpose::Backward : Purpose::Forward);
-  const bool twoPass = call.set.variant->hasTwoPassBackward(call.G != call.H);
-  form.fused = !backward || !twoPass || schedule.form == BackwardForm::Fused;
+  if (backward) form.backward = ops::backwardForm(call, schedule.form);
   return form;
 }
 
@@ -119,8 +119,24 @@ timeline::Timeline CallTimeline::predict(const std::string &kernel, const Schedu
                            load(kernel, result.image, schedule), chip);
 }
 
+/// Of what is done to gradients beside the kernels: those that are added up begin as zeros; f32 becomes the call's
+/// type.
+double CallTimeline::secondsOfSums(const Schedule &schedule) const {
+  const CallPlan plan = planCall(*call.set.variant, call.set.type, schedule, form(schedule));
+  const std::vector<int64_t> dims = dimsOf(plan, call.dims);
+  double bytes = 0;
+  for (const CallPlan::Gradient &gradient : plan.gradients) {
+    const CallPlan::Buffer &own = plan.buffers[gradient.buffer];
+    const double room = static_cast<double>(roomOf(own, dims.data()));
+    if (own.zeroed) bytes += room;
+    if (gradient.axes.empty() && own.type != call.set.type)
+      bytes += room * (1 + static_cast<double>(bytesOf(call.set.type)) / static_cast<double>(bytesOf(own.type)));
+  }
+  return bytes / (chip.gigabytes * 1e9);
+}
+
 double CallTimeline::seconds(const Schedule &schedule) const {
-  double sum = 0;
+  double sum = secondsOfSums(schedule);
   for (const std::string &kernel : kernels(schedule)) sum += predict(kernel, schedule).seconds;
   return sum;
 }

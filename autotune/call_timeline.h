@@ -23,7 +23,7 @@ class CallTimeline {
   std::vector<std::string> kernels(const Schedule &schedule) const;
   /// Thread-safe. Throws std::runtime_error with the compiler's words, or ptxas's.
   timeline::Timeline predict(const std::string &kernel, const Schedule &schedule) const;
-  /// Seconds of all kernels of the direction, one after the other.
+  /// Seconds of all kernels of the direction, one after the other, and of what is done to gradients beside them.
   double seconds(const Schedule &schedule) const;
 
  private:
@@ -35,6 +35,7 @@ class CallTimeline {
   CallForm form(const Schedule &schedule) const;
   int otherTurns(const std::string &kernel, const KernelImage &image) const;
   std::vector<timeline::Turns> programs(const KernelImage &image, const Schedule &schedule) const;
+  double secondsOfSums(const Schedule &schedule) const;
   timeline::Load load(const std::string &kernel, const KernelImage &image, const Schedule &schedule) const;
 };
 

@@ -93,14 +93,18 @@ double Model::cpuCycles(const Schedule &schedule, double tileQ, double tileK, bo
 
 /// As many mma.sync, exponentials and bytes as the kernel has, at the rates of an SM of compute capability 8.0 to 9.0.
 /// Counted in an instant; what looks good is refined by its machine code (timeline.h).
-double Model::gpuSeconds(const Schedule &schedule, const Tiles &kept, bool fused) const {
+double Model::gpuSeconds(const Schedule &schedule, const Tiles &kept, BackwardForm form) const {
   const double tileQ = schedule.tileQ, tileK = schedule.tileK;
+  const bool fused = form != BackwardForm::TwoPass;
   const double products = backward ? (fused ? 5 : 7) / 2.0 * (d + e) : d + e;
   const bool f32 = call.set.type == ElementType::F32;
   // f32 is three products of tf32, each at half the rate of 16-bit ones.
   const double mma = tileQ * tileK * products / (f32 ? 1024.0 / 6 : 1024),
                element = tileQ * tileK * (backward ? 6 : 4) / 64;
-  const double bytes = tileK * (d + e) * static_cast<double>(bytesOf(call.set.type));
+  double bytes = tileK * (d + e) * static_cast<double>(bytesOf(call.set.type));
+  // Atomic sums read and write: of dk and dv, or of dq.
+  if (form == BackwardForm::FusedQueries) bytes += 2 * 4 * tileK * (d + e);
+  if (form == BackwardForm::FusedKeys) bytes += 2 * 4 * tileQ * d;
   const double shared = tileQ * (d + e) * (f32 ? 4 : 2) + schedule.stages * tileK * (d + e) * (f32 ? 4 : 2);
   // Accumulators and logits are in registers: spilled ones cost.
   const double warps = std::max(1.0, std::min(4.0, std::min(tileQ, tileK) / 16)), threads = warps * 32;
@@ -112,22 +116,16 @@ double Model::gpuSeconds(const Schedule &schedule, const Tiles &kept, bool fused
   const double busy = std::min(1.0, blocks * warps / 8.0) * (schedule.stages > 1 ? 1 : 0.7);
   const double cycles = (std::max(mma, bytes / 20) + element + spilled * threads / 8 + 60) / busy;
   constexpr double units = 132, clock = 1.6e9;
-  // The one-pass form has a program a group, each as long as all tiles of its heads.
-  const double programs = backward && fused ? static_cast<double>(call.B * call.G) : kept.rows;
-  const double longest = backward && fused ? kept.all / std::max(programs, 1.0) : kept.longest;
   const double order = schedule.order == Order::HeadsInner ? 0.5 : 1;  // of the longest program, at the end
-  const double running = std::min(units, std::max(programs, 1.0));
-  return (kept.all * cycles / running + order * longest * cycles) / clock;
+  const double running = std::min(units, std::max(kept.rows, 1.0));
+  return (kept.all * cycles / running + order * kept.longest * cycles) / clock;
 }
 
 double Model::predict(const Schedule &schedule) {
   const Tiles &kept = tiles(schedule.tileQ, schedule.tileK);
-  bool fused = true;
-  if (backward) {
-    fused = schedule.form == BackwardForm::Fused || !call.set.variant->hasTwoPassBackward(call.G != call.H);
-    if (schedule.form == BackwardForm::Automatic) fused = ops::isFused(call);
-  }
-  if (call.set.device.kind != Device::Kind::Cpu) return gpuSeconds(schedule, kept, fused);
+  const BackwardForm form = backward ? ops::backwardForm(call, schedule.form) : BackwardForm::Fused;
+  if (call.set.device.kind != Device::Kind::Cpu) return gpuSeconds(schedule, kept, form);
+  const bool fused = form != BackwardForm::TwoPass;
   const double tile = cpuCycles(schedule, schedule.tileQ, schedule.tileK, fused);
   const double row = schedule.tileQ * (d + e) / facts.lanes * 6 + 500;
   const double total = kept.all * tile + kept.rows * row;

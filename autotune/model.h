@@ -34,7 +34,7 @@ class Model {
   const Tiles &tiles(int tileQ, int tileK);
   double productCycles(double rows, double columns, double depth, int blockRows) const;
   double cpuCycles(const Schedule &schedule, double tileQ, double tileK, bool fused) const;
-  double gpuSeconds(const Schedule &schedule, const Tiles &kept, bool fused) const;
+  double gpuSeconds(const Schedule &schedule, const Tiles &kept, BackwardForm form) const;
 };
 
 /// Every schedule worth considering (see searchSpace), the default first, then by what the model says.

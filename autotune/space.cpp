@@ -14,13 +14,14 @@ namespace {
 /// What a GPU's shared memory has no room for.
 void eraseTooLarge(std::vector<Schedule> &space, const ops::Binding &call, bool backward) {
   const int64_t bytes = limitsOf(call.set.device).sharedBytesPerBlock;
-  std::map<std::tuple<int, int, int, int, int>, bool> fits;
+  std::map<std::tuple<int, int, int, int, int, bool>, bool> fits;
   // The default, the first, is kept: results are compared with it.
   space.erase(std::remove_if(space.begin() + 1, space.end(),
                              [&](const Schedule &schedule) {
-                               auto [slot, added] = fits.try_emplace({schedule.tileQ, schedule.tileK, schedule.keysQ,
-                                                                      schedule.keysK, schedule.stages},
-                                                                     false);
+                               auto [slot, added] =
+                                   fits.try_emplace({schedule.tileQ, schedule.tileK, schedule.keysQ, schedule.keysK,
+                                                     schedule.stages, schedule.form == BackwardForm::FusedKeys},
+                                                    false);
                                if (added)
                                  slot->second = fitsShared(*call.set.variant, targetOf(call.set.device),
                                                            call.set.headDims, call.set.type, schedule, backward, bytes);
@@ -37,7 +38,8 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   const bool amx = cpu && call.set.type == ElementType::BF16 && cpuFacts(target).amx;
   std::vector<BackwardForm> forms{BackwardForm::Automatic};
   if (backward && call.set.variant->hasTwoPassBackward(call.G != call.H))
-    forms = {BackwardForm::Fused, BackwardForm::TwoPass};
+    forms = cpu ? std::vector{BackwardForm::Fused, BackwardForm::TwoPass}
+                : std::vector{BackwardForm::FusedQueries, BackwardForm::FusedKeys, BackwardForm::TwoPass};
   std::vector<int> tiles =
       cpu ? std::vector<int>{16, 32, 48, 64, 96, 128, 192, 256} : std::vector<int>{16, 32, 64, 128};
   // AMX works on steps of 32; other tiles would leave it unused.
@@ -63,7 +65,8 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
             for (int stages : {1, 2, 3, 4}) {
               schedule.stages = stages;
               space.push_back(schedule);
-              if (form != BackwardForm::TwoPass || tileQ == tileK) continue;
+              const bool overKeys = form == BackwardForm::TwoPass || form == BackwardForm::FusedKeys;
+              if (!overKeys || tileQ == tileK) continue;
               // Tiles of keys that are as tall as those of queries.
               Schedule turned = schedule;
               turned.keysQ = tileK, turned.keysK = tileQ;

@@ -63,8 +63,10 @@ static std::string planText(const CompileRequest &request) {
   const std::string &kernel = request.kernel;
   CallForm form;
   if (kernel.starts_with("backward")) form.purpose = Purpose::Backward;
-  form.fused = !kernel.starts_with("backward_d") || kernel == "backward_delta";
-  const auto all = kernelNames(*request.variant, true);
+  if (kernel == "backward_queries") form.backward = BackwardForm::FusedQueries;
+  else if (kernel.starts_with("backward_keys") || kernel == "backward_sink") form.backward = BackwardForm::FusedKeys;
+  else if (kernel.starts_with("backward_d") && kernel != "backward_delta") form.backward = BackwardForm::TwoPass;
+  const auto all = kernelNames(*request.variant, true, isGpu(request.target));
   if (std::ranges::find(all, kernel) == all.end()) throw std::runtime_error("no kernel '" + kernel + "'");
   return print(planCall(*request.variant, request.type, request.schedule, form));
 }
@@ -86,7 +88,9 @@ void addCompile(CLI::App &app, Action &action) {
   CLI::App *command = app.add_subcommand("compile", "Print any stage of a kernel");
   command->add_option("variant", options->variant, "A library variant, a file, or file:name")->required();
   command
-      ->add_option("--kernel", options->kernel, "forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*")
+      ->add_option("--kernel", options->kernel,
+                   "forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*; of a GPU: backward_queries, "
+                   "backward_keys")
       ->capture_default_str();
   command
       ->add_option("--target", options->target,
@@ -100,8 +104,10 @@ void addCompile(CLI::App &app, Action &action) {
       ->capture_default_str();
   command->add_option("--tile-q", options->schedule.tileQ, "Queries a tile")->capture_default_str();
   command->add_option("--tile-k", options->schedule.tileK, "Keys a tile")->capture_default_str();
-  command->add_option("--keys-q", options->schedule.keysQ, "Queries a tile of backward_dkdv; default: --tile-q");
-  command->add_option("--keys-k", options->schedule.keysK, "Keys a tile of backward_dkdv; default: --tile-k");
+  command->add_option("--keys-q", options->schedule.keysQ,
+                      "Queries a tile of backward_dkdv and backward_keys; default: --tile-q");
+  command->add_option("--keys-k", options->schedule.keysK,
+                      "Keys a tile of backward_dkdv and backward_keys; default: --tile-k");
   command->add_option("--block", options->schedule.blockRows, "CPU: rows of a register block, 6, 8 or 12")
       ->capture_default_str();
   command->add_flag_callback(

@@ -32,7 +32,7 @@ int printTimeline(const std::string &variant, const std::string &kernel, const s
                   const std::string &deviceModel, const ops::SampleShape &shape, int64_t span,
                   const std::optional<Schedule> &schedule) {
   const timeline::Chip &chip = timeline::chip(deviceModel);
-  const auto known = kernelNames(*findVariant(variant), true);
+  const auto known = kernelNames(*findVariant(variant), true, true);
   if (std::ranges::find(known, kernel) == known.end()) {
     std::string names;
     for (const std::string &name : known) names += (names.empty() ? "" : ", ") + name;

@@ -89,7 +89,8 @@ def OrientProducts : WeftPass<"orient-products"> {
 
 def ChooseInstructions : WeftPass<"choose-instructions"> {
   let summary = "chooses the instruction of each product, and how tiles lie in registers and shared memory";
-  let options = [Option<"warpgroups", "warpgroups", "bool", "false", "products of 16-bit types by warpgroups: sm_90a">];
+  let options = [Option<"warpgroups", "warpgroups", "bool", "false", "products of 16-bit types by warpgroups: sm_90a">,
+                 Option<"pairs", "pairs", "bool", "false", "atomic sums of two neighbours at once: sm_90">];
 }
 
 def MakeRings : WeftPass<"make-rings"> {

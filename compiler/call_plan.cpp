@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "compiler/internal_error.h"
+#include "compiler/language/ast.h"
 
 namespace weft {
 namespace {
@@ -238,7 +239,10 @@ class Planner {
     gradient.input = input;
     // A list may name a key twice.
     const bool listed = variant.keyList().input >= 0 || variant.selectsKeys();
-    gradient.meeting = info.isRow ? listed && !info.querySide : info.perEntry;
+    const bool queriesAdd = plan.form.backward == BackwardForm::FusedQueries,
+               keysAdd = plan.form.backward == BackwardForm::FusedKeys;
+    if (info.isRow) gradient.meeting = info.querySide ? keysAdd : listed || queriesAdd;
+    else gradient.meeting = info.perEntry || keysAdd;
     std::vector<std::string> dims = info.dims;
     if (!info.isRow) {
       dims = {"B", "H"};
@@ -248,7 +252,8 @@ class Planner {
                                 : dim == "H" && has(info.dims, "G") ? CallPlan::Gradient::Axis::Grouped
                                                                     : CallPlan::Gradient::Axis::Summed);
     }
-    gradient.buffer = addZeroed("d" + info.name, info.querySide ? type : ElementType::F32, sizes(dims), Owner::Output);
+    gradient.buffer =
+        addZeroed("d" + info.name, info.querySide && !keysAdd ? type : ElementType::F32, sizes(dims), Owner::Output);
     plan.gradients.push_back(std::move(gradient));
   }
 
@@ -267,15 +272,27 @@ class Planner {
     }
     Extent work = pairWork();
     work.scale = 3;
-    if (plan.form.fused) {
-      run("backward", product({size("B"), size("G")}), std::move(work));
-      return;
+    switch (plan.form.backward) {
+      case BackwardForm::FusedQueries: run("backward_queries", queryPrograms(schedule.tileQ), work); break;
+      case BackwardForm::FusedKeys:
+        byKeys("backward_keys", work);
+        if (variant.tree().sink)
+          run("backward_sink", queryPrograms(schedule.tileQ), product({size("B"), size("H"), size("T")}));
+        break;
+      case BackwardForm::TwoPass:
+        run("backward_dq", queryPrograms(schedule.tileQ), work);
+        byKeys("backward_dkdv", work);
+        break;
+      default: run("backward", product({size("B"), size("G")}), work);
     }
-    run("backward_dq", queryPrograms(schedule.tileQ), work);
+  }
+
+  /// A kernel over the tiles of each set of keys.
+  void byKeys(const std::string &name, const Extent &work) {
     for (const KeySetInfo &keys : variant.keySets()) {
       CallPlan::KeptTiles byKey;
       if (keys.lists) list(keys, true, Owner::Temporary, byKey);
-      const std::string kernel = ofKeys("backward_dkdv", keys.dim);
+      const std::string kernel = ofKeys(name, keys.dim);
       run(kernel, product({size("B"), size("G"), tiles(keys.dim, scheduleOf(schedule, kernel).tileK)}), work);
     }
   }
@@ -314,10 +331,13 @@ CallPlan planCall(const Variant &variant, ElementType type, const Schedule &sche
   return Planner(variant, type, schedule, form).build();
 }
 
-std::vector<std::string> kernelNames(const Variant &variant, bool backward) {
+std::vector<std::string> kernelNames(const Variant &variant, bool backward, bool gpu) {
   std::vector<CallForm> forms{{.purpose = Purpose::Forward}};
-  if (backward) forms.push_back({.purpose = Purpose::Backward});
-  if (backward && variant.hasTwoPassBackward(false)) forms.push_back({.purpose = Purpose::Backward, .fused = false});
+  auto add = [&](BackwardForm form) { forms.push_back({.purpose = Purpose::Backward, .backward = form}); };
+  if (backward) add(BackwardForm::Fused);
+  if (backward && gpu) add(BackwardForm::FusedQueries);
+  if (backward && variant.hasTwoPassBackward(false)) add(BackwardForm::TwoPass);
+  if (backward && gpu && variant.hasTwoPassBackward(false)) add(BackwardForm::FusedKeys);
   std::vector<std::string> names;
   for (const CallForm &form : forms)
     for (const CallPlan::Step &step : planCall(variant, ElementType::F32, {}, form).steps)

@@ -31,7 +31,7 @@ enum class Purpose : uint8_t { Select, KeptTiles, Forward, Backward };
 /// Which of a variant's calls it is. What is not given is made: chosen, or zeros.
 struct CallForm {
   Purpose purpose = Purpose::Forward;
-  bool fused = true;            ///< Backward: in one pass
+  BackwardForm backward = BackwardForm::Fused;
   bool lastTileOnly = false;    ///< the last tile of queries of every head; the schedule's order must be HeadsInner
   bool paged = false;           ///< rows of keys lie in pages (see CompileRequest)
   bool selectionGiven = false;  ///< the map of chosen tiles
@@ -75,7 +75,7 @@ struct CallPlan {
     int input = 0;                                        ///< position in Variant::inputs
     int buffer = 0;
     std::vector<Axis> axes;  ///< of the buffer
-    bool meeting = false;    ///< on a GPU programs meet at its entries and add up in no fixed order
+    bool meeting = false;    ///< on a GPU warps or programs meet at its entries and add up in no fixed order
   };
 
   /// What is kept of one set of keys: a band a head, or lists by query tile. Positions of buffers, below 0: none.

@@ -77,7 +77,9 @@ std::string gradientsText(const CallPlan &plan) {
       sums += (sums.empty() ? "summed over " : ", ") + print(buffer.shape[at], plan);
       if (gradient.axes[at] == CallPlan::Gradient::Axis::Grouped) sums += " to G";
     }
-    rows.push_back({plan.buffers[gradient.input].name, "= " + buffer.name + (sums.empty() ? "" : " ") + sums});
+    std::string text = "= " + buffer.name + (sums.empty() ? "" : " ") + sums;
+    if (gradient.meeting) text += ", added up atomically on a GPU";
+    rows.push_back({plan.buffers[gradient.input].name, std::move(text)});
   }
   return rows.empty() ? "" : "gradients\n" + table(rows);
 }

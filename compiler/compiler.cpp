@@ -78,7 +78,7 @@ CompileResult compile(const CompileRequest &request) {
     return fail(
         "expected \"host\", a CPU that LLVM knows (llc -mcpu=help lists them) or a GPU from \"sm_80\" on, got \"" +
         request.target + "\"");
-  auto all = kernelNames(*request.variant, true);
+  auto all = kernelNames(*request.variant, true, isGpu(request.target));
   if (std::find(all.begin(), all.end(), request.kernel) == all.end()) {
     std::string list;
     for (const std::string &known : all) list += " " + known;

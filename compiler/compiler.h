@@ -124,8 +124,11 @@ enum class Stage { Ast, Weft, Tile, Vector, Llvm, Assembly, Object };
 /// Which tile a program computes: neighbours differ by tile (of one head: its keys stay in a cache) or by head
 /// (of one tile: the longest rows of all heads start first).
 enum class Order : uint8_t { TilesInner, HeadsInner };
-/// How gradients are computed: in one pass, or dq apart from dk and dv. Automatic: by the count of programs.
-enum class BackwardForm : uint8_t { Automatic, Fused, TwoPass };
+/// How gradients are computed. Fused: in one pass, a program a group. TwoPass: dq apart from dk and dv. Of GPUs alone,
+/// in one pass, with atomic sums of the other side's gradients: FusedQueries, a program a tile of queries; FusedKeys,
+/// where there are two passes, a program a tile of keys. Automatic: by the device and the count of programs.
+enum class BackwardForm : uint8_t { Automatic, Fused, TwoPass, FusedQueries, FusedKeys };
+constexpr int backwardForms = 5;
 
 /// How a kernel is cut up: data that changes its speed, never its result beyond rounding.
 struct Schedule {
@@ -134,7 +137,7 @@ struct Schedule {
   int blockRows = 6;           ///< CPU: rows of a register block of products: 6, 8 or 12
   Order order = Order::TilesInner;
   BackwardForm form = BackwardForm::Automatic;
-  int keysQ = 0, keysK = 0;  ///< the tiles of backward_dkdv and of its lists; 0: tileQ, tileK
+  int keysQ = 0, keysK = 0;  ///< the tiles of backward_dkdv or backward_keys, and of its lists; 0: tileQ, tileK
 
   bool operator==(const Schedule &) const = default;
 };
@@ -145,13 +148,16 @@ std::string illegal(const Schedule &schedule);
 std::string illegal(const Schedule &schedule, const Variant &variant);
 /// The schedule with tiles that divide those a variant selects, or that share a list of keys.
 Schedule fitted(Schedule schedule, const Variant &variant);
+/// "fused_queries"; and back, Automatic where there is no form of that name.
+const char *name(BackwardForm form);
+BackwardForm backwardFormOf(const std::string &name);
 /// "64x64 keys 32x64 stages 2 tiles_inner two_pass": only what `target` uses and what differs from automatic.
 std::string describe(const Schedule &schedule, const std::string &target);
 
 struct CompileRequest {
   std::shared_ptr<const Variant> variant;
-  std::string kernel = "forward";  ///< forward, backward, backward_delta, backward_dq, backward_dkdv, plan_*, pool_*,
-                                   ///< select_*, list_keys
+  std::string kernel = "forward";  ///< forward, backward, backward_queries, backward_keys, backward_sink,
+                                   ///< backward_delta, backward_dq, backward_dkdv, plan_*, pool_*, select_*, list_keys
   std::map<std::string, int64_t> dims;  ///< sizes of the dims that rows end in, 1 to 256
   ElementType type = ElementType::F32;
   Schedule schedule;
@@ -172,8 +178,8 @@ struct CompileResult {
 /// `dumpDirectory` that cannot be made.
 CompileResult compile(const CompileRequest &request);
 
-/// Kernels `variant` needs for a forward (and a backward) pass.
-std::vector<std::string> kernelNames(const Variant &variant, bool backward);
+/// Kernels `variant` needs for a forward (and a backward) pass, in every form that a CPU or a GPU has.
+std::vector<std::string> kernelNames(const Variant &variant, bool backward, bool gpu = false);
 
 /// What runs well without tuning. The kernels of one direction (and its plan kernels) share a schedule.
 Schedule defaultSchedule(const Variant &variant, const std::string &target, const std::map<std::string, int64_t> &dims,

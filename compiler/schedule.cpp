@@ -22,9 +22,10 @@ bool fitsShared(const Variant &variant, const std::string &target, const std::ma
   request.type = type;
   request.schedule = schedule;
   try {
-    for (const std::string &kernel : kernelNames(variant, true)) {
+    for (const std::string &kernel : kernelNames(variant, true, true)) {
       // Kernels that plan and choose use none.
       if (kernel == "forward" ? backward : !backward || kernel.rfind("backward", 0) != 0) continue;
+      if (kernel.starts_with("backward_keys") && schedule.form != BackwardForm::FusedKeys) continue;
       request.kernel = kernel;
       if (sharedBytesOf(request) > sharedBytes) return false;
     }
@@ -45,7 +46,8 @@ Schedule defaultSchedule(const Variant &variant, const std::string &target, cons
 }
 
 static bool isOverKeys(const std::string &kernel) {
-  return kernel.starts_with("backward_dkdv") || kernel.starts_with("plan_lists_keys");
+  return kernel.starts_with("backward_dkdv") || kernel.starts_with("backward_keys") ||
+         kernel.starts_with("plan_lists_keys");
 }
 
 Schedule scheduleOf(const Schedule &schedule, const std::string &kernel) {
@@ -110,12 +112,29 @@ std::string illegal(const Schedule &schedule, const Variant &variant) {
   return schedule.keysQ ? illegalTiles(schedule.keysQ, schedule.keysK, variant) : std::string();
 }
 
+const char *name(BackwardForm form) {
+  switch (form) {
+    case BackwardForm::Automatic: return "automatic";
+    case BackwardForm::Fused: return "fused";
+    case BackwardForm::TwoPass: return "two_pass";
+    case BackwardForm::FusedQueries: return "fused_queries";
+    case BackwardForm::FusedKeys: return "fused_keys";
+  }
+  return "?";
+}
+
+BackwardForm backwardFormOf(const std::string &text) {
+  for (int at = 0; at < backwardForms; ++at)
+    if (text == name(static_cast<BackwardForm>(at))) return static_cast<BackwardForm>(at);
+  return BackwardForm::Automatic;
+}
+
 std::string describe(const Schedule &schedule, const std::string &target) {
   std::string text = std::to_string(schedule.tileQ) + "x" + std::to_string(schedule.tileK);
   if (schedule.keysQ) text += " keys " + std::to_string(schedule.keysQ) + "x" + std::to_string(schedule.keysK);
   text += " " + target::targetOf(target).describe(schedule);
   text += schedule.order == Order::TilesInner ? " tiles_inner" : " heads_inner";
-  if (schedule.form != BackwardForm::Automatic) text += schedule.form == BackwardForm::Fused ? " fused" : " two_pass";
+  if (schedule.form != BackwardForm::Automatic) text += std::string(" ") + name(schedule.form);
   return text;
 }
 

@@ -45,7 +45,7 @@ void Binding::take(const Arguments &arguments, at::TensorList list) {
 CallForm Binding::form(Purpose purpose) const {
   CallForm form;
   form.purpose = purpose;
-  form.fused = purpose != Purpose::Backward || isFused(*this);
+  if (purpose == Purpose::Backward) form.backward = backwardForm(*this, set.schedule.form);
   form.selectionGiven = selection.defined();
   form.seedGiven = seed.defined();
   return form;
@@ -55,12 +55,16 @@ at::TensorOptions Binding::options(at::ScalarType type) const {
   return prepared[0].options().dtype(type).requires_grad(false);
 }
 
-bool isFused(const Binding &call) {
-  if (!call.set.variant->hasTwoPassBackward(call.G != call.H)) return true;
-  const BackwardForm form = call.set.schedule.form;
-  if (form != BackwardForm::Automatic) return form == BackwardForm::Fused;
+BackwardForm backwardForm(const Binding &call, BackwardForm asked) {
+  const bool cpu = call.set.device.kind == Device::Kind::Cpu;
+  // What is added atomically differs in its last bits from run to run.
+  const bool atomic = !cpu && !at::globalContext().deterministicAlgorithms();
+  if (!call.set.variant->hasTwoPassBackward(call.G != call.H))
+    return atomic ? BackwardForm::FusedQueries : BackwardForm::Fused;
+  const bool adds = asked == BackwardForm::FusedQueries || asked == BackwardForm::FusedKeys;
+  if (asked != BackwardForm::Automatic) return adds && !atomic ? BackwardForm::TwoPass : asked;
   // A CPU with a program for each core is best with one pass; a GPU needs many programs.
-  return call.set.device.kind == Device::Kind::Cpu && call.B * call.G >= at::get_num_threads();
+  return cpu && call.B * call.G >= at::get_num_threads() ? BackwardForm::Fused : BackwardForm::TwoPass;
 }
 
 }  // namespace weft::ops

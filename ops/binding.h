@@ -33,7 +33,8 @@ class Binding {
   void take(const Arguments &arguments, at::TensorList tensors);
 };
 
-/// True where the backward pass of this call is one kernel, false where dq comes apart from dk and dv.
-bool isFused(const Binding &call);
+/// How a call's gradients are computed where its schedule asks for `asked`: what torch's deterministic mode allows and
+/// the variant has.
+BackwardForm backwardForm(const Binding &call, BackwardForm asked);
 
 }  // namespace weft::ops

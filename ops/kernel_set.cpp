@@ -7,8 +7,8 @@ namespace {
 
 size_t numberOf(const CallForm &form) {
   size_t number = static_cast<size_t>(form.purpose);
-  for (const bool flag :
-       {form.fused, form.lastTileOnly, form.paged, form.selectionGiven, form.seedGiven, form.dLseGiven})
+  number = backwardForms * number + static_cast<size_t>(form.backward);
+  for (const bool flag : {form.lastTileOnly, form.paged, form.selectionGiven, form.seedGiven, form.dLseGiven})
     number = 2 * number + flag;
   return number;
 }

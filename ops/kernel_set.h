@@ -33,7 +33,7 @@ class KernelSet {
  private:
   std::mutex mutex;  ///< of those who make one
   std::vector<std::unique_ptr<Call>> made;
-  std::array<std::atomic<const Call *>, 256> calls{};  ///< by form
+  std::array<std::atomic<const Call *>, 128 * backwardForms> calls{};  ///< by form
 };
 
 }  // namespace weft::ops

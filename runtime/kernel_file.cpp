@@ -66,9 +66,9 @@ bool suits(Grid grid, const std::string &kernel) {
   if (starts(kernel, "pool_")) return grid == Grid::QueryTile || grid == Grid::KeyTile || grid == Grid::HeadKeyTile;
   if (starts(kernel, "plan_lists_keys")) return grid == Grid::HeadKeyTile;
   if (starts(kernel, "plan_band")) return grid == Grid::Head;
-  if (starts(kernel, "backward_dkdv")) return grid == Grid::KeyTile;
+  if (starts(kernel, "backward_dkdv") || starts(kernel, "backward_keys")) return grid == Grid::KeyTile;
   if (kernel == "backward") return grid == Grid::Group;
-  for (const char *byQuery : {"forward", "backward_d", "plan_lists", "select_", "list_keys"})
+  for (const char *byQuery : {"forward", "backward_", "plan_lists", "select_", "list_keys"})
     if (starts(kernel, byQuery)) return grid == Grid::QueryTile;
   return true;
 }

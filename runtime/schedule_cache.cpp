@@ -40,9 +40,7 @@ json toJson(const Schedule &s) {
           {"stages", s.stages},
           {"block_rows", s.blockRows},
           {"order", s.order == Order::TilesInner ? "tiles_inner" : "heads_inner"},
-          {"form", s.form == BackwardForm::Automatic ? "automatic"
-                   : s.form == BackwardForm::Fused   ? "fused"
-                                                     : "two_pass"}};
+          {"form", name(s.form)}};
 }
 
 Schedule scheduleFrom(const json &value) {
@@ -55,7 +53,7 @@ Schedule scheduleFrom(const json &value) {
   s.blockRows = value.at("block_rows");
   const std::string order = value.at("order"), form = value.at("form");
   s.order = order == "heads_inner" ? Order::HeadsInner : Order::TilesInner;
-  s.form = form == "fused" ? BackwardForm::Fused : form == "two_pass" ? BackwardForm::TwoPass : BackwardForm::Automatic;
+  s.form = backwardFormOf(form);
   if (const std::string wrong = illegal(s); !wrong.empty()) throw std::runtime_error(wrong);
   return s;
 }

@@ -18,6 +18,7 @@ constexpr float jump = 12, join = 6;
 
 /// Bytes of a lane.
 int laneBytes(const std::string &opcode) {
+  if (has(opcode, "F32x")) return has(opcode, "F32x4") ? 16 : 8;  // atomic sums
   return has(opcode, ".128") ? 16 : has(opcode, ".64") ? 8 : has(opcode, "16") ? 2 : has(opcode, "8") ? 1 : 4;
 }
 
@@ -74,11 +75,13 @@ void priceMemory(const Instruction &instruction, const Chip &chip, Step &step) {
   if (any(instruction, {"LDG", "LD.", "STG", "ST.", "RED", "ATOMG", "ATOM."})) {
     // Lanes of a load lie side by side, or find the rest of its sectors in L1. Stores of tiles are of fragments of an
     // mma: four lanes side by side, eight rows, of each a sector of 32 bytes; 16-bit loads are of such rows, too, and
-    // each is looked up. Each lane of an atomic one has a sector of its own.
+    // each is looked up. So are atomic sums, whose sectors L2 reads and writes: twice a store, assumed. Each lane of
+    // one that returns a value has a sector of its own.
     constexpr int sector = 32, rows = 8;
-    if (any(instruction, {"RED", "ATOM"})) bytes = 32 * sector;
-    else if (instruction.is("ST")) bytes = rows * std::max(sector, 4 * laneBytes(opcode));
-    if (!instruction.shared && (instruction.is("ST") || laneBytes(opcode) < 4)) step.cycles = rows;
+    const bool sum = instruction.is("RED");
+    if (instruction.is("ATOM")) bytes = 32 * sector;
+    else if (instruction.is("ST") || sum) bytes = (sum ? 2 : 1) * rows * std::max(sector, 4 * laneBytes(opcode));
+    if (!instruction.shared && (instruction.is("ST") || sum || laneBytes(opcode) < 4)) step.cycles = rows;
     step.bytes = bytes;
     step.l2Cycles = static_cast<float>(bytes / chip.l2BytesPerCycle());
     step.latency = static_cast<float>(chip.latencies.l2);

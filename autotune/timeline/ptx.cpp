@@ -43,6 +43,7 @@ constexpr Meaning meanings[] = {
     {"st.local", "STL", 1},
     {"ld.param", "LDC", 1},
     {"atom.", "ATOMG.E", 1},
+    {"red.relaxed.gpu.global.add.v2", "REDG.E.ADD.F32x2", 1},
     {"red.", "RED.E", 1},
     {"shfl.", "SHFL.BFLY", 1},
     {"ex2.", "MUFU.EX2", 1},

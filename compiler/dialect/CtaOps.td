@@ -235,9 +235,11 @@ def Cta_RowDotOp : CtaOp<"row_dot", [MemoryEffects<[MemRead]>]> {
 }
 
 def Cta_AddRowsOp : CtaOp<"add_rows", [MemoryEffects<[MemRead, MemWrite]>]> {
-  let summary = "adds a tile to rows of an f32 [B, heads, rows, columns] tensor";
-  let arguments = (ins Fragment:$tile, FlatSymbolRefAttr:$tensor, I32:$batch, I32:$head, I32:$index);
-  let assemblyFormat = "$tile `into` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($tile)";
+  let summary = "adds a tile to rows of an f32 [B, heads, rows, columns] tensor; see tile.dot_into";
+  let description = "`pairs`: atomic sums of two neighbouring columns at once, where rows begin at even elements: sm_90.";
+  let arguments = (ins Fragment:$tile, UnitAttr:$atomic, UnitAttr:$pairs, FlatSymbolRefAttr:$tensor, I32:$batch,
+                   I32:$head, I32:$index);
+  let assemblyFormat = "$tile (`atomic` $atomic^)? (`pairs` $pairs^)? `into` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict `:` type($tile)";
 }
 
 // ---- loops over kept tiles -------------------------------------------------------------------

@@ -126,10 +126,11 @@ def Tile_DotOp : TileOp<"dot", [Pure]> {
 
 def Tile_DotIntoOp : TileOp<"dot_into"> {
   let summary = "adds a product of tiles to rows of an f32 [B, heads, rows, columns] tensor";
-  let arguments = (ins Tile_DotForm:$form, Tile2D:$lhs, Tile2D:$rhs, FlatSymbolRefAttr:$tensor, I32:$batch,
-                   I32:$head, I32:$index);
+  let description = "`atomic`: other programs add to these rows as well.";
+  let arguments = (ins Tile_DotForm:$form, Tile2D:$lhs, Tile2D:$rhs, UnitAttr:$atomic, FlatSymbolRefAttr:$tensor,
+                   I32:$batch, I32:$head, I32:$index);
   let assemblyFormat = [{
-    $form $lhs `,` $rhs `into` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict
+    $form $lhs `,` $rhs (`atomic` $atomic^)? `into` $tensor `[` $batch `,` $head `]` `rows` $index attr-dict
     `:` type($lhs) `,` type($rhs)
   }];
 }

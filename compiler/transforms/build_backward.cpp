@@ -29,7 +29,9 @@ std::pair<Value, Value> splitFactor(ScalarBuilder &s, Value value) {
 
 class BackwardBuilder {
  public:
-  explicit BackwardBuilder(KernelBuilder &k) : k(k), normalizer(normalizerOf(k.module)) {}
+  /// `atomic`: what is added to rows in memory, other programs add to as well.
+  explicit BackwardBuilder(KernelBuilder &k, bool atomic = false)
+      : k(k), normalizer(normalizerOf(k.module)), atomic(atomic) {}
 
   /// Everything a query tile contributes: its own gradients, and with `keys` those of the key side.
   void queryPass(const QueryTile &at, bool keys, llvm::ArrayRef<dialect::Dependence> accumulate) {
@@ -46,15 +48,14 @@ class BackwardBuilder {
     });
     k.eachSet([&] { sums = queryPassKeys(query, names, sums, at, keys, accumulate); });
     for (auto [name, value] : llvm::zip(names, sums)) k.store(scaled(value), "d" + name, at.b, at.h, at.index);
-    if (k.sink("sink_backward"))
-      k.rowwise(at, query.rows, 0, [&](mlir::ValueRange args) {
-        k.clone(k.sink("sink_backward"), at, args[0], args[0], {}, loadedOperands(query).named({}, args.drop_front()),
-                {Dependence::Head});
-        return Values{};
-      });
+    sinkPass(at, query);
   }
 
-  void keyPass(Value b, Value g, Value kt) {
+  /// What a query tile contributes to the sink, with the rows of the set at hand.
+  void sinkPass(const QueryTile &at) { sinkPass(at, querySide(at)); }
+
+  /// Everything that tiles of queries contribute to a key tile; with `queries` also what it does to their gradients.
+  void keyPass(Value b, Value g, Value kt, bool queries, llvm::ArrayRef<dialect::Dependence> accumulate) {
     auto source = k.program("backward");
     std::vector<std::pair<std::string, Value>> inits = {
         {k.set->values, k.fill(0, {k.shape.tileK, k.columns(k.set->values)}, tile::Side::Key)}};
@@ -68,13 +69,15 @@ class BackwardBuilder {
         const QueryTile at{b, h, qt};
         QuerySide query = querySide(at);
         auto tiles = k.dotTiles(source, query.tiles, at, kt);
-        Gradients gradients =
-            gradientTiles(source, tiles, loadedOperands(query), at, {kt, full}, {Dependence::Key}, true);
+        Gradients gradients = gradientTiles(source, tiles, loadedOperands(query), at, {kt, full}, accumulate, !queries);
         Values next(carried.begin(), carried.end());
         next[0] = k.dot(tile::DotForm::TN, gradients.factor, query.tiles["do"], next[0]);
         for (auto &[pair, ds] : gradients.dots)
           for (size_t n = 1; n < inits.size(); ++n)
             if (inits[n].first == pair.second) next[n] = k.dot(tile::DotForm::TN, ds, query.tiles[pair.first], next[n]);
+        if (queries)
+          for (auto &[pair, ds] : gradients.dots)
+            into(tile::DotForm::NN, ds, k.keyTiles[pair.second], pair.first, at, qt);
         return next;
       });
     });
@@ -84,7 +87,17 @@ class BackwardBuilder {
  private:
   KernelBuilder &k;
   const Normalizer &normalizer;
+  const bool atomic;
   double scale = 1;  ///< of the sums of cotangents of dots, once they are whole
+
+  void sinkPass(const QueryTile &at, const QuerySide &query) {
+    if (!k.sink("sink_backward")) return;
+    k.rowwise(at, query.rows, 0, [&](mlir::ValueRange args) {
+      k.clone(k.sink("sink_backward"), at, args[0], args[0], {}, loadedOperands(query).named({}, args.drop_front()),
+              {Dependence::Head});
+      return Values{};
+    });
+  }
 
   Value scaled(Value sum) { return scale == 1 ? sum : k.scale(sum, scale); }
 
@@ -156,8 +169,9 @@ class BackwardBuilder {
           const PairOperands operands = normalizer.atKeys(k, at, {kt, full}, query, tiles, sums);
           Gradients gradients = gradientTiles(source, tiles, operands, at, {kt, full}, accumulate, !keys);
           if (keys) {
-            into(gradients.factor, query.tiles["do"], k.set->values, at, kt);
-            for (auto &[pair, ds] : gradients.dots) into(ds, query.tiles[pair.first], pair.second, at, kt);
+            into(tile::DotForm::TN, gradients.factor, query.tiles["do"], k.set->values, at, kt);
+            for (auto &[pair, ds] : gradients.dots)
+              into(tile::DotForm::TN, ds, query.tiles[pair.first], pair.second, at, kt);
           }
           for (auto &[pair, ds] : gradients.dots)
             for (size_t n = 0; n < names.size(); ++n)
@@ -169,10 +183,12 @@ class BackwardBuilder {
     return done;
   }
 
-  void into(Value lhs, Value rhs, const std::string &name, const QueryTile &at, Value kt) {
-    tile::DotIntoOp::create(k.builder, k.s.loc, tile::DotForm::TN, lhs, rhs, "d" + name, at.b, at.h, kt);
+  void into(tile::DotForm form, Value lhs, Value rhs, const std::string &name, const QueryTile &at, Value index) {
+    tile::DotIntoOp::create(k.builder, k.s.loc, form, lhs, rhs, atomic, "d" + name, at.b, at.h, index);
   }
 };
+
+constexpr Dependence allSums[] = {Dependence::Head, Dependence::Query, Dependence::Key, Dependence::Any};
 
 }  // namespace
 
@@ -181,24 +197,43 @@ void buildBackward(KernelBuilder &k) {
   Value b = k.arg(0), g = k.arg(1);
   k.loop(tile::Range::Heads, b, g, g, {}, [&](Value h, Value, mlir::ValueRange) {
     k.loop(tile::Range::Queries, b, h, h, {}, [&](Value qt, Value, mlir::ValueRange) {
-      BackwardBuilder(k).queryPass({b, h, qt}, true,
-                                   {Dependence::Head, Dependence::Query, Dependence::Key, Dependence::Any});
+      BackwardBuilder(k).queryPass({b, h, qt}, true, allSums);
       return Values{};
     });
     return Values{};
   });
 }
 
-void buildBackwardQueries(KernelBuilder &k) {
+void buildBackwardByQueries(KernelBuilder &k) {
+  k.begin("backward_queries", tile::Grid::Query);
+  BackwardBuilder(k, true).queryPass({k.arg(0), k.arg(1), k.arg(2)}, true, allSums);
+}
+
+void buildDq(KernelBuilder &k) {
   k.begin("backward_dq", tile::Grid::Query);
   BackwardBuilder(k).queryPass({k.arg(0), k.arg(1), k.arg(2)}, false, {Dependence::Head, Dependence::Query});
 }
 
-void buildBackwardKeys(KernelBuilder &k, llvm::StringRef keyDim) {
+static void takeSet(KernelBuilder &k, llvm::StringRef keyDim) {
   for (const KeySetDescription &own : k.sets)
     if (own.dim == keyDim) k.set = &own;
+}
+
+void buildDkDv(KernelBuilder &k, llvm::StringRef keyDim) {
+  takeSet(k, keyDim);
   k.begin(ofKeys("backward_dkdv", k.set->dim), tile::Grid::Key);
-  BackwardBuilder(k).keyPass(k.arg(0), k.arg(1), k.arg(2));
+  BackwardBuilder(k).keyPass(k.arg(0), k.arg(1), k.arg(2), false, {Dependence::Key});
+}
+
+void buildBackwardByKeys(KernelBuilder &k, llvm::StringRef keyDim) {
+  takeSet(k, keyDim);
+  k.begin(ofKeys("backward_keys", k.set->dim), tile::Grid::Key);
+  BackwardBuilder(k, true).keyPass(k.arg(0), k.arg(1), k.arg(2), true, allSums);
+}
+
+void buildSinkBackward(KernelBuilder &k) {
+  k.begin("backward_sink", tile::Grid::Query);
+  BackwardBuilder(k).sinkPass({k.arg(0), k.arg(1), k.arg(2)});
 }
 
 }  // namespace weft

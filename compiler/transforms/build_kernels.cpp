@@ -51,10 +51,16 @@ void buildKernel(mlir::ModuleOp module, const std::string &kernel, const KernelS
     name == "forward" ? normalizer.forward(builder, at) : normalizer.delta(builder, at);
   } else if (name == "backward") {
     buildBackward(builder);
+  } else if (name == "backward_queries") {
+    buildBackwardByQueries(builder);
+  } else if (name == "backward_keys") {
+    buildBackwardByKeys(builder, keyDim.empty() ? "S" : keyDim);
+  } else if (name == "backward_sink") {
+    buildSinkBackward(builder);
   } else if (name == "backward_dq") {
-    buildBackwardQueries(builder);
+    buildDq(builder);
   } else if (name == "backward_dkdv") {
-    buildBackwardKeys(builder, keyDim.empty() ? "S" : keyDim);
+    buildDkDv(builder, keyDim.empty() ? "S" : keyDim);
   } else {
     throw InternalError("build_kernels", "no kernel named " + kernel);
   }

@@ -29,6 +29,7 @@ class Declarations {
                                                      builder.getStringAttr(keys.dim), keys.tile));
       if (readsKeys()) declare(keys.input);
     }
+    kernel.walk([&](tile::DotIntoOp op) { sums.insert(op.getTensor()); });
     kernel.walk([&](mlir::Operation *op) {
       if (auto sum = mlir::dyn_cast<dialect::AccumulateOp>(op)) sum.setInput("d" + sum.getInput().str());
       if (auto loop = mlir::dyn_cast<tile::ForOp>(op); loop && loop.overKept()) loop.setPlanAttr(planOf(loop));
@@ -54,6 +55,7 @@ class Declarations {
   std::vector<InputDescription> inputs;
   std::vector<std::string> rows;
   llvm::StringSet<> declared;
+  llvm::StringSet<> sums;  ///< rows that products are added to
 
   mlir::FlatSymbolRefAttr reference(llvm::StringRef name) {
     return mlir::FlatSymbolRefAttr::get(builder.getContext(), name);
@@ -112,7 +114,8 @@ class Declarations {
         return create(name, typeOf(own), input.dims, row ? Role::Operand : Role::Parameter, row);
       }
       if (name == "d" + input.name)
-        return create(name, typeOf(query ? shape.type : ElementType::F32), input.dims, Role::Gradient, row);
+        return create(name, typeOf(query && !sums.contains(name) ? shape.type : ElementType::F32), input.dims,
+                      Role::Gradient, row);
     }
     if (name == "o" || name == "do")
       return create(name, typeOf(shape.type), {"B", "H", "T", widthOf("v")}, name == "o" ? Role::Result : Role::Operand,

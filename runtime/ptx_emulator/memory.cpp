@@ -89,6 +89,22 @@ void atomicAdd(Warp &warp, const Instruction &in, uint32_t lanes) {
   if (returns) assign(warp, in, lanes, [&](int lane) { return old[lane]; });
 }
 
+/// red.global.add.v2.f32 [a], {b, c} and of four: each element by itself.
+void atomicAdds(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const Lanes to = addresses(warp, in.operands[0][0], lanes);
+  const auto &from = in.operands[1];
+  const int whole = 4 * static_cast<int>(from.size());
+  each(lanes, [&](int lane) { checkAlignment(warp, lane, to[lane], whole, "global"); });
+  for (size_t part = 0; part < from.size(); ++part) {
+    const Lanes x = warp.read(from[part], lanes);
+    each(lanes, [&](int lane) {
+      auto *value =
+          reinterpret_cast<float *>(warp.block.global(warp, lane, to[lane] + 4 * part, 4, GlobalRaces::Atomic));
+      std::atomic_ref<float>(*value).fetch_add(asFloat(x[lane]));
+    });
+  }
+}
+
 void fetch(const Warp &warp, Warp::Copy &copy) {
   if (copy.read)
     std::memcpy(copy.data, warp.block.global(warp, copy.lane, copy.from, copy.read, GlobalRaces::Read), copy.read);
@@ -173,6 +189,12 @@ std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in) {
       {"atom.relaxed.gpu.global.add.f32", {atomicAdd, {{to(32), address(64), from(32)}}}},
       {"red.global.add.f32", {atomicAdd, {{address(64), from(32)}}}},
       {"red.relaxed.gpu.global.add.f32", {atomicAdd, {{address(64), from(32)}}}}};
+  if (opcode.text == "red.relaxed.gpu.global.add.v2.f32" || opcode.text == "red.relaxed.gpu.global.add.v4.f32") {
+    const int parts = opcode.text.find("v2") != std::string::npos ? 2 : 4;
+    in.needs = Instruction::Needs::Sm90;
+    in.execute = atomicAdds;
+    return Signature{{address(64), from(32, parts)}};
+  }
   if (auto found = whole.find(opcode.text); found != whole.end()) {
     in.execute = found->second.first;
     return found->second.second;

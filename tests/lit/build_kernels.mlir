@@ -1,6 +1,8 @@
 // RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=FORWARD
 // RUN: weft-opt %s --differentiate --build-kernel="kernel=backward dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=BACKWARD
 // RUN: weft-opt %s --differentiate --build-kernel="kernel=backward_dkdv dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=KEYS
+// RUN: weft-opt %s --differentiate --build-kernel="kernel=backward_queries dims=D=64,E=32,R=16 type=bf16" | FileCheck %s --check-prefix=BYQUERIES
+// RUN: weft-opt %s --differentiate --build-kernel="kernel=backward_keys dims=D=64,E=32,R=16 type=bf16" | FileCheck %s --check-prefix=BYKEYS
 // RUN: weft-opt %s --build-kernel="kernel=plan_band dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=BAND
 // RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions | FileCheck %s --check-prefix=EXPAND
 
@@ -23,6 +25,24 @@
 // BACKWARD: tile.dot_into tn {{.*}} into @dk
 // BACKWARD: tile.dot nn
 // BACKWARD: tile.store %{{.*}}, @dq
+
+// One tile of queries beside others: what is added to keys is added atomically.
+// BYQUERIES-LABEL: tile.kernel @t.backward_queries grid query
+// BYQUERIES-DAG: tile.tensor @dq : bf16
+// BYQUERIES-DAG: tile.tensor @dk : f32
+// BYQUERIES: tile.for keys
+// BYQUERIES: tile.dot_into tn {{.*}} atomic into @dv
+// BYQUERIES: tile.dot_into tn {{.*}} atomic into @dk
+// BYQUERIES: tile.store %{{.*}}, @dq
+
+// One tile of keys beside others: dq is added, in f32.
+// BYKEYS-LABEL: tile.kernel @t.backward_keys grid key
+// BYKEYS-DAG: tile.tensor @dq : f32
+// BYKEYS: tile.for kept_queries
+// BYKEYS-COUNT-2: tile.dot tn
+// BYKEYS: tile.dot_into nn {{.*}} atomic into @dq
+// BYKEYS-DAG: tile.store %{{.*}}, @dv
+// BYKEYS-DAG: tile.store %{{.*}}, @dk
 
 // KEYS-LABEL: tile.kernel @t.backward_dkdv grid key
 // KEYS: tile.for kept_queries

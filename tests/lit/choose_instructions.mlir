@@ -1,4 +1,5 @@
 // RUN: weft-opt %s --choose-instructions | FileCheck %s
+// RUN: weft-opt %s --choose-instructions=pairs=true | FileCheck %s --check-prefix=PAIRS
 // RUN: weft-opt %s --choose-instructions=warpgroups=true | FileCheck %s --check-prefix=WGMMA
 
 // Products become instructions by the type of their operands; the left side of a tn product goes through shared memory,
@@ -115,5 +116,27 @@ module @t {
   ^bb0(%b: i32, %h: i32):
     tile.tensor @band : i32 [] plan
     tile.store_flat %h, @band[%b] : i32
+  }
+
+  // Atomic sums are of two neighbours where rows have an even number of them.
+  // PAIRS-LABEL: tile.kernel @sums
+  // PAIRS: cta.add_rows {{.*}} atomic pairs into @dq
+  // PAIRS: cta.add_rows {{.*}} atomic into @du
+  // CHECK-LABEL: tile.kernel @sums
+  // CHECK-SAME: cta.warps = 2
+  // CHECK: cta.add_rows {{.*}} atomic into @dq{{.*}} : tensor<32x64xf32,
+  tile.kernel @sums grid key schedule<q = 32, k = 64> {
+  ^bb0(%b: i32, %h: i32, %kt: i32):
+    tile.tensor @k : bf16 ["B", "H", "S", "D"] operand strided
+    tile.tensor @w : bf16 ["B", "H", "S", "R"] operand strided
+    tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
+    tile.tensor @dq : f32 ["B", "H", "T", "D"] gradient strided
+    tile.tensor @du : f32 ["B", "H", "T", "R"] gradient strided
+    %k = tile.load @k[%b, %h] key rows %kt : tensor<64x64xf32>
+    %w = tile.load @w[%b, %h] key rows %kt : tensor<64x15xf32>
+    %q = tile.load @q[%b, %h] query rows %kt : tensor<32x64xf32>
+    %s = tile.dot nt %k, %q : tensor<64x64xf32>, tensor<32x64xf32> -> tensor<64x32xf32>
+    tile.dot_into tn %s, %k atomic into @dq[%b, %h] rows %kt : tensor<64x32xf32>, tensor<64x64xf32>
+    tile.dot_into tn %s, %w atomic into @du[%b, %h] rows %kt : tensor<64x32xf32>, tensor<64x15xf32>
   }
 }

@@ -9,6 +9,8 @@
 // CHECK: %[[S:.*]] = tile.dot nt %[[K]], %[[Q]] : tensor<32x16xf32>, tensor<64x16xf32> -> tensor<32x64xf32>
 // CHECK: %[[P:.*]] = tile.pairwise at{{.*}} full {{.*}} transposed tiles(%[[S]] : tensor<32x64xf32>) rows(%[[LSE]] : tensor<64xf32>) reduce () -> tensor<32x64xf32>
 // CHECK: tile.dot nn %[[P]], %[[Q]] add {{.*}} : tensor<32x64xf32>, tensor<64x16xf32> -> tensor<32x16xf32>
+// Sums over keys in memory go with it.
+// CHECK: tile.dot_into tn %[[P]], %[[K]] atomic into @dq{{.*}} : tensor<32x64xf32>, tensor<32x16xf32>
 
 // A sum over keys, and a tile that is multiplied from the other side, keep pairs as they are.
 // CHECK-LABEL: tile.kernel @kept
@@ -21,6 +23,7 @@ module @t {
     tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
     tile.tensor @lse : f32 ["B", "H", "T"] row
     tile.tensor @dk : f32 ["B", "H", "S", "D"] gradient strided
+    tile.tensor @dq : f32 ["B", "H", "T", "D"] gradient strided
     tile.tensor @band : i32 [] plan
     %k = tile.load @k[%b, %g] key rows %kt : tensor<32x16xf32>
     %zero = arith.constant 0.0 : f32
@@ -37,6 +40,7 @@ module @t {
         tile.result %z : f32
       }
       %next = tile.dot tn %p, %q add %acc : tensor<32x16xf32> : tensor<64x32xf32>, tensor<64x16xf32> -> tensor<32x16xf32>
+      tile.dot_into nn %p, %k atomic into @dq[%b, %g] rows %qt : tensor<64x32xf32>, tensor<32x16xf32>
       tile.yield %next : tensor<32x16xf32>
     }
     tile.store %sum, @dk[%b, %g] rows %kt : tensor<32x16xf32>

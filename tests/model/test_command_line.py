@@ -52,7 +52,7 @@ class Language(unittest.TestCase):
 
     def test_predicted_times_say_so(self):
         shape = ("--shape", "1,2,256,64", "--dtype", "bf16", "--emit=timeline")
-        for kernel in ("plan_band", "forward", "backward_dkdv"):
+        for kernel in ("plan_band", "forward", "backward_dkdv", "backward_keys"):
             page = run("compile", "sliding_window", "--target", "sm_90", "--kernel", kernel, *shape).stdout
             self.assertIn("predicted time", page)
             self.assertIn("H200 SXM, predicted from its", page)

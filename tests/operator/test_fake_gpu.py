@@ -163,6 +163,7 @@ class FakeGpu(unittest.TestCase):
         try:
             gradient("causal")
             gradient("adaptive_span")
+            gradient("stick_breaking")
             with self.assertRaisesRegex(RuntimeError, "gradient of 'bias' of weft variant 'relative_bias' on a GPU does not have a deterministic"):
                 gradient("relative_bias")
             with self.assertRaisesRegex(RuntimeError, "gradient of 'k' of weft variant 'gathered'"):

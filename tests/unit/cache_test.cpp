@@ -262,7 +262,7 @@ TEST(Threads, callsFromSeveralThreadsAgree) {
   std::vector<int> same(4, 0);
   for (int at = 0; at < 4; ++at)
     threads.emplace_back([&, at] {
-      const auto got = call(variant, inputs, cotangent, {64, 64, false, 2});
+      const auto got = call(variant, inputs, cotangent, {64, 64, BackwardForm::Fused, 2});
       same[at] = got.o == want.o && got.gradients == want.gradients;
     });
   for (std::thread &thread : threads) thread.join();

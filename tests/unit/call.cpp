@@ -243,10 +243,13 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   outcome.lse = arrays.of(forward, forward.rows[0]).floats();
   if (cotangent.empty()) return outcome;
 
+  BackwardForm form = options.form;
+  if (!variant->hasTwoPassBackward(arrays.dim("G") != arrays.dim("H"))) {
+    if (form == BackwardForm::TwoPass) form = BackwardForm::Fused;
+    if (form == BackwardForm::FusedKeys) form = BackwardForm::FusedQueries;
+  }
   const CallPlan backward =
-      planned({.purpose = Purpose::Backward,
-               .fused = !options.twoPass || !variant->hasTwoPassBackward(arrays.dim("G") != arrays.dim("H")),
-               .selectionGiven = forward.selection >= 0});
+      planned({.purpose = Purpose::Backward, .backward = form, .selectionGiven = forward.selection >= 0});
   arrays.give("do", options.type, static_cast<int64_t>(cotangent.size()), [&](int64_t at) { return cotangent[at]; });
   arrays.run(backward, options, outcome.report);
   outcome.outside = arrays.outside;

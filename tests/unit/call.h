@@ -22,7 +22,7 @@ struct Outcome {
 
 struct CallOptions {
   int tileQ = 64, tileK = 64;
-  bool twoPass = false;
+  BackwardForm form = BackwardForm::Fused;  ///< TwoPass, FusedKeys: where the variant has them
   int threads = 1;
   Device device = {};
   ElementType type = ElementType::F32;  ///< inputs are rounded to it first

@@ -11,7 +11,10 @@
 namespace weft::testing {
 namespace {
 
-const CallForm backward{.purpose = Purpose::Backward}, twoPass{.purpose = Purpose::Backward, .fused = false};
+const CallForm backward{.purpose = Purpose::Backward},
+    twoPass{.purpose = Purpose::Backward, .backward = BackwardForm::TwoPass},
+    byQueries{.purpose = Purpose::Backward, .backward = BackwardForm::FusedQueries},
+    byKeys{.purpose = Purpose::Backward, .backward = BackwardForm::FusedKeys};
 const char *const dropped = R"(attention dropped(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], slope: [H]) {
   score dot(q[i], k[j]) / sqrt(D) + slope[h] * (j - i)
   dropout 0.25
@@ -39,10 +42,14 @@ INSTANTIATE_TEST_SUITE_P(
                       Golden{"content_sparse", "content_sparse", {}},
                       Golden{"content_sparse_backward",
                              "content_sparse",
-                             {.purpose = Purpose::Backward, .fused = false, .selectionGiven = true}},
+                             {.purpose = Purpose::Backward, .backward = BackwardForm::TwoPass, .selectionGiven = true}},
                       Golden{"content_sparse_select", "content_sparse", {.purpose = Purpose::Select}},
                       Golden{"gathered", "gathered", backward}, Golden{"stick_breaking", "stick_breaking", backward},
-                      Golden{"nsa", "nsa", twoPass}, Golden{"nsa_kept_tiles", "nsa", {.purpose = Purpose::KeptTiles}},
+                      Golden{"causal_keys", "causal", byKeys}, Golden{"nsa_keys", "nsa", byKeys},
+                      Golden{"attention_sink_keys", "attention_sink", byKeys},
+                      Golden{"gathered_queries", "gathered", byQueries},
+                      Golden{"stick_breaking_queries", "stick_breaking", byQueries}, Golden{"nsa", "nsa", twoPass},
+                      Golden{"nsa_kept_tiles", "nsa", {.purpose = Purpose::KeptTiles}},
                       Golden{"dropped", dropped, {.purpose = Purpose::Backward, .seedGiven = true, .dLseGiven = true}}),
     [](const auto &info) { return info.param.file; });
 

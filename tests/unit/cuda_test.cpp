@@ -210,9 +210,10 @@ TEST(DefaultSchedules, sharedMemoryIsWhatTheCodeAsksFor) {
         request.stage = Stage::Vector;
         request.schedule.tileQ = request.schedule.tileK = 32;
         request.schedule.stages = 3;
+        request.schedule.form = BackwardForm::FusedKeys;
         request.schedule = fitted(request.schedule, *variant);
         int64_t most = 0;
-        for (const std::string &kernel : kernelNames(*variant, true)) {
+        for (const std::string &kernel : kernelNames(*variant, true, true)) {
           if (!isOf(kernel, backward)) continue;
           request.kernel = kernel;
           const CompileResult result = compile(request);

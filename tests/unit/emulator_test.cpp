@@ -162,6 +162,28 @@ TEST(Emulator, countsBankConflicts) {
   EXPECT_EQ(run(kernel(fill + "mov.b32 %r4, 0;\nld.shared.b32 %r5, [%r4];"), memory).bankConflicts, 0);
 }
 
+TEST(Emulator, vectorsOfSums) {
+  Memory memory;
+  const std::string sums =
+      "mov.b32 %r3, 0f3F800000;\nmov.b32 %r4, 0f40000000;\nred.relaxed.gpu.global.add.v2.f32 [%rd1], {%r3, %r4};\n"
+      "red.relaxed.gpu.global.add.v4.f32 [%rd1+16], {%r3, %r4, %r3, %r4};";
+  auto run90 = [&](const std::string &body) {
+    Module module(kernel(body));
+    Launch launch;
+    launch.threads = 32;
+    launch.capability = 90;
+    launch.memory = {{reinterpret_cast<uint64_t>(memory.words.data()), sizeof memory.words}};
+    launch.parameters.resize(8);
+    std::memcpy(launch.parameters.data(), &launch.memory[0].begin, 8);
+    module.run("t", launch);
+  };
+  run90(sums);
+  for (const auto &[word, sum] : {std::pair{0, 32}, {1, 64}, {2, 0}, {4, 32}, {5, 64}, {6, 32}, {7, 64}})
+    EXPECT_EQ(memory.words[word], bits(static_cast<float>(sum))) << word;
+  EXPECT_NE(errorOf(sums).find("sm_90"), std::string::npos);
+  EXPECT_THROW(run90("red.relaxed.gpu.global.add.v2.f32 [%rd1+4], {%r1, %r1};"), std::runtime_error);
+}
+
 TEST(Emulator, reportsPlantedBugs) {
   const struct {
     const char *body, *message;

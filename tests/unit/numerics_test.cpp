@@ -56,7 +56,8 @@ TEST_P(Numerics, matchesReference) {
     return;
   }
   auto want = reference::evaluate(variant->tree(), inputs, cotangent);
-  auto got = call(variant, inputs, cotangent, {own.tileQ, own.tileK, param.twoPass, 2});
+  const BackwardForm form = param.twoPass ? BackwardForm::TwoPass : BackwardForm::Fused;
+  auto got = call(variant, inputs, cotangent, {own.tileQ, own.tileK, form, 2});
   EXPECT_FALSE(got.outside);
   // Of an unsorted row's first keys a wave can leave one with a tiny weight: a difference of numbers near 1.
   const double more = param.variant == "span_periodic_sorted" ? 3 : 1;
@@ -91,10 +92,12 @@ TEST(Normalizers, matchReference) {
     auto cotangent = randomCotangent(shape, 3);
     auto want = reference::evaluate(variant->tree(), inputs, cotangent);
     for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}})
-      for (bool twoPass : {false, true}) {
+      for (BackwardForm form :
+           {BackwardForm::Fused, BackwardForm::TwoPass, BackwardForm::FusedQueries, BackwardForm::FusedKeys}) {
+        if (form >= BackwardForm::FusedQueries && device.kind == Device::Kind::Cpu) continue;
         CallOptions options;
         options.device = device;
-        options.twoPass = twoPass;
+        options.form = form;
         auto got = call(variant, inputs, cotangent, options);
         EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << facts->name;
         if (facts->logSumExp) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), tolerance) << facts->name;
@@ -187,7 +190,7 @@ TEST(Also, matchesReference) {
       for (bool twoPass : {false, true}) {
         CallOptions options;
         options.device = device;
-        options.twoPass = twoPass;
+        options.form = twoPass ? BackwardForm::TwoPass : BackwardForm::Fused;
         options.tileQ = 32;
         options.tileK = twoPass ? 16 : 32;
         auto got = call(variant, inputs, cotangent, options);
@@ -307,7 +310,7 @@ TEST(TileSizes, giveTheSame) {
   auto cotangent = randomCotangent(shape, 8);
   auto want = reference::evaluate(variant->tree(), inputs, cotangent);
   for (auto [q, k] : {std::pair{16, 16}, {32, 96}, {96, 48}, {128, 64}}) {
-    auto got = call(variant, inputs, cotangent, {q, k, false, 1});
+    auto got = call(variant, inputs, cotangent, {q, k, BackwardForm::Fused, 1});
     EXPECT_LT(relativeError(got.o, want.o.values), tolerance) << q << " " << k;
     for (auto &[name, gradient] : want.gradients)
       EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), toleranceOf(name))

@@ -203,6 +203,7 @@ std::string Mutator::token() {
                                       "cp.async.commit_group",
                                       "cp.async.wait_group",
                                       "atom.global.add.f32",
+                                      "red.relaxed.gpu.global.add.v2.f32",
                                       "ldmatrix.sync.aligned.m8n8.x4.shared.b16",
                                       "shfl.sync.bfly.b32",
                                       "vote.sync.ballot.b32",

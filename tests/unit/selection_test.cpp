@@ -107,11 +107,13 @@ void compare(const CallOptions &options, double tolerance) {
 }
 
 TEST(Selection, matchesReference) {
-  for (bool twoPass : {false, true}) compare({64, 64, twoPass, 2}, 1.2e-5);
-  compare({16, 16, true, 1}, 1.2e-5);
+  for (BackwardForm form : {BackwardForm::Fused, BackwardForm::TwoPass}) compare({64, 64, form, 2}, 1.2e-5);
+  compare({16, 16, BackwardForm::TwoPass, 1}, 1.2e-5);
 }
 
-TEST(Selection, matchesReferenceOnTheEmulator) { compare({64, 64, true, 1, {Device::Kind::PtxEmulator, 0}}, 1.2e-5); }
+TEST(Selection, matchesReferenceOnTheEmulator) {
+  compare({64, 64, BackwardForm::TwoPass, 1, {Device::Kind::PtxEmulator, 0}}, 1.2e-5);
+}
 
 TEST(Selection, laterTokensChooseNothingBefore) {
   for (const auto &selection : selections) {
@@ -144,12 +146,12 @@ TEST(Selection, equalEstimatesKeepTheFirst) {
   auto inputs = randomInputs(*variant, shape, 1);
   for (double &value : inputs["k"].values) value = 0;  // all estimates are 0, of both signs
   inputs["tiles"].values = {3};
-  auto got = call(variant, inputs, {}, {16, 16, false, 1});
+  auto got = call(variant, inputs, {}, {16, 16, BackwardForm::Fused, 1});
   for (int qt = 0; qt < 10; ++qt)
     for (int kt = 0; kt < 10; ++kt)
       EXPECT_EQ(got.tiles[0][qt * 10 + kt] != 0, kt <= qt && (kt == qt || kt < 4)) << qt << " " << kt;
   inputs["tiles"].values = {0};
-  got = call(variant, inputs, {}, {16, 16, false, 1});
+  got = call(variant, inputs, {}, {16, 16, BackwardForm::Fused, 1});
   for (int qt = 0; qt < 10; ++qt)
     for (int kt = 0; kt < 10; ++kt) EXPECT_EQ(got.tiles[0][qt * 10 + kt] != 0, kt == qt || kt == 0) << qt << " " << kt;
 }

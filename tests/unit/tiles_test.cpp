@@ -16,7 +16,7 @@ void compare(const std::string &text, bool tight, int rounds) {
     if (text.find("doc") == std::string::npos && random() % 2) shape.S = shape.T;
     const int tileQ = 16 << random() % 3, tileK = 16 << random() % 3;
     auto inputs = randomInputs(*variant, shape, random());
-    auto got = call(variant, inputs, {}, {tileQ, tileK, false, 1});
+    auto got = call(variant, inputs, {}, {tileQ, tileK, BackwardForm::Fused, 1});
     for (int64_t head = 0; head < 2; ++head) {
       auto live = reference::liveTiles(variant->tree(), inputs, 0, head, tileQ, tileK);
       for (size_t tile = 0; tile < live.size(); ++tile) {

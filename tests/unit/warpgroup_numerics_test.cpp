@@ -35,28 +35,27 @@ TEST_P(WarpgroupNumerics, matchesReference) {
       for (double &value : inputs[input.name].values) value = rounded(param.type, value);
   for (double &value : cotangent) value = rounded(param.type, value);
   auto want = reference::evaluate(variant->tree(), inputs, cotangent);
-  CallOptions options{param.tileQ,
-                      param.tileK,
-                      variant->hasTwoPassBackward(param.shape.G != param.shape.H),
-                      2,
-                      parseDevice("ptx-emulator:sm_90"),
-                      param.type};
-  options.target = "sm_90a";
-  options.schedule.keysQ = param.keysQ;
-  options.schedule.keysK = param.keysK;
-  options.schedule.stages = param.stages;
-  auto got = call(variant, inputs, cotangent, options);
-  EXPECT_FALSE(got.outside);
-  const Schedule used = fitted({param.tileQ, param.tileK}, *variant);
-  if (used.tileQ % 64 == 0 && used.tileK % 64 == 0) EXPECT_GT(got.report.mma, 0);
-  // As in GpuNumerics.
-  const double unit = param.type == ElementType::BF16 ? 1.0 / 64 : 1.0 / 512;
-  EXPECT_LT(relativeError(got.o, want.o.values), unit) << "o";
-  if (variant->hasLogSumExp()) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), unit) << "lse";
-  for (auto &[name, gradient] : want.gradients) {
-    const bool amplified = name == "period" || name == "ratio" || name == "slope";
-    EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), amplified ? 4 * unit : unit)
-        << "gradient of " << name;
+  const bool hasTwoPass = variant->hasTwoPassBackward(param.shape.G != param.shape.H);
+  for (BackwardForm form : {BackwardForm::TwoPass, BackwardForm::FusedKeys, BackwardForm::FusedQueries}) {
+    if (hasTwoPass == (form == BackwardForm::FusedQueries)) continue;
+    CallOptions options{param.tileQ, param.tileK, form, 2, parseDevice("ptx-emulator:sm_90"), param.type};
+    options.target = "sm_90a";
+    options.schedule.keysQ = param.keysQ;
+    options.schedule.keysK = param.keysK;
+    options.schedule.stages = param.stages;
+    auto got = call(variant, inputs, cotangent, options);
+    EXPECT_FALSE(got.outside);
+    const Schedule used = fitted({param.tileQ, param.tileK}, *variant);
+    if (used.tileQ % 64 == 0 && used.tileK % 64 == 0) EXPECT_GT(got.report.mma, 0);
+    // As in GpuNumerics.
+    const double unit = param.type == ElementType::BF16 ? 1.0 / 64 : 1.0 / 512;
+    EXPECT_LT(relativeError(got.o, want.o.values), unit) << "o";
+    if (variant->hasLogSumExp()) EXPECT_LT(relativeError(got.lse, want.lse.values, 1), unit) << "lse";
+    for (auto &[name, gradient] : want.gradients) {
+      const bool amplified = name == "period" || name == "ratio" || name == "slope";
+      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), amplified ? 4 * unit : unit)
+          << "gradient of " << name << ", " << weft::name(form);
+    }
   }
 }
 

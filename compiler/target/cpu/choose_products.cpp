@@ -2,6 +2,7 @@
 //
 // Before: tile.dot, tile.dot_into. After: cpu.product, cpu.product_into of one kind for the whole kernel: amx where the
 // CPU has it, rows are bf16, and tiles fill its registers; else fma. Test: choose_products.mlir
+#include "compiler/internal_error.h"
 #include "compiler/passes.h"
 #include "compiler/target/cpu/object_code.h"
 #include "compiler/target/tensors.h"
@@ -40,6 +41,7 @@ void choose(tile::KernelOp kernel, const Machine &machine) {
       dot.getResult().replaceAllUsesWith(result);
       dot.erase();
     } else if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) {
+      internalCheck(!into.getAtomic(), "choose-products", "an atomic sum: programs of a CPU own what they add to");
       cpu::ProductIntoOp::create(builder, into.getLoc(), kind, into.getForm(), into.getLhs(), into.getRhs(),
                                  mlir::Value(), into.getTensor(), into.getBatch(), into.getHead(), into.getIndex());
       into.erase();
@@ -50,7 +52,10 @@ void choose(tile::KernelOp kernel, const Machine &machine) {
 struct ChooseProducts : impl::ChooseProductsBase<ChooseProducts> {
   using ChooseProductsBase::ChooseProductsBase;
   void runOnOperation() override {
-    getOperation().walk([&](tile::KernelOp kernel) { choose(kernel, cpu::machineOf(cpu)); });
+    const bool chosen = attempt(getOperation(), [&] {
+      getOperation().walk([&](tile::KernelOp kernel) { choose(kernel, cpu::machineOf(cpu)); });
+    });
+    if (!chosen) signalPassFailure();
   }
 };
 

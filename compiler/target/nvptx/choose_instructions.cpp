@@ -37,6 +37,14 @@ bool liesAcross(tile::LoadRowsOp op) {
   });
 }
 
+/// Of the product that is added.
+int64_t rowsOf(tile::DotIntoOp op) {
+  const bool columns = op.getForm() == tile::DotForm::TN;
+  if (auto shared = mlir::dyn_cast<cta::SharedType>(op.getLhs().getType()))
+    return columns ? shared.columns() : shared.rows();
+  return mlir::cast<mlir::RankedTensorType>(op.getLhs().getType()).getDimSize(columns);
+}
+
 /// The greatest number that divides the rows of all tiles in registers.
 int64_t commonRows(tile::KernelOp kernel) {
   int64_t rows = 0;
@@ -49,7 +57,7 @@ int64_t commonRows(tile::KernelOp kernel) {
   kernel.walk([&](mlir::Block *block) { llvm::for_each(block->getArguments(), count); });
   kernel.walk([&](mlir::Operation *op) {
     llvm::for_each(op->getResults(), count);
-    if (mlir::isa<tile::DotIntoOp>(op)) rows = std::gcd(rows, static_cast<int64_t>(kernel.getTileK()));
+    if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) rows = std::gcd(rows, rowsOf(into));
   });
   return rows;
 }
@@ -92,8 +100,12 @@ int64_t pitchOf(int64_t columns, int64_t elementBytes) {
 
 class Choice {
  public:
-  Choice(tile::KernelOp kernel, bool warpgroups)
-      : kernel(kernel), builder(kernel.getContext()), type(target::rowType(kernel)), warps(warpsOf(kernel)) {
+  Choice(tile::KernelOp kernel, bool warpgroups, bool pairs)
+      : kernel(kernel),
+        builder(kernel.getContext()),
+        type(target::rowType(kernel)),
+        pairs(pairs),
+        warps(warpsOf(kernel)) {
     const int64_t groups = warpgroups && type != ElementType::F32 ? warpgroupsOf(kernel) : 0;
     if (groups) warps = 4 * groups;
     switch (type) {
@@ -129,6 +141,7 @@ class Choice {
   tile::KernelOp kernel;
   mlir::OpBuilder builder;
   const ElementType type;
+  const bool pairs;  ///< atomic sums of two neighbours at once
   int64_t warps;
   cta::MmaKind kind = cta::MmaKind::BF16;
   mlir::Type element;
@@ -185,7 +198,12 @@ class Choice {
   Value shared(Value tile) {
     if (mlir::isa<cta::SharedType>(tile.getType())) return tile;
     Value &share = shares[tile];
-    if (!share) share = cta::ShareOp::create(builder, kernel.getLoc(), sharedOf(tile), tile);
+    if (share) return share;
+    // Where products read it from registers as well, they go on while it is written and waited for.
+    mlir::OpBuilder::InsertionGuard guard(builder);
+    auto pairs = tile.getDefiningOp<tile::PairwiseOp>();
+    if (pairs && pairs.getTransposed()) builder.setInsertionPointAfter(pairs);
+    share = cta::ShareOp::create(builder, kernel.getLoc(), sharedOf(tile), tile);
     return share;
   }
 
@@ -204,10 +222,10 @@ class Choice {
   void chooseDotInto(tile::DotIntoOp op) {
     builder.setInsertionPoint(op);
     const int64_t columns = mlir::cast<cta::SharedType>(op.getRhs().getType()).columns();
-    const auto sums =
-        mlir::RankedTensorType::get({static_cast<int64_t>(kernel.getTileK()), columns}, builder.getF32Type());
+    const auto sums = mlir::RankedTensorType::get({rowsOf(op), columns}, builder.getF32Type());
     Value result = product(op.getLoc(), op.getForm(), op.getLhs(), op.getRhs(), {}, sums);
-    cta::AddRowsOp::create(builder, op.getLoc(), result, op.getTensor(), op.getBatch(), op.getHead(), op.getIndex());
+    cta::AddRowsOp::create(builder, op.getLoc(), result, op.getAtomic(), op.getAtomic() && pairs && columns % 2 == 0,
+                           op.getTensor(), op.getBatch(), op.getHead(), op.getIndex());
     op.erase();
   }
 };
@@ -217,7 +235,7 @@ struct ChooseInstructions : impl::ChooseInstructionsBase<ChooseInstructions> {
   void runOnOperation() override {
     const bool chosen = attempt(getOperation(), [&] {
       getOperation().walk([&](tile::KernelOp kernel) {
-        if (hasTiles(kernel)) Choice(kernel, warpgroups).run();
+        if (hasTiles(kernel)) Choice(kernel, warpgroups, pairs).run();
       });
     });
     if (!chosen) signalPassFailure();

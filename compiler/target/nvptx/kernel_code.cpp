@@ -96,13 +96,19 @@ void KernelCode::spread(mlir::ValueRange tiles, llvm::ArrayRef<Value> values) {
   }
 }
 
-bool KernelCode::isPacked(Value tile) {
-  return tile.getDefiningOp<tile::PairwiseOp>() && !tile.use_empty() &&
-         llvm::all_of(tile.getUses(), [](mlir::OpOperand &use) {
-           auto product = mlir::dyn_cast<cta::MmaOp>(use.getOwner());
-           return product && product.getKind() != cta::MmaKind::TF32x3 && product.getForm() == tile::DotForm::NN &&
-                  &use == &product.getLhsMutable();
-         });
+mlir::Type KernelCode::packedType(Value tile) {
+  mlir::Type type;
+  if (!tile.getDefiningOp<tile::PairwiseOp>()) return type;
+  for (mlir::OpOperand &use : tile.getUses()) {
+    cta::SharedType shared;
+    if (auto store = mlir::dyn_cast<cta::StoreSharedOp>(use.getOwner())) shared = store.getBuffer().getType();
+    else if (auto product = mlir::dyn_cast<cta::MmaOp>(use.getOwner());
+             product && product.getForm() == tile::DotForm::NN && &use == &product.getLhsMutable())
+      shared = product.getRhs().getType();
+    if (!shared || shared.getElement().isF32()) return {};
+    type = shared.getElement();
+  }
+  return type;
 }
 
 Value KernelCode::pack(mlir::Type element, Value low, Value high) {
@@ -137,10 +143,19 @@ void KernelCode::atomicAdd(Value pointer, Value value) {
                               llvmir::AtomicOrdering::monotonic, "device");
 }
 
+void KernelCode::atomicAddPair(Value pointer, Value first, Value second) {
+  Value address = llvmir::PtrToIntOp::create(builder, emit.loc, builder.getI64Type(), pointer);
+  llvmir::InlineAsmOp::create(builder, emit.loc, mlir::TypeRange(), mlir::ValueRange{address, first, second},
+                              "red.relaxed.gpu.global.add.v2.f32 [$0], {$1, $2};", "l,f,f", /*has_side_effects=*/true,
+                              /*is_align_stack=*/false, llvmir::tailcallkind::TailCallKind::None,
+                              llvmir::AsmDialectAttr(), mlir::ArrayAttr());
+}
+
 void KernelCode::addToRow(dialect::AccumulateOp sum, Value value, const target::RegionContext &context, Value i) {
   emit.when(both(thread.isFirstOfRow(), emit.less(i, slots.dim("T"))), [&] {
     Value index = emit.add(emit.mul(headRow(context), slots.dim("T")), i);
     Value pointer = emit.at(slots.pointer(sum.getInput().str()), index);
+    if (kernel.getGrid() == tile::Grid::Key) return atomicAdd(pointer, value);
     Value old = emit.load(builder.getF32Type(), pointer);
     emit.store(arith::AddFOp::create(builder, emit.loc, old, value), pointer);
   });

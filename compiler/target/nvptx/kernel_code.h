@@ -95,9 +95,10 @@ struct KernelCode {
   int64_t count(Value tile) const { return count(tile.getType()) / (isPacked(tile) ? 2 : 1); }
   /// Gives values that follow one after another to the tiles they belong to.
   void spread(mlir::ValueRange tiles, llvm::ArrayRef<Value> values);
-  /// Pairs of neighbouring columns share a register, in the type of products: of pairs' results that only products
-  /// read.
-  static bool isPacked(Value tile);
+  /// The 16-bit type in which pairs of neighbouring columns share a register: of pairs' results that only products
+  /// read, from registers or from shared memory; null: they do not.
+  static mlir::Type packedType(Value tile);
+  static bool isPacked(Value tile) { return packedType(tile) != nullptr; }
   /// The registers of a left side of products of 16-bit types: two of each 8 columns of a block.
   Registers packed(Value tile, mlir::Type element);
   /// Two floats to one register of halves, the first in the low part.
@@ -119,7 +120,9 @@ struct KernelCode {
   /// slots.keyAt, also past the end of the list.
   std::pair<Value, Value> keyAt(Value n);
   void atomicAdd(Value pointer, Value value);
-  /// partial[b, h, i] += value, by the one thread of the CTA that owns the row.
+  /// To two floats side by side, at an address of 8 bytes: sm_90.
+  void atomicAddPair(Value pointer, Value first, Value second);
+  /// partial[b, h, i] += value, by the one thread of the CTA that owns the row; atomically, where programs are of keys.
   void addToRow(dialect::AccumulateOp sum, Value value, const target::RegionContext &context, Value i);
   /// b * H + h
   Value headRow(const target::RegionContext &context);

@@ -3,7 +3,8 @@
 // Before: tile.dot of form tn takes tiles of a tile.pairwise from registers, whose rows are queries: other warps have
 // written them, so that they would pass through shared memory. After: such a pairwise is `transposed`, the products
 // that it reads have their sides exchanged, and those that read it are of form nn: a warp's rows are keys from the
-// first product to the sums. All or nothing of a pairwise. Test: orient_products.mlir
+// first product to the sums. Products over keys that are added in memory become of form tn instead. All or nothing of a
+// pairwise. Test: orient_products.mlir
 #include "compiler/passes.h"
 #include "llvm/ADT/STLExtras.h"
 
@@ -23,16 +24,27 @@ bool canExchange(Value tile, tile::PairwiseOp reader) {
          llvm::all_of(tile.getUsers(), [&](mlir::Operation *user) { return user == reader; });
 }
 
+/// By one product at least; others may add sums over keys in memory.
 bool isSummedOverQueries(Value tile) {
-  return llvm::all_of(tile.getUses(), [](mlir::OpOperand &use) {
-    auto dot = mlir::dyn_cast<tile::DotOp>(use.getOwner());
-    return dot && dot.getForm() == tile::DotForm::TN && &use == &dot.getLhsMutable();
-  });
+  bool summed = false;
+  return llvm::all_of(tile.getUses(),
+                      [&](mlir::OpOperand &use) {
+                        if (auto into = mlir::dyn_cast<tile::DotIntoOp>(use.getOwner()))
+                          return into.getForm() == tile::DotForm::NN && &use == &into.getLhsMutable();
+                        auto dot = mlir::dyn_cast<tile::DotOp>(use.getOwner());
+                        const bool own = dot && dot.getForm() == tile::DotForm::TN && &use == &dot.getLhsMutable();
+                        summed |= own;
+                        return own;
+                      }) &&
+         summed;
 }
 
+/// Sums that want queries for rows.
 bool sumsUp(tile::PairwiseOp op) {
   bool sums = !op.getReductions().empty();
-  op.getBody().walk([&](dialect::AccumulateOp) { sums = true; });
+  op.getBody().walk([&](dialect::AccumulateOp sum) {
+    sums |= sum.getPer() != dialect::Dependence::Head && sum.getPer() != dialect::Dependence::Query;
+  });
   return sums;
 }
 
@@ -69,7 +81,10 @@ void turn(tile::PairwiseOp op) {
   op.setTransposed(true);
   for (Value tile : op.getResults()) {
     turnType(tile);
-    for (mlir::Operation *user : tile.getUsers()) mlir::cast<tile::DotOp>(user).setForm(tile::DotForm::NN);
+    for (mlir::Operation *user : tile.getUsers()) {
+      if (auto into = mlir::dyn_cast<tile::DotIntoOp>(user)) into.setForm(tile::DotForm::TN);
+      else mlir::cast<tile::DotOp>(user).setForm(tile::DotForm::NN);
+    }
   }
 }
 

@@ -28,7 +28,8 @@ class Pass {
         keyDim(op.getKeyDim().str()),
         numbers(op.getRows().size(), Registers(wide * 2)) {
     body.walk([&](dialect::AccumulateOp sum) { sums.push_back(sum); });
-    internalCheck(!transposed || sums.empty(), "nvptx lowering", "sums of pairs whose lines are keys");
+    internalCheck(!transposed || llvm::all_of(sums, perRow), "nvptx lowering",
+                  "sums over queries whose lines are keys");
     rowSums.assign(sums.size(), Registers(blocks * 2));
     columnSums.assign(sums.size(), Registers(wide * 2));
     for (size_t at = 0; at < results.size(); ++at)
@@ -53,7 +54,7 @@ class Pass {
         llvm::append_range(all, values);
         continue;
       }
-      const mlir::Type element = mlir::cast<cta::MmaOp>(*result.getUsers().begin()).getRhs().getType().getElement();
+      const mlir::Type element = KernelCode::packedType(result);
       for (size_t at = 0; at < values.size(); at += 2) all.push_back(code.pack(element, values[at], values[at + 1]));
     }
     return all;
@@ -117,7 +118,9 @@ class Pass {
       region.bind(body.getArgument(argument++), number(at, row, n, e));
     region.onAccumulate = [&](dialect::AccumulateOp sum, Value value) {
       const size_t which = llvm::find(sums, sum) - sums.begin();
-      if (perRow(sum)) addTo(rowSums[which][row], value);
+      if (transposed)
+        addTo(sum.getPer() == dialect::Dependence::Head ? rowSums[which][0] : columnSums[which][n * 2 + e % 2], value);
+      else if (perRow(sum)) addTo(rowSums[which][row], value);
       else if (sum.getPer() == dialect::Dependence::Key) addTo(columnSums[which][n * 2 + e % 2], value);
       else scatter(region, sum, value);
     };
@@ -140,7 +143,12 @@ class Pass {
   }
 
   void addSums(size_t which, dialect::AccumulateOp sum) {
-    if (perRow(sum))
+    if (transposed && sum.getPer() == dialect::Dependence::Head) addOfWarp(sum, rowSums[which][0]);
+    else if (transposed)
+      for (int64_t at = 0; at < wide * 2; ++at)
+        addToColumn(sum, code.thread.addColumn(columnSums[which][at]),
+                    emit.add(firstQuery, code.thread.column(at / 2, static_cast<int>(at % 2))), "T");
+    else if (perRow(sum))
       code.eachRow(code.tileQ, [&](int64_t block, int half, Value row) {
         Value value = code.thread.reduceRow(rowSums[which][block * 2 + half], false);
         code.addToRow(sum, value, context, emit.add(firstQuery, row));
@@ -148,13 +156,22 @@ class Pass {
     else if (sum.getPer() == dialect::Dependence::Key)
       for (int64_t at = 0; at < wide * 2; ++at)
         addToColumn(sum, code.thread.addColumn(columnSums[which][at]),
-                    emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))));
+                    emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))), keyDim);
   }
 
-  /// partial[b, h, j] += value; several warps meet there.
-  void addToColumn(dialect::AccumulateOp sum, Value value, Value j) {
-    emit.when(code.both(code.thread.isFirstOfColumn(), emit.less(j, code.slots.dim(keyDim))), [&] {
-      Value index = emit.add(emit.mul(code.headRow(context), code.slots.dim(keyDim)), j);
+  /// partial[b, h, column] += value; several warps meet there.
+  void addToColumn(dialect::AccumulateOp sum, Value value, Value column, const std::string &dim) {
+    emit.when(code.both(code.thread.isFirstOfColumn(), emit.less(column, code.slots.dim(dim))), [&] {
+      Value index = emit.add(emit.mul(code.headRow(context), code.slots.dim(dim)), column);
+      code.atomicAdd(emit.at(code.slots.pointer(sum.getInput().str()), index), value);
+    });
+  }
+
+  /// A head's sums are those of its queries together: of all pairs at the first.
+  void addOfWarp(dialect::AccumulateOp sum, Value value) {
+    value = code.thread.addColumn(code.thread.reduceRow(value, false));
+    emit.when(code.both(code.thread.isFirstOfRow(), code.thread.isFirstOfColumn()), [&] {
+      Value index = emit.add(emit.mul(code.headRow(context), code.slots.dim("T")), firstQuery);
       code.atomicAdd(emit.at(code.slots.pointer(sum.getInput().str()), index), value);
     });
   }

@@ -241,21 +241,22 @@ void lower(KernelCode &code, cta::StoreSharedOp op) {
   Emitter &emit = code.emit;
   const SharedTile tile = code.buffer(op.getBuffer());
   const Registers &own = code.registersOf(op.getTile());
+  const bool packed = KernelCode::isPacked(op.getTile());
   const int64_t tiles = tile.columns() / 8;
   for (int64_t block = 0; block < code.thread.blocks(tile.rows()); ++block)
     for (int64_t n = 0; n < tiles; ++n)
       for (int h = 0; h < 2; ++h) {
-        const Value *pair = &own[(block * tiles + n) * 4 + 2 * h];
+        const int64_t pair = (block * tiles + n) * 2 + h;
         // f32: of eight columns the even come first, then the odd.
         Value byte = tile.half() ? emit.mul(emit.toI32(code.thread.column(n, 0)), emit.i32(2))
                                  : emit.mul(emit.add(code.thread.quad, emit.i32(8 * n)), emit.i32(4));
         Value to = emit.at(tile.base, tile.offsetOf(emit, emit.toI32(code.thread.row(block, h)), byte),
                            emit.b.getIntegerType(8));
         if (tile.half()) {
-          emit.store(code.pack(tile.type.getElement(), pair[0], pair[1]), to, 4);
+          emit.store(packed ? own[pair] : code.pack(tile.type.getElement(), own[2 * pair], own[2 * pair + 1]), to, 4);
         } else {
-          emit.store(pair[0], to, 4);
-          emit.store(pair[1], emit.at(to, 4), 4);
+          emit.store(own[2 * pair], to, 4);
+          emit.store(own[2 * pair + 1], emit.at(to, 4), 4);
         }
       }
 }

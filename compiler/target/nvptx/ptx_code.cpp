@@ -30,10 +30,12 @@ std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &name) {
   std::string message;
   const llvm::Target *target = llvm::TargetRegistry::lookupTarget(triple, message);
   internalCheck(target != nullptr, "code generation", message);
+  // Vectors of atomic sums are of a later ISA than the least that sm_90 has.
+  const char *features = name.starts_with("sm_90") ? "+ptx81" : "";
   llvm::TargetOptions options;
   options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
   return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, name, "", options, llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
+      triple, name, features, options, llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
 /// What all threads of a warp do together stays where they come to it together: LLVM does not read the text of asm.

@@ -13,9 +13,10 @@ struct Target {
   std::function<std::pair<Value, Value>(Value row)> place;
 };
 
-/// body(pointer, value) for each element of the tile that is inside the tensor.
+/// body(pointer, values) for each element of the tile that is inside the tensor, `together` of neighbouring columns: 1,
+/// or 2 where columns are even.
 template <class Body>
-void eachElement(KernelCode &code, Value tile, const Target &target, Body body) {
+void eachElement(KernelCode &code, Value tile, const Target &target, int together, Body body) {
   Emitter &emit = code.emit;
   const Registers &own = code.registersOf(tile);
   const auto shape = KernelCode::shapeOf(tile);
@@ -26,11 +27,11 @@ void eachElement(KernelCode &code, Value tile, const Target &target, Body body) 
     emit.when(exists ? code.both(inside, exists) : inside, [&, at = at] {
       Value start = emit.at(target.start, emit.mul(at, target.stride), target.element);
       for (int64_t n = 0; n < tiles; ++n)
-        for (int e = 0; e < 2; ++e) {
+        for (int e = 0; e < 2; e += together) {
           if (8 * n + e >= columns) continue;
-          Value value = own[(block * tiles + n) * 4 + 2 * half + e];
+          const auto values = llvm::ArrayRef(own).slice((block * tiles + n) * 4 + 2 * half + e, together);
           Value column = code.thread.column(n, e);
-          auto store = [&] { body(emit.at(start, column, target.element), value); };
+          auto store = [&] { body(emit.at(start, column, target.element), values); };
           if (8 * n + 8 <= columns) store();
           else emit.when(emit.less(column, emit.i64(columns)), store);
         }
@@ -54,7 +55,8 @@ void lower(KernelCode &code, tile::StoreOp op) {
   to.start = slots.row(name, code.scalar(op.getBatch()), query ? slots.headOf(name, head) : head, first);
   to.valid = emit.sub(slots.dim(info.dims[2]), first);
   to.stride = slots.stride(name, 2);
-  eachElement(code, op.getValue(), to, [&](Value pointer, Value number) {
+  eachElement(code, op.getValue(), to, 1, [&](Value pointer, llvm::ArrayRef<Value> own) {
+    Value number = own[0];
     if (info.element != ElementType::F32)
       number = mlir::arith::TruncFOp::create(code.builder, emit.loc, to.element, number);
     emit.store(number, pointer, static_cast<unsigned>(bytesOf(info.element)));
@@ -75,11 +77,12 @@ void lower(KernelCode &code, cta::AddRowsOp op) {
   to.valid = emit.sub(slots.dim(slots.keyExtent(dim)), first);
   to.stride = slots.stride(name, 2);
   if (listed) to.place = [&code, first](Value row) { return code.keyAt(code.emit.add(first, row)); };
-  eachElement(code, op.getTile(), to, [&](Value pointer, Value value) {
+  eachElement(code, op.getTile(), to, op.getPairs() ? 2 : 1, [&](Value pointer, llvm::ArrayRef<Value> own) {
+    if (op.getPairs()) return code.atomicAddPair(pointer, own[0], own[1]);
     // A list may name a key twice.
-    if (listed) return code.atomicAdd(pointer, value);
+    if (listed || op.getAtomic()) return code.atomicAdd(pointer, own[0]);
     Value old = emit.load(to.element, pointer);
-    emit.store(mlir::arith::AddFOp::create(code.builder, emit.loc, old, value), pointer);
+    emit.store(mlir::arith::AddFOp::create(code.builder, emit.loc, old, own[0]), pointer);
   });
 }
 

@@ -98,6 +98,7 @@ class Nvptx : public target::Target {
  private:
   /// wgmma is of one architecture alone.
   static bool hasWarpgroups(const std::string &name) { return name == "sm_90a"; }
+  static bool addsPairs(const std::string &name) { return std::atoi(name.c_str() + 3) >= 90; }
 
   /// Tiles of whole blocks of 64 rows, by the timing model's word; none where a variant has smaller ones. Several
   /// blocks of one warpgroup share an SM in the backward pass: one multiplies while another does not. Forward two
@@ -135,7 +136,7 @@ class Nvptx : public target::Target {
     // A load of the same rows in every turn of a loop leaves it: what is left inside is what streams by.
     passes.addPass(mlir::createLoopInvariantCodeMotionPass());
     passes.addPass(createOrientProducts());
-    passes.addPass(createChooseInstructions({hasWarpgroups(request.target)}));
+    passes.addPass(createChooseInstructions({hasWarpgroups(request.target), addsPairs(request.target)}));
     passes.addPass(createMakeRings({request.schedule.stages}));
     passes.addPass(createStaggerProducts());
     passes.addPass(createPipelineLoads({request.schedule.stages}));
