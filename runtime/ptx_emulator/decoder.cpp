@@ -46,7 +46,8 @@ Signature decode(const std::string &text, Instruction &in) {
     for (auto own : {decodeFlow, decodeMemory, decodeMbarrier, decodeTensorCores, decodeConversion, decodeApproximation,
                      decodeAddressSpaces, decodeWarpgroup, decodeBulkCopies, decodeArithmetic})
       if (std::optional<Signature> signature = own(opcode, in)) return *signature;
-  throw std::runtime_error("unknown instruction " + text);
+  const std::string reason = opcode.words.empty() ? "" : reasonOf(opcode);
+  throw std::runtime_error(reason.empty() ? "unknown instruction " + text : "unsupported " + text + ": " + reason);
 }
 
 namespace {

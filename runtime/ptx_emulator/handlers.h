@@ -36,6 +36,9 @@ std::optional<Signature> decodeTensorCores(const Opcode &opcode, Instruction &in
 
 std::optional<Signature> decodeWarpgroup(const Opcode &opcode, Instruction &in);  ///< wgmma.cpp
 
+/// Why an instruction that none of them knows is not executed; empty where that is not known either.
+std::string reasonOf(const Opcode &opcode);  ///< unsupported.cpp
+
 inline OperandRule to(int bits, int parts = 1) { return {OperandRule::Kind::To, bits, parts, parts}; }
 inline OperandRule from(int bits, int parts = 1) { return {OperandRule::Kind::From, bits, parts, parts}; }
 inline OperandRule number(int bits = 32) { return {OperandRule::Kind::Number, bits}; }

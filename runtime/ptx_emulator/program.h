@@ -121,7 +121,7 @@ void checkLaunch(const std::string &target, const Kernel &kernel, const Launch &
 void findJoins(Kernel &kernel);
 
 /// Fills in what the opcode says; gives what its operands must be. Throws std::runtime_error("unknown instruction
-/// ...").
+/// ..."), or "unsupported ..." with the reason.
 Signature decode(const std::string &opcode, Instruction &instruction);
 
 /// Throws std::runtime_error where operands are not what the signature says: their number, kinds and widths. Gives
