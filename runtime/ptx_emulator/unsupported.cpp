@@ -31,7 +31,7 @@ std::string reasonOf(const Opcode &opcode) {
     return "only clusters of one block are executed";
   if (names(opcode, "e4m3") || names(opcode, "e5m2") || names(opcode, "e2m1") || names(opcode, "e3m2") ||
       names(opcode, "e2m3") || names(opcode, "ue8m0"))
-    return "numbers of 8 bits and fewer are not executed";
+    return "of numbers of 8 bits and fewer only conversions of e4m3x2 and e5m2x2 are executed";
   if (names(opcode, ".sp.") || names(opcode, "::ordered_metadata")) return "sparse products are not executed";
   if (begins(opcode, {"mma"}) || begins(opcode, {"wmma"}) || begins(opcode, {"wgmma"}))
     return "products of this shape or of these types are not executed";

@@ -160,7 +160,8 @@ TEST(EmulatorBarriers, clustersAreOfOneBlock) {
 }
 
 TEST(EmulatorBarriers, whatIsNotExecutedIsNamed) {
-  const std::string clusters = "only clusters of one block are executed", narrow = "8 bits and fewer are not executed";
+  const std::string clusters = "only clusters of one block are executed",
+                    narrow = "only conversions of e4m3x2 and e5m2x2";
   const std::pair<std::string, std::string> texts[] = {
       {"ld.shared::cluster.b32 %r10, [%r2]", clusters},
       {"st.shared::cluster.b32 [%r2], %r1", clusters},
@@ -182,8 +183,8 @@ TEST(EmulatorBarriers, whatIsNotExecutedIsNamed) {
        "[%rd1, {%r3, %r4, %r5, %r6}], [%r7], {%rs1, %rs2}",
        "encoded before the launch"},
       {"tensormap.replace.tile.global_address.global.b1024.b64 [%rd1], %rd2", "encoded before the launch"},
-      {"cvt.rn.satfinite.e4m3x2.f32 %rs1, %f1, %f2", narrow},
-      {"cvt.rn.f16x2.e5m2x2 %r10, %rs1", narrow},
+      {"cvt.rn.satfinite.e2m1x2.f32 %rs1, %f1, %f2", narrow},
+      {"cvt.rn.bf16x2.ue8m0x2 %r10, %rs1", narrow},
       {"wgmma.mma_async.sync.aligned.m64n8k32.f32.e4m3.e4m3 {%f0, %f1, %f2, %f3}, %rd1, %rd2, 1, 1, 1", narrow},
       {"mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e5m2.f32 {%f0, %f1, %f2, %f3}, {%r5, %r6, %r7, %r8}, {%r9, %r10}, "
        "{%f0, %f1, %f2, %f3}",
