@@ -16,6 +16,9 @@ class ModelledCall {
   /// The schedule that the chip's calls have without tuning.
   const Schedule &untuned() const { return set.schedule; }
   const CallTimeline &timeline() const { return kernels; }
+  /// Bound to the CPU's tensors, for what the call keeps.
+  const ops::Binding &onHost() const { return host; }
+  const ops::KeptPattern &kept() const { return pattern; }
   /// Every schedule worth considering, the default first, then by what is predicted: of the best by their machine code,
   /// of the others by a count. `known` of them are refined.
   std::vector<TuningPoint> rank(const std::function<void(size_t done, size_t total)> &progress, size_t &known) const;

@@ -19,6 +19,8 @@ const Chip *chipOfDriver(const std::string &name);
 std::string architecture(const Chip &chip);
 /// Its full name: "H200 SXM".
 std::string product(const Chip &chip);
+/// TFLOP/s of dense products of 16 bits, else of tf32, by the data sheet.
+double peakTeraflops(const Chip &chip, bool halves);
 
 /// Turns of the hot loop that a block makes.
 struct Turns {
@@ -54,8 +56,9 @@ struct Timeline {
   std::string kernel, product;
   bool sass = true;
   double seconds = 0;
-  double teraflops = 0;  ///< of the products that are executed, those of masked pairs with them
-  std::string bound;     ///< in words
+  double clock = 0, boostClock = 0;  ///< GHz: under the kernel's load, and by the data sheet
+  double teraflops = 0;              ///< of the products that are executed, those of masked pairs with them
+  std::string bound;                 ///< in words
   std::vector<PipeShare> pipes;
   double issue = 0, issueKernel = 0;                     ///< share of issue slots
   int registers = 0;                                     ///< of a thread

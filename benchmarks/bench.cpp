@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <ctime>
 #include <fstream>
 #include <optional>
 
@@ -12,6 +11,7 @@
 #include "autotune/turns.h"
 #include "benchmarks/peak.h"
 #include "benchmarks/results.h"
+#include "benchmarks/work.h"
 #include "compiler/reference.h"
 #include "ops/attention.h"
 #include "ops/call_site.h"
@@ -48,17 +48,7 @@ class Own {
     saved.dO = torch::randn_like(saved.o);
     const ops::KeptPattern pattern(call);
     const auto &schedule = bind(work.backward).set.schedule;
-    double kept = 0, all = 0;
-    for (int64_t head = 0; head < pattern.heads(); ++head) {
-      kept += static_cast<double>(pattern.count(head, 64, 64).kept);
-      all += static_cast<double>((call.T + 63) / 64 * ((call.S + 63) / 64));
-    }
-    keptShare = kept / all;
-    double width = 0;
-    for (const InputInfo &input : call.set.variant->inputs())
-      if (input.isRow && (input.querySide || input.name == "v"))
-        width += static_cast<double>(call.set.headDims.at(input.dims.back()));
-    flops = kept * 64 * 64 * 2 * width * (work.backward ? 2.5 : 1);
+    toDo = workOf(call, pattern, work.backward);
     for (const Tensor &tensor : inputs.tensors) bytes += static_cast<double>(tensor.nbytes());
     bytes = (bytes + static_cast<double>(saved.o.nbytes())) * (work.backward ? 2 : 1);
     scheduleText = describe(schedule, targetOf(parseDevice(work.device)));
@@ -75,7 +65,8 @@ class Own {
   }
 
   autotune::Saved saved;
-  double keptShare = 0, flops = 0, bytes = 0;
+  Work toDo;
+  double bytes = 0;
   std::string scheduleText;
 
  private:
@@ -176,8 +167,8 @@ std::optional<json> runCase(const Case &work, std::vector<std::pair<std::string,
     own.seconds();
     row["peak_mib"] = std::max(0.0, processMemory("VmHWM") - before);
     row["compile_s"] = compileSeconds(work, inputs);
-    row["kept_tiles"] = own.keptShare;
-    row["flops"] = own.flops;
+    row["kept_tiles"] = own.toDo.keptShare;
+    row["flops"] = own.toDo.flops;
     row["bytes"] = own.bytes;
     row["schedule"] = own.scheduleText;
     std::vector<autotune::Method> methods{{"weft", [&] { return own.seconds(); }, {}, ""}};
@@ -203,7 +194,7 @@ std::optional<json> runCase(const Case &work, std::vector<std::pair<std::string,
     stopped =
         autotune::takeTurns(
             methods, options.effort, [&] { return secondsSince(start); }, options.stop) == autotune::TurnsEnd::Stopped;
-    results = summary(methods, own.flops);
+    results = summary(methods, own.toDo.flops);
   } catch (const std::exception &error) {
     results["weft"] = {{"error", reason(error)}};
   }
@@ -263,13 +254,6 @@ json tuningOf(const std::vector<Case> &cases, const Device &device) {
 
 ElementType elementType(const std::string &type) {
   return type == "bf16" ? ElementType::BF16 : type == "f16" ? ElementType::F16 : ElementType::F32;
-}
-
-std::string now() {
-  const std::time_t time = std::time(nullptr);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", std::localtime(&time));
-  return text;
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 """./dev gpu: what this machine's NVIDIA GPU makes of Weft, the most telling first, within a time budget: right numbers,
-then speed beside SDPA's kernels and FlexAttention, time against kept share, compute-sanitizer. One JSON and one page.
-What is known of the same GPU and library is not asked again: run it again to go on.
+then speed beside SDPA's kernels and FlexAttention, with schedules tuned here, time against kept share, compute-sanitizer.
+One JSON and one page. What is known of the same GPU and library is not asked again: run it again to go on.
 """
 
 import argparse
@@ -23,6 +23,7 @@ ROOT = os.path.dirname(HERE)
 SUITES = ("sines", "same_bits", "graphs", "dropout_in_graphs", "streams", "decode", "deterministic_mode", "training")
 SANITIZED = ("span_periodic", "content_weight", "stick_breaking")
 TYPES = ("bf16", "f16", "f32")
+TUNING = 40  # seconds that a call may be tuned for, both ways
 HOPPER = "sm_90a"  # code of WEFT_GPU, for GPUs of compute capability 9.0; other code is for every GPU
 
 
@@ -79,7 +80,7 @@ class Report:
             pass
 
     def known(self, name):
-        return name in self.data["steps"]
+        return name in self.data["steps"] and not self.data["steps"][name].get("unfinished")
 
     def add(self, name, result):
         with self.lock:
@@ -127,6 +128,21 @@ def run_test(command, environment, seconds):
     return {} if done.returncode == 0 else {"error": (done.stdout + done.stderr)[-2000:]}
 
 
+def tune(program, work, environment, seconds):
+    """Better schedules for a call, in a cache of their own: what is measured without them stays as it is. A search that runs out of time
+    goes on where it was."""
+    command = [program, "tune", work["variant"], "--shapes", ",".join(map(str, work["shape"])), "--dtype", work["dtype"], "--budget", f"{min(TUNING, seconds) * 0.8:.0f}s"]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=max(seconds, 1))
+    except subprocess.TimeoutExpired:
+        return {"late": True}
+    if done.returncode == 0:
+        return {"tuned": done.stdout.splitlines(), **({"unfinished": True} if "ran out of budget" in done.stdout else {})}
+    said = done.stderr.strip().splitlines()[-1:] or ["failed without a word"]
+    # The emulator tunes nothing, and says so: a rehearsal goes on.
+    return {"tuned": said} if work["rehearsal"] else {"error": said[0]}
+
+
 def of_hopper(steps, types):
     """The same steps for Hopper's own code."""
     return [(f"{name} {HOPPER}", {**work, "code": HOPPER}) for name, work in steps if work.get("dtype", types[0]) in types]
@@ -147,13 +163,22 @@ def steps_of(device, names, hopper):
                 {"ask": "speed", "variant": variant, "dtype": dtype, "shape": shape, "span": span})
         alone.extend([step] + (of_hopper([step], TYPES[:2]) if hopper else []))
 
+    def tuned(variant, dtype, shape):
+        step = (f"tuned {variant} {dtype} {','.join(map(str, shape))}",
+                {"ask": "speed", "variant": variant, "dtype": dtype, "shape": shape, "span": None, "tune": True, "rehearsal": small})
+        alone.extend([step] + (of_hopper([step], TYPES[:2]) if hopper else []))
+
     if small:
         speed("causal", "bf16", (1, 1, 128, 64))
+        tuned("causal", "bf16", (1, 1, 128, 64))
         speed("span_periodic", "f32", (1, 1, 128, 64))
         return together, alone
     for variant in ("causal", "sliding_window", "adaptive_span", "span_periodic", "soft_cap"):
         for D in (64, 128):
             speed(variant, "bf16", (2, 16, 4096, D))
+    for variant in ("causal", "span_periodic", "sliding_window", "adaptive_span", "soft_cap"):
+        for D in (64, 128):
+            tuned(variant, "bf16", (2, 16, 4096, D))
     # One share of the tiles after another.
     for span in (16384, 8192, 4096, 1024, 256):
         speed("sliding_window", "bf16", (1, 16, 16384, 128), span)
@@ -201,8 +226,11 @@ def write_page(report, folder, left):
         of = lambda step: step.get("rows", [{"method": "Weft", "reason": step.get("error", "")}])
         measured = of(result)
         base = measured[0]
-        if f"{key} {HOPPER}" in steps:
-            measured = [base, {**of(steps[f"{key} {HOPPER}"])[0], "method": f"Weft, {HOPPER}"}, *measured[1:]]
+        own_rows = [base]
+        for other, words in ((f"{key} {HOPPER}", HOPPER), (key.replace("speed", "tuned", 1), "tuned"), (f"{key} {HOPPER}".replace("speed", "tuned", 1), f"{HOPPER}, tuned")):
+            if other in steps:
+                own_rows.append({**of(steps[other])[0], "method": f"Weft, {words}" + (" (search not ended)" if steps[other].get("unfinished") else "")})
+        measured = [*own_rows, *measured[1:]]
         for row in measured:
             if "forward_ms" not in row:
                 rows.append([key[6:], row["method"], row["reason"], "", "", ""])
@@ -211,6 +239,11 @@ def write_page(report, folder, left):
             rows.append([key[6:], row["method"], (f"{row['forward_ms']:.3f}", row["forward_ms"]), ratio("forward_ms"),
                          (f"{row['backward_ms']:.3f}", row["backward_ms"]), ratio("backward_ms")])
     own.table(["case", "method", "forward ms", "of Weft's", "backward ms", "of Weft's"], rows)
+    found = [(key, line) for key, result in steps.items() for line in result.get("tuned", [])]
+    if found:
+        own.heading("Schedules tuned here")
+        own.text("Rows named tuned above are in these; all others in the default ones.", "soft")
+        own.quote("weft tune", "\n".join(f"{key[6:]}: {line}" for key, line in found))
     for key, result in steps.items():
         if "error" in result:
             own.quote(key, result["error"] or "failed without a word")
@@ -256,6 +289,8 @@ def main():
             return False
         if "command" in work:
             result = run_test(work["command"], environment_of(work.get("code")), seconds)
+        elif work.get("tune"):
+            result = tune_and_measure(work, seconds)
         else:
             result = own[work.get("code", "")].ask({"device": "cuda" if args.device == "cuda" else "cpu", **work}, seconds)
         if stopping.is_set():  # who was asked was stopped, too
@@ -267,7 +302,20 @@ def main():
         for row in result.get("rows", []):
             if "forward_ms" in row:
                 print(f"          {row['method']:18} forward {row['forward_ms']:9.3f} ms   backward {row['backward_ms']:9.3f} ms", flush=True)
-        return True
+        return not result.get("unfinished")
+
+    def tune_and_measure(work, seconds):
+        begun = time.monotonic()
+        place = {**environment_of(work.get("code")), "WEFT_CACHE_DIR": os.path.abspath(os.path.join(args.out, "tuned"))}
+        found = tune(args.program, work, {**place, "WEFT_DEVICE": "cuda"} if args.device == "cuda" else place, seconds)
+        if "tuned" not in found:
+            return found
+        # A process that has not looked for schedules before.
+        own = Worker(place)
+        workers.append(own)
+        answer = own.ask({"device": "cuda" if args.device == "cuda" else "cpu", **work}, seconds - (time.monotonic() - begun))
+        own.stop()
+        return {**found, **answer} if "rows" in answer else answer
 
     first = worker()
     try:

@@ -37,8 +37,8 @@ def variants(work):
 def speed(work):
     import gpu
     rows = gpu.measure(work["variant"], work["shape"], TYPES[work["dtype"]], work["device"], work.get("span"))
-    # Of other code than that for every GPU only Weft's own: its peers are the same.
-    return {"rows": [next(rows)] if work.get("code") else list(rows)}
+    # Of other code than that for every GPU, and of other schedules, only Weft's own: its peers are the same.
+    return {"rows": [next(rows)] if work.get("code") or work.get("tune") else list(rows)}
 
 
 def machine(work):

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <locale>
 #include <sstream>
 #include <stdexcept>
@@ -104,9 +105,12 @@ json summary(const std::vector<Method> &methods, double flops) {
 }
 
 Comparison compare(const json &before, const json &now) {
-  for (const json *one : {&before, &now})
+  for (const json *one : {&before, &now}) {
+    if (one->is_object() && one->value("kind", "") == "predicted")
+      throw std::runtime_error("expected measured results of weft bench, got predictions");
     if (!one->is_object() || !one->contains("rows") || (one->value("schema", 0) != 1 && one->value("schema", 0) != 2))
       throw std::runtime_error("expected results of weft bench (schema 1 or 2)");
+  }
   Comparison all;
   size_t only = 0;
   for (const json &row : now.at("rows")) {
@@ -137,6 +141,13 @@ Comparison compare(const json &before, const json &now) {
     all.notes.push_back(line.str());
   }
   return all;
+}
+
+std::string now() {
+  const std::time_t time = std::time(nullptr);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M", std::localtime(&time));
+  return text;
 }
 
 std::string table(const json &results) {

@@ -37,6 +37,9 @@ struct Comparison {
 /// Throws std::runtime_error where these are no results, or have no row in common.
 Comparison compare(const nlohmann::json &before, const nlohmann::json &now);
 
+/// "2026-01-31 23:59", by the clock of this place.
+std::string now();
+
 /// Times as a table for the terminal.
 std::string table(const nlohmann::json &results);
 

@@ -38,6 +38,7 @@ std::string logLevel() { return get("WEFT_LOG", "warn"); }
 int threads() { return std::atoi(get("WEFT_THREADS", "0").c_str()); }
 std::string cpu() { return get("WEFT_CPU", "host"); }
 std::string gpu() { return get("WEFT_GPU", "sm_80"); }
+void setGpu(const std::string &code) { setenv("WEFT_GPU", code.c_str(), 1); }
 std::string device() { return get("WEFT_DEVICE", "cpu"); }
 bool synchronous() { return !get("WEFT_CHECK").empty(); }
 uint64_t emulatorSeed() { return std::strtoull(get("WEFT_EMULATOR_SEED", "1").c_str(), nullptr, 10); }

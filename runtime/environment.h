@@ -13,6 +13,8 @@ int threads();                 ///< WEFT_THREADS; 0: the caller decides
 std::string cpu();             ///< WEFT_CPU: a CPU name LLVM knows; default host
 /// WEFT_GPU: "sm_90a" for Hopper's own instructions on a GPU that has them; default: code for every GPU
 std::string gpu();
+/// From now on. Not beside other threads that ask.
+void setGpu(const std::string &code);
 std::string device();  ///< WEFT_DEVICE; default cpu
 bool synchronous();    ///< WEFT_CHECK: wait for GPU kernels and check what they noted
 /// WEFT_EMULATOR_SEED: how the PTX emulator uses the freedom of a GPU; 0: not at all; default 1

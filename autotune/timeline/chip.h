@@ -25,6 +25,7 @@ struct Chip {
   double clock;                   ///< GHz, the boost clock that the data sheet's tensor figures are at
   double bf16, tf32;              ///< dense flop a cycle and SM, sums in f32; f16 as bf16
   double syncShare;               ///< how much of these mma.sync reaches; wgmma reaches all
+  double sustained;               ///< how much of bf16 products alone reach for long, at the power there is
   int fma, imad, alu, special;    ///< lanes a cycle and SM: f32 arithmetic, integer products, integer and logic, MUFU
   double l2Gigabytes, gigabytes;  ///< GB/s from L2, from memory
   double l2Megabytes;             ///< its size
@@ -35,6 +36,9 @@ struct Chip {
   /// Shared memory: 32 banks of 4 bytes. L2: what an SM may have, its own 64 bytes or its share of all.
   double sharedBytesPerCycle() const { return 128; }
   double l2BytesPerCycle() const;
+  /// GHz while the tensor cores do `busy` of what they could in a cycle: power follows their work and the cube of the
+  /// clock (which voltage follows), and has the limit that `sustained` tells of.
+  double clockUnder(double busy) const;
 };
 
 constexpr int schedulers = 4;            ///< of an SM, each with a quarter of its pipes

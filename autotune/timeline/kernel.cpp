@@ -12,6 +12,9 @@ const Chip &chip(const std::string &name) {
 }
 std::string architecture(const Chip &chip) { return "sm_" + std::to_string(chip.capability); }
 std::string product(const Chip &chip) { return chip.product; }
+double peakTeraflops(const Chip &chip, bool halves) {
+  return 1e-3 * chip.units * chip.clock * (halves ? chip.bf16 : chip.tf32);
+}
 
 Kernel kernelOf(const KernelImage &image, const std::string &architecture) {
   // Without ptxas the registers are not known: as many as there may be.

@@ -60,6 +60,9 @@ std::string page(const Timeline &timeline) {
   }
   add(text, "  %-28s SMs %.1f us, L2 %.1f us, memory %.1f us\n", "each bound alone", 1e6 * timeline.loopSeconds,
       1e6 * timeline.l2Seconds, 1e6 * timeline.memorySeconds);
+  if (timeline.clock < timeline.boostClock)
+    add(text, "  %-28s %.2f GHz, less than %.2f for the tensor cores' power\n", "clock under load", timeline.clock,
+        timeline.boostClock);
   for (const std::string &note : timeline.notes) add(text, "  note: %s\n", note.c_str());
   return text;
 }

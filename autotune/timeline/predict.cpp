@@ -123,7 +123,7 @@ double ratio(double part, double of) { return of > 0 ? part / of : 0; }
 void fillShares(Timeline &result, const Parts &parts, const Totals &total, const Chip &chip) {
   const Run &run = parts.loop ? parts.fullRun : parts.beforeRun;
   const double loopSlots = run.cycles * schedulers / efficiency,
-               slots = result.seconds * chip.clock * 1e9 * chip.units * schedulers;
+               slots = result.seconds * result.clock * 1e9 * chip.units * schedulers;
   result.issueKernel = ratio(total.instructions, slots);
   result.issue = parts.loop ? ratio(run.issued, loopSlots) : result.issueKernel;
   constexpr int half = static_cast<int>(Pipe::Fma), other = static_cast<int>(Pipe::FmaOnly);
@@ -207,7 +207,10 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
   const Parts parts = partsOf(code, paths, resident, chip);
   const double partial = static_cast<double>(result.partialTurns), full = static_cast<double>(result.turns) - partial;
   const Totals total = sumOver(parts, static_cast<double>(blocks), full, partial, warps);
-  result.loopSeconds = chipCycles(parts, load.blocks, chip) / efficiency / (chip.clock * 1e9);
+  const double cycles = chipCycles(parts, load.blocks, chip) / efficiency;
+  result.boostClock = chip.clock;
+  result.clock = chip.clockUnder(ratio(total.flop, cycles * chip.units * chip.bf16));
+  result.loopSeconds = cycles / (result.clock * 1e9);
   result.l2Seconds = total.bytes / (chip.l2Gigabytes * 1e9);
   result.memorySeconds = load.bytes / (chip.gigabytes * 1e9);
   result.seconds = std::max({result.loopSeconds, result.l2Seconds, result.memorySeconds});

@@ -32,6 +32,13 @@ std::string onPath(const std::string &program) {
   return "";
 }
 
+/// Empty where there is none.
+std::string onPathOrBesidePtxas(const std::string &program) {
+  if (std::string file = onPath(program); !file.empty()) return file;
+  const fs::path ptxas = findPtxas(), file = ptxas.parent_path() / program;
+  return ptxas.has_parent_path() && access(file.c_str(), X_OK) == 0 ? file.string() : "";
+}
+
 /// A folder that goes when this does, unless kept.
 struct Scratch {
   fs::path folder;
@@ -130,12 +137,12 @@ std::string disassemble(const std::string &cubin) {
   Scratch scratch;
   const std::string file = scratch.folder / "kernel.cubin";
   std::ofstream(file, std::ios::binary) << cubin;
-  for (const std::vector<std::string> &command :
+  for (std::vector<std::string> command :
        {std::vector<std::string>{"nvdisasm", file}, std::vector<std::string>{"cuobjdump", "-sass", file}})
-    if (const std::string tool = onPath(command[0]); !tool.empty())
+    if (command[0] = onPathOrBesidePtxas(command[0]); !command[0].empty())
       if (const Finished finished = runProgram({command, {}}, Streams::Captured); finished.code == 0)
         return finished.output;
-  throw std::runtime_error("no disassembler found: put nvdisasm or cuobjdump on the path");
+  throw std::runtime_error("no disassembler found: put nvdisasm or cuobjdump on the path, or beside ptxas");
 }
 
 }  // namespace weft

@@ -43,10 +43,15 @@ Signature decode(const std::string &text, Instruction &in) {
   std::istringstream stream(text);
   for (std::string word; std::getline(stream, word, '.');) opcode.words.push_back(word);
   if (!opcode.words.empty())
-    for (auto own : {decodeFlow, decodeMemory, decodeMbarrier, decodeTensorCores, decodeConversion, decodeApproximation,
-                     decodeAddressSpaces, decodeWarpgroup, decodeBulkCopies, decodeArithmetic})
+    for (auto own :
+         {decodeFlow, decodeMemory, decodeMbarrier, decodeTensorCores, decodeConversion, decodeNarrowConversion,
+          decodeApproximation, decodeAddressSpaces, decodeWarpgroup, decodeBulkCopies, decodeArithmetic}) {
+      // Nothing of what another one has taken it for.
+      in = {};
       if (std::optional<Signature> signature = own(opcode, in)) return *signature;
-  throw std::runtime_error("unknown instruction " + text);
+    }
+  const std::string reason = opcode.words.empty() ? "" : reasonOf(opcode);
+  throw std::runtime_error(reason.empty() ? "unknown instruction " + text : "unsupported " + text + ": " + reason);
 }
 
 namespace {

@@ -24,17 +24,21 @@ struct Opcode {
 Type typeOf(const std::string &word);
 
 // Each fills in the instruction and gives its signature, or nothing where the opcode is none of its own.
-std::optional<Signature> decodeAddressSpaces(const Opcode &opcode, Instruction &in);  ///< address_spaces.cpp
-std::optional<Signature> decodeArithmetic(const Opcode &opcode, Instruction &in);     ///< arithmetic.cpp
-std::optional<Signature> decodeApproximation(const Opcode &opcode, Instruction &in);  ///< approximations.cpp
-std::optional<Signature> decodeBulkCopies(const Opcode &opcode, Instruction &in);     ///< bulk_instructions.cpp
-std::optional<Signature> decodeConversion(const Opcode &opcode, Instruction &in);     ///< conversions.cpp
-std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in);           ///< flow.cpp
-std::optional<Signature> decodeMbarrier(const Opcode &opcode, Instruction &in);       ///< mbarrier_instructions.cpp
-std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in);         ///< memory.cpp
-std::optional<Signature> decodeTensorCores(const Opcode &opcode, Instruction &in);    ///< tensor_cores.cpp
+std::optional<Signature> decodeAddressSpaces(const Opcode &opcode, Instruction &in);     ///< address_spaces.cpp
+std::optional<Signature> decodeArithmetic(const Opcode &opcode, Instruction &in);        ///< arithmetic.cpp
+std::optional<Signature> decodeApproximation(const Opcode &opcode, Instruction &in);     ///< approximations.cpp
+std::optional<Signature> decodeBulkCopies(const Opcode &opcode, Instruction &in);        ///< bulk_instructions.cpp
+std::optional<Signature> decodeConversion(const Opcode &opcode, Instruction &in);        ///< conversions.cpp
+std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in);              ///< flow.cpp
+std::optional<Signature> decodeMbarrier(const Opcode &opcode, Instruction &in);          ///< mbarrier_instructions.cpp
+std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in);            ///< memory.cpp
+std::optional<Signature> decodeNarrowConversion(const Opcode &opcode, Instruction &in);  ///< narrow_conversions.cpp
+std::optional<Signature> decodeTensorCores(const Opcode &opcode, Instruction &in);       ///< tensor_cores.cpp
 
 std::optional<Signature> decodeWarpgroup(const Opcode &opcode, Instruction &in);  ///< wgmma.cpp
+
+/// Why an instruction that none of them knows is not executed; empty where that is not known either.
+std::string reasonOf(const Opcode &opcode);  ///< unsupported.cpp
 
 inline OperandRule to(int bits, int parts = 1) { return {OperandRule::Kind::To, bits, parts, parts}; }
 inline OperandRule from(int bits, int parts = 1) { return {OperandRule::Kind::From, bits, parts, parts}; }

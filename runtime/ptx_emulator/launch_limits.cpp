@@ -34,8 +34,10 @@ void checkLaunch(const std::string &target, const Kernel &kernel, const Launch &
     refuse("is for " + (target.empty() ? "no target" : target) + ", which does not run on " + device);
   if (kernel.needs == Instruction::Needs::Sm90a && target != "sm_90a")
     refuse("has instructions of sm_90a alone, and is for " + target);
-  if (kernel.needs != Instruction::Needs::Any && launch.capability < 90)
+  if (kernel.needs >= Instruction::Needs::Sm90 && launch.capability < 90)
     refuse("has instructions of sm_90, which does not run on " + device);
+  if (kernel.needs == Instruction::Needs::Sm89 && launch.capability < 89)
+    refuse("has instructions of sm_89, which does not run on " + device);
   const DeviceLimits limits = limitsOfArchitecture(launch.capability / 10, launch.capability % 10);
   if (launch.threads < 1 || launch.blocks < 0 || launch.sharedBytes < 0)
     refuse("is launched with a negative or empty block");

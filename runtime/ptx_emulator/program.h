@@ -80,7 +80,7 @@ struct Instruction {
   bool flush = false;                                                ///< .ftz
   enum class Ends : uint8_t { No, Branch, Return } ends = Ends::No;  ///< of a basic block
   int join = -1;                                                     ///< Branch: where both ways meet again
-  enum class Needs : uint8_t { Any, Sm90, Sm90a } needs = Needs::Any;
+  enum class Needs : uint8_t { Any, Sm89, Sm90, Sm90a } needs = Needs::Any;
   Type type = Type::None, from = Type::None;
   int variant = 0;                             ///< of the handler: comparison, rounding, address space
   std::vector<std::vector<Operand>> operands;  ///< one list an operand; {a, b} gives several
@@ -121,7 +121,7 @@ void checkLaunch(const std::string &target, const Kernel &kernel, const Launch &
 void findJoins(Kernel &kernel);
 
 /// Fills in what the opcode says; gives what its operands must be. Throws std::runtime_error("unknown instruction
-/// ...").
+/// ..."), or "unsupported ..." with the reason.
 Signature decode(const std::string &opcode, Instruction &instruction);
 
 /// Throws std::runtime_error where operands are not what the signature says: their number, kinds and widths. Gives

@@ -35,6 +35,14 @@ for line in sys.stdin:
 """
 
 
+# Tunes as weft does: says what it was asked, and runs out of time where it is told to.
+WEFT = """#!/bin/sh
+echo "$2 forward tuned 1.11x default"
+echo "WEFT_GPU=$WEFT_GPU $WEFT_CACHE_DIR $*" >>"$HANG.asked"
+if [ -e "$HANG.short" ]; then echo "1 tuned, none confirmed; some searches ran out of budget (--budget)"; else echo "1 tuned"; fi
+"""
+
+
 class GpuReport(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
@@ -45,6 +53,9 @@ class GpuReport(unittest.TestCase):
         self.library = os.path.join(self.folder.name, "lib", "libweft_torch.so")
         self.write(self.library, "one build")
         self.write(os.path.join(self.folder.name, "gpu_worker.py"), FAKE)
+        self.weft = os.path.join(self.folder.name, "weft")
+        self.write(self.weft, WEFT)
+        os.chmod(self.weft, 0o755)
 
     def write(self, path, text):
         with open(path, "w") as file:
@@ -52,7 +63,7 @@ class GpuReport(unittest.TestCase):
 
     def command(self, *arguments):
         code = f"import sys; sys.path.insert(0, {BENCHMARKS!r}); import gpu_report; gpu_report.HERE = {self.folder.name!r}; gpu_report.main()"
-        return [sys.executable, "-c", code, self.library, "weft", "--device", "ptx-emulator", "--out", self.out, *arguments]
+        return [sys.executable, "-c", code, self.library, self.weft, "--device", "ptx-emulator", "--out", self.out, *arguments]
 
     def run_it(self, *arguments):
         done = subprocess.run(self.command(*arguments), capture_output=True, text=True, timeout=120, env={**os.environ, "HANG": self.hang})
@@ -69,10 +80,11 @@ class GpuReport(unittest.TestCase):
         self.assertEqual(wrong, {"right soft_cap f32", "right alibi f16", "right alibi f16 sm_90a"}, said)
         self.assertIn("an illegal address", self.steps()["right alibi f16"]["error"])
         # Hopper's own code again, where there is any: not of f32.
-        self.assertEqual(len(self.steps()), 12 + 8 + 2 + 1)
+        self.assertEqual(len(self.steps()), 12 + 8 + 4 + 1)
         with open(os.path.join(self.out, "gpu.html")) as file:
             text = file.read()
-        for words in ("Fake GPU", "rehearsal", "1.50x", "2.00x", "no kernel", "3 times PyTorch", "Weft, sm_90a", "bf16 sm_90a"):
+        for words in ("Fake GPU", "rehearsal", "1.50x", "2.00x", "no kernel", "3 times PyTorch", "Weft, sm_90a", "bf16 sm_90a", "Weft, sm_90a, tuned",
+                      "causal forward tuned 1.11x default"):
             self.assertIn(words, text)
 
     def test_goes_on(self):
@@ -87,6 +99,27 @@ class GpuReport(unittest.TestCase):
         self.assertNotIn("right document f32 ", self.run_it("--only", "right document")[1])
         self.write(self.library, "another build")
         self.assertIn("right document f32 ", self.run_it("--only", "right document")[1])
+
+    def test_tuning(self):
+        self.write(self.hang + ".short", "")
+        step = "tuned causal bf16 1,1,128,64"
+        code, said = self.run_it("--only", step)
+        self.assertEqual(code, 0, said)
+        self.assertIn("run it again to go on", said)
+        self.assertEqual({name: result["tuned"][0] for name, result in self.steps().items()},
+                         {name: "causal forward tuned 1.11x default" for name in (step, step + " sm_90a")})
+        with open(self.hang + ".asked") as file:
+            asked = file.read().splitlines()
+        # In each code, in a cache of its own, within the time there is.
+        self.assertEqual([line.split()[0] for line in asked], ["WEFT_GPU=", "WEFT_GPU=sm_90a"])
+        for line in asked:
+            self.assertIn(os.path.join(self.out, "tuned") + " tune causal --shapes 1,1,128,64 --dtype bf16 --budget 32s", line)
+        # A search that has not ended goes on, one that has is not asked again.
+        os.remove(self.hang + ".short")
+        for expected in (4, 4):
+            self.run_it("--only", step)
+            with open(self.hang + ".asked") as file:
+                self.assertEqual(len(file.read().splitlines()), expected)
 
     def test_interrupted(self):
         self.write(self.hang, "")
@@ -111,6 +144,15 @@ class GpuReport(unittest.TestCase):
                                    "--device", "ptx-emulator", "--out", self.out, "--only", "right causal"], capture_output=True, text=True, timeout=600)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             self.assertEqual(self.steps(), {f"right causal {code}": {} for code in ("bf16", "f16", "f32", "bf16 sm_90a", "f16 sm_90a")})
+
+    def test_rehearsal_of_tuning(self):
+        done = subprocess.run([sys.executable, os.path.join(BENCHMARKS, "gpu_report.py"), os.environ["WEFT_LIBRARY"], os.environ["WEFT_PROGRAM"],
+                               "--device", "ptx-emulator", "--out", self.out, "--only", "tuned causal"], capture_output=True, text=True, timeout=600)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertEqual(len(self.steps()), 2)
+        for result in self.steps().values():
+            self.assertEqual([row["method"] for row in result["rows"]], ["Weft"])
+            self.assertIn("no speed to tune for", result["tuned"][0])
 
     def test_no_gpu(self):
         import torch

@@ -159,6 +159,54 @@ TEST(EmulatorBarriers, clustersAreOfOneBlock) {
   EXPECT_NE(errorOf(".reqnctapercluster 2").find("only clusters of one block are known"), std::string::npos);
 }
 
+TEST(EmulatorBarriers, whatIsNotExecutedIsNamed) {
+  const std::string clusters = "only clusters of one block are executed",
+                    narrow = "only conversions of e4m3x2 and e5m2x2";
+  const std::pair<std::string, std::string> texts[] = {
+      {"ld.shared::cluster.b32 %r10, [%r2]", clusters},
+      {"st.shared::cluster.b32 [%r2], %r1", clusters},
+      {"st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%r2], %r1, [%r3]", clusters},
+      {"red.async.relaxed.cluster.shared::cluster.mbarrier::complete_tx::bytes.add.u32 [%r2], %r1, [%r3]", clusters},
+      {"atom.shared::cluster.add.u32 %r10, [%r2], 1", clusters},
+      {"barrier.cluster.arrive.aligned", clusters},
+      {"barrier.cluster.wait.acquire.aligned", clusters},
+      {"getctarank.shared::cluster.u32 %r10, %r2", clusters},
+      {"cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%r2], [%r3], 16, [%r4]", clusters},
+      {"clusterlaunchcontrol.try_cancel.async.shared::cta.mbarrier::complete_tx::bytes.b128 [%r2], [%r3]", clusters},
+      {"cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r2], "
+       "[%rd1, {%r3, %r4}], [%r5], %rs1",
+       "copies to several blocks of a cluster"},
+      {"cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r2], [%rd1], 16, "
+       "[%r5], %rs1",
+       "copies to several blocks of a cluster"},
+      {"cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r2], "
+       "[%rd1, {%r3, %r4, %r5, %r6}], [%r7], {%rs1, %rs2}",
+       "encoded before the launch"},
+      {"tensormap.replace.tile.global_address.global.b1024.b64 [%rd1], %rd2", "encoded before the launch"},
+      {"cvt.rn.satfinite.e2m1x2.f32 %rs1, %f1, %f2", narrow},
+      {"cvt.rn.bf16x2.ue8m0x2 %r10, %rs1", narrow},
+      {"wgmma.mma_async.sync.aligned.m64n8k32.f32.e4m3.e4m3 {%f0, %f1, %f2, %f3}, %rd1, %rd2, 1, 1, 1", narrow},
+      {"mma.sync.aligned.m16n8k32.row.col.f32.e5m2.e5m2.f32 {%f0, %f1, %f2, %f3}, {%r5, %r6, %r7, %r8}, {%r9, %r10}, "
+       "{%f0, %f1, %f2, %f3}",
+       narrow},
+      {"wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {%f0, %f1, %f2, %f3}, %rd1, %rd2, %r1, 0, 1, 1, 1, 0, 0",
+       "sparse products"},
+      {"wgmma.mma_async.sync.aligned.m64n8k32.s32.s8.s8 {%r5, %r6, %r7, %r8}, %rd1, %rd2, 1",
+       "of this shape or of these types"},
+      {"mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%rd4, %rd5}, {%rd6}, {%rd7}, {%rd4, %rd5}",
+       "of this shape or of these types"},
+      {"tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r2], 32", "tensor cores of sm_100"},
+      {"multimem.red.global.add.f32 [%rd1], %f1", "memory of several GPUs"},
+      {"st.local.b32 [%r2], %r1", "local memory"},
+  };
+  for (const auto &[text, reason] : texts) {
+    const std::string error = hopperError(text + ";", 128, 1);
+    EXPECT_NE(error.find("unsupported " + text.substr(0, text.find(' ')) + ": "), std::string::npos) << text << error;
+    EXPECT_NE(error.find(reason), std::string::npos) << text << "\n" << error;
+    EXPECT_NE(error.find("line "), std::string::npos) << error;
+  }
+}
+
 TEST(EmulatorBarriers, namedBarriersJoinPartOfTheBlock) {
   // Warps 0 and 1, and 2 and 3, exchange what they have.
   const std::string pair =

@@ -250,6 +250,10 @@ TEST(Timeline, EveryChipIsWhole) {
     // What the data sheet says of dense bf16, in TFLOP/s.
     EXPECT_GT(own.bf16 * own.units * own.clock / 1e3, 100);
     EXPECT_EQ(chipOfDriver(std::string("NVIDIA ") + own.driver), &own);
+    // The clock under load: products alone reach for long what is known of them.
+    EXPECT_NEAR(own.clockUnder(1), own.sustained * own.clock, 1e-9);
+    EXPECT_EQ(own.clockUnder(0.3), own.clock);
+    EXPECT_EQ(own.clockUnder(0), own.clock);
   }
   EXPECT_GE(count, 6u);
   EXPECT_EQ(chipOfDriver("NVIDIA GeForce RTX 4090 Laptop GPU"), nullptr);
