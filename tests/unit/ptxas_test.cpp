@@ -137,7 +137,10 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       // Programs over keys are faster with some words spilled than with smaller tiles (by the timing model); elsewhere
       // a few words of a thread.
       if (tuned) continue;
-      if (!known) EXPECT_LE(spilled, job.kernel.starts_with("backward_dkdv") ? 450 : 32) << what;
+      // Of warps that copy alone (setmaxnreg) the few registers: where rows do not lie as TMA wants them they compute
+      // addresses. What those that multiply have in their loops is looked at below.
+      const bool roles = result.text.find("setmaxnreg") != std::string::npos;
+      if (!known) EXPECT_LE(spilled, roles || job.kernel.starts_with("backward_dkdv") ? 450 : 32) << what;
       else EXPECT_LT(spilled, job.type != ElementType::F32 ? 450 : job.width == 64 ? 400 : fused ? 3300 : 1100) << what;
     }
   };
@@ -148,33 +151,52 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
   EXPECT_GT(assembled, 300u);
 }
 
-/// Opcodes of a hot loop, those of both its ways.
-std::multiset<std::string> opcodesOfLoop(const std::string &cubin) {
-  const timeline::Code code = timeline::readSass(disassemble(cubin));
-  const timeline::Paths paths = timeline::findPaths(code);
-  std::multiset<std::string> all;
-  for (const timeline::Path *path : {&paths.full, &paths.partial})
-    for (const int at : *path) {
-      const std::string &opcode = code.instructions[at].opcode;
-      all.insert(opcode.substr(0, opcode.find('.')));
+struct Loop {
+  timeline::Code code;
+  timeline::Paths paths;
+
+  explicit Loop(const std::string &cubin) : code(timeline::readSass(disassemble(cubin))), paths(findPaths(code)) {}
+  bool is(int at, const char *opcode) const { return code.instructions[at].opcode.starts_with(opcode); }
+  /// In both its ways.
+  size_t count(const char *opcode) const {
+    size_t found = 0;
+    for (const timeline::Path *path : {&paths.full, &paths.partial})
+      for (const int at : *path) found += is(at, opcode);
+    return found;
+  }
+  /// Exponentials that a whole turn computes while its last product is under way.
+  size_t besideLastProduct() const {
+    size_t since = 0, beside = 0;
+    bool product = false;
+    for (const int at : paths.full) {
+      if (is(at, "HGMMA")) product = true, since = beside = 0;
+      else if (is(at, "MUFU.EX2")) ++since;
+      else if (product && is(at, "WARPGROUP.DEPBAR")) beside = since;
     }
-  return all;
-}
+    return beside;
+  }
+};
 
 TEST(Ptxas, loopsOfHopperAreOfWarpgroups) {
   if (findPtxas().empty()) GTEST_SKIP() << "ptxas is not installed; WEFT_PTXAS may name it";
   for (const int64_t width : {64, 128})
-    for (const char *name : {"causal", "sliding_window", "soft_cap"}) {
-      const std::string what = std::string(name) + " " + std::to_string(width);
-      const CompileResult result = assembly({variantOf(name), "forward", "sm_90a", ElementType::BF16, width});
+    for (const auto &[name, kernel] : {std::pair{"causal", "forward"},
+                                       {"sliding_window", "forward"},
+                                       {"soft_cap", "forward"},
+                                       {"causal", "backward_dq"},
+                                       {"causal", "backward_dkdv"}}) {
+      const std::string what = std::string(name) + " " + kernel + " " + std::to_string(width);
+      const CompileResult result = assembly({variantOf(name), kernel, "sm_90a", ElementType::BF16, width});
       ASSERT_EQ(result.error, "") << what;
-      const std::multiset<std::string> loop = opcodesOfLoop(assemble(result.text, "sm_90a").cubin);
+      const Loop loop(assemble(result.text, "sm_90a").cubin);
       EXPECT_GT(loop.count("HGMMA"), 0u) << what;
-      for (const char *other : {"HMMA", "LDL", "STL"}) EXPECT_EQ(loop.count(other), 0u) << what << " " << other;
+      for (const char *other : {"HMMA", "LDL", "STL", "LDGSTS", "BAR"})
+        EXPECT_EQ(loop.count(other), 0u) << what << " " << other;
+      if (kernel == std::string("forward")) EXPECT_GE(loop.besideLastProduct(), 32u) << what;
     }
   // There is something to be found: code for every GPU multiplies otherwise.
   const CompileResult result = assembly({variantOf("causal"), "forward", "sm_80", ElementType::BF16, 64});
-  const std::multiset<std::string> loop = opcodesOfLoop(assemble(result.text, "sm_90").cubin);
+  const Loop loop(assemble(result.text, "sm_90").cubin);
   EXPECT_EQ(loop.count("HGMMA"), 0u);
   EXPECT_GT(loop.count("HMMA"), 0u);
 }

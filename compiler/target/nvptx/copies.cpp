@@ -68,18 +68,18 @@ class Copy {
     const bool sameChunks = !tile.type.isSwizzled() || (byRow && threads / inner % 8 == 0);
     const bool regular = threads % inner == 0 && !source.offsetOf && sameChunks;
     const int64_t rowPitch = tile.type.isSwizzled() ? cta::SwizzledAttr::panelBytes : tile.pitch();
+    if (by.few) {
+      emit.loop(emit.toI64(by.number), emit.i64(total), by.count, [&](Value at) {
+        locateChunk(emit.toI32(at), byRow, inner, strideBytes);
+        copyChunk();
+      });
+      return;
+    }
     Value own = code.thread.anchored(by.number);
     Value rowStep = emit.mul(strideBytes, emit.i64(threads / inner));
     for (int64_t first = 0; first < total; first += threads) {
       if (first == 0 || !regular) {
-        Value index = emit.add(own, emit.i32(first));
-        Value major = arith::DivUIOp::create(emit.b, emit.loc, index, emit.i32(inner));
-        Value minor = arith::RemUIOp::create(emit.b, emit.loc, index, emit.i32(inner));
-        row = byRow ? major : minor;
-        offset = emit.mul(byRow ? minor : major, emit.i32(chunk));
-        Value start = source.offsetOf ? source.offsetOf(emit.toI64(row)) : emit.mul(emit.toI64(row), strideBytes);
-        from = emit.add(start, emit.toI64(offset));
-        to = tile.offsetOf(emit, row, offset);
+        locateChunk(emit.add(own, emit.i32(first)), byRow, inner, strideBytes);
       } else if (byRow) {
         row = emit.add(row, emit.i32(threads / inner));
         from = emit.add(from, rowStep);
@@ -104,6 +104,17 @@ class Copy {
   const int64_t rowBytes, chunk;
   Value row, offset;  ///< i32: of the chunk; its bytes after the row's start
   Value from, to;     ///< bytes after the source's and the tile's start
+
+  /// `index`: i32; `inner` chunks lie side by side, in a row or in a column of chunks.
+  void locateChunk(Value index, bool byRow, int64_t inner, Value strideBytes) {
+    Value major = arith::DivUIOp::create(emit.b, emit.loc, index, emit.i32(inner));
+    Value minor = arith::RemUIOp::create(emit.b, emit.loc, index, emit.i32(inner));
+    row = byRow ? major : minor;
+    offset = emit.mul(byRow ? minor : major, emit.i32(chunk));
+    Value start = source.offsetOf ? source.offsetOf(emit.toI64(row)) : emit.mul(emit.toI64(row), strideBytes);
+    from = emit.add(start, emit.toI64(offset));
+    to = tile.offsetOf(emit, row, offset);
+  }
 
   void copyChunk() {
     mlir::Type byte = emit.b.getIntegerType(8);

@@ -16,6 +16,7 @@ struct SharedTile;
 struct Threads {
   Value number;
   int64_t count;
+  bool few = false;  ///< registers: one chunk after another in a loop
 };
 
 /// Rows `index` tiles from the first of [batch, head, rows, columns] of a tensor. All i64.

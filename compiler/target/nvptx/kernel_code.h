@@ -84,7 +84,7 @@ struct KernelCode {
   Value scalar(Value value);
   Threads allThreads() { return {thread.number, thread.threads()}; }
   /// Of the role that copies.
-  Threads producers() { return {emit.sub(thread.number, emit.i32(thread.threads())), producerThreads}; }
+  Threads producers() { return {emit.sub(thread.number, emit.i32(thread.threads())), producerThreads, true}; }
   static constexpr int64_t producerThreads = 128;
   /// One asm statement without results; see LLVM's inline assembly of NVPTX.
   void ptx(const std::string &text, const std::string &constraints, mlir::ValueRange operands);
