@@ -41,6 +41,8 @@ struct Kernel {
   int registers = 0;  ///< of a thread
   int threads = 0;    ///< of a block
   int64_t sharedBytes = 0, spillBytes = 0;
+  int copiers = 0;       ///< of the threads: that copy for the others and multiply nothing
+  int64_t boxBytes = 0;  ///< that one bulk copy (TMA) of a loop brings
 };
 /// The image assembled for an architecture ("sm_90", "sm_90a") and disassembled, or its PTX where ptxas or a
 /// disassembler is missing. Throws std::runtime_error where ptxas fails.

@@ -18,7 +18,11 @@ double peakTeraflops(const Chip &chip, bool halves) {
 
 Kernel kernelOf(const KernelImage &image, const std::string &architecture) {
   // Without ptxas the registers are not known: as many as there may be.
-  Kernel kernel{image.entry, image.code, false, mostRegisters, image.threads, image.sharedBytes, 0};
+  Kernel kernel{image.entry, image.code, false, mostRegisters, image.threads, image.sharedBytes, 0, 0, 0};
+  // Kernels have tensor maps where a warpgroup of their own copies (cta.roles).
+  if (!image.maps.empty()) kernel.copiers = 128;
+  const int streamed = image.grid == Grid::QueryTile ? image.tileK : image.tileQ;
+  kernel.boxBytes = streamed * TensorMapSlot::boxBytes;
   if (findPtxas().empty()) return kernel;
   const Assembled assembled = assemble(image.code, architecture);
   kernel.registers = assembled.registers;

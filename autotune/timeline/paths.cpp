@@ -141,6 +141,21 @@ double weightOf(const Instruction &instruction, bool longest) {
 
 bool contains(const Loop &outer, const Loop &inner) { return &outer != &inner && outer.body[inner.head]; }
 
+/// In the innermost loops that copy and multiply nothing.
+int bulkCopiesOf(const Flow &flow, const std::vector<Instruction> &all) {
+  std::vector<std::pair<const Loop *, int>> copying;
+  for (const Loop &loop : flow.loops) {
+    int copies = 0;
+    for (size_t at = 0; at < all.size(); ++at) copies += loop.body[at] && all[at].is("UTMALDG");
+    if (copies && !loop.tensor) copying.push_back({&loop, copies});
+  }
+  int sum = 0;
+  for (const auto &[loop, copies] : copying)
+    if (std::none_of(copying.begin(), copying.end(), [&](const auto &other) { return contains(*loop, *other.first); }))
+      sum += copies;
+  return sum;
+}
+
 }  // namespace
 
 bool isTensor(const Instruction &instruction) {
@@ -173,6 +188,7 @@ Paths findPaths(const Code &code, int otherTurns) {
     ++paths.loops;
     if (!hot || loop.tensor > hot->tensor) hot = &loop;
   }
+  paths.bulkCopies = bulkCopiesOf(flow, all);
   if (hot) {
     paths.full = turn(*hot, shortest);
     paths.partial = turn(*hot, longest);

@@ -11,12 +11,13 @@ namespace weft::timeline {
 using Path = std::vector<int>;
 
 struct Paths {
-  bool loop = false;  ///< there is one; where there is none, all is in `before`
-  Path before;        ///< from the entry to the loop
-  Path full;          ///< a turn of a tile that is kept whole: the shortest way around that does the loop's work
-  Path partial;       ///< of a tile that is masked: the longest way
-  Path after;         ///< from the loop to the end
-  int loops = 0;      ///< that multiply tiles; the largest is the hot one
+  bool loop = false;   ///< there is one; where there is none, all is in `before`
+  Path before;         ///< from the entry to the loop
+  Path full;           ///< a turn of a tile that is kept whole: the shortest way around that does the loop's work
+  Path partial;        ///< of a tile that is masked: the longest way
+  Path after;          ///< from the loop to the end
+  int loops = 0;       ///< that multiply tiles; the largest is the hot one
+  int bulkCopies = 0;  ///< of a turn, in loops of warps that multiply nothing
 };
 
 /// The hot loop is the innermost one, closed by a branch back, with the most tensor instructions. Other loops on the

@@ -57,7 +57,22 @@ std::vector<double> byCount(int most, CyclesOf cyclesOf) {
   return cycles;
 }
 
-Parts partsOf(const Code &code, const Paths &paths, const Resident &resident, const Chip &chip) {
+/// What warps of their own copy for a turn of `warps` others: each waits for its share as if it had copied it itself, a
+/// turn ahead.
+std::vector<Step> copiesOfOthers(double bytes, int warps, const Chip &chip) {
+  if (bytes == 0) return {};
+  std::vector<Step> steps(3);
+  steps[0].bytes = static_cast<int>(bytes / warps);
+  steps[0].l2Cycles = static_cast<float>(steps[0].bytes / chip.l2BytesPerCycle());
+  steps[0].latency = static_cast<float>(chip.latencies.l2);
+  steps[0].copy = true;
+  steps[1].kind = Step::Kind::Commit;
+  steps[2].kind = Step::Kind::WaitCopies;
+  steps[2].number = 1;
+  return steps;
+}
+
+Parts partsOf(const Code &code, const Paths &paths, const Resident &resident, double copied, const Chip &chip) {
   auto priced = [&](const Path &path, const Chip &chip) {
     std::vector<Step> steps = price(code, path, chip);
     return code.sass ? steps : reorder(steps, code.registers);
@@ -69,9 +84,12 @@ Parts partsOf(const Code &code, const Paths &paths, const Resident &resident, co
   parts.loop = paths.loop;
   parts.before = priced(paths.before, far);
   parts.after = priced(paths.after, chip);
+  const int registers = code.registers, warps = resident.warpsPerBlock;
   parts.full = priced(paths.full, chip);
   parts.partial = priced(paths.partial, chip);
-  const int registers = code.registers, warps = resident.warpsPerBlock;
+  const std::vector<Step> copies = copiesOfOthers(copied, warps, chip);
+  for (std::vector<Step> *turn : {&parts.full, &parts.partial})
+    turn->insert(turn->begin(), copies.begin(), copies.end());
   if (!parts.loop) {
     parts.beforeRun = schedule(parts.before, 1, resident, registers, far);
     parts.cyclesByCount = byCount(resident.blocks, [&](int count) {
@@ -188,15 +206,16 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
     return result;
   }
   const Paths paths = findPaths(code, std::max(1, load.otherTurns));
-  const int warps = std::clamp((kernel.threads + 31) / 32, 1, chip.warps);
-  const Occupancy occupancy = occupancyOf(kernel, warps, chip);
+  const int all = std::clamp((kernel.threads + 31) / 32, 1, chip.warps);
+  const int warps = std::max(1, all - kernel.copiers / 32);
+  const Occupancy occupancy = occupancyOf(kernel, all, chip);
   const size_t blocks = load.blocks.size();
   const auto filled = static_cast<int64_t>((blocks + chip.units - 1) / chip.units);
   const Resident resident{static_cast<int>(std::clamp<int64_t>(filled, 1, occupancy.blocks)), warps};
   result.blocksPerUnit = occupancy.blocks;
   result.limit = occupancy.limit;
-  result.warps = resident.blocks * warps;
-  result.warpsPerBlock = warps;
+  result.warps = resident.blocks * all;
+  result.warpsPerBlock = all;
   result.blocks = blocks;
   result.waves = static_cast<double>(blocks) / (static_cast<double>(occupancy.blocks) * chip.units);
   for (const Turns &turns : load.blocks) {
@@ -204,7 +223,8 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
     result.partialTurns += turns.partial;
   }
 
-  const Parts parts = partsOf(code, paths, resident, chip);
+  const double copied = static_cast<double>(paths.bulkCopies * kernel.boxBytes);
+  const Parts parts = partsOf(code, paths, resident, copied, chip);
   const double partial = static_cast<double>(result.partialTurns), full = static_cast<double>(result.turns) - partial;
   const Totals total = sumOver(parts, static_cast<double>(blocks), full, partial, warps);
   const double cycles = chipCycles(parts, load.blocks, chip) / efficiency;

@@ -100,9 +100,9 @@ class Nvptx : public target::Target {
   static bool hasWarpgroups(const std::string &name) { return name == "sm_90a"; }
   static bool addsPairs(const std::string &name) { return std::atoi(name.c_str() + 3) >= 90; }
 
-  /// Tiles of whole blocks of 64 rows, by the timing model's word; none where a variant has smaller ones. Several
-  /// blocks of one warpgroup share an SM in the backward pass: one multiplies while another does not. Forward two
-  /// warpgroups share the keys: there the way from L2 is near its limit.
+  /// Tiles of whole blocks of 64 rows, by the timing model's word; none where a variant has smaller ones. Forward two
+  /// warpgroups share the keys: there the way from L2 is near its limit; so do those of wide dq. Elsewhere in the
+  /// backward pass several blocks of one warpgroup share an SM: one multiplies while another does not.
   static std::optional<Schedule> warpgroupSchedule(const Variant &variant, const std::string &target,
                                                    const std::map<std::string, int64_t> &dims, bool backward,
                                                    ElementType type, int64_t sharedBytes) {
@@ -110,12 +110,20 @@ class Nvptx : public target::Target {
     // Sums of wide rows leave a warpgroup no registers for pairs.
     if (backward && width > 256) return std::nullopt;
     const bool twoPass = variant.hasTwoPassBackward(false);
-    // Further rows of queries and keys are further sums of a program over keys.
-    const bool further = hasFurtherQueries(variant);
+    // Further rows of queries and keys are further sums of a program over keys; what a pair costs beside its dots takes
+    // registers.
+    const bool further = hasFurtherQueries(variant), heavy = ast::compileSteps(variant.tree()) >= 250;
     Schedule schedule;
     schedule.order = Order::HeadsInner;
-    if (!backward) schedule.tileQ = 128, schedule.tileK = width > 128 && width <= 256 ? 128 : 64;
-    else if (twoPass && further) schedule.keysQ = 32, schedule.keysK = 64;
+    if (!backward) {
+      schedule.tileQ = 128;
+      schedule.tileK = width <= (heavy ? 128 : 256) && !further ? 128 : 64;
+    } else if (twoPass && further) {
+      schedule.keysQ = 32, schedule.keysK = 64;
+    } else if (twoPass && width > 128) {
+      schedule.tileQ = 128;
+      schedule.keysQ = schedule.keysK = 64;
+    }
     for (const int rows : {128, 64})
       for (const int stages : {2, 1}) {
         Schedule own = schedule;
