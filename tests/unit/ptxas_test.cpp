@@ -145,7 +145,8 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       // Of warps that copy alone (setmaxnreg) the few registers: where rows do not lie as TMA wants them they compute
       // addresses. What those that multiply have in their loops is looked at below.
       const bool roles = result.text.find("setmaxnreg") != std::string::npos;
-      if (!known) EXPECT_LE(spilled, roles || job.kernel.starts_with("backward_dkdv") ? 450 : 32) << what;
+      if (roles) EXPECT_LE(spilled, 1300) << what;
+      else if (!known) EXPECT_LE(spilled, job.kernel.starts_with("backward_dkdv") ? 450 : 32) << what;
       else EXPECT_LT(spilled, job.type != ElementType::F32 ? 450 : job.width == 64 ? 400 : fused ? 3300 : 1100) << what;
     }
   };
