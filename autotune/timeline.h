@@ -29,7 +29,7 @@ struct Turns {
 
 /// What one launch of a kernel does.
 struct Load {
-  std::vector<Turns> blocks;  ///< in the order in which they are launched
+  std::vector<Turns> blocks;  ///< in the order in which they are launched, or taken as programs
   double bytes = 0;           ///< of the tensors it reads and writes: each once from or to memory
   int otherTurns = 1;         ///< of loops of a kernel that multiplies nothing
 };
@@ -41,7 +41,7 @@ struct Kernel {
   int registers = 0;  ///< of a thread
   int threads = 0;    ///< of a block
   int64_t sharedBytes = 0, spillBytes = 0;
-  int copiers = 0;       ///< of the threads: that copy for the others and multiply nothing
+  int copiers = 0;       ///< of the threads: that copy for the others and multiply nothing; blocks take programs then
   int64_t boxBytes = 0;  ///< that one bulk copy (TMA) of a loop brings
 };
 /// The image assembled for an architecture ("sm_90", "sm_90a") and disassembled, or its PTX where ptxas or a
@@ -68,7 +68,8 @@ struct Timeline {
   int blocksPerUnit = 0;                                 ///< an SM has room for
   std::string limit;                                     ///< what keeps more blocks off the SM
   double fullCycles = 0, partialCycles = 0;              ///< of a turn of all resident blocks
-  double beforeCycles = 0, afterCycles = 0;              ///< of a block, outside its loop
+  double onceCycles = 0;                                 ///< of a block that takes programs, before the first
+  double beforeCycles = 0, afterCycles = 0;              ///< of a block or program, outside its loop
   double fullInstructions = 0, partialInstructions = 0;  ///< of a warp
   size_t blocks = 0, turns = 0, partialTurns = 0;
   double waves = 0;

@@ -27,18 +27,40 @@ TUNING = 40  # seconds that a call may be tuned for, both ways
 HOPPER = "sm_90a"  # code of WEFT_GPU, for GPUs of compute capability 9.0; other code is for every GPU
 
 
+class Workers:
+    """Processes of gpu_worker.py. After stop() none runs and none starts."""
+
+    def __init__(self):
+        self.lock, self.all, self.stopped = threading.Lock(), [], False
+
+    def worker(self, environment):
+        own = Worker(environment, self)
+        with self.lock:
+            self.all.append(own)
+        return own
+
+    def stop(self):
+        with self.lock:
+            self.stopped = True
+            for own in self.all:
+                own.stop()
+
+
 class Worker:
     """A process of gpu_worker.py, started anew after it dies or takes too long."""
 
-    def __init__(self, environment):
-        self.environment, self.process = environment, None
+    def __init__(self, environment, workers):
+        self.environment, self.workers, self.process = environment, workers, None
 
     def ask(self, work, seconds):
-        if not self.process or self.process.poll() is not None:
-            self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "gpu_worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                            stderr=subprocess.PIPE, env=self.environment, start_new_session=True)
-            self.said = b""
-            threading.Thread(target=self.listen, args=(self.process,), daemon=True).start()
+        with self.workers.lock:
+            if self.workers.stopped:
+                return {"late": True}
+            if not self.process or self.process.poll() is not None:
+                self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "gpu_worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                stderr=subprocess.PIPE, env=self.environment, start_new_session=True)
+                self.said = b""
+                threading.Thread(target=self.listen, args=(self.process,), daemon=True).start()
         try:
             self.process.stdin.write(json.dumps(work).encode() + b"\n")
             self.process.stdin.flush()
@@ -264,18 +286,16 @@ def main():
     if args.device != "cuda":
         environment["WEFT_DEVICE"] = args.device
     report = Report(args.out, identity_of(args.library, args.device))
-    left, interrupted, workers, stopping = 0, False, [], threading.Event()
+    left, interrupted, workers = 0, False, Workers()
 
     def environment_of(code):
         if code != HOPPER:
             return environment
         return {**environment, "WEFT_GPU": code, **({} if args.device == "cuda" else {"WEFT_DEVICE": args.device + ":sm_90"})}
 
-    def worker():
-        """One for each code."""
-        own = {code: Worker(environment_of(code)) for code in ("", HOPPER)}
-        workers.extend(own.values())
-        return own
+    def one_each():
+        """A worker for each code."""
+        return {code: workers.worker(environment_of(code)) for code in ("", HOPPER)}
 
     def say(name, result, begun):
         words = "not in the time given" if "late" in result else (result["error"].splitlines() or ["failed without a word"])[-1][:150] if "error" in result else "ok"
@@ -285,7 +305,7 @@ def main():
         """Whether the step is known now."""
         begun = time.monotonic()
         seconds = deadline - begun
-        if seconds <= 0 or stopping.is_set():
+        if seconds <= 0 or workers.stopped:
             return False
         if "command" in work:
             result = run_test(work["command"], environment_of(work.get("code")), seconds)
@@ -293,7 +313,7 @@ def main():
             result = tune_and_measure(work, seconds)
         else:
             result = own[work.get("code", "")].ask({"device": "cuda" if args.device == "cuda" else "cpu", **work}, seconds)
-        if stopping.is_set():  # who was asked was stopped, too
+        if workers.stopped:  # who was asked was stopped, too
             return False
         say(name, result, begun)
         if "late" in result:
@@ -311,13 +331,12 @@ def main():
         if "tuned" not in found:
             return found
         # A process that has not looked for schedules before.
-        own = Worker(place)
-        workers.append(own)
+        own = workers.worker(place)
         answer = own.ask({"device": "cuda" if args.device == "cuda" else "cpu", **work}, seconds - (time.monotonic() - begun))
         own.stop()
         return {**found, **answer} if "rows" in answer else answer
 
-    first = worker()
+    first = one_each()
     try:
         machine = first[""].ask({"ask": "machine", "device": args.device}, 120)
         if "error" in machine or "late" in machine:
@@ -332,7 +351,7 @@ def main():
 
         def serve():
             nonlocal left
-            own = worker()
+            own = one_each()
             while True:
                 try:
                     name, work = waiting.get_nowait()
@@ -352,9 +371,7 @@ def main():
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        stopping.set()
-        for own in workers:
-            own.stop()
+        workers.stop()
     report.save()
     write_page(report, args.out, left or int(interrupted))
     wrong = [name for name, result in report.data["steps"].items() if "error" in result]

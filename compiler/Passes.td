@@ -34,7 +34,8 @@ def BuildKernel : WeftPass<"build-kernel"> {
     Option<"tileK", "tile-k", "int", "64", "keys of a tile">,
     Option<"type", "type", "std::string", "\"f32\"", "element type of rows: f32, bf16 or f16">,
     Option<"headsInner", "heads-inner", "bool", "false", "neighbouring programs differ by head, not by tile">,
-    Option<"paged", "paged", "bool", "false", "keys lie in pages">
+    Option<"paged", "paged", "bool", "false", "keys lie in pages">,
+    Option<"sharedRows", "shared-rows", "bool", "false", "several threads hold a row: peaks lag, sums stay in parts">
   ];
 }
 
@@ -111,6 +112,10 @@ def OverlapProducts : WeftPass<"overlap-products"> {
   let summary = "lets products of warpgroups go on beside one another until one is needed";
 }
 
+def TakeTurns : WeftPass<"take-turns"> {
+  let summary = "lets the warpgroups of a block start their products one after another";
+}
+
 def AllocateShared : WeftPass<"allocate-shared"> {
   let summary = "gives each buffer its place in shared memory";
 }
@@ -119,12 +124,18 @@ def InsertBarriers : WeftPass<"insert-barriers"> {
   let summary = "inserts the barriers that accesses to shared memory need";
 }
 
+def FoldBounds : WeftPass<"fold-bounds"> {
+  let summary = "makes one operation of a comparison and the choice of the greater or lesser";
+}
+
 def ApproximateFunctions : WeftPass<"approximate-functions"> {
   let summary = "replaces functions by a GPU's approximate instructions";
+  let options = [Option<"narrow", "narrow", "bool", "false", "rows have 16-bit types: errors below theirs do not count">];
 }
 
 def LowerToNvvm : WeftPass<"lower-to-nvvm"> {
   let summary = "lowers a kernel over tiles to the code of one thread of a GPU";
+  let options = [Option<"roles", "roles", "bool", "false", "a call has kernels of roles, whose blocks take programs">];
 }
 
 #endif

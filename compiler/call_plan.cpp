@@ -200,6 +200,7 @@ class Planner {
 
   /// Which tiles of each set of keys are kept, by query tile.
   void keptTiles(Owner owner) {
+    add(takenPrograms, ElementType::I32, {Extent{}}, Owner::Temporary);
     choose(Owner::Temporary);
     if (variant.selectsKeys()) listKeys();
     for (const KeySetInfo &keys : variant.keySets()) {

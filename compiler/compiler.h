@@ -162,6 +162,8 @@ struct CompileRequest {
   ElementType type = ElementType::F32;
   Schedule schedule;
   bool paged = false;  ///< forward, plan, pool and select kernels: keys lie in pages of a multiple of tileK rows
+  /// sm_90a: rows may lie so that no tensor map takes them (see KernelImage::maps); no kernel of the request has any.
+  bool anyRows = false;
   std::string target = "host";  ///< "host", a CPU name LLVM knows, or a GPU: "sm_80", "sm_90a", ...
   Stage stage = Stage::Object;  ///< where to stop
   std::string dumpDirectory;    ///< where to write the IR after each pass; empty: nowhere

@@ -18,7 +18,6 @@ struct ArgumentSlot {
     Dim,      ///< size of the dim `name`
     Pointer,  ///< address of the tensor or buffer `name`
     Stride,   ///< stride of dim `index` of the tensor `name`, in elements
-    Mapped,   ///< 1 where the tensor `name` has a map (see KernelImage::maps), else 0
   };
   Kind kind;
   std::string name;
@@ -37,6 +36,9 @@ struct TensorMapSlot {
   bool operator==(const TensorMapSlot &) const = default;
 };
 
+/// Threads of a block that copy for the others, the last ones, in kernels with tensor maps: a warpgroup.
+inline constexpr int producerThreads = 128;
+
 /// The name that a kernel or a buffer has for the keys that `dim` counts: those of v, S, have the plain one.
 inline std::string ofKeys(const std::string &name, const std::string &dim) {
   return dim == "S" ? name : name + "." + dim;
@@ -51,14 +53,18 @@ inline const char *const selectedKeys = "selection.keys", *const selectedCounts 
 /// stay in its caches (LaunchContext::workspaceBytes); on GPUs a buffer with a row for each program.
 inline const char *const workspace = "workspace", *const workspaceRow = "workspace.row";
 
+/// i32 [1]: how many programs of a kernel its blocks have taken beside their first ones (KernelImage::residents). Zero
+/// before and after each kernel that takes any: those that find what is kept, one of which comes before, write it.
+inline const char *const takenPrograms = "programs.taken";
+
 /// What the kernels call their own tensors, beside `d` before an input's name for its gradient and what the forward
 /// pass keeps of each query (Variant::keptRows); inputs must be called otherwise.
 inline const char *const ownTensors[] = {"o",          "do",           "delta", "dlse", workspace, "selection",
-                                         selectedKeys, selectedCounts, "pages", "seed", "status"};
+                                         selectedKeys, selectedCounts, "pages", "seed", "status",  takenPrograms};
 /// Those of each set of keys (see ofKeys).
 inline const char *const ownTensorsOfKeys[] = {"band", "counts", "entries", "counts_keys", "entries_keys"};
 
-/// The largest batch, number of heads, queries or keys: positions and their sums fit 32 bits.
+/// The largest size of a dim: positions and their sums fit 32 bits.
 inline constexpr int64_t largestExtent = int64_t{1} << 28;
 
 /// What one program of the kernel's grid is.
@@ -68,7 +74,9 @@ struct KernelImage {
   /// CPU: the symbol of void(int64_t *slots, int64_t begin, int64_t end, void *scratch). GPU: the kernel's name; its
   /// one parameter, by value, is its tensor maps, then the slots.
   std::string entry;
-  std::vector<TensorMapSlot> maps;  ///< GPU; none where the tensor's rows do not lie as TMA wants them: zeros
+  /// GPU. Where the rows of one of the tensors do not lie as TMA wants them, the kernel cannot run: that of
+  /// CompileRequest::anyRows can.
+  std::vector<TensorMapSlot> maps;
   std::vector<ArgumentSlot> slots;
   Grid grid = Grid::QueryTile;
   std::string keyDim = "S";  ///< KeyTile, HeadKeyTile: the dim that the tiles divide
@@ -76,8 +84,10 @@ struct KernelImage {
   int64_t scratchBytes = 0;  ///< CPU: for each thread, aligned to 64
   int threads = 0;           ///< GPU: of a block
   int programsPerBlock = 1;  ///< GPU
-  int64_t sharedBytes = 0;   ///< GPU: dynamic shared memory of a block
-  std::string code;          ///< object code (CPU) or PTX text
+  int residents = 0;  ///< GPU: blocks that each SM is given, at most, to take programs until none is left: of the whole
+                      ///< grid; 0: all
+  int64_t sharedBytes = 0;  ///< GPU: dynamic shared memory of a block
+  std::string code;         ///< object code (CPU) or PTX text
 };
 
 }  // namespace weft

@@ -53,6 +53,7 @@ void addKernelPasses(mlir::OpPassManager &passes, const CompileRequest &request)
   options.type = name(request.type);
   options.headsInner = request.schedule.order == Order::HeadsInner;
   options.paged = request.paged;
+  options.sharedRows = isGpu(request.target);
   passes.addPass(createBuildKernel(options));
   passes.addPass(mlir::createCSEPass());
   // What a row of tiles has in common (ranges of its own inputs, above all) leaves the loop over the other side.

@@ -143,13 +143,10 @@ Arguments checkArguments(const Signature &signature, at::TensorList tensors) {
   if (heads && groups)
     TORCH_CHECK(*groups > 0 ? *heads % *groups == 0 : *heads == 0, where(variant),
                 "expected G to divide H, got G = ", *groups, " and H = ", *heads);
-  for (size_t position = 0; position < result.sizes.size(); ++position) {
-    bool counts = position < 5;
-    for (const KeySetInfo &set : variant.keySets()) counts |= set.dim == signature.dims[position];
-    if (const auto size = number(static_cast<int>(position)); counts && size)
+  for (size_t position = 0; position < result.sizes.size(); ++position)
+    if (const auto size = number(static_cast<int>(position)))
       TORCH_CHECK(*size <= largestExtent, where(variant), "expected dim ", signature.dims[position], " up to ",
                   largestExtent, ", got ", *size);
-  }
   if (const KeyListInfo &lists = variant.keyList(); lists.tile && queries) {
     const c10::SymInt rows = tensors[signature.places[lists.input]].sym_size(-2);
     if (const auto count = rows.maybe_as_int())

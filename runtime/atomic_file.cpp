@@ -14,6 +14,7 @@
 #include <fstream>
 #include <mutex>
 #include <set>
+#include <tuple>
 
 namespace weft {
 namespace {
@@ -41,15 +42,19 @@ bool isTemporary(std::string_view name) {
          name.find_first_not_of("0123456789abcdef", start) == start + temporaryDigits;
 }
 
-/// Once a process and folder: a look through the folder is too much for each write.
+/// Once a process and folder: a look through the folder is too much for each write. A new folder may have the number of
+/// one that was removed; where the file system knows when folders were made, that tells them apart.
 void removeStaleTemporaries(int folder) {
+  using Folder = std::tuple<uint32_t, uint32_t, uint64_t, int64_t, uint32_t>;
   static std::mutex mutex;
-  static std::set<std::pair<dev_t, ino_t>> swept;
-  struct stat own;
-  if (fstat(folder, &own) != 0) return;
+  static std::set<Folder> swept;
+  struct statx own{};
+  if (statx(folder, "", AT_EMPTY_PATH, STATX_INO | STATX_BTIME, &own) != 0) return;
+  if (!(own.stx_mask & STATX_BTIME)) own.stx_btime = {};
   {
     std::lock_guard lock(mutex);
-    if (!swept.insert({own.st_dev, own.st_ino}).second) return;
+    const Folder key{own.stx_dev_major, own.stx_dev_minor, own.stx_ino, own.stx_btime.tv_sec, own.stx_btime.tv_nsec};
+    if (!swept.insert(key).second) return;
   }
   const int again = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR *entries = again < 0 ? nullptr : fdopendir(again);

@@ -70,7 +70,8 @@ TensorMap mapOf(const CallPlan::Buffer &buffer, const Memory &memory, int rows, 
     // Of what has memory for the last step of a dim alone: counted from the row that would be the first.
     int64_t size = 1;
     for (const Extent::Factor &factor : buffer.shape[axis].factors) size *= dims[factor.dim];
-    map.sizes[at] = static_cast<uint64_t>(size * buffer.shape[axis].scale);
+    // Of no rows no tile is copied.
+    map.sizes[at] = static_cast<uint64_t>(std::max<int64_t>(size * buffer.shape[axis].scale, 1));
     map.strides[at] = static_cast<uint64_t>(strideOf(buffer, memory, axis, dims) * bytesOf(buffer.type));
     map.box[at] = 1;
   }
@@ -103,6 +104,10 @@ MemoryRange rangeOf(const CallPlan::Buffer &buffer, const Memory &memory, const 
 
 std::vector<int64_t> dimsOf(const CallPlan &plan, std::vector<int64_t> dims) {
   if (dims.size() != plan.dimsGiven()) fail("another number of dims");
+  for (size_t at = 0; at < dims.size(); ++at)
+    if (dims[at] > largestExtent)
+      throw std::runtime_error("expected dim " + plan.dims[at].name + " up to " + std::to_string(largestExtent) +
+                               ", got " + std::to_string(dims[at]));
   for (size_t at = dims.size(); at < plan.dims.size(); ++at) dims.push_back(valueOf(*plan.dims[at].is, dims.data()));
   return dims;
 }
@@ -136,24 +141,41 @@ int64_t roomOf(const CallPlan::Buffer &buffer, const int64_t *dims) {
 }
 
 Call::Call(CallPlan own, const CompileRequest &request, const Device &device)
-    : plan(std::move(own)), device(device), used(plan.buffers.size()) {
-  for (const CallPlan::Step &step : plan.steps) {
-    CompileRequest one = request;
-    one.kernel = step.kernel;
-    one.paged = plan.form.paged;
-    Kernel kernel{loadKernel(one, device), {}, {}};
-    if (programsOf(kernel.code->image(), plan) != step.programs) fail("another grid of " + step.kernel);
-    for (const ArgumentSlot &slot : kernel.code->image().slots) {
-      kernel.slots.push_back(resolve(slot, step));
-      if (slot.kind == ArgumentSlot::Kind::Pointer || slot.kind == ArgumentSlot::Kind::Stride)
-        used[kernel.slots.back().position] = 1;
-    }
-    for (const TensorMapSlot &map : kernel.code->image().maps) {
-      const int buffer = plan.buffer(map.tensor);
-      if (buffer < 0 || plan.buffers[buffer].shape.size() != 4) fail("no rows of " + map.tensor + " to map");
-      kernel.mapped.push_back(buffer);
-    }
-    kernels.push_back(std::move(kernel));
+    : plan(std::move(own)), device(device), request(request), steps(plan.steps.size()), used(plan.buffers.size()) {
+  for (size_t at = 0; at < steps.size(); ++at) {
+    Kernel &kernel = steps[at].kernel;
+    kernel = load(plan.steps[at], false);
+    for (const Slot &slot : kernel.slots)
+      if (slot.kind == ArgumentSlot::Kind::Pointer || slot.kind == ArgumentSlot::Kind::Stride) used[slot.position] = 1;
+    for (const int buffer : kernel.mapped) used[buffer] = 1;
+  }
+}
+
+Call::Kernel Call::load(const CallPlan::Step &step, bool anyRows) const {
+  CompileRequest own = request;
+  own.kernel = step.kernel;
+  own.paged = plan.form.paged;
+  own.anyRows = anyRows;
+  Kernel kernel{loadKernel(own, device), {}, {}};
+  const KernelImage &image = kernel.code->image();
+  if (programsOf(image, plan) != step.programs) fail("another grid of " + step.kernel);
+  if (image.residents && plan.form.lastTileOnly)
+    fail(step.kernel + " takes programs, of which the call has some alone");
+  for (const ArgumentSlot &slot : image.slots) kernel.slots.push_back(resolve(slot, step));
+  for (const TensorMapSlot &map : image.maps) {
+    const int buffer = plan.buffer(map.tensor);
+    if (buffer < 0 || plan.buffers[buffer].shape.size() != 4) fail("no rows of " + map.tensor + " to map");
+    kernel.mapped.push_back(buffer);
+  }
+  return kernel;
+}
+
+Call::Kernel Call::loadAnyRows(const CallPlan::Step &step) const {
+  try {
+    return load(step, true);
+  } catch (const std::exception &error) {
+    throw std::runtime_error("weft: variant '" + request.variant->name() + "', " + step.kernel +
+                             " for rows that are not multiples of 16 bytes apart: " + error.what());
   }
 }
 
@@ -166,6 +188,18 @@ Call::Slot Call::resolve(const ArgumentSlot &slot, const CallPlan::Step &step) c
   return {slot.kind, position, slot.index};
 }
 
+bool Call::addMaps(const Kernel &kernel, const int64_t *dims, const Memory *memory,
+                   std::vector<int64_t> &arguments) const {
+  arguments.resize(kernel.mapped.size() * TensorMapSlot::words);
+  for (size_t at = 0; at < kernel.mapped.size(); ++at) {
+    const int buffer = kernel.mapped[at];
+    const TensorMap map = mapOf(plan.buffers[buffer], memory[buffer], kernel.code->image().maps[at].rows, dims);
+    if (!canBeMapped(map)) return false;
+    std::memcpy(&arguments[at * TensorMapSlot::words], encodeOnce(map, device).bytes.data(), TensorMapSlot::bytes);
+  }
+  return true;
+}
+
 void Call::run(const int64_t *dims, const Memory *memory, const LaunchContext &given) const {
   auto empty = [&](int dim) { return dims[dim] == 0; };
   if (std::any_of(plan.needsAll.begin(), plan.needsAll.end(), empty)) return;
@@ -175,23 +209,17 @@ void Call::run(const int64_t *dims, const Memory *memory, const LaunchContext &g
     for (size_t at = 0; at < plan.buffers.size(); ++at)
       if (memory[at].data) context.memory.push_back(rangeOf(plan.buffers[at], memory[at], dims));
   std::vector<int64_t> arguments;
-  std::vector<int> maps;  // the buffers that have some
-  for (size_t at = 0; at < kernels.size(); ++at) {
+  for (size_t at = 0; at < steps.size(); ++at) {
     const CallPlan::Step &step = plan.steps[at];
     const int64_t programs = valueOf(step.programs, dims);
     if (programs == 0) continue;
-    maps.clear();
-    arguments.assign(kernels[at].mapped.size() * TensorMapSlot::words, 0);
-    for (size_t number = 0; number < kernels[at].mapped.size(); ++number) {
-      const int buffer = kernels[at].mapped[number];
-      const int rows = kernels[at].code->image().maps[number].rows;
-      const TensorMap map = mapOf(plan.buffers[buffer], memory[buffer], rows, dims);
-      if (!canBeMapped(map)) continue;
-      maps.push_back(buffer);
-      std::memcpy(&arguments[number * TensorMapSlot::words], encodeOnce(map, device).bytes.data(),
-                  TensorMapSlot::bytes);
+    const Kernel *kernel = &steps[at].kernel;
+    if (!addMaps(*kernel, dims, memory, arguments)) {
+      kernel = &steps[at].anyRows;
+      std::call_once(steps[at].anyRowsOnce, [&] { steps[at].anyRows = loadAnyRows(step); });
+      arguments.clear();
     }
-    for (const Slot &slot : kernels[at].slots) {
+    for (const Slot &slot : kernel->slots) {
       const int position = slot.position;
       switch (slot.kind) {
         case ArgumentSlot::Kind::Dim: arguments.push_back(dims[position]); break;
@@ -201,15 +229,12 @@ void Call::run(const int64_t *dims, const Memory *memory, const LaunchContext &g
         case ArgumentSlot::Kind::Stride:
           arguments.push_back(strideOf(plan.buffers[position], memory[position], slot.axis, dims));
           break;
-        case ArgumentSlot::Kind::Mapped:
-          arguments.push_back(std::find(maps.begin(), maps.end(), position) != maps.end());
-          break;
       }
     }
     context.threads =
         device.kind == Device::Kind::Cpu && estimate(step.work, dims) < workOfOneThread ? 1 : given.threads;
     context.workspaceBytes = step.workspaceRow < 0 ? 0 : bytesOf(ElementType::F32) * dims[step.workspaceRow];
-    kernels[at].code->run(arguments.data(), programs, context);
+    kernel->code->run(arguments.data(), programs, context);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "compiler/call_plan.h"
@@ -15,7 +16,8 @@ struct Memory {
   const int64_t *strides = nullptr;  ///< in elements; null: contiguous
 };
 
-/// `dims`: of the plan's dims, those that come with the call; gives all of them.
+/// `dims`: of the plan's dims, those that come with the call; gives all of them. Throws std::runtime_error where one is
+/// larger than largestExtent.
 std::vector<int64_t> dimsOf(const CallPlan &plan, std::vector<int64_t> dims);
 int64_t valueOf(const Extent &extent, const int64_t *dims);
 /// Throws std::runtime_error where a buffer whose elements are counted in 32 bits would have more.
@@ -36,7 +38,8 @@ class Call {
   /// False where no kernel reads or writes the buffer: it needs no memory.
   bool uses(int buffer) const { return used[buffer]; }
 
-  /// Runs the plan's steps. `dims`: all of the plan's; `memory`: of each of its buffers, of those that are not used
+  /// Runs the plan's steps. Where rows do not lie as a step's kernel takes them, another one is compiled, the first
+  /// time. `dims`: all of the plan's; `memory`: of each of its buffers, of those that are not used
   /// none. As LoadedKernel::run, whose `context` it completes.
   void run(const int64_t *dims, const Memory *memory, const LaunchContext &context) const;
 
@@ -51,10 +54,20 @@ class Call {
     std::vector<Slot> slots;
     std::vector<int> mapped;  ///< the buffer of each tensor map
   };
+  struct Step {
+    Kernel kernel;
+    std::once_flag anyRowsOnce;
+    Kernel anyRows;  ///< see CompileRequest::anyRows
+  };
+  Kernel load(const CallPlan::Step &step, bool anyRows) const;
+  Kernel loadAnyRows(const CallPlan::Step &step) const;
   Slot resolve(const ArgumentSlot &slot, const CallPlan::Step &step) const;
+  /// Puts the kernel's tensor maps before the other arguments. False where one cannot be made.
+  bool addMaps(const Kernel &kernel, const int64_t *dims, const Memory *memory, std::vector<int64_t> &arguments) const;
 
-  std::vector<Kernel> kernels;  ///< of each step
-  std::vector<char> used;       ///< of each buffer
+  const CompileRequest request;
+  mutable std::vector<Step> steps;
+  std::vector<char> used;  ///< of each buffer
 };
 
 }  // namespace weft

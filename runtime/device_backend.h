@@ -50,9 +50,8 @@ inline size_t wordsOf(const KernelImage &image) {
   return image.maps.size() * TensorMapSlot::words + image.slots.size();
 }
 
-/// Of a launch of `programs` programs on a GPU.
-inline int64_t blocksOf(const KernelImage &image, int64_t programs) {
-  return (programs + image.programsPerBlock - 1) / image.programsPerBlock;
-}
+/// Of a launch of `programs` programs on a GPU of `units` multiprocessors. Throws std::runtime_error where a GPU cannot
+/// count as many.
+int64_t blocksOf(const KernelImage &image, int64_t programs, int units);
 
 }  // namespace weft

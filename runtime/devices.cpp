@@ -1,4 +1,5 @@
 // The devices there are, and what follows for any of them.
+#include <algorithm>
 #include <iterator>
 #include <limits>
 #include <stdexcept>
@@ -15,6 +16,16 @@ namespace weft {
 static constexpr const DeviceBackend &(*backends[])() = {cpu::backend, ptx::backend, cuda::backend};
 
 const DeviceBackend &backendOf(const Device &device) { return backends[static_cast<int>(device.kind)](); }
+
+int64_t blocksOf(const KernelImage &image, int64_t programs, int units) {
+  const int64_t blocks = (programs + image.programsPerBlock - 1) / image.programsPerBlock;
+  constexpr int64_t most = std::numeric_limits<int32_t>::max();
+  // Blocks that take programs count them in as many bits.
+  if (blocks > most)
+    throw std::runtime_error("a call of " + std::to_string(blocks) + " blocks: a GPU starts at most " +
+                             std::to_string(most) + " at once; split the batch");
+  return image.residents ? std::min(blocks, int64_t{units} * image.residents) : blocks;
+}
 
 Device parseDevice(const std::string &name) {
   std::vector<std::string> forms;

@@ -25,7 +25,8 @@ std::string keyOf(const CompileRequest &request) {
   static const std::string host = hostIdentity();
   std::string key = std::string(buildIdentity()) + '\n' + (isGpu(request.target) ? "" : host) + '\n' + request.target +
                     ' ' + describe(request.schedule, request.target) + '\n' + request.kernel +
-                    (request.paged ? " paged" : "") + '\n' + name(request.type) + '\n';
+                    (request.paged ? " paged" : "") + (request.anyRows ? " any rows" : "") + '\n' + name(request.type) +
+                    '\n';
   for (const auto &[dim, size] : request.dims) key += dim + '=' + std::to_string(size) + ' ';
   return key + '\n' + request.variant->source();
 }

@@ -14,11 +14,11 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char magic[] = "weftkernel4\n";
+constexpr char magic[] = "weftkernel5\n";
 constexpr size_t digestDigits = 64, mostLengthDigits = 9;
 
 // Beyond what any target has: what is out of these is no kernel.
-constexpr int64_t mostScratchBytes = int64_t{1} << 32, mostSharedBytes = 1 << 20;
+constexpr int64_t mostScratchBytes = int64_t{1} << 32, mostSharedBytes = 1 << 20, mostResidents = 32;
 constexpr int mostTileRows = 1 << 16, mostThreads = 1024, mostDims = 8;
 constexpr size_t mostSlots = 4096, mostMaps = 64;
 
@@ -42,6 +42,7 @@ std::string describe(const KernelImage &image, const std::string &key) {
                {"scratchBytes", image.scratchBytes},
                {"threads", image.threads},
                {"programsPerBlock", image.programsPerBlock},
+               {"residents", image.residents},
                {"sharedBytes", image.sharedBytes}})
       .dump();
 }
@@ -75,7 +76,7 @@ bool suits(Grid grid, const std::string &kernel) {
 
 ArgumentSlot slotOf(const json &value, const Variant &variant) {
   demand(value.is_array() && value.size() == 3, "an argument is none");
-  const auto kind = static_cast<ArgumentSlot::Kind>(number(value[0], 0, static_cast<int>(ArgumentSlot::Kind::Mapped)));
+  const auto kind = static_cast<ArgumentSlot::Kind>(number(value[0], 0, static_cast<int>(ArgumentSlot::Kind::Stride)));
   ArgumentSlot slot{kind, value[1].get<std::string>(), static_cast<int>(number(value[2], 0, mostDims - 1))};
   demand(!slot.name.empty(), "an argument has no name");
   if (kind == ArgumentSlot::Kind::Stride)
@@ -127,8 +128,8 @@ KernelImage parseKernelFile(const std::string &text, const CompileRequest &reque
   image.code = text.substr(lineEnd + 1 + headerSize);
   image.entry = header.at("entry").get<std::string>();
   demand(image.entry == entryOf(request), "of another entry");
-  demand(header.at("maps").is_array() && header.at("maps").size() <= (isGpu(request.target) ? mostMaps : 0),
-         "too many tensor maps");
+  const size_t maps = isGpu(request.target) && !request.anyRows ? mostMaps : 0;
+  demand(header.at("maps").is_array() && header.at("maps").size() <= maps, "too many tensor maps");
   for (const json &map : header.at("maps")) image.maps.push_back(mapOf(map));
   demand(header.at("slots").is_array() && header.at("slots").size() <= mostSlots, "too many arguments");
   for (const json &slot : header.at("slots")) image.slots.push_back(slotOf(slot, *request.variant));
@@ -146,6 +147,9 @@ KernelImage parseKernelFile(const std::string &text, const CompileRequest &reque
   image.scratchBytes = number(header.at("scratchBytes"), 0, gpu ? 0 : mostScratchBytes);
   image.threads = static_cast<int>(number(header.at("threads"), gpu, gpu ? mostThreads : 0));
   image.programsPerBlock = static_cast<int>(number(header.at("programsPerBlock"), 1, gpu ? mostThreads : 1));
+  // Of kernels that copy by tensor maps alone, which plan nothing.
+  const bool takesPrograms = !image.maps.empty() && image.programsPerBlock == 1;
+  image.residents = static_cast<int>(number(header.at("residents"), 0, takesPrograms ? mostResidents : 0));
   image.sharedBytes = number(header.at("sharedBytes"), 0, gpu ? mostSharedBytes : 0);
   return image;
 }

@@ -15,6 +15,7 @@ struct Instruction {
   bool shared = false;             ///< a copy's destination is shared memory
   bool commits = false;            ///< asynchronous products: the last of a group
   bool partly = false;             ///< a barrier that not all warps of the block meet at
+  bool ofTurns = false;            ///< a barrier whose number is computed: of a warpgroup's turn (cta.take_turn)
 
   bool is(const char *prefix) const { return opcode.rfind(prefix, 0) == 0; }
 };

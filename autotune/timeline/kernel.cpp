@@ -19,8 +19,8 @@ double peakTeraflops(const Chip &chip, bool halves) {
 Kernel kernelOf(const KernelImage &image, const std::string &architecture) {
   // Without ptxas the registers are not known: as many as there may be.
   Kernel kernel{image.entry, image.code, false, mostRegisters, image.threads, image.sharedBytes, 0, 0, 0};
-  // Kernels have tensor maps where a warpgroup of their own copies (cta.roles).
-  if (!image.maps.empty()) kernel.copiers = 128;
+  // Blocks take programs where a warpgroup of their own copies (cta.roles).
+  if (image.residents) kernel.copiers = producerThreads;
   const int streamed = image.grid == Grid::QueryTile ? image.tileK : image.tileQ;
   kernel.boxBytes = streamed * TensorMapSlot::boxBytes;
   if (findPtxas().empty()) return kernel;

@@ -57,6 +57,9 @@ std::string page(const Timeline &timeline) {
         timeline.fullCycles, timeline.fullInstructions, timeline.partialCycles, timeline.partialInstructions);
     add(text, "  %-28s %.0f cycles before it, %.0f after it\n", "a block outside its loop", timeline.beforeCycles,
         timeline.afterCycles);
+    if (timeline.onceCycles > 0)
+      add(text, "  %-28s %.0f cycles, then programs until none is left\n", "a block at its beginning",
+          timeline.onceCycles);
   }
   add(text, "  %-28s SMs %.1f us, L2 %.1f us, memory %.1f us\n", "each bound alone", 1e6 * timeline.loopSeconds,
       1e6 * timeline.l2Seconds, 1e6 * timeline.memorySeconds);

@@ -141,11 +141,16 @@ double weightOf(const Instruction &instruction, bool longest) {
 
 bool contains(const Loop &outer, const Loop &inner) { return &outer != &inner && outer.body[inner.head]; }
 
-/// In the innermost loops that copy and multiply nothing.
-int bulkCopiesOf(const Flow &flow, const std::vector<Instruction> &all) {
+/// In the innermost loops that copy and multiply nothing; not in those over programs, which have no loop around.
+int bulkCopiesOf(const Flow &flow, const std::vector<Instruction> &all, bool programs) {
   std::vector<std::pair<const Loop *, int>> copying;
   for (const Loop &loop : flow.loops) {
     int copies = 0;
+    // Of lanes with one address each another turn (a waterfall): a producer's have one.
+    if (all[loop.latches.front()].is("BRA.U")) continue;
+    if (programs &&
+        std::none_of(flow.loops.begin(), flow.loops.end(), [&](const Loop &other) { return contains(other, loop); }))
+      continue;
     for (size_t at = 0; at < all.size(); ++at) copies += loop.body[at] && all[at].is("UTMALDG");
     if (copies && !loop.tensor) copying.push_back({&loop, copies});
   }
@@ -164,7 +169,7 @@ bool isTensor(const Instruction &instruction) {
   return false;
 }
 
-Paths findPaths(const Code &code, int otherTurns) {
+Paths findPaths(const Code &code, int otherTurns, bool programs) {
   const std::vector<Instruction> &all = code.instructions;
   Paths paths;
   if (all.empty()) return paths;
@@ -188,11 +193,22 @@ Paths findPaths(const Code &code, int otherTurns) {
     ++paths.loops;
     if (!hot || loop.tensor > hot->tensor) hot = &loop;
   }
-  paths.bulkCopies = bulkCopiesOf(flow, all);
+  paths.bulkCopies = bulkCopiesOf(flow, all, programs);
   if (hot) {
     paths.full = turn(*hot, shortest);
     paths.partial = turn(*hot, longest);
-    paths.before = flow.lightest(0, [&](int at) { return at == hot->head; }, anywhere, shortest);
+    int begin = 0;
+    if (programs) {
+      const Loop *outermost = nullptr;
+      for (const Loop &loop : flow.loops)
+        if (contains(loop, *hot) && (!outermost || loop.size > outermost->size)) outermost = &loop;
+      if (outermost) {
+        begin = outermost->head;
+        paths.once = flow.lightest(0, [&](int at) { return at == begin; }, anywhere, shortest);
+        if (!paths.once.empty()) paths.once.pop_back();
+      }
+    }
+    paths.before = flow.lightest(begin, [&](int at) { return at == hot->head; }, anywhere, shortest);
     if (!paths.before.empty()) paths.before.pop_back();  // the loop's own
     for (size_t at = 0; at < all.size(); ++at) {
       if (!hot->body[at]) continue;

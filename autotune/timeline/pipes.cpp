@@ -113,8 +113,10 @@ Step priceOne(const Instruction &instruction, const Chip &chip) {
   } else if (any(instruction, {"WARPGROUP.DEPBAR"})) {
     step.kind = Step::Kind::WaitGroup;
   } else if (any(instruction, {"BAR"})) {
-    // Which warps meet at a numbered barrier, and who only arrives, is not followed.
-    if (any(instruction, {"BAR.SYNC", "BAR.RED"}) && !instruction.partly) step.kind = Step::Kind::Barrier;
+    // Which warps meet at a numbered barrier, and who only arrives, is followed of turns alone.
+    const bool waits = any(instruction, {"BAR.SYNC", "BAR.RED"});
+    if (instruction.ofTurns) step.kind = waits ? Step::Kind::TakeTurn : Step::Kind::PassTurn;
+    else if (waits && !instruction.partly) step.kind = Step::Kind::Barrier;
   } else if (any(instruction, {"LDC", "ULDC", "S2R", "S2UR", "CS2R"})) {
     // Constants and special registers.
     const bool counters = instruction.is("CS2R");

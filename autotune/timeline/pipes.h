@@ -17,7 +17,7 @@ inline bool ofUnit(Pipe pipe) { return pipe == Pipe::Shared || pipe == Pipe::L2;
 
 /// One instruction of a path, priced.
 struct Step {
-  enum class Kind : uint8_t { Plain, Barrier, Commit, WaitCopies, Group, WaitGroup };
+  enum class Kind : uint8_t { Plain, Barrier, TakeTurn, PassTurn, Commit, WaitCopies, Group, WaitGroup };
   Kind kind = Kind::Plain;
   Pipe pipe = Pipe::None;
   bool either = false;   ///< Fma: FmaOnly would do as well

@@ -37,9 +37,10 @@ Occupancy occupancyOf(const Kernel &kernel, int warps, const Chip &chip) {
 /// The ways of a kernel, priced, and what they take on an SM.
 struct Parts {
   bool loop = false;
-  std::vector<Step> before, after, full, partial;
+  std::vector<Step> once, before, after, full, partial;
   Run fullRun, partialRun;            ///< of a turn of all resident blocks
-  Run beforeRun, afterRun;            ///< of a block; without a loop, of all resident blocks
+  double onceCycles = 0;              ///< of a block that takes programs
+  Run beforeRun, afterRun;            ///< of a block or program; without a loop, of all resident blocks
   std::vector<double> cyclesByCount;  ///< of a turn, or without a loop of all, with 1, ... blocks on the SM
 };
 
@@ -82,7 +83,8 @@ Parts partsOf(const Code &code, const Paths &paths, const Resident &resident, do
   far.latencies.l2 = chip.latencies.memory;
   Parts parts;
   parts.loop = paths.loop;
-  parts.before = priced(paths.before, far);
+  parts.once = priced(paths.once, far);
+  parts.before = priced(paths.before, paths.once.empty() ? far : chip);
   parts.after = priced(paths.after, chip);
   const int registers = code.registers, warps = resident.warpsPerBlock;
   parts.full = priced(paths.full, chip);
@@ -97,6 +99,9 @@ Parts partsOf(const Code &code, const Paths &paths, const Resident &resident, do
     });
     return parts;
   }
+  // The first tiles come from memory.
+  if (!parts.once.empty())
+    parts.onceCycles = schedule(parts.once, 1, {1, warps}, registers, far).cycles + chip.latencies.memory;
   // Beside the loops of other blocks, as if alone.
   parts.beforeRun = schedule(parts.before, 1, {1, warps}, registers, far);
   parts.afterRun = schedule(parts.after, 1, {1, warps}, registers, chip);
@@ -117,7 +122,7 @@ double chipCycles(const Parts &parts, const std::vector<Turns> &blocks, const Ch
   for (const Turns &turns : blocks)
     work.push_back(parts.beforeRun.cycles + parts.afterRun.cycles + turns.full * parts.fullRun.cycles +
                    turns.partial * parts.partialRun.cycles);
-  return wavesCycles(work, chip.units, speeds);
+  return parts.onceCycles + wavesCycles(work, chip.units, speeds);
 }
 
 Totals sumOver(const Parts &parts, double blocks, double full, double partial, int warps) {
@@ -205,7 +210,7 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
     result.notes.push_back("no instructions were found in the kernel's text");
     return result;
   }
-  const Paths paths = findPaths(code, std::max(1, load.otherTurns));
+  const Paths paths = findPaths(code, std::max(1, load.otherTurns), kernel.copiers > 0);
   const int all = std::clamp((kernel.threads + 31) / 32, 1, chip.warps);
   const int warps = std::max(1, all - kernel.copiers / 32);
   const Occupancy occupancy = occupancyOf(kernel, all, chip);
@@ -237,6 +242,7 @@ Timeline predict(const Kernel &kernel, const Load &load, const Chip &chip) {
   result.teraflops = ratio(total.flop, result.seconds) / 1e12;
   result.fullCycles = parts.fullRun.cycles / efficiency;
   result.partialCycles = parts.partialRun.cycles / efficiency;
+  result.onceCycles = parts.onceCycles / efficiency;
   result.beforeCycles = parts.beforeRun.cycles / efficiency;
   result.afterCycles = parts.afterRun.cycles / efficiency;
   result.fullInstructions = static_cast<double>(parts.full.size());

@@ -143,7 +143,10 @@ void readOperands(Instruction &instruction, std::string_view text) {
     readAll(operands[at], each, instruction.reads);
   }
   if (instruction.is("LDGSTS")) instruction.shared = true;
-  if (instruction.is("BAR")) instruction.partly = operands.size() > 1;
+  if (instruction.is("BAR")) {
+    instruction.partly = operands.size() > 1;
+    instruction.ofTurns = instruction.partly && isRegister(operands[0]);
+  }
   if (instruction.is("HGMMA") || instruction.is("QGMMA") || instruction.is("IGMMA"))
     instruction.commits = text.find("gsb0") != std::string_view::npos;
   if ((instruction.is("DEPBAR.LE") || instruction.is("WARPGROUP.DEPBAR.LE")) && operands.size() >= 2) {

@@ -7,6 +7,7 @@
 namespace weft::timeline {
 namespace {
 
+constexpr int warpsOfGroup = 4;
 constexpr double never = std::numeric_limits<double>::infinity();
 /// Cycles of work that a pipe takes on before it makes warps wait: queues of the load-store unit and of MUFU.
 constexpr double sharedQueue = 16, specialQueue = 8;
@@ -15,7 +16,7 @@ constexpr double sharedQueue = 16, specialQueue = 8;
 constexpr double apart[] = {0.11, 0.31, 0.53, 0.83};
 
 struct Warp {
-  int block = 0, scheduler = 0;
+  int block = 0, group = 0, scheduler = 0;
   size_t at = 0;
   int turns = 0;        ///< left, with this one
   int made = 0;         ///< turns, counted by window()
@@ -33,12 +34,19 @@ class Unit {
  public:
   Unit(const std::vector<Step> &steps, int turns, const Resident &resident, int registers, const Chip &chip,
        double apart)
-      : steps(steps), chip(chip), waiting(resident.blocks), warpsPerBlock(resident.warpsPerBlock) {
+      : steps(steps),
+        chip(chip),
+        waiting(resident.blocks),
+        warpsPerBlock(resident.warpsPerBlock),
+        groups((resident.warpsPerBlock + warpsOfGroup - 1) / warpsOfGroup),
+        turnsOf(resident.blocks * groups) {
+    for (int block = 0; block < resident.blocks; ++block) turnsOf[block * groups].passed = warpsOfGroup;
     int number = 0;
     for (int block = 0; block < resident.blocks; ++block)
       for (int warp = 0; warp < resident.warpsPerBlock; ++warp, ++number) {
         Warp made;
         made.block = block;
+        made.group = warp / warpsOfGroup;
         made.scheduler = number % schedulers;
         made.turns = turns;
         made.next = block * apart;
@@ -106,8 +114,15 @@ class Unit {
   const std::vector<Step> &steps;
   const Chip &chip;
   std::vector<Warp> warps;
-  std::vector<int> waiting;  ///< warps of each block at its barrier
-  const int warpsPerBlock;
+  std::vector<int> waiting;         ///< warps of each block at its barrier
+  const int warpsPerBlock, groups;  ///< warpgroups of a block
+  /// At the barrier of a warpgroup: warps that have passed the turn to it, its own that wait, and since when.
+  struct Turn {
+    int passed = 0;
+    double since = 0;  ///< the last of them
+    std::vector<std::pair<Warp *, double>> waiting;
+  };
+  std::vector<Turn> turnsOf;  ///< of each warpgroup, block after block
   std::array<std::array<double, pipes>, schedulers> free{};
   std::array<double, pipes> unitFree{};
   std::array<double, schedulers> slot{};
@@ -198,6 +213,31 @@ class Unit {
       if (--warp.turns == 0) --unfinished;
     }
     if (step.kind == Step::Kind::Barrier) arrive(warp, time);
+    if (step.kind == Step::Kind::TakeTurn) takeTurn(warp, time);
+    if (step.kind == Step::Kind::PassTurn) passTurn(warp, time);
+  }
+
+  void takeTurn(Warp &warp, double time) {
+    Turn &turn = turnsOf[warp.block * groups + warp.group];
+    turn.waiting.push_back({&warp, time});
+    warp.next = never;
+    begin(turn, time);
+  }
+  void passTurn(const Warp &warp, double time) {
+    Turn &turn = turnsOf[warp.block * groups + (warp.group + 1) % groups];
+    ++turn.passed;
+    begin(turn, time);
+  }
+  /// Where the turn is a warpgroup's and all its warps are there.
+  void begin(Turn &turn, double time) {
+    turn.since = std::max(turn.since, time);
+    if (turn.passed < warpsOfGroup || static_cast<int>(turn.waiting.size()) < warpsOfGroup) return;
+    turn.passed -= warpsOfGroup;
+    for (auto &[warp, since] : turn.waiting) {
+      warp->next = turn.since + chip.latencies.barrier;
+      result.waited[static_cast<int>(Wait::Barrier)] += warp->next - since;
+    }
+    turn.waiting.clear();
   }
 
   /// Groups are there in their order.

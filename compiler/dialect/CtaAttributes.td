@@ -83,8 +83,9 @@ def Cta_Shared : TypeDef<CtaDialect, "Shared"> {
     int64_t panelBytes() const { return rows() * SwizzledAttr::panelBytes; }
     int64_t tileBytes() const;
     int64_t bytes() const { return stages() * tileBytes(); }
-    /// The type of one of the tiles.
+    /// The type of one of the tiles; and of a buffer of so many of them.
     SharedType stage() const;
+    SharedType several(int64_t stages) const;
   }];
 }
 

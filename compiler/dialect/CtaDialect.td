@@ -16,8 +16,8 @@ def CtaDialect : Dialect {
     with an encoding that says which thread holds which element; operands of products are buffers in shared memory, their
     layout in their type. Copies, waits and barriers are operations, so that their order is the order of the text.
 
-    Passes come to it in this order: choose-instructions, make-rings, pipeline-loads, overlap-products,
-    allocate-shared, insert-barriers.
+    Passes come to it in this order: choose-instructions, make-rings, stagger-products, pipeline-loads,
+    overlap-products, take-turns, allocate-shared, insert-barriers.
   }];
 }
 

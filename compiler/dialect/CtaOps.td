@@ -122,16 +122,22 @@ def Cta_RingOp : CtaOp<"ring", [MemoryEffects<[MemAlloc]>]> {
   let summary = "a buffer whose tiles the producer fills and the consumers read, in turn";
   let description = [{
     Each tile has two mbarriers, `full` and `empty`, of 8 bytes, at `barriers` where allocate-shared has set it: those of
-    `full` first. `tensor` is what fills it: where the tensor's rows lie as TMA can read them, one thread starts the copy
-    of a tile, else all of the producer's threads copy.
+    `full` first. `tensor` is what fills it: one thread starts the copy of a tile (TMA), but where rows lie anywhere, in
+    lists or pages: all of the producer's threads copy them. Lines of numbers are copied by a warp. `carries`: with each
+    tile the producer says which one it is, and whether it is full; in a word each, behind the mbarriers.
     (C1) a buffer of several tiles has a leading dim; so has one of one tile.
   }];
-  let arguments = (ins Cta_Shared:$buffer, FlatSymbolRefAttr:$tensor, OptionalAttr<I64Attr>:$barriers);
+  let arguments = (ins Cta_Shared:$buffer, FlatSymbolRefAttr:$tensor, UnitAttr:$carries,
+                   OptionalAttr<I64Attr>:$barriers);
   let results = (outs Cta_Ring:$result);
-  let assemblyFormat = "$buffer `of` $tensor (`barriers` $barriers^)? attr-dict `:` type($buffer)";
+  let assemblyFormat = [{
+    $buffer `of` $tensor (`carries` $carries^)? (`barriers` $barriers^)? attr-dict `:` type($buffer)
+  }];
   let extraClassDeclaration = [{
     cta::SharedType bufferType() { return getBuffer().getType(); }
-    int64_t barrierBytes() { return 2 * 8 * bufferType().stages(); }
+    static constexpr int64_t bytesOfBarrier = 8, bytesOfWord = 4;
+    int64_t barrierBytes() { return 2 * bytesOfBarrier * bufferType().stages(); }
+    int64_t wordBytes() { return getCarries() ? bytesOfWord * bufferType().stages() : 0; }
   }];
   let hasVerifier = 1;
 }
@@ -153,13 +159,14 @@ def Cta_FillOp : CtaOp<"fill", [MemoryEffects<[MemRead, MemWrite]>]> {
   let summary = "of the producer: waits until the consumers have released the tile, then fills it";
   let description = [{
     With rows `index * rows` and the following of the ring's tensor, as cta.copy_async; with `pad`, of one f32 a query, as
-    cta.copy_rows_async; with zeros, whatever the tensor holds, of `zeros`.
-    (C1) a ring and a cursor of as many tiles.
+    cta.copy_rows_async; with zeros, whatever the tensor holds, of `zeros`. `full` comes with it, of a ring that carries.
+    (C1) a ring and a cursor of as many tiles; (C2) `full` where, and only where, the ring carries.
   }];
-  let arguments = (ins Cta_Ring:$ring, Cta_Cursor:$cursor, I32:$batch, I32:$head, I32:$index,
+  let arguments = (ins Cta_Ring:$ring, Cta_Cursor:$cursor, I32:$batch, I32:$head, I32:$index, Optional<I1>:$full,
                    OptionalAttr<F32Attr>:$pad, UnitAttr:$zeros);
   let assemblyFormat = [{
-    $ring `at` $cursor `from` `[` $batch `,` $head `]` `rows` $index (`pad` $pad^)? (`zeros` $zeros^)? attr-dict
+    $ring `at` $cursor `from` `[` $batch `,` $head `]` `rows` $index (`full` $full^)? (`pad` $pad^)? (`zeros` $zeros^)?
+    attr-dict
   }];
   let hasVerifier = 1;
 }
@@ -170,6 +177,15 @@ def Cta_AcquireOp : CtaOp<"acquire", [MemoryEffects<[MemRead, MemWrite]>]> {
   let arguments = (ins Cta_Ring:$ring, Cta_Cursor:$cursor);
   let results = (outs Cta_Shared:$result);
   let assemblyFormat = "$ring `at` $cursor attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+def Cta_CarriedOp : CtaOp<"carried", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "of the consumers, of a tile that they hold: which one it is, and whether every pair of it is kept and in bounds";
+  let description = "(C1) a ring that carries, of as many tiles as the cursor counts.";
+  let arguments = (ins Cta_Ring:$ring, Cta_Cursor:$cursor);
+  let results = (outs I32:$index, I1:$full);
+  let assemblyFormat = "$ring `at` $cursor attr-dict";
   let hasVerifier = 1;
 }
 
@@ -184,10 +200,43 @@ def Cta_RolesOp : CtaOp<"roles", [NoTerminator, NoRegionArguments]> {
   let summary = "parts the warps of a block: one warpgroup more than cta.warps produces, the others consume";
   let description = [{
     Barriers inside are of the consumers alone. The two meet by rings, in the order of the text: the n-th tile that the
-    producer fills is the n-th that consumers acquire.
+    producer fills is the n-th that consumers acquire. A block that is done with a program takes the next one that none
+    has taken: both roles are loops over programs, but for their cursors, and the producer may be a program ahead.
+    `numbers`: where in shared memory the numbers of that program and those of cta.give are, and their mbarriers.
   }];
+  let arguments = (ins OptionalAttr<I64Attr>:$numbers);
   let regions = (region SizedRegion<1>:$producer, SizedRegion<1>:$consumers);
-  let assemblyFormat = "`producer` $producer `consumers` $consumers attr-dict";
+  let assemblyFormat = "(`numbers` $numbers^)? `producer` $producer `consumers` $consumers attr-dict";
+  let extraClassDeclaration = [{
+    /// Numbers that are on their way: of the next program; of cta.give.
+    static constexpr int64_t programsAhead = 1, givenAhead = 1;
+    static constexpr int64_t numberBytes() {
+      return (programsAhead + givenAhead) * (RingOp::bytesOfWord + 2 * RingOp::bytesOfBarrier);
+    }
+  }];
+}
+
+def Cta_GiveOp : CtaOp<"give", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "of the producer: a number for the consumers, which take (cta.take) as many, in the same order";
+  let description = "Of 32 bits.";
+  let arguments = (ins I64:$number);
+  let assemblyFormat = "$number attr-dict";
+}
+
+def Cta_TakeOp : CtaOp<"take", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "of the consumers: the next number of cta.give";
+  let results = (outs I64:$number);
+  let assemblyFormat = "attr-dict";
+}
+
+def Cta_TakeTurnOp : CtaOp<"take_turn", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "waits until it is this warpgroup's turn among those that consume; the first one's is at the beginning";
+  let assemblyFormat = "attr-dict";
+}
+
+def Cta_PassTurnOp : CtaOp<"pass_turn", [MemoryEffects<[MemRead, MemWrite]>]> {
+  let summary = "gives the turn to the next warpgroup, the last one's to the first";
+  let assemblyFormat = "attr-dict";
 }
 
 // ---- products --------------------------------------------------------------------------------

@@ -159,6 +159,7 @@ def Tile_PairwiseOp : TileOp<"pairwise", [SingleBlock, AttrSizedOperandSegments]
     The block has the arguments i, j (i32), one f32 for each tile operand (its element) and one for
     each row operand (the value of query i). `tile.result` ends it: tiles, then row reductions.
     `transposed`: tiles are [key, query]; a target may then keep row operands in a memory of its own.
+    `parts`: sums of rows are left to tile.add_parts, which has to see them before they are read for anything but sums.
     `full` is true where every pair of the tile is kept and in bounds. Scalar operations of the
     `weft` dialect (read, dim, mask, random, accumulate) stand for this pair.
     (C1) tiles are all [query, key] or, transposed, [key, query]; (C2) results agree with `tile.result`; (C3) no
@@ -166,11 +167,12 @@ def Tile_PairwiseOp : TileOp<"pairwise", [SingleBlock, AttrSizedOperandSegments]
   }];
   let arguments = (ins I32:$batch, I32:$head, I32:$query, I32:$key, Optional<I1>:$full,
                    Variadic<Tile2D>:$tiles, Variadic<AnyType>:$rows, DenseI32ArrayAttr:$reductions,
-                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim, UnitAttr:$transposed);
+                   DefaultValuedStrAttr<StrAttr, "S">:$keyDim, UnitAttr:$transposed, UnitAttr:$parts);
   let results = (outs Variadic<Tile2D>:$results);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     `at` `[` $batch `,` $head `,` $query `,` $key `]` (`full` $full^)? (`transposed` $transposed^)?
+    (`parts` $parts^)?
     `tiles` `(` ($tiles^ `:` type($tiles))? `)` `rows` `(` ($rows^ `:` type($rows))? `)`
     `reduce` custom<Reductions>($reductions) (`->` type($results)^)? attr-dict-with-keyword $body
   }];
@@ -191,6 +193,26 @@ def Tile_RowwiseOp : TileOp<"rowwise", [SingleBlock]> {
     `at` `[` $batch `,` $head `,` $query `]` `rows` `(` ($rows^ `:` type($rows))? `)`
     (`->` type($results)^)? attr-dict-with-keyword $body
   }];
+}
+
+def Tile_AddPartsOp : TileOp<"add_parts", [Pure, AllTypesMatch<["rows", "sums"]>]> {
+  let summary = "sums of rows of which the threads that hold a row have parts (tile.pairwise `parts`)";
+  let arguments = (ins Tile2D:$rows);
+  let results = (outs Tile2D:$sums);
+  let assemblyFormat = "$rows attr-dict `:` type($rows)";
+}
+
+def Tile_BelowPeakOp : TileOp<"below_peak", [Pure, AllTypesMatch<["scores", "differences"]>, AllTypesMatch<["peaks", "factors", "products"]>]> {
+  let summary = "scores and peaks so that (score - peak) factor is one fma, differences * factor - products";
+  let description = [{
+    Products are peak * factor, rounded, and differences the scores. Where one is no less than 2^10, of which rounding
+    would be seen, the product is 0, and differences are score - peak.
+    (C1) there is a peak for each row.
+  }];
+  let arguments = (ins Tile2D:$scores, Tile2D:$peaks, Tile2D:$factors);
+  let results = (outs Tile2D:$differences, Tile2D:$products);
+  let assemblyFormat = "$scores `,` $peaks `by` $factors attr-dict `:` type($scores) `,` type($peaks)";
+  let hasVerifier = 1;
 }
 
 def Tile_ResultOp : TileOp<"result", [Terminator]> {

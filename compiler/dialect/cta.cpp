@@ -62,7 +62,22 @@ int64_t SharedType::tileBytes() const {
   return llvm::divideCeil(rowBytes, SwizzledAttr::panelBytes) * panelBytes();
 }
 
+SharedType SharedType::several(int64_t stages) const {
+  return get(getContext(), {stages, rows(), columns()}, getElement(), getLayout());
+}
+
 SharedType SharedType::stage() const { return get(getContext(), getShape().take_back(2), getElement(), getLayout()); }
+
+std::pair<mlir::Operation *, mlir::Operation *> usersIn(mlir::Block &block, mlir::Value value) {
+  mlir::Operation *first = nullptr, *last = nullptr;
+  for (mlir::Operation *user : value.getUsers()) {
+    mlir::Operation *own = block.findAncestorOpInBlock(*user);
+    if (!own) continue;
+    if (!first || own->isBeforeInBlock(first)) first = own;
+    if (!last || last->isBeforeInBlock(own)) last = own;
+  }
+  return {first, last};
+}
 
 int64_t groupsOf(MmaOp product) {
   const mlir::RankedTensorType type = product.getResult().getType();
@@ -97,6 +112,14 @@ static bool agree(mlir::Value ring, mlir::Value cursor) {
 
 llvm::LogicalResult FillOp::verify() {
   if (!agree(getRing(), getCursor())) return emitOpError("(C1) expected a ring and a cursor of as many tiles");
+  if (getRing().getDefiningOp<RingOp>().getCarries() != static_cast<bool>(getFull()))
+    return emitOpError("(C2) expected 'full' of a ring that carries, and of no other");
+  return llvm::success();
+}
+
+llvm::LogicalResult CarriedOp::verify() {
+  if (!agree(getRing(), getCursor()) || !getRing().getDefiningOp<RingOp>().getCarries())
+    return emitOpError("(C1) expected a ring that carries, and a cursor of as many tiles");
   return llvm::success();
 }
 

@@ -21,6 +21,10 @@ inline bool isWgmma(MmaKind kind) { return kind == MmaKind::WgmmaBF16 || kind ==
 inline bool isBf16(MmaKind kind) { return kind == MmaKind::BF16 || kind == MmaKind::WgmmaBF16; }
 inline bool isF16(MmaKind kind) { return kind == MmaKind::F16 || kind == MmaKind::WgmmaF16; }
 
+/// cta.load or cta.load_rows.
+inline bool isLoad(mlir::Operation *op) { return mlir::isa<LoadOp, LoadRowsOp>(op); }
+/// The first and the last operation of `block` that use a value, or hold one that does; null where none does.
+std::pair<mlir::Operation *, mlir::Operation *> usersIn(mlir::Block &block, mlir::Value value);
 /// Of an async product: see cta.wait_mma.
 int64_t groupsOf(MmaOp product);
 
@@ -31,5 +35,9 @@ bool hasSwizzled(tile::KernelOp kernel);
 inline constexpr const char *sharedBytes = "cta.shared_bytes";
 /// Of a tile.kernel: warps of a thread block, an i64, set by choose-instructions.
 inline constexpr const char *warps = "cta.warps";
+/// Of loops over kept tiles in both roles: which tile a turn is of, and whether it is full, comes with a ring's tile.
+inline constexpr const char *carriedTurns = "cta.carried_turns";
+/// Of a warpgroup, which starts products together.
+inline constexpr int64_t warpsOfGroup = 4;
 
 }  // namespace weft::cta

@@ -146,6 +146,14 @@ llvm::LogicalResult ScaleRowsOp::verify() {
   return llvm::success();
 }
 
+llvm::LogicalResult BelowPeakOp::verify() {
+  auto scores = mlir::cast<mlir::RankedTensorType>(getScores().getType());
+  auto peaks = mlir::cast<mlir::RankedTensorType>(getPeaks().getType());
+  if (scores.getRank() != 2 || peaks.getRank() != 1 || peaks.getDimSize(0) != scores.getDimSize(0))
+    return emitOpError("(C1) expected a peak for each row");
+  return llvm::success();
+}
+
 llvm::LogicalResult PairwiseOp::verify() {
   llvm::ArrayRef<int64_t> shape;
   for (mlir::Value tile : getTiles()) {

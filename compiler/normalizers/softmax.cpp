@@ -25,16 +25,28 @@ constexpr double infinity = std::numeric_limits<double>::infinity();
 /// The softmax of one tile of queries.
 class SoftmaxRows {
  public:
-  SoftmaxRows(KernelBuilder &k, const QueryTile &at, Value factor)
-      : k(k), s(k.s), at(at), factor(factor), weighted(isWeighted(k.module)), queries(k.forwardQueries(at)) {}
+  /// `factor`: Softmax::scoreFactor.
+  SoftmaxRows(KernelBuilder &k, const QueryTile &at, Value score, Value factor)
+      : k(k),
+        s(k.s),
+        at(at),
+        factor(factor),
+        inRange(factor && ScalarBuilder::isSmall(withoutFactor(score), factor)),
+        weighted(isWeighted(k.module)),
+        inOneFma(k.shape.sharedRows && k.shape.type != ElementType::F32 && !inRange),
+        queries(k.forwardQueries(at)) {}
 
   bool isWeightedRow() const { return weighted; }
 
   /// The output's sum, the peak, the mass and, with weights, the shift.
   Values start(llvm::function_ref<Value(Value)> sink) {
     Value acc = k.fill(0, {k.shape.tileQ, k.columns("v")});
+    parts = k.shape.sharedRows && (weighted || !sink);
+    finite = k.shape.sharedRows && !weighted && !sink;
     if (weighted) return {acc, k.fillRows(-infinity), k.fillRows(0), k.fillRows(raised())};
-    if (!sink) return {acc, k.fillRows(-infinity), k.fillRows(0)};
+    // Less than any score, and where factors are multiplied with it (inRange) no infinity.
+    const double least = inRange ? -0x1p100 : std::numeric_limits<float>::lowest();
+    if (!sink) return {acc, k.fillRows(finite ? least : -infinity), k.fillRows(0)};
     Values rows = k.rowwise(at, {}, 2, [&](mlir::ValueRange args) { return Values{sink(args[0]), s.constant(1)}; });
     return {acc, rows[0], rows[1]};
   }
@@ -60,34 +72,52 @@ class SoftmaxRows {
       return out;
     });
     const size_t passedOn = logits.size() - maxima.size();
-    Values stepRows{carried[1], logits[passedOn]};
+    Values stepRows{carried[1], logits[passedOn], carried[2]};
     if (weighted) stepRows.insert(stepRows.end(), {carried[3], ownWeight ? logits[passedOn + 1] : k.fillRows(1)});
-    auto step = k.rowwise(at, stepRows, weighted ? 4 : 3, [&](mlir::ValueRange args) {
-      auto [top, finite] = higherPeak(args[1], args[2]);
-      Values out{top, finite, expOfDifference(args[1], finite)};
-      if (weighted) {
-        auto [shift, change] = lowerShift(args[3], shiftOf(args[4]));
+    // What is multiplied with p, in f16 too, is then as great as it may be.
+    const bool lagging = k.shape.sharedRows && !weighted && !gated;
+    auto step = k.rowwise(at, stepRows, weighted ? 5 : 4, [&](mlir::ValueRange args) {
+      auto [top, finite] = lagging ? muchHigherPeak(args[1], args[2]) : higherPeak(args[1], args[2]);
+      Values out{top, finite, decay(args[1], finite)};
+      if (!weighted) {
+        out.push_back(s.mul(args[3], out[2]));
+      } else {
+        auto [shift, change] = lowerShift(args[4], shiftOf(args[5]));
         out[2] = s.mul(out[2], change);
-        out.push_back(shift);
+        out.insert(out.end(), {s.mul(args[3], out[2]), shift});
       }
       return out;
     });
     // Second pass: probabilities against the running maximum, and their row sums.
     Values second(logits.begin(), logits.begin() + passedOn), secondRows{step[1]};
-    if (weighted) secondRows.push_back(step[3]);
-    auto probabilities = k.pairwise(at, keys, second, secondRows, {tile::Reduction::Add}, [&](auto &args) {
-      Value p = expOfDifference(args.tiles[0], args.rows[0]);
+    if (inOneFma) {
+      Value scales = k.rowwise(at, {}, 1, [&](mlir::ValueRange) { return Values{baseTwo()}; })[0];
+      auto below = tile::BelowPeakOp::create(k.builder, s.loc, second[0].getType(), scales.getType(), second[0],
+                                             step[1], scales);
+      second[0] = below.getDifferences();
+      secondRows[0] = below.getProducts();
+    }
+    if (weighted) secondRows.push_back(step[4]);
+    auto program = [&](auto &args) {
+      Value p = inOneFma ? s.exp2Below(args.tiles[0], args.rows[0], baseTwo())
+                : factor ? s.expBelowPeak(args.tiles[0], args.rows[0], s.copyOfUniform(factor), inRange)
+                         : s.expOfDifference(args.tiles[0], args.rows[0]);
       // First the weight and its shift: either can be too large or small for p.
       if (weighted) p = s.mul(ownWeight ? s.mul(args.tiles[1], args.rows[1]) : args.rows[1], p);
       Value output = gated ? s.mul(p, args.tiles.back()) : p;
       return Values{output, p};
-    });
+    };
+    Values probabilities = k.pairwise(at, keys, second, secondRows, {tile::Reduction::Add}, program, parts);
     Value scaled = k.scaleRows(carried[0], step[2]);
-    Value sum = k.rowwise(at, {carried[2], step[2], probabilities[1]}, 1,
-                          [&](mlir::ValueRange args) { return Values{s.add(s.mul(args[1], args[2]), args[3])}; })[0];
+    Value sum = k.addedRows(at, step[3], probabilities[1]);
     Values next{k.dot(tile::DotForm::NN, probabilities[0], values, scaled), step[0], sum};
-    if (weighted) next.push_back(step[3]);
+    if (weighted) next.push_back(step[4]);
     return next;
+  }
+
+  /// Behind the last tile.
+  void addParts(Values &sums) {
+    if (parts) sums[2] = tile::AddPartsOp::create(k.builder, s.loc, sums[2].getType(), sums[2]);
   }
 
   /// Last, when the shift of the pairs' weights is known.
@@ -129,17 +159,30 @@ class SoftmaxRows {
   KernelBuilder &k;
   ScalarBuilder &s;
   QueryTile at;
-  Value factor;  ///< Softmax::scoreFactor, in the pairwise program
+  Value factor;  ///< in the pairwise program
+  bool inRange;  ///< scores are small, whatever the inputs are
   bool weighted;
+  bool inOneFma;        ///< scores and peaks are taken apart by tile.below_peak
+  bool parts = false;   ///< masses are parts of threads until addParts
+  bool finite = false;  ///< peaks are from the start
   std::map<std::string, Value> queries;
 
+  /// What scores are multiplied by as exponents of 2.
+  Value baseTwo() {
+    return factor ? s.mul(s.copyOfUniform(factor), s.constant(std::numbers::log2e)) : s.constant(std::numbers::log2e);
+  }
   static Value withoutFactor(Value score) {
     auto [x, own] = ScalarBuilder::uniformFactor(score);
     internalCheck(own != nullptr, "softmax", "a score lost the factor that its exponent has");
     return x;
   }
-  Value expOfDifference(Value a, Value b) {
-    return factor ? s.expOfDifference(a, b, s.copyOfUniform(factor)) : s.expOfDifference(a, b);
+  /// What a row's sums are multiplied by when its peak rises.
+  Value decay(Value before, Value peak) {
+    if (!factor) return s.expOfDifference(before, peak);
+    Value scale = baseTwo();
+    // Where pairs subtract a rounded peak (ScalarBuilder::expBelowPeak), so does this.
+    if (inRange) return s.exp2(s.sub(s.mul(before, scale), s.mul(peak, scale)));
+    return s.exp2(s.mul(s.sub(before, peak), scale));
   }
 
   /// The kernels count numbers below 2^-126 as zero, and sums end at 2^128. So a row multiplies its weights by a power
@@ -168,9 +211,21 @@ class SoftmaxRows {
 
   /// A row's peak with one more score, and what is taken from scores: 0 where there is none yet.
   std::pair<Value, Value> higherPeak(Value before, Value score) {
-    Value top = s.map(Function::Max, {before, score});
+    return withFinite(s.map(Function::Max, {before, score}));
+  }
+  std::pair<Value, Value> withFinite(Value top) {
+    if (finite) return {top, top};
     Value none = s.map(Function::Eq, {top, s.constant(-infinity)});
     return {top, s.select(none, s.constant(0), top)};
+  }
+
+  /// The same, of a peak that only rises where p would be more than 2^8: what is summed up is then seldom scaled
+  /// (FlashAttention-4).
+  std::pair<Value, Value> muchHigherPeak(Value before, Value score) {
+    constexpr double most = 8 * std::numbers::ln2;
+    Value room = factor ? s.div(s.constant(most), s.copyOfUniform(factor)) : s.constant(most);
+    Value higher = s.map(Function::Gt, {score, s.add(before, room)});
+    return withFinite(s.select(higher, score, before));
   }
 
   /// Of a sum of shifted weights: that of the weights, also where their own sum is no f32.
@@ -188,7 +243,7 @@ class SoftmaxRows {
 bool Softmax::hasSink(mlir::ModuleOp module) const { return module.lookupSymbol("sink") != nullptr; }
 
 Value Softmax::scoreFactor(mlir::ModuleOp module, Value score) const {
-  if (hasSink(module) || isWeighted(module) || describedSets(module).size() > 1) return {};
+  if (hasSink(module) || describedSets(module).size() > 1) return {};
   return ScalarBuilder::uniformFactor(score).second;
 }
 
@@ -197,7 +252,8 @@ Value Softmax::sink(KernelBuilder &k, const QueryTile &at, Value i) const {
 }
 
 void Softmax::forward(KernelBuilder &k, const QueryTile &at) const {
-  SoftmaxRows rows(k, at, scoreFactor(k.module, resultOf(k.program("forward"), "score")));
+  Value score = resultOf(k.program("forward"), "score");
+  SoftmaxRows rows(k, at, score, scoreFactor(k.module, score));
   auto clonedSink = [&](Value i) { return sink(k, at, i); };
   llvm::function_ref<Value(Value)> own;
   if (hasSink(k.module)) own = clonedSink;
@@ -206,6 +262,7 @@ void Softmax::forward(KernelBuilder &k, const QueryTile &at) const {
     sums = k.loop(tile::Range::Keys, at.b, at.h, at.index, sums,
                   [&](Value kt, Value full, mlir::ValueRange carried) { return rows.step({kt, full}, carried); });
   });
+  rows.addParts(sums);
   if (rows.isWeightedRow() && own) rows.addWeightedSink(sums, own);
   rows.finish(sums);
 }
@@ -224,8 +281,12 @@ PairDerivative Softmax::derivative(const PairTerms &pair) const {
   PairDerivative own;
   auto module = s.builder.getInsertionBlock()->getParentOp()->getParentOfType<mlir::ModuleOp>();
   Value factor = scoreFactor(module, pair.score);
-  own.e = factor ? s.expOfDifference(ScalarBuilder::uniformFactor(pair.score).first, pair.row("peak"), factor)
-                 : s.expOfDifference(pair.score, pair.row("peak"));
+  if (factor) {
+    Value x = ScalarBuilder::uniformFactor(pair.score).first;
+    own.e = s.expBelowPeak(x, pair.row("peak"), factor, ScalarBuilder::isSmall(x, factor));
+  } else {
+    own.e = s.expOfDifference(pair.score, pair.row("peak"));
+  }
   Value scale = pair.row("scale");
   own.shift = pair.weighted ? pair.row("shift") : s.constant(1);
   // Each can be too large or small for p; so ordered no product is.

@@ -19,8 +19,8 @@ class Softmax : public Normalizer {
 
  private:
   /// A score's factor that all pairs have in common (ScalarBuilder::uniformFactor), where exp takes it along with that
-  /// of base 2: peaks are then those of scores without it. Null where there is none, or where a sink, a weight or
-  /// another set of keys has to be compared with the scores.
+  /// of base 2: peaks are then those of scores without it. Null where there is none, or where a sink or another set
+  /// of keys has to be compared with the scores.
   mlir::Value scoreFactor(mlir::ModuleOp module, mlir::Value score) const;
 };
 

@@ -41,6 +41,7 @@ class Emitter {
   mlir::Type storage(ElementType type);
 
   // Integers (i64 unless said otherwise)
+  Value constant(mlir::Type type, int64_t value) { return mlir::arith::ConstantIntOp::create(b, loc, type, value); }
   Value i64(int64_t value) { return mlir::arith::ConstantIntOp::create(b, loc, value, 64); }
   Value i32(int64_t value) { return mlir::arith::ConstantIntOp::create(b, loc, value, 32); }
   Value add(Value x, Value y) { return mlir::arith::AddIOp::create(b, loc, x, y); }
@@ -51,8 +52,14 @@ class Emitter {
   Value max(Value x, Value y) { return mlir::arith::MaxSIOp::create(b, loc, x, y); }
   Value fma(Value x, Value y, Value z) { return mlir::math::FmaOp::create(b, loc, x, y, z); }
   Value less(Value x, Value y) { return mlir::arith::CmpIOp::create(b, loc, mlir::arith::CmpIPredicate::slt, x, y); }
+  /// Of an i32.
+  Value equals(Value x, int64_t value) {
+    return mlir::arith::CmpIOp::create(b, loc, mlir::arith::CmpIPredicate::eq, x, i32(value));
+  }
   Value toI64(Value x) { return mlir::arith::ExtSIOp::create(b, loc, b.getI64Type(), x); }
   Value toI32(Value x) { return mlir::arith::TruncIOp::create(b, loc, b.getI32Type(), x); }
+  /// What is not negative and fits 32 bits, as the code then shows.
+  Value narrow(Value x) { return mlir::arith::ExtUIOp::create(b, loc, b.getI64Type(), toI32(x)); }
 
   // Memory
   Value at(Value base, Value index, mlir::Type element) {
@@ -90,10 +97,10 @@ class Emitter {
   /// Transposes `lanes` vectors of `lanes` elements in registers.
   std::vector<Value> transpose(std::vector<Value> rows);
 
-  // Loops: body(index). Steps are positive.
+  // Loops over i64 or i32: body(index). Steps are positive.
   template <class Body>
   void loop(Value from, Value to, int64_t step, Body body) {
-    auto op = mlir::scf::ForOp::create(b, loc, from, to, i64(step));
+    auto op = mlir::scf::ForOp::create(b, loc, from, to, constant(from.getType(), step));
     mlir::OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(op.getBody());
     body(op.getInductionVar());
@@ -101,7 +108,7 @@ class Emitter {
   /// Loop that carries values: body(index, carried) gives the next ones.
   template <class Body>
   std::vector<Value> loop(Value from, Value to, int64_t step, mlir::ValueRange inits, Body body) {
-    auto op = mlir::scf::ForOp::create(b, loc, from, to, i64(step), inits);
+    auto op = mlir::scf::ForOp::create(b, loc, from, to, constant(from.getType(), step), inits);
     mlir::OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToStart(op.getBody());
     std::vector<Value> next = body(op.getInductionVar(), mlir::ValueRange(op.getRegionIterArgs()));

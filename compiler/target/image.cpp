@@ -19,11 +19,10 @@ struct Named {
   llvm::StringLiteral name;
 };
 
-constexpr std::array<Named<ArgumentSlot::Kind>, 4> slotKinds{{
+constexpr std::array<Named<ArgumentSlot::Kind>, 3> slotKinds{{
     {ArgumentSlot::Kind::Dim, "dim"},
     {ArgumentSlot::Kind::Pointer, "pointer"},
     {ArgumentSlot::Kind::Stride, "stride"},
-    {ArgumentSlot::Kind::Mapped, "mapped"},
 }};
 constexpr std::array<Named<Grid>, 5> grids{{
     {Grid::QueryTile, "query"},
@@ -82,6 +81,7 @@ void describeImage(mlir::Operation *function, const KernelImage &image) {
                                    b.getNamedAttr("scratchBytes", number(image.scratchBytes)),
                                    b.getNamedAttr("threads", number(image.threads)),
                                    b.getNamedAttr("programsPerBlock", number(image.programsPerBlock)),
+                                   b.getNamedAttr("residents", number(image.residents)),
                                    b.getNamedAttr("sharedBytes", number(image.sharedBytes)),
                                }));
 }
@@ -108,6 +108,7 @@ KernelImage imageOf(mlir::ModuleOp module) {
     image.scratchBytes = number("scratchBytes");
     image.threads = static_cast<int>(number("threads"));
     image.programsPerBlock = static_cast<int>(number("programsPerBlock"));
+    image.residents = static_cast<int>(number("residents"));
     image.sharedBytes = number("sharedBytes");
     return image;
   }

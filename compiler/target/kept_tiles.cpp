@@ -23,16 +23,19 @@ static KeptTiles listed(Emitter &emit, KernelArguments &slots, const Tiling &til
   const std::string &keyDim = loop.keyDim;
   const bool keys = loop.overKeys();
   Value rowTiles = keys ? tileCount(emit, slots, "T", tiling.tileQ) : tileCount(emit, slots, keyDim, tiling.tileK);
-  Value row = emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start);
+  // There are no more entries than 32 bits count (CallPlan::Buffer::counted).
+  Value row = emit.narrow(emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start));
   mlir::Type i32 = emit.b.getI32Type();
   Value counts = slots.pointer(planTensor(loop, 0));
   Value entries = slots.pointer(planTensor(loop, 1));
   KeptTiles kept;
-  kept.from = emit.mul(row, keys ? tileCount(emit, slots, slots.keyExtent(keyDim), tiling.tileK)
-                                 : tileCount(emit, slots, "T", tiling.tileQ));
-  kept.to = emit.add(kept.from, emit.toI64(emit.load(i32, emit.at(counts, row, i32))));
-  kept.tile = [&emit, entries, i32](Value at) {
-    Value entry = emit.load(i32, emit.at(entries, at, i32));
+  Value room =
+      keys ? tileCount(emit, slots, slots.keyExtent(keyDim), tiling.tileK) : tileCount(emit, slots, "T", tiling.tileQ);
+  Value own = emit.at(entries, emit.narrow(emit.mul(row, room)), i32);
+  kept.from = emit.i64(0);
+  kept.to = emit.toI64(emit.load(i32, emit.at(counts, row, i32)));
+  kept.tile = [&emit, own, i32](Value at) {
+    Value entry = emit.load(i32, emit.at(own, at, i32));
     Value index = emit.toI64(arith::ShRUIOp::create(emit.b, emit.loc, entry, emit.i32(1)));
     Value full = arith::TruncIOp::create(emit.b, emit.loc, emit.b.getI1Type(), entry);
     return std::pair{index, full};
@@ -68,18 +71,19 @@ static KeptTiles banded(Emitter &emit, KernelArguments &slots, const Tiling &til
   KeptTiles kept;
   kept.from = emit.div(from, emit.i64(other));
   kept.to = arith::SelectOp::create(emit.b, emit.loc, none, kept.from, emit.add(lastTile, one));
-  Value ownWhole = emit.less(ownLast, ownDim);
-  kept.tile = [&emit, keys, other, first, ownLast, otherDim, fullLo, fullHi, ownWhole](Value index) {
-    Value otherFirst = emit.mul(index, emit.i64(other));
-    Value otherLast = emit.add(otherFirst, emit.i64(other - 1));
-    Value i0 = keys ? first : otherFirst, i1 = keys ? ownLast : otherLast;
-    Value j0 = keys ? otherFirst : first, j1 = keys ? otherLast : ownLast;
-    auto notLess = [&](Value x, Value y) {
-      return Value(arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::sge, x, y));
-    };
-    auto both = [&](Value x, Value y) { return Value(arith::AndIOp::create(emit.b, emit.loc, x, y)); };
-    Value full = both(notLess(emit.sub(i0, j1), fullLo), notLess(fullHi, emit.sub(i1, j0)));
-    return std::pair{index, both(full, both(ownWhole, emit.less(otherLast, otherDim)))};
+  // Full tiles are neighbours, as those kept are: keys: i1 - fullHi <= j0 and j1 <= i0 - fullLo, for the first and the
+  // last query i0 and i1; queries: j1 + fullLo <= i0 and i1 <= j0 + fullHi.
+  Value fullFirst = keys ? emit.sub(ownLast, fullHi) : emit.add(ownLast, fullLo);
+  Value fullLast = keys ? emit.sub(first, fullLo) : emit.add(first, fullHi);
+  Value fullEnd = emit.max(emit.add(emit.min(fullLast, emit.sub(otherDim, one)), one), emit.i64(0));
+  Value fullFrom = emit.div(emit.add(emit.max(fullFirst, emit.i64(0)), emit.i64(other - 1)), emit.i64(other));
+  Value fullTo = emit.div(fullEnd, emit.i64(other));
+  fullTo = arith::SelectOp::create(emit.b, emit.loc, emit.less(ownLast, ownDim), fullTo, emit.i64(0));
+  kept.tile = [&emit, fullFrom = emit.toI32(fullFrom), fullTo = emit.toI32(fullTo)](Value index) {
+    Value own = emit.toI32(index);  // tiles are at least 8 wide
+    Value from = arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::sge, own, fullFrom);
+    Value full = arith::AndIOp::create(emit.b, emit.loc, from, emit.less(own, fullTo));
+    return std::pair{index, full};
   };
   return kept;
 }

@@ -287,7 +287,7 @@ std::vector<Value> ScalarProgram::planIndices(const std::string &name, mlir::Ope
   std::vector<Value> indices;
   for (auto [operand, dim] : llvm::zip(operands, info.dims)) {
     Value index = plain(operand);
-    if (dim == "G") index = emit.toI32(emit.div(emit.toI64(index), emit.div(slots.dim("H"), slots.dim("G"))));
+    if (dim == "G") index = emit.toI32(slots.groupOf(emit.toI64(index)));
     Value last = emit.sub(emit.toI32(slots.dim(dim)), emit.i32(1));
     indices.push_back(emit.max(emit.min(index, last), emit.i32(0)));
   }

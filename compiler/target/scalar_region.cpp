@@ -69,11 +69,10 @@ void ScalarRegion::emitBlock(mlir::Block &block) {
       for (auto [from, to] : llvm::zip(op.getResults(), copy->getResults())) mapping.map(from, to);
     }
   }
-  noteOutside();
+  checkOutside();
 }
 
-/// Raises the kernel's status where a kept pair read outside a tensor.
-void ScalarRegion::noteOutside() {
+void ScalarRegion::checkOutside() {
   for (Value condition : outside) {
     auto with = [&](Value other) {
       if (isVector(condition) && !isVector(other)) other = emit.splat(other);
@@ -84,10 +83,15 @@ void ScalarRegion::noteOutside() {
     if (context.inBounds) with(context.inBounds);
     if (isVector(condition))
       condition = vector::ReductionOp::create(emit.b, emit.loc, vector::CombiningKind::OR, condition);
-    Value status = slots.pointer("status");
-    emit.when(condition, [&] { emit.store(emit.i32(1), status); });
+    if (onOutside) onOutside(condition);
+    else noteOutside(emit, slots, condition);
   }
   outside.clear();
+}
+
+void noteOutside(Emitter &emit, KernelArguments &slots, Value condition) {
+  Value status = slots.pointer("status");
+  emit.when(condition, [&] { emit.store(emit.i32(1), status); });
 }
 
 std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::OperandRange indices) {
@@ -99,7 +103,7 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
     if (coordinate != coordinates.end()) {
       const Coordinate own = coordinate->second;
       if (own == Coordinate::H && dim == "G") {
-        Value group = emit.div(emit.toI64(index), emit.div(slots.dim("H"), slots.dim("G")));
+        Value group = slots.groupOf(emit.toI64(index));
         safe.push_back(emit.toI32(group));
         continue;
       }
@@ -128,10 +132,28 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
   return safe;
 }
 
+std::vector<Value> ScalarRegion::indicesOfHead(dialect::ReadOp op) {
+  const TensorInfo &info = slots.info(op.getInput().str());
+  for (auto [operand, dim] : llvm::zip(op.getIndices(), info.dims)) {
+    auto own = coordinates.find(operand);
+    if (own == coordinates.end()) return {};
+    const bool batch = own->second == Coordinate::B && dim == "B";
+    if (!batch && !(own->second == Coordinate::H && (dim == "H" || dim == "G"))) return {};
+  }
+  emit.b.setInsertionPointAfterValue(context.head);
+  std::vector<Value> indices;
+  for (const std::string &dim : info.dims)
+    indices.push_back(emit.toI32(dim == "B" ? context.batch : dim == "G" ? slots.groupOf(context.head) : context.head));
+  return indices;
+}
+
 Value ScalarRegion::read(dialect::ReadOp op) {
   const std::string name = op.getInput().str();
   const TensorInfo &info = slots.info(name);
-  std::vector<Value> indices = safeIndices(op.getInput(), op.getIndices());
+  // Loads stay where they are put: what a loop reads in each turn is loaded before it.
+  mlir::OpBuilder::InsertionGuard guard(emit.b);
+  std::vector<Value> indices = indicesOfHead(op);
+  if (indices.empty()) indices = safeIndices(op.getInput(), op.getIndices());
   const bool anyVector = llvm::any_of(indices, isVector);
   mlir::Type element = emit.storage(info.element);
 
@@ -164,7 +186,12 @@ Value ScalarRegion::read(dialect::ReadOp op) {
   }
   Value base = emit.at(slots.pointer(name), scalarOffset, element);
   const unsigned alignment = static_cast<unsigned>(bytesOf(info.element));
-  if (!anyVector) return finish(emit.load(element, base, alignment));
+  if (!anyVector) {
+    Value value = emit.load(element, base, alignment);
+    // Nobody writes inputs: on GPUs loads of several pairs are under way at once, whatever is added up between them.
+    if (emit.machine.globalSpace) value.getDefiningOp<mlir::LLVM::LoadOp>().setInvariant(true);
+    return finish(value);
+  }
   mlir::Type stored = emit.vectorOf(element);
   if (contiguous) return finish(emit.load(stored, emit.at(base, context.i, element), alignment));
   Value pointers = mlir::LLVM::GEPOp::create(emit.b, emit.loc, emit.vectorOf(emit.ptrType()), element, base,

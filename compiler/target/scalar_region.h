@@ -37,6 +37,9 @@ class ScalarRegion {
   /// Called for weft.accumulate with its emitted value (scalar or vector).
   std::function<void(dialect::AccumulateOp, Value)> onAccumulate;
 
+  /// Called with "a kept pair reads outside a tensor" (i1), for noteOutside; where it is not set, that is done at once.
+  std::function<void(Value)> onOutside;
+
   /// Called for a value defined outside the region.
   std::function<Value(Value)> onOuter;
 
@@ -53,9 +56,15 @@ class ScalarRegion {
 
   Value lookup(Value value);
   Value read(dialect::ReadOp op);
+  /// The indices of what the whole head reads alike (i32), at where the head is known; none of others. Moves the
+  /// builder there.
+  std::vector<Value> indicesOfHead(dialect::ReadOp op);
   Value random(int set);
-  void noteOutside();
+  void checkOutside();
   static bool isVector(Value value) { return mlir::isa<mlir::VectorType>(value.getType()); }
 };
+
+/// Raises the kernel's status.
+void noteOutside(Emitter &emit, KernelArguments &slots, Value condition);
 
 }  // namespace weft::target

@@ -54,14 +54,14 @@ Value KernelArguments::get(ArgumentSlot slot, mlir::Type type) {
 }
 
 Value KernelArguments::dim(const std::string &name) {
-  return get({ArgumentSlot::Kind::Dim, name}, emit.b.getI64Type());
+  const ArgumentSlot slot{ArgumentSlot::Kind::Dim, name};
+  mlir::Type i64 = emit.b.getI64Type();
+  if (name == workspaceRow) return get(slot, i64);
+  // Of an extent the lower half (largestExtent): what is computed of it can then be known to fit 32 bits.
+  return mlir::arith::ExtUIOp::create(emit.b, emit.loc, i64, get(slot, emit.b.getI32Type()));
 }
 Value KernelArguments::pointer(const std::string &name) {
   return get({ArgumentSlot::Kind::Pointer, name}, emit.ptrType());
-}
-Value KernelArguments::mapped(const std::string &tensor) {
-  Value flag = get({ArgumentSlot::Kind::Mapped, tensor}, emit.b.getI64Type());
-  return mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ne, flag, emit.i64(0));
 }
 Value KernelArguments::seed(int word) {
   // From memory: what draws it may run on the device, and anew at every replay of a graph.
@@ -89,7 +89,15 @@ Value KernelArguments::stride(const std::string &tensor, int index) {
 Value KernelArguments::headOf(const std::string &tensor, Value head) {
   const TensorInfo &own = info(tensor);
   if (own.dims.size() < 2 || own.dims[1] != "G") return head;
-  return emit.div(head, emit.div(dim("H"), dim("G")));
+  return groupOf(head);
+}
+
+Value KernelArguments::headsPerGroup() { return emit.div(dim("H"), dim("G")); }
+Value KernelArguments::groupOf(Value head) {
+  // Where the head becomes known: no quotient leaves a branch of a loop by itself, its divisor might be 0.
+  mlir::OpBuilder::InsertionGuard guard(emit.b);
+  emit.b.setInsertionPointAfterValue(head);
+  return emit.div(emit.narrow(head), headsPerGroup());
 }
 
 void KernelArguments::enterRow(Value batch, Value head, Value query) {
@@ -106,18 +114,19 @@ void KernelArguments::enterRow(Value batch, Value head, Value query) {
 }
 
 std::pair<Value, Value> KernelArguments::keyAt(Value n) {
-  Value position = emit.toI64(emit.load(emit.b.getI32Type(), emit.at(keyPointer, n, emit.b.getI32Type())));
-  Value last = emit.sub(dim("S"), emit.i64(1));
-  Value safe = emit.max(emit.min(position, last), emit.i64(0));
+  mlir::Type i32 = emit.b.getI32Type();
+  Value position = emit.load(i32, emit.at(keyPointer, n, i32)), count = emit.toI32(dim("S"));
+  Value safe = emit.max(emit.min(position, emit.sub(count, emit.i32(1))), emit.i32(0));
   // Unsigned: below 0 is far above; of no keys at all none exists.
-  return {safe, mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ult, position, dim("S"))};
+  Value exists = mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ult, position, count);
+  return {emit.toI64(safe), exists};
 }
 
 bool KernelArguments::inPages(const std::string &tensor) const { return info(tensor).paged; }
 
 void KernelArguments::locate(const std::string &tensor, Value &batch, Value &index) {
   if (!inPages(tensor)) return;
-  Value number = emit.div(index, dim("page"));
+  Value number = emit.div(emit.narrow(index), dim("page"));
   Value at = emit.add(emit.mul(batch, dim("pages")), number);
   mlir::Type i32 = emit.b.getI32Type();
   batch = emit.toI64(emit.load(i32, emit.at(pointer("pages"), at, i32)));

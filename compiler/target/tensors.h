@@ -35,11 +35,12 @@ class KernelArguments {
   Value dim(const std::string &name);                  ///< i64
   Value pointer(const std::string &name);              ///< !llvm.ptr
   Value stride(const std::string &tensor, int index);  ///< i64, elements
-  Value mapped(const std::string &tensor);             ///< i1
   Value seed(int word);                                ///< i64
   const TensorInfo &info(const std::string &name) const;
   /// h, or the group of h where the tensor's second dim is G.
   Value headOf(const std::string &tensor, Value head);
+  Value headsPerGroup();
+  Value groupOf(Value head);
   /// Address of [b, h, row, 0] of a tensor whose first dims are B and heads (i64 values).
   Value row(const std::string &tensor, Value batch, Value head, Value index);
   /// The same as elements after the tensor's first (i64).

@@ -47,6 +47,7 @@ struct BuildKernel : impl::BuildKernelBase<BuildKernel> {
     for (ElementType known : {ElementType::F32, ElementType::BF16, ElementType::F16})
       if (type == weft::name(known)) shape.type = known;
     internalCheck(type == weft::name(shape.type), "build_kernel", "no type of rows: " + type);
+    shape.sharedRows = sharedRows;
     return shape;
   }
 };

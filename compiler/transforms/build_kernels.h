@@ -20,6 +20,7 @@ struct KernelShape {
   int tileQ = 64;
   int tileK = 64;
   ElementType type = ElementType::F32;  ///< of rows
+  bool sharedRows = false;              ///< several threads hold a row: what rows cost a turn counts (softmax.cpp)
 };
 
 /// What each small float input's gradient depends on besides b and h: head, query, key or any.

@@ -4,6 +4,7 @@
 // With o = sum g p v and the cotangent do, dg = p do.v. The cotangents of score, weight and sink are the normaliser's:
 // its file in compiler/normalizers has the formulas.
 // Test: differentiate.mlir
+#include <limits>
 #include <numbers>
 
 #include "compiler/kernel_image.h"
@@ -13,6 +14,7 @@
 #include "compiler/transforms/signature.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/STLExtras.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/IRMapping.h"
 
 namespace weft {
@@ -36,7 +38,10 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
     case Function::Sub: return {dy, s.neg(dy)};
     case Function::Mul: return {s.mul(dy, x[1]), s.mul(dy, x[0])};
     case Function::Div: {
-      Value quotient = s.div(dy, x[1]);
+      // What many pairs are divided by has one reciprocal.
+      constexpr double most = std::numeric_limits<float>::max();
+      Value inverse = s.map(Function::Clamp, {s.div(s.constant(1), x[1]), s.constant(-most), s.constant(most)});
+      Value quotient = s.mul(dy, inverse);
       return {quotient, s.neg(s.mul(quotient, y))};
     }
     case Function::Mod: {
@@ -88,8 +93,7 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
     }
     case Function::Triangle: {
       // 4 |f - 1/2| - 1 with f = x - floor(x): slope -4 on (0, 1/2), 4 on (1/2, 1), 0 at f = 1/2.
-      Value whole = s.map(Function::ToFloat, {s.map(Function::Floor, {x[0]})});
-      Value f = s.sub(x[0], whole);
+      Value f = s.sub(x[0], mlir::math::FloorOp::create(s.builder, s.loc, x[0]));
       Value half = s.constant(0.5);
       Value slope = s.select(compare(Function::Lt, f, half), s.constant(-4),
                              s.select(compare(Function::Gt, f, half), s.constant(4), zero));

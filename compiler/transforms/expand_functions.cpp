@@ -26,6 +26,23 @@ class Expander {
  public:
   Expander(mlir::OpBuilder &builder, mlir::Location loc) : b(builder), loc(loc), s(builder, loc) {}
 
+  /// x / y of a whole x, y the same for many: by its reciprocal, which is computed once. A step of Newton's leaves the
+  /// quotient correctly rounded but where it lies within 2^-46 of the middle of two floats (Markstein 1990); a whole
+  /// one is exact. Where y or 1 / y is near the ends of f32 the step could leave it.
+  Value distanceBy(Value x, Value y) {
+    constexpr double most = std::numeric_limits<float>::max();
+    Value exact = div(one(), y), bounded = least(greatest(exact, s.constant(-most)), s.constant(most));
+    Value isZero = compare({y, s.constant(0)}, arith::CmpFPredicate::OEQ, arith::CmpIPredicate::eq);
+    // 0 divided by the least of floats is 0.
+    Value inverse = select(isZero, exact, bounded), estimate = mul(x, inverse);
+    Value better = fma(fma(neg(estimate), y, x), inverse, estimate);
+    Value size = math::AbsFOp::create(b, loc, y);
+    Value inRange = arith::AndIOp::create(
+        b, loc, compare({size, s.constant(0x1p-60)}, arith::CmpFPredicate::OGT, arith::CmpIPredicate::sgt),
+        compare({size, s.constant(0x1p60)}, arith::CmpFPredicate::OLT, arith::CmpIPredicate::slt));
+    return select(inRange, better, estimate);
+  }
+
   /// `exact`: a result of ints is known to fit.
   Value expand(Function function, mlir::ValueRange x, bool exact) {
     const bool real = x[0].getType().isF32();
@@ -209,13 +226,31 @@ class Expander {
   Value exp(Value x) { return math::ExpOp::create(b, loc, x); }  // each target has its own way
 };
 
+/// True for what all pairs of a region have in common: no coordinate of a pair and no element of a tile goes into it.
+bool isUniform(Value value, mlir::Block &pairs, int &room) {
+  if (auto argument = mlir::dyn_cast<mlir::BlockArgument>(value)) return argument.getOwner() != &pairs;
+  mlir::Operation *op = value.getDefiningOp();
+  if (--room < 0 || op->getNumRegions() || !mlir::isMemoryEffectFree(op)) return false;
+  return llvm::all_of(op->getOperands(), [&](Value operand) { return isUniform(operand, pairs, room); });
+}
+
+/// The quotient of an int and what all pairs have in common.
+bool dividesDistance(dialect::MapOp op) {
+  if (op.function() != Function::Div || !op.getArgs()[0].getDefiningOp<arith::SIToFPOp>()) return false;
+  auto pairs = mlir::dyn_cast<tile::PairwiseOp>(op->getParentOp());
+  int room = 32;
+  return pairs && isUniform(op.getArgs()[1], pairs.getBody().front(), room);
+}
+
 struct ExpandFunctions : impl::ExpandFunctionsBase<ExpandFunctions> {
   void runOnOperation() override {
     for (auto kernel : getOperation().getOps<tile::KernelOp>())
       kernel.walk([&](dialect::MapOp op) {
         mlir::OpBuilder builder(op);
         Expander expander(builder, op.getLoc());
-        op.getResult().replaceAllUsesWith(expander.expand(op.function(), op.getArgs(), op.getExact()));
+        Value value = dividesDistance(op) ? expander.distanceBy(op.getArgs()[0], op.getArgs()[1])
+                                          : expander.expand(op.function(), op.getArgs(), op.getExact());
+        op.getResult().replaceAllUsesWith(value);
         op.erase();
       });
   }

@@ -132,7 +132,7 @@ Values KernelBuilder::loop(tile::Range over, Value b, Value h, Value start, mlir
 
 Values KernelBuilder::pairwise(const QueryTile &at, const KeyTile &keys, mlir::ValueRange tiles, mlir::ValueRange rows,
                                llvm::ArrayRef<tile::Reduction> reductions,
-                               llvm::function_ref<Values(const PairArgs &)> body) {
+                               llvm::function_ref<Values(const PairArgs &)> body, bool parts) {
   mlir::Region region;
   mlir::Block *block = new mlir::Block;
   region.push_back(block);
@@ -156,6 +156,7 @@ Values KernelBuilder::pairwise(const QueryTile &at, const KeyTile &keys, mlir::V
   for (tile::Reduction own : reductions) reduced.push_back(static_cast<int32_t>(own));
   auto op = tile::PairwiseOp::create(builder, s.loc, types, at.b, at.h, at.index, keys.index, keys.full, tiles, rows,
                                      builder.getDenseI32ArrayAttr(reduced), builder.getStringAttr(set->dim));
+  op.setParts(parts);
   op.getBody().takeBody(region);
   return {op.getResults().begin(), op.getResults().end()};
 }

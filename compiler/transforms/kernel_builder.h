@@ -90,7 +90,8 @@ class KernelBuilder {
               llvm::function_ref<Values(Value index, Value full, mlir::ValueRange carried)> body);
   /// `body` gives the tiles' elements, then the values to reduce.
   Values pairwise(const QueryTile &at, const KeyTile &keys, mlir::ValueRange tiles, mlir::ValueRange rows,
-                  llvm::ArrayRef<tile::Reduction> reductions, llvm::function_ref<Values(const PairArgs &)> body);
+                  llvm::ArrayRef<tile::Reduction> reductions, llvm::function_ref<Values(const PairArgs &)> body,
+                  bool parts = false);
   /// `body` gets the query's index, then its rows, and gives `count` values.
   Values rowwise(const QueryTile &at, mlir::ValueRange rows, size_t count,
                  llvm::function_ref<Values(mlir::ValueRange)> body);

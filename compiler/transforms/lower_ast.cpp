@@ -179,17 +179,30 @@ class AstLowering {
   }
 
   /// A vector division costs as much as many products. Its divisor's reciprocal serves where it is
-  /// exact (a power of two), or where the dividend is a product of rows, whose rounding is larger,
-  /// and the divisor is the same for all pairs. Distances keep their division: masks hang on them.
+  /// exact (a power of two), or where the dividend is a product of rows, perhaps divided before, whose rounding is
+  /// larger, and the divisor is the same for all pairs. Distances keep their division: masks hang on them.
   static bool reciprocalFits(const Expr &division) {
-    const Expr &dividend = *division.args[0], &divisor = *division.args[1];
+    const Expr &divisor = *division.args[1];
     if (divisor.kind == Kind::Number) {
       int exponent;
       if (divisor.value != 0 && std::abs(std::frexp(divisor.value, &exponent)) == 0.5) return true;
     }
-    const bool product = dividend.kind == Kind::Dot;
+    return isScaledDot(*division.args[0]) && isSameForAllPairs(divisor);
+  }
+
+  /// A dot, divided a few times at most by what is the same for all pairs.
+  static bool isScaledDot(const Expr &expr) {
+    const Expr *own = &expr;
+    for (int most = 4; most > 0 && own->kind == Kind::Call && own->function == Function::Div; --most) {
+      if (!isSameForAllPairs(*own->args[1])) return false;
+      own = own->args[0].get();
+    }
+    return own->kind == Kind::Dot;
+  }
+
+  static bool isSameForAllPairs(const Expr &expr) {
     int budget = 100;
-    return product && sameForAllPairs(divisor, budget);
+    return sameForAllPairs(expr, budget);
   }
 
   /// False also where more than `budget` expressions would have to be looked at.
@@ -247,7 +260,10 @@ class AstLowering {
         for (const ast::ExprPtr &arg : expr.args) args.push_back(lowered.at(arg.get()));
         if (expr.function == Function::Div && reciprocalFits(expr)) {
           auto divisor = dialect::constantOf(args[1]);
-          return scalar.mul(args[0], divisor ? scalar.constant(1 / *divisor) : scalar.div(scalar.constant(1), args[1]));
+          mlir::Value factor = divisor ? scalar.constant(1 / *divisor) : scalar.div(scalar.constant(1), args[1]);
+          auto [x, before] =
+              isScaledDot(*expr.args[0]) ? ScalarBuilder::uniformFactor(args[0]) : std::pair(args[0], mlir::Value());
+          return before ? scalar.mul(x, scalar.mul(before, factor)) : scalar.mul(args[0], factor);
         }
         return scalar.map(expr.function, args);
       }

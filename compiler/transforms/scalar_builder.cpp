@@ -4,6 +4,7 @@
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/SmallPtrSet.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/IR/IRMapping.h"
 
 namespace weft {
@@ -89,8 +90,20 @@ mlir::Value ScalarBuilder::expOfDifference(mlir::Value a, mlir::Value b) {
   return exp2(mul(sub(a, b), constant(std::numbers::log2e)));
 }
 
-mlir::Value ScalarBuilder::expOfDifference(mlir::Value a, mlir::Value b, mlir::Value factor) {
-  return exp2(mul(sub(a, b), mul(factor, constant(std::numbers::log2e))));
+bool ScalarBuilder::isSmall(mlir::Value x, mlir::Value factor) {
+  auto map = x.getDefiningOp<dialect::MapOp>();
+  const bool withinOne = map && (map.function() == Function::Tanh || map.function() == Function::Sigmoid);
+  return withinOne && dialect::constantOf(factor).value_or(2048) <= 1024;
+}
+
+mlir::Value ScalarBuilder::expBelowPeak(mlir::Value score, mlir::Value peak, mlir::Value factor, bool inRange) {
+  mlir::Value scale = mul(factor, constant(std::numbers::log2e));
+  if (!inRange) return exp2(mul(sub(score, peak), scale));
+  return exp2Below(score, mul(peak, scale), scale);
+}
+
+mlir::Value ScalarBuilder::exp2Below(mlir::Value score, mlir::Value product, mlir::Value scale) {
+  return exp2(mlir::math::FmaOp::create(builder, loc, score, scale, neg(product)));
 }
 
 }  // namespace weft

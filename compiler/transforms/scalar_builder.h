@@ -39,8 +39,13 @@ class ScalarBuilder {
   mlir::Value exp2(mlir::Value a) { return map(Function::Exp2, {a}); }
   /// exp(a - b), the difference taken before it is scaled to base 2: of great numbers it is exact.
   mlir::Value expOfDifference(mlir::Value a, mlir::Value b);
-  /// exp(factor (a - b)).
-  mlir::Value expOfDifference(mlir::Value a, mlir::Value b, mlir::Value factor);
+  /// True where x factor is no more than 2^10, whatever the inputs are.
+  static bool isSmall(mlir::Value x, mlir::Value factor);
+  /// exp(factor (score - peak)), of a row whose pairs have that peak in common. `inRange`: both are small (isSmall);
+  /// then in one fma: what peak factor is rounded by divides out with the row's sum. From 2^27 on it would leave f32.
+  mlir::Value expBelowPeak(mlir::Value score, mlir::Value peak, mlir::Value factor, bool inRange);
+  /// 2^(score scale - product), in one fma.
+  mlir::Value exp2Below(mlir::Value score, mlir::Value product, mlir::Value scale);
   /// A sink among pairs with weights: exp(c) as a score and a weight, a power of two, that share a great c between
   /// them. So neither great scores nor great weights of the pairs are out of reach of it.
   std::pair<mlir::Value, mlir::Value> weightedSink(mlir::Value c);

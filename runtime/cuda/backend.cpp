@@ -14,14 +14,16 @@ class CudaKernel final : public LoadedKernel {
   CudaKernel(KernelImage own, int device, const std::string &ptx)
       : LoadedKernel(std::move(own)),
         function(device, deviceCode(ptx, architectureOf({Device::Kind::Cuda, device})), ptx, image().entry,
-                 image().sharedBytes) {}
+                 image().sharedBytes),
+        units(cuda::units(device)) {}
 
   void run(const int64_t *arguments, int64_t programs, const LaunchContext &context) const override {
-    function.launch(blocksOf(image(), programs), image().threads, context.stream, arguments);
+    function.launch(blocksOf(image(), programs, units), image().threads, context.stream, arguments);
   }
 
  private:
   Function function;
+  const int units;
 };
 
 /// f32 on a GPU is three products of tf32, or arithmetic without tensor cores: whatever is faster.

@@ -2,7 +2,6 @@
 
 #include <dlfcn.h>
 
-#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -22,6 +21,7 @@ using Module = void *;
 using FunctionHandle = void *;
 
 enum : int {
+  attributeUnits = 16,  // CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT
   attributeMajor = 75,
   attributeMinor = 76,           // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
   functionMaxDynamicShared = 8,  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -136,6 +136,13 @@ int capability(int device) {
   return 10 * major + minor;
 }
 
+int units(int device) {
+  int count = 0;
+  driver().check(driver().deviceGetAttribute(&count, attributeUnits, handleOf(device)), "cuDeviceGetAttribute");
+  if (count < 1) throw std::runtime_error("cuda: a device of " + std::to_string(count) + " multiprocessors");
+  return count;
+}
+
 std::string identity(int device) {
   char name[256] = {};
   int version = 0;
@@ -187,10 +194,6 @@ Function::Function(int device, const std::string &code, const std::string &ptx, 
 
 void Function::launch(int64_t blocks, int threads, void *stream, const void *parameters) const {
   if (blocks == 0) return;
-  constexpr int64_t most = std::numeric_limits<int32_t>::max();
-  if (blocks > most)
-    throw std::runtime_error("a call of " + std::to_string(blocks) + " blocks: a GPU starts at most " +
-                             std::to_string(most) + " at once; split the batch");
   const Current context(device);
   void *arguments[] = {const_cast<void *>(parameters)};
   driver().check(driver().launchKernel(function, static_cast<unsigned>(blocks), 1, 1, static_cast<unsigned>(threads), 1,

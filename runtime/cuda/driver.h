@@ -11,6 +11,8 @@ namespace weft::cuda {
 /// 10 times major and minor: 89 for compute capability 8.9. Throws std::runtime_error where there is no driver or no
 /// such device, as do all here.
 int capability(int device);
+/// Multiprocessors.
+int units(int device);
 /// Name of the GPU and version of the driver: what compiled code and tuning results are kept under.
 std::string identity(int device);
 
@@ -23,7 +25,8 @@ class Function {
   /// `code` is a cubin or `ptx` itself. A cubin that the driver refuses is replaced by the PTX, which it compiles; the
   /// log says so. The driver's compiler log becomes part of the error.
   Function(int device, const std::string &code, const std::string &ptx, const std::string &entry, int64_t sharedBytes);
-  /// No allocation, no synchronisation. `parameters` is copied by the driver before this returns.
+  /// Up to 2^31 - 1 blocks. No allocation, no synchronisation. `parameters` is copied by the driver before this
+  /// returns.
   void launch(int64_t blocks, int threads, void *stream, const void *parameters) const;
 
  private:

@@ -12,6 +12,7 @@ namespace weft::ptx {
 namespace {
 
 constexpr int standard = 80;  ///< the capability of index 0
+constexpr int units = 2;      ///< multiprocessors: few, so that blocks of small calls take several programs, too
 
 int capabilityOf(int index) { return index ? index : standard; }
 
@@ -21,8 +22,9 @@ class EmulatedKernel final : public LoadedKernel {
       : LoadedKernel(std::move(own)), module(ptx), capability(capability) {}
 
   void run(const int64_t *arguments, int64_t programs, const LaunchContext &context) const override {
-    Launch launch{blocksOf(image(), programs), image().threads, image().sharedBytes, {}, context.memory, capability,
-                  environment::emulatorSeed()};
+    Launch launch{
+        blocksOf(image(), programs, units), image().threads, image().sharedBytes, {}, context.memory, capability,
+        environment::emulatorSeed()};
     if (const int64_t steps = environment::emulatorSteps()) launch.steps = steps;
     const size_t bytes = wordsOf(image()) * sizeof(int64_t);
     launch.parameters.resize(std::max(bytes, sizeof(int64_t)));

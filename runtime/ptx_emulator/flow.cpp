@@ -113,6 +113,19 @@ void ballot(Warp &warp, const Instruction &in, uint32_t lanes) {
   assign(warp, in, lanes, [&](int) { return all; });
 }
 
+/// vote.sync.any.pred and vote.sync.all.pred.
+template <bool Any>
+void vote(Warp &warp, const Instruction &in, uint32_t lanes) {
+  checkMask(warp, in.operands[2][0], lanes);
+  const Lanes &flags = warp.read(in.operands[1][0], lanes);
+  bool any = false, all = true;
+  each(lanes, [&](int lane) {
+    any |= (flags[lane] & 1) != 0;
+    all &= (flags[lane] & 1) != 0;
+  });
+  assign(warp, in, lanes, [&](int) { return static_cast<uint64_t>(Any ? any : all); });
+}
+
 enum class Shuffle { Bfly, Idx, Up, Down };
 
 template <Shuffle Mode>
@@ -178,6 +191,8 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
   }
   if (own == "bar.warp.sync") return be(reconverge, true, {{from(32)}});
   if (own == "vote.sync.ballot.b32") return be(ballot, true, {{to(32), from(1), from(32)}});
+  if (own == "vote.sync.any.pred") return be(vote<true>, true, {{to(1), from(1), from(32)}});
+  if (own == "vote.sync.all.pred") return be(vote<false>, true, {{to(1), from(1), from(32)}});
   static const std::map<std::string, Handler> shuffles = {{"shfl.sync.bfly.b32", shfl<Shuffle::Bfly>},
                                                           {"shfl.sync.idx.b32", shfl<Shuffle::Idx>},
                                                           {"shfl.sync.up.b32", shfl<Shuffle::Up>},

@@ -89,6 +89,23 @@ void atomicAdd(Warp &warp, const Instruction &in, uint32_t lanes) {
   if (returns) assign(warp, in, lanes, [&](int lane) { return old[lane]; });
 }
 
+/// atom.global.inc.u32 d, [a], b: one more, after b zero.
+void atomicIncrement(Warp &warp, const Instruction &in, uint32_t lanes) {
+  const Lanes to = addresses(warp, in.operands[1][0], lanes);
+  const Lanes most = warp.read(in.operands[2][0], lanes);
+  Lanes old{};
+  each(lanes, [&](int lane) {
+    checkAlignment(warp, lane, to[lane], 4, "global");
+    auto *value = reinterpret_cast<uint32_t *>(warp.block.global(warp, lane, to[lane], 4, GlobalRaces::Atomic));
+    const std::atomic_ref<uint32_t> count(*value);
+    uint32_t own = count.load();
+    while (!count.compare_exchange_weak(own, own >= static_cast<uint32_t>(most[lane]) ? 0 : own + 1)) {
+    }
+    old[lane] = own;
+  });
+  assign(warp, in, lanes, [&](int lane) { return old[lane]; });
+}
+
 /// red.global.add.v2.f32 [a], {b, c} and of four: each element by itself.
 void atomicAdds(Warp &warp, const Instruction &in, uint32_t lanes) {
   const Lanes to = addresses(warp, in.operands[0][0], lanes);
@@ -187,6 +204,8 @@ std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in) {
       {"cp.async.ca.shared.global", {cpAsync<true>, {{address(32), address(64), number(), from(32)}, 1}}},
       {"atom.global.add.f32", {atomicAdd, {{to(32), address(64), from(32)}}}},
       {"atom.relaxed.gpu.global.add.f32", {atomicAdd, {{to(32), address(64), from(32)}}}},
+      {"atom.global.inc.u32", {atomicIncrement, {{to(32), address(64), from(32)}}}},
+      {"atom.relaxed.gpu.global.inc.u32", {atomicIncrement, {{to(32), address(64), from(32)}}}},
       {"red.global.add.f32", {atomicAdd, {{address(64), from(32)}}}},
       {"red.relaxed.gpu.global.add.f32", {atomicAdd, {{address(64), from(32)}}}}};
   if (opcode.text == "red.relaxed.gpu.global.add.v2.f32" || opcode.text == "red.relaxed.gpu.global.add.v4.f32") {
@@ -204,10 +223,14 @@ std::optional<Signature> decodeMemory(const Opcode &opcode, Instruction &in) {
   static const std::map<std::string, int> spaces = {
       {"param", Param}, {"global", Global}, {"shared", Shared}, {"shared::cta", Shared}};
   auto space = spaces.find(opcode[1]);
-  const int parts = opcode.size() == 4 ? (opcode[2] == "v2" ? 2 : opcode[2] == "v4" ? 4 : 0) : 1;
+  // ld.global.nc: nobody writes what is read; whether another block does is looked at, as of every load.
+  const bool constant = loads && opcode[1] == "global" && opcode[2] == "nc";
+  const size_t words = opcode.size() - constant;
+  const std::string vector = words == 4 ? std::string(opcode[constant ? 3 : 2]) : "";
+  const int parts = words == 4 ? (vector == "v2" ? 2 : vector == "v4" ? 4 : 0) : 1;
   in.type = typeOf(opcode.words.back());
   const int bits = bitsOf(in.type);
-  if (space == spaces.end() || opcode.size() > 4 || bits < 8 || !parts || parts > mostParts(bits) ||
+  if (space == spaces.end() || words > 4 || words < 3 || bits < 8 || !parts || parts > mostParts(bits) ||
       (!loads && space->second == Param))
     return {};
   in.variant = space->second;

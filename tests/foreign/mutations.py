@@ -3,17 +3,14 @@
 import re
 
 
-def one_more(line):
-    """The last number of a line, one greater."""
-    return re.sub(r"(\d+);$", lambda found: f"{int(found[1]) + 1};", line)
+def last_number(change):
+    """Of a line: what becomes of its last number."""
+    return lambda line: re.sub(r"(\d+);$", lambda found: f"{change(int(found[1]))};", line)
 
 
-def halved(line):
-    return re.sub(r"(\d+);$", lambda found: f"{int(found[1]) // 2};", line)
-
-
-def doubled(line):
-    return re.sub(r"(\d+);$", lambda found: f"{int(found[1]) * 2};", line)
+one_more = last_number(lambda number: number + 1)
+halved = last_number(lambda number: number // 2)
+doubled = last_number(lambda number: number * 2)
 
 
 def nothing(_):

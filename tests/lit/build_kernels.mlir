@@ -5,6 +5,7 @@
 // RUN: weft-opt %s --differentiate --build-kernel="kernel=backward_keys dims=D=64,E=32,R=16 type=bf16" | FileCheck %s --check-prefix=BYKEYS
 // RUN: weft-opt %s --build-kernel="kernel=plan_band dims=D=64,E=32,R=16" | FileCheck %s --check-prefix=BAND
 // RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16" --expand-functions | FileCheck %s --check-prefix=EXPAND
+// RUN: weft-opt %s --build-kernel="kernel=forward dims=D=64,E=32,R=16 type=bf16 shared-rows=true" | FileCheck %s --check-prefix=SHARED
 
 // FORWARD-LABEL: tile.kernel @t.forward grid query
 // FORWARD: tile.for keys
@@ -15,6 +16,17 @@
 // FORWARD: tile.dot nn {{.*}} add %[[SCALED]]
 // FORWARD: tile.store %{{.*}}, @o
 // FORWARD: tile.store_rows %{{.*}}, @lse
+
+// Where several threads hold a row: exponents in one fma, sums in parts until the last tile.
+// SHARED-LABEL: tile.kernel @t.forward grid query
+// SHARED: tile.for keys
+// SHARED: tile.pairwise {{.*}} reduce (max)
+// SHARED: %[[X:.*]], %[[C:.*]] = tile.below_peak %{{.*}}, %{{.*}} by %{{.*}} : tensor<64x64xf32>, tensor<64xf32>
+// SHARED: tile.pairwise {{.*}} parts tiles(%[[X]] : tensor<64x64xf32>) rows(%[[C]] : tensor<64xf32>) reduce (add)
+// SHARED: math.fma
+// SHARED: tile.yield
+// SHARED: tile.add_parts %{{.*}} : tensor<64xf32>
+// SHARED: tile.store %{{.*}}, @o
 
 // BACKWARD-LABEL: tile.kernel @t.backward grid group
 // BACKWARD: tile.for heads

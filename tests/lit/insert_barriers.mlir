@@ -96,3 +96,36 @@ module @u {
     %t = cta.mma m64k16_bf16 tn %x, %x : !swizzled, !swizzled -> !group
   }
 }
+// A barrier for the second product of a turn stands before the turn.
+// CHECK-LABEL: tile.kernel @turn
+// CHECK: cta.store_shared
+// CHECK-NEXT: cta.fence_async
+// CHECK-NEXT: cta.barrier
+// CHECK-NEXT: cta.take_turn
+// CHECK-NEXT: {{.*}} = cta.mma m64k16_bf16 nt async
+// CHECK-NEXT: {{.*}} = cta.mma m64k16_bf16 nt async
+// CHECK-NEXT: cta.pass_turn
+// CHECK-NEXT: {{.*}} = cta.wait_mma
+!tall = tensor<128x64xf32, #cta.mma_sync<warps = 8>>
+!high = !cta.shared<128x64xbf16, #cta.swizzled>
+module @w {
+  tile.kernel @turn grid head schedule<q = 128, k = 64> attributes {cta.warps = 8 : i64} {
+  ^bb0(%b: i32, %h: i32):
+    %x = cta.alloc at 0 : !high
+    %y = cta.alloc at 16384 : !high
+    %z = cta.alloc at 32768 : !swizzled
+    %zero = arith.constant 0.0 : f32
+    %start = tile.fill query %zero : !tall
+    %from = arith.constant 0 : i64
+    %to = arith.constant 4 : i64
+    %one = arith.constant 1 : i64
+    scf.for %at = %from to %to step %one : i64 {
+      cta.store_shared %start, %y : !tall, !high
+      cta.take_turn
+      %s = cta.mma m64k16_bf16 nt async %x, %z : !high, !swizzled -> !tall
+      %t = cta.mma m64k16_bf16 nt async %y, %z : !high, !swizzled -> !tall
+      cta.pass_turn
+      %both:2 = cta.wait_mma %s, %t : !tall, !tall -> !tall, !tall
+    }
+  }
+}

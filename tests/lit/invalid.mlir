@@ -310,6 +310,17 @@ tile.kernel @k grid query schedule<q = 16, k = 16> {
 
 // -----
 
+tile.kernel @k grid query schedule<q = 16, k = 16> {
+^bb0(%b: i32, %h: i32, %t: i32):
+  %z = arith.constant 0.0 : f32
+  %x = tile.fill query %z : tensor<16x16xf32>
+  %m = tile.fill query %z : tensor<32xf32>
+  // expected-error@+1 {{(C1) expected a peak for each row}}
+  %y, %c = tile.below_peak %x, %m by %m : tensor<16x16xf32>, tensor<32xf32>
+}
+
+// -----
+
 tile.kernel @k grid head schedule<q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
   %x = cta.alloc at 0 : !cta.shared<64x64xbf16, #cta.padded<pitch = 144>>

@@ -2,46 +2,61 @@
 // RUN: weft-opt %s --make-rings=stages=3 --pipeline-loads --overlap-products --allocate-shared --insert-barriers | FileCheck %s --check-prefix=PLACED
 
 // What is loaded once has one tile, what a turn loads anew as many as there are stages. The producer runs the loops that
-// loads stand in, and fills; consumers hold a tile from its first use to its last.
+// loads stand in, and fills; consumers hold a tile from its first use to its last. Which key tile a turn is of comes
+// with its keys. Both go on with the next program: what is loaded once is released, too.
 // CHECK-LABEL: tile.kernel @k
 // CHECK: tile.tensor @band
 // CHECK: %[[QB:.*]] = cta.alloc : <1x64x64xbf16, #cta.swizzled>
 // CHECK: %[[Q:.*]] = cta.ring %[[QB]] of @q
 // CHECK: cta.alloc : <3x64x64xbf16, #cta.swizzled>
-// CHECK: %[[K:.*]] = cta.ring {{.*}} of @k
+// CHECK: %[[K:.*]] = cta.ring {{.*}} of @k carries :
 // CHECK: cta.alloc : <3x1x64xf32, #cta.padded<pitch = 256>>
-// CHECK: %[[LSE:.*]] = cta.ring {{.*}} of @lse
+// CHECK: %[[LSE:.*]] = cta.ring {{.*}} of @lse :
 // CHECK: cta.roles producer {
 // CHECK: %[[ONE:.*]] = cta.cursor 1
 // CHECK: %[[THREE:.*]] = cta.cursor 3
 // CHECK: cta.fill %[[Q]] at %[[ONE]] from[%arg0, %arg1] rows %arg2
-// CHECK-NOT: cta.advance %[[ONE]]
-// CHECK: tile.for keys[%arg0, %arg1] of %arg2 kept [@band] {
-// CHECK-NEXT: ^bb0(%[[KT:.*]]: i32, %{{.*}}: i1):
-// CHECK-NEXT: cta.fill %[[K]] at %[[THREE]] from[%arg0, %arg1] rows %[[KT]]
+// CHECK: tile.for keys[%arg0, %arg1] of %arg2 kept [@band] attributes {cta.carried_turns} {
+// CHECK-NEXT: ^bb0(%[[KT:.*]]: i32, %[[FULL:.*]]: i1):
+// CHECK-NEXT: cta.fill %[[K]] at %[[THREE]] from[%arg0, %arg1] rows %[[KT]] full %[[FULL]]
 // CHECK-NEXT: cta.fill %[[LSE]] at %[[THREE]] from[%arg0, %arg1] rows %[[KT]] pad 1.000000e+00
 // CHECK-NEXT: cta.advance %[[THREE]]
 // CHECK-NEXT: tile.yield
-// CHECK: } consumers {
+// CHECK-NEXT: }
+// CHECK-NEXT: cta.advance %[[ONE]]
+// CHECK-NEXT: } consumers {
 // CHECK: %[[ONE:.*]] = cta.cursor 1
 // CHECK: %[[THREE:.*]] = cta.cursor 3
 // CHECK: tile.for keys
-// CHECK: %[[TILE:.*]] = cta.acquire %[[K]] at %[[THREE]]
+// CHECK-NEXT: ^bb0
+// CHECK-NEXT: %[[TILE:.*]] = cta.acquire %[[K]] at %[[THREE]]
+// CHECK-NEXT: %[[INDEX:.*]], %[[FULL:.*]] = cta.carried %[[K]] at %[[THREE]]
 // CHECK: cta.mma m64k16_bf16 nt %{{.*}}, %[[TILE]]
 // CHECK: %[[NUMBERS:.*]] = cta.acquire %[[LSE]] at %[[THREE]]
-// CHECK: tile.pairwise {{.*}} rows(%[[NUMBERS]]
+// CHECK: tile.pairwise at[%arg0, %arg1, %arg2, %[[INDEX]]] full %[[FULL]] {{.*}} rows(%[[NUMBERS]]
 // CHECK: cta.release %[[LSE]] at %[[THREE]]
 // CHECK: cta.mma m64k16_bf16 nn
 // CHECK-NEXT: cta.release %[[K]] at %[[THREE]]
 // CHECK-NEXT: cta.advance %[[THREE]]
+// CHECK: cta.release %[[Q]] at %[[ONE]]
+// CHECK: cta.advance %[[ONE]]
 // CHECK-NOT: cta.load
 
-// Mbarriers lie behind the tiles, 16 bytes for each. A tile is released once the product that reads it is done; tiles of
+// Mbarriers lie behind the tiles, 16 bytes for each, words behind them, then numbers of roles. Only the producer looks up
+// what is kept, and says how many turns there are. A tile is released once the product that reads it is done; tiles of
 // rings need no barriers.
-// PLACED: cta.shared_bytes = 33904
+// PLACED: cta.shared_bytes = 33960
 // PLACED: cta.ring {{.*}} of @q barriers 33792
-// PLACED: cta.ring {{.*}} of @k barriers 33808
-// PLACED: cta.ring {{.*}} of @lse barriers 33856
+// PLACED: cta.ring {{.*}} of @k carries barriers 33808
+// PLACED: cta.ring {{.*}} of @lse barriers 33872
+// PLACED: cta.roles numbers 33920 producer
+// PLACED: %[[FROM:.*]], %[[TO:.*]] = cta.turns
+// PLACED: %[[COUNT:.*]] = arith.subi %[[TO]], %[[FROM]]
+// PLACED: cta.give %[[COUNT]]
+// PLACED: consumers
+// PLACED-NOT: cta.turns
+// PLACED: %[[COUNT:.*]] = cta.take
+// PLACED-NOT: cta.turn
 // PLACED: scf.for
 // PLACED: cta.mma {{.*}} nn async
 // PLACED-NEXT: cta.wait_mma

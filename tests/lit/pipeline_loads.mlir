@@ -21,7 +21,9 @@
 // CHECK: scf.for %[[AT:.*]] = %[[FROM]] to %[[TO]]
 // CHECK: cta.wait_group 1
 // CHECK: %[[AHEAD:.*]] = arith.addi %[[AT]]
-// CHECK: %[[EXISTS:.*]] = arith.cmpi slt, %[[AHEAD]], %[[TO]]
+// CHECK-DAG: %[[AHEAD32:.*]] = arith.trunci %[[AHEAD]] : i64 to i32
+// CHECK-DAG: %[[TO32:.*]] = arith.trunci %[[TO]] : i64 to i32
+// CHECK: %[[EXISTS:.*]] = arith.cmpi slt, %[[AHEAD32]], %[[TO32]]
 // CHECK: scf.if %[[EXISTS]]
 // CHECK: %[[NEXT:.*]], %{{.*}} = cta.turn %[[AHEAD]] of %[[TILES]]
 // CHECK: cta.copy_async @k{{.*}} rows %[[NEXT]] to

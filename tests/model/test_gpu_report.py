@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
+import unittest.mock
 
 SOURCE = os.environ["WEFT_SOURCE"]
 BENCHMARKS = os.path.join(SOURCE, "benchmarks")
@@ -134,8 +136,37 @@ class GpuReport(unittest.TestCase):
             said = process.communicate(timeout=60)[0]
         finally:
             process.kill()
+            process.communicate()
         self.assertIn("interrupted", said)
         self.assertFalse([name for name in self.steps() if "document" in name], said)
+
+    def test_none_starts_after_the_stop(self):
+        """A worker's process that is being started when all are stopped is stopped, too; none is started after it."""
+        sys.path.insert(0, BENCHMARKS)
+        import gpu_report
+        self.write(self.hang, "")
+        begun, popen = threading.Event(), subprocess.Popen
+
+        def slow(*arguments, **options):
+            begun.set()
+            time.sleep(0.3)
+            return popen(*arguments, **options)
+
+        workers = gpu_report.Workers()
+        own, later = (workers.worker({**os.environ, "HANG": self.hang}) for _ in range(2))
+        with unittest.mock.patch.object(gpu_report, "HERE", self.folder.name), unittest.mock.patch.object(subprocess, "Popen", slow):
+            answers = []
+            thread = threading.Thread(target=lambda: answers.append(own.ask({"ask": "right", "variant": "document", "dtype": "f32"}, 60)))
+            thread.start()
+            begun.wait(30)
+            workers.stop()
+            thread.join(30)
+            self.assertFalse(thread.is_alive())
+            self.assertNotEqual(own.process.poll(), None)
+            self.assertEqual(later.ask({"ask": "variants"}, 60), {"late": True})
+            self.assertIsNone(later.process)
+        for stream in (own.process.stdin, own.process.stdout):
+            stream.close()
 
     def test_rehearsal(self):
         """The emulator in place of a GPU."""

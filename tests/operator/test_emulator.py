@@ -5,6 +5,7 @@ import os
 
 os.environ["WEFT_DEVICE"] = "ptx-emulator:sm_89"
 
+import tempfile
 import unittest
 
 import torch
@@ -17,8 +18,9 @@ QKV = ["q", "k", "v"]
 
 
 class Emulator(unittest.TestCase):
-    def compare(self, name, dtype, shape, change=lambda t: t):
-        x = {n: change(t) if n in ("q", "k", "v", "u", "w") else t for n, t in rounded(make(name, *shape), dtype).items()}
+    def compare(self, name, dtype, shape, change=lambda t: t, source=None, reference=None, **others):
+        """`source`, `reference`: a variant that takes the inputs of `name`, and what it is."""
+        x = {n: change(t) if n in ("q", "k", "v", "u", "w") else t for n, t in rounded({**make(name, *shape), **others}, dtype).items()}
         exact = {n: t.double() if t.is_floating_point() else t for n, t in x.items()}
         floats = [n for n, t in x.items() if t.is_floating_point()]
         torch.manual_seed(3)
@@ -29,8 +31,8 @@ class Emulator(unittest.TestCase):
             out = function(leaves)
             return [out] + list(torch.autograd.grad(out, [leaves[n] for n in floats], cotangent.to(out.dtype)))
 
-        got = run(x, lambda leaves: torch.ops.weft.attention(name, list(leaves), list(leaves.values())))
-        want = run(exact, REFERENCE[name])
+        got = run(x, lambda leaves: torch.ops.weft.attention(source or name, list(leaves), list(leaves.values())))
+        want = run(exact, reference or REFERENCE[name])
         # bf16: 2^-9 of each operand, of probabilities and ds, and of the result.
         tolerance = 2e-5 if dtype == torch.float32 else 2e-2
         for what, a, b in zip(["o"] + floats, got, want):
@@ -42,6 +44,44 @@ class Emulator(unittest.TestCase):
             for dtype in (torch.float32, torch.bfloat16):
                 with self.subTest(name=name, dtype=dtype):
                     self.compare(name, dtype, (1, 2, 2, 70, 70, 32))
+
+    def rising(self, dtype):
+        """Scores that rise with the keys, from tile to tile by less than a peak may lag behind them, and by more."""
+        for rise in (3.0, 5.0, 6.0, 50.0, 600.0):
+            with self.subTest(dtype=dtype, rise=rise):
+                self.compare("alibi", dtype, (1, 2, 2, 330, 330, 32), lambda t: t / 2, slope=torch.full((2,), rise / 64))
+
+    def test_peaks_that_lag(self):
+        for dtype in (torch.float32, torch.float16):
+            self.rising(dtype)
+
+    def far(self, dtype):
+        """Scores far from zero, where rounding their product with log2(e) would be seen, in all heads or in some."""
+        for height in ([4000.0, -4000.0], [0.0, 10000.0], [-900.0, 760.0]):
+            with self.subTest(dtype=dtype, height=height):
+                bias = torch.tensor(height)[:, None] + torch.randn(2, 200)
+                self.compare("relative_bias", dtype, (1, 2, 2, 200, 200, 32), bias=bias)
+
+    def test_scores_far_from_zero(self):
+        for dtype in (torch.float16, torch.bfloat16):
+            self.far(dtype)
+
+    def capped_window(self, dtype):
+        """Scores within bounds that are known, of rows that have no key in the first tile."""
+        with tempfile.NamedTemporaryFile("w", suffix=".weft") as file:
+            file.write("""attention capped_window(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E])
+                          { where i - j >= 0 and i - j < 40  score 1000 * tanh(dot(q[i], k[j]) / sqrt(D) / 1000) }""")
+            file.flush()
+
+            def reference(x):
+                distance = test_variants.distance(x)
+                return test_variants.attend(x["q"], x["k"], x["v"], (distance >= 0) & (distance < 40), cap=1000.0)
+
+            self.compare("soft_cap", dtype, (1, 2, 2, 200, 200, 32), source=file.name, reference=reference)
+
+    def test_rows_without_keys_at_first(self):
+        for dtype in (torch.float32, torch.bfloat16):
+            self.capped_window(dtype)
 
     def test_groups_and_wide_heads(self):
         self.compare("causal", torch.bfloat16, (1, 4, 2, 40, 40, 80))

@@ -306,7 +306,11 @@ def on_cpu(name, x):
     return torch.ops.weft.attention(name, list(x), list(x.values()))
 
 
-def compare(self, name, dtype, shape, attention=on_cpu, count=8):
+def compare(self, name, dtype, shape, attention=on_cpu, count=None):
+    # The error of a gradient of one number is a single draw of rounding: of few of them PyTorch's may be small by luck.
+    if count is None:
+        count = 64 if any(x.is_floating_point() and x.numel() == 1 for x in make(name, *shape).values()) else 8
+
     def draw(seed):
         inputs = rounded(make(name, *shape, seed), dtype)
         torch.manual_seed(7)

@@ -185,7 +185,11 @@ TEST(DefaultSchedules, areAsLargeAsTheDeviceAllows) {
     const Schedule own = defaultSchedule(*variant, "sm_80", {{"D", width}, {"E", width}}, false, type, bytes);
     return std::pair{own.tileQ, own.stages};
   };
-  EXPECT_EQ(tiles(ElementType::BF16, 64, 101376), (std::pair{128, 2}));
+  // A tile ahead where two blocks fit beside each other with it.
+  EXPECT_EQ(tiles(ElementType::BF16, 64, 101376), (std::pair{128, 1}));
+  EXPECT_EQ(tiles(ElementType::BF16, 64, 166912), (std::pair{128, 2}));
+  EXPECT_EQ(tiles(ElementType::BF16, 128, 166912), (std::pair{128, 1}));
+  EXPECT_EQ(tiles(ElementType::BF16, 128, 232448), (std::pair{128, 2}));
   EXPECT_EQ(tiles(ElementType::F32, 128, 101376), (std::pair{64, 1}));
   EXPECT_EQ(tiles(ElementType::F32, 128, 232448), (std::pair{64, 2}));
   EXPECT_EQ(tiles(ElementType::F32, 256, 101376), (std::pair{32, 1}));

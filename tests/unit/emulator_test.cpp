@@ -67,6 +67,19 @@ TEST(Emulator, integers) {
   EXPECT_EQ(compute("setp.lt.s32 %p1, %r3, %r4;\nselp.b32 %r5, 10, 20, %p1;", static_cast<uint32_t>(-3), 2), 10u);
 }
 
+TEST(Emulator, countsUpToABound) {
+  Memory memory;
+  run(kernel("atom.relaxed.gpu.global.inc.u32 %r5, [%rd1], 9;\nst.global.b32 [%rd3+128], %r5;"), memory);
+  // 32 threads from 0 to 9, again and again; each sees a count of its own.
+  EXPECT_EQ(memory.words[0], 2u);
+  std::array<int, 10> seen{};
+  for (int at = 32; at < 64; ++at) {
+    ASSERT_LE(memory.words[at], 9u);
+    ++seen[memory.words[at]];
+  }
+  EXPECT_EQ(seen, (std::array{4, 4, 3, 3, 3, 3, 3, 3, 3, 3}));
+}
+
 TEST(Emulator, roundsEachInstruction) {
   const float third = 1.0f / 3, big = 16777216.0f;
   EXPECT_EQ(compute("fma.rn.f32 %r5, %r3, %r4, %r6;", bits(third), bits(3.0f), bits(-1.0f)),

@@ -132,7 +132,8 @@ int cuDeviceGetName(char *name, int size, int) {
   return success;
 }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
-  *value = attribute == 75 ? capability() / 10 : attribute == 76 ? capability() % 10 : 0;
+  constexpr int units = 3;
+  *value = attribute == 16 ? units : attribute == 75 ? capability() / 10 : attribute == 76 ? capability() % 10 : 0;
   return success;
 }
 int cuDevicePrimaryCtxRetain(void **context, int) {

@@ -58,9 +58,9 @@ TEST(KernelFile, givesBackWhatWasKept) {
         EXPECT_EQ(again.code, image.code);
         EXPECT_EQ(again.slots, image.slots);
         EXPECT_EQ(std::tie(again.entry, again.grid, again.keyDim, again.tileQ, again.tileK, again.scratchBytes,
-                           again.threads, again.programsPerBlock, again.sharedBytes),
+                           again.threads, again.programsPerBlock, again.residents, again.sharedBytes),
                   std::tie(image.entry, image.grid, image.keyDim, image.tileQ, image.tileK, image.scratchBytes,
-                           image.threads, image.programsPerBlock, image.sharedBytes));
+                           image.threads, image.programsPerBlock, image.residents, image.sharedBytes));
       }
 }
 
@@ -106,6 +106,9 @@ TEST(KernelFile, holdsOnlyWhatAKernelCanHave) {
         {"scratch", [](KernelImage &image) { image.scratchBytes = int64_t{1} << 40; }},
         {"threads", [](KernelImage &image) { image.threads = 4096; }},
         {"programs", [](KernelImage &image) { image.programsPerBlock = 0; }},
+        {"residents", [](KernelImage &image) { image.residents = -1; }},
+        {"residents", [](KernelImage &image) { image.residents = 1000; }},
+        {"residents", [](KernelImage &image) { image.residents = 2; }},
         {"shared", [](KernelImage &image) { image.sharedBytes = int64_t{1} << 30; }},
         {"code", [](KernelImage &image) { image.code.clear(); }}};
     ASSERT_EQ(wrongWith(printKernelFile(good, key), request, key), "");

@@ -129,8 +129,9 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       const std::set<std::string> full{
           "content_weight", "content_sparse", "bucket",        "hyper",         "stick_breaking",       "anchor",
           "stripes",        "gathered",       "relative_bias", "span_periodic", "span_periodic_sorted", "sparse_vdit",
-          "power"};
-      const bool known = job.type == ElementType::F32 || (job.width > 64 && full.count(job.variant->name()));
+          "power",          "adaptive_span"};
+      const bool known = job.type == ElementType::F32 || (job.width > 64 && full.count(job.variant->name())) ||
+                         job.variant->name() == "span_periodic";
       const bool fused = job.kernel == "backward" || job.kernel == "backward_queries";
       if (fused && job.variant->hasTwoPassBackward(false)) continue;
       // Its tiles are a tuner's; the default's are those of two passes.
@@ -139,15 +140,17 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
       std::lock_guard lock(mutex);
       EXPECT_EQ(error, "") << what;
       EXPECT_EQ(twice, "") << what;
-      // Programs over keys are faster with some words spilled than with smaller tiles (by the timing model); elsewhere
-      // a few words of a thread.
+      // Programs over keys are faster with some words spilled than with smaller tiles (by the timing model), and so is
+      // forward at a width of 128; elsewhere a few words of a thread.
       if (tuned) continue;
-      // Of warps that copy alone (setmaxnreg) the few registers: where rows do not lie as TMA wants them they compute
-      // addresses. What those that multiply have in their loops is looked at below.
+      // Warps that copy alone (setmaxnreg) have few registers, and of lists a few words too many; at a width of 128 the
+      // others as well, with gradients of both k and v.
       const bool roles = result.text.find("setmaxnreg") != std::string::npos;
-      if (roles) EXPECT_LE(spilled, 1300) << what;
+      if (roles) EXPECT_LE(spilled, job.width == 64 ? 150 : 200) << what;
+      else if (job.width > 64 && job.kernel == "forward" && job.type != ElementType::F32)
+        EXPECT_LE(spilled, 650) << what;
       else if (!known) EXPECT_LE(spilled, job.kernel.starts_with("backward_dkdv") ? 450 : 32) << what;
-      else EXPECT_LT(spilled, job.type != ElementType::F32 ? 450 : job.width == 64 ? 400 : fused ? 3300 : 1100) << what;
+      else EXPECT_LT(spilled, job.type != ElementType::F32 ? 450 : job.width == 64 ? 400 : fused ? 3300 : 1300) << what;
     }
   };
   std::thread other(work);
@@ -163,11 +166,11 @@ struct Loop {
 
   explicit Loop(const std::string &cubin) : code(timeline::readSass(disassemble(cubin))), paths(findPaths(code)) {}
   bool is(int at, const char *opcode) const { return code.instructions[at].opcode.starts_with(opcode); }
-  /// In both its ways.
+  /// In both its ways; barriers of turns are no others'.
   size_t count(const char *opcode) const {
     size_t found = 0;
     for (const timeline::Path *path : {&paths.full, &paths.partial})
-      for (const int at : *path) found += is(at, opcode);
+      for (const int at : *path) found += is(at, opcode) && !code.instructions[at].ofTurns;
     return found;
   }
   /// Exponentials that a whole turn computes while its last product is under way.

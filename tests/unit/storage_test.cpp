@@ -220,6 +220,18 @@ TEST_F(ReplaceFile, whoDiesLeavesTheOldFileOrTheNewOne) {
   fs::remove_all(moved);
 }
 
+TEST_F(ReplaceFile, aFolderWithTheNumberOfARemovedOneIsAnother) {
+  const fs::path folder = directory / "folder", stale = folder / ".weft-0123456789abcdef.tmp";
+  for (int round = 0; round < 3; ++round) {  // ext4 gives the number again each time
+    ASSERT_EQ(mkdir(folder.c_str(), 0700), 0);
+    std::ofstream(stale) << "x";
+    age(stale, 7);
+    ASSERT_EQ(replaceFile(folder / "file", "y"), "");
+    EXPECT_FALSE(fs::exists(stale)) << round;
+    fs::remove_all(folder);
+  }
+}
+
 TEST_F(ReplaceFile, threadsDoNotMixTheirText) {
   constexpr int writers = 16, rounds = 20;
   constexpr size_t size = 20000;

@@ -59,18 +59,23 @@ TEST_P(WarpgroupNumerics, matchesReference) {
   }
 }
 
-/// LLVM may move asm that it does not know to be of whole warps into branches that part of them take.
-TEST(WarpgroupCode, AsmOfWholeWarpsIsConvergent) {
+/// What a kernel of bf16 rows of 64 becomes for sm_90a.
+std::string codeOf(const std::string &variant, const std::string &kernel, Stage stage) {
   CompileRequest request;
-  request.variant = variantOf("causal");
-  request.kernel = "backward_dkdv";
+  request.variant = variantOf(variant);
+  request.kernel = kernel;
   request.type = ElementType::BF16;
   request.dims = {{"D", 64}, {"E", 64}};
   request.target = "sm_90a";
-  request.stage = Stage::Llvm;
+  request.stage = stage;
   const CompileResult result = compile(request);
-  ASSERT_EQ(result.error, "");
-  std::istringstream lines(result.text);
+  EXPECT_EQ(result.error, "");
+  return result.text;
+}
+
+/// LLVM may move asm that it does not know to be of whole warps into branches that part of them take.
+TEST(WarpgroupCode, AsmOfWholeWarpsIsConvergent) {
+  std::istringstream lines(codeOf("causal", "backward_dkdv", Stage::Llvm));
   std::set<std::string> groups;
   std::string attributes;
   for (std::string line; std::getline(lines, line);) {
@@ -84,6 +89,19 @@ TEST(WarpgroupCode, AsmOfWholeWarpsIsConvergent) {
     ASSERT_NE(at, std::string::npos) << group;
     EXPECT_NE(attributes.substr(at, attributes.find('\n', at) - at).find("convergent"), std::string::npos) << group;
   }
+}
+
+/// Between pairs a store would keep the loads of one behind those of the other, and each would wait for its own.
+TEST(WarpgroupCode, TablesAreReadWithoutStoresBetweenPairs) {
+  int reads = 0, notes = 0;
+  std::istringstream lines(codeOf("vertical_slash", "forward", Stage::Assembly));
+  for (std::string line; std::getline(lines, line);) {
+    reads += line.find("ld.global.nc.b8") != std::string::npos;
+    notes += line.find("st.global.b32") != std::string::npos && line.ends_with("], 1;");
+  }
+  EXPECT_GT(reads, 32);
+  // That an index has left its dim is noted once, of the tile that is masked.
+  EXPECT_EQ(notes, 1);
 }
 
 std::vector<Case> cases() {

@@ -43,7 +43,7 @@ void lower(KernelCode &code, tile::ForOp op) {
   Value batch = code.scalar(op.getBatch()), head = code.scalar(op.getHead()), start = code.scalar(op.getStart());
   if (op.overKeys()) code.slots.enterRow(batch, head, emit.mul(start, emit.i64(code.tileQ)));
   if (over == tile::Range::Heads) {
-    Value perGroup = emit.div(code.slots.dim("H"), code.slots.dim("G"));
+    Value perGroup = code.slots.headsPerGroup();
     Value first = emit.mul(start, perGroup);
     emit.loop(first, emit.add(first, perGroup), 1, [&](Value h) { turn(h, Value()); });
   } else if (over == tile::Range::Queries) {

@@ -1,9 +1,9 @@
 // Gives each buffer its place in shared memory.
 //
 // Before: cta.alloc without an offset. After: each has one, and the kernel says how many bytes it takes
-// (`cta.shared_bytes`); so have the mbarriers of rings. Buffers whose lives do not meet may lie in the same place. A
-// buffer of a loop lives for the whole turn: a place taken twice in a turn would cost a barrier more. Test:
-// allocate_shared.mlir
+// (`cta.shared_bytes`); so have the mbarriers and words of rings and roles. Buffers whose lives do not meet may lie in
+// the same place. A buffer of a loop lives for the whole turn: a place taken twice in a turn would cost a barrier more.
+// Test: allocate_shared.mlir
 #include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
 #include "compiler/target/lives.h"
@@ -61,7 +61,12 @@ int64_t allocate(tile::KernelOp kernel) {
   kernel.walk([&](cta::RingOp ring) {
     bytes = static_cast<int64_t>(llvm::alignTo(bytes, 8));
     ring.setBarriers(bytes);
-    bytes += ring.barrierBytes();
+    bytes += ring.barrierBytes() + ring.wordBytes();
+  });
+  kernel.walk([&](cta::RolesOp roles) {
+    bytes = static_cast<int64_t>(llvm::alignTo(bytes, 8));
+    roles.setNumbers(bytes);
+    bytes += cta::RolesOp::numberBytes();
   });
   return bytes;
 }

@@ -127,6 +127,7 @@ class Choice {
       if (auto dot = mlir::dyn_cast<tile::DotOp>(op)) chooseDot(dot);
       else if (auto into = mlir::dyn_cast<tile::DotIntoOp>(op)) chooseDotInto(into);
     });
+    if (!cta::isWgmma(kind)) scaleEarly();
     const auto layout = cta::MmaSyncAttr::get(builder.getContext(), warps);
     auto encode = [&](Value value) {
       auto own = mlir::dyn_cast<mlir::RankedTensorType>(value.getType());
@@ -155,6 +156,16 @@ class Choice {
     mlir::Attribute layout = cta::SwizzledAttr::get(builder.getContext());
     if (!cta::isWgmma(kind)) layout = cta::PaddedAttr::get(builder.getContext(), pitchOf(shape[1], bytesOf(type)));
     return cta::SharedType::get(builder.getContext(), shape, element, layout);
+  }
+
+  /// Where it is decided whether sums are scaled, a branch, nothing is under way yet: what comes behind it,
+  /// exponentials and the product that is added, mixes freely.
+  void scaleEarly() {
+    kernel.walk([](tile::ScaleRowsOp op) {
+      mlir::Operation *rows = op.getFactors().getDefiningOp();
+      if (rows && rows->getBlock() == op->getBlock() && mlir::isa<mlir::BlockArgument>(op.getTile()))
+        op->moveAfter(rows);
+    });
   }
 
   void chooseRowDot(tile::RowDotOp op) {

@@ -12,10 +12,11 @@ namespace nvvm = mlir::NVVM;
 
 /// Rows of a tensor in memory.
 struct Source {
-  Value start;                           ///< of row 0, or of what `offsetOf` counts from
+  Value start;                           ///< of the tensor's row 0, or of what `offsetOf` counts from
   Value stride;                          ///< elements from row to row (i64)
-  Value valid;                           ///< rows inside the tensor, at most the tile's (i32)
-  std::function<Value(Value)> offsetOf;  ///< bytes from `start` to row r (i64); null: r strides
+  Value first;                           ///< the tile's first row (i32)
+  Value valid;                           ///< rows from there to the tensor's end (i32)
+  std::function<Value(Value)> offsetOf;  ///< bytes from `start` to row r (i64); null: first + r strides
 };
 
 Source locate(KernelCode &code, const Rows &from, int64_t rows) {
@@ -23,16 +24,17 @@ Source locate(KernelCode &code, const Rows &from, int64_t rows) {
   target::KernelArguments &slots = code.slots;
   const std::string &name = from.tensor;
   Source result;
-  Value first = emit.mul(from.index, emit.i64(rows));
+  result.first = emit.mul(emit.toI32(from.index), emit.i32(rows));
   const std::string &dim = slots.info(name).dims[2];
   const bool listed = slots.listed(dim);
-  result.valid = emit.toI32(emit.min(emit.sub(slots.dim(slots.keyExtent(dim)), first), emit.i64(rows)));
+  result.valid = emit.sub(emit.toI32(slots.dim(slots.keyExtent(dim))), result.first);
   Value batch = from.batch, head = slots.headOf(name, from.head);
   const bool anywhere = listed && slots.inPages(name);
-  result.start = anywhere ? slots.pointer(name) : slots.row(name, batch, head, listed ? emit.i64(0) : first);
+  result.start = anywhere ? slots.pointer(name) : slots.row(name, batch, head, emit.i64(0));
   Value bytes = emit.i64(bytesOf(slots.info(name).element)), rowBytes = emit.mul(slots.stride(name, 2), bytes);
   if (listed)
-    result.offsetOf = [&code, name, batch, head, first, anywhere, bytes, rowBytes](Value row) {
+    result.offsetOf = [&code, name, batch, head, first = emit.toI64(result.first), anywhere, bytes,
+                       rowBytes](Value row) {
       Emitter &emit = code.emit;
       Value key = code.keyAt(emit.add(first, row)).first;
       return anywhere ? emit.mul(code.slots.rowOffset(name, batch, head, key), bytes) : emit.mul(key, rowBytes);
@@ -82,12 +84,12 @@ class Copy {
         locateChunk(emit.add(own, emit.i32(first)), byRow, inner, strideBytes);
       } else if (byRow) {
         row = emit.add(row, emit.i32(threads / inner));
-        from = emit.add(from, rowStep);
+        from = emit.at(from, rowStep, byte);
         to = emit.add(to, emit.i32(threads / inner * rowPitch));
       } else {
         const int64_t step = threads / inner * chunk;
         offset = emit.add(offset, emit.i32(step));
-        from = emit.add(from, emit.i64(step));
+        from = emit.at(from, emit.i64(step), byte);
         to = emit.add(to, emit.i32(step));
       }
       if (first + threads <= total) copyChunk();
@@ -102,8 +104,9 @@ class Copy {
   const SharedTile &tile;
   const Source &source;
   const int64_t rowBytes, chunk;
+  const mlir::Type byte = emit.b.getIntegerType(8);
   Value row, offset;  ///< i32: of the chunk; its bytes after the row's start
-  Value from, to;     ///< bytes after the source's and the tile's start
+  Value from, to;     ///< its address; bytes after the tile's start
 
   /// `index`: i32; `inner` chunks lie side by side, in a row or in a column of chunks.
   void locateChunk(Value index, bool byRow, int64_t inner, Value strideBytes) {
@@ -111,34 +114,41 @@ class Copy {
     Value minor = arith::RemUIOp::create(emit.b, emit.loc, index, emit.i32(inner));
     row = byRow ? major : minor;
     offset = emit.mul(byRow ? minor : major, emit.i32(chunk));
-    Value start = source.offsetOf ? source.offsetOf(emit.toI64(row)) : emit.mul(emit.toI64(row), strideBytes);
-    from = emit.add(start, emit.toI64(offset));
+    Value start;
+    if (source.offsetOf) {
+      start = source.offsetOf(emit.toI64(row));
+    } else {
+      // Unsigned, so that it is one product of 32 by 64 bits.
+      Value number = arith::ExtUIOp::create(emit.b, emit.loc, emit.b.getI64Type(), emit.add(source.first, row));
+      start = emit.mul(number, strideBytes);
+    }
+    from = emit.at(source.start, emit.add(start, emit.toI64(offset)), byte);
     to = tile.offsetOf(emit, row, offset);
   }
 
   void copyChunk() {
-    mlir::Type byte = emit.b.getIntegerType(8);
     Value inside = emit.less(row, source.valid);
     if (tile.padded() * tile.elementBytes() != rowBytes)
       inside = code.both(inside, emit.less(offset, emit.i32(rowBytes)));
     Value place = emit.at(tile.base, to, byte);
     if (chunk == 2) {
-      // Too narrow for cp.async. Where the row does not exist the address is the tile's first, which does.
-      Value address = emit.at(source.start, code.select(inside, from, emit.i64(0)), byte);
+      // Too narrow for cp.async. Where the row does not exist the address is the tensor's first, which does.
+      Value address = code.select(inside, from, source.start);
       mlir::Type i16 = emit.b.getIntegerType(16);
       Value zero = arith::ConstantIntOp::create(emit.b, emit.loc, 0, 16);
       emit.store(code.select(inside, emit.load(i16, address, 2), zero), place, 2);
       return;
     }
     // Of none of the source's bytes the address is not looked at.
-    Value address = emit.at(source.start, from, byte);
-    nvvm::CpAsyncOp::create(emit.b, emit.loc, place, address, static_cast<uint32_t>(chunk),
+    nvvm::CpAsyncOp::create(emit.b, emit.loc, place, from, static_cast<uint32_t>(chunk),
                             chunk == 16 ? nvvm::LoadCacheModifierKind::CG : nvvm::LoadCacheModifierKind::CA,
                             code.select(inside, emit.i32(chunk), emit.i32(0)));
   }
 };
 
 }  // namespace
+
+bool copiesByThemselves(const SharedTile &tile) { return tile.columns() * tile.elementBytes() % 4 == 0; }
 
 void copyTile(KernelCode &code, const Threads &by, const Rows &from, const SharedTile &to) {
   const Source source = locate(code, from, to.rows());
@@ -187,15 +197,12 @@ void copyNumbers(KernelCode &code, const Threads &by, const Rows &from, double f
 }
 
 void lower(KernelCode &code, cta::CopyAsyncOp op) {
-  const Rows from{op.getTensor().str(), code.scalar(op.getBatch()), code.scalar(op.getHead()),
-                  code.scalar(op.getIndex())};
-  copyTile(code, code.allThreads(), from, code.buffer(op.getBuffer()));
+  copyTile(code, code.allThreads(), code.rowsOf(op.getTensor(), op), code.buffer(op.getBuffer()));
 }
 
 void lower(KernelCode &code, cta::CopyRowsAsyncOp op) {
-  const Rows from{op.getTensor().str(), code.scalar(op.getBatch()), code.scalar(op.getHead()),
-                  code.scalar(op.getIndex())};
-  copyNumbers(code, code.allThreads(), from, op.getFill().convertToDouble(), code.buffer(op.getBuffer()));
+  copyNumbers(code, code.allThreads(), code.rowsOf(op.getTensor(), op), op.getFill().convertToDouble(),
+              code.buffer(op.getBuffer()));
 }
 
 }  // namespace weft::nvptx

@@ -25,6 +25,8 @@ struct Rows {
   Value batch, head, index;
 };
 
+/// True where cp.async copies all of a tile: of rows too narrow for it threads do.
+bool copiesByThemselves(const SharedTile &tile);
 /// Rows past the end are zero.
 void copyTile(KernelCode &code, const Threads &by, const Rows &from, const SharedTile &to);
 void clearTile(KernelCode &code, const Threads &by, const SharedTile &to);

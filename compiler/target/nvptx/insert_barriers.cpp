@@ -5,7 +5,8 @@
 // earlier one of another thread could meet; one of them serves all that came before. A copy's bytes arrive where its
 // group is waited for. Products of warpgroups read it another way (the async proxy): before the barrier each thread
 // makes visible what it has written (cta.fence_async). All threads run the same turns and branches, so that a barrier
-// may stand in either, but never inside a branch here. Where there are roles, it is the consumers that the barriers are
+// may stand in either, but never inside a branch here, nor where it is one warpgroup's turn: the others would wait for
+// that. Where there are roles, it is the consumers that the barriers are
 // of; what they read of rings has come, and stays as long as they hold it. Test: insert_barriers.mlir
 #include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
@@ -83,6 +84,7 @@ class Barriers {
  private:
   Since since;
   bool asyncProxy = false;  ///< products read that way
+  cta::TakeTurnOp turn;     ///< that has not been passed on
 
   bool needed(Access access, Bytes bytes) const {
     // Where a copy is still on its way nothing is read: what is read there is another stage.
@@ -111,15 +113,19 @@ class Barriers {
 
   void visit(mlir::Operation &op) {
     if (mlir::isa<cta::BarrierOp>(op)) return meet(&op);
+    if (auto own = mlir::dyn_cast<cta::TakeTurnOp>(op)) turn = own;
+    if (mlir::isa<cta::PassTurnOp>(op)) turn = {};
     if (auto wait = mlir::dyn_cast<cta::WaitGroupOp>(op)) {
       since.written.insert_range(since.onTheWay);
       if (wait.getLeft() == 0) since.onTheWay.clear();
       return;
     }
-    if (auto roles = mlir::dyn_cast<cta::RolesOp>(op)) return visit(roles.getConsumers().front());
+    // Over programs.
+    if (auto roles = mlir::dyn_cast<cta::RolesOp>(op)) return visitLoop(roles.getConsumers());
     if (auto loop = mlir::dyn_cast<mlir::LoopLikeOpInterface>(op)) return visitLoop(*loop.getLoopRegions()[0]);
     if (needed(&op)) {
-      mlir::OpBuilder builder(&op);
+      // In a turn products are started, and what they read counts as read where they are waited for.
+      mlir::OpBuilder builder(turn ? turn.getOperation() : &op);
       meet(cta::BarrierOp::create(builder, op.getLoc()));
     }
     if (auto branch = mlir::dyn_cast<mlir::scf::IfOp>(op)) return visitBranch(branch);

@@ -1,5 +1,6 @@
 #include "compiler/target/nvptx/kernel_code.h"
 
+#include "compiler/target/nvptx/inline_ptx.h"
 #include "compiler/target/tensors.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -41,28 +42,27 @@ KernelCode::KernelCode(mlir::ModuleOp module, tile::KernelOp kernel)
 
 void KernelCode::lower(mlir::Operation &op) {
   emit.loc = op.getLoc();
-  // Terminators are the business of what is around them; tensors have become slots. The rest is scalar code.
-  if (mlir::isa<tile::YieldOp, mlir::scf::YieldOp, tile::TensorOp>(op)) return;
+  // Terminators are the business of what is around them; tensors have become slots, cursors begin with
+  // their role. The rest is scalar code.
+  if (mlir::isa<tile::YieldOp, mlir::scf::YieldOp, tile::TensorOp, cta::CursorOp>(op)) return;
   if (!kernel->hasAttr(cta::warps)) return plan.emitOp(op);
   auto lowerOp = [&](auto own) { nvptx::lower(*this, own); };
   llvm::TypeSwitch<mlir::Operation *>(&op)
       .Case<cta::AllocOp, cta::StageOp, cta::CopyAsyncOp, cta::CopyRowsAsyncOp, cta::CommitGroupOp, cta::WaitGroupOp,
             cta::FenceAsyncOp, cta::BarrierOp>(lowerOp)
-      .Case<cta::RingOp, cta::CursorOp, cta::AdvanceOp, cta::FillOp, cta::AcquireOp, cta::ReleaseOp, cta::RolesOp>(
-          lowerOp)
+      .Case<cta::RingOp, cta::AdvanceOp, cta::FillOp, cta::AcquireOp, cta::CarriedOp, cta::ReleaseOp>(lowerOp)
+      .Case<cta::RolesOp, cta::GiveOp, cta::TakeOp, cta::TakeTurnOp, cta::PassTurnOp>(lowerOp)
       .Case<cta::StoreSharedOp, cta::MmaOp, cta::WaitMmaOp, cta::RowDotOp, cta::AddRowsOp>(lowerOp)
       .Case<cta::KeptTilesOp, cta::TurnsOp, cta::TurnOp, tile::ForOp>(lowerOp)
       .Case<tile::FillOp, tile::LoadRowsOp, tile::ScaleOp, tile::ScaleRowsOp, tile::ScanSumOp>(lowerOp)
+      .Case<tile::AddPartsOp, tile::BelowPeakOp>(lowerOp)
       .Case<tile::RowwiseOp, tile::PairwiseOp, tile::StoreOp, tile::StoreRowsOp, mlir::scf::ForOp, mlir::scf::IfOp>(
           lowerOp)
       .Default([&](mlir::Operation *scalarOp) { plan.emitOp(*scalarOp); });
 }
 
 void KernelCode::ptx(const std::string &text, const std::string &constraints, mlir::ValueRange operands) {
-  llvmir::InlineAsmOp::create(builder, emit.loc, mlir::TypeRange(), operands, text,
-                              constraints + (constraints.empty() ? "" : ",") + "~{memory}", /*has_side_effects=*/true,
-                              /*is_align_stack=*/false, llvmir::tailcallkind::TailCallKind::None,
-                              llvmir::AsmDialectAttr(), mlir::ArrayAttr());
+  inlinePtx(emit.b, emit.loc, {}, text, constraints + (constraints.empty() ? "" : ",") + "~{memory}", operands);
 }
 
 Value KernelCode::scalar(Value value) {
@@ -145,19 +145,16 @@ void KernelCode::atomicAdd(Value pointer, Value value) {
 
 void KernelCode::atomicAddPair(Value pointer, Value first, Value second) {
   Value address = llvmir::PtrToIntOp::create(builder, emit.loc, builder.getI64Type(), pointer);
-  llvmir::InlineAsmOp::create(builder, emit.loc, mlir::TypeRange(), mlir::ValueRange{address, first, second},
-                              "red.relaxed.gpu.global.add.v2.f32 [$0], {$1, $2};", "l,f,f", /*has_side_effects=*/true,
-                              /*is_align_stack=*/false, llvmir::tailcallkind::TailCallKind::None,
-                              llvmir::AsmDialectAttr(), mlir::ArrayAttr());
+  inlinePtx(emit.b, emit.loc, {}, "red.relaxed.gpu.global.add.v2.f32 [$0], {$1, $2};", "l,f,f",
+            {address, first, second});
 }
 
 void KernelCode::addToRow(dialect::AccumulateOp sum, Value value, const target::RegionContext &context, Value i) {
   emit.when(both(thread.isFirstOfRow(), emit.less(i, slots.dim("T"))), [&] {
     Value index = emit.add(emit.mul(headRow(context), slots.dim("T")), i);
     Value pointer = emit.at(slots.pointer(sum.getInput().str()), index);
-    if (kernel.getGrid() == tile::Grid::Key) return atomicAdd(pointer, value);
-    Value old = emit.load(builder.getF32Type(), pointer);
-    emit.store(arith::AddFOp::create(builder, emit.loc, old, value), pointer);
+    // Where no other program adds to the row, too: nobody waits for what was there.
+    atomicAdd(pointer, value);
   });
 }
 

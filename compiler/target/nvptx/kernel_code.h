@@ -2,6 +2,8 @@
 // each operation, in files by what they are about.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <vector>
 
 #include "compiler/dialect/cta.h"
@@ -9,6 +11,7 @@
 #include "compiler/kernel_image.h"
 #include "compiler/target/kept_tiles.h"
 #include "compiler/target/nvptx/copies.h"
+#include "compiler/target/nvptx/mbarriers.h"
 #include "compiler/target/nvptx/thread.h"
 #include "compiler/target/scalar_program.h"
 #include "compiler/target/scalar_region.h"
@@ -35,17 +38,25 @@ struct SharedTile {
 struct Ring {
   SharedTile buffer;
   std::string tensor;
-  Value barriers;    ///< i32: where in shared memory its mbarriers are, `full` of each tile, then `empty`
-  Value bulk;        ///< i1: one thread copies a tile, by TMA; null: never
-  int64_t map = -1;  ///< which of the kernel's tensor maps
+  Value barriers;    ///< i32: where in shared memory its mbarriers are
+  Value words;       ///< i32: and what it carries; null: nothing
+  int64_t map = -1;  ///< which of the kernel's tensor maps, by which one thread copies a tile (TMA); -1: threads do
+
+  /// Lines of one number a row, which a warp copies.
+  bool isNumbers() const { return !buffer.type.isSwizzled(); }
+  /// All of the producer's threads copy shares of a tile.
+  bool isShared() const { return !isNumbers() && map < 0; }
 };
 
-/// How far a role has come along its rings: variables of the thread, i32.
-struct Cursor {
-  int64_t stages;
-  Value stage;  ///< !llvm.ptr; the tile
-  Value phase;  ///< !llvm.ptr; 0 or 1, another one each time around
+/// Numbers that the producer's first thread hands to others, one after another.
+struct Numbers {
+  int64_t stages;         ///< that may be on their way
+  Value barriers, words;  ///< i32: where in shared memory
+  Cursor cursor;          ///< of the role that is being written
 };
+
+/// The tensor map by which the ring's tiles can be copied; none of rows that lie anywhere, and of lines of numbers.
+std::optional<TensorMapSlot> mapOf(const target::KernelArguments &slots, cta::RingOp ring);
 
 /// Registers of a tile or of a number a row: those of a block of 16 rows after those of the one before; of a block,
 /// four of each 8 columns, or two (see #cta.mma_sync).
@@ -64,10 +75,13 @@ struct KernelCode {
   Thread thread;
   Value sharedBase;  ///< of all shared memory
   bool hasRoles = false;
-  int64_t residents = 1;            ///< blocks that an SM is to hold at once
-  std::vector<TensorMapSlot> maps;  ///< of tensors that a producer copies by TMA
-  Value arguments;                  ///< !llvm.ptr: the maps, then the slots
-  mlir::Block *entry = nullptr;     ///< of the function
+  std::optional<Numbers> given;             ///< of cta.give
+  Value programs;                           ///< i64: of the grid
+  std::function<void(Value)> enterProgram;  ///< what belongs to the program of that number is that of the code to come
+  int64_t residents = 1;                    ///< blocks that an SM is to hold at once
+  std::vector<TensorMapSlot> maps;          ///< of tensors that a producer copies by TMA
+  Value arguments;                          ///< !llvm.ptr: the maps, then the slots
+  mlir::Block *entry = nullptr;             ///< of the function
 
   llvm::DenseMap<Value, Registers> registers;
   llvm::DenseMap<Value, SharedTile> buffers;
@@ -85,9 +99,15 @@ struct KernelCode {
   Threads allThreads() { return {thread.number, thread.threads()}; }
   /// Of the role that copies.
   Threads producers() { return {emit.sub(thread.number, emit.i32(thread.threads())), producerThreads, true}; }
-  static constexpr int64_t producerThreads = 128;
-  /// One asm statement without results; see LLVM's inline assembly of NVPTX.
+  /// Without results, in its place among accesses to memory; see inlinePtx.
   void ptx(const std::string &text, const std::string &constraints, mlir::ValueRange operands);
+  /// Products of warpgroups see what this thread has written to shared memory (cta.fence_async).
+  void fenceAsync();
+  /// Where an operation that copies rows finds them.
+  template <class Op>
+  Rows rowsOf(llvm::StringRef tensor, Op op) {
+    return {tensor.str(), scalar(op.getBatch()), scalar(op.getHead()), scalar(op.getIndex())};
+  }
   Registers &registersOf(Value tile);
   const SharedTile &buffer(Value value);
   /// How many registers a value of the type takes, of f32.
@@ -140,12 +160,17 @@ void lower(KernelCode &code, cta::CopyAsyncOp op);
 void lower(KernelCode &code, cta::CopyRowsAsyncOp op);
 // rings.cpp
 void lower(KernelCode &code, cta::RingOp op);
-void lower(KernelCode &code, cta::CursorOp op);
 void lower(KernelCode &code, cta::AdvanceOp op);
 void lower(KernelCode &code, cta::FillOp op);
 void lower(KernelCode &code, cta::AcquireOp op);
+void lower(KernelCode &code, cta::CarriedOp op);
 void lower(KernelCode &code, cta::ReleaseOp op);
+// roles.cpp
 void lower(KernelCode &code, cta::RolesOp op);
+void lower(KernelCode &code, cta::GiveOp op);
+void lower(KernelCode &code, cta::TakeOp op);
+void lower(KernelCode &code, cta::TakeTurnOp op);
+void lower(KernelCode &code, cta::PassTurnOp op);
 // shared_memory.cpp
 void lower(KernelCode &code, cta::AllocOp op);
 void lower(KernelCode &code, cta::StageOp op);
@@ -172,6 +197,8 @@ void lower(KernelCode &code, tile::FillOp op);
 void lower(KernelCode &code, tile::LoadRowsOp op);
 void lower(KernelCode &code, tile::ScaleOp op);
 void lower(KernelCode &code, tile::ScaleRowsOp op);
+void lower(KernelCode &code, tile::AddPartsOp op);
+void lower(KernelCode &code, tile::BelowPeakOp op);
 void lower(KernelCode &code, tile::ScanSumOp op);
 void lower(KernelCode &code, tile::RowwiseOp op);
 void lower(KernelCode &code, cta::RowDotOp op);

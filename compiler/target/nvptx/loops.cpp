@@ -4,14 +4,15 @@
 namespace weft::nvptx {
 namespace {
 
-/// The loop itself: prepare(index) runs at the start of a turn.
+/// The loop itself, of bounds that fit 32 bits: prepare(index) runs at the start of a turn.
 template <class Prepare>
 void carry(KernelCode &code, mlir::LoopLikeOpInterface loop, Value from, Value to, Prepare prepare) {
   mlir::Block &body = loop.getLoopRegions()[0]->front();
   Registers inits;
   for (Value init : loop.getInits()) llvm::append_range(inits, code.registersOf(init));
-  auto sums = code.emit.loop(from, to, 1, inits, [&](Value at, mlir::ValueRange carried) {
-    prepare(at);
+  Emitter &emit = code.emit;
+  auto sums = emit.loop(emit.toI32(from), emit.toI32(to), 1, inits, [&](Value at, mlir::ValueRange carried) {
+    prepare(Value(mlir::arith::ExtUIOp::create(emit.b, emit.loc, emit.b.getI64Type(), at)));
     code.spread(loop.getRegionIterArgs(), Registers(carried.begin(), carried.end()));
     code.lower(body);
     Registers next;
@@ -50,7 +51,7 @@ void lower(KernelCode &code, tile::ForOp op) {
   if (op.getOver() == tile::Range::Turns) {
     to = emit.i64(op.turns());
   } else if (op.getOver() == tile::Range::Heads) {
-    Value perGroup = emit.div(code.slots.dim("H"), code.slots.dim("G"));
+    Value perGroup = code.slots.headsPerGroup();
     from = emit.mul(code.scalar(op.getStart()), perGroup);
     to = emit.add(from, perGroup);
   } else {

@@ -38,12 +38,11 @@ bool usesWorkspace(tile::KernelOp kernel) {
   return uses;
 }
 
-/// Of all tiles that a producer could copy by TMA.
-std::vector<TensorMapSlot> mapsOf(tile::KernelOp kernel) {
+std::vector<TensorMapSlot> mapsOf(tile::KernelOp kernel, const target::KernelArguments &slots) {
   std::vector<TensorMapSlot> maps;
   kernel.walk([&](cta::RingOp ring) {
-    const TensorMapSlot map{ring.getTensor().str(), static_cast<int>(ring.bufferType().rows())};
-    if (ring.bufferType().isSwizzled() && !llvm::is_contained(maps, map)) maps.push_back(map);
+    const std::optional<TensorMapSlot> map = mapOf(slots, ring);
+    if (map && !llvm::is_contained(maps, *map)) maps.push_back(*map);
   });
   return maps;
 }
@@ -60,7 +59,10 @@ int64_t residentsOf(tile::KernelOp kernel) {
   return 2 * (shared.getInt() + reserved) <= sharedOfSm ? 2 : 1;
 }
 
-void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
+/// One comes before any kernel of roles in a call. What it does to the count later changes nothing: it is zero then.
+bool findsKeptTiles(tile::KernelOp kernel) { return kernel.getSymName().split('.').second.starts_with("plan_"); }
+
+void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel, bool roles) {
   const Runner runner = runnerOf(kernel);
   const bool workspaces = usesWorkspace(kernel);
   KernelCode code(module, kernel);
@@ -79,7 +81,7 @@ void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
   builder.setInsertionPoint(entry->getTerminator());
   code.entry = entry;
   code.arguments = entry->getArgument(0);
-  code.maps = mapsOf(kernel);
+  code.maps = mapsOf(kernel, code.slots);
   const int64_t mapWords = TensorMapSlot::words * static_cast<int64_t>(code.maps.size());
   code.slots.setEntry(entry, code.arguments, mapWords);
   code.sharedBase =
@@ -90,22 +92,35 @@ void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
 
   target::ProgramGrid grid(emit, code.slots, kernel);
   Value block = emit.toI64(mlir::NVVM::BlockIdXOp::create(builder, emit.loc, builder.getI32Type()));
-  auto program = [&](Value p) {
+  code.programs = grid.programs();
+  code.enterProgram = [&](Value p) {
     grid.bind(p, code.scalars);
     if (workspaces)
       code.plan.workspace = emit.at(code.slots.pointer(workspace), emit.mul(p, code.slots.dim(workspaceRow)));
+  };
+  auto program = [&](Value p) {
+    code.enterProgram(p);
     code.lower(kernel.getBody().front());
   };
+  if (roles && findsKeptTiles(kernel)) {
+    Value first =
+        mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::eq,
+                                    mlir::arith::OrIOp::create(emit.b, emit.loc, emit.toI32(block), code.thread.number),
+                                    emit.i32(0));
+    emit.when(first, [&] { emit.store(emit.i32(0), code.slots.pointer(takenPrograms)); });
+  }
   if (runner == Runner::Warp) code.plan.lanes = code.thread.lanes();
   if (runner == Runner::Thread) {
     Value p = emit.add(emit.mul(block, emit.i64(scalarThreads)), emit.toI64(code.thread.number));
-    emit.when(emit.less(p, grid.programs()), [&] { program(p); });
+    emit.when(emit.less(p, code.programs), [&] { program(p); });
+  } else if (hasRoles(kernel)) {
+    code.lower(kernel.getBody().front());
   } else {
     program(block);
   }
 
   int threads = runner == Runner::Cta ? static_cast<int>(code.thread.threads()) : scalarThreads;
-  if (hasRoles(kernel)) threads += static_cast<int>(KernelCode::producerThreads);
+  if (hasRoles(kernel)) threads += producerThreads;
   const size_t words = mapWords + std::max<size_t>(code.slots.list.size(), 1);
   function.setArgAttr(0, llvmir::LLVMDialect::getByValAttrName(),
                       mlir::TypeAttr::get(llvmir::LLVMArrayType::get(builder.getI64Type(), words)));
@@ -120,6 +135,7 @@ void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel) {
   KernelImage image = grid.image(function.getSymName());
   image.threads = threads;
   image.maps = code.maps;
+  if (hasRoles(kernel)) image.residents = static_cast<int>(code.residents);
   image.programsPerBlock = runner == Runner::Thread ? scalarThreads : 1;
   if (auto bytes = kernel->getAttrOfType<mlir::IntegerAttr>(cta::sharedBytes)) image.sharedBytes = bytes.getInt();
   target::describeImage(function, image);
@@ -142,7 +158,7 @@ struct LowerToNvvm : impl::LowerToNvvmBase<LowerToNvvm> {
     mlir::ModuleOp module = getOperation();
     const bool lowered = attempt(module, [&] {
       for (auto kernel : llvm::make_early_inc_range(module.getOps<tile::KernelOp>())) {
-        nvptx::lowerKernel(module, kernel);
+        nvptx::lowerKernel(module, kernel, roles);
         kernel.erase();
       }
     });

@@ -2,8 +2,9 @@
 //
 // Before: cta.load and cta.load_rows wherever the program needs them. After: cta.roles. The producer runs the same
 // loops with nothing in them but cta.fill; the consumers acquire each tile before its first use and release it after
-// its last. What a loop over kept tiles loads anew in every turn has `stages` tiles, the rest one. Kernels without
-// products of warpgroups stay as they are, for pipeline-loads. Test: make_rings.mlir
+// its last. What a loop over kept tiles loads anew in every turn has `stages` tiles, the rest one. Of such loops only
+// the producer looks up which tiles are kept: the consumers are told with the first tile of a turn (cta.carried).
+// Kernels without products of warpgroups stay as they are, for pipeline-loads. Test: make_rings.mlir
 #include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
 #include "llvm/ADT/MapVector.h"
@@ -18,12 +19,10 @@ namespace {
 
 using mlir::Value;
 
-bool isLoad(mlir::Operation *op) { return mlir::isa<cta::LoadOp, cta::LoadRowsOp>(op); }
-
 bool holdsLoads(mlir::Operation *op) {
   return op
       ->walk([](mlir::Operation *inner) {
-        return isLoad(inner) ? mlir::WalkResult::interrupt() : mlir::WalkResult::advance();
+        return cta::isLoad(inner) ? mlir::WalkResult::interrupt() : mlir::WalkResult::advance();
       })
       .wasInterrupted();
 }
@@ -36,7 +35,7 @@ bool takesRings(tile::KernelOp kernel) {
       warpgroups |= cta::isWgmma(product.getKind());
       others |= !cta::isWgmma(product.getKind());
     }
-    if (isLoad(op)) others |= !mlir::isa<tile::KernelOp, tile::ForOp>(op->getParentOp());
+    if (cta::isLoad(op)) others |= !mlir::isa<tile::KernelOp, tile::ForOp>(op->getParentOp());
   });
   return warpgroups && !others;
 }
@@ -45,17 +44,26 @@ bool takesRings(tile::KernelOp kernel) {
 struct Group {
   int64_t stages;
   llvm::SmallVector<mlir::Operation *> loads;
+  mlir::Operation *carries = nullptr;  ///< the load whose ring says which tile a turn is of
 };
+
+/// Of the rows that the turn itself is of.
+bool isOfTurn(tile::ForOp loop, mlir::Operation *load) {
+  auto tile = mlir::dyn_cast<cta::LoadOp>(load);
+  return tile && tile.getIndex() == loop.getBody().front().getArgument(0);
+}
 
 class Rings {
  public:
   Rings(tile::KernelOp kernel, int64_t stages) : kernel(kernel), builder(kernel.getContext()), loc(kernel.getLoc()) {
     kernel.walk([&](mlir::Operation *op) {
-      if (!isLoad(op)) return;
+      if (!cta::isLoad(op)) return;
       auto loop = mlir::dyn_cast<tile::ForOp>(op->getParentOp());
       Group &group = groups[op->getBlock()];
-      group.stages = loop && loop.overKept() ? stages : 1;
+      const bool kept = loop && loop.overKept();
+      group.stages = kept ? stages : 1;
       group.loads.push_back(op);
+      if (kept && !group.carries && isOfTurn(loop, op)) group.carries = op;
     });
   }
 
@@ -64,8 +72,8 @@ class Rings {
     auto first = llvm::find_if(body, [](mlir::Operation &op) { return !mlir::isa<tile::TensorOp>(op); });
     builder.setInsertionPoint(&*first);
     for (auto &[block, group] : groups)
-      for (mlir::Operation *load : group.loads) makeRing(load, group.stages);
-    auto roles = cta::RolesOp::create(builder, loc);
+      for (mlir::Operation *load : group.loads) makeRing(load, group.stages, load == group.carries);
+    auto roles = cta::RolesOp::create(builder, loc, mlir::IntegerAttr());
     mlir::Block &producer = roles.getProducer().emplaceBlock(), &consumers = roles.getConsumers().emplaceBlock();
     consumers.getOperations().splice(consumers.end(), body.getOperations(), std::next(roles->getIterator()),
                                      body.end());
@@ -84,13 +92,12 @@ class Rings {
   llvm::DenseMap<mlir::Operation *, Value> rings;
   llvm::DenseMap<Group *, Value> cursors;  ///< of the role that is being written
 
-  void makeRing(mlir::Operation *load, int64_t stages) {
+  void makeRing(mlir::Operation *load, int64_t stages, bool carries) {
     const auto type = mlir::cast<cta::SharedType>(load->getResult(0).getType());
-    const auto several = cta::SharedType::get(type.getContext(), {stages, type.rows(), type.columns()},
-                                              type.getElement(), type.getLayout());
-    Value buffer = cta::AllocOp::create(builder, loc, several, mlir::IntegerAttr());
+    Value buffer = cta::AllocOp::create(builder, loc, type.several(stages), mlir::IntegerAttr());
     rings[load] = cta::RingOp::create(builder, loc, cta::RingType::get(builder.getContext()), buffer,
-                                      load->getAttrOfType<mlir::FlatSymbolRefAttr>("tensor"), mlir::IntegerAttr());
+                                      load->getAttrOfType<mlir::FlatSymbolRefAttr>("tensor"),
+                                      carries ? builder.getUnitAttr() : mlir::UnitAttr(), mlir::IntegerAttr());
   }
 
   void makeCursors(mlir::Block &role) {
@@ -102,11 +109,10 @@ class Rings {
   /// The loops around loads, and in the place of each load its ring's being filled. At the builder's.
   void produce(mlir::Block &block, mlir::IRMapping &copied) {
     for (mlir::Operation &op : block) {
-      if (isLoad(&op)) fill(&op, copied);
+      if (cta::isLoad(&op)) fill(&op, copied);
       else if (auto loop = mlir::dyn_cast<tile::ForOp>(op); loop && holdsLoads(loop)) produceLoop(loop, copied);
     }
-    auto own = groups.find(originalBlock(block));
-    if (own != groups.end() && block.getParentOp() != kernel && mlir::isa<tile::ForOp>(block.getParentOp()))
+    if (auto own = groups.find(originalBlock(block)); own != groups.end())
       cta::AdvanceOp::create(builder, loc, cursors.at(&own->second));
   }
 
@@ -121,6 +127,8 @@ class Rings {
                                     value(loop.getHead()), value(loop.getStart()), mlir::ValueRange(),
                                     loop.getKeyDimAttr(), loop.getPlanAttr());
     mlir::Block &body = copy.getBody().emplaceBlock(), &own = loop.getBody().front();
+    if (auto group = groups.find(&own); group != groups.end() && group->second.carries)
+      for (tile::ForOp role : {copy, loop}) role->setAttr(cta::carriedTurns, builder.getUnitAttr());
     // The turn's index and, of kept tiles, whether it is full; no carried tiles.
     for (mlir::BlockArgument argument : own.getArguments())
       if (!mlir::isa<mlir::RankedTensorType>(argument.getType()))
@@ -147,8 +155,10 @@ class Rings {
     auto value = [&](Value own) { return producers(own, copied); };
     Group &group = groups.find(originalBlock(*load->getBlock()))->second;
     auto write = [&](auto op, mlir::FloatAttr pad) {
+      Value full;
+      if (load == group.carries) full = copied.lookup(load->getBlock()->getArgument(1));
       cta::FillOp::create(builder, loc, rings.at(load), cursors.at(&group), value(op.getBatch()), value(op.getHead()),
-                          value(op.getIndex()), pad, mlir::UnitAttr());
+                          value(op.getIndex()), full, pad, mlir::UnitAttr());
     };
     if (auto rows = mlir::dyn_cast<cta::LoadRowsOp>(load)) write(rows, rows.getFillAttr());
     else write(mlir::cast<cta::LoadOp>(load), mlir::FloatAttr());
@@ -156,33 +166,26 @@ class Rings {
 
   void consume(Group &group, mlir::Block *block) {
     const Value cursor = cursors.at(&group);
-    const bool again = mlir::isa<tile::ForOp>(block->getParentOp());
     for (mlir::Operation *load : group.loads) {
-      auto [first, last] = usesOf(load, block);
-      builder.setInsertionPoint(first);
+      auto [first, last] = cta::usersIn(*block, load->getResult(0));
+      internalCheck(first, "make-rings", "a load that nothing uses");
+      if (load == group.carries) builder.setInsertionPointToStart(block);
+      else builder.setInsertionPoint(first);
       auto tile = cta::AcquireOp::create(builder, loc, load->getResult(0).getType(), rings.at(load), cursor);
       load->getResult(0).replaceAllUsesWith(tile);
-      if (again) {
-        builder.setInsertionPointAfter(last);
-        cta::ReleaseOp::create(builder, loc, rings.at(load), cursor, Value());
+      if (load == group.carries) {
+        auto carried =
+            cta::CarriedOp::create(builder, loc, builder.getI32Type(), builder.getI1Type(), rings.at(load), cursor);
+        block->getArgument(0).replaceAllUsesWith(carried.getIndex());
+        block->getArgument(1).replaceAllUsesWith(carried.getFull());
       }
+      builder.setInsertionPointAfter(last);
+      cta::ReleaseOp::create(builder, loc, rings.at(load), cursor, Value());
       load->erase();
     }
-    if (!again) return;
-    builder.setInsertionPoint(block->getTerminator());
+    if (mlir::isa<cta::RolesOp>(block->getParentOp())) builder.setInsertionPointToEnd(block);
+    else builder.setInsertionPoint(block->getTerminator());
     cta::AdvanceOp::create(builder, loc, cursor);
-  }
-
-  /// The first and the last operation of `block` that use it, or hold one that does.
-  static std::pair<mlir::Operation *, mlir::Operation *> usesOf(mlir::Operation *load, mlir::Block *block) {
-    mlir::Operation *first = nullptr, *last = nullptr;
-    for (mlir::Operation *user : load->getResult(0).getUsers()) {
-      mlir::Operation *own = block->findAncestorOpInBlock(*user);
-      if (!first || own->isBeforeInBlock(first)) first = own;
-      if (!last || last->isBeforeInBlock(own)) last = own;
-    }
-    internalCheck(first, "make-rings", "a load that nothing uses");
-    return {first, last};
   }
 };
 

@@ -44,9 +44,12 @@ class Pass {
     for (int64_t block = 0; block < blocks; ++block)
       for (int64_t n = 0; n < wide; ++n)
         for (int e = 0; e < 4; ++e) emitPair(block, n, e);
+    // Once: a store between pairs would keep the loads of one behind those of the other.
+    if (outside) target::noteOutside(emit, code.slots, outside);
     const size_t tiles = op.tileResults();
     for (size_t at = 0; at < op.getReductions().size(); ++at)
-      for (Value &value : out[tiles + at]) value = code.thread.reduceRow(value, isMax(op, at));
+      if (isMax(op, at) || !op.getParts())
+        for (Value &value : out[tiles + at]) value = code.thread.reduceRow(value, isMax(op, at));
     for (auto [which, sum] : llvm::enumerate(sums)) addSums(which, sum);
     Registers all;
     for (auto [result, values] : llvm::zip(op.getResults(), out)) {
@@ -74,6 +77,7 @@ class Pass {
   std::vector<dialect::AccumulateOp> sums;
   std::vector<Registers> out, rowSums, columnSums;
   Value firstQuery, firstKey;
+  Value outside;  ///< i1: a pair has read outside a tensor
   RegionContext context;
 
   void addTo(Value &sum, Value value) {
@@ -108,6 +112,9 @@ class Pass {
     if (!full && exists) context.inBounds = code.both(context.inBounds, exists);
     ScalarRegion region(emit, slots, context);
     region.onOuter = [&](Value value) { return code.plan.plain(value); };
+    region.onOutside = [&](Value condition) {
+      outside = outside ? Value(arith::OrIOp::create(code.builder, emit.loc, outside, condition)) : condition;
+    };
     unsigned argument = 0;
     region.bindCoordinate(body.getArgument(argument++), ScalarRegion::Coordinate::I);
     region.bindCoordinate(body.getArgument(argument++), ScalarRegion::Coordinate::J);

@@ -3,7 +3,8 @@
 // Before: cta.load, cta.load_rows, cta.share and loops over kept tiles (tile.for). After: a buffer for each
 // (cta.alloc), copies, groups and waits; loops over kept tiles are scf.for over their turns. What such a loop loads
 // anew in every turn streams: its buffer has `stages` tiles, and the copy of a turn is started `stages - 1` turns
-// ahead. Whatever else is loaded is copied where it stands. Barriers are still missing. Test: pipeline_loads.mlir
+// ahead. Whatever else is loaded is copied where it stands. Of loops whose turns come with the tiles of rings
+// (cta.carried_turns) the producer gives their number. Barriers are still missing. Test: pipeline_loads.mlir
 #include "compiler/dialect/cta.h"
 #include "compiler/passes.h"
 #include "llvm/ADT/STLExtras.h"
@@ -18,8 +19,6 @@ namespace {
 namespace arith = mlir::arith;
 using mlir::Value;
 
-/// cta.load or cta.load_rows.
-bool isLoad(mlir::Operation *op) { return mlir::isa<cta::LoadOp, cta::LoadRowsOp>(op); }
 Value indexOf(mlir::Operation *load) {
   if (auto rows = mlir::dyn_cast<cta::LoadRowsOp>(load)) return rows.getIndex();
   return mlir::cast<cta::LoadOp>(load).getIndex();
@@ -61,21 +60,27 @@ class Stream {
   Stream(tile::ForOp loop, int64_t stages) : loop(loop), builder(loop), loc(loop.getLoc()), stages(stages) {
     const Value index = loop.getBody().front().getArgument(0);
     for (mlir::Operation &op : loop.getBody().front())
-      if (isLoad(&op) && indexOf(&op) == index) loads.push_back(&op);
+      if (cta::isLoad(&op) && indexOf(&op) == index) loads.push_back(&op);
   }
 
   void run() {
     tiles =
         cta::KeptTilesOp::create(builder, loc, cta::KeptTilesType::get(builder.getContext()), loop.getOver(),
                                  loop.getBatch(), loop.getHead(), loop.getStart(), *loop.getPlan(), loop.getKeyDim());
-    auto turns = cta::TurnsOp::create(builder, loc, builder.getI64Type(), builder.getI64Type(), tiles);
-    from = turns.getFrom();
-    to = turns.getTo();
+    carried = loop->hasAttr(cta::carriedTurns);
+    auto roles = loop->getParentOfType<cta::RolesOp>();
+    if (carried && roles.getConsumers().isAncestor(loop->getParentRegion())) {
+      from = constant(0);
+      to = cta::TakeOp::create(builder, loc, builder.getI64Type());
+    } else {
+      auto turns = cta::TurnsOp::create(builder, loc, builder.getI64Type(), builder.getI64Type(), tiles);
+      from = turns.getFrom();
+      to = turns.getTo();
+      if (carried) cta::GiveOp::create(builder, loc, arith::SubIOp::create(builder, loc, to, from));
+      carried = false;
+    }
     for (mlir::Operation *load : loads) {
-      const cta::SharedType type = typeOf(load);
-      const auto several = cta::SharedType::get(type.getContext(), {stages, type.rows(), type.columns()},
-                                                type.getElement(), type.getLayout());
-      buffers.push_back(cta::AllocOp::create(builder, loc, several, mlir::IntegerAttr()));
+      buffers.push_back(cta::AllocOp::create(builder, loc, typeOf(load).several(stages), mlir::IntegerAttr()));
     }
     if (!loads.empty())
       for (int64_t ahead = 0; ahead + 1 < stages; ++ahead) copies(add(from, ahead));
@@ -93,6 +98,7 @@ class Stream {
   llvm::SmallVector<mlir::Operation *> loads;
   llvm::SmallVector<Value> buffers;
   Value tiles, from, to;
+  bool carried = false;  ///< which tile a turn is of is known in it already
 
   Value constant(int64_t value) { return arith::ConstantIntOp::create(builder, loc, value, 64); }
   Value add(Value turn, int64_t ahead) {
@@ -114,7 +120,11 @@ class Stream {
 
   /// The copies of a turn, one group; an empty one past the last turn.
   void copies(Value turn) {
-    Value exists = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt, turn, to);
+    // 32 bits count turns.
+    auto narrow = [&](Value number) -> Value {
+      return arith::TruncIOp::create(builder, loc, builder.getI32Type(), number);
+    };
+    Value exists = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::slt, narrow(turn), narrow(to));
     auto branch = mlir::scf::IfOp::create(builder, loc, exists, false);
     {
       mlir::OpBuilder::InsertionGuard guard(builder);
@@ -134,7 +144,9 @@ class Stream {
       cta::WaitGroupOp::create(builder, loc, static_cast<uint32_t>(std::max<int64_t>(stages - 2, 0)));
       if (stages > 1) copies(add(at, stages - 1));
     }
-    auto turn = turnAt(at);
+    llvm::SmallVector<Value> arguments;
+    if (carried) arguments.append(2, Value());
+    else llvm::append_range(arguments, turnAt(at)->getResults());
     Value stage = loads.empty() ? Value() : stageOf(at);
     for (auto [load, buffer] : llvm::zip(loads, buffers)) {
       load->getResult(0).replaceAllUsesWith(tileOf(buffer, stage));
@@ -143,12 +155,12 @@ class Stream {
     auto yield = mlir::cast<tile::YieldOp>(body.getTerminator());
     // scf.for has a terminator of its own where it carries nothing.
     if (turned.getBody()->mightHaveTerminator()) turned.getBody()->getTerminator()->erase();
-    llvm::SmallVector<Value> arguments(turn->getResults());
     llvm::append_range(arguments, turned.getRegionIterArgs());
     builder.setInsertionPoint(yield);
     mlir::scf::YieldOp::create(builder, yield.getLoc(), yield.getValues());
     yield.erase();
-    for (auto [own, value] : llvm::zip(body.getArguments(), arguments)) own.replaceAllUsesWith(value);
+    for (auto [own, value] : llvm::zip(body.getArguments(), arguments))
+      if (value) own.replaceAllUsesWith(value);
     turned.getBody()->getOperations().splice(turned.getBody()->end(), body.getOperations());
   }
 };
@@ -166,7 +178,7 @@ struct PipelineLoads : impl::PipelineLoadsBase<PipelineLoads> {
     });
     for (tile::ForOp loop : loops) Stream(loop, stages).run();
     getOperation().walk([](mlir::Operation *op) {
-      if (isLoad(op)) copyInPlace(op);
+      if (cta::isLoad(op)) copyInPlace(op);
     });
     getOperation().walk([](cta::ShareOp share) { storeInPlace(share); });
   }

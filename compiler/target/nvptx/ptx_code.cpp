@@ -45,7 +45,7 @@ void keepConverged(llvm::Module &code) {
       for (llvm::Instruction &instruction : block) {
         auto *call = llvm::dyn_cast<llvm::CallInst>(&instruction);
         auto *text = call ? llvm::dyn_cast<llvm::InlineAsm>(call->getCalledOperand()) : nullptr;
-        if (text && llvm::StringRef(text->getAsmString()).contains(".sync.aligned"))
+        if (text && llvm::StringRef(text->getAsmString()).contains(".aligned"))
           call->addFnAttr(llvm::Attribute::Convergent);
       }
 }

@@ -1,5 +1,6 @@
 // What is done row by row: constants, numbers of rows, running sums, scalar programs of a row.
 #include "compiler/target/nvptx/kernel_code.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
 namespace weft::nvptx {
 
@@ -36,15 +37,86 @@ void lower(KernelCode &code, tile::ScaleOp op) {
   code.registers[op.getResult()] = std::move(result);
 }
 
+/// True in all lanes of a warp of which one has a row that is so.
+static Value anyOf(KernelCode &code, llvm::ArrayRef<Value> rows, llvm::function_ref<Value(Value)> is) {
+  Emitter &emit = code.emit;
+  Value any;
+  for (Value row : rows) any = any ? Value(arith::OrIOp::create(emit.b, emit.loc, any, is(row))) : is(row);
+  return mlir::NVVM::VoteSyncOp::create(emit.b, emit.loc, emit.b.getI1Type(), emit.i32(-1), any,
+                                        mlir::NVVM::VoteSyncKind::any);
+}
+
+/// What registers (f32) become where `condition` is true.
+static Registers seldom(KernelCode &code, Value condition, const Registers &own,
+                        llvm::function_ref<Registers()> changed) {
+  Emitter &emit = code.emit;
+  llvm::SmallVector<mlir::Type> types(own.size(), emit.b.getF32Type());
+  auto branch = mlir::scf::IfOp::create(emit.b, emit.loc, types, condition, true);
+  mlir::OpBuilder::InsertionGuard guard(emit.b);
+  emit.b.setInsertionPointToStart(branch.thenBlock());
+  mlir::scf::YieldOp::create(emit.b, emit.loc, changed());
+  emit.b.setInsertionPointToStart(branch.elseBlock());
+  mlir::scf::YieldOp::create(emit.b, emit.loc, own);
+  return Registers(branch.getResults().begin(), branch.getResults().end());
+}
+
 void lower(KernelCode &code, tile::ScaleRowsOp op) {
-  Registers result = code.registersOf(op.getTile());
+  const Registers own = code.registersOf(op.getTile());
   const Registers &factors = code.registersOf(op.getFactors());
   const size_t perBlock = KernelCode::columnTiles(KernelCode::shapeOf(op.getTile())[1]) * 4;
-  for (size_t at = 0; at < result.size(); ++at) {
-    const size_t block = at / perBlock, half = at % 4 / 2;
-    result[at] = arith::MulFOp::create(code.builder, code.emit.loc, result[at], factors[2 * block + half]);
+  auto scaled = [&] {
+    Registers result;
+    for (size_t at = 0; at < own.size(); ++at) {
+      const size_t block = at / perBlock, half = at % 4 / 2;
+      result.push_back(arith::MulFOp::create(code.builder, code.emit.loc, own[at], factors[2 * block + half]));
+    }
+    return result;
+  };
+  // In a loop they are mostly 1.
+  if (!mlir::isa<mlir::LoopLikeOpInterface>(op->getParentOp())) {
+    code.registers[op.getResult()] = scaled();
+    return;
   }
-  code.registers[op.getResult()] = std::move(result);
+  Emitter &emit = code.emit;
+  Value any = anyOf(code, factors, [&](Value factor) {
+    return arith::CmpFOp::create(emit.b, emit.loc, arith::CmpFPredicate::UNE, factor, emit.constantF(1));
+  });
+  code.registers[op.getResult()] = seldom(code, any, own, scaled);
+}
+
+void lower(KernelCode &code, tile::AddPartsOp op) {
+  Registers sums = code.registersOf(op.getRows());
+  for (Value &sum : sums) sum = code.thread.reduceRow(sum, false);
+  code.registers[op.getSums()] = std::move(sums);
+}
+
+void lower(KernelCode &code, tile::BelowPeakOp op) {
+  Emitter &emit = code.emit;
+  Registers scores = code.registersOf(op.getScores());
+  const Registers peaks = code.registersOf(op.getPeaks()), factors = code.registersOf(op.getFactors());
+  const size_t perBlock = KernelCode::columnTiles(KernelCode::shapeOf(op.getScores())[1]) * 4, count = scores.size();
+  Registers own = scores;
+  for (auto [peak, factor] : llvm::zip(peaks, factors))
+    own.push_back(arith::MulFOp::create(emit.b, emit.loc, peak, factor));
+  const Registers products(own.begin() + count, own.end());
+  auto isFar = [&](Value product) {
+    Value size = mlir::math::AbsFOp::create(emit.b, emit.loc, product);
+    return Value(arith::CmpFOp::create(emit.b, emit.loc, arith::CmpFPredicate::OGE, size, emit.constantF(0x1p10)));
+  };
+  Registers all = seldom(code, anyOf(code, products, isFar), own, [&] {
+    Registers far, taken, result;
+    for (auto [product, peak] : llvm::zip(products, peaks)) {
+      far.push_back(isFar(product));
+      taken.push_back(code.select(far.back(), peak, emit.constantF(0)));
+    }
+    for (size_t at = 0; at < count; ++at) {
+      const size_t row = at / perBlock * 2 + at % 4 / 2;
+      result.push_back(arith::SubFOp::create(emit.b, emit.loc, scores[at], taken[row]));
+    }
+    for (auto [product, is] : llvm::zip(products, far)) result.push_back(code.select(is, emit.constantF(0), product));
+    return result;
+  });
+  code.spread(op.getResults(), all);
 }
 
 void lower(KernelCode &code, tile::ScanSumOp op) {

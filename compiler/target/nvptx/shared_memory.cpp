@@ -6,6 +6,12 @@ namespace weft::nvptx {
 
 namespace nvvm = mlir::NVVM;
 
+void KernelCode::fenceAsync() {
+  mlir::MLIRContext *context = builder.getContext();
+  nvvm::FenceProxyOp::create(builder, emit.loc, nvvm::ProxyKindAttr::get(context, nvvm::ProxyKind::async_shared),
+                             nvvm::SharedSpaceAttr::get(context, nvvm::SharedSpace::shared_cta));
+}
+
 void lower(KernelCode &code, cta::AllocOp op) {
   internalCheck(op.getOffset().has_value(), "nvptx lowering", "a buffer without a place");
   Value offset = code.emit.i32(static_cast<int64_t>(*op.getOffset()));
@@ -24,12 +30,7 @@ void lower(KernelCode &code, cta::CommitGroupOp) { nvvm::CpAsyncCommitGroupOp::c
 void lower(KernelCode &code, cta::WaitGroupOp op) {
   nvvm::CpAsyncWaitGroupOp::create(code.builder, code.emit.loc, op.getLeft());
 }
-void lower(KernelCode &code, cta::FenceAsyncOp) {
-  mlir::MLIRContext *context = code.builder.getContext();
-  nvvm::FenceProxyOp::create(code.builder, code.emit.loc,
-                             nvvm::ProxyKindAttr::get(context, nvvm::ProxyKind::async_shared),
-                             nvvm::SharedSpaceAttr::get(context, nvvm::SharedSpace::shared_cta));
-}
+void lower(KernelCode &code, cta::FenceAsyncOp) { code.fenceAsync(); }
 void lower(KernelCode &code, cta::BarrierOp) {
   if (!code.hasRoles) {
     nvvm::BarrierOp::create(code.builder, code.emit.loc);

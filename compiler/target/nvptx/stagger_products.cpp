@@ -57,6 +57,7 @@ std::optional<Last> lastProduct(tile::ForOp loop) {
   last.tile = last.product.getRhs().getDefiningOp<cta::AcquireOp>();
   if (!pairs || pairs->getBlock() != &body || !last.product.getLhs().hasOneUse()) return std::nullopt;
   if (!last.tile || last.tile->getBlock() != &body || !last.tile.getResult().hasOneUse()) return std::nullopt;
+  if (last.tile.getRing().getDefiningOp<cta::RingOp>().getCarries()) return std::nullopt;
   last.release = userOf<cta::ReleaseOp>(last.tile.getRing(), &body);
   // From the sum's last use back to what the loop carries.
   if (!last.product.getResult().hasOneUse()) return std::nullopt;
@@ -110,7 +111,7 @@ class Stagger {
     auto fill = userOf<cta::FillOp>(ring, nullptr);
     auto around = mlir::cast<tile::ForOp>(fill->getParentOp());
     builder.setInsertionPoint(around);
-    cta::FillOp::create(builder, loc, ring, cursor, around.getBatch(), around.getHead(), around.getStart(),
+    cta::FillOp::create(builder, loc, ring, cursor, around.getBatch(), around.getHead(), around.getStart(), Value(),
                         mlir::FloatAttr(), builder.getUnitAttr());
     cta::AdvanceOp::create(builder, loc, cursor);
     fill.getCursorMutable().assign(cursor);
@@ -135,11 +136,7 @@ class Stagger {
       return mlir::cast<mlir::RankedTensorType>(result.getType()).getRank() == 1;
     });
     if (sums == pairs->getResults().end()) return;
-    mlir::Operation *needs = nullptr;
-    for (mlir::Operation *user : delayed.getResult().getUsers()) {
-      mlir::Operation *own = body.findAncestorOpInBlock(*user);
-      if (!needs || own->isBeforeInBlock(needs)) needs = own;
-    }
+    mlir::Operation *needs = cta::usersIn(body, delayed.getResult()).first;
     if (!pairs->isBeforeInBlock(needs)) return;
     llvm::SmallVector<cta::ReleaseOp> earlier;
     for (auto own : body.getOps<cta::ReleaseOp>())
@@ -177,8 +174,12 @@ class Stagger {
     auto staggered =
         tile::ForOp::create(builder, loc, mlir::TypeRange(mlir::ValueRange(inits)), loop.getOver(), loop.getBatch(),
                             loop.getHead(), loop.getStart(), inits, loop.getKeyDimAttr(), loop.getPlanAttr());
+    staggered->setDiscardableAttrs(loop->getDiscardableAttrDictionary());
     staggered.getBody().takeBody(loop.getBody());
-    builder.setInsertionPointAfter(staggered);
+    // What only the loop read is free before the last product is done.
+    mlir::Operation *behind = loop;
+    while (mlir::isa<cta::ReleaseOp>(behind->getNextNode())) behind = behind->getNextNode();
+    builder.setInsertionPointAfter(behind);
     auto end = multiply(staggered.getResults().back(), staggered.getResults()[last.carried], cursor);
     release(cursor);
     for (auto [at, result] : llvm::enumerate(loop.getResults()))

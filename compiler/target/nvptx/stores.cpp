@@ -39,6 +39,111 @@ void eachElement(KernelCode &code, Value tile, const Target &target, int togethe
   });
 }
 
+/// 16 bytes of a row, of which each of four threads holds two neighbours of every 8 columns, in one store.
+class WideStore {
+ public:
+  WideStore(KernelCode &code, Value tile, const Target &target)
+      : code(code), emit(code.emit), own(code.registersOf(tile)), shape(KernelCode::shapeOf(tile)), target(target) {}
+
+  /// Whole blocks of 8 columns.
+  static bool fits(Value tile) { return KernelCode::shapeOf(tile)[1] % 8 == 0; }
+
+  /// i1: the tensor's rows begin at multiples of 16 bytes.
+  Value aligned() {
+    Value start = mlir::LLVM::PtrToIntOp::create(emit.b, emit.loc, emit.b.getI64Type(), target.start);
+    Value pitch = emit.mul(target.stride, emit.i64(elementBytes()));
+    Value bits = mlir::arith::OrIOp::create(emit.b, emit.loc, start, pitch);
+    Value rest = mlir::arith::AndIOp::create(emit.b, emit.loc, bits, emit.i64(15));
+    return mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::eq, rest, emit.i64(0));
+  }
+
+  void run() {
+    // Registers have more columns where products have.
+    const int64_t pitch = KernelCode::columnTiles(shape[1]), blocks = shape[1] / 8;
+    const int64_t together = elementBytes() == 2 ? 4 : 2;
+    code.eachRow(shape[0], [&](int64_t block, int half, Value row) {
+      // All threads exchange, also those whose rows are outside.
+      std::vector<std::pair<Value, std::vector<Value>>> chunks;  // by the column that each begins at
+      auto wordsOf = [&](int64_t n) { return words((block * pitch + n) * 4 + 2 * half); };
+      int64_t n = 0;
+      for (; n + together <= blocks; n += together) {
+        std::vector<Value> all;
+        for (int64_t at = n; at < n + together; ++at) llvm::append_range(all, wordsOf(at));
+        chunks.push_back(together == 4 ? ofFourBlocks(n, all) : ofTwoBlocks(n, all));
+      }
+      for (; n < blocks; ++n) chunks.push_back({code.thread.column(n, 0), wordsOf(n)});
+      emit.when(emit.less(row, target.valid), [&] {
+        Value start = emit.at(target.start, emit.mul(row, target.stride), target.element);
+        for (const auto &[column, chunk] : chunks) store(chunk, emit.at(start, column, target.element));
+      });
+    });
+  }
+
+ private:
+  KernelCode &code;
+  Emitter &emit;
+  const Registers &own;
+  const llvm::ArrayRef<int64_t> shape;
+  const Target &target;
+
+  int64_t elementBytes() const { return target.element.getIntOrFloatBitWidth() / 8; }
+
+  /// The two neighbours that begin at a register, i32: one word or two.
+  std::vector<Value> words(int64_t at) {
+    if (elementBytes() == 2) return {code.pack(target.element, own[at], own[at + 1])};
+    std::vector<Value> result;
+    for (int e = 0; e < 2; ++e)
+      result.push_back(mlir::arith::BitcastOp::create(emit.b, emit.loc, emit.b.getI32Type(), own[at + e]));
+    return result;
+  }
+
+  /// i1: the thread is in the upper half of the four, or of its two.
+  Value isUpper(int distance) {
+    if (distance == 1) {
+      Value own = mlir::arith::AndIOp::create(emit.b, emit.loc, code.thread.quad, emit.i32(1));
+      return mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ne, own, emit.i32(0));
+    }
+    // Not a second bit of the same register: ptxas may mix up tests of two (see unit.Ptxas).
+    Value place = code.thread.anchored(code.thread.quad);
+    return mlir::arith::CmpIOp::create(emit.b, emit.loc, mlir::arith::CmpIPredicate::ugt, place, emit.i32(1));
+  }
+
+  /// Of two parts a thread keeps one and gets what its neighbour has of the same, behind its own or, where `upper`,
+  /// before it: the first of those without the bit, the second of the others.
+  std::vector<Value> exchanged(llvm::ArrayRef<Value> first, llvm::ArrayRef<Value> second, int mask) {
+    Value upper = isUpper(mask);
+    std::vector<Value> low, high;
+    for (auto [a, b] : llvm::zip(first, second)) {
+      Value kept = code.select(upper, b, a), got = code.thread.exchange(code.select(upper, a, b), mask);
+      low.push_back(code.select(upper, got, kept));
+      high.push_back(code.select(upper, kept, got));
+    }
+    llvm::append_range(low, high);
+    return low;
+  }
+
+  /// 16-bit elements, a word of each block: thread q gets block q.
+  std::pair<Value, std::vector<Value>> ofFourBlocks(int64_t n, llvm::ArrayRef<Value> all) {
+    const auto first = exchanged(all[0], all[1], 1), second = exchanged(all[2], all[3], 1);
+    Value column = emit.add(emit.mul(emit.toI64(code.thread.quad), emit.i64(8)), emit.i64(8 * n));
+    return {column, exchanged(first, second, 2)};
+  }
+
+  /// f32, two words of each block: even threads get half of the first block, odd ones of the second.
+  std::pair<Value, std::vector<Value>> ofTwoBlocks(int64_t n, llvm::ArrayRef<Value> all) {
+    Value half = mlir::arith::ShRUIOp::create(emit.b, emit.loc, code.thread.quad, emit.i32(1));
+    Value which = mlir::arith::AndIOp::create(emit.b, emit.loc, code.thread.quad, emit.i32(1));
+    Value column = emit.add(emit.mul(half, emit.i32(4)), emit.mul(which, emit.i32(8)));
+    return {emit.add(emit.toI64(column), emit.i64(8 * n)), exchanged(all.take_front(2), all.drop_front(2), 1)};
+  }
+
+  void store(llvm::ArrayRef<Value> chunk, Value pointer) {
+    const auto type = mlir::VectorType::get({static_cast<int64_t>(chunk.size())}, emit.b.getI32Type());
+    Value all = mlir::vector::FromElementsOp::create(emit.b, emit.loc, type, chunk);
+    emit.store(all, pointer, static_cast<unsigned>(4 * chunk.size()));
+  }
+};
+
 }  // namespace
 
 void lower(KernelCode &code, tile::StoreOp op) {
@@ -55,12 +160,17 @@ void lower(KernelCode &code, tile::StoreOp op) {
   to.start = slots.row(name, code.scalar(op.getBatch()), query ? slots.headOf(name, head) : head, first);
   to.valid = emit.sub(slots.dim(info.dims[2]), first);
   to.stride = slots.stride(name, 2);
-  eachElement(code, op.getValue(), to, 1, [&](Value pointer, llvm::ArrayRef<Value> own) {
-    Value number = own[0];
-    if (info.element != ElementType::F32)
-      number = mlir::arith::TruncFOp::create(code.builder, emit.loc, to.element, number);
-    emit.store(number, pointer, static_cast<unsigned>(bytesOf(info.element)));
-  });
+  auto narrow = [&] {
+    eachElement(code, op.getValue(), to, 1, [&](Value pointer, llvm::ArrayRef<Value> own) {
+      Value number = own[0];
+      if (info.element != ElementType::F32)
+        number = mlir::arith::TruncFOp::create(code.builder, emit.loc, to.element, number);
+      emit.store(number, pointer, static_cast<unsigned>(bytesOf(info.element)));
+    });
+  };
+  WideStore wide(code, op.getValue(), to);
+  if (!WideStore::fits(op.getValue())) return narrow();
+  emit.choose(wide.aligned(), [&] { wide.run(); }, narrow);
 }
 
 void lower(KernelCode &code, cta::AddRowsOp op) {

@@ -22,6 +22,9 @@ bool hasFurtherQueries(const Variant &variant) {
   return llvm::count_if(variant.inputs(), [](const InputInfo &input) { return input.querySide; }) > 1;
 }
 
+/// What a pair costs beside its dots takes registers; by times of library variants on an H200.
+bool isHeavy(const Variant &variant) { return ast::compileSteps(variant.tree()) >= 250; }
+
 class Nvptx : public target::Target {
  public:
   bool claims(const std::string &name) const override { return name.starts_with("sm_"); }
@@ -31,8 +34,9 @@ class Nvptx : public target::Target {
   void addPasses(mlir::OpPassManager &passes, const CompileRequest &request) const override {
     addCtaPasses(passes, request);
     passes.addPass(createInsertBarriers());
-    passes.addPass(createLowerToNvvm());
-    passes.addPass(createApproximateFunctions());
+    passes.addPass(createLowerToNvvm({hasWarpgroups(request.target)}));
+    passes.addPass(createFoldBounds());
+    passes.addPass(createApproximateFunctions({request.type != ElementType::F32}));
   }
 
   std::string generate(mlir::ModuleOp module, const CompileRequest &request) const override {
@@ -48,9 +52,7 @@ class Nvptx : public target::Target {
     const int64_t width = widthOf(dims);
     const bool wide = width > 128 || variant.scansKeys(), newer = std::atoi(name.c_str() + 3) >= 100;
     const bool narrowTypes = type != ElementType::F32;
-    // What a pair costs beside its dots; by times of library variants on an H200.
-    const int steps = ast::compileSteps(variant.tree());
-    const bool light = steps <= 215, heavy = steps >= 250;
+    const bool light = ast::compileSteps(variant.tree()) <= 215, heavy = isHeavy(variant);
     const bool further = hasFurtherQueries(variant);
     // Wide gradients fill a thread's registers: smaller tiles leave room for the logits. From compute capability 10
     // on ptxas wants a few registers more. Running sums along the keys keep more tiles alive, so do further dots, and
@@ -62,7 +64,7 @@ class Nvptx : public target::Target {
     if (backward && (wide || newer) && !(known && !heavy && twoPass)) mostQ = mostK = 32;
     else if (backward && !narrowTypes && !twoPass) mostQ = mostK = 32;
     else if (backward && narrowTypes && !heavy) mostK = 32;
-    else if (!backward && !wide && !newer && narrowTypes && !further && light) mostQ = 128;
+    else if (!backward && known && !further && light && !(wide && variant.hasWeight())) mostQ = 128;
     // A program over keys carries two sums: four warps of 16 keys each, and half the queries where little room is left;
     // of 32 keys where pairs take few registers: each query is then read half as often (by the timing model).
     int keysQ = 0, keysK = 0;
@@ -72,16 +74,25 @@ class Nvptx : public target::Target {
       keysK = few && !wide ? 128 : 64;
     }
     // Where two tiles ahead leave no room, one; then smaller ones.
-    Schedule schedule;
-    schedule.order = Order::HeadsInner;
+    auto ofPart = [&](int part, int stages) {
+      Schedule schedule;
+      schedule.order = Order::HeadsInner;
+      schedule.tileQ = std::max(16, mostQ / part);
+      schedule.tileK = std::max(16, mostK / part);
+      schedule.keysQ = keysQ ? std::max(16, keysQ / part) : 0;
+      schedule.keysK = keysK ? std::max(16, keysK / part) : 0;
+      schedule.stages = stages;
+      return fitted(schedule, variant);
+    };
+    // Forward two blocks on an SM, one of which multiplies while the other waits, are worth more than a tile ahead.
+    if (!backward && known)
+      for (const int stages : {2, 1}) {
+        const Schedule schedule = ofPart(1, stages);
+        if (fitsShared(variant, target, dims, type, schedule, backward, sharedBytes / 2)) return schedule;
+      }
     for (int part = 1;; part *= 2)
-      for (int stages : {2, 1}) {
-        schedule.tileQ = std::max(16, mostQ / part);
-        schedule.tileK = std::max(16, mostK / part);
-        schedule.keysQ = keysQ ? std::max(16, keysQ / part) : 0;
-        schedule.keysK = keysK ? std::max(16, keysK / part) : 0;
-        schedule.stages = stages;
-        schedule = fitted(schedule, variant);
+      for (const int stages : {2, 1}) {
+        const Schedule schedule = ofPart(part, stages);
         if ((part >= 8 && stages == 1) || fitsShared(variant, target, dims, type, schedule, backward, sharedBytes))
           return schedule;
       }
@@ -110,19 +121,20 @@ class Nvptx : public target::Target {
     // Sums of wide rows leave a warpgroup no registers for pairs.
     if (backward && width > 256) return std::nullopt;
     const bool twoPass = variant.hasTwoPassBackward(false);
-    // Further rows of queries and keys are further sums of a program over keys; what a pair costs beside its dots takes
-    // registers.
-    const bool further = hasFurtherQueries(variant), heavy = ast::compileSteps(variant.tree()) >= 250;
+    // Further rows of queries and keys are further sums of a program over keys; so are those of other sets of keys.
+    const bool further = hasFurtherQueries(variant), heavy = isHeavy(variant);
+    const bool plain = !further && variant.keySets().size() == 1;
     Schedule schedule;
     schedule.order = Order::HeadsInner;
     if (!backward) {
       schedule.tileQ = 128;
-      schedule.tileK = width <= (heavy ? 128 : 256) && !further ? 128 : 64;
-    } else if (twoPass && further) {
-      schedule.keysQ = 32, schedule.keysK = 64;
-    } else if (twoPass && width > 128) {
-      schedule.tileQ = 128;
-      schedule.keysQ = schedule.keysK = 64;
+      const bool many = heavy || variant.hasWeight();
+      schedule.tileK = plain && !variant.scansKeys() && width <= (many ? 128 : 256) ? 128 : 64;
+    } else if (twoPass) {
+      if (width > 128) schedule.tileQ = 128;
+      if (width > 128 && plain && ast::compileSteps(variant.tree()) <= 216) schedule.tileK = 128;
+      schedule.keysQ = further || (heavy && width > 128) ? 32 : 64;
+      schedule.keysK = 64;
     }
     for (const int rows : {128, 64})
       for (const int stages : {2, 1}) {
@@ -145,10 +157,13 @@ class Nvptx : public target::Target {
     passes.addPass(mlir::createLoopInvariantCodeMotionPass());
     passes.addPass(createOrientProducts());
     passes.addPass(createChooseInstructions({hasWarpgroups(request.target), addsPairs(request.target)}));
-    passes.addPass(createMakeRings({request.schedule.stages}));
-    passes.addPass(createStaggerProducts());
+    if (!request.anyRows) {
+      passes.addPass(createMakeRings({request.schedule.stages}));
+      passes.addPass(createStaggerProducts());
+    }
     passes.addPass(createPipelineLoads({request.schedule.stages}));
     passes.addPass(createOverlapProducts());
+    passes.addPass(createTakeTurns());
     passes.addPass(createAllocateShared());
   }
 };

@@ -1,11 +1,11 @@
 #include "compiler/target/nvptx/thread.h"
 
+#include "compiler/target/nvptx/inline_ptx.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 
 namespace weft::nvptx {
 
 namespace arith = mlir::arith;
-namespace llvmir = mlir::LLVM;
 namespace nvvm = mlir::NVVM;
 
 void Thread::begin() {
@@ -34,16 +34,17 @@ Value Thread::isFirstOfColumn() {
 }
 
 Value Thread::anchored(Value value) {
-  return llvmir::InlineAsmOp::create(emit.b, emit.loc, mlir::TypeRange{value.getType()}, mlir::ValueRange{value},
-                                     "mov.b32 $0, $1;", "=r,r", /*has_side_effects=*/true, /*is_align_stack=*/false,
-                                     llvmir::tailcallkind::TailCallKind::None, llvmir::AsmDialectAttr(),
-                                     mlir::ArrayAttr())
-      .getResult(0);
+  return inlinePtx(emit.b, emit.loc, value.getType(), "mov.b32 $0, $1;", "=r,r", value);
 }
 
 Value Thread::exchange(Value value, int mask) {
   return nvvm::ShflOp::create(emit.b, emit.loc, value.getType(), emit.i32(-1), value, emit.i32(mask), emit.i32(31),
                               nvvm::ShflKind::bfly, mlir::UnitAttr());
+}
+
+Value Thread::firstLanes(Value value) {
+  return nvvm::ShflOp::create(emit.b, emit.loc, value.getType(), emit.i32(-1), value, emit.i32(0), emit.i32(31),
+                              nvvm::ShflKind::idx, mlir::UnitAttr());
 }
 
 Value Thread::reduceRow(Value value, bool max) {

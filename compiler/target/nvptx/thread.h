@@ -4,6 +4,7 @@
 
 #include "compiler/target/emitter.h"
 #include "compiler/target/scalar_program.h"
+#include "llvm/ADT/ScopeExit.h"
 
 namespace weft::nvptx {
 
@@ -41,19 +42,26 @@ class Thread {
   /// Runs body() with coordinates of its own: what follows from them is not computed ahead of a loop around.
   template <class Body>
   auto withOwnCoordinates(Body body) {
-    const Value saved[] = {group, quad, warp};
-    group = anchored(group);
-    quad = anchored(quad);
-    warp = anchored(warp);
-    auto result = body();
-    group = saved[0];
-    quad = saved[1];
-    warp = saved[2];
-    return result;
+    return withOwn({&group, &quad, &warp}, body);
+  }
+  /// The same with some of them.
+  template <class Body>
+  auto withOwn(std::initializer_list<Value *> own, Body body) {
+    llvm::SmallVector<Value, 5> saved;
+    for (Value *coordinate : own) {
+      saved.push_back(*coordinate);
+      *coordinate = anchored(*coordinate);
+    }
+    const llvm::scope_exit restore([&] {
+      for (auto [coordinate, value] : llvm::zip(own, saved)) *coordinate = value;
+    });
+    return body();
   }
 
   /// The value, i32 or f32, of the thread whose lane differs in the bits of `mask`.
   Value exchange(Value value, int mask);
+  /// The first lane's i32, in all threads of a warp, and known to be the same in them.
+  Value firstLanes(Value value);
   /// Combines over the four threads that hold a row.
   Value reduceRow(Value value, bool max);
   /// Adds over the eight threads of the warp that hold a column.

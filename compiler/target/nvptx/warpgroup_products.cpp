@@ -2,6 +2,7 @@
 // PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate Instructions".
 #include <optional>
 
+#include "compiler/target/nvptx/inline_ptx.h"
 #include "compiler/target/nvptx/kernel_code.h"
 #include "llvm/ADT/StringExtras.h"
 
@@ -83,12 +84,8 @@ class Statement {
   Registers run(const std::string &text) {
     mlir::OpBuilder &b = code.builder;
     const llvm::SmallVector<mlir::Type> types(sums, b.getF32Type());
-    Value all = llvmir::InlineAsmOp::create(b, code.emit.loc,
-                                            mlir::TypeRange{llvmir::LLVMStructType::getLiteral(b.getContext(), types)},
-                                            operands, text, constraints + ",~{memory}", /*has_side_effects=*/true,
-                                            /*is_align_stack=*/false, llvmir::tailcallkind::TailCallKind::None,
-                                            llvmir::AsmDialectAttr(), mlir::ArrayAttr())
-                    .getResult(0);
+    Value all = inlinePtx(b, code.emit.loc, llvmir::LLVMStructType::getLiteral(b.getContext(), types), text,
+                          constraints + ",~{memory}", operands);
     Registers result;
     for (int64_t at = 0; at < sums; ++at)
       result.push_back(llvmir::ExtractValueOp::create(b, code.emit.loc, all, llvm::ArrayRef<int64_t>{at}));
