@@ -50,6 +50,7 @@ bool tune() {
 std::string python() { return get("WEFT_PYTHON"); }
 std::string path() { return get("PATH"); }
 std::string ptxas() { return get("WEFT_PTXAS"); }
+std::string nvdisasm() { return get("WEFT_NVDISASM"); }
 std::string data() { return get("WEFT_DATA"); }
 
 }  // namespace weft::environment

@@ -24,6 +24,7 @@ bool tune();              ///< WEFT_TUNE: tune a call before its first run
 std::string python();     ///< WEFT_PYTHON: the interpreter for peers and reports; empty: the configured one
 std::string path();       ///< PATH
 std::string ptxas();      ///< WEFT_PTXAS: the assembler; empty: look on the path
+std::string nvdisasm();   ///< WEFT_NVDISASM: the disassembler; empty: look on the path
 std::string data();       ///< WEFT_DATA; empty: not set
 
 }  // namespace weft::environment

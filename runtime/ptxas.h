@@ -21,8 +21,8 @@ Assembled assemble(const std::string &ptx, const std::string &target);
 /// from an earlier process, else made by ptxas and kept; where there is no ptxas, or it fails, the PTX itself, which
 /// the driver compiles (and caches by itself).
 std::string deviceCode(const std::string &ptx, const std::string &target);
-/// The machine instructions of a cubin, by nvdisasm or cuobjdump, on the path or beside ptxas. Throws
-/// std::runtime_error where neither is found.
+/// The machine instructions of a cubin, by WEFT_NVDISASM, else nvdisasm or cuobjdump on the path or beside ptxas.
+/// Throws std::runtime_error where none is found.
 std::string disassemble(const std::string &cubin);
 
 }  // namespace weft

@@ -137,12 +137,17 @@ std::string disassemble(const std::string &cubin) {
   Scratch scratch;
   const std::string file = scratch.folder / "kernel.cubin";
   std::ofstream(file, std::ios::binary) << cubin;
-  for (std::vector<std::string> command :
-       {std::vector<std::string>{"nvdisasm", file}, std::vector<std::string>{"cuobjdump", "-sass", file}})
-    if (command[0] = onPathOrBesidePtxas(command[0]); !command[0].empty())
+  std::string nvdisasm = environment::nvdisasm();
+  if (nvdisasm.empty()) nvdisasm = onPathOrBesidePtxas("nvdisasm");
+  for (const std::vector<std::string> &command :
+       {std::vector<std::string>{nvdisasm, file},
+        std::vector<std::string>{onPathOrBesidePtxas("cuobjdump"), "-sass", file}})
+    if (!command[0].empty())
       if (const Finished finished = runProgram({command, {}}, Streams::Captured); finished.code == 0)
         return finished.output;
-  throw std::runtime_error("no disassembler found: put nvdisasm or cuobjdump on the path, or beside ptxas");
+  throw std::runtime_error(
+      "no disassembler found: put nvdisasm or cuobjdump on the path or beside ptxas, or name nvdisasm in "
+      "WEFT_NVDISASM");
 }
 
 }  // namespace weft

@@ -62,4 +62,29 @@ module @t {
     tile.store %y#0, @o[%b, %h] rows %qt : !lanes
     tile.store_rows %y#1, @o[%b, %h] rows %qt : tensor<16xf32>
   }
+
+  // Rows that need no pad stay where they were gathered, until the pad's last use: the next ones lie elsewhere.
+  // CHECK-LABEL: tile.kernel @gathered
+  // CHECK: cpu.pack {{.*}}cpu.places = array<i64: 0>
+  // CHECK: cpu.gather @k{{.*}}cpu.places = array<i64: 2048>
+  // CHECK: cpu.pad {{.*}}cpu.places = array<i64: 4096>
+  // CHECK: cpu.gather @v{{.*}}cpu.places = array<i64: 6144>
+  tile.kernel @gathered grid query schedule<q = 32, k = 32> listed <@keys, "N", 0> {
+  ^bb0(%b: i32, %h: i32, %qt: i32):
+    tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
+    tile.tensor @k : bf16 ["B", "H", "S", "D"] operand strided
+    tile.tensor @v : bf16 ["B", "H", "S", "D"] operand strided
+    tile.tensor @keys : i32 ["B", "H", "N"] parameter
+    tile.tensor @o : f32 ["B", "H", "T", "D"] result strided
+    %0 = cpu.view @q[%b, %h] rows %qt : tensor<32x32xbf16, #cpu.layout<strided>>
+    %q = cpu.pack %0 : tensor<32x32xbf16, #cpu.layout<strided>> -> tensor<32x32xbf16, #cpu.layout<column_pairs>>
+    %1 = cpu.gather @k[%b, %h] rows %qt : tensor<32x32xbf16, #cpu.layout<rows>>
+    %k = cpu.pad %1 : tensor<32x32xbf16, #cpu.layout<rows>> -> tensor<32x32xbf16, #cpu.layout<strided>>
+    %2 = cpu.gather @v[%b, %h] rows %qt : tensor<32x32xbf16, #cpu.layout<rows>>
+    %v = cpu.convert %2 : tensor<32x32xbf16, #cpu.layout<rows>> -> tensor<32x32xf32, #cpu.layout<rows>>
+    %s = cpu.product amx nt %q, %k : tensor<32x32xbf16, #cpu.layout<column_pairs>>, tensor<32x32xbf16, #cpu.layout<strided>> -> tensor<32x32xf32, #cpu.layout<columns>>
+    %r = tile.row_dot %v, %v : tensor<32x32xf32, #cpu.layout<rows>> -> tensor<32xf32>
+    tile.store %s, @o[%b, %h] rows %qt : tensor<32x32xf32, #cpu.layout<columns>>
+    tile.store_rows %r, @o[%b, %h] rows %qt : tensor<32xf32>
+  }
 }

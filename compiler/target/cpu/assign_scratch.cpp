@@ -96,7 +96,15 @@ class Scratch {
     own.bytes = std::max(own.bytes, bytesOf(mlir::cast<mlir::RankedTensorType>(value.getType())));
     auto reach = [&](mlir::Operation *op) { own.end = std::max(own.end, order.lastBeside(blocks[memory], op)); };
     reach(made);
-    for (mlir::Operation *user : value.getUsers()) reach(user);
+    reachUses(value, reach);
+  }
+
+  /// A pad of what needs none is its source itself.
+  static void reachUses(Value value, llvm::function_ref<void(mlir::Operation *)> reach) {
+    for (mlir::Operation *user : value.getUsers()) {
+      reach(user);
+      if (auto pad = mlir::dyn_cast<cpu::PadOp>(user)) reachUses(pad.getResult(), reach);
+    }
   }
 
   /// Stores in columns are of whole registers.

@@ -1,0 +1,1 @@
+"""Weft: attention variants compiled for the machine they run on."""

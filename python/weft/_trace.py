@@ -1,0 +1,909 @@
+"""Plain torch expressions on the scalars of a pair, traced into expressions of Weft's language.
+
+A function is called once, with tensors that remember how they came about (`Traced`). Types and mistakes are torch's own:
+every operation is also done on example numbers.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from . import _expressions as ex
+from ._expressions import Node, binary, call, choice, inversion, negation, number
+
+RESERVED = set(
+    "attention const let where score weight gate sink dropout normalize select mod and or not if then else true false b h i j "
+    "o do lse dlse delta selection workspace pages seed status band counts entries counts_keys entries_keys page also keys "
+    "int float bool in typical rising q k v B H G T S D E dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid relu "
+    "softplus pow triangle floor ceil round".split()
+)
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def kind_of(dtype: torch.dtype) -> str:
+    return "bool" if dtype == torch.bool else "float" if dtype.is_floating_point else "int"
+
+
+class Traced(torch.Tensor):
+    """A scalar of one pair of a query and a key. `node`: how it is computed; `finite`: the condition under which it is not -inf, or
+    None where it never is; `read`: a captured tensor that some indices of are still missing."""
+
+    example: torch.Tensor  # a plain one of its type
+    node: Node
+    finite: Node | None
+    read: "Read | None"
+    tracer: "Tracer"
+
+    @staticmethod
+    def of(tracer: "Tracer", example: torch.Tensor, node: Node | None, finite: Node | None = None, read: "Read | None" = None) -> "Traced":
+        with torch._C.DisableTorchFunction():
+            own = torch.Tensor._make_subclass(Traced, example)
+        own.example, own.node, own.finite, own.read, own.tracer = example, node, finite, read, tracer
+        return own
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.example.dtype)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        return next(a for a in _flat((args, kwargs)) if isinstance(a, Traced)).tracer.apply(function, args, kwargs)
+
+
+@dataclass
+class Read:
+    """A captured tensor with its first indices."""
+
+    tensor: torch.Tensor
+    indices: list[Node]
+
+
+class _Indexing(TorchFunctionMode):
+    """Sees captured tensors that are indexed by traced numbers."""
+
+    def __init__(self, tracer: "Tracer"):
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if any(isinstance(a, Traced) for a in _flat((args, kwargs))):
+            return self.tracer.apply(function, args, kwargs)
+        return function(*args, **kwargs)
+
+
+def _flat(value):
+    if isinstance(value, (tuple, list)):
+        for own in value:
+            yield from _flat(own)
+    elif isinstance(value, dict):
+        for own in value.values():
+            yield from _flat(own)
+    else:
+        yield value
+
+
+@dataclass
+class Input:
+    name: str
+    kind: str
+    dims: list[str]
+    tensor: torch.Tensor
+
+    @property
+    def declaration(self) -> str:
+        kind = "" if self.kind == "float" else self.kind + " "
+        return f"{self.name}: {kind}[{', '.join(self.dims)}]"
+
+
+class Tracer:
+    """Collects the tensors that functions of one variant capture, by the names and dims that they get. `sizes`: of B, H, T and S."""
+
+    def __init__(self, sizes: dict[str, int], names: dict[int, str] | None = None):
+        self.sizes = sizes
+        self.inputs: dict[tuple, Input] = {}
+        self.wished = dict(names or {})
+        self.b, self.h, self.i, self.j = (Node(name, low=0) for name in "bhij")
+
+    # What functions are given
+
+    def index(self, node: Node, dtype=torch.int32) -> Traced:
+        return Traced.of(self, torch.zeros((), dtype=dtype), node)
+
+    def value(self, node: Node) -> Traced:
+        return Traced.of(self, torch.zeros((), dtype=torch.float32), node)
+
+    def trace(self, function: Callable, *args: Traced) -> Traced:
+        """What `function` gives, as a scalar that remembers. NotImplementedError names what the language has no words for."""
+        self._note_names(function)
+        with _Indexing(self):
+            result = function(*args)
+        if isinstance(result, (bool, int, float)):
+            result = torch.tensor(result)
+        if not isinstance(result, torch.Tensor):
+            raise TypeError(f"expected {_name_of(function)} to give a tensor of no dims, got {type(result).__name__}")
+        return self.lift(result)
+
+    def _note_names(self, function: Callable):
+        """Captured tensors are called as in the text of the function."""
+        function = getattr(function, "__wrapped__", function)
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return
+        for name, cell in zip(code.co_freevars, function.__closure__ or ()):
+            try:
+                held = cell.cell_contents
+            except ValueError:  # not assigned yet
+                continue
+            if isinstance(held, torch.Tensor):
+                self.wished.setdefault(id(held), name)
+            elif callable(held) and hasattr(held, "__code__") and held is not function:
+                self._note_names(held)
+            elif isinstance(held, (tuple, list)):
+                for own in held:
+                    if hasattr(own, "__code__") and own is not function:
+                        self._note_names(own)
+        for name in code.co_names:
+            held = getattr(function, "__globals__", {}).get(name)
+            if isinstance(held, torch.Tensor):
+                self.wished.setdefault(id(held), name)
+
+    # Values
+
+    def lift(self, value: Any) -> Traced:
+        if isinstance(value, Traced):
+            if value.read is not None:
+                raise NotImplementedError(
+                    f"a captured tensor of shape {tuple(value.read.tensor.shape)} is used with {len(value.read.indices)} "
+                    "of its indices: index every dim, as in bias[h, q_idx]"
+                )
+            return value
+        if isinstance(value, torch.Tensor):
+            if value.dim():
+                raise NotImplementedError(
+                    f"a captured tensor of shape {tuple(value.shape)} is used as a whole: index every dim, as in bias[h, q_idx]"
+                )
+            return self._read(Read(value, []), ())
+        if isinstance(value, bool):
+            return Traced.of(self, torch.tensor(value), Node("true" if value else "false"))
+        if isinstance(value, int):
+            return Traced.of(self, torch.tensor(value), number(value))
+        if isinstance(value, float):
+            return Traced.of(self, torch.tensor(value), *self._float(value))
+        raise NotImplementedError(f"a {type(value).__name__} in an expression of a pair")
+
+    def _float(self, value: float) -> tuple[Node, Node | None]:
+        if value == -math.inf:
+            return number(0.0), Node("false")
+        if not math.isfinite(value):
+            raise NotImplementedError(f"{value} in an expression of a pair: only -inf has a meaning, as a score that drops the pair")
+        if abs(value) > 3.4028234663852886e38:
+            raise NotImplementedError(f"{value} does not fit the float32 that kernels compute in")
+        return number(value), None
+
+    def as_number(self, value: Traced, floating: bool = False) -> Node:
+        """A condition is 1 or 0."""
+        if value.kind == "bool":
+            node = choice(value.node, number(1), number(0))
+            node.low, node.high = 0, 1
+        else:
+            node = value.node
+        if floating and value.kind != "float":
+            node = binary("*", node, number(1.0))
+        return node
+
+    def as_condition(self, value: Traced) -> Node:
+        return value.node if value.kind == "bool" else binary("!=", value.node, number(0))
+
+    # Operations
+
+    def apply(self, function, args, kwargs):
+        name = getattr(function, "__name__", str(function))
+        if name == "__get__":  # an attribute
+            return self._attribute(function, args[0])
+        if name in ("__getitem__", "index") and args:
+            return self._getitem(*args)
+        if name in ("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "__nonzero__", "numpy", "__len__", "__contains__"):
+            raise NotImplementedError(
+                f"{name}: the value of a pair is known when the kernel runs, not before: write torch.where(condition, a, b) for an if, "
+                "and & | ~ for and, or, not"
+            )
+        if name in ("__repr__", "__str__", "__format__"):
+            return f"Traced({args[0].node.form if args[0].node else '...'})"
+        if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
+            raise NotImplementedError(f"{name} changes a tensor in place: {_source(function)} is not part of an expression of a pair")
+        known = OPERATIONS.get(name.strip("_") if name.startswith("__") else name)
+        if known is None:
+            raise NotImplementedError(f"{_source(function)} has no counterpart in Weft's language")
+        operands = [self.lift(a) for a in _flat((args, kwargs)) if isinstance(a, Traced)]
+        examples = [_example(a) for a in args]
+        named = {key: _example(own) for key, own in kwargs.items()}
+        with torch._C.DisableTorchFunction():
+            example = function(*examples, **named)
+        if not isinstance(example, torch.Tensor) or example.dim():
+            raise NotImplementedError(f"{_source(function)} of a pair's scalars gives no scalar")
+        node, *finite = known(self, _Result(example, function), *args, **kwargs)
+        if not finite:
+            if any(own.finite for own in operands):
+                raise NotImplementedError(f"{_source(function)} of -inf: it may pass through torch.where, + and - alone, on its way to the score")
+            finite = [None]
+        return Traced.of(self, example, node, finite[0])
+
+    def _attribute(self, function, value: Traced):
+        whose = getattr(function, "__self__", None)
+        name = getattr(whose, "__name__", "")
+        if name in ("dtype", "device", "shape", "ndim", "is_cuda", "requires_grad", "layout", "is_cpu", "is_meta"):
+            with torch._C.DisableTorchFunction():
+                return function(value.example)
+        raise NotImplementedError(f"attribute {name or function} of a pair's scalar")
+
+    # Captured tensors
+
+    def _getitem(self, tensor, index):
+        indices = list(index) if isinstance(index, (tuple, list)) else [index]
+        if isinstance(tensor, Traced):
+            if tensor.read is None:
+                raise NotImplementedError("an index into a scalar of a pair")
+            return self._read(tensor.read, indices)
+        return self._read(Read(tensor, []), indices)
+
+    def _read(self, before: Read, more) -> Traced:
+        tensor, indices = before.tensor, list(before.indices)
+        for own in more:
+            if own is Ellipsis or own is None or isinstance(own, slice):
+                if isinstance(own, slice) and own == slice(None):
+                    raise NotImplementedError("a slice beside an index of a pair: index every dim")
+                raise NotImplementedError(f"{own!r} as an index beside those of a pair")
+            if len(indices) >= tensor.dim():
+                raise IndexError(f"too many indices for a tensor of shape {tuple(tensor.shape)}")
+            if not isinstance(own, torch.Tensor) or (not isinstance(own, Traced) and own.dim() == 0 and not own.dtype.is_floating_point):
+                tensor = tensor.select(len(indices), int(own))  # the same for all pairs
+                continue
+            own = self.lift(own)
+            if own.kind != "int":
+                raise NotImplementedError(f"an index of type {own.example.dtype}: expected an int")
+            indices.append(own.node)
+        if len(indices) < tensor.dim():
+            with torch._C.DisableTorchFunction():
+                example = torch.zeros([1] * (tensor.dim() - len(indices)), dtype=tensor.dtype)
+            return Traced.of(self, example, None, read=Read(tensor, indices))
+        return self._element(tensor, indices)
+
+    def _element(self, tensor: torch.Tensor, indices: list[Node]) -> Traced:
+        # B and H stand first, in that order.
+        order, dims = [], []
+        for node, dim in ((self.b, "B"), (self.h, "H")):
+            at = next((at for at, own in enumerate(indices) if own is node and at not in order), None)
+            if at is not None:
+                order.append(at)
+                dims.append(dim)
+        rest = [at for at in range(len(indices)) if at not in order]
+        exact = {id(self.i): "T", id(self.j): "S"}
+        # Not two dims of one name: the first is that of the index itself.
+        for at in rest:
+            dim = exact.get(id(indices[at]))
+            dims.append(dim if dim and dim not in dims else "")
+        order += rest
+        key = (id(tensor), tuple(tensor.shape), tensor.storage_offset() if tensor.device.type != "meta" else 0, tuple(tensor.stride()),
+               tuple(order), tuple(dims))
+        if key not in self.inputs:
+            own = tensor.permute(order)
+            named = []
+            for at, dim in enumerate(dims):
+                if not dim:
+                    named.append(f"N{len(self.inputs)}_{at}" if len(dims) > 1 else f"N{len(self.inputs)}")
+                    continue
+                if own.shape[at] < self.sizes[dim]:
+                    raise IndexError(
+                        f"a captured tensor of shape {tuple(tensor.shape)} is indexed with {dict(B='b', H='h', T='q_idx', S='kv_idx')[dim]}, "
+                        f"which goes up to {self.sizes[dim] - 1}"
+                    )
+                own = own.narrow(at, 0, self.sizes[dim])
+                named.append(dim)
+            self.inputs[key] = Input(self._name(tensor), kind_of(tensor.dtype), named, own)
+            self.inputs[key].held = tensor  # ids are of living tensors
+        own = self.inputs[key]
+        nodes = []
+        for at, dim in zip(order, own.dims):
+            index = indices[at]
+            if dim in ("B", "H"):
+                continue
+            # As in Python an index below 0 counts from the end.
+            if dim not in ("T", "S") and (index.low is None or index.low < 0):
+                index = choice(binary("<", index, number(0)), binary("+", index, Node(dim)), index)
+            nodes.append(index)
+        node = Node(own.name + ("[" + ", ".join("{}" for _ in nodes) + "]" if nodes or own.dims else "[]"), nodes, ex.PRIMARY, [ex.IF] * len(nodes))
+        if own.dims and not nodes:
+            node.form = own.name + "[" + ", ".join({"B": "b", "H": "h"}[dim] for dim in own.dims) + "]"
+        elif not own.dims:
+            node.form = own.name
+        if own.kind == "float":
+            node.inputs |= {own.name}
+        with torch._C.DisableTorchFunction():
+            example = torch.zeros((), dtype=tensor.dtype)
+        return Traced.of(self, example, node)
+
+    def _name(self, tensor: torch.Tensor) -> str:
+        wished = re.sub(r"\W|^(?=\d)", "_", self.wished.get(id(tensor), "")) or "t"
+        taken = {own.name for own in self.inputs.values()} | RESERVED
+        if wished.startswith("d") and wished[1:] in taken:
+            wished = "t_" + wished
+        name, count = wished, 1
+        while name in taken or f"d{name}" in taken or re.fullmatch(r"[BHGTSDEN]\d*(_\d+)?|x\d+", name) or len(name) > 90:
+            count += 1
+            name = f"{wished[:80]}_{count}"
+        return name
+
+    def names(self) -> set[str]:
+        return {own.name for own in self.inputs.values()}
+
+
+def _example(value):
+    return value.example if isinstance(value, Traced) else value
+
+
+def _name_of(function) -> str:
+    return getattr(function, "__name__", repr(function))
+
+
+def _source(function) -> str:
+    module = getattr(function, "__module__", None) or ""
+    name = getattr(function, "__qualname__", getattr(function, "__name__", str(function)))
+    return f"{module}.{name}" if module.startswith("torch") else f"torch.{name}" if "." not in name else name
+
+
+@dataclass
+class _Result:
+    example: torch.Tensor
+    function: Callable
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.example.dtype)
+
+
+# Each gives the node of its result and, where it can take -inf, the condition under which the result is finite.
+OPERATIONS: dict[str, Callable] = {}
+
+
+def operation(*names):
+    def add(function):
+        for name in names:
+            OPERATIONS[name] = function
+        return function
+
+    return add
+
+
+def _numbers(t: Tracer, result: _Result, *values) -> list[Node]:
+    lifted = [t.lift(value) for value in values]
+    # Ints of a float result: converted first, where the operation is one of ints too.
+    floating = result.kind == "float" and all(own.kind != "float" for own in lifted)
+    return [t.as_number(own, floating) for own in lifted]
+
+
+def _both(a: Node | None, b: Node | None) -> Node | None:
+    return binary("and", a, b) if a and b else a or b
+
+
+def _bounds(node: Node, low, high) -> Node:
+    limit = 2**31 - 1
+    node.low = low if low is not None and abs(low) <= limit else None
+    node.high = high if high is not None and abs(high) <= limit else None
+    return node
+
+
+def _sum(t, result, a, b, alpha, sign):
+    x, y = t.lift(a), t.lift(b)
+    if alpha != 1:
+        y = t.lift(alpha) * y
+    if result.kind == "bool":  # of bools a sum is their or
+        return (binary("or", x.node, y.node),)
+    left, right = t.as_number(x), t.as_number(y)
+    if sign == "-" and y.finite:
+        raise NotImplementedError("less -inf: a score of +inf")
+    if x.finite or y.finite:
+        return binary(sign, left, right), _both(x.finite, y.finite)
+    node = binary(sign, left, right)
+    if result.kind == "int":
+        low, high = (right.low, right.high) if sign == "+" else (right.high, right.low)
+        if sign == "-":
+            low, high = (-low if low is not None else None), (-high if high is not None else None)
+        node = _bounds(node, None if left.low is None or low is None else left.low + low, None if left.high is None or high is None else left.high + high)
+    return (node,)
+
+
+@operation("add", "radd")
+def _add(t, result, a, b, *, alpha=1):
+    return _sum(t, result, a, b, alpha, "+")
+
+
+@operation("sub", "subtract")
+def _sub(t, result, a, b, *, alpha=1):
+    return _sum(t, result, a, b, alpha, "-")
+
+
+@operation("rsub")
+def _rsub(t, result, a, b, *, alpha=1):
+    return _sum(t, result, b, a, alpha, "-")
+
+
+@operation("mul", "multiply", "rmul")
+def _mul(t, result, a, b):
+    x, y = t.lift(a), t.lift(b)
+    if result.kind == "bool":
+        return (binary("and", x.node, y.node),)
+    for scaled, factor in ((x, b), (y, a)):
+        if scaled.finite and isinstance(factor, (int, float)) and factor > 0:
+            return binary("*", x.node, y.node), scaled.finite
+    if x.finite or y.finite:
+        raise NotImplementedError("-inf times what may be 0 or less")
+    left, right = t.as_number(x), t.as_number(y)
+    node = binary("*", left, right)
+    if result.kind == "int" and left.low is not None and right.low is not None and left.low >= 0 and right.low >= 0:
+        node = _bounds(node, left.low * right.low, None if left.high is None or right.high is None else left.high * right.high)
+    return (node,)
+
+
+def _quotient(t, result, a, b, rounding_mode):
+    x, y = t.lift(a), t.lift(b)
+    if x.finite and isinstance(b, (int, float)) and b > 0 and rounding_mode is None:
+        return binary("/", x.node, y.node), x.finite
+    if x.finite or y.finite:
+        raise NotImplementedError("-inf in a division")
+    left, right = t.as_number(x), t.as_number(y)
+    node = binary("/", left, right)
+    if rounding_mode is None:
+        return (node,)
+    if rounding_mode == "floor":
+        # Also of ints: the nearest float of a quotient of ints below 2^24 is on the right side of every int.
+        node = call("floor", node)
+        if result.kind == "int" and left.low is not None and left.low >= 0 and right.low is not None and right.low > 0:
+            node = _bounds(node, 0, left.high)
+        return (node,)
+    if rounding_mode == "trunc":
+        whole = choice(binary("<", node, number(0)), call("ceil", node), call("floor", node))
+        return (whole,)
+    raise NotImplementedError(f"rounding_mode={rounding_mode!r}")
+
+
+@operation("div", "divide", "true_divide", "truediv")
+def _div(t, result, a, b, *, rounding_mode=None):
+    return _quotient(t, result, a, b, rounding_mode)
+
+
+@operation("rdiv", "rtruediv")
+def _rdiv(t, result, a, b, *, rounding_mode=None):
+    return _quotient(t, result, b, a, rounding_mode)
+
+
+@operation("floor_divide", "floordiv")
+def _floordiv(t, result, a, b):
+    return _quotient(t, result, a, b, "floor")
+
+
+@operation("rfloordiv")
+def _rfloordiv(t, result, a, b):
+    return _quotient(t, result, b, a, "floor")
+
+
+def _modulo(t, result, a, b):
+    left, right = _numbers(t, result, a, b)
+    node = binary("mod", left, right)
+    if result.kind == "int" and right.low is not None and right.low > 0:
+        node = _bounds(node, 0, None if right.high is None else right.high - 1)
+    return (node,)
+
+
+@operation("remainder", "mod")
+def _mod(t, result, a, b):
+    return _modulo(t, result, a, b)
+
+
+@operation("rmod")
+def _rmod(t, result, a, b):
+    return _modulo(t, result, b, a)
+
+
+@operation("fmod")
+def _fmod(t, result, a, b):
+    left, right = _numbers(t, result, a, b)
+    size = call("abs", right)
+    return (choice(binary("<", left, number(0)), negation(binary("mod", negation(left), size)), binary("mod", left, size)),)
+
+
+def _power(t, result, base, exponent):
+    value = exponent.item() if isinstance(exponent, torch.Tensor) and not isinstance(exponent, Traced) and exponent.dim() == 0 and not exponent.requires_grad else exponent
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        x = t.as_number(t.lift(base), result.kind == "float" and t.lift(base).kind != "float")
+        if float(value).is_integer() and 0 <= value <= 8:
+            node = number(1.0 if result.kind == "float" else 1)
+            for count in range(int(value)):
+                node = binary("*", node, x) if count else x
+            return (node,)
+        if value == 0.5:
+            return (call("sqrt", x),)
+        if value == -0.5:
+            return (call("rsqrt", x),)
+        if value == -1 and result.kind == "float":
+            return (binary("/", number(1.0), x),)
+        if result.kind == "float":
+            return (call("pow", x, number(float(value))),)
+    if isinstance(base, (int, float)) and base == 2:
+        x = t.as_number(t.lift(exponent))
+        node = call("exp2", x)
+        return (call("round", node) if result.kind == "int" else node,)
+    if result.kind == "int":
+        raise NotImplementedError("a power of ints, but of a number of Python with an exponent up to 8: compute it before, or in floats")
+    return (call("pow", *_numbers(t, result, base, exponent)),)
+
+
+@operation("pow", "float_power")
+def _pow(t, result, a, b):
+    return _power(t, result, a, b)
+
+
+@operation("rpow")
+def _rpow(t, result, a, b):
+    return _power(t, result, b, a)
+
+
+@operation("neg", "negative")
+def _neg(t, result, a):
+    own = t.lift(a)
+    node = negation(own.node)
+    if result.kind == "int":
+        node = _bounds(node, None if own.node.high is None else -own.node.high, None if own.node.low is None else -own.node.low)
+    return (node,)
+
+
+@operation("positive", "pos", "clone", "contiguous", "alias")
+def _same(t, result, a, **unused):
+    own = t.lift(a)
+    return own.node, own.finite
+
+
+@operation("detach")
+def _detach(t, result, a):
+    own = t.lift(a)
+    if own.node.inputs:
+        raise NotImplementedError(f"detach of what hangs on {', '.join(sorted(own.node.inputs))}: give a detached copy of it beside the other")
+    return own.node, own.finite
+
+
+@operation("abs", "absolute")
+def _abs(t, result, a):
+    own = t.lift(a)
+    node = call("abs", own.node)
+    return (_bounds(node, 0, None) if result.kind == "int" else node,)
+
+
+def _of_one(spelling):
+    def apply(t, result, a):
+        return (call(spelling, t.as_number(t.lift(a))),)
+
+    return apply
+
+
+for _torch_name, _spelling in dict(exp="exp", exp2="exp2", log="log", log1p="log1p", sqrt="sqrt", rsqrt="rsqrt", sin="sin", cos="cos", tanh="tanh",
+                                   sigmoid="sigmoid", expit="sigmoid").items():
+    OPERATIONS[_torch_name] = _of_one(_spelling)
+
+
+@operation("relu")
+def _relu(t, result, a, inplace=False):
+    if result.kind == "int":
+        return (_bounds(call("max", t.lift(a).node, number(0)), 0, None),)
+    return (call("relu", t.lift(a).node),)
+
+
+@operation("softplus")
+def _softplus(t, result, a, beta=1, threshold=20):
+    x = t.as_number(t.lift(a))
+    if beta == 1:
+        return (call("softplus", x),)
+    return (binary("/", call("softplus", binary("*", x, number(float(beta)))), number(float(beta))),)
+
+
+@operation("logsigmoid", "log_sigmoid")
+def _logsigmoid(t, result, a):
+    return (negation(call("softplus", negation(t.lift(a).node))),)
+
+
+@operation("silu")
+def _silu(t, result, a, inplace=False):
+    x = t.lift(a).node
+    return (binary("*", x, call("sigmoid", x)),)
+
+
+@operation("log2")
+def _log2(t, result, a):
+    return (binary("*", call("log", t.as_number(t.lift(a))), number(1 / math.log(2))),)
+
+
+@operation("log10")
+def _log10(t, result, a):
+    return (binary("*", call("log", t.as_number(t.lift(a))), number(1 / math.log(10))),)
+
+
+@operation("expm1")
+def _expm1(t, result, a):
+    raise NotImplementedError("torch.expm1: Weft's language has exp(x), which is not as exact near 0")
+
+
+@operation("tan")
+def _tan(t, result, a):
+    x = t.as_number(t.lift(a))
+    return (binary("/", call("sin", x), call("cos", x)),)
+
+
+@operation("sinh")
+def _sinh(t, result, a):
+    x = t.as_number(t.lift(a))
+    return (binary("/", binary("-", call("exp", x), call("exp", negation(x))), number(2.0)),)
+
+
+@operation("cosh")
+def _cosh(t, result, a):
+    x = t.as_number(t.lift(a))
+    return (binary("/", binary("+", call("exp", x), call("exp", negation(x))), number(2.0)),)
+
+
+@operation("square")
+def _square(t, result, a):
+    x = t.lift(a).node
+    return (binary("*", x, x),)
+
+
+@operation("reciprocal")
+def _reciprocal(t, result, a):
+    return (binary("/", number(1.0), t.as_number(t.lift(a))),)
+
+
+@operation("sign", "sgn")
+def _sign(t, result, a):
+    x = t.lift(a).node
+    one, zero = (number(1), number(0)) if result.kind == "int" else (number(1.0), number(0.0))
+    return (choice(binary(">", x, zero), one, choice(binary("<", x, zero), negation(one), zero)),)
+
+
+@operation("floor", "ceil", "round")
+def _rounding(t, result, a, *, decimals=0):
+    if decimals:
+        raise NotImplementedError("round to decimals")
+    own = t.lift(a)
+    if own.kind == "int":
+        return (own.node,)
+    return (call(result.function.__name__, own.node),)
+
+
+@operation("trunc", "fix")
+def _trunc(t, result, a):
+    own = t.lift(a)
+    return (own.node if own.kind == "int" else choice(binary("<", own.node, number(0.0)), call("ceil", own.node), call("floor", own.node)),)
+
+
+@operation("frac")
+def _frac(t, result, a):
+    x = t.lift(a).node
+    return (binary("-", x, choice(binary("<", x, number(0.0)), call("ceil", x), call("floor", x))),)
+
+
+def _extreme(spelling):
+    def apply(t, result, a, b=None, *, other=None):
+        b = other if b is None else b
+        if b is None:
+            return (t.lift(a).node,)
+        left, right = _numbers(t, result, a, b)
+        node = call(spelling, left, right)
+        if result.kind == "int":
+            lows, highs = [left.low, right.low], [left.high, right.high]
+            if spelling == "max":
+                low = max((own for own in lows if own is not None), default=None)
+                high = None if None in highs else max(highs)
+            else:
+                low = None if None in lows else min(lows)
+                high = min((own for own in highs if own is not None), default=None)
+            node = _bounds(node, low, high)
+        return (node,)
+
+    return apply
+
+
+for _names, _spelling in ((("maximum", "max", "fmax"), "max"), (("minimum", "min", "fmin"), "min")):
+    for _torch_name in _names:
+        OPERATIONS[_torch_name] = _extreme(_spelling)
+
+
+@operation("clamp", "clip")
+def _clamp(t, result, a, min=None, max=None):
+    (node,) = _numbers(t, result, a)
+    integral = result.kind == "int"
+    low, high = node.low, node.high
+    if min is not None:
+        bound = t.as_number(t.lift(min))
+        node = call("max", node, bound)
+        low = bound.low if low is None or (bound.low is not None and bound.low > low) else low
+    if max is not None:
+        bound = t.as_number(t.lift(max))
+        node = call("min", node, bound)
+        high = bound.high if high is None or (bound.high is not None and bound.high < high) else high
+        low = None if low is None or bound.low is None else builtins.min(low, bound.low)
+    return (_bounds(node, low, high) if integral else node,)
+
+
+@operation("clamp_min")
+def _clamp_min(t, result, a, min):
+    return _clamp(t, result, a, min)
+
+
+@operation("clamp_max")
+def _clamp_max(t, result, a, max):
+    return _clamp(t, result, a, None, max)
+
+
+def _comparison(sign, swapped=False):
+    def apply(t, result, a, b):
+        x, y = t.lift(a), t.lift(b)
+        if x.kind == y.kind == "bool" and sign in ("==", "!="):
+            same = binary("or", binary("and", x.node, y.node), inversion(binary("or", x.node, y.node)))
+            return (same if sign == "==" else inversion(same),)
+        return (binary(sign, t.as_number(x), t.as_number(y)),)
+
+    return apply
+
+
+for _names, _spelling in ((("eq",), "=="), (("ne", "not_equal"), "!="), (("lt", "less"), "<"), (("le", "less_equal"), "<="), (("gt", "greater"), ">"),
+                          (("ge", "greater_equal"), ">=")):
+    for _torch_name in _names:
+        OPERATIONS[_torch_name] = _comparison(_spelling)
+
+
+@operation("isnan")
+def _isnan(t, result, a):
+    x = t.lift(a)
+    return (binary("!=", x.node, x.node) if x.kind == "float" else Node("false"),)
+
+
+def _logical(sign):
+    def apply(t, result, a, b):
+        x, y = t.lift(a), t.lift(b)
+        if result.kind != "bool":
+            return (_bits(t, sign, x, y),)
+        return (binary(sign, t.as_condition(x), t.as_condition(y)),)
+
+    return apply
+
+
+def _bits(t, sign, x, y):
+    """Of ints: the lowest bits, and powers of two."""
+    for value, mask in ((x, y), (y, x)):
+        low = mask.node.low
+        if sign == "and" and low is not None and low == mask.node.high and low >= 0 and (low & (low + 1)) == 0:
+            return _bounds(binary("mod", value.node, t.lift(low + 1).node), 0, low)
+    raise NotImplementedError("bits of ints other than x & (2 ** n - 1): write it with // and %")
+
+
+for _names, _spelling in ((("logical_and", "bitwise_and", "and", "rand"), "and"), (("logical_or", "bitwise_or", "or", "ror"), "or")):
+    for _torch_name in _names:
+        OPERATIONS[_torch_name] = _logical(_spelling)
+
+
+@operation("logical_xor", "bitwise_xor", "xor", "rxor")
+def _xor(t, result, a, b):
+    x, y = t.lift(a), t.lift(b)
+    if result.kind != "bool":
+        raise NotImplementedError("bits of ints: write it with // and %")
+    left, right = t.as_condition(x), t.as_condition(y)
+    return (binary("and", binary("or", left, right), inversion(binary("and", left, right))),)
+
+
+@operation("logical_not", "bitwise_not", "invert")
+def _not(t, result, a):
+    x = t.lift(a)
+    if result.kind != "bool":
+        return (binary("-", negation(x.node), number(1)),)
+    return (inversion(t.as_condition(x)),)
+
+
+def _shift(t, a, b, left):
+    x, y = t.lift(a), t.lift(b)
+    factor = number(1 << b) if isinstance(b, int) and 0 <= b <= 30 else call("round", call("exp2", y.node))
+    if left:
+        return (binary("*", x.node, factor),)
+    node = call("floor", binary("/", x.node, factor))
+    return (_bounds(node, 0, x.node.high) if x.node.low is not None and x.node.low >= 0 else node,)
+
+
+@operation("bitwise_left_shift", "lshift")
+def _lshift(t, result, a, b):
+    return _shift(t, a, b, True)
+
+
+@operation("bitwise_right_shift", "rshift")
+def _rshift(t, result, a, b):
+    return _shift(t, a, b, False)
+
+
+def _choose(t, result, condition, yes, no):
+    c, x, y = t.as_condition(t.lift(condition)), t.lift(yes), t.lift(no)
+    finite = None
+    if x.finite or y.finite:
+        always = Node("true")
+        finite = choice(c, x.finite or always, y.finite or always)
+        if y.finite and y.finite.form == "false" and not x.finite:
+            finite = c
+        elif y.finite and y.finite.form == "false":
+            finite = binary("and", c, x.finite)
+        elif x.finite and x.finite.form == "false":
+            finite = inversion(c) if not y.finite else binary("and", inversion(c), y.finite)
+        # What a dropped pair's score would be does not matter.
+        if y.finite and y.finite.form == "false":
+            return x.node, finite
+        if x.finite and x.finite.form == "false":
+            return y.node, finite
+    if result.kind == "bool":
+        left, right = x.node, y.node
+    else:
+        left, right = t.as_number(x), t.as_number(y)
+        if result.kind == "float" and x.kind != "float" and y.kind != "float":
+            left = binary("*", left, number(1.0))
+    node = choice(c, left, right)
+    if result.kind == "int":
+        node = _bounds(node, None if left.low is None or right.low is None else builtins.min(left.low, right.low),
+                       None if left.high is None or right.high is None else -builtins.min(-left.high, -right.high))
+    return node, finite
+
+
+@operation("where")
+def _where(t, result, condition, input=None, other=None, *, self=None):
+    return _choose(t, result, condition, self if input is None else input, other)
+
+
+@operation("masked_fill")
+def _masked_fill(t, result, a, mask, value):
+    return _choose(t, result, mask, value, a)
+
+
+@operation("to", "type", "float", "double", "half", "bfloat16", "int", "long", "short", "bool", "type_as", "cpu", "cuda", "char", "byte")
+def _convert(t, result, a, *unused, **named):
+    x = t.lift(a)
+    if x.kind == result.kind:
+        return x.node, x.finite
+    if result.kind == "bool":
+        return (t.as_condition(x),)
+    if result.kind == "float":
+        return (t.as_number(x, True),)
+    if x.kind == "bool":
+        return (t.as_number(x),)
+    return _trunc(t, result, a)
+
+
+@operation("zeros_like", "new_zeros")
+def _zeros_like(t, result, a, *unused, **named):
+    return (Node("false") if result.kind == "bool" else number(0.0) if result.kind == "float" else number(0),)
+
+
+@operation("ones_like", "new_ones")
+def _ones_like(t, result, a, *unused, **named):
+    return (Node("true") if result.kind == "bool" else number(1.0) if result.kind == "float" else number(1),)
+
+
+@operation("full_like")
+def _full_like(t, result, a, fill_value, **named):
+    own = t.lift(fill_value)
+    return own.node, own.finite
+
+
+@operation("new_tensor", "new_full")
+def _new(t, result, a, *values, **named):
+    own = t.lift(values[-1])
+    return own.node, own.finite

@@ -1,0 +1,223 @@
+"""FlexAttention's functions on Weft's kernels: `from weft.flex import flex_attention, create_block_mask`.
+
+`score_mod` and `mask_mod` are traced into a variant of Weft's language, which is compiled, forward and backward, for the
+device of the tensors. On CPUs gradients work too; no mask is built; new lengths are not compiled anew.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from typing import Callable
+
+import torch
+from torch.nn.attention import flex_attention as _flex
+from torch.nn.attention.flex_attention import and_masks, noop_mask, or_masks
+
+from . import _library  # noqa: F401
+from ._expressions import Node, Printer, binary, call, choice, number
+from ._trace import Tracer
+
+AuxRequest = getattr(_flex, "AuxRequest", None)
+AuxOutput = getattr(_flex, "AuxOutput", None)
+if AuxRequest is None:  # torch before 2.9
+
+    class AuxRequest(typing.NamedTuple):  # type: ignore[no-redef]
+        lse: bool = False
+        max_scores: bool = False
+
+    class AuxOutput(typing.NamedTuple):  # type: ignore[no-redef]
+        lse: torch.Tensor | None = None
+        max_scores: torch.Tensor | None = None
+
+
+__all__ = ["flex_attention", "create_block_mask", "create_mask", "BlockMask", "and_masks", "or_masks", "noop_mask", "AuxRequest", "AuxOutput", "variant_of"]
+
+create_mask = _flex.create_mask
+
+
+class BlockMask(_flex.BlockMask):
+    """FlexAttention's BlockMask whose blocks are found when somebody asks for them: Weft's kernels need the function alone."""
+
+    def __init__(self, mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, **more):
+        # Not the base's: it takes the blocks.
+        self.mask_mod = mask_mod
+        self.seq_lengths = (Q_LEN, KV_LEN)
+        self.BLOCK_SIZE = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
+        self._given = (B, H, device, more)
+
+    def __getattr__(self, name: str):
+        if name.startswith("_") or "_given" not in self.__dict__:
+            raise AttributeError(name)
+        B, H, device, more = self._given
+        for key, value in vars(_flex.create_block_mask(self.mask_mod, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more)).items():
+            self.__dict__.setdefault(key, value)
+        if name not in self.__dict__:
+            raise AttributeError(name)
+        return self.__dict__[name]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        B, H, *_ = self._given
+        return (B or 1, H or 1, *self.seq_lengths)
+
+    def _adjust(self, new_q_len: int, new_kv_len: int) -> "BlockMask":
+        B, H, device, more = self._given
+        return BlockMask(self.mask_mod, B, H, new_q_len, new_kv_len, device, self.BLOCK_SIZE, **more)
+
+    def to(self, device):
+        B, H, _, more = self._given
+        return BlockMask(self.mask_mod, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more)
+
+
+def create_block_mask(mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, _compile=False, **more) -> BlockMask:
+    """As torch.nn.attention.flex_attention.create_block_mask, at no cost: blocks are found when they are asked for."""
+    if _positional(mask_mod) not in (4, None):
+        raise ValueError(f"expected mask_mod(b, h, q_idx, kv_idx), got a function of {_positional(mask_mod)} arguments")
+    return BlockMask(mask_mod, B, H, Q_LEN, KV_LEN, device, BLOCK_SIZE, **more)
+
+
+def _positional(function: Callable) -> int | None:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(own.kind is own.VAR_POSITIONAL for own in parameters):
+        return None
+    return sum(own.default is own.empty and own.kind in (own.POSITIONAL_ONLY, own.POSITIONAL_OR_KEYWORD) for own in parameters)
+
+
+def _block_map(counts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """bool [B, H, rows, columns] of ordered lists of blocks."""
+    listed = torch.arange(indices.shape[-1], device=indices.device) < counts[..., None]
+    columns = indices.shape[-1]
+    # What is behind the count goes to a column of its own.
+    places = torch.where(listed, indices.long(), columns)
+    return torch.zeros(*indices.shape[:-1], columns + 1, dtype=torch.bool, device=indices.device).scatter_(-1, places, True)[..., :columns]
+
+
+def _in_block(t: Tracer, blocks: torch.Tensor, size: tuple[int, int], name: str) -> Node:
+    """The condition that a pair's block is one of `blocks`. A size of 1 stands for all batch entries or heads."""
+    row, column = (call("floor", binary("/", own, number(length))) for own, length in zip((t.i, t.j), size))
+    row.low = column.low = 0
+    keep = [dim for dim, own in enumerate(blocks.shape[:2]) if own > 1]
+    own = blocks[tuple(slice(None) if dim in keep or dim > 1 else 0 for dim in range(4))]
+    t.wished[id(own)] = name
+    indices = [t.index(node) for node in (*((t.b, t.h)[dim] for dim in keep), row, column)]
+    return t._getitem(own, tuple(indices)).node
+
+
+def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
+    """The condition under which a BlockMask keeps a pair; None for all pairs."""
+    indices = [t.index(own) for own in (t.b, t.h, t.i, t.j)]
+    inside = None
+    if mask.mask_mod is not None and mask.mask_mod is not noop_mask:
+        inside = t.trace(mask.mask_mod, *indices)
+        inside = t.as_condition(inside)
+    if isinstance(mask, BlockMask):  # its blocks are those of its function
+        return inside
+    if min(mask.BLOCK_SIZE) >= 1 << 30:  # one block holds all: what stands for no mask
+        return inside
+    partial = _in_block(t, _block_map(mask.kv_num_blocks, mask.kv_indices), mask.BLOCK_SIZE, "partial_blocks")
+    kept = binary("and", partial, inside) if inside else partial
+    if mask.full_kv_num_blocks is not None:
+        full = _in_block(t, _block_map(mask.full_kv_num_blocks, mask.full_kv_indices), mask.BLOCK_SIZE, "full_blocks")
+        kept = binary("or", full, kept)
+    return kept
+
+
+def _traced(query, key, value, score_mod, block_mask, scale) -> tuple[str, list[str], list[torch.Tensor]]:
+    B, H, T, D = query.shape
+    t = Tracer({"B": B, "H": H, "T": T, "S": key.shape[2]})
+    # A scale that is that of D serves all D.
+    dot = Node("dot(q[i], k[j])")
+    score = binary("/", dot, Node("sqrt(D)")) if scale is None else binary("*", dot, number(float(scale)))
+    conditions = []
+    if score_mod is not None:
+        got = t.trace(score_mod, t.value(score), *(t.index(own) for own in (t.b, t.h, t.i, t.j)))
+        score = t.as_number(got, True)
+        if got.finite:
+            conditions.append(got.finite)
+    if block_mask is not None:
+        kept = _kept(t, block_mask)
+        if kept is not None:
+            conditions.append(kept)
+    printer = Printer([score, *conditions], t.names())
+    inputs = list(t.inputs.values())
+    lines = ["attention flex(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]" + "".join(f", {own.declaration}" for own in inputs) + ")", "{"]
+    lines += [f"  {let}" for let in printer.lets]
+    lines += [f"  where {printer[own]}" for own in conditions]
+    lines += [f"  score {printer[score]}", "}", ""]
+    return "\n".join(lines), ["q", "k", "v"] + [own.name for own in inputs], [own.tensor for own in inputs]
+
+
+def variant_of(query, key, value, score_mod=None, block_mask=None, scale=None) -> str:
+    """The variant of Weft's language that `flex_attention` makes of its functions, as text."""
+    return _traced(query, key, value, score_mod, block_mask, scale)[0]
+
+
+def _check(query, key, value, block_mask, enable_gqa):
+    for name, own in (("query", query), ("key", key), ("value", value)):
+        if own.is_nested:
+            raise NotImplementedError(f"{name} is a nested tensor: give padded ones and a mask, or documents")
+        if own.dim() != 4:
+            raise ValueError(f"expected {name} [B, H, length, D], got shape {tuple(own.shape)}")
+    (Hq, Hkv), (Bq, Bkv) = ((query.shape[dim], key.shape[dim]) for dim in (1, 0))
+    if Hq != Hkv and not enable_gqa:
+        raise ValueError(f"Expect query and key/value to have the same number of heads but got Hq={Hq} and Hkv={Hkv}. Try setting enable_gqa=True for GQA.")
+    if Hkv == 0 or Hq % Hkv:
+        raise ValueError(f"Expect number of query heads to be a multiple of kv heads for GQA but got Hq={Hq} and Hkv={Hkv}.")
+    if Bq != Bkv and Bkv != 1:
+        raise ValueError(f"Expect query and key/value to have the same batch size, but got Bq={Bq} and Bkv={Bkv}.")
+    if block_mask is None:
+        return
+    if getattr(block_mask.mask_mod, "__name__", "") == "_sliced_mask_mod_error":
+        raise RuntimeError("Cannot use mask_mod from a sliced BlockMask")
+    if min(block_mask.BLOCK_SIZE) < 1 << 30 and tuple(block_mask.seq_lengths) != (query.shape[2], key.shape[2]):
+        raise ValueError(
+            f"block_mask was created for block_mask.shape={block_mask.shape} but got q_len={query.shape[2]} and kv_len={key.shape[2]}: "
+            "create another, or call block_mask._adjust(q_len, kv_len), which crops it to the upper left corner"
+        )
+    masked = block_mask.shape[:-2]
+    for dim, own, have in zip("BH", masked[-2:], (Bq, Hq)):
+        if own not in (1, have):
+            raise ValueError(f"block_mask was created for {dim}={own} but got {dim}={have}")
+
+
+def flex_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    score_mod: Callable | None = None,
+    block_mask: _flex.BlockMask | None = None,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    return_lse: bool = False,
+    kernel_options: dict | None = None,
+    *,
+    return_aux: "AuxRequest | None" = None,
+):
+    """torch.nn.attention.flex_attention.flex_attention, on Weft's kernels.
+
+    query: [B, Hq, L, E], key: [B or 1, Hkv, S, E], value: [B or 1, Hkv, S, Ev], of float32, bfloat16 or float16, E and Ev up to 256.
+    score_mod(score, b, h, q_idx, kv_idx) gives the logit of a pair, in float32; block_mask says which pairs there are. Tensors that they
+    capture get gradients. `kernel_options` has no meaning here: `weft tune` finds tiles.
+
+    Gives [B, Hq, L, Ev]; with return_lse or return_aux=AuxRequest(lse=True) the natural log-sum-exp [B, Hq, L] too.
+    Raises NotImplementedError for what the language has no words for, and names it.
+    """
+    _check(query, key, value, block_mask, enable_gqa)
+    if return_lse and return_aux is not None:
+        raise ValueError("Cannot specify both return_lse and return_aux: return_aux=AuxRequest(lse=True) is enough.")
+    if return_aux is not None and return_aux.max_scores:
+        raise NotImplementedError("AuxRequest(max_scores=True): Weft keeps the log-sum-exp of a row alone")
+    if key.shape[0] != query.shape[0]:
+        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
+    source, names, more = _traced(query, key, value, score_mod, block_mask, scale)
+    tensors = [query, key, value, *more]
+    if not (return_lse or (return_aux is not None and return_aux.lse)):
+        out = torch.ops.weft.attention(source, names, tensors)
+        return out if return_aux is None else (out, AuxOutput())
+    out, lse = torch.ops.weft.attention_with_lse(source, names, tensors)
+    return (out, lse) if return_aux is None else (out, AuxOutput(lse=lse))
