@@ -324,6 +324,10 @@ SHAPES = {"odd": (2, 4, 2, 150, 150, 64), "cross": (1, 2, 2, 131, 97, 32), "wide
 for variant in REFERENCE:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         for shape_name, shape in SHAPES.items():
+            # float16 is read as float32: one shape of it.
+            if dtype == torch.float16 and shape_name != "odd":
+                continue
+
             def test(self, variant=variant, dtype=dtype, shape=shape):
                 compare(self, variant, dtype, shape)
             setattr(Variants, f"test_{variant}_{str(dtype)[6:]}_{shape_name}", test)

@@ -23,7 +23,8 @@ class Generator {
     std::string text =
         "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], u: [B,H,T,R], w: [B,H,S,R],\n"
         "  c: [H], r: [B,H,T], x: [G,S], table: [H,N], tau: [], flag: bool [B,S], tag: int [T],\n"
-        "  sk: [B,G,M,D], sv: [B,G,M,E], sw: [B,H,M,R], sx: [G,M], sflag: bool [B,M], list: int [B,H,N] in 0 .. S)\n{\n";
+        "  sk: [B,G,M,D], sv: [B,G,M,E], sw: [B,H,M,R], sx: [G,M], sflag: bool [B,M], list: int [B,H,N] in 0 .. "
+        "S)\n{\n";
     text += "  let d = i - j\n";
     if (pick(2)) text += "  let z = " + number(2) + "\n";
     hasLet = text.find("let z") != std::string::npos;

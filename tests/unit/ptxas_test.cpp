@@ -85,13 +85,16 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
   std::vector<Job> jobs;
   for (const auto &file : std::filesystem::directory_iterator(WEFT_VARIANTS)) {
     auto variant = variantOf(file.path().stem());
-    // f16 takes the registers that bf16 takes: some variants. Of wide tiles of warpgroups those that differ most.
+    // f16 takes the registers that bf16 takes, and sm_120 has the code of sm_80: some variants. Of wide tiles of f32
+    // and of warpgroups those that differ most.
     const std::set<std::string> some{"causal", "span_periodic", "content_weight", "stick_breaking", "nsa", "soft_cap"};
     for (const auto &kind : kinds) {
-      const bool sample = kind.type == ElementType::F16 || (std::string(kind.target) == "sm_90a" && kind.width > 64);
+      const std::string target = kind.target;
+      const bool sample = kind.type == ElementType::F16 || target == "sm_120" ||
+                          (kind.width > 64 && (target == "sm_90a" || kind.type == ElementType::F32));
       if (sample && !some.count(variant->name())) continue;
       // Those that run only where somebody asks for them take as many registers as they will: of one kind.
-      const bool twoPass = variant->hasTwoPassBackward(false), all = std::string(kind.target) == "sm_90a" && !sample;
+      const bool twoPass = variant->hasTwoPassBackward(false), all = target == "sm_90a" && !sample;
       for (const std::string &kernel : kernelNames(*variant, true, true)) {
         const bool chosen =
             kernel.starts_with("backward_keys") || (twoPass && (kernel == "backward" || kernel == "backward_queries"));
