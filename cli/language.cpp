@@ -7,10 +7,8 @@
 
 #include "cli/commands.h"
 #include "cli/timeline.h"
-#include "compiler/call_plan.h"
+#include "ops/inspection.h"
 #include "ops/variant_library.h"
-#include "runtime/environment.h"
-#include "runtime/ptxas.h"
 
 namespace weft::cli {
 
@@ -58,19 +56,6 @@ void addCheck(CLI::App &app, Action &action) {
   });
 }
 
-/// The buffers and kernels of the pass that `kernel` belongs to.
-static std::string planText(const CompileRequest &request) {
-  const std::string &kernel = request.kernel;
-  CallForm form;
-  if (kernel.starts_with("backward")) form.purpose = Purpose::Backward;
-  if (kernel == "backward_queries") form.backward = BackwardForm::FusedQueries;
-  else if (kernel.starts_with("backward_keys") || kernel == "backward_sink") form.backward = BackwardForm::FusedKeys;
-  else if (kernel.starts_with("backward_d") && kernel != "backward_delta") form.backward = BackwardForm::TwoPass;
-  const auto all = kernelNames(*request.variant, true, isGpu(request.target));
-  if (std::ranges::find(all, kernel) == all.end()) throw std::runtime_error("no kernel '" + kernel + "'");
-  return print(planCall(*request.variant, request.type, request.schedule, form));
-}
-
 void addCompile(CLI::App &app, Action &action) {
   struct Options {
     std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile", deviceModel, shape;
@@ -78,10 +63,6 @@ void addCompile(CLI::App &app, Action &action) {
     Schedule schedule;
   };
   auto options = std::make_shared<Options>();
-  const std::map<std::string, Stage> stages = {
-      {"nvvm", Stage::Vector}, {"ptx", Stage::Assembly}, {"cubin", Stage::Assembly}, {"sass", Stage::Assembly},
-      {"ast", Stage::Ast},     {"weft", Stage::Weft},    {"tile", Stage::Tile},      {"vector", Stage::Vector},
-      {"llvm", Stage::Llvm},   {"asm", Stage::Assembly}, {"obj", Stage::Object}};
   const std::map<std::string, ElementType> types = {{"f32", ElementType::F32},
                                                     {"bf16", ElementType::BF16},
                                                     {"f16", ElementType::F16}};
@@ -126,8 +107,8 @@ void addCompile(CLI::App &app, Action &action) {
   command->add_option("--shape", options->shape, "timeline: B,H,T,D of the call (default: 2,16,4096 and --head-dim)");
   command->add_option("--span", options->span, "timeline: reach of spans and windows in tokens (default: half of T)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
-  command->callback([&action, options, stages, types, command] {
-    action = [options, stages, types, command] {
+  command->callback([&action, options, types, command] {
+    action = [options, types, command] {
       if (options->stage == "timeline") {
         bool chosen = false;
         for (const char *name : {"--tile-q", "--tile-k", "--keys-q", "--keys-k", "--stages", "--heads-inner"})
@@ -145,25 +126,11 @@ void addCompile(CLI::App &app, Action &action) {
       request.type = types.at(options->type);
       request.schedule = options->schedule;
       request.target = options->target == "cpu" ? "host" : options->target;
-      if (options->stage != "plan") request.stage = stages.at(options->stage);
-      request.dumpDirectory = environment::dumpDirectory();
       for (const InputInfo &input : request.variant->inputs())
         if (input.isRow) request.dims[input.dims.back()] = options->headDim;
-      if (options->stage == "plan") {
-        std::fputs(planText(request).c_str(), stdout);
-        return 0;
-      }
-      CompileResult result = compile(request);
-      if (!result.error.empty()) throw std::runtime_error(result.error);
-      std::string out = request.stage == Stage::Object ? result.image.code : result.text;
-      if (options->stage == "cubin" || options->stage == "sass") {
-        if (!isGpu(request.target))
-          throw std::runtime_error("expected a GPU for --target (sm_80, sm_90a, ...), got '" + options->target + "'");
-        const Assembled assembled = assemble(out, request.target);
-        std::fprintf(stderr, "%d registers, %lld bytes spilled\n", assembled.registers,
-                     static_cast<long long>(assembled.spillBytes));
-        out = options->stage == "cubin" ? assembled.cubin : disassemble(assembled.cubin);
-      }
+      std::string note;
+      const std::string out = ops::stageText(request, options->stage, note);
+      if (!note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
       std::fwrite(out.data(), 1, out.size(), stdout);
       return 0;
     };

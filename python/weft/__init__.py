@@ -1,1 +1,22 @@
-"""Weft: attention variants compiled for the machine they run on."""
+"""Weft: attention variants, compiled forward and backward for the machine they run on.
+
+    import torch, weft
+
+    q, k, v = (torch.randn(1, 8, 2048, 64, requires_grad=True) for _ in range(3))
+    span = torch.full((8,), 256.0, requires_grad=True)
+    o = weft.attention("adaptive_span", q, k, v, span=span)
+    o.sum().backward()                       # q.grad, k.grad, v.grad, span.grad
+
+`weft.library()` names the variants that come with it, `weft.variant(text)` makes one of your own, `weft.from_python` one of
+torch expressions, and `weft.flex_attention` takes what FlexAttention takes.
+"""
+
+from ._variant import Error, Explanation, Input, Mask, PythonVariant, SourceError, Variant, attention, decode, from_python, library, tune, variant
+from .flex import BlockMask, and_masks, create_block_mask, flex_attention, noop_mask, or_masks
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Error", "Explanation", "Input", "Mask", "PythonVariant", "SourceError", "Variant", "attention", "decode", "from_python", "library",
+    "tune", "variant", "BlockMask", "and_masks", "create_block_mask", "flex_attention", "noop_mask", "or_masks",
+]

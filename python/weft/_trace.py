@@ -216,6 +216,9 @@ class Tracer:
                 f"{name}: the value of a pair is known when the kernel runs, not before: write torch.where(condition, a, b) for an if, "
                 "and & | ~ for and, or, not"
             )
+        if name in ("dim", "size", "numel", "nelement", "is_floating_point", "is_complex", "is_signed", "element_size", "get_device"):
+            with torch._C.DisableTorchFunction():
+                return function(*(_example(a) for a in args), **kwargs)
         if name in ("__repr__", "__str__", "__format__"):
             return f"Traced({args[0].node.form if args[0].node else '...'})"
         if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
@@ -224,6 +227,9 @@ class Tracer:
         if known is None:
             raise NotImplementedError(f"{_source(function)} has no counterpart in Weft's language")
         operands = [self.lift(a) for a in _flat((args, kwargs)) if isinstance(a, Traced)]
+        for own in _flat((args, kwargs)):
+            if isinstance(own, torch.Tensor) and not isinstance(own, Traced) and own.dim() and name != "type_as":
+                self.lift(own)  # says what is wrong
         examples = [_example(a) for a in args]
         named = {key: _example(own) for key, own in kwargs.items()}
         with torch._C.DisableTorchFunction():
@@ -301,13 +307,15 @@ class Tracer:
                 if not dim:
                     named.append(f"N{len(self.inputs)}_{at}" if len(dims) > 1 else f"N{len(self.inputs)}")
                     continue
+                named.append(dim)
+                if dim not in self.sizes:
+                    continue
                 if own.shape[at] < self.sizes[dim]:
                     raise IndexError(
                         f"a captured tensor of shape {tuple(tensor.shape)} is indexed with {dict(B='b', H='h', T='q_idx', S='kv_idx')[dim]}, "
                         f"which goes up to {self.sizes[dim] - 1}"
                     )
                 own = own.narrow(at, 0, self.sizes[dim])
-                named.append(dim)
             self.inputs[key] = Input(self._name(tensor), kind_of(tensor.dtype), named, own)
             self.inputs[key].held = tensor  # ids are of living tensors
         own = self.inputs[key]
@@ -355,9 +363,10 @@ def _name_of(function) -> str:
 
 
 def _source(function) -> str:
-    module = getattr(function, "__module__", None) or ""
-    name = getattr(function, "__qualname__", getattr(function, "__name__", str(function)))
-    return f"{module}.{name}" if module.startswith("torch") else f"torch.{name}" if "." not in name else name
+    """How a function is called: torch.erf, Tensor.erf."""
+    name = getattr(function, "__name__", str(function))
+    owner = getattr(function, "__objclass__", None) or getattr(function, "__qualname__", "")
+    return f"Tensor.{name}" if owner is torch.Tensor or "Tensor" in str(owner) else f"torch.{name}"
 
 
 @dataclass
@@ -725,19 +734,24 @@ for _names, _spelling in ((("maximum", "max", "fmax"), "max"), (("minimum", "min
 
 @operation("clamp", "clip")
 def _clamp(t, result, a, min=None, max=None):
-    (node,) = _numbers(t, result, a)
-    integral = result.kind == "int"
-    low, high = node.low, node.high
-    if min is not None:
-        bound = t.as_number(t.lift(min))
-        node = call("max", node, bound)
-        low = bound.low if low is None or (bound.low is not None and bound.low > low) else low
-    if max is not None:
-        bound = t.as_number(t.lift(max))
-        node = call("min", node, bound)
-        high = bound.high if high is None or (bound.high is not None and bound.high < high) else high
-        low = None if low is None or bound.low is None else builtins.min(low, bound.low)
-    return (_bounds(node, low, high) if integral else node,)
+    (x,) = _numbers(t, result, a)
+    least, most = (None if bound is None else t.as_number(t.lift(bound)) for bound in (min, max))
+    low, high = x.low, x.high
+    # At a bound the derivative is that of x, as torch's: max(x, bound) would share it.
+    if least and most:
+        node = call("clamp", x, least, most)
+    elif least:
+        node = choice(binary("<", x, least), least, x)
+    elif most:
+        node = choice(binary(">", x, most), most, x)
+    else:
+        return (x,)
+    if least:
+        low = least.low if low is None or (least.low is not None and least.low > low) else low
+    if most:
+        high = most.high if high is None or (most.high is not None and most.high < high) else high
+        low = None if low is None or most.low is None else builtins.min(low, most.low)
+    return (_bounds(node, low, high) if result.kind == "int" else node,)
 
 
 @operation("clamp_min")
@@ -826,6 +840,16 @@ def _shift(t, a, b, left):
 @operation("bitwise_left_shift", "lshift")
 def _lshift(t, result, a, b):
     return _shift(t, a, b, True)
+
+
+@operation("rlshift")
+def _rlshift(t, result, a, b):
+    return _shift(t, b, a, True)
+
+
+@operation("rrshift")
+def _rrshift(t, result, a, b):
+    return _shift(t, b, a, False)
 
 
 @operation("bitwise_right_shift", "rshift")

@@ -7,6 +7,7 @@ device of the tensors. On CPUs gradients work too; no mask is built; new lengths
 from __future__ import annotations
 
 import inspect
+import sys
 import math
 import typing
 from typing import Callable
@@ -127,6 +128,26 @@ def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
     return kept
 
 
+def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool):
+    source, names, more = _traced(query, key, value, score_mod, block_mask, scale)
+    op = torch.ops.weft.attention_with_lse if lse else torch.ops.weft.attention
+    return op(source, names, [query, key, value, *more])
+
+
+def _attend(*args):
+    """torch.compile breaks its graph here: functions are traced by ourselves."""
+    global _disabled
+    if "torch._dynamo" not in sys.modules:  # its import takes a second
+        return _attend_now(*args)
+    if _disabled is None:
+        _disabled = torch._dynamo.disable(_attend_now, reason="weft.flex_attention traces its functions by itself")
+    return _disabled(*args)
+
+
+_disabled = None
+_attend._torchdynamo_disable = True  # type: ignore[attr-defined]
+
+
 def _traced(query, key, value, score_mod, block_mask, scale) -> tuple[str, list[str], list[torch.Tensor]]:
     B, H, T, D = query.shape
     t = Tracer({"B": B, "H": H, "T": T, "S": key.shape[2]})
@@ -214,10 +235,8 @@ def flex_attention(
         raise NotImplementedError("AuxRequest(max_scores=True): Weft keeps the log-sum-exp of a row alone")
     if key.shape[0] != query.shape[0]:
         key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
-    source, names, more = _traced(query, key, value, score_mod, block_mask, scale)
-    tensors = [query, key, value, *more]
     if not (return_lse or (return_aux is not None and return_aux.lse)):
-        out = torch.ops.weft.attention(source, names, tensors)
+        out = _attend(query, key, value, score_mod, block_mask, scale, False)
         return out if return_aux is None else (out, AuxOutput())
-    out, lse = torch.ops.weft.attention_with_lse(source, names, tensors)
+    out, lse = _attend(query, key, value, score_mod, block_mask, scale, True)
     return (out, lse) if return_aux is None else (out, AuxOutput(lse=lse))

@@ -1,0 +1,179 @@
+#include "ops/inspection.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+
+#include <torch/library.h>
+#include <torch/torch.h>
+
+#include <nlohmann/json.hpp>
+
+#include "compiler/call_plan.h"
+#include "compiler/default_schedule.h"
+#include "compiler/language/ast.h"
+#include "ops/attention.h"
+#include "ops/call_site.h"
+#include "ops/devices.h"
+#include "ops/kept_pattern.h"
+#include "ops/passes.h"
+#include "ops/schedules.h"
+#include "ops/variant_library.h"
+#include "runtime/environment.h"
+#include "runtime/ptxas.h"
+
+namespace weft::ops {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Names = std::vector<std::string>;
+
+/// The buffers and kernels of the pass that `kernel` belongs to.
+std::string planText(const CompileRequest &request) {
+  const std::string &kernel = request.kernel;
+  CallForm form;
+  if (kernel.starts_with("backward")) form.purpose = Purpose::Backward;
+  if (kernel == "backward_queries") form.backward = BackwardForm::FusedQueries;
+  else if (kernel.starts_with("backward_keys") || kernel == "backward_sink") form.backward = BackwardForm::FusedKeys;
+  else if (kernel.starts_with("backward_d") && kernel != "backward_delta") form.backward = BackwardForm::TwoPass;
+  const auto all = kernelNames(*request.variant, true, isGpu(request.target));
+  if (std::ranges::find(all, kernel) == all.end()) throw std::runtime_error("no kernel '" + kernel + "'");
+  return print(planCall(*request.variant, request.type, request.schedule, form));
+}
+
+constexpr struct {
+  const char *name;
+  Stage stage;
+} stages[] = {
+    {"ast", Stage::Ast},      {"weft", Stage::Weft},      {"tile", Stage::Tile},     {"vector", Stage::Vector},
+    {"llvm", Stage::Llvm},    {"asm", Stage::Assembly},   {"obj", Stage::Object},    {"nvvm", Stage::Vector},
+    {"ptx", Stage::Assembly}, {"cubin", Stage::Assembly}, {"sass", Stage::Assembly}, {"plan", Stage::Tile},
+};
+
+ElementType typeNamed(const std::string &text) {
+  for (ElementType type : {ElementType::F32, ElementType::BF16, ElementType::F16})
+    if (text == name(type)) return type;
+  throw std::runtime_error("expected f32, bf16 or f16 as the type, got '" + text + "'");
+}
+
+Json descriptionOf(const Variant &variant) {
+  Json inputs = Json::array();
+  for (const InputInfo &input : variant.inputs())
+    inputs.push_back({{"name", input.name},
+                      {"type", input.isFloat ? "float"
+                               : input.isInt ? "int"
+                                             : "bool"},
+                      {"dims", input.dims},
+                      {"values", print(input.values)},
+                      {"row", input.isRow},
+                      {"gradient", input.hasGradient}});
+  Json constants = Json::object();
+  for (const ast::Constant &constant : variant.tree().constants) constants[constant.name] = constant.value;
+  return {{"name", variant.name()},
+          {"source", variant.source()},
+          {"inputs", inputs},
+          {"constants", constants},
+          {"normalize", variant.tree().normalizer->name},
+          {"selects", variant.selects()},
+          {"dropout", variant.tree().dropout.value_or(0)},
+          {"log_sum_exp", variant.hasLogSumExp()}};
+}
+
+std::string emit(const std::string &variant, const std::string &stage, const std::string &target,
+                 const std::string &kernel, const std::string &dtype, int64_t headDim) {
+  CompileRequest request;
+  request.variant = findVariant(variant);
+  request.target = target == "cpu" ? "host" : target;
+  request.kernel = kernel;
+  request.type = typeNamed(dtype);
+  for (const InputInfo &input : request.variant->inputs())
+    if (input.isRow) request.dims[input.dims.back()] = headDim;
+  const bool backward = kernel.starts_with("backward");
+  if (isGpu(request.target)) {
+    const int capability = std::atoi(request.target.c_str() + 3);
+    const int64_t room = limitsOfArchitecture(capability / 10, capability % 10).sharedBytesPerBlock;
+    request.schedule = defaultSchedule(*request.variant, request.target, request.dims, backward, request.type, room);
+  } else {
+    request.schedule = defaultSchedule(*request.variant, request.target, request.dims, backward);
+  }
+  std::string note;
+  return stageText(request, stage, note);
+}
+
+/// What a call does, direction by direction.
+std::string explain(const std::string &variant, const c10::List<std::string> &given, at::TensorList tensors) {
+  const Names names(given.begin(), given.end());
+  const std::vector<at::Tensor> list(tensors.begin(), tensors.end());
+  const KeptTiles kept = keptTiles(variant, names, list);
+  const auto own = findVariant(variant);
+  const CallShape shape = shapeOf(own, names, tensors);
+  const Device device = deviceOf(tensors);
+  Json result{{"variant", own->name()}, {"device", weft::name(device)},
+              {"B", shape.B},           {"H", shape.H},
+              {"T", shape.T},           {"S", shape.S},
+              {"tiles", kept.total},    {"kept", kept.kept},
+              {"reach", kept.reach}};
+  for (const bool backward : {false, true})
+    result[backward ? "backward" : "forward"] =
+        weft::describe(chosenSchedule(*own, shape, device, backward), targetOf(device));
+  return result.dump();
+}
+
+Names library() {
+  Names names;
+  for (const LibraryVariant &own : variantLibrary()) names.push_back(own.name);
+  return names;
+}
+
+at::Tensor shares(const std::string &variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  return maskShares(variant, Names(names.begin(), names.end()), {tensors.begin(), tensors.end()});
+}
+
+}  // namespace
+
+const Names &stageNames() {
+  static const Names names = [] {
+    Names all;
+    for (const auto &own : stages) all.push_back(own.name);
+    return all;
+  }();
+  return names;
+}
+
+std::string stageText(CompileRequest request, const std::string &stage, std::string &note) {
+  const auto known = std::ranges::find_if(stages, [&](const auto &own) { return stage == own.name; });
+  if (known == std::end(stages)) {
+    std::string all;
+    for (const std::string &own : stageNames()) all += " " + own;
+    throw std::runtime_error("no stage '" + stage + "'; there are:" + all);
+  }
+  if (stage == "plan") return planText(request);
+  request.stage = known->stage;
+  request.dumpDirectory = environment::dumpDirectory();
+  const bool machine = stage == "cubin" || stage == "sass";
+  if ((machine || stage == "ptx" || stage == "nvvm") && !isGpu(request.target))
+    throw std::runtime_error("expected a GPU (sm_80, sm_90a, ...) as the target of " + stage + ", got '" +
+                             (request.target == "host" ? "cpu" : request.target) + "'");
+  const CompileResult result = compile(request);
+  if (!result.error.empty()) throw std::runtime_error(result.error);
+  if (request.stage == Stage::Object) return result.image.code;
+  if (!machine) return result.text;
+  const Assembled assembled = assemble(result.text, request.target);
+  note = std::to_string(assembled.registers) + " registers, " + std::to_string(assembled.spillBytes) + " bytes spilled";
+  return stage == "cubin" ? assembled.cubin : disassemble(assembled.cubin);
+}
+
+TORCH_LIBRARY_FRAGMENT(weft, library) {
+  library.def("library() -> str[]", ops::library);
+  library.def("describe(str variant) -> str",
+              [](const std::string &variant) { return descriptionOf(*findVariant(variant)).dump(); });
+  library.def("emit(str variant, str stage, str target, str kernel, str dtype, int head_dim) -> str", emit);
+  library.def("explain(str variant, str[] names, Tensor[] tensors) -> str");
+  library.def("mask_shares(str variant, str[] names, Tensor[] tensors) -> Tensor");
+}
+TORCH_LIBRARY_IMPL(weft, CompositeExplicitAutograd, library) {
+  library.impl("explain", explain);
+  library.impl("mask_shares", shares);
+}
+
+}  // namespace weft::ops

@@ -1,0 +1,326 @@
+"""Variants as Python objects."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Sequence
+
+import torch
+
+from . import _library  # noqa: F401
+from ._expressions import Node, Printer
+from ._trace import Tracer
+
+_ops = torch.ops.weft
+
+
+class Error(RuntimeError):
+    """A mistake in a variant or a call: says what would be right."""
+
+
+class SourceError(Error, ValueError):
+    """A text that is no variant: its diagnostics, with file, line and column."""
+
+
+Error.__module__ = SourceError.__module__ = "weft"
+
+
+def _told(call: Callable, *args, kind: type = Error):
+    """The result of a call into the library; its errors without what torch adds to them."""
+    try:
+        return call(*args)
+    except (RuntimeError, ValueError) as error:
+        text = str(error).split("\nException raised from ")[0]
+        raise kind(text) from None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A declared input of a variant."""
+
+    name: str
+    type: str  #: float, int or bool
+    dims: tuple[str, ...]  #: their names, as in ("B", "H", "T", "D")
+    values: str  #: what its declaration says of them, as in "in 0 .. T typical T / 2"; empty where nothing
+    row: bool  #: an operand of products: has the element type of the call (float32, bfloat16 or float16)
+    gradient: bool  #: a gradient can reach it
+
+    def __str__(self) -> str:
+        kind = "" if self.type == "float" else self.type + " "
+        return f"{self.name}: {kind}[{', '.join(self.dims)}]" + (f" {self.values}" if self.values else "")
+
+
+class Explanation(dict):
+    """What a call does: `kept` tiles of `tiles` for each (b, h), the reach of a query, schedules forward and backward."""
+
+    @property
+    def kept_share(self) -> float:
+        """Computed tiles over all tiles."""
+        return sum(self["kept"]) / max(1, self["tiles"] * len(self["kept"]))
+
+    @property
+    def flops(self) -> int:
+        """Of the products of a forward pass, q k' and p v, over kept tiles: 2 multiply-adds count as 4."""
+        return int(self.kept_share * self["B"] * self["H"] * self["T"] * self["S"] * 2 * (self["D"] + self["E"]))
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"{self['variant']} on {self['device']}, B = {self['B']}, H = {self['H']}, T = {self['T']}, S = {self['S']}",
+                f"  kept tiles  {sum(self['kept'])} of {self['tiles'] * len(self['kept'])} ({self.kept_share:.1%})",
+                f"  products    {self.flops / 1e9:.3f} GFLOP forward",
+                f"  forward     {self['forward']}",
+                f"  backward    {self['backward']}",
+            ]
+        )
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+class Mask:
+    """What a variant's masks do to each pair: `shares` [H, T, S], the probabilities of equal scores, of the first batch entry."""
+
+    def __init__(self, name: str, shares: torch.Tensor):
+        self.name, self.shares = name, shares
+
+    @property
+    def kept(self) -> torch.Tensor:
+        """bool [H, T, S]: pairs that have a part in the result."""
+        return self.shares != 0
+
+    def __repr__(self) -> str:
+        heads, queries, keys = self.shares.shape
+        lines = [f"{self.name}: {heads} heads, {queries} queries, {keys} keys; head 0:"]
+        rows, columns = min(queries, 24), min(keys, 48)
+        grid = torch.nn.functional.adaptive_max_pool2d(self.shares[:1].float(), (rows, columns))[0]
+        least = torch.nn.functional.adaptive_avg_pool2d(self.kept[:1].float(), (rows, columns))[0]
+        lines += ["  " + "".join("█" if share > 0.99 else "▒" if most > 0 else "·" for share, most in zip(some, own)) for some, own in zip(least.tolist(), grid.tolist())]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """A picture for each head, dark where a key counts for much, relative to its row."""
+        import base64
+        import struct
+        import zlib
+
+        pictures = []
+        for head in self.shares[:8]:
+            rows, columns = (min(size, 256) for size in head.shape)
+            share = head / head.amax(-1, keepdim=True).clamp_min(1e-30)
+            share = torch.nn.functional.adaptive_avg_pool2d(share[None].float(), (rows, columns))[0]
+            grey = (255 - 255 * share.clamp(0, 1)).to(torch.uint8)
+            data = b"".join(b"\0" + bytes(row) for row in grey.tolist())
+
+            def chunk(kind: bytes, body: bytes) -> bytes:
+                return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+            png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+            pictures.append(
+                f'<img width="160" style="image-rendering:pixelated;border:1px solid #999;margin:2px" title="head {len(pictures)}" '
+                f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+            )
+        return f"<div>{html.escape(self.name)}: queries down, keys across<br>{''.join(pictures)}</div>"
+
+
+class _Attention:
+    """What every kind of variant can do, once it has a text for the tensors of a call."""
+
+    def _bind(self, tensors: Mapping[str, Any]) -> tuple[str, list[str], list[torch.Tensor]]:
+        raise NotImplementedError
+
+    def __call__(self, q=None, k=None, v=None, *, lse: bool = False, **inputs):
+        """o [B, H, T, E] in the type of v; with `lse` also the natural log-sum-exp of each row, float32 [B, H, T].
+
+        q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E] where the variant calls them so; the other inputs by their names, numbers of Python
+        too. Differentiable once with respect to every float input. Raises weft.Error.
+        """
+        source, names, tensors = self._bind(_given(q, k, v, inputs))
+        return _told(_ops.attention_with_lse if lse else _ops.attention, source, names, tensors)
+
+    def decode(self, q=None, k=None, v=None, **inputs) -> torch.Tensor:
+        """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far. Without gradients."""
+        return _told(_ops.decode, *self._bind(_given(q, k, v, inputs)))
+
+    def explain(self, q=None, k=None, v=None, **inputs) -> Explanation:
+        """Kept tiles, schedules and the cost of this call."""
+        given = _given(q, k, v, inputs)
+        found = Explanation(json.loads(_told(_ops.explain, *self._bind(given))))
+        found["D"] = given["q"].shape[-1] if "q" in given else 0
+        found["E"] = given["v"].shape[-1]
+        return found
+
+    def mask(self, q=None, k=None, v=None, **inputs) -> Mask:
+        """What the masks and weights do to each pair of this call; T x S numbers a head, for pictures."""
+        source, names, tensors = self._bind(_given(q, k, v, inputs))
+        return Mask(json.loads(_told(_ops.describe, source))["name"], _told(_ops.mask_shares, source, names, tensors))
+
+    def tune(self, q=None, k=None, v=None, *, backward: bool | None = None, budget: float = 60.0, again: bool = False, **inputs) -> list[dict]:
+        """Finds the fastest schedule for calls like this one on their device, in `budget` seconds a direction, and keeps it for all
+        processes of this machine. `backward`: that direction alone (None: both). `again`: forgets what is known."""
+        call = self._bind(_given(q, k, v, inputs))
+        directions = [False, True] if backward is None else [backward]
+        return [dict(json.loads(_told(_ops.tune, *call, own, budget, again)), direction="backward" if own else "forward") for own in directions]
+
+
+def _given(q, k, v, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    first = {name: value for name, value in (("q", q), ("k", k), ("v", v)) if value is not None}
+    return {**first, **inputs}
+
+
+def _tensors(given: Mapping[str, Any]) -> tuple[list[str], list[torch.Tensor]]:
+    """Numbers and lists of Python become tensors where the others are."""
+    device = next((own.device for own in given.values() if isinstance(own, torch.Tensor)), None)
+    names, tensors = [], []
+    for name, value in given.items():
+        names.append(name)
+        tensors.append(value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device=device))
+    return names, tensors
+
+
+class Variant(_Attention):
+    """A variant of Weft's language: one of the library, of a file, or of a text.
+
+    >>> causal = weft.variant("causal")
+    >>> o = causal(q, k, v)
+    """
+
+    def __init__(self, source: str):
+        described = json.loads(_told(_ops.describe, source, kind=SourceError))
+        #: as it was given: a name of the library, the path of a file (which may be edited between calls), or a text
+        self.given: str = source
+        self.name: str = described["name"]
+        self.source: str = described["source"]
+        self.inputs: tuple[Input, ...] = tuple(Input(**{**own, "dims": tuple(own["dims"])}) for own in described["inputs"])
+        self.constants: dict[str, float] = described["constants"]
+        self.normalize: str = described["normalize"]
+        self.has_log_sum_exp: bool = described["log_sum_exp"]
+        self.selects: bool = described["selects"]
+        self.__doc__ = self.source
+
+    def _bind(self, given):
+        return self.given, *_tensors(given)
+
+    def compile(self, emit: str = "ptx", *, target: str | None = None, kernel: str = "forward", dtype: str | torch.dtype = "bf16", head_dim: int = 64) -> str:
+        """The text of a stage of one kernel: ast, weft, tile, llvm; of a CPU vector, asm; of a GPU nvvm, ptx, sass; plan.
+
+        `target`: cpu, a CPU that LLVM knows, or a GPU such as sm_80 or sm_90a (default: what the stage is of).
+        """
+        target = target or ("sm_80" if emit in ("nvvm", "ptx", "sass", "cubin") else "cpu")
+        names = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+        return _told(_ops.emit, self.given, emit, target, kernel, names.get(dtype, dtype), head_dim)
+
+    def __repr__(self) -> str:
+        return f"weft.variant({self.name}({', '.join(map(str, self.inputs))}))"
+
+    def __str__(self) -> str:
+        return self.source
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.source)}</pre>"
+
+
+class PythonVariant(_Attention):
+    """A variant whose expressions are functions of Python. What they capture is given with them, and gets gradients."""
+
+    def __init__(self, score=None, where=None, weight=None, gate=None, sink=None, *, normalize: str = "softmax", dropout: float = 0.0, scale: float | None = None, name: str = "from_python"):
+        self.functions = {"score": score, "where": where, "weight": weight, "gate": gate, "sink": sink}
+        self.normalize, self.dropout, self.scale, self.name = normalize, dropout, scale, name
+
+    def trace(self, sizes: Mapping[str, int] | None = None) -> tuple[str, dict[str, torch.Tensor]]:
+        """The text and the captured tensors by name. `sizes`: of B, H, T, S, to which captured tensors are cut."""
+        t = Tracer(dict(sizes or {}))
+        dot = Node("dot(q[i], k[j])")
+        score = Node("{} / {}", (dot, Node("sqrt(D)")), 6, (6, 7)) if self.scale is None else Node("{} * {}", (dot, t.lift(float(self.scale)).node), 6, (6, 7))
+        pair = [t.index(own) for own in (t.b, t.h, t.i, t.j)]
+        statements: list[tuple[str, Node]] = []
+        if self.functions["score"] is not None:
+            got = t.trace(self.functions["score"], t.value(score), *pair)
+            score = t.as_number(got, True)
+            if got.finite:
+                statements.append(("where", got.finite))
+        if self.functions["where"] is not None:
+            kept = t.trace(self.functions["where"], *pair)
+            statements.append(("where", t.as_condition(kept)))
+        statements.append(("score", score))
+        for word in ("weight", "gate"):
+            if self.functions[word] is not None:
+                statements.append((word, t.as_number(t.trace(self.functions[word], *pair), True)))
+        if self.functions["sink"] is not None:
+            statements.append(("sink", t.as_number(t.trace(self.functions["sink"], *pair[:2]), True)))
+        printer = Printer([node for _, node in statements], t.names())
+        inputs = list(t.inputs.values())
+        lines = [f"attention {self.name}(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]" + "".join(f", {own.declaration}" for own in inputs) + ")", "{"]
+        lines += [f"  {let}" for let in printer.lets] + [f"  {word} {printer[node]}" for word, node in statements]
+        if self.dropout:
+            lines.append(f"  dropout {self.dropout}")
+        if self.normalize != "softmax":
+            lines.append(f"  normalize {self.normalize}")
+        return "\n".join([*lines, "}", ""]), {own.name: own.tensor for own in inputs}
+
+    @property
+    def source(self) -> str:
+        """The text of the variant."""
+        return self.trace()[0]
+
+    def _bind(self, given):
+        q, k = given["q"], given["k"]
+        source, captured = self.trace({"B": q.shape[0], "H": q.shape[1], "T": q.shape[2], "S": k.shape[2]})
+        return source, *_tensors({**given, **captured})
+
+    def __str__(self) -> str:
+        return self.source
+
+    def __repr__(self) -> str:
+        return f"weft.from_python({self.name})\n{self.source}"
+
+
+def variant(source: str) -> Variant:
+    """A variant of the library by name, of a file by path (path.weft:name where it holds several), or of a text."""
+    return Variant(source)
+
+
+def from_python(score=None, where=None, weight=None, gate=None, sink=None, *, normalize="softmax", dropout=0.0, scale=None, name="from_python") -> PythonVariant:
+    """A variant of plain torch expressions on scalars, which are traced into Weft's language.
+
+    score(s, b, h, i, j) gives the logit, s being q_i . k_j / sqrt(D) (or times `scale`); where(b, h, i, j) the pairs that are kept;
+    weight(b, h, i, j) a factor inside the normaliser, gate(b, h, i, j) one after it; sink(b, h) an extra logit. Tensors that they
+    capture become inputs, float ones with gradients.
+
+    >>> slope = torch.nn.Parameter(torch.rand(8))
+    >>> alibi = weft.from_python(score=lambda s, b, h, i, j: s - slope[h] * (i - j), where=lambda b, h, i, j: i >= j)
+    >>> o = alibi(q, k, v)
+    """
+    return PythonVariant(score, where, weight, gate, sink, normalize=normalize, dropout=dropout, scale=scale, name=name)
+
+
+def attention(variant: str | Variant | PythonVariant, q=None, k=None, v=None, *, lse: bool = False, **inputs):
+    """o [B, H, T, E] of a variant: a name of the library, a path, a text, or what `variant` and `from_python` give.
+
+    >>> o = weft.attention("adaptive_span", q, k, v, span=span)
+    """
+    if isinstance(variant, str):
+        names, tensors = _tensors(_given(q, k, v, inputs))
+        return _told(_ops.attention_with_lse if lse else _ops.attention, variant, names, tensors)
+    return variant(q, k, v, lse=lse, **inputs)
+
+
+def decode(variant: str | Variant | PythonVariant, q=None, k=None, v=None, **inputs) -> torch.Tensor:
+    """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far."""
+    own = Variant(variant) if isinstance(variant, str) else variant
+    return own.decode(q, k, v, **inputs)
+
+
+def tune(variant: str | Variant | PythonVariant, q=None, k=None, v=None, **options) -> list[dict]:
+    """The fastest schedules for calls like this one, kept for this machine: see Variant.tune."""
+    own = Variant(variant) if isinstance(variant, str) else variant
+    return own.tune(q, k, v, **options)
+
+
+def library() -> Sequence[str]:
+    """The names of the library's variants."""
+    return list(_ops.library())

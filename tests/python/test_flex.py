@@ -1,0 +1,227 @@
+"""weft.flex_attention: FlexAttention's signature and meaning, against its own math in float64, with every gradient."""
+
+import os
+import sys
+import unittest
+
+import torch
+from torch.nn.attention import flex_attention as flex
+
+sys.path.insert(0, os.path.join(os.environ["WEFT_SOURCE"], "tests", "operator"))
+import weft
+from criterion import beyond, norms_over, rounded, squared_errors
+from score_functions import FUNCTIONS, B, H, S, T
+from weft.flex import BlockMask, create_block_mask, flex_attention, variant_of
+
+
+def math(q, k, v, score_mod=None, mask_mod=None, scale=None):
+    """What FlexAttention computes, by its definition."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    pairs = [torch.arange(size) for size in (*q.shape[:3], k.shape[2])]
+    s = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if score_mod:
+        s = flex._vmap_for_bhqkv(score_mod, prefix=(0,))(s, *pairs)
+    if mask_mod:
+        s = s.masked_fill(~flex._vmap_for_bhqkv(mask_mod, prefix=())(*pairs), -float("inf"))
+    return torch.nan_to_num(torch.softmax(s, -1)).to(v.dtype) @ v
+
+
+SHARED = ("head_groups", "index_of_an_index")
+
+
+class Functions(unittest.TestCase):
+    def test_there_are_many(self):
+        self.assertGreater(len(FUNCTIONS), 60)
+
+    def compare(self, name, dtype):
+        maker, captured = FUNCTIONS[name]
+
+        def draw(seed):
+            torch.manual_seed(seed)
+            x = {"q": torch.randn(B, H, T, 32, dtype=torch.float64), "k": torch.randn(B, H // 2, S, 32, dtype=torch.float64),
+                 "v": torch.randn(B, H // 2, S, 48, dtype=torch.float64)}
+            x = rounded({**x, **{key: draw() for key, draw in captured.items()}}, dtype)
+
+            def own(x):
+                score, mask = maker(x)
+                mask = mask and create_block_mask(mask, B, H, T, S, device="cpu")
+                return flex_attention(x["q"], x["k"], x["v"], score, mask, enable_gqa=True)
+
+            return squared_errors(x, dtype, lambda x: math(x["q"], x["k"], x["v"], *maker(x)), own, cancelling=True)
+
+        errors = norms_over([draw(seed) for seed in range(3)])
+        if name in SHARED:  # an entry of these is the sum of thousands of pairs, in their order
+            errors = {what: (own / 4 if what in captured else own, peer, scale) for what, (own, peer, scale) in errors.items()}
+        worse = beyond(errors, dtype)
+        self.assertFalse(worse, "\n".join(worse.values()))
+
+
+for _name in FUNCTIONS:
+    for _dtype in (torch.float32, torch.bfloat16):
+        if _dtype == torch.float32 or _name in ("causal", "soft_cap", "documents", "relative_table", "learned_decay"):
+            setattr(Functions, f"test_{_name}_{str(_dtype)[6:]}", lambda self, name=_name, dtype=_dtype: self.compare(name, dtype))
+
+
+def causal(b, h, q, k):
+    return q >= k
+
+
+class FlexAttention(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(0)
+        self.q, self.k, self.v = (torch.randn(B, H, T, 32) for _ in range(3))
+
+    def near(self, got, want, tolerance=1e-5):
+        self.assertEqual(got.shape, want.shape)
+        self.assertLess((got.double() - want.double()).abs().max().item(), tolerance)
+
+    def test_pytorchs_own_function_gives_the_same(self):
+        mask = flex.create_block_mask(causal, None, None, T, T, device="cpu", BLOCK_SIZE=32)
+        twice = lambda s, *pair: s * 2
+        x = [t.double() for t in (self.q, self.k, self.v)]
+        want, aux = flex.flex_attention(*x, twice, mask, return_aux=flex.AuxRequest(lse=True))
+        got, own = flex_attention(self.q, self.k, self.v, twice, mask, return_aux=flex.AuxRequest(lse=True))
+        self.near(got, want)
+        self.near(own.lse, aux.lse)
+        self.assertIsNone(own.max_scores)
+
+    def test_log_sum_exp(self):
+        out, lse = flex_attention(self.q, self.k, self.v, return_lse=True)
+        self.near(lse, (self.q @ self.k.transpose(-1, -2) / 32**0.5).logsumexp(-1))
+        self.near(flex_attention(self.q, self.k, self.v, return_aux=flex.AuxRequest())[0], out, 1e-30)
+
+    def test_scale(self):
+        self.near(flex_attention(self.q, self.k, self.v, scale=0.3), math(self.q, self.k, self.v, scale=0.3))
+
+    def test_a_batch_of_keys_for_all(self):
+        mask = create_block_mask(lambda b, h, q, k: q >= k - b, B, None, T, T)
+        got = flex_attention(self.q, self.k[:1], self.v[:1], block_mask=mask)
+        self.near(got, math(self.q, self.k[:1].expand(B, -1, -1, -1), self.v[:1].expand(B, -1, -1, -1), mask_mod=mask.mask_mod))
+
+    def test_rows_that_keep_no_key_are_zeros(self):
+        mask = create_block_mask(lambda b, h, q, k: q > k + 5, None, None, T, T)
+        out, lse = flex_attention(self.q, self.k, self.v, block_mask=mask, return_lse=True)
+        self.assertTrue((out[:, :, :6] == 0).all())
+        self.assertTrue((lse[:, :, :6] == -float("inf")).all())
+
+    def test_masks_of_functions_put_together(self):
+        window = lambda b, h, q, k: q - k < 20
+        for combine in (weft.and_masks, weft.or_masks):
+            own = combine(causal, window)
+            self.near(flex_attention(self.q, self.k, self.v, block_mask=create_block_mask(own, None, None, T, T)), math(self.q, self.k, self.v, mask_mod=own))
+
+    def test_blocks_alone(self):
+        """A BlockMask made of blocks, without a function, and with one that holds in some."""
+        rows = -(-T // 32)
+        kept = torch.rand(B, 1, rows, rows) < 0.5
+        kept[..., 0] = True
+        counts = kept.sum(-1, dtype=torch.int32)
+        indices = kept.int().argsort(dim=-1, descending=True, stable=True).int()
+        dense = kept.repeat_interleave(32, 2)[:, :, :T].repeat_interleave(32, 3)[..., :T]
+        mask = flex.BlockMask.from_kv_blocks(counts, indices, BLOCK_SIZE=32, seq_lengths=(T, T))
+        self.near(flex_attention(self.q, self.k, self.v, block_mask=mask), math(self.q, self.k, self.v, mask_mod=lambda b, h, q, k: dense[b, 0, q, k]))
+        full = torch.zeros_like(kept)
+        full[..., 1:, 0] = True
+        partial = kept & ~full
+        mask = flex.BlockMask.from_kv_blocks(partial.sum(-1, dtype=torch.int32), partial.int().argsort(dim=-1, descending=True, stable=True).int(),
+                                             full.sum(-1, dtype=torch.int32), full.int().argsort(dim=-1, descending=True, stable=True).int(),
+                                             BLOCK_SIZE=32, mask_mod=lambda b, h, q, k: (q + k) % 3 != 0, seq_lengths=(T, T))
+        wide = lambda own: own.repeat_interleave(32, 2)[:, :, :T].repeat_interleave(32, 3)[..., :T]
+        at = torch.arange(T)
+        dense = wide(full) | (wide(partial) & ((at[:, None] + at) % 3 != 0))
+        self.near(flex_attention(self.q, self.k, self.v, block_mask=mask), math(self.q, self.k, self.v, mask_mod=lambda b, h, q, k: dense[b, 0, q, k]))
+
+    def test_blocks_are_found_when_asked_for(self):
+        mask = create_block_mask(causal, None, None, 1 << 20, 1 << 20, device="cpu")  # a million tokens squared
+        self.assertEqual(mask.shape, (1, 1, 1 << 20, 1 << 20))
+        small, want = create_block_mask(causal, 1, 1, 256, 256, device="cpu"), flex.create_block_mask(causal, 1, 1, 256, 256, device="cpu")
+        self.assertIsInstance(small, flex.BlockMask)
+        self.assertEqual(str(small), str(want))
+        self.assertEqual(small.sparsity(), want.sparsity())
+        self.assertTrue(torch.equal(small.to_dense(), want.to_dense()))
+        self.assertEqual(small._adjust(128, 128).shape, (1, 1, 128, 128))
+
+    def test_new_lengths_have_the_same_text(self):
+        texts = set()
+        for length in (50, 77, 128):
+            q = torch.randn(1, 2, length, 16)
+            bias = torch.randn(2, 200)
+            texts.add(variant_of(q, q, q, lambda s, b, h, i, j: s + bias[h, i], create_block_mask(causal, None, None, length, length)))
+        self.assertEqual(len(texts), 1)
+
+    def test_the_text_is_readable(self):
+        slope = torch.rand(H)
+        text = variant_of(self.q, self.k, self.v, lambda s, b, h, i, j: s - slope[h] * (i - j), create_block_mask(causal, None, None, T, T))
+        self.assertEqual(text, "attention flex(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], slope: [H])\n{\n  where i >= j\n"
+                               "  score dot(q[i], k[j]) / sqrt(D) - slope[h] * (i - j)\n}\n")
+
+    def test_long_expressions(self):
+        """What is used twice is computed once: a text does not double with each step."""
+        def mod(s, b, h, i, j):
+            for _ in range(60):
+                s = s * 0.5 + torch.tanh(s) * 0.5
+            return s
+        self.assertLess(len(variant_of(self.q, self.k, self.v, mod)), 8000)
+        self.near(flex_attention(self.q, self.k, self.v, mod), math(self.q.double(), self.k.double(), self.v.double(), mod), 1e-4)
+
+    def test_what_cannot_be_traced_is_named(self):
+        table, x = torch.randn(H, 8), torch.randn(H)
+        cases = {
+            "torch.erf has no counterpart": lambda s, b, h, i, j: torch.erf(s),
+            "Tensor.erf has no counterpart": lambda s, b, h, i, j: s.erf(),
+            "torch.where(condition, a, b)": lambda s, b, h, i, j: s if i > j else s * 2,
+            "index every dim": lambda s, b, h, i, j: s + table[h],
+            "as a whole": lambda s, b, h, i, j: s + x,
+            "of type torch.float32": lambda s, b, h, i, j: s + x[s],
+            "inf in an expression": lambda s, b, h, i, j: torch.where(i > j, s, float("inf")),
+            "may pass through torch.where": lambda s, b, h, i, j: torch.tanh(torch.where(i > j, s, -float("inf"))),
+            "changes a tensor in place": lambda s, b, h, i, j: s.add_(1),
+            "detach of what hangs on x": lambda s, b, h, i, j: s + x[h].detach(),
+            "32 bits": lambda s, b, h, i, j: s + i * 2**40,
+            "int: the value of a pair": lambda s, b, h, i, j: s + int(i),
+        }
+        for words, function in cases.items():
+            with self.subTest(words), self.assertRaises(NotImplementedError) as caught:
+                flex_attention(self.q, self.k, self.v, function)
+            self.assertIn(words.split(":")[0], str(caught.exception))
+        with self.assertRaisesRegex(IndexError, "goes up to 99"):
+            flex_attention(self.q, self.k, self.v, lambda s, b, h, i, j: s + torch.zeros(50)[i])
+
+    def test_mistakes_of_a_call(self):
+        q, k, v = self.q, self.k, self.v
+        mask = create_block_mask(causal, None, None, 64, 64)
+        for error, words, call in (
+            (ValueError, "enable_gqa", lambda: flex_attention(q, k[:, :2], v[:, :2])),
+            (ValueError, "multiple of kv heads", lambda: flex_attention(q, k[:, :3], v[:, :3], enable_gqa=True)),
+            (ValueError, "same batch size", lambda: flex_attention(q[:1], k, v)),
+            (ValueError, "block_mask was created for", lambda: flex_attention(q, k, v, block_mask=mask)),
+            (ValueError, "Cannot specify both", lambda: flex_attention(q, k, v, return_lse=True, return_aux=flex.AuxRequest(lse=True))),
+            (NotImplementedError, "max_scores", lambda: flex_attention(q, k, v, return_aux=flex.AuxRequest(max_scores=True))),
+            (ValueError, "expected query", lambda: flex_attention(q[0], k, v)),
+            (ValueError, "mask_mod", lambda: create_block_mask(lambda s, b, h, i, j: s, None, None, 8, 8)),
+            (RuntimeError, "sliced", lambda: flex_attention(q, k, v, block_mask=flex.create_block_mask(causal, None, None, T, T, device="cpu")[:1])),
+        ):
+            with self.assertRaisesRegex(error, words):
+                call()
+
+    def test_gradients_have_the_same_bits_each_run(self):
+        bias = torch.randn(H, 2 * T, requires_grad=True)
+        mod = lambda s, b, h, i, j: s + bias[h, i - j + T]
+        runs = [torch.autograd.grad(flex_attention(self.q, self.k, self.v, mod).sum(), bias)[0] for _ in range(2)]
+        self.assertTrue(torch.equal(*runs))
+
+    def test_inside_a_compiled_function(self):
+        bias = torch.randn(H, requires_grad=True)
+
+        def layer(q, k, v, bias):
+            return flex_attention(q * 1.5, k, v, lambda s, b, h, i, j: s + bias[h] * (i - j)).sin()
+
+        want = layer(self.q, self.k, self.v, bias)
+        got = torch.compile(layer)(self.q, self.k, self.v, bias)
+        self.near(got, want)
+        self.near(torch.autograd.grad(got.sum(), bias)[0], torch.autograd.grad(want.sum(), bias)[0], 1e-3)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,183 @@
+"""The Python package: variants as objects, variants written in Python."""
+
+import math
+import os
+import tempfile
+import unittest
+
+import torch
+
+import weft
+
+
+class Variants(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(0)
+        self.q = torch.randn(2, 4, 90, 32, requires_grad=True)
+        self.k, self.v = (torch.randn(2, 2, 90, 32, requires_grad=True) for _ in range(2))
+        self.span = torch.full((4,), 40.0, requires_grad=True)
+
+    def test_the_library(self):
+        self.assertIn("adaptive_span", weft.library())
+        self.assertGreater(len(weft.library()), 30)
+        for name in weft.library():
+            own = weft.variant(name)
+            self.assertEqual(own.name, name)
+            self.assertIn(f"attention {name}(", str(own))
+            self.assertTrue(all(isinstance(given, weft.Input) for given in own.inputs))
+
+    def test_what_a_variant_says_of_itself(self):
+        own = weft.variant("adaptive_span")
+        self.assertEqual(repr(own), "weft.variant(adaptive_span(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], span: [H] in 0 .. T typical T / 2))")
+        self.assertEqual((own.normalize, own.constants, own.has_log_sum_exp, own.selects), ("softmax", {"soft": 32.0}, True, False))
+        span = own.inputs[3]
+        self.assertEqual((span.name, span.type, span.dims, span.row, span.gradient), ("span", "float", ("H",), False, True))
+        self.assertIn("attention adaptive_span", own._repr_html_())
+
+    def test_calls(self):
+        want = weft.attention("adaptive_span", self.q, self.k, self.v, span=self.span)
+        got = weft.attention("adaptive_span", q=self.q, k=self.k, v=self.v, span=self.span)
+        own, lse = weft.variant("adaptive_span")(self.q, self.k, self.v, span=self.span, lse=True)
+        self.assertTrue(torch.equal(got, want) and torch.equal(own, want))
+        self.assertEqual(lse.shape, (2, 4, 90))
+        want.sum().backward()
+        for leaf in (self.q, self.k, self.v, self.span):
+            self.assertGreater(leaf.grad.abs().max().item(), 0)
+        # Numbers of Python.
+        window = weft.attention("sliding_window", self.q, self.k, self.v, window=16)
+        self.assertTrue(torch.equal(window, weft.attention("sliding_window", self.q, self.k, self.v, window=torch.tensor(16))))
+
+    def test_files_and_texts(self):
+        text = "attention mine(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]) { where i >= j score dot(q[i], k[j]) / sqrt(D) }"
+        want = weft.attention("causal", self.q, self.k, self.v)
+        self.assertTrue(torch.equal(weft.variant(text)(self.q, self.k, self.v), want))
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "mine.weft")
+            with open(path, "w") as file:
+                file.write(text)
+            self.assertTrue(torch.equal(weft.variant(path)(self.q, self.k, self.v), want))
+
+    def test_decoding(self):
+        want = weft.attention("causal", self.q, self.k, self.v)[:, :, -1:]
+        got = weft.decode("causal", self.q[:, :, -1:], self.k, self.v)
+        self.assertLess((got - want).abs().max().item(), 1e-5)
+
+    def test_explanations(self):
+        told = weft.variant("sliding_window").explain(self.q.new_zeros(1, 2, 1024, 32), self.k.new_zeros(1, 2, 1024, 32), self.v.new_zeros(1, 2, 1024, 32), window=64)
+        self.assertLess(told.kept_share, 0.15)
+        self.assertEqual(told["T"], 1024)
+        self.assertEqual(told.flops, int(told.kept_share * 2 * 1024 * 1024 * 2 * 64))
+        self.assertIn("kept tiles", str(told))
+
+    def test_masks(self):
+        mask = weft.variant("causal").mask(self.q, self.k, self.v)
+        self.assertTrue(torch.equal(mask.kept, torch.ones(4, 90, 90, dtype=torch.bool).tril()))
+        self.assertTrue(torch.allclose(mask.shares.sum(-1), torch.ones(4, 90)))
+        self.assertIn("█", repr(mask))
+        self.assertEqual(mask._repr_html_().count("data:image/png;base64,"), 4)
+
+    def test_stages(self):
+        own = weft.variant("causal")
+        self.assertIn(".target sm_80", own.compile())
+        self.assertIn(".target sm_90a", own.compile("ptx", target="sm_90a", dtype=torch.bfloat16))
+        self.assertIn("tile.kernel", own.compile("tile"))
+        with self.assertRaisesRegex(weft.Error, "no stage 'wasm'; there are: ast"):
+            own.compile("wasm")
+        with self.assertRaisesRegex(weft.Error, "expected a GPU"):
+            own.compile("ptx", target="cpu")
+
+    def test_tuning(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ["WEFT_CACHE_DIR"], before = folder, os.environ.get("WEFT_CACHE_DIR")
+            try:
+                found = weft.tune("causal", self.q, self.k, self.v, budget=2.0, backward=False)
+                self.assertEqual(len(found), 1)
+                self.assertLessEqual(found[0]["seconds"], found[0]["default_seconds"] * 1.05)
+                self.assertGreater(found[0]["samples"], 0)
+                self.assertTrue(any("schedules" in name or name.endswith(".json") for _, _, names in os.walk(folder) for name in names), list(os.walk(folder)))
+            finally:
+                if before is None:
+                    del os.environ["WEFT_CACHE_DIR"]
+                else:
+                    os.environ["WEFT_CACHE_DIR"] = before
+
+    def test_mistakes(self):
+        with self.assertRaises(weft.SourceError) as caught:
+            weft.variant("attention x(v: [B, H, S, E]) { scor 1 }")
+        self.assertIn("expected a statement, got 'scor'", str(caught.exception))
+        self.assertIsInstance(caught.exception, ValueError)
+        with self.assertRaisesRegex(weft.SourceError, "no variant or file 'casual'; the library has:"):
+            weft.variant("casual")
+        with self.assertRaisesRegex(weft.Error, "no input is named 'spam'"):
+            weft.attention("causal", self.q, self.k, self.v, spam=1.0)
+        with self.assertRaisesRegex(RuntimeError, "expected input 'span'"):
+            weft.attention("adaptive_span", self.q, self.k, self.v)
+        with self.assertRaises(weft.Error) as caught:
+            weft.attention("causal", self.q, self.k[..., :16], self.v)
+        self.assertNotIn("Exception raised from", str(caught.exception))
+
+    def test_inside_a_compiled_function(self):
+        def layer(q, k, v, span):
+            return weft.attention("adaptive_span", q * 2, k, v, span=span).sin()
+
+        want = layer(self.q, self.k, self.v, self.span)
+        got = torch.compile(layer, fullgraph=True)(self.q, self.k, self.v, self.span)
+        self.assertTrue(torch.allclose(got, want, atol=1e-6))
+        self.assertTrue(torch.allclose(*(torch.autograd.grad(own.sum(), self.span)[0] for own in (got, want)), atol=1e-4))
+
+
+class FromPython(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(1)
+        self.q, self.k, self.v = (torch.randn(1, 4, 100, 32) for _ in range(3))
+
+    def test_alibi(self):
+        slope = torch.rand(4, requires_grad=True)
+        own = weft.from_python(score=lambda s, b, h, i, j: s - slope[h] * (i - j), where=lambda b, h, i, j: i >= j, name="my_alibi")
+        got, want = own(self.q, self.k, self.v), weft.attention("alibi", self.q, self.k, self.v, slope=slope)
+        self.assertTrue(torch.equal(got, want))
+        self.assertTrue(torch.allclose(*(torch.autograd.grad(out.square().sum(), slope)[0] for out in (got, want))))
+        self.assertIn("attention my_alibi(", str(own))
+        self.assertIn("score dot(q[i], k[j]) / sqrt(D) - slope[h] * (i - j)", own.source)
+
+    def test_every_statement(self):
+        span, gain, sink = torch.full((4,), 30.0, requires_grad=True), torch.randn(4, 100, requires_grad=True), torch.randn(4, requires_grad=True)
+        own = weft.from_python(where=lambda b, h, i, j: i >= j, weight=lambda b, h, i, j: ((32 + span[h] - (i - j)) / 32).clamp(0, 1),
+                               gate=lambda b, h, i, j: torch.sigmoid(gain[h, j]), sink=lambda b, h: 2 * sink[h], scale=0.2)
+        text = """attention same(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], span: [H], gain: [H, S], sink_of: [H]) {
+            where i >= j score dot(q[i], k[j]) * 0.2 weight clamp((32 + span[h] - (i - j)) / 32, 0, 1) gate sigmoid(gain[h, j]) sink 2 * sink_of[h] }"""
+        got = own(self.q, self.k, self.v)
+        want = weft.attention(text, self.q, self.k, self.v, span=span, gain=gain, sink_of=sink)
+        self.assertTrue(torch.allclose(got, want, atol=1e-6))
+        for leaf in (span, gain, sink):
+            self.assertTrue(torch.allclose(*(torch.autograd.grad(out.square().sum(), leaf, retain_graph=True)[0] for out in (got, want)), atol=1e-4))
+
+    def test_other_normalisers_and_dropout(self):
+        for name in ("sigmoid", "entmax15", "stick_breaking"):
+            own = weft.from_python(where=lambda b, h, i, j: i > j, normalize=name)
+            self.assertIn(f"normalize {name}", own.source)
+            self.assertTrue(own(self.q, self.k, self.v).isfinite().all())
+        dropped = weft.from_python(dropout=0.5)
+        self.assertFalse(torch.equal(dropped(self.q, self.k, self.v), dropped(self.q, self.k, self.v)))
+
+    def test_explain_and_mask(self):
+        own = weft.from_python(where=lambda b, h, i, j: (i >= j) & (i - j < 10))
+        self.assertLess(own.explain(*(torch.zeros(1, 1, 1000, 16) for _ in range(3))).kept_share, 0.2)
+        self.assertEqual(int(own.mask(self.q, self.k, self.v).kept[0].sum()), sum(min(i + 1, 10) for i in range(100)))
+
+    def test_captured_parameters_train(self):
+        """A decay that is learned back from another start."""
+        true = weft.from_python(score=lambda s, b, h, i, j: s - 0.3 * (i - j).abs())(self.q, self.k, self.v)
+        decay = torch.zeros(4, requires_grad=True)
+        own = weft.from_python(score=lambda s, b, h, i, j: s - decay[h] * (i - j).abs())
+        optimizer = torch.optim.Adam([decay], lr=0.05)
+        for _ in range(40):
+            optimizer.zero_grad()
+            (own(self.q, self.k, self.v) - true).square().mean().backward()
+            optimizer.step()
+        self.assertTrue(((decay - 0.3).abs() < 0.1).all(), decay)
+        self.assertTrue(math.isfinite(decay.sum().item()))
+
+
+if __name__ == "__main__":
+    unittest.main()
