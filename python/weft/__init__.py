@@ -14,6 +14,10 @@ torch expressions, and `weft.flex_attention` takes what FlexAttention takes.
 from ._variant import Error, Explanation, Input, Mask, PythonVariant, SourceError, Variant, attention, decode, from_python, library, tune, variant
 from .flex import BlockMask, and_masks, create_block_mask, flex_attention, noop_mask, or_masks
 
+from . import _flops
+
+_flops.register()
+
 __version__ = "0.1.0"
 
 __all__ = [

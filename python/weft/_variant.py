@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 import torch
 
-from . import _library  # noqa: F401
+from . import _functional, _library  # noqa: F401
 from ._expressions import Node, Printer
 from ._trace import Tracer
 
@@ -34,6 +34,13 @@ def _told(call: Callable, *args, kind: type = Error):
     except (RuntimeError, ValueError) as error:
         text = str(error).split("\nException raised from ")[0]
         raise kind(text) from None
+
+
+def call(source: str, names: list[str], tensors: list[torch.Tensor], lse: bool):
+    """The operator, inside the transforms of torch.func too."""
+    if _functional.active():
+        return _told(_functional.attention, source, names, tensors, lse)
+    return _told(_ops.attention_with_lse if lse else _ops.attention, source, names, tensors)
 
 
 @dataclass(frozen=True)
@@ -139,8 +146,7 @@ class _Attention:
         q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E] where the variant calls them so; the other inputs by their names, numbers of Python
         too. Differentiable once with respect to every float input. Raises weft.Error.
         """
-        source, names, tensors = self._bind(_given(q, k, v, inputs))
-        return _told(_ops.attention_with_lse if lse else _ops.attention, source, names, tensors)
+        return call(*self._bind(_given(q, k, v, inputs)), lse)
 
     def decode(self, q=None, k=None, v=None, **inputs) -> torch.Tensor:
         """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far. Without gradients."""
@@ -304,8 +310,7 @@ def attention(variant: str | Variant | PythonVariant, q=None, k=None, v=None, *,
     >>> o = weft.attention("adaptive_span", q, k, v, span=span)
     """
     if isinstance(variant, str):
-        names, tensors = _tensors(_given(q, k, v, inputs))
-        return _told(_ops.attention_with_lse if lse else _ops.attention, variant, names, tensors)
+        return call(variant, *_tensors(_given(q, k, v, inputs)), lse)
     return variant(q, k, v, lse=lse, **inputs)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import sys
-import math
 import typing
 from typing import Callable
 
@@ -19,6 +18,7 @@ from torch.nn.attention.flex_attention import and_masks, noop_mask, or_masks
 from . import _library  # noqa: F401
 from ._expressions import Node, Printer, binary, call, choice, number
 from ._trace import Tracer
+from ._variant import call as call_operator
 
 AuxRequest = getattr(_flex, "AuxRequest", None)
 AuxOutput = getattr(_flex, "AuxOutput", None)
@@ -130,8 +130,7 @@ def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
 
 def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool):
     source, names, more = _traced(query, key, value, score_mod, block_mask, scale)
-    op = torch.ops.weft.attention_with_lse if lse else torch.ops.weft.attention
-    return op(source, names, [query, key, value, *more])
+    return call_operator(source, names, [query, key, value, *more], lse)
 
 
 def _attend(*args):

@@ -1,0 +1,149 @@
+"""What PyTorch does with functions, done with attention: torch.func, torch.compile, export, checkpoints, counting of FLOPs."""
+
+import unittest
+
+import torch
+from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap
+
+import weft
+
+
+def alibi(q, k, v, slope):
+    """By PyTorch's math."""
+    distance = torch.arange(q.shape[-2])[:, None] - torch.arange(k.shape[-2])
+    k, v = (own.repeat_interleave(q.shape[1] // own.shape[1], 1) for own in (k, v))
+    s = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 - slope[:, None, None] * distance
+    return s.masked_fill(distance < 0, -1e30).softmax(-1) @ v
+
+
+def own(q, k, v, slope):
+    return weft.attention("alibi", q, k, v, slope=slope)
+
+
+class Func(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(0)
+        self.x = torch.randn(2, 4, 30, 16), torch.randn(2, 2, 30, 16), torch.randn(2, 2, 30, 16), torch.rand(4)
+
+    def near(self, got, want, tolerance=1e-4):
+        for a, b in zip(got if isinstance(got, tuple) else (got,), want if isinstance(want, tuple) else (want,)):
+            self.assertEqual(a.shape, b.shape)
+            self.assertLess((a - b).abs().max().item(), tolerance * max(1, b.abs().max().item()))
+
+    def both(self, transform, *arguments):
+        self.near(transform(own)(*arguments), transform(alibi)(*arguments))
+
+    def test_grad(self):
+        self.both(lambda f: grad(lambda *x: f(*x).square().sum(), (0, 1, 2, 3)), *self.x)
+
+    def test_vjp(self):
+        cotangent = torch.randn(2, 4, 30, 16)
+        self.both(lambda f: lambda *x: vjp(f, *x)[1](cotangent), *self.x)
+
+    def test_vmap(self):
+        q, k, v, slope = self.x
+        many = torch.randn(3, *q.shape)
+        self.both(lambda f: vmap(f, (0, None, None, None)), many, k, v, slope)
+        self.both(lambda f: vmap(f, (None, None, 1, None)), q, k, torch.randn(2, 5, 2, 30, 16), slope)  # another dim
+        self.both(lambda f: vmap(f, (None, None, None, 0)), q, k, v, torch.rand(3, 4))  # no batch entries: one by one
+        self.both(lambda f: vmap(vmap(f, (0, None, None, None)), (0, None, None, None)), torch.randn(2, 3, *q.shape), k, v, slope)
+
+    def test_gradients_of_samples(self):
+        q, k, v, slope = self.x
+        many = torch.randn(3, *q.shape)
+        self.both(lambda f: vmap(grad(lambda *x: f(*x).square().sum(), (0, 1, 2, 3)), (0, None, None, None)), many, k, v, slope)
+        causal = lambda q, k, v: weft.attention("causal", q, k, v)
+        want = lambda q, k, v: alibi(q, k, v, torch.zeros(4))
+        take = lambda f: vmap(grad(lambda *x: f(*x).square().sum(), (0, 1, 2)), (0, 0, None))
+        self.near(take(causal)(many, torch.randn(3, *k.shape), v)[0].shape and take(causal)(many, k.expand(3, *k.shape), v), take(want)(many, k.expand(3, *k.shape), v))
+
+    def test_jacobian(self):
+        q, k, v, slope = (own[:1, :, :6] if own.dim() == 4 else own for own in self.x)
+        self.both(lambda f: jacrev(lambda q: f(q, k, v, slope)), q)
+
+    def test_log_sum_exp(self):
+        q, k, v, slope = self.x
+        got = grad(lambda slope: weft.attention("alibi", q, k, v, slope=slope, lse=True)[1].sum())(slope)
+        distance = torch.arange(30)[:, None] - torch.arange(30)
+        want = grad(lambda slope: (q @ k.repeat_interleave(2, 1).transpose(-1, -2) / 4 - slope[:, None, None] * distance).masked_fill(distance < 0, -1e30).logsumexp(-1).sum())(slope)
+        self.near(got, want)
+
+    def test_flex_attention(self):
+        q, k, v, slope = self.x
+        flex = lambda q, k, v, slope: weft.flex_attention(q, k, v, lambda s, b, h, i, j: torch.where(i >= j, s - slope[h] * (i - j), -float("inf")), enable_gqa=True)
+        self.near(grad(lambda *x: flex(*x).square().sum(), (0, 3))(*self.x), grad(lambda *x: alibi(*x).square().sum(), (0, 3))(*self.x))
+        self.near(vmap(flex, (0, None, None, None))(torch.stack([q, 2 * q]), k, v, slope), torch.stack([alibi(q, k, v, slope), alibi(2 * q, k, v, slope)]))
+
+    def test_what_there_is_not(self):
+        with self.assertRaisesRegex(RuntimeError, "second derivative of attention is not supported"):
+            grad(lambda q: grad(lambda q: own(q, *self.x[1:]).sum())(q).sum())(self.x[0])
+        with self.assertRaisesRegex(RuntimeError, "forward mode AD"):
+            jvp(lambda q: own(q, *self.x[1:]), self.x[:1], self.x[:1])
+
+
+class Layer(torch.nn.Module):
+    def __init__(self, heads=4, width=64):
+        super().__init__()
+        self.heads, self.qkv, self.out = heads, torch.nn.Linear(width, 3 * width), torch.nn.Linear(width, width)
+        self.span = torch.nn.Parameter(torch.full((heads,), 20.0))
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(weft.attention("adaptive_span", q, k, v, span=self.span).transpose(1, 2).flatten(2))
+
+
+class Models(unittest.TestCase):
+    def setUp(self):
+        torch.manual_seed(0)
+        self.layer, self.x = Layer(), torch.randn(2, 50, 64)
+
+    def gradients(self, function):
+        self.layer.zero_grad()
+        function(self.x).square().sum().backward()
+        return [own.grad.clone() for own in self.layer.parameters()]
+
+    def same(self, function, tolerance=1e-4):
+        for got, want in zip(self.gradients(function), self.gradients(self.layer)):
+            self.assertLess((got - want).abs().max().item(), tolerance * max(1, want.abs().max().item()))
+
+    def test_compiled_without_a_graph_break(self):
+        self.same(torch.compile(self.layer, fullgraph=True))
+
+    def test_checkpoints(self):
+        self.same(lambda x: torch.utils.checkpoint.checkpoint(self.layer, x, use_reentrant=False))
+        self.same(lambda x: torch.utils.checkpoint.checkpoint(self.layer, x.requires_grad_(), use_reentrant=True))
+
+    def test_export(self):
+        with torch.no_grad():
+            exported = torch.export.export(self.layer, (self.x,), dynamic_shapes=({1: torch.export.Dim("length", min=2, max=512)},))
+            self.assertTrue(torch.allclose(exported.module()(self.x), self.layer(self.x), atol=1e-6))
+            longer = torch.randn(2, 77, 64)
+            self.assertTrue(torch.allclose(exported.module()(longer), self.layer(longer), atol=1e-6))
+
+    def test_per_sample_gradients_of_a_model(self):
+        parameters = dict(self.layer.named_parameters())
+        loss = lambda parameters, x: functional_call(self.layer, parameters, (x[None],)).square().sum()
+        got = vmap(grad(loss), (None, 0))(parameters, self.x)
+        for at in range(2):
+            want = grad(loss)(parameters, self.x[at])
+            for name in parameters:
+                self.assertTrue(torch.allclose(got[name][at], want[name], atol=1e-4), name)
+
+    def test_counted_flops(self):
+        from torch.utils.flop_counter import FlopCounterMode
+
+        q, k, v = (torch.randn(1, 2, 1024, 32, requires_grad=True) for _ in range(3))
+        kept = weft.variant("sliding_window").explain(q, k, v, window=64)
+        with FlopCounterMode(display=False) as counter:
+            out = weft.attention("sliding_window", q, k, v, window=64)
+        self.assertEqual(counter.get_total_flops(), kept.flops)
+        with FlopCounterMode(display=False) as counter:
+            out.sum().backward()
+        self.assertEqual(counter.get_total_flops(), 5 * kept.flops // 2)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            weft.attention("sliding_window", q, k, v, window=64)
+        self.assertEqual(counter.get_total_flops(), kept.flops)
+
+
+if __name__ == "__main__":
+    unittest.main()
