@@ -16,11 +16,22 @@ from .flex import BlockMask, and_masks, create_block_mask, flex_attention, noop_
 
 from . import _flops
 
+
+def register_transformers() -> str:
+    """Makes attn_implementation="weft" known to Hugging Face transformers; gives that name.
+
+    >>> model = AutoModelForCausalLM.from_pretrained(..., attn_implementation=weft.register_transformers())
+    """
+    from . import transformers
+
+    return transformers.register()
+
+
 _flops.register()
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Error", "Explanation", "Input", "Mask", "PythonVariant", "SourceError", "Variant", "attention", "decode", "from_python", "library",
-    "tune", "variant", "BlockMask", "and_masks", "create_block_mask", "flex_attention", "noop_mask", "or_masks",
+    "tune", "variant", "BlockMask", "and_masks", "create_block_mask", "flex_attention", "noop_mask", "or_masks", "register_transformers",
 ]

@@ -128,8 +128,8 @@ def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
     return kept
 
 
-def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool):
-    source, names, more = _traced(query, key, value, score_mod, block_mask, scale)
+def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0):
+    source, names, more = _traced(query, key, value, score_mod, block_mask, scale, sink, dropout)
     return call_operator(source, names, [query, key, value, *more], lse)
 
 
@@ -147,7 +147,8 @@ _disabled = None
 _attend._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
-def _traced(query, key, value, score_mod, block_mask, scale) -> tuple[str, list[str], list[torch.Tensor]]:
+def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0) -> tuple[str, list[str], list[torch.Tensor]]:
+    """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]."""
     B, H, T, D = query.shape
     t = Tracer({"B": B, "H": H, "T": T, "S": key.shape[2]})
     # A scale that is that of D serves all D.
@@ -163,13 +164,18 @@ def _traced(query, key, value, score_mod, block_mask, scale) -> tuple[str, list[
         kept = _kept(t, block_mask)
         if kept is not None:
             conditions.append(kept)
-    printer = Printer([score, *conditions], t.names())
+    extra = None if sink is None else t._getitem(sink, (t.index(t.h),)).node
+    printer = Printer([score, *conditions, *([extra] if extra else [])], t.names())
     inputs = list(t.inputs.values())
     lines = ["attention flex(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]" + "".join(f", {own.declaration}" for own in inputs) + ")", "{"]
     lines += [f"  {let}" for let in printer.lets]
     lines += [f"  where {printer[own]}" for own in conditions]
-    lines += [f"  score {printer[score]}", "}", ""]
-    return "\n".join(lines), ["q", "k", "v"] + [own.name for own in inputs], [own.tensor for own in inputs]
+    lines.append(f"  score {printer[score]}")
+    if sink is not None:
+        lines.append(f"  sink {printer[extra]}")
+    if dropout:
+        lines.append(f"  dropout {dropout!r}")
+    return "\n".join([*lines, "}", ""]), ["q", "k", "v"] + [own.name for own in inputs], [own.tensor for own in inputs]
 
 
 def variant_of(query, key, value, score_mod=None, block_mask=None, scale=None) -> str:

@@ -1,0 +1,74 @@
+"""Weft's kernels in Hugging Face transformers: `weft.register_transformers()`, then attn_implementation="weft".
+
+Masks are functions of indices that go into the kernels, not tensors; soft caps, sliding windows, sinks, position biases and dropout
+are in the kernels too.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from . import flex
+
+NAME = "weft"
+
+
+def _causal(b, h, q_idx, kv_idx):
+    return q_idx >= kv_idx
+
+
+def _offset(mask_function, q_offset, kv_offset):
+    """Offsets as tensors: the text of a variant is the same for all of them."""
+    shift = {name: own if isinstance(own, torch.Tensor) else torch.tensor(own) for name, own in (("q_offset", q_offset), ("kv_offset", kv_offset))}
+    q_shift, kv_shift = shift["q_offset"], shift["kv_offset"]
+
+    def mask(b, h, q_idx, kv_idx):
+        return mask_function(b, h, q_idx + q_shift, kv_idx + kv_shift)
+
+    return mask if any(not isinstance(own, int) or own for own in (q_offset, kv_offset)) else mask_function
+
+
+def mask(batch_size: int, q_length: int, kv_length: int, q_offset=0, kv_offset=0, mask_function=None, attention_mask=None, device="cpu", **unused) -> flex.BlockMask:
+    """A layer's mask as transformers asks for it (AttentionMaskInterface)."""
+    from transformers.masking_utils import and_masks, padding_mask_function, prepare_padding_mask
+
+    own = mask_function or _causal
+    if attention_mask is not None and not bool(attention_mask.all()):
+        own = and_masks(own, padding_mask_function(prepare_padding_mask(attention_mask, kv_length, kv_offset)))
+    return flex.BlockMask(_offset(own, q_offset, kv_offset), batch_size, None, q_length, kv_length, device)
+
+
+def attention(module, query, key, value, attention_mask=None, scaling=None, dropout=0.0, softcap=None, s_aux=None, position_bias=None, is_causal=None, **unused):
+    """A layer's attention as transformers asks for it (AttentionInterface): o [B, T, H, E], and no weights."""
+    block_mask, score_mask = (attention_mask, None) if isinstance(attention_mask, flex._flex.BlockMask) else (None, attention_mask)
+    if attention_mask is None and query.shape[2] > 1 and (is_causal if is_causal is not None else getattr(module, "is_causal", True)):
+        block_mask = flex.BlockMask(_causal, None, None, query.shape[2], key.shape[2], query.device)
+    if score_mask is not None:
+        score_mask = score_mask[..., : key.shape[2]].expand(query.shape[0], -1, query.shape[2], -1)[:, 0]
+
+    def score_mod(score, b, h, q_idx, kv_idx):
+        if softcap is not None:
+            score = softcap * torch.tanh(score / softcap)
+        if score_mask is not None:
+            own = score_mask[b, q_idx, kv_idx]
+            score = torch.where(own, score, -float("inf")) if score_mask.dtype == torch.bool else score + own
+        if position_bias is not None:
+            score = score + position_bias[b if position_bias.shape[0] > 1 else 0, h, q_idx, kv_idx]
+        return score
+
+    plain = softcap is None and score_mask is None and position_bias is None
+    if key.shape[0] != query.shape[0]:
+        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
+    sink = None if s_aux is None else s_aux.float()
+    out = flex._attend(query, key, value, None if plain else score_mod, block_mask, scaling, False, sink, dropout if module.training else 0.0)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def register() -> str:
+    """Makes attn_implementation="weft" known; gives that name."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, mask)
+    return NAME

@@ -1,0 +1,124 @@
+"""Models of Hugging Face transformers, small and with random weights: the logits and gradients of eager attention, generation with a
+cache, a step of training."""
+
+import unittest
+
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM
+
+import weft
+
+COMMON = dict(vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+              max_position_embeddings=256, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+MODELS = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON)),
+    # Soft caps, a window in every other layer, a scale of its own.
+    "gemma": lambda: Gemma2ForCausalLM(Gemma2Config(**COMMON, head_dim=16, sliding_window=24, attn_logit_softcapping=5.0, query_pre_attn_scalar=20)),
+    # Sinks, a window in every other layer.
+    "gpt_oss": lambda: GptOssForCausalLM(GptOssConfig(**COMMON, head_dim=16, sliding_window=24, num_local_experts=2, num_experts_per_tok=1)),
+}
+
+
+class Transformers(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.name = weft.register_transformers()
+
+    def model(self, name):
+        torch.manual_seed(0)
+        model = MODELS[name]().eval()
+        for own in model.modules():
+            if hasattr(own, "sinks"):
+                torch.nn.init.normal_(own.sinks)
+        return model
+
+    def both(self, model, function):
+        found = []
+        for implementation in ("eager", self.name):
+            model.set_attn_implementation(implementation)
+            self.assertEqual(model.config._attn_implementation, implementation)
+            found.append(function(model))
+        return found
+
+    def near(self, got, want, tolerance=2e-5):
+        self.assertEqual(got.shape, want.shape)
+        self.assertLess((got - want).abs().max().item(), tolerance * max(1, want.abs().max().item()))
+
+
+def add(name):
+    def logits(self):
+        tokens = torch.randint(3, 97, (2, 70))
+        want, got = self.both(self.model(name), lambda model: model(tokens).logits)
+        self.near(got, want)
+
+    def padded(self):
+        tokens = torch.randint(3, 97, (2, 50))
+        kept = torch.ones_like(tokens)
+        kept[0, :13] = 0  # padded on the left, as for generation
+        want, got = self.both(self.model(name), lambda model: model(tokens, attention_mask=kept).logits)
+        self.near(got[0, 13:], want[0, 13:])
+        self.near(got[1], want[1])
+
+    def gradients(self):
+        tokens = torch.randint(3, 97, (2, 70))
+
+        def run(model):
+            model.zero_grad()
+            model(tokens, labels=tokens).loss.backward()
+            return {key: own.grad.clone() for key, own in model.named_parameters() if own.grad is not None}
+
+        want, got = self.both(self.model(name), run)
+        self.assertEqual(want.keys(), got.keys())
+        for key in want:
+            self.near(got[key], want[key])
+
+    def generates(self):
+        tokens = torch.randint(3, 97, (2, 30))
+        kept = torch.ones_like(tokens)
+        kept[1, :5] = 0
+        want, got = self.both(self.model(name), lambda model: model.generate(tokens, attention_mask=kept, max_new_tokens=40, do_sample=False, return_dict_in_generate=True, output_logits=True))
+        self.assertTrue(torch.equal(got.sequences, want.sequences))
+        self.near(torch.stack(got.logits), torch.stack(want.logits))
+
+    def trains(self):
+        def run(model):
+            torch.manual_seed(1)
+            state = {key: own.clone() for key, own in model.state_dict().items()}
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+            losses = []
+            for _ in range(5):
+                tokens = torch.randint(3, 9, (4, 40))
+                optimizer.zero_grad()
+                loss = model(tokens, labels=tokens).loss
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+            model.load_state_dict(state)
+            return torch.tensor(losses)
+
+        want, got = self.both(self.model(name).train(), run)
+        self.near(got, want, 1e-4)
+        self.assertLess(got[-1], got[0])
+
+    for function in (logits, padded, gradients, generates, trains):
+        setattr(Transformers, f"test_{name}_{function.__name__}", function)
+
+
+for _name in MODELS:
+    add(_name)
+
+
+class Texts(unittest.TestCase):
+    def test_new_tokens_compile_nothing_anew(self):
+        """The offset of a query in the cache is an input of the variant, not a part of its text."""
+        from weft import flex, transformers
+
+        texts = set()
+        for seen in (10, 11, 40):
+            q, k = torch.zeros(1, 4, 1, 16), torch.zeros(1, 2, seen, 16)
+            texts.add(flex._traced(q, k, k, None, transformers.mask(1, 1, seen, q_offset=seen - 1), 0.25)[0])
+        self.assertEqual(len(texts), 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
