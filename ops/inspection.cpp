@@ -11,7 +11,7 @@
 
 #include "compiler/call_plan.h"
 #include "compiler/default_schedule.h"
-#include "compiler/language/ast.h"
+#include "compiler/description.h"
 #include "ops/attention.h"
 #include "ops/call_site.h"
 #include "ops/devices.h"
@@ -67,16 +67,12 @@ Json descriptionOf(const Variant &variant) {
                       {"values", print(input.values)},
                       {"row", input.isRow},
                       {"gradient", input.hasGradient}});
+  const VariantDescription own = weft::describe(variant);
   Json constants = Json::object();
-  for (const ast::Constant &constant : variant.tree().constants) constants[constant.name] = constant.value;
-  return {{"name", variant.name()},
-          {"source", variant.source()},
-          {"inputs", inputs},
-          {"constants", constants},
-          {"normalize", variant.tree().normalizer->name},
-          {"selects", variant.selects()},
-          {"dropout", variant.tree().dropout.value_or(0)},
-          {"log_sum_exp", variant.hasLogSumExp()}};
+  for (const auto &[name, value] : own.constants) constants[name] = value;
+  return {{"name", variant.name()}, {"source", variant.source()},           {"inputs", inputs},
+          {"constants", constants}, {"normalize", own.normalizer},          {"selects", variant.selects()},
+          {"dropout", own.dropout}, {"log_sum_exp", variant.hasLogSumExp()}};
 }
 
 std::string emit(const std::string &variant, const std::string &stage, const std::string &target,

@@ -45,9 +45,13 @@ def build(version: str, torch: pathlib.Path, bundle: pathlib.Path) -> pathlib.Pa
     run("cmake", "-S", root, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", f"-DWEFT_BUNDLE={bundle}", "-DWEFT_TESTS=OFF", "-DWEFT_ARCHIVES=OFF",
         f"-DTorch_DIR={root / 'python' / 'cmake'}", f"-DWEFT_TORCH_FOLDER={torch}", "-DWEFT_PYTHON=python3", stdout=subprocess.DEVNULL)
     run("cmake", "--build", folder, "--target", "weft_torch", "weft")
-    out = folder / "out"
+    return taken(folder, folder / "out")
+
+
+def taken(folder: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
+    """Operator and command line of a build, as they lie in a wheel."""
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
+    out.mkdir(parents=True)
     for name, rpath in (("lib/libweft_torch.so", "$ORIGIN/.."), ("bin/weft", "$ORIGIN:$ORIGIN/..:$ORIGIN/../../../torch/lib")):
         own = out / pathlib.Path(name).name
         shutil.copy2(folder / name, own)
@@ -139,17 +143,22 @@ def main():
     parser.add_argument("--bundle", type=pathlib.Path, default=root / "dist" / "weft")
     parser.add_argument("--torch", nargs="+", default=["2.11.0", "2.12.0", "2.13.0", "2.14.1"], help="versions to build for, one a minor version")
     parser.add_argument("--own", action="store_true", help="for the torch of this Python alone, from where it is installed")
+    parser.add_argument("--built", type=pathlib.Path, help="take operator, compiler and runtime of this build folder, for this machine's LLVM and the torch of this Python (for tests)")
     parser.add_argument("--cache", type=pathlib.Path, default=root / ".cache" / "torch", help="where unpacked torch wheels are kept")
     parser.add_argument("--out", type=pathlib.Path, default=root / "dist")
     options = parser.parse_args()
-    if options.own:
+    if options.own or options.built:
         import torch
 
         versions = {torch.__version__.split("+")[0]: pathlib.Path(torch.__file__).parent}
     else:
         versions = {version: unpacked(version, options.cache) for version in options.torch}
-    builds = {version: build(version, folder, options.bundle.resolve()) for version, folder in versions.items()}
-    wheel = assemble(options.bundle, builds, options.out)
+    if options.built:
+        builds = {version: taken(options.built, options.out / "taken") for version in versions}
+        wheel = assemble(options.built, builds, options.out)
+    else:
+        builds = {version: build(version, folder, options.bundle.resolve()) for version, folder in versions.items()}
+        wheel = assemble(options.bundle, builds, options.out)
     print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB, for torch {', '.join(versions)}")
 
 

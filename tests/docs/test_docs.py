@@ -89,7 +89,9 @@ class Examples(unittest.TestCase):
             if not code:
                 continue
             with self.subTest(page):
-                result = subprocess.run([sys.executable, "-c", code.replace("build/lib/libweft_torch.so", LIBRARY)], cwd=SOURCE, capture_output=True, text=True, timeout=240)
+                paths = dict(os.environ, PYTHONPATH=os.path.join(SOURCE, "python"))
+                code = code.replace("build/lib/libweft_torch.so", LIBRARY)
+                result = subprocess.run([sys.executable, "-c", code], cwd=SOURCE, capture_output=True, text=True, timeout=240, env=paths)
                 self.assertEqual(result.returncode, 0, result.stderr)
 
 
@@ -145,7 +147,7 @@ class References(unittest.TestCase):
 
     def test_files(self):
         """What looks like a path of this repository is one; NAME stands for any."""
-        folders = r"(?:autotune|benchmarks|compiler|docs|models|ops|runtime|tests)"
+        folders = r"(?:autotune|benchmarks|compiler|docs|models|ops|python|runtime|tests)"
         for page in PAGES:
             for path in re.findall(rf"`({folders}/[\w./-]+)`", prose(read(page))):
                 if "NAME" in path:

@@ -1,0 +1,81 @@
+"""The wheel, in an environment of its own without the sources: made of this build, installed by pip, used."""
+
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+import venv
+import zipfile
+
+SOURCE = os.environ["WEFT_SOURCE"]
+FIRST = """
+import time, torch
+start = time.perf_counter()
+import weft
+imported = time.perf_counter()
+q, k, v = (torch.randn(1, 8, 256, 64, requires_grad=True) for _ in range(3))
+span = torch.full((8,), 64.0, requires_grad=True)
+o = weft.attention("adaptive_span", q, k, v, span=span)
+first = time.perf_counter()
+o.sum().backward()
+assert span.grad.abs().max() > 0
+print(weft.__file__)
+print(f"import {imported - start:.2f} s, first call {first - imported:.2f} s, gradients {time.perf_counter() - first:.2f} s")
+"""
+
+
+class Wheel(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        out = os.path.join(cls.folder.name, "dist")
+        build = os.path.dirname(os.path.dirname(os.environ["WEFT_LIBRARY"]))
+        subprocess.run([sys.executable, os.path.join(SOURCE, "python", "build_wheel.py"), "--built", build, "--out", out], check=True, capture_output=True)
+        (cls.wheel,) = glob.glob(os.path.join(out, "weft-*.whl"))
+        cls.root = os.path.join(cls.folder.name, "venv")
+        venv.create(cls.root, with_pip=False)
+        cls.python = os.path.join(cls.root, "bin", "python")
+        # torch is not downloaded again.
+        (site,) = glob.glob(os.path.join(cls.root, "lib", "python3*", "site-packages"))
+        import torch
+
+        with open(os.path.join(site, "torch.pth"), "w") as file:
+            file.write(os.path.dirname(os.path.dirname(torch.__file__)) + "\n")
+        cls.environment = {key: own for key, own in os.environ.items() if not key.startswith(("WEFT_", "PYTHON", "LD_"))}
+        cls.environment["WEFT_CACHE_DIR"] = os.path.join(cls.folder.name, "cache")
+        subprocess.run([sys.executable, "-m", "pip", "--python", cls.python, "install", "-q", "--no-deps", "--no-index", cls.wheel], check=True, capture_output=True)
+
+    def run_python(self, code, **more):
+        result = subprocess.run([self.python, "-W", "ignore", "-c", code], cwd=self.folder.name, capture_output=True, text=True, env={**self.environment, **more}, timeout=300)
+        return result
+
+    def test_first_call(self):
+        result = self.run_python(FIRST)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertTrue(result.stdout.startswith(self.root), result.stdout)
+        print(result.stdout.splitlines()[-1], file=sys.stderr)
+
+    def test_another_torch_is_an_error_that_says_which(self):
+        result = self.run_python("import torch; torch.__version__ = '1.13.1'; import weft")
+        self.assertIn("this build is for torch 2.", result.stderr)
+        self.assertIn("torch 1.13.1 is installed", result.stderr)
+
+    def test_the_command_line(self):
+        program = os.path.join(self.root, "bin", "weft")
+        result = subprocess.run([program, "variants"], cwd=self.folder.name, capture_output=True, text=True, env=self.environment, timeout=120)
+        self.assertIn("adaptive_span", result.stdout, result.stderr)
+        result = subprocess.run([program, "run", "causal", "--shape", "1,2,128,32"], cwd=self.folder.name, capture_output=True, text=True, env=self.environment, timeout=120)
+        self.assertIn("kept tiles", result.stdout, result.stderr)
+
+    def test_what_is_inside(self):
+        names = zipfile.ZipFile(self.wheel).namelist()
+        for end in ("weft/py.typed", "weft/flex.py", "licenses/LICENSE", "dist-info/RECORD", "libweft_compiler.so", "variants/causal.weft"):
+            self.assertTrue(any(name.endswith(end) for name in names), end)
+        self.assertRegex(os.path.basename(self.wheel), r"^weft-[\d.]+-py3-none-manylinux_\d+_\d+_x86_64\.whl$")
+
+
+if __name__ == "__main__":
+    unittest.main()
