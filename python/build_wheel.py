@@ -141,7 +141,7 @@ def assemble(bundle: pathlib.Path, builds: dict, target: pathlib.Path) -> pathli
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=pathlib.Path, default=root / "dist" / "weft")
-    parser.add_argument("--torch", nargs="+", default=["2.11.0", "2.12.0", "2.13.0", "2.14.1"], help="versions to build for, one a minor version")
+    parser.add_argument("--torch", nargs="+", default=["2.11.0", "2.12.1", "2.13.0", "2.14.1"], help="versions to build for, one a minor version")
     parser.add_argument("--own", action="store_true", help="for the torch of this Python alone, from where it is installed")
     parser.add_argument("--built", type=pathlib.Path, help="take operator, compiler and runtime of this build folder, for this machine's LLVM and the torch of this Python (for tests)")
     parser.add_argument("--cache", type=pathlib.Path, default=root / ".cache" / "torch", help="where unpacked torch wheels are kept")

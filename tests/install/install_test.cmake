@@ -1,0 +1,16 @@
+# Installs BUILD to a folder, builds the project beside this file against it, with TORCH, and runs what comes out.
+set(prefix ${BUILD}/install-test)
+file(REMOVE_RECURSE ${prefix})
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code OUTPUT_VARIABLE said ERROR_VARIABLE said)
+  message("${said}")
+  if(code)
+    message(FATAL_ERROR "failed (${code}): ${ARGV}")
+  endif()
+endfunction()
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix}/installed)
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/project -B ${prefix}/build -DCMAKE_BUILD_TYPE=Release
+    -DWeft_DIR=${prefix}/installed/lib/cmake/Weft -DTorch_DIR=${TORCH}/Torch)
+run(${CMAKE_COMMAND} --build ${prefix}/build)
+run(${prefix}/build/from_c)
+run(${prefix}/build/from_cpp)

@@ -1,0 +1,132 @@
+/* Weft from C: a variant, forward and backward on plain arrays, compared with the formulas. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <weft/weft.h>
+
+enum { B = 1, H = 2, G = 1, T = 70, S = 70, D = 16 };
+
+static const char *const text =
+    "attention alibi(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], slope: [H])\n"
+    "{\n"
+    "  where i >= j\n"
+    "  score dot(q[i], k[j]) / sqrt(D) - slope[h] * (i - j)\n"
+    "}\n";
+
+static void fail(const char *what) {
+  fprintf(stderr, "%s: %s\n", what, weft_error());
+  exit(1);
+}
+
+static float drawn(void) { return (float)rand() / (float)RAND_MAX * 2 - 1; }
+
+/* The memory of a buffer of that name; NULL where there is none. */
+static void *named(const weft_call *call, void **data, const char *name) {
+  for (int at = 0; call && at < weft_call_buffers(call); ++at) {
+    weft_buffer buffer;
+    if (weft_call_buffer(call, at, &buffer)) fail("weft_call_buffer");
+    if (!strcmp(buffer.name, name)) return data[at];
+  }
+  return NULL;
+}
+
+/* Memory for all buffers of a call. Those of `names` are the caller's; what a forward pass kept, `before`, goes to the backward pass. */
+static void **memory_of(const weft_call *call, const int64_t *dims, int count, const char *const *names, void *const *own, const weft_call *before,
+                        void **kept) {
+  const int buffers = weft_call_buffers(call);
+  void **data = calloc((size_t)buffers, sizeof *data);
+  for (int at = 0; at < buffers; ++at) {
+    weft_buffer buffer;
+    if (weft_call_buffer(call, at, &buffer)) fail("weft_call_buffer");
+    for (int name = 0; name < count; ++name)
+      if (!strcmp(buffer.name, names[name])) data[at] = own[name];
+    if (!data[at] && buffer.role != WEFT_SCRATCH) data[at] = named(before, kept, buffer.name);
+    if (data[at] || buffer.role == WEFT_SCRATCH) continue; /* scratch is made for the call */
+    const int64_t bytes = weft_call_shape(call, at, dims, NULL);
+    if (bytes < 0) fail("weft_call_shape");
+    data[at] = calloc((size_t)bytes, 1);
+  }
+  return data;
+}
+
+int main(void) {
+  if (weft_api_version() != WEFT_API_VERSION) return 1;
+  weft_variant *variant = weft_parse(text);
+  if (!variant) fail("weft_parse");
+  const char *rows[] = {"D", "E"};
+  const int64_t sizes[] = {D, D};
+  weft_call *forward = weft_compile(variant, WEFT_FORWARD, WEFT_F32, "cpu", 2, rows, sizes);
+  weft_call *backward = weft_compile(variant, WEFT_BACKWARD, WEFT_F32, "cpu", 2, rows, sizes);
+  if (!forward || !backward) fail("weft_compile");
+  weft_variant_free(variant);
+  fputs(weft_call_plan(forward), stdout);
+
+  int64_t dims[16];
+  for (int at = 0; at < weft_call_dims(forward); ++at) {
+    const char *name = weft_call_dim(forward, at);
+    dims[at] = !strcmp(name, "B") ? B : !strcmp(name, "H") ? H : !strcmp(name, "G") ? G : !strcmp(name, "T") ? T : !strcmp(name, "S") ? S : D;
+  }
+  static float q[H * T * D], k[G * S * D], v[G * S * D], slope[H] = {0.1f, 0.3f}, o[H * T * D], lse[H * T], d_o[H * T * D];
+  for (int at = 0; at < H * T * D; ++at) q[at] = drawn(), d_o[at] = drawn();
+  for (int at = 0; at < G * S * D; ++at) k[at] = drawn(), v[at] = drawn();
+
+  const char *names[] = {"q", "k", "v", "slope", "o", "lse", "do"};
+  void *own[] = {q, k, v, slope, o, lse, d_o};
+  void **data = memory_of(forward, dims, 6, names, own, NULL, NULL);
+  if (weft_run(forward, dims, data, NULL, NULL, 2)) fail("weft_run");
+
+  double worst = 0, d_slope[H] = {0};
+  for (int h = 0; h < H; ++h)
+    for (int i = 0; i < T; ++i) {
+      double p[S], sum = 0, out[D] = {0}, delta = 0, dp[S];
+      for (int j = 0; j <= i; ++j) {
+        double s = 0;
+        for (int c = 0; c < D; ++c) s += (double)q[(h * T + i) * D + c] * k[j * D + c];
+        sum += p[j] = exp(s / sqrt(D) - slope[h] * (i - j));
+      }
+      for (int j = 0; j <= i; ++j) {
+        p[j] /= sum, dp[j] = 0;
+        for (int c = 0; c < D; ++c) out[c] += p[j] * v[j * D + c], dp[j] += (double)d_o[(h * T + i) * D + c] * v[j * D + c];
+        delta += p[j] * dp[j];
+      }
+      for (int j = 0; j <= i; ++j) d_slope[h] -= p[j] * (dp[j] - delta) * (i - j);
+      for (int c = 0; c < D; ++c) worst = fmax(worst, fabs(out[c] - o[(h * T + i) * D + c]));
+      worst = fmax(worst, fabs(log(sum) - lse[h * T + i]));
+    }
+  printf("largest error of o and lse: %.1e\n", worst);
+
+  void **passed = memory_of(backward, dims, 7, names, own, forward, data);
+  if (weft_run(backward, dims, passed, NULL, NULL, 0)) fail("weft_run");
+  double error = 0;
+  for (int at = 0; at < weft_call_gradients(backward); ++at) {
+    weft_gradient gradient;
+    weft_buffer input;
+    if (weft_call_gradient(backward, at, &gradient) || weft_call_buffer(backward, gradient.input, &input)) fail("weft_call_gradient");
+    if (strcmp(input.name, "slope")) continue;
+    int64_t shape[WEFT_MOST_DIMS];
+    const int64_t bytes = weft_call_shape(backward, gradient.buffer, dims, shape);
+    const float *sums = passed[gradient.buffer];
+    /* [B, H, ...]: what belongs to a head lies together; B is 1. */
+    const int64_t each = bytes / (int64_t)sizeof(float) / H;
+    for (int h = 0; h < H; ++h) {
+      double sum = 0;
+      for (int64_t part = 0; part < each; ++part) sum += sums[h * each + part];
+      error = fmax(error, fabs(sum - d_slope[h]));
+    }
+  }
+  printf("largest error of the gradient of slope: %.1e\n", error);
+
+  /* Mistakes are told, none ends the process. */
+  if (weft_parse("attention x") || !strstr(weft_error(), "expected '(' after the variant's name")) return 2;
+  if (weft_compile(NULL, WEFT_FORWARD, WEFT_F32, "cpu", 0, NULL, NULL) || !strstr(weft_error(), "expected a variant, got NULL")) return 3;
+  if (!weft_run(forward, dims, NULL, NULL, NULL, 0)) return 4;
+  data[0] = NULL;
+  if (!weft_run(forward, dims, data, NULL, NULL, 0) || !strstr(weft_error(), "expected memory of buffer 'q'")) return 5;
+  dims[3] = -1;
+  if (!weft_run(forward, dims, data, NULL, NULL, 0) || !strstr(weft_error(), "expected a size of dim T, got -1")) return 6;
+  weft_call_free(forward);
+  weft_call_free(backward);
+  return worst < 1e-5 && error < 1e-4 ? 0 : 7;
+}
