@@ -14,7 +14,8 @@ int main() {
   o.square().sum().backward();
   std::printf("o %s, gradient of span: %.4f\n", c10::str(o.sizes()).c_str(), span.grad().norm().item<double>());
   const auto kept = weft::ops::keptTiles("adaptive_span", {"q", "k", "v", "span"}, {q, k, v, span});
-  std::printf("kept tiles of head 0: %lld of %lld\n", static_cast<long long>(kept.kept[0]), static_cast<long long>(kept.total));
+  std::printf("kept tiles of head 0: %lld of %lld\n", static_cast<long long>(kept.kept[0]),
+              static_cast<long long>(kept.total));
   torch::NoGradGuard guard;
   const torch::Tensor last = weft::ops::decode("causal", {"q", "k", "v"}, {q.slice(2, 199), k, v});
   const torch::Tensor want = weft::ops::attention("causal", {"q", "k", "v"}, {q, k, v}).slice(2, 199);
