@@ -38,7 +38,7 @@ double TokenStream::parseNumber(const Token &token) {
   // The host process may have set a locale whose decimal point is a comma; from_chars knows none.
   double value = 0;
   const bool read = std::from_chars(token.text.data(), token.text.data() + token.text.size(), value).ec == std::errc();
-  if (!read || std::abs(value) > 3.4e38) {
+  if (!read || !std::isfinite(static_cast<float>(value))) {
     report(token.range, "expected a finite number that fits f32, got '" + token.text + "'");
     return 0;
   }

@@ -61,7 +61,8 @@ def number(value: int | float) -> Node:
         text = str(size) if size <= 2**30 else f"({2**30} + {size - 2**30})"
         node = Node(text, low=size, high=size)
     else:
-        text = repr(abs(value))
+        # The greatest f32 in eight digits: all of them would be read as more than f32 holds.
+        text = "3.4028234e38" if abs(value) > 3.4028234e38 else repr(abs(float(value)))
         node = Node(text if any(mark in text for mark in ".en") else text + ".0")
     if value < 0 or (value == 0 and str(value).startswith("-")):
         node = negation(node)

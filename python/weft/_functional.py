@@ -7,6 +7,7 @@ rules for vmap: samples become batch entries where they can, else they run one a
 from __future__ import annotations
 
 import json
+import re
 
 import torch
 
@@ -39,7 +40,17 @@ def _folded(tensor, dim, size):
 
 def _can_fold(source, names, mapped) -> bool:
     """Whether all mapped inputs count batch entries."""
-    dims = _dims(source)
+    described = json.loads(_ops.describe(source))
+    if described["dropout"]:
+        return False  # entries of one batch drop other pairs
+    dims = {own["name"]: own["dims"] for own in described["inputs"]}
+    # An entry's own number, or how many there are, may not count, but as the index of an input's own entry.
+    body = described["source"].split("{", 1)[1]
+    for name, own in dims.items():
+        if own in (["B"], ["B", "H"], ["B", "G"]):
+            body = re.sub(rf"\b{name}\[b(, h)?\]", "", body)
+    if re.search(r"\b[bB]\b", body):
+        return False
     return all(dims.get(name, [""])[:1] == ["B"] for name, own in zip(names, mapped) if own is not None)
 
 

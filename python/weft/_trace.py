@@ -24,7 +24,8 @@ RESERVED = set(
     "int float bool in typical rising q k v B H G T S D E dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid relu "
     "softplus pow triangle floor ceil round".split()
 )
-FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+EXACT = 1 << 24
+NARROW = (torch.uint8, torch.int8, torch.int16)
 
 
 def kind_of(dtype: torch.dtype) -> str:
@@ -111,7 +112,9 @@ class Tracer:
         self.sizes = sizes
         self.inputs: dict[tuple, Input] = {}
         self.wished = dict(names or {})
-        self.b, self.h, self.i, self.j = (Node(name, low=0) for name in "bhij")
+        self.with_gradients = True
+        # Ints below 2^24 are exact as floats. Texts are the same for all sizes that are.
+        self.b, self.h, self.i, self.j = (Node(name, low=0, high=EXACT - 1 if self.sizes.get(dim, 0) <= EXACT else None) for name, dim in zip("bhij", "BHTS"))
 
     # What functions are given
 
@@ -123,7 +126,8 @@ class Tracer:
 
     def trace(self, function: Callable, *args: Traced) -> Traced:
         """What `function` gives, as a scalar that remembers. NotImplementedError names what the language has no words for."""
-        self._note_names(function)
+        self._note_names(function, set())
+        self.with_gradients = torch.is_grad_enabled()
         with _Indexing(self):
             result = function(*args)
         if isinstance(result, (bool, int, float)):
@@ -132,9 +136,12 @@ class Tracer:
             raise TypeError(f"expected {_name_of(function)} to give a tensor of no dims, got {type(result).__name__}")
         return self.lift(result)
 
-    def _note_names(self, function: Callable):
+    def _note_names(self, function: Callable, seen: set):
         """Captured tensors are called as in the text of the function."""
         function = getattr(function, "__wrapped__", function)
+        if id(function) in seen:
+            return
+        seen.add(id(function))
         code = getattr(function, "__code__", None)
         if code is None:
             return
@@ -145,12 +152,12 @@ class Tracer:
                 continue
             if isinstance(held, torch.Tensor):
                 self.wished.setdefault(id(held), name)
-            elif callable(held) and hasattr(held, "__code__") and held is not function:
-                self._note_names(held)
+            elif callable(held) and hasattr(held, "__code__"):
+                self._note_names(held, seen)
             elif isinstance(held, (tuple, list)):
                 for own in held:
-                    if hasattr(own, "__code__") and own is not function:
-                        self._note_names(own)
+                    if hasattr(own, "__code__"):
+                        self._note_names(own, seen)
         for name in code.co_names:
             held = getattr(function, "__globals__", {}).get(name)
             if isinstance(held, torch.Tensor):
@@ -172,6 +179,8 @@ class Tracer:
                     f"a captured tensor of shape {tuple(value.shape)} is used as a whole: index every dim, as in bias[h, q_idx]"
                 )
             return self._read(Read(value, []), ())
+        if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0:
+            value = value.item()
         if isinstance(value, bool):
             return Traced.of(self, torch.tensor(value), Node("true" if value else "false"))
         if isinstance(value, int):
@@ -185,7 +194,7 @@ class Tracer:
             return number(0.0), Node("false")
         if not math.isfinite(value):
             raise NotImplementedError(f"{value} in an expression of a pair: only -inf has a meaning, as a score that drops the pair")
-        if abs(value) > 3.4028234663852886e38:
+        if abs(value) > torch.finfo(torch.float32).max:
             raise NotImplementedError(f"{value} does not fit the float32 that kernels compute in")
         return number(value), None
 
@@ -199,6 +208,16 @@ class Tracer:
         if floating and value.kind != "float":
             node = binary("*", node, number(1.0))
         return node
+
+    def as_kind(self, value: Traced, kind: str) -> Node:
+        """Converted: a float to an int towards 0."""
+        if value.kind == kind:
+            return value.node
+        if kind == "bool":
+            return self.as_condition(value)
+        if kind == "float":
+            return self.as_number(value, True)
+        return self.as_number(value) if value.kind == "bool" else truncated(value.node, False)
 
     def as_condition(self, value: Traced) -> Node:
         return value.node if value.kind == "bool" else binary("!=", value.node, number(0))
@@ -221,10 +240,11 @@ class Tracer:
                 return function(*(_example(a) for a in args), **kwargs)
         if name in ("__repr__", "__str__", "__format__"):
             return f"Traced({args[0].node.form if args[0].node else '...'})"
-        if name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
-            raise NotImplementedError(f"{name} changes a tensor in place: {_source(function)} is not part of an expression of a pair")
-        known = OPERATIONS.get(name.strip("_") if name.startswith("__") else name)
-        if known is None:
+        key = name.strip("_").removeprefix("special_")
+        if name.endswith("_") and not name.endswith("__") or name in INPLACE:
+            return self._in_place(function, key, args, kwargs)
+        known = OPERATIONS.get(key)
+        if known is None or name == "__setitem__":
             raise NotImplementedError(f"{_source(function)} has no counterpart in Weft's language")
         operands = [self.lift(a) for a in _flat((args, kwargs)) if isinstance(a, Traced)]
         for own in _flat((args, kwargs)):
@@ -233,15 +253,37 @@ class Tracer:
         examples = [_example(a) for a in args]
         named = {key: _example(own) for key, own in kwargs.items()}
         with torch._C.DisableTorchFunction():
-            example = function(*examples, **named)
+            try:
+                example = function(*examples, **named)
+            except RuntimeError as error:
+                if "ZeroDivision" not in str(error):
+                    raise
+                example = function(*(torch.ones_like(own) if isinstance(own, torch.Tensor) else own for own in examples), **named)
+        if example is not None and isinstance(example, torch.Tensor) and example.dtype in NARROW and key in WRAPPING:
+            if not (known is _convert and operands[0].example.dtype == example.dtype):
+                raise NotImplementedError(f"{_source(function)} gives {example.dtype}, which wraps around: ints of kernels have 32 bits; convert to torch.int32 first")
         if not isinstance(example, torch.Tensor) or example.dim():
             raise NotImplementedError(f"{_source(function)} of a pair's scalars gives no scalar")
         node, *finite = known(self, _Result(example, function), *args, **kwargs)
+        if self.with_gradients and not torch.is_grad_enabled() and node.inputs and example.is_floating_point():
+            raise NotImplementedError(f"torch.no_grad around what hangs on {', '.join(sorted(node.inputs))}: give a detached copy of it beside the other")
         if not finite:
             if any(own.finite for own in operands):
                 raise NotImplementedError(f"{_source(function)} of -inf: it may pass through torch.where, + and - alone, on its way to the score")
             finite = [None]
         return Traced.of(self, example, node, finite[0])
+
+    def _in_place(self, function, key, args, kwargs):
+        """x += y and x.add_(y), of a scalar of the pair: it becomes the result."""
+        key = INPLACE.get(f"__{key}__", key)
+        target = args[0]
+        if not isinstance(target, Traced) or target.read is not None or key not in OPERATIONS:
+            raise NotImplementedError(f"{_source(function)} changes a tensor in place: it is not part of an expression of a pair")
+        result = self.apply(getattr(torch.Tensor, key, None) or getattr(torch.Tensor, f"__{key}__"), args, kwargs)
+        if result.example.dtype != target.example.dtype:
+            raise NotImplementedError(f"{_source(function)} would change {target.example.dtype} to {result.example.dtype}")
+        target.node, target.finite = result.node, result.finite
+        return target
 
     def _attribute(self, function, value: Traced):
         whose = getattr(function, "__self__", None)
@@ -270,6 +312,8 @@ class Tracer:
                 raise NotImplementedError(f"{own!r} as an index beside those of a pair")
             if len(indices) >= tensor.dim():
                 raise IndexError(f"too many indices for a tensor of shape {tuple(tensor.shape)}")
+            if isinstance(own, (bool, float)):
+                raise NotImplementedError(f"{own!r} as an index beside those of a pair")
             if not isinstance(own, torch.Tensor) or (not isinstance(own, Traced) and own.dim() == 0 and not own.dtype.is_floating_point):
                 tensor = tensor.select(len(indices), int(own))  # the same for all pairs
                 continue
@@ -340,14 +384,15 @@ class Tracer:
         return Traced.of(self, example, node)
 
     def _name(self, tensor: torch.Tensor) -> str:
-        wished = re.sub(r"\W|^(?=\d)", "_", self.wished.get(id(tensor), "")) or "t"
+        wished = re.sub(r"\W|^(?=\d)", "_", self.wished.get(id(tensor), ""), flags=re.ASCII)[:80] or "t"
         taken = {own.name for own in self.inputs.values()} | RESERVED
-        if wished.startswith("d") and wished[1:] in taken:
+        # Names of dims and of lets, and gradients of other inputs.
+        if re.fullmatch(r"[BHGTSDEN]\d*(_\d+)*|x\d+|_+", wished) or (wished.startswith("d") and wished[1:] in taken):
             wished = "t_" + wished
         name, count = wished, 1
-        while name in taken or f"d{name}" in taken or re.fullmatch(r"[BHGTSDEN]\d*(_\d+)?|x\d+", name) or len(name) > 90:
+        while name in taken or f"d{name}" in taken:
             count += 1
-            name = f"{wished[:80]}_{count}"
+            name = f"{wished}_{count}"
         return name
 
     def names(self) -> set[str]:
@@ -462,6 +507,43 @@ def _mul(t, result, a, b):
     return (node,)
 
 
+def _is_exact(node: Node) -> bool:
+    """An int that a float holds exactly."""
+    return node.low is not None and node.high is not None and -EXACT < node.low and node.high < EXACT
+
+
+def whole(node: Node, up: bool = False) -> Node:
+    """The greatest whole float that is not above a float, or the least that is not below: floor and ceil are ints, which end at 2^31."""
+    if node.low is not None and node.high is not None and -EXACT < node.low and node.high < EXACT:
+        return binary("*", call("ceil" if up else "floor", node), number(1.0))
+    if up:
+        return binary("+", node, binary("mod", negation(node), number(1.0)))
+    return binary("-", node, binary("mod", node, number(1.0)))
+
+
+def truncated(node: Node, floating: bool) -> Node:
+    if floating:
+        return choice(binary("<", node, number(0.0)), whole(node, True), whole(node))
+    return choice(binary("<", node, number(0.0)), call("ceil", node), call("floor", node))
+
+
+def _int_quotient(x: Node, y: Node) -> Node:
+    """floor(x / y) of ints."""
+    if _is_exact(x) and _is_exact(y):
+        # The nearest float of a quotient of ints below 2^24 is on the right side of every int.
+        node = call("floor", binary("/", x, y))
+    else:
+        # What y divides without a rest; its quotient as floats is off by little, which a second step mends.
+        even = binary("-", x, binary("mod", x, y))
+        about = call("round", binary("/", even, y))
+        node = binary("+", about, call("round", binary("/", binary("-", even, binary("*", about, y)), y)))
+    if x.low is not None and x.low >= 0 and y.low is not None and y.low > 0:
+        node = _bounds(node, 0, x.high)
+    elif y.low is not None and y.low > 0 and _is_exact(x):
+        node = _bounds(node, x.low, x.high)
+    return node
+
+
 def _quotient(t, result, a, b, rounding_mode):
     x, y = t.lift(a), t.lift(b)
     if x.finite and isinstance(b, (int, float)) and b > 0 and rounding_mode is None:
@@ -469,19 +551,20 @@ def _quotient(t, result, a, b, rounding_mode):
     if x.finite or y.finite:
         raise NotImplementedError("-inf in a division")
     left, right = t.as_number(x), t.as_number(y)
+    if rounding_mode not in (None, "floor", "trunc"):
+        raise NotImplementedError(f"rounding_mode={rounding_mode!r}")
+    if rounding_mode and result.kind == "int":
+        if rounding_mode == "floor" or (left.low is not None and left.low >= 0 and right.low is not None and right.low > 0):
+            return (_int_quotient(left, right),)
+        same = binary(">=", binary("*", t.as_number(t.lift(a).sign()), t.as_number(t.lift(b).sign())), number(0))
+        size = _int_quotient(call("abs", left), call("abs", right))
+        return (choice(same, size, negation(size)),)
     node = binary("/", left, right)
+    if x.kind == y.kind == "int" and _is_exact(left) and right.low is not None and right.low > 0:
+        node.low, node.high = builtins.min(left.low, 0), builtins.max(left.high, 0)
     if rounding_mode is None:
         return (node,)
-    if rounding_mode == "floor":
-        # Also of ints: the nearest float of a quotient of ints below 2^24 is on the right side of every int.
-        node = call("floor", node)
-        if result.kind == "int" and left.low is not None and left.low >= 0 and right.low is not None and right.low > 0:
-            node = _bounds(node, 0, left.high)
-        return (node,)
-    if rounding_mode == "trunc":
-        whole = choice(binary("<", node, number(0)), call("ceil", node), call("floor", node))
-        return (whole,)
-    raise NotImplementedError(f"rounding_mode={rounding_mode!r}")
+    return (whole(node) if rounding_mode == "floor" else truncated(node, True),)
 
 
 @operation("div", "divide", "true_divide", "truediv")
@@ -530,29 +613,41 @@ def _fmod(t, result, a, b):
 
 
 def _power(t, result, base, exponent):
-    value = exponent.item() if isinstance(exponent, torch.Tensor) and not isinstance(exponent, Traced) and exponent.dim() == 0 and not exponent.requires_grad else exponent
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        x = t.as_number(t.lift(base), result.kind == "float" and t.lift(base).kind != "float")
-        if float(value).is_integer() and 0 <= value <= 8:
-            node = number(1.0 if result.kind == "float" else 1)
-            for count in range(int(value)):
-                node = binary("*", node, x) if count else x
-            return (node,)
-        if value == 0.5:
-            return (call("sqrt", x),)
-        if value == -0.5:
-            return (call("rsqrt", x),)
-        if value == -1 and result.kind == "float":
-            return (binary("/", number(1.0), x),)
-        if result.kind == "float":
-            return (call("pow", x, number(float(value))),)
-    if isinstance(base, (int, float)) and base == 2:
-        x = t.as_number(t.lift(exponent))
-        node = call("exp2", x)
-        return (call("round", node) if result.kind == "int" else node,)
-    if result.kind == "int":
-        raise NotImplementedError("a power of ints, but of a number of Python with an exponent up to 8: compute it before, or in floats")
-    return (call("pow", *_numbers(t, result, base, exponent)),)
+    def plain(value):
+        constant = isinstance(value, torch.Tensor) and not isinstance(value, Traced) and value.dim() == 0 and not value.requires_grad
+        value = value.item() if constant or type(value).__module__ == "numpy" else value
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    value, floating = plain(exponent), result.kind == "float"
+    if value is not None:
+        x = t.as_number(t.lift(base), floating and t.lift(base).kind != "float")
+        if float(value).is_integer() and (abs(value) <= 64) and (value >= 0 or floating):
+            node = _repeated(x, int(abs(value)), number(1.0 if floating else 1))
+            return (binary("/", number(1.0), node) if value < 0 else node,)
+        if value in (0.5, -0.5):
+            return (call("sqrt" if value > 0 else "rsqrt", x),)
+    if plain(base) == 2:
+        node = call("exp2", t.as_number(t.lift(exponent)))
+        return (node if floating else call("round", node),)
+    if not floating:
+        raise NotImplementedError("a power of ints, but of a number of Python as the exponent or of 2: compute it before, or in floats")
+    x, n = t.as_number(t.lift(base), t.lift(base).kind != "float"), t.as_number(t.lift(exponent), True)
+    # Of a base below 0 there are powers of whole exponents alone. No branch is NaN for others' values: gradients pass through all.
+    size, parity = call("pow", call("abs", x), n), binary("mod", n, number(2.0))
+    odd = choice(binary("==", parity, number(1.0)), negation(size), call("log", number(-1.0)))
+    below = choice(binary("==", parity, number(0.0)), size, odd)
+    return (choice(binary("<", x, number(0.0)), below, size),)
+
+
+def _repeated(x: Node, count: int, one: Node) -> Node:
+    """x ** count by squaring."""
+    result, square = None, x
+    while count:
+        if count & 1:
+            result = square if result is None else binary("*", result, square)
+        count >>= 1
+        square = binary("*", square, square) if count else square
+    return result or one
 
 
 @operation("pow", "float_power")
@@ -688,22 +783,25 @@ def _sign(t, result, a):
 def _rounding(t, result, a, *, decimals=0):
     if decimals:
         raise NotImplementedError("round to decimals")
-    own = t.lift(a)
+    own, name = t.lift(a), result.function.__name__.strip("_").removeprefix("special_")
     if own.kind == "int":
         return (own.node,)
-    return (call(result.function.__name__, own.node),)
+    if name != "round":
+        return (whole(own.node, name == "ceil"),)
+    near = binary("*", call("round", own.node), number(1.0))
+    return (choice(binary("<", call("abs", own.node), number(2.0**30)), near, whole(own.node)),)
 
 
 @operation("trunc", "fix")
 def _trunc(t, result, a):
     own = t.lift(a)
-    return (own.node if own.kind == "int" else choice(binary("<", own.node, number(0.0)), call("ceil", own.node), call("floor", own.node)),)
+    return (own.node if own.kind == "int" else truncated(own.node, True),)
 
 
 @operation("frac")
 def _frac(t, result, a):
     x = t.lift(a).node
-    return (binary("-", x, choice(binary("<", x, number(0.0)), call("ceil", x), call("floor", x))),)
+    return (binary("-", x, truncated(x, True)),)
 
 
 def _extreme(spelling):
@@ -711,6 +809,8 @@ def _extreme(spelling):
         b = other if b is None else b
         if b is None:
             return (t.lift(a).node,)
+        if result.kind == "bool":
+            return (binary("or" if spelling == "max" else "and", t.lift(a).node, t.lift(b).node),)
         left, right = _numbers(t, result, a, b)
         node = call(spelling, left, right)
         if result.kind == "int":
@@ -748,6 +848,7 @@ def _clamp(t, result, a, min=None, max=None):
         return (x,)
     if least:
         low = least.low if low is None or (least.low is not None and least.low > low) else low
+        high = None if high is None or least.high is None else builtins.max(high, least.high)
     if most:
         high = most.high if high is None or (most.high is not None and most.high < high) else high
         low = None if low is None or most.low is None else builtins.min(low, most.low)
@@ -802,7 +903,7 @@ def _bits(t, sign, x, y):
     for value, mask in ((x, y), (y, x)):
         low = mask.node.low
         if sign == "and" and low is not None and low == mask.node.high and low >= 0 and (low & (low + 1)) == 0:
-            return _bounds(binary("mod", value.node, t.lift(low + 1).node), 0, low)
+            return _bounds(binary("mod", t.as_number(value), t.lift(low + 1).node), 0, low)
     raise NotImplementedError("bits of ints other than x & (2 ** n - 1): write it with // and %")
 
 
@@ -829,12 +930,12 @@ def _not(t, result, a):
 
 
 def _shift(t, a, b, left):
-    x, y = t.lift(a), t.lift(b)
-    factor = number(1 << b) if isinstance(b, int) and 0 <= b <= 30 else call("round", call("exp2", y.node))
-    if left:
-        return (binary("*", x.node, factor),)
-    node = call("floor", binary("/", x.node, factor))
-    return (_bounds(node, 0, x.node.high) if x.node.low is not None and x.node.low >= 0 else node,)
+    x, y = t.as_number(t.lift(a)), t.as_number(t.lift(b))
+    if isinstance(b, int) and 0 <= b <= 30:
+        factor = number(1 << b)
+    else:
+        factor = _bounds(call("round", call("exp2", y)), 1, 1 << 30)
+    return (binary("*", x, factor) if left else _int_quotient(x, factor),)
 
 
 @operation("bitwise_left_shift", "lshift")
@@ -871,9 +972,9 @@ def _choose(t, result, condition, yes, no):
             finite = inversion(c) if not y.finite else binary("and", inversion(c), y.finite)
         # What a dropped pair's score would be does not matter.
         if y.finite and y.finite.form == "false":
-            return x.node, finite
+            return t.as_kind(x, result.kind), finite
         if x.finite and x.finite.form == "false":
-            return y.node, finite
+            return t.as_kind(y, result.kind), finite
     if result.kind == "bool":
         left, right = x.node, y.node
     else:
@@ -900,15 +1001,7 @@ def _masked_fill(t, result, a, mask, value):
 @operation("to", "type", "float", "double", "half", "bfloat16", "int", "long", "short", "bool", "type_as", "cpu", "cuda", "char", "byte")
 def _convert(t, result, a, *unused, **named):
     x = t.lift(a)
-    if x.kind == result.kind:
-        return x.node, x.finite
-    if result.kind == "bool":
-        return (t.as_condition(x),)
-    if result.kind == "float":
-        return (t.as_number(x, True),)
-    if x.kind == "bool":
-        return (t.as_number(x),)
-    return _trunc(t, result, a)
+    return (x.node, x.finite) if x.kind == result.kind else (t.as_kind(x, result.kind),)
 
 
 @operation("zeros_like", "new_zeros")
@@ -921,13 +1014,26 @@ def _ones_like(t, result, a, *unused, **named):
     return (Node("true") if result.kind == "bool" else number(1.0) if result.kind == "float" else number(1),)
 
 
+def _filled(t, result, value):
+    own = t.lift(value)
+    return t.as_kind(own, result.kind), own.finite
+
+
 @operation("full_like")
 def _full_like(t, result, a, fill_value, **named):
-    own = t.lift(fill_value)
-    return own.node, own.finite
+    return _filled(t, result, fill_value)
 
 
-@operation("new_tensor", "new_full")
-def _new(t, result, a, *values, **named):
-    own = t.lift(values[-1])
-    return own.node, own.finite
+@operation("new_full")
+def _new_full(t, result, a, size, fill_value, **named):
+    return _filled(t, result, fill_value)
+
+
+@operation("new_tensor")
+def _new_tensor(t, result, a, data, **named):
+    return _filled(t, result, data)
+
+
+INPLACE = {f"__i{name}__": name for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")}
+# Of types of 8 and 16 bits these give other numbers than ints of 32 bits.
+WRAPPING = {name for name, own in OPERATIONS.items() if own in (_add, _sub, _rsub, _mul, _neg, _floordiv, _pow, _rpow, _not, _lshift, _rlshift, _convert, _square, _abs)}

@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 
 from . import _functional, _library  # noqa: F401
-from ._expressions import Node, Printer
+from ._expressions import Node, Printer, choice, number
 from ._trace import Tracer
 
 _ops = torch.ops.weft
@@ -240,24 +240,30 @@ class PythonVariant(_Attention):
     def trace(self, sizes: Mapping[str, int] | None = None) -> tuple[str, dict[str, torch.Tensor]]:
         """The text and the captured tensors by name. `sizes`: of B, H, T, S, to which captured tensors are cut."""
         t = Tracer(dict(sizes or {}))
-        dot = Node("dot(q[i], k[j])")
+        dot = Node("dot(q[i], k[j])", inputs=frozenset("qk"))
         score = Node("{} / {}", (dot, Node("sqrt(D)")), 6, (6, 7)) if self.scale is None else Node("{} * {}", (dot, t.lift(float(self.scale)).node), 6, (6, 7))
-        pair = [t.index(own) for own in (t.b, t.h, t.i, t.j)]
+        pair = lambda: [t.index(own) for own in (t.b, t.h, t.i, t.j)]
         statements: list[tuple[str, Node]] = []
         if self.functions["score"] is not None:
-            got = t.trace(self.functions["score"], t.value(score), *pair)
+            got = t.trace(self.functions["score"], t.value(score), *pair())
             score = t.as_number(got, True)
             if got.finite:
                 statements.append(("where", got.finite))
         if self.functions["where"] is not None:
-            kept = t.trace(self.functions["where"], *pair)
+            kept = t.trace(self.functions["where"], *pair())
             statements.append(("where", t.as_condition(kept)))
         statements.append(("score", score))
         for word in ("weight", "gate"):
             if self.functions[word] is not None:
-                statements.append((word, t.as_number(t.trace(self.functions[word], *pair), True)))
+                got = t.trace(self.functions[word], *pair())
+                if got.finite:
+                    raise NotImplementedError(f"-inf as a {word}: pairs are dropped by `where`, or by a weight of 0")
+                statements.append((word, t.as_number(got, True)))
         if self.functions["sink"] is not None:
-            statements.append(("sink", t.as_number(t.trace(self.functions["sink"], *pair[:2]), True)))
+            got = t.trace(self.functions["sink"], *pair()[:2])
+            own = t.as_number(got, True)
+            # No share at all.
+            statements.append(("sink", choice(got.finite, own, number(-1e30)) if got.finite else own))
         printer = Printer([node for _, node in statements], t.names())
         inputs = list(t.inputs.values())
         lines = [f"attention {self.name}(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]" + "".join(f", {own.declaration}" for own in inputs) + ")", "{"]

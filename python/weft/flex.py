@@ -152,7 +152,7 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
     B, H, T, D = query.shape
     t = Tracer({"B": B, "H": H, "T": T, "S": key.shape[2]})
     # A scale that is that of D serves all D.
-    dot = Node("dot(q[i], k[j])")
+    dot = Node("dot(q[i], k[j])", inputs=frozenset("qk"))
     score = binary("/", dot, Node("sqrt(D)")) if scale is None else binary("*", dot, number(float(scale)))
     conditions = []
     if score_mod is not None:

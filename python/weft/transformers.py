@@ -44,13 +44,14 @@ def attention(module, query, key, value, attention_mask=None, scaling=None, drop
     if attention_mask is None and query.shape[2] > 1 and (is_causal if is_causal is not None else getattr(module, "is_causal", True)):
         block_mask = flex.BlockMask(_causal, None, None, query.shape[2], key.shape[2], query.device)
     if score_mask is not None:
-        score_mask = score_mask[..., : key.shape[2]].expand(query.shape[0], -1, query.shape[2], -1)[:, 0]
+        score_mask = score_mask[..., : key.shape[2]].expand(query.shape[0], -1, query.shape[2], -1)
+        score_mask = score_mask.squeeze(1) if score_mask.shape[1] == 1 else score_mask
 
     def score_mod(score, b, h, q_idx, kv_idx):
         if softcap is not None:
             score = softcap * torch.tanh(score / softcap)
         if score_mask is not None:
-            own = score_mask[b, q_idx, kv_idx]
+            own = score_mask[b, q_idx, kv_idx] if score_mask.dim() == 3 else score_mask[b, h, q_idx, kv_idx]
             score = torch.where(own, score, -float("inf")) if score_mask.dtype == torch.bool else score + own
         if position_bias is not None:
             score = score + position_bias[b if position_bias.shape[0] > 1 else 0, h, q_idx, kv_idx]

@@ -98,5 +98,16 @@ FUNCTIONS = {
     "exponentials": (scores(lambda x, s, b, h, q, k: torch.log1p(torch.exp(-s.abs())) + torch.sigmoid(s) * 2 + torch.exp2(-s * s) + torch.log(1 + s * s)), {}),
     "local_constants": (scores(lambda x, s, b, h, q, k: s / math.sqrt(2) + x["bias"].mean() * 0.5), {"bias": floats(H)}),
     "computed_buffer": (scores(lambda x, s, b, h, q, k: s + (x["bias"] * 2)[h]), {"bias": floats(H)}),
+    "powers": (scores(lambda x, s, b, h, q, k: 0.01 * s**9 + (s**-2).clamp(max=3.0) + s * (-1.0) ** q + 0.1 * s**b + (1 + s * s) ** -1.5), {}),
+    "quotients_of_large_ints": (masks(lambda x, b, h, q, k: ((x["w"][k] // 1000) % 2 == 0) | (x["w"][k] // 2**20 % 3 == 1) | (-x["w"][k] // 7 % 5 == 0)), {"w": ints(2**31 - 1, S)}),
+    "quotients_by_captured_ints": (masks(lambda x, b, h, q, k: ((k // x["w"][h]) % 2 == 0) | (k % x["w"][h] == 1) | (torch.div(q - k, x["w"][h], rounding_mode="trunc") == 2)),
+                                   {"w": lambda: torch.tensor([2, 3, 4, 5])}),
+    "whole_floats": (scores(lambda x, s, b, h, q, k: s + torch.floor(q * 1e4) * torch.ceil(k * 1e4) * 1e-9 + torch.round(s * 3.5) * 0.1 + torch.trunc(-s * 2) * 0.1
+                            + torch.frac(s) + torch.floor(q / 7) * 0.01), {}),
+    "filled": (scores(lambda x, s, b, h, q, k: s + torch.full_like(q, 1.5) + s.new_full((), fill_value=0.25) + torch.zeros_like(s) + q.new_ones(())), {}),
+    "the_least_float": (scores(lambda x, s, b, h, q, k: torch.where(q >= k, s, torch.finfo(torch.float32).min)), {}),
+    "bools_as_ints": (masks(lambda x, b, h, q, k: torch.maximum(q > k, k < 3) & (((q > k) & 1) == 1) | (torch.minimum(q > 5, k > 5) << 1 > 1)), {}),
+    "bools_as_scores": (scores(lambda x, s, b, h, q, k: s + torch.where(q >= k, q > 3, -INF)), {}),
+    "clamped_index": (scores(lambda x, s, b, h, q, k: s + x["t"][3 - (q % 4).clamp(min=5)]), {"t": floats(7)}),
     "where_of_numbers": (scores(lambda x, s, b, h, q, k: s + torch.where(q > k, 1, 2) * torch.where(k > 3, 0.5, x["bias"][h])), {"bias": floats(H)}),
 }

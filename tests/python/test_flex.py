@@ -166,7 +166,12 @@ class FlexAttention(unittest.TestCase):
         self.near(flex_attention(self.q, self.k, self.v, mod), math(self.q.double(), self.k.double(), self.v.double(), mod), 1e-4)
 
     def test_what_cannot_be_traced_is_named(self):
-        table, x = torch.randn(H, 8), torch.randn(H)
+        table, x, bytes_ = torch.randn(H, 8), torch.randn(H), torch.arange(8, dtype=torch.uint8)
+
+        def without_gradients(s):
+            with torch.no_grad():
+                return s * 2
+
         cases = {
             "torch.erf has no counterpart": lambda s, b, h, i, j: torch.erf(s),
             "Tensor.erf has no counterpart": lambda s, b, h, i, j: s.erf(),
@@ -176,8 +181,13 @@ class FlexAttention(unittest.TestCase):
             "of type torch.float32": lambda s, b, h, i, j: s + x[s],
             "inf in an expression": lambda s, b, h, i, j: torch.where(i > j, s, float("inf")),
             "may pass through torch.where": lambda s, b, h, i, j: torch.tanh(torch.where(i > j, s, -float("inf"))),
-            "changes a tensor in place": lambda s, b, h, i, j: s.add_(1),
+            "changes a tensor in place": lambda s, b, h, i, j: torch.zeros(()).add_(s),
             "detach of what hangs on x": lambda s, b, h, i, j: s + x[h].detach(),
+            "detach of what hangs on k, q": lambda s, b, h, i, j: s * s.detach(),
+            "torch.no_grad around what hangs on k, q": lambda s, b, h, i, j: s + without_gradients(s),
+            "gives torch.uint8, which wraps around": lambda s, b, h, i, j: s + (bytes_[i % 8] - bytes_[j % 8]),
+            "gives torch.int8, which wraps around": lambda s, b, h, i, j: s + (i * 10).to(torch.int8),
+            "True as an index": lambda s, b, h, i, j: s + table[h, True],
             "32 bits": lambda s, b, h, i, j: s + i * 2**40,
             "int: the value of a pair": lambda s, b, h, i, j: s + int(i),
         }
@@ -187,6 +197,41 @@ class FlexAttention(unittest.TestCase):
             self.assertIn(words.split(":")[0], str(caught.exception))
         with self.assertRaisesRegex(IndexError, "goes up to 99"):
             flex_attention(self.q, self.k, self.v, lambda s, b, h, i, j: s + torch.zeros(50)[i])
+
+    def test_names(self):
+        """Captured tensors may have the names of dims, of the language's words, of one another's gradients, and any letters."""
+        N, S2, T, score, größe, d, dd, x1, _ = (torch.randn(H, requires_grad=True) for _ in range(9))
+        mod = lambda s, b, h, i, j: s + N[h] * S2[h] + T[h] * score[h] - größe[h] + d[h] * dd[h] + x1[h] + _[h]
+        want, got = (math(self.q, self.k, self.v, mod), flex_attention(self.q, self.k, self.v, mod))
+        self.near(got, want)
+
+    def test_values_changed_in_place(self):
+        bias = torch.randn(H, requires_grad=True)
+
+        def mod(s, b, h, i, j):
+            s = s * 1
+            s += bias[h]
+            s *= 2
+            kept = i >= j
+            kept &= i - j < 30
+            return torch.where(kept, s.clone().mul_(0.5), -float("inf"))
+
+        self.near(flex_attention(self.q, self.k, self.v, mod), math(self.q, self.k, self.v, lambda s, b, h, i, j: torch.where((i >= j) & (i - j < 30), s + bias[h], -float("inf"))))
+
+    def test_numbers_of_numpy(self):
+        import numpy
+
+        scale = numpy.float64(0.5)
+        self.near(flex_attention(self.q, self.k, self.v, lambda s, b, h, i, j: s * scale + numpy.float32(2) - numpy.int64(1) * h), math(self.q, self.k, self.v, lambda s, b, h, i, j: s * 0.5 + 2 - h))
+
+    def test_functions_that_call_each_other(self):
+        def one(s, n):
+            return s if n == 0 else other(s, n - 1)
+
+        def other(s, n):
+            return one(s * 0.5, n)
+
+        self.near(flex_attention(self.q, self.k, self.v, lambda s, b, h, i, j: one(s, 3)), math(self.q, self.k, self.v, lambda s, b, h, i, j: s * 0.125))
 
     def test_mistakes_of_a_call(self):
         q, k, v = self.q, self.k, self.v

@@ -109,6 +109,19 @@ for _name in MODELS:
 
 
 class Texts(unittest.TestCase):
+    def test_masks_given_as_tensors(self):
+        from types import SimpleNamespace
+
+        from weft import transformers
+
+        torch.manual_seed(0)
+        q, k, v = torch.randn(2, 4, 20, 16), torch.randn(2, 4, 30, 16), torch.randn(2, 4, 30, 16)
+        module = SimpleNamespace(training=False, is_causal=False)
+        for mask in (torch.randn(2, 4, 20, 30), torch.randn(2, 1, 20, 30), torch.randn(1, 1, 20, 40), torch.rand(2, 4, 20, 30) < 0.7, torch.rand(1, 1, 20, 30) < 0.7):
+            got, _ = transformers.attention(module, q, k, v, attention_mask=mask)
+            want = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[..., :30])
+            self.assertLess((got.transpose(1, 2) - want).abs().max().item(), 1e-5, mask.shape)
+
     def test_new_tokens_compile_nothing_anew(self):
         """The offset of a query in the cache is an input of the variant, not a part of its text."""
         from weft import flex, transformers

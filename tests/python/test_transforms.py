@@ -74,6 +74,16 @@ class Func(unittest.TestCase):
         self.near(grad(lambda *x: flex(*x).square().sum(), (0, 3))(*self.x), grad(lambda *x: alibi(*x).square().sum(), (0, 3))(*self.x))
         self.near(vmap(flex, (0, None, None, None))(torch.stack([q, 2 * q]), k, v, slope), torch.stack([alibi(q, k, v, slope), alibi(2 * q, k, v, slope)]))
 
+    def test_samples_keep_their_own_numbers(self):
+        """Where an expression uses the number of a batch entry, samples are no entries of one batch."""
+        q, k, v, _ = self.x
+        many = torch.stack([q, q + 1, 2 * q])
+        flex = lambda q: weft.flex_attention(q, k, v, lambda s, b, h, i, j: s + b * j * 0.1, enable_gqa=True)
+        self.near(vmap(flex)(many), torch.stack([flex(own) for own in many]))
+        table = torch.randn(4)
+        flex = lambda q: weft.flex_attention(q, k, v, lambda s, b, h, i, j: s + table[b * 2] * j, enable_gqa=True)
+        self.near(vmap(grad(lambda q: flex(q).square().sum()))(many), torch.stack([grad(lambda q: flex(q).square().sum())(own) for own in many]))
+
     def test_what_there_is_not(self):
         with self.assertRaisesRegex(RuntimeError, "second derivative of attention is not supported"):
             grad(lambda q: grad(lambda q: own(q, *self.x[1:]).sum())(q).sum())(self.x[0])

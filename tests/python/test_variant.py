@@ -160,6 +160,15 @@ class FromPython(unittest.TestCase):
         dropped = weft.from_python(dropout=0.5)
         self.assertFalse(torch.equal(dropped(self.q, self.k, self.v), dropped(self.q, self.k, self.v)))
 
+    def test_minus_infinity(self):
+        sink = torch.randn(4)
+        own = weft.from_python(sink=lambda b, h: torch.where(h > 1, sink[h], -float("inf")))
+        want = weft.from_python(sink=lambda b, h: sink[h])
+        got, plain = own(self.q, self.k, self.v), weft.from_python()(self.q, self.k, self.v)
+        self.assertTrue(torch.allclose(got[:, :2], plain[:, :2], atol=1e-6) and torch.allclose(got[:, 2:], want(self.q, self.k, self.v)[:, 2:], atol=1e-6))
+        with self.assertRaisesRegex(NotImplementedError, "-inf as a weight"):
+            weft.from_python(weight=lambda b, h, i, j: torch.where(i >= j, 1.0, -float("inf"))).source
+
     def test_explain_and_mask(self):
         own = weft.from_python(where=lambda b, h, i, j: (i >= j) & (i - j < 10))
         self.assertLess(own.explain(*(torch.zeros(1, 1, 1000, 16) for _ in range(3))).kept_share, 0.2)
