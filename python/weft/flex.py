@@ -16,7 +16,7 @@ from torch.nn.attention import flex_attention as _flex
 from torch.nn.attention.flex_attention import and_masks, noop_mask, or_masks
 
 from . import _library  # noqa: F401
-from ._expressions import Node, Printer, binary, call, choice, number
+from ._expressions import Node, Printer, binary, call, number
 from ._trace import Tracer
 from ._variant import call as call_operator
 

@@ -11,7 +11,7 @@ sys.path.insert(0, os.path.join(os.environ["WEFT_SOURCE"], "tests", "operator"))
 import weft
 from criterion import beyond, norms_over, rounded, squared_errors
 from score_functions import FUNCTIONS, B, H, S, T
-from weft.flex import BlockMask, create_block_mask, flex_attention, variant_of
+from weft.flex import create_block_mask, flex_attention, variant_of
 
 
 def math(q, k, v, score_mod=None, mask_mod=None, scale=None):

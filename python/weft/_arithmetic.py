@@ -1,0 +1,413 @@
+"""Numbers of torch in Weft's language: sums, quotients, powers, functions of one number, roundings.
+
+A function for each function of torch, from operands to a node, in the table OPERATIONS.
+
+Each gives the node of its result and, where it can take -inf, the condition under which the result is finite. `t` is the tracer
+(weft._trace.Tracer), `result` what torch gives for example numbers, whose type the result has.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+
+from ._expressions import Node, binary, call, choice, negation, number
+
+EXACT = 1 << 24  # ints below are exact as floats
+
+
+def kind_of(dtype: torch.dtype) -> str:
+    return "bool" if dtype == torch.bool else "float" if dtype.is_floating_point else "int"
+
+
+@dataclass
+class Result:
+    example: torch.Tensor
+    function: Callable
+
+    @property
+    def kind(self) -> str:
+        return kind_of(self.example.dtype)
+
+
+OPERATIONS: dict[str, Callable] = {}
+
+
+def operation(*names):
+    def add(function):
+        for name in names:
+            OPERATIONS[name] = function
+        return function
+
+    return add
+
+
+def numbers(t, result: Result, *values) -> list[Node]:
+    lifted = [t.lift(value) for value in values]
+    # Ints of a float result: converted first, where the operation is one of ints too.
+    floating = result.kind == "float" and all(own.kind != "float" for own in lifted)
+    return [t.as_number(own, floating) for own in lifted]
+
+
+def _both(a: Node | None, b: Node | None) -> Node | None:
+    return binary("and", a, b) if a and b else a or b
+
+
+def bounded(node: Node, low, high) -> Node:
+    limit = 2**31 - 1
+    node.low = low if low is not None and abs(low) <= limit else None
+    node.high = high if high is not None and abs(high) <= limit else None
+    return node
+
+
+def _sum(t, result, a, b, alpha, sign):
+    x, y = t.lift(a), t.lift(b)
+    if alpha != 1:
+        y = t.lift(alpha) * y
+    if result.kind == "bool":  # of bools a sum is their or
+        return (binary("or", x.node, y.node),)
+    left, right = t.as_number(x), t.as_number(y)
+    if sign == "-" and y.finite:
+        raise NotImplementedError("less -inf: a score of +inf")
+    if x.finite or y.finite:
+        return binary(sign, left, right), _both(x.finite, y.finite)
+    node = binary(sign, left, right)
+    if result.kind == "int":
+        low, high = (right.low, right.high) if sign == "+" else (right.high, right.low)
+        if sign == "-":
+            low, high = (-low if low is not None else None), (-high if high is not None else None)
+        node = bounded(node, None if left.low is None or low is None else left.low + low, None if left.high is None or high is None else left.high + high)
+    return (node,)
+
+
+@operation("add", "radd")
+def _add(t, result, a, b, *, alpha=1):
+    return _sum(t, result, a, b, alpha, "+")
+
+
+@operation("sub", "subtract")
+def _sub(t, result, a, b, *, alpha=1):
+    return _sum(t, result, a, b, alpha, "-")
+
+
+@operation("rsub")
+def _rsub(t, result, a, b, *, alpha=1):
+    return _sum(t, result, b, a, alpha, "-")
+
+
+@operation("mul", "multiply", "rmul")
+def _mul(t, result, a, b):
+    x, y = t.lift(a), t.lift(b)
+    if result.kind == "bool":
+        return (binary("and", x.node, y.node),)
+    for scaled, factor in ((x, b), (y, a)):
+        if scaled.finite and isinstance(factor, (int, float)) and factor > 0:
+            return binary("*", x.node, y.node), scaled.finite
+    if x.finite or y.finite:
+        raise NotImplementedError("-inf times what may be 0 or less")
+    left, right = t.as_number(x), t.as_number(y)
+    node = binary("*", left, right)
+    if result.kind == "int" and left.low is not None and right.low is not None and left.low >= 0 and right.low >= 0:
+        node = bounded(node, left.low * right.low, None if left.high is None or right.high is None else left.high * right.high)
+    return (node,)
+
+
+def _is_exact(node: Node) -> bool:
+    """An int that a float holds exactly."""
+    return node.low is not None and node.high is not None and -EXACT < node.low and node.high < EXACT
+
+
+def whole(node: Node, up: bool = False) -> Node:
+    """The greatest whole float that is not above a float, or the least that is not below: floor and ceil are ints, which end at 2^31."""
+    if node.low is not None and node.high is not None and -EXACT < node.low and node.high < EXACT:
+        return binary("*", call("ceil" if up else "floor", node), number(1.0))
+    if up:
+        return binary("+", node, binary("mod", negation(node), number(1.0)))
+    return binary("-", node, binary("mod", node, number(1.0)))
+
+
+def truncated(node: Node, floating: bool) -> Node:
+    if floating:
+        return choice(binary("<", node, number(0.0)), whole(node, True), whole(node))
+    return choice(binary("<", node, number(0.0)), call("ceil", node), call("floor", node))
+
+
+def int_quotient(x: Node, y: Node) -> Node:
+    """floor(x / y) of ints."""
+    if _is_exact(x) and _is_exact(y):
+        # The nearest float of a quotient of ints below 2^24 is on the right side of every int.
+        node = call("floor", binary("/", x, y))
+    else:
+        # What y divides without a rest; its quotient as floats is off by little, which a second step mends.
+        even = binary("-", x, binary("mod", x, y))
+        about = call("round", binary("/", even, y))
+        node = binary("+", about, call("round", binary("/", binary("-", even, binary("*", about, y)), y)))
+    if x.low is not None and x.low >= 0 and y.low is not None and y.low > 0:
+        node = bounded(node, 0, x.high)
+    elif y.low is not None and y.low > 0 and _is_exact(x):
+        node = bounded(node, x.low, x.high)
+    return node
+
+
+def _quotient(t, result, a, b, rounding_mode):
+    x, y = t.lift(a), t.lift(b)
+    if x.finite and isinstance(b, (int, float)) and b > 0 and rounding_mode is None:
+        return binary("/", x.node, y.node), x.finite
+    if x.finite or y.finite:
+        raise NotImplementedError("-inf in a division")
+    left, right = t.as_number(x), t.as_number(y)
+    if rounding_mode not in (None, "floor", "trunc"):
+        raise NotImplementedError(f"rounding_mode={rounding_mode!r}")
+    if rounding_mode and result.kind == "int":
+        if rounding_mode == "floor" or (left.low is not None and left.low >= 0 and right.low is not None and right.low > 0):
+            return (int_quotient(left, right),)
+        same = binary(">=", binary("*", t.as_number(t.lift(a).sign()), t.as_number(t.lift(b).sign())), number(0))
+        size = int_quotient(call("abs", left), call("abs", right))
+        return (choice(same, size, negation(size)),)
+    node = binary("/", left, right)
+    if x.kind == y.kind == "int" and _is_exact(left) and right.low is not None and right.low > 0:
+        node.low, node.high = builtins.min(left.low, 0), builtins.max(left.high, 0)
+    if rounding_mode is None:
+        return (node,)
+    return (whole(node) if rounding_mode == "floor" else truncated(node, True),)
+
+
+@operation("div", "divide", "true_divide", "truediv")
+def _div(t, result, a, b, *, rounding_mode=None):
+    return _quotient(t, result, a, b, rounding_mode)
+
+
+@operation("rdiv", "rtruediv")
+def _rdiv(t, result, a, b, *, rounding_mode=None):
+    return _quotient(t, result, b, a, rounding_mode)
+
+
+@operation("floor_divide", "floordiv")
+def _floordiv(t, result, a, b):
+    return _quotient(t, result, a, b, "floor")
+
+
+@operation("rfloordiv")
+def _rfloordiv(t, result, a, b):
+    return _quotient(t, result, b, a, "floor")
+
+
+def _modulo(t, result, a, b):
+    left, right = numbers(t, result, a, b)
+    node = binary("mod", left, right)
+    if result.kind == "int" and right.low is not None and right.low > 0:
+        node = bounded(node, 0, None if right.high is None else right.high - 1)
+    return (node,)
+
+
+@operation("remainder", "mod")
+def _mod(t, result, a, b):
+    return _modulo(t, result, a, b)
+
+
+@operation("rmod")
+def _rmod(t, result, a, b):
+    return _modulo(t, result, b, a)
+
+
+@operation("fmod")
+def _fmod(t, result, a, b):
+    left, right = numbers(t, result, a, b)
+    size = call("abs", right)
+    return (choice(binary("<", left, number(0)), negation(binary("mod", negation(left), size)), binary("mod", left, size)),)
+
+
+def _power(t, result, base, exponent):
+    def plain(value):
+        constant = isinstance(value, torch.Tensor) and not hasattr(value, "node") and value.dim() == 0 and not value.requires_grad
+        value = value.item() if constant or type(value).__module__ == "numpy" else value
+        return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    value, floating = plain(exponent), result.kind == "float"
+    if value is not None:
+        x = t.as_number(t.lift(base), floating and t.lift(base).kind != "float")
+        if float(value).is_integer() and (abs(value) <= 64) and (value >= 0 or floating):
+            node = _repeated(x, int(abs(value)), number(1.0 if floating else 1))
+            return (binary("/", number(1.0), node) if value < 0 else node,)
+        if value in (0.5, -0.5):
+            return (call("sqrt" if value > 0 else "rsqrt", x),)
+    if plain(base) == 2:
+        node = call("exp2", t.as_number(t.lift(exponent)))
+        return (node if floating else call("round", node),)
+    if not floating:
+        raise NotImplementedError("a power of ints, but of a number of Python as the exponent or of 2: compute it before, or in floats")
+    x, n = t.as_number(t.lift(base), t.lift(base).kind != "float"), t.as_number(t.lift(exponent), True)
+    # Of a base below 0 there are powers of whole exponents alone. No branch is NaN for others' values: gradients pass through all.
+    size, parity = call("pow", call("abs", x), n), binary("mod", n, number(2.0))
+    odd = choice(binary("==", parity, number(1.0)), negation(size), call("log", number(-1.0)))
+    below = choice(binary("==", parity, number(0.0)), size, odd)
+    return (choice(binary("<", x, number(0.0)), below, size),)
+
+
+def _repeated(x: Node, count: int, one: Node) -> Node:
+    """x ** count by squaring."""
+    result, square = None, x
+    while count:
+        if count & 1:
+            result = square if result is None else binary("*", result, square)
+        count >>= 1
+        square = binary("*", square, square) if count else square
+    return result or one
+
+
+@operation("pow", "float_power")
+def _pow(t, result, a, b):
+    return _power(t, result, a, b)
+
+
+@operation("rpow")
+def _rpow(t, result, a, b):
+    return _power(t, result, b, a)
+
+
+@operation("neg", "negative")
+def _neg(t, result, a):
+    own = t.lift(a)
+    node = negation(own.node)
+    if result.kind == "int":
+        node = bounded(node, None if own.node.high is None else -own.node.high, None if own.node.low is None else -own.node.low)
+    return (node,)
+
+
+@operation("positive", "pos", "clone", "contiguous", "alias")
+def _same(t, result, a, **unused):
+    own = t.lift(a)
+    return own.node, own.finite
+
+
+@operation("detach")
+def _detach(t, result, a):
+    own = t.lift(a)
+    if own.node.inputs:
+        raise NotImplementedError(f"detach of what hangs on {', '.join(sorted(own.node.inputs))}: give a detached copy of it beside the other")
+    return own.node, own.finite
+
+
+@operation("abs", "absolute")
+def _abs(t, result, a):
+    own = t.lift(a)
+    node = call("abs", own.node)
+    return (bounded(node, 0, None) if result.kind == "int" else node,)
+
+
+def _of_one(spelling):
+    def apply(t, result, a):
+        return (call(spelling, t.as_number(t.lift(a))),)
+
+    return apply
+
+
+for _torch_name, _spelling in dict(exp="exp", exp2="exp2", log="log", log1p="log1p", sqrt="sqrt", rsqrt="rsqrt", sin="sin", cos="cos", tanh="tanh",
+                                   sigmoid="sigmoid", expit="sigmoid").items():
+    OPERATIONS[_torch_name] = _of_one(_spelling)
+
+
+@operation("relu")
+def _relu(t, result, a, inplace=False):
+    if result.kind == "int":
+        return (bounded(call("max", t.lift(a).node, number(0)), 0, None),)
+    return (call("relu", t.lift(a).node),)
+
+
+@operation("softplus")
+def _softplus(t, result, a, beta=1, threshold=20):
+    x = t.as_number(t.lift(a))
+    if beta == 1:
+        return (call("softplus", x),)
+    return (binary("/", call("softplus", binary("*", x, number(float(beta)))), number(float(beta))),)
+
+
+@operation("logsigmoid", "log_sigmoid")
+def _logsigmoid(t, result, a):
+    return (negation(call("softplus", negation(t.lift(a).node))),)
+
+
+@operation("silu")
+def _silu(t, result, a, inplace=False):
+    x = t.lift(a).node
+    return (binary("*", x, call("sigmoid", x)),)
+
+
+@operation("log2")
+def _log2(t, result, a):
+    return (binary("*", call("log", t.as_number(t.lift(a))), number(1 / math.log(2))),)
+
+
+@operation("log10")
+def _log10(t, result, a):
+    return (binary("*", call("log", t.as_number(t.lift(a))), number(1 / math.log(10))),)
+
+
+@operation("expm1")
+def _expm1(t, result, a):
+    raise NotImplementedError("torch.expm1: Weft's language has exp(x), which is not as exact near 0")
+
+
+@operation("tan")
+def _tan(t, result, a):
+    x = t.as_number(t.lift(a))
+    return (binary("/", call("sin", x), call("cos", x)),)
+
+
+@operation("sinh")
+def _sinh(t, result, a):
+    x = t.as_number(t.lift(a))
+    return (binary("/", binary("-", call("exp", x), call("exp", negation(x))), number(2.0)),)
+
+
+@operation("cosh")
+def _cosh(t, result, a):
+    x = t.as_number(t.lift(a))
+    return (binary("/", binary("+", call("exp", x), call("exp", negation(x))), number(2.0)),)
+
+
+@operation("square")
+def _square(t, result, a):
+    x = t.lift(a).node
+    return (binary("*", x, x),)
+
+
+@operation("reciprocal")
+def _reciprocal(t, result, a):
+    return (binary("/", number(1.0), t.as_number(t.lift(a))),)
+
+
+@operation("sign", "sgn")
+def _sign(t, result, a):
+    x = t.lift(a).node
+    one, zero = (number(1), number(0)) if result.kind == "int" else (number(1.0), number(0.0))
+    return (choice(binary(">", x, zero), one, choice(binary("<", x, zero), negation(one), zero)),)
+
+
+@operation("floor", "ceil", "round")
+def _rounding(t, result, a, *, decimals=0):
+    if decimals:
+        raise NotImplementedError("round to decimals")
+    own, name = t.lift(a), result.function.__name__.strip("_").removeprefix("special_")
+    if own.kind == "int":
+        return (own.node,)
+    if name != "round":
+        return (whole(own.node, name == "ceil"),)
+    near = binary("*", call("round", own.node), number(1.0))
+    return (choice(binary("<", call("abs", own.node), number(2.0**30)), near, whole(own.node)),)
+
+
+@operation("trunc", "fix")
+def _trunc(t, result, a):
+    own = t.lift(a)
+    return (own.node if own.kind == "int" else truncated(own.node, True),)
+
+
+@operation("frac")
+def _frac(t, result, a):
+    x = t.lift(a).node
+    return (binary("-", x, truncated(x, True)),)

@@ -1,0 +1,248 @@
+"""What torch's functions are in Weft's language: the rest of the table OPERATIONS, comparisons, conditions, choices, conversions."""
+
+from __future__ import annotations
+
+import builtins
+
+from ._arithmetic import EXACT, OPERATIONS, Result, bounded, int_quotient, kind_of, numbers, operation, truncated
+from ._expressions import Node, binary, call, choice, inversion, negation, number
+
+__all__ = ["EXACT", "INPLACE", "OPERATIONS", "WRAPPING", "Result", "convert", "kind_of", "truncated"]
+
+
+def _extreme(spelling):
+    def apply(t, result, a, b=None, *, other=None):
+        b = other if b is None else b
+        if b is None:
+            return (t.lift(a).node,)
+        if result.kind == "bool":
+            return (binary("or" if spelling == "max" else "and", t.lift(a).node, t.lift(b).node),)
+        left, right = numbers(t, result, a, b)
+        node = call(spelling, left, right)
+        if result.kind == "int":
+            lows, highs = [left.low, right.low], [left.high, right.high]
+            if spelling == "max":
+                low = max((own for own in lows if own is not None), default=None)
+                high = None if None in highs else max(highs)
+            else:
+                low = None if None in lows else min(lows)
+                high = min((own for own in highs if own is not None), default=None)
+            node = bounded(node, low, high)
+        return (node,)
+
+    return apply
+
+
+for _names, _spelling in ((("maximum", "max", "fmax"), "max"), (("minimum", "min", "fmin"), "min")):
+    for _torch_name in _names:
+        OPERATIONS[_torch_name] = _extreme(_spelling)
+
+
+@operation("clamp", "clip")
+def _clamp(t, result, a, min=None, max=None):
+    (x,) = numbers(t, result, a)
+    least, most = (None if bound is None else t.as_number(t.lift(bound)) for bound in (min, max))
+    low, high = x.low, x.high
+    # At a bound the derivative is that of x, as torch's: max(x, bound) would share it.
+    if least and most:
+        node = call("clamp", x, least, most)
+    elif least:
+        node = choice(binary("<", x, least), least, x)
+    elif most:
+        node = choice(binary(">", x, most), most, x)
+    else:
+        return (x,)
+    if least:
+        low = least.low if low is None or (least.low is not None and least.low > low) else low
+        high = None if high is None or least.high is None else builtins.max(high, least.high)
+    if most:
+        high = most.high if high is None or (most.high is not None and most.high < high) else high
+        low = None if low is None or most.low is None else builtins.min(low, most.low)
+    return (bounded(node, low, high) if result.kind == "int" else node,)
+
+
+@operation("clamp_min")
+def _clamp_min(t, result, a, min):
+    return _clamp(t, result, a, min)
+
+
+@operation("clamp_max")
+def _clamp_max(t, result, a, max):
+    return _clamp(t, result, a, None, max)
+
+
+def _comparison(sign, swapped=False):
+    def apply(t, result, a, b):
+        x, y = t.lift(a), t.lift(b)
+        if x.kind == y.kind == "bool" and sign in ("==", "!="):
+            same = binary("or", binary("and", x.node, y.node), inversion(binary("or", x.node, y.node)))
+            return (same if sign == "==" else inversion(same),)
+        return (binary(sign, t.as_number(x), t.as_number(y)),)
+
+    return apply
+
+
+for _names, _spelling in ((("eq",), "=="), (("ne", "not_equal"), "!="), (("lt", "less"), "<"), (("le", "less_equal"), "<="), (("gt", "greater"), ">"),
+                          (("ge", "greater_equal"), ">=")):
+    for _torch_name in _names:
+        OPERATIONS[_torch_name] = _comparison(_spelling)
+
+
+@operation("isnan")
+def _isnan(t, result, a):
+    x = t.lift(a)
+    return (binary("!=", x.node, x.node) if x.kind == "float" else Node("false"),)
+
+
+def _logical(sign):
+    def apply(t, result, a, b):
+        x, y = t.lift(a), t.lift(b)
+        if result.kind != "bool":
+            return (_bits(t, sign, x, y),)
+        return (binary(sign, t.as_condition(x), t.as_condition(y)),)
+
+    return apply
+
+
+def _bits(t, sign, x, y):
+    """Of ints: the lowest bits, and powers of two."""
+    for value, mask in ((x, y), (y, x)):
+        low = mask.node.low
+        if sign == "and" and low is not None and low == mask.node.high and low >= 0 and (low & (low + 1)) == 0:
+            return bounded(binary("mod", t.as_number(value), t.lift(low + 1).node), 0, low)
+    raise NotImplementedError("bits of ints other than x & (2 ** n - 1): write it with // and %")
+
+
+for _names, _spelling in ((("logical_and", "bitwise_and", "and", "rand"), "and"), (("logical_or", "bitwise_or", "or", "ror"), "or")):
+    for _torch_name in _names:
+        OPERATIONS[_torch_name] = _logical(_spelling)
+
+
+@operation("logical_xor", "bitwise_xor", "xor", "rxor")
+def _xor(t, result, a, b):
+    x, y = t.lift(a), t.lift(b)
+    if result.kind != "bool":
+        raise NotImplementedError("bits of ints: write it with // and %")
+    left, right = t.as_condition(x), t.as_condition(y)
+    return (binary("and", binary("or", left, right), inversion(binary("and", left, right))),)
+
+
+@operation("logical_not", "bitwise_not", "invert")
+def _not(t, result, a):
+    x = t.lift(a)
+    if result.kind != "bool":
+        return (binary("-", negation(x.node), number(1)),)
+    return (inversion(t.as_condition(x)),)
+
+
+def _shift(t, a, b, left):
+    x, y = t.as_number(t.lift(a)), t.as_number(t.lift(b))
+    if isinstance(b, int) and 0 <= b <= 30:
+        factor = number(1 << b)
+    else:
+        factor = bounded(call("round", call("exp2", y)), 1, 1 << 30)
+    return (binary("*", x, factor) if left else int_quotient(x, factor),)
+
+
+@operation("bitwise_left_shift", "lshift")
+def _lshift(t, result, a, b):
+    return _shift(t, a, b, True)
+
+
+@operation("rlshift")
+def _rlshift(t, result, a, b):
+    return _shift(t, b, a, True)
+
+
+@operation("rrshift")
+def _rrshift(t, result, a, b):
+    return _shift(t, b, a, False)
+
+
+@operation("bitwise_right_shift", "rshift")
+def _rshift(t, result, a, b):
+    return _shift(t, a, b, False)
+
+
+def _choose(t, result, condition, yes, no):
+    c, x, y = t.as_condition(t.lift(condition)), t.lift(yes), t.lift(no)
+    finite = None
+    if x.finite or y.finite:
+        always = Node("true")
+        finite = choice(c, x.finite or always, y.finite or always)
+        if y.finite and y.finite.form == "false" and not x.finite:
+            finite = c
+        elif y.finite and y.finite.form == "false":
+            finite = binary("and", c, x.finite)
+        elif x.finite and x.finite.form == "false":
+            finite = inversion(c) if not y.finite else binary("and", inversion(c), y.finite)
+        # What a dropped pair's score would be does not matter.
+        if y.finite and y.finite.form == "false":
+            return t.as_kind(x, result.kind), finite
+        if x.finite and x.finite.form == "false":
+            return t.as_kind(y, result.kind), finite
+    if result.kind == "bool":
+        left, right = x.node, y.node
+    else:
+        left, right = t.as_number(x), t.as_number(y)
+        if result.kind == "float" and x.kind != "float" and y.kind != "float":
+            left = binary("*", left, number(1.0))
+    node = choice(c, left, right)
+    if result.kind == "int":
+        node = bounded(node, None if left.low is None or right.low is None else builtins.min(left.low, right.low),
+                       None if left.high is None or right.high is None else -builtins.min(-left.high, -right.high))
+    return node, finite
+
+
+@operation("where")
+def _where(t, result, condition, input=None, other=None, *, self=None):
+    return _choose(t, result, condition, self if input is None else input, other)
+
+
+@operation("masked_fill")
+def _masked_fill(t, result, a, mask, value):
+    return _choose(t, result, mask, value, a)
+
+
+@operation("to", "type", "float", "double", "half", "bfloat16", "int", "long", "short", "bool", "type_as", "cpu", "cuda", "char", "byte")
+def convert(t, result, a, *unused, **named):
+    x = t.lift(a)
+    return (x.node, x.finite) if x.kind == result.kind else (t.as_kind(x, result.kind),)
+
+
+@operation("zeros_like", "new_zeros")
+def _zeros_like(t, result, a, *unused, **named):
+    return (Node("false") if result.kind == "bool" else number(0.0) if result.kind == "float" else number(0),)
+
+
+@operation("ones_like", "new_ones")
+def _ones_like(t, result, a, *unused, **named):
+    return (Node("true") if result.kind == "bool" else number(1.0) if result.kind == "float" else number(1),)
+
+
+def _filled(t, result, value):
+    own = t.lift(value)
+    return t.as_kind(own, result.kind), own.finite
+
+
+@operation("full_like")
+def _full_like(t, result, a, fill_value, **named):
+    return _filled(t, result, fill_value)
+
+
+@operation("new_full")
+def _new_full(t, result, a, size, fill_value, **named):
+    return _filled(t, result, fill_value)
+
+
+@operation("new_tensor")
+def _new_tensor(t, result, a, data, **named):
+    return _filled(t, result, data)
+
+
+INPLACE = {f"__i{name}__": name for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "lshift", "rshift")}
+# Of types of 8 and 16 bits these give other numbers than ints of 32 bits.
+WRAPPING = frozenset(
+    "add radd sub subtract rsub mul multiply rmul neg negative abs absolute square floor_divide floordiv rfloordiv pow rpow bitwise_not invert "
+    "lshift rlshift bitwise_left_shift to type type_as int long short char byte".split()
+)
