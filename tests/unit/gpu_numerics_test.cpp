@@ -3,6 +3,8 @@
 // A read or write outside a buffer, a race, a misaligned access or a value never written fails the call itself.
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "tests/unit/call.h"
 #include "tests/unit/inputs.h"
 
@@ -77,6 +79,10 @@ std::vector<Case> cases() {
       for (size_t shape = 0; shape < std::size(shapes); ++shape) {
         // Every shape with the plain variant, a small one with the rest.
         if (shape > 4 || (variant != "causal" && shape != 0)) continue;
+        // f16 has the code of bf16, in tiles that are not square: variants that differ most.
+        const std::set<std::string> some{"causal", "span_periodic", "content_weight", "stick_breaking",
+                                         "nsa",    "gathered",      "relative_bias",  "soft_cap"};
+        if (type == ElementType::F16 && !some.count(variant)) continue;
         // Rows of 128 floats fit no GPU in tiles of 64.
         const int tile = type == ElementType::F32 && shapes[shape].shape.D > 64 ? 32 : 64;
         // More queries than keys in a tile, and fewer.
