@@ -66,6 +66,8 @@ void addCompile(CLI::App &app, Action &action) {
   const std::map<std::string, ElementType> types = {{"f32", ElementType::F32},
                                                     {"bf16", ElementType::BF16},
                                                     {"f16", ElementType::F16}};
+  std::vector<std::string> stages = ops::stageNames();
+  stages.push_back("timeline");
   CLI::App *command = app.add_subcommand("compile", "Print any stage of a kernel");
   command->add_option("variant", options->variant, "A library variant, a file, or file:name")->required();
   command
@@ -99,8 +101,7 @@ void addCompile(CLI::App &app, Action &action) {
           "--emit", options->stage,
           "ast, weft, tile, llvm; of a CPU: vector, asm, obj (to standard output); of a GPU: nvvm, ptx, cubin, sass; "
           "timeline: the time predicted for a GPU; plan: the buffers and kernels of the pass")
-      ->check(CLI::IsMember(
-          {"ast", "weft", "tile", "vector", "llvm", "asm", "obj", "nvvm", "ptx", "cubin", "sass", "timeline", "plan"}))
+      ->check(CLI::IsMember(stages))
       ->capture_default_str();
   command->add_option("--device-model", options->deviceModel,
                       "timeline: a100, h100, h200, l4, l40s or rtx4090 (default: one of --target)");

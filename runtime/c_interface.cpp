@@ -83,6 +83,7 @@ weft_type typeOf(ElementType type) {
   }
   return WEFT_F32;
 }
+bool startsAsZeros(const CallPlan::Buffer &buffer) { return buffer.zeroed || buffer.owner == CallPlan::Owner::Zeros; }
 weft_role roleOf(CallPlan::Owner owner) {
   switch (owner) {
     case CallPlan::Owner::Input: return WEFT_INPUT;
@@ -102,11 +103,11 @@ weft_call *compileCall(const weft_variant *variant, weft_purpose purpose, weft_t
   request.variant = call->variant;
   request.type = typeOf(type);
   request.target = targetOf(place);
-  if (count > 0) given(rowSizes, "the sizes of row dims");
-  for (int at = 0; at < count; ++at) {
-    const char *dim = given(rowDims, "the names of row dims") ? rowDims[at] : nullptr;
-    request.dims[&given(dim, "the name of a dim")] = rowSizes[at];
+  if (count > 0) {
+    given(rowSizes, "the sizes of row dims");
+    given(rowDims, "the names of row dims");
   }
+  for (int at = 0; at < count; ++at) request.dims[&given(rowDims[at], "the name of a dim")] = rowSizes[at];
   for (const InputInfo &input : own.inputs())
     if (input.isRow && !request.dims.count(input.dims.back()))
       throw std::invalid_argument("expected the size of dim " + input.dims.back() + ", in which rows of '" +
@@ -151,7 +152,7 @@ int runCall(const weft_call *call, const int64_t *dims, void *const *data, const
     void *place = made.back().get();
     size_t room = bytes + 64;
     memory[at].data = std::align(64, bytes, place, room);
-    if (buffer.zeroed || buffer.owner == CallPlan::Owner::Zeros) std::memset(memory[at].data, 0, bytes);
+    if (startsAsZeros(buffer)) std::memset(memory[at].data, 0, bytes);
   }
   EmulatorReport report;
   LaunchContext context;
@@ -213,7 +214,7 @@ int weft_call_buffer(const weft_call *call, int buffer, weft_buffer *out) {
             weft::roleOf(own.owner),
             static_cast<int>(own.shape.size()),
             call->own->uses(buffer),
-            own.zeroed || own.owner == weft::CallPlan::Owner::Zeros,
+            weft::startsAsZeros(own),
             rows};
     return 0;
   });

@@ -37,10 +37,14 @@ class Result:
 OPERATIONS: dict[str, Callable] = {}
 
 
-def operation(*names):
+def operation(*names, reflected=()):
+    """Enters a function under torch's names; `reflected`: those with the operands in the other order, as b.__rsub__(a)."""
+
     def add(function):
         for name in names:
             OPERATIONS[name] = function
+        for name in reflected:
+            OPERATIONS[name] = lambda t, result, a, b, **more: function(t, result, b, a, **more)
         return function
 
     return add
@@ -53,7 +57,7 @@ def numbers(t, result: Result, *values) -> list[Node]:
     return [t.as_number(own, floating) for own in lifted]
 
 
-def _both(a: Node | None, b: Node | None) -> Node | None:
+def both(a: Node | None, b: Node | None) -> Node | None:
     return binary("and", a, b) if a and b else a or b
 
 
@@ -74,7 +78,7 @@ def _sum(t, result, a, b, alpha, sign):
     if sign == "-" and y.finite:
         raise NotImplementedError("less -inf: a score of +inf")
     if x.finite or y.finite:
-        return binary(sign, left, right), _both(x.finite, y.finite)
+        return binary(sign, left, right), both(x.finite, y.finite)
     node = binary(sign, left, right)
     if result.kind == "int":
         low, high = (right.low, right.high) if sign == "+" else (right.high, right.low)
@@ -89,14 +93,9 @@ def _add(t, result, a, b, *, alpha=1):
     return _sum(t, result, a, b, alpha, "+")
 
 
-@operation("sub", "subtract")
+@operation("sub", "subtract", reflected=["rsub"])
 def _sub(t, result, a, b, *, alpha=1):
     return _sum(t, result, a, b, alpha, "-")
-
-
-@operation("rsub")
-def _rsub(t, result, a, b, *, alpha=1):
-    return _sum(t, result, b, a, alpha, "-")
 
 
 @operation("mul", "multiply", "rmul")
@@ -117,13 +116,13 @@ def _mul(t, result, a, b):
 
 
 def _is_exact(node: Node) -> bool:
-    """An int that a float holds exactly."""
+    """Known to be so small that a float holds each int of its size."""
     return node.low is not None and node.high is not None and -EXACT < node.low and node.high < EXACT
 
 
 def whole(node: Node, up: bool = False) -> Node:
     """The greatest whole float that is not above a float, or the least that is not below: floor and ceil are ints, which end at 2^31."""
-    if node.low is not None and node.high is not None and -EXACT < node.low and node.high < EXACT:
+    if _is_exact(node):
         return binary("*", call("ceil" if up else "floor", node), number(1.0))
     if up:
         return binary("+", node, binary("mod", negation(node), number(1.0)))
@@ -153,7 +152,8 @@ def int_quotient(x: Node, y: Node) -> Node:
     return node
 
 
-def _quotient(t, result, a, b, rounding_mode):
+@operation("div", "divide", "true_divide", "truediv", reflected=["rdiv", "rtruediv"])
+def _div(t, result, a, b, *, rounding_mode=None):
     x, y = t.lift(a), t.lift(b)
     if x.finite and isinstance(b, (int, float)) and b > 0 and rounding_mode is None:
         return binary("/", x.node, y.node), x.finite
@@ -176,42 +176,18 @@ def _quotient(t, result, a, b, rounding_mode):
     return (whole(node) if rounding_mode == "floor" else truncated(node, True),)
 
 
-@operation("div", "divide", "true_divide", "truediv")
-def _div(t, result, a, b, *, rounding_mode=None):
-    return _quotient(t, result, a, b, rounding_mode)
-
-
-@operation("rdiv", "rtruediv")
-def _rdiv(t, result, a, b, *, rounding_mode=None):
-    return _quotient(t, result, b, a, rounding_mode)
-
-
-@operation("floor_divide", "floordiv")
+@operation("floor_divide", "floordiv", reflected=["rfloordiv"])
 def _floordiv(t, result, a, b):
-    return _quotient(t, result, a, b, "floor")
+    return _div(t, result, a, b, rounding_mode="floor")
 
 
-@operation("rfloordiv")
-def _rfloordiv(t, result, a, b):
-    return _quotient(t, result, b, a, "floor")
-
-
-def _modulo(t, result, a, b):
+@operation("remainder", "mod", reflected=["rmod"])
+def _mod(t, result, a, b):
     left, right = numbers(t, result, a, b)
     node = binary("mod", left, right)
     if result.kind == "int" and right.low is not None and right.low > 0:
         node = bounded(node, 0, None if right.high is None else right.high - 1)
     return (node,)
-
-
-@operation("remainder", "mod")
-def _mod(t, result, a, b):
-    return _modulo(t, result, a, b)
-
-
-@operation("rmod")
-def _rmod(t, result, a, b):
-    return _modulo(t, result, b, a)
 
 
 @operation("fmod")
@@ -221,7 +197,8 @@ def _fmod(t, result, a, b):
     return (choice(binary("<", left, number(0)), negation(binary("mod", negation(left), size)), binary("mod", left, size)),)
 
 
-def _power(t, result, base, exponent):
+@operation("pow", "float_power", reflected=["rpow"])
+def _pow(t, result, base, exponent):
     def plain(value):
         constant = isinstance(value, torch.Tensor) and not hasattr(value, "node") and value.dim() == 0 and not value.requires_grad
         value = value.item() if constant or type(value).__module__ == "numpy" else value
@@ -257,16 +234,6 @@ def _repeated(x: Node, count: int, one: Node) -> Node:
         count >>= 1
         square = binary("*", square, square) if count else square
     return result or one
-
-
-@operation("pow", "float_power")
-def _pow(t, result, a, b):
-    return _power(t, result, a, b)
-
-
-@operation("rpow")
-def _rpow(t, result, a, b):
-    return _power(t, result, b, a)
 
 
 @operation("neg", "negative")

@@ -1,17 +1,14 @@
 """Counts for torch.utils.flop_counter.FlopCounterMode: the products over kept tiles, as its formulas of other attentions count them."""
 
-import json
-
 import torch
+
+from ._variant import explained
 
 _ops = torch.ops.weft
 
 
 def _products(source, names, tensors) -> int:
-    given = dict(zip(names, tensors))
-    told = json.loads(_ops.explain(source, list(names), [own.detach() for own in tensors]))
-    width = given["v"].shape[-1] + (given["q"].shape[-1] if "q" in given else 0)
-    return int(sum(told["kept"]) / max(1, told["tiles"] * len(told["kept"])) * told["B"] * told["H"] * told["T"] * told["S"] * 2 * width)
+    return explained(source, names, [own.detach() for own in tensors]).flops
 
 
 def _forward(source, names, tensors, *args, out_val=None, **kwargs) -> int:

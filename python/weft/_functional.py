@@ -24,10 +24,6 @@ def attention(source: str, names: list[str], tensors: list[torch.Tensor], lse: b
     return (out, rows[0]) if lse else out
 
 
-def _dims(source: str) -> dict[str, list[str]]:
-    return {own["name"]: own["dims"] for own in json.loads(_ops.describe(source))["inputs"]}
-
-
 def _first(tensor, dim, size):
     """[size, ...] of a mapped or unmapped tensor."""
     return tensor.unsqueeze(0).expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
@@ -38,11 +34,11 @@ def _folded(tensor, dim, size):
     return _first(tensor, dim, size).flatten(0, 1)
 
 
-def _can_fold(source, names, mapped) -> bool:
-    """Whether all mapped inputs count batch entries."""
+def _entries(source, names, mapped) -> list[bool] | None:
+    """Which inputs count batch entries; None where samples cannot become entries: where an unfit input is mapped, among others."""
     described = json.loads(_ops.describe(source))
     if described["dropout"]:
-        return False  # entries of one batch drop other pairs
+        return None  # entries of one batch drop other pairs
     dims = {own["name"]: own["dims"] for own in described["inputs"]}
     # An entry's own number, or how many there are, may not count, but as the index of an input's own entry.
     body = described["source"].split("{", 1)[1]
@@ -50,8 +46,16 @@ def _can_fold(source, names, mapped) -> bool:
         if own in (["B"], ["B", "H"], ["B", "G"]):
             body = re.sub(rf"\b{name}\[b(, h)?\]", "", body)
     if re.search(r"\b[bB]\b", body):
-        return False
-    return all(dims.get(name, [""])[:1] == ["B"] for name, own in zip(names, mapped) if own is not None)
+        return None
+    entries = [dims.get(name, [""])[:1] == ["B"] for name in names]
+    return entries if all(entry for entry, own in zip(entries, mapped) if own is not None) else None
+
+
+def _one_by_one(function, info, fixed, in_dims, tensors):
+    """`function` of each sample."""
+    size = info.batch_size
+    each = [function(*fixed, *(_first(x, dim, size)[at] for x, dim in zip(tensors, in_dims))) for at in range(size)]
+    return tuple(torch.stack(own) for own in zip(*each)), (0,) * len(each[0])
 
 
 class _Attention(torch.autograd.Function):
@@ -76,15 +80,13 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, source, names, *tensors):
-        _, _, *mapped = in_dims
-        size = info.batch_size
-        if _can_fold(source, names, mapped):
-            dims = _dims(source)
-            own = [_folded(x, dim, size) if dims.get(name, [""])[:1] == ["B"] else x for name, x, dim in zip(names, tensors, mapped)]
-            out, rows = _Attention.apply(source, names, *own)
-            return (out.unflatten(0, (size, -1)), rows.unflatten(1, (size, -1))), (0, 1)
-        each = [_Attention.apply(source, names, *(_first(x, dim, size)[at] for x, dim in zip(tensors, mapped))) for at in range(size)]
-        return tuple(torch.stack(own) for own in zip(*each)), (0, 0)
+        mapped, size = in_dims[2:], info.batch_size
+        entries = _entries(source, names, mapped)
+        if entries is None:
+            return _one_by_one(_Attention.apply, info, (source, names), mapped, tensors)
+        own = [_folded(x, dim, size) if entry else x for x, dim, entry in zip(tensors, mapped, entries)]
+        out, rows = _Attention.apply(source, names, *own)
+        return (out.unflatten(0, (size, -1)), rows.unflatten(1, (size, -1))), (0, 1)
 
 
 class _Backward(torch.autograd.Function):
@@ -106,16 +108,13 @@ class _Backward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, source, names, count, *tensors):
-        mapped = in_dims[3:]
-        size = info.batch_size
-        dims = _dims(source)
-        entries = [dims.get(name, [""])[:1] == ["B"] for name in names]
+        mapped, size = in_dims[3:], info.batch_size
+        entries = _entries(source, names, mapped[:count])
         # A gradient without batch entries is a sum over them: that of a sample needs a call of its own.
-        floats = [x.is_floating_point() for x in tensors[:count]]
-        if _can_fold(source, names, mapped[:count]) and all(own for own, given in zip(entries, floats) if given):
-            own = [_folded(x, dim, size) if entry else x for x, dim, entry in zip(tensors[:count], mapped[:count], entries)]
-            out, rows, d_out, d_lse = (_first(x, dim, size) for x, dim in zip(tensors[count:], mapped[count:]))
-            own += [out.flatten(0, 1), rows.movedim(0, 1).flatten(1, 2).contiguous(), d_out.flatten(0, 1), d_lse.flatten(0, 1)]
-            return tuple(g.unflatten(0, (size, -1)) for g in _Backward.apply(source, names, count, *own)), (0,) * sum(floats)
-        each = [_Backward.apply(source, names, count, *(_first(x, dim, size)[at] for x, dim in zip(tensors, mapped))) for at in range(size)]
-        return tuple(torch.stack(own) for own in zip(*each)), (0,) * sum(floats)
+        if entries is None or not all(entry for entry, x in zip(entries, tensors) if x.is_floating_point()):
+            return _one_by_one(_Backward.apply, info, (source, names, count), mapped, tensors)
+        own = [_folded(x, dim, size) if entry else x for x, dim, entry in zip(tensors, mapped, entries)]
+        out, rows, d_out, d_lse = (_first(x, dim, size) for x, dim in zip(tensors[count:], mapped[count:]))
+        own += [out.flatten(0, 1), rows.movedim(0, 1).flatten(1, 2).contiguous(), d_out.flatten(0, 1), d_lse.flatten(0, 1)]
+        gradients = _Backward.apply(source, names, count, *own)
+        return tuple(g.unflatten(0, (size, -1)) for g in gradients), (0,) * len(gradients)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 
-from ._arithmetic import EXACT, OPERATIONS, Result, bounded, int_quotient, kind_of, numbers, operation, truncated
+from ._arithmetic import EXACT, OPERATIONS, Result, both, bounded, int_quotient, kind_of, numbers, operation, truncated
 from ._expressions import Node, binary, call, choice, inversion, negation, number
 
 __all__ = ["EXACT", "INPLACE", "OPERATIONS", "WRAPPING", "Result", "convert", "kind_of", "truncated"]
@@ -71,7 +71,7 @@ def _clamp_max(t, result, a, max):
     return _clamp(t, result, a, None, max)
 
 
-def _comparison(sign, swapped=False):
+def _comparison(sign):
     def apply(t, result, a, b):
         x, y = t.lift(a), t.lift(b)
         if x.kind == y.kind == "bool" and sign in ("==", "!="):
@@ -144,43 +144,23 @@ def _shift(t, a, b, left):
     return (binary("*", x, factor) if left else int_quotient(x, factor),)
 
 
-@operation("bitwise_left_shift", "lshift")
+@operation("bitwise_left_shift", "lshift", reflected=["rlshift"])
 def _lshift(t, result, a, b):
     return _shift(t, a, b, True)
 
 
-@operation("rlshift")
-def _rlshift(t, result, a, b):
-    return _shift(t, b, a, True)
-
-
-@operation("rrshift")
-def _rrshift(t, result, a, b):
-    return _shift(t, b, a, False)
-
-
-@operation("bitwise_right_shift", "rshift")
+@operation("bitwise_right_shift", "rshift", reflected=["rrshift"])
 def _rshift(t, result, a, b):
     return _shift(t, a, b, False)
 
 
 def _choose(t, result, condition, yes, no):
     c, x, y = t.as_condition(t.lift(condition)), t.lift(yes), t.lift(no)
-    finite = None
-    if x.finite or y.finite:
-        always = Node("true")
-        finite = choice(c, x.finite or always, y.finite or always)
-        if y.finite and y.finite.form == "false" and not x.finite:
-            finite = c
-        elif y.finite and y.finite.form == "false":
-            finite = binary("and", c, x.finite)
-        elif x.finite and x.finite.form == "false":
-            finite = inversion(c) if not y.finite else binary("and", inversion(c), y.finite)
-        # What a dropped pair's score would be does not matter.
-        if y.finite and y.finite.form == "false":
-            return t.as_kind(x, result.kind), finite
-        if x.finite and x.finite.form == "false":
-            return t.as_kind(y, result.kind), finite
+    # Of -inf itself the other one is left: what a dropped pair's score would be does not matter.
+    for other, finite, when in ((x, y.finite, c), (y, x.finite, inversion(c))):
+        if finite and finite.form == "false":
+            return t.as_kind(other, result.kind), both(when, other.finite)
+    finite = choice(c, x.finite or Node("true"), y.finite or Node("true")) if x.finite or y.finite else None
     if result.kind == "bool":
         left, right = x.node, y.node
     else:

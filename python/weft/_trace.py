@@ -93,6 +93,7 @@ class Input:
     kind: str
     dims: list[str]
     tensor: torch.Tensor
+    captured: torch.Tensor  # of which that is a part: ids are of living tensors
 
     @property
     def declaration(self) -> str:
@@ -103,10 +104,10 @@ class Input:
 class Tracer:
     """Collects the tensors that functions of one variant capture, by the names and dims that they get. `sizes`: of B, H, T and S."""
 
-    def __init__(self, sizes: dict[str, int], names: dict[int, str] | None = None):
+    def __init__(self, sizes: dict[str, int]):
         self.sizes = sizes
         self.inputs: dict[tuple, Input] = {}
-        self.wished = dict(names or {})
+        self.wished: dict[int, str] = {}  # names of tensors, by id
         self.with_gradients = True
         # Ints below 2^24 are exact as floats. Texts are the same for all sizes that are.
         self.b, self.h, self.i, self.j = (Node(name, low=0, high=EXACT - 1 if self.sizes.get(dim, 0) <= EXACT else None) for name, dim in zip("bhij", "BHTS"))
@@ -115,6 +116,31 @@ class Tracer:
 
     def index(self, node: Node, dtype=torch.int32) -> Traced:
         return Traced.of(self, torch.zeros((), dtype=dtype), node)
+
+    def pair(self) -> list[Traced]:
+        """b, h, i and j, as functions get them: anew for each, as they may be changed in place."""
+        return [self.index(own) for own in (self.b, self.h, self.i, self.j)]
+
+    def scaled_product(self, scale: float | None) -> Node:
+        """The logit before any function: without a scale that of D, so that the text serves all D."""
+        dot = Node("dot(q[i], k[j])", inputs=frozenset("qk"))
+        return binary("/", dot, Node("sqrt(D)")) if scale is None else binary("*", dot, number(float(scale)))
+
+    def score(self, function: Callable | None, scale: float | None) -> list[tuple[str, Node]]:
+        """The statements of a score: what `function` makes of the scaled product, and where that is not -inf."""
+        node = self.scaled_product(scale)
+        if function is None:
+            return [("score", node)]
+        got = self.trace(function, self.value(node), *self.pair())
+        return ([("where", got.finite)] if got.finite else []) + [("score", self.as_number(got, True))]
+
+    def text(self, name: str, statements: list[tuple[str, Node]], more: list[str]) -> str:
+        """A variant of these statements, masks first, and of lines of text."""
+        statements = sorted(statements, key=lambda own: own[0] != "where")
+        printer = ex.Printer([node for _, node in statements], self.names())
+        head = "".join(f", {own.declaration}" for own in self.inputs.values())
+        lines = [*printer.lets, *(f"{word} {printer[node]}" for word, node in statements), *more]
+        return f"attention {name}(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]{head})\n{{\n" + "".join(f"  {own}\n" for own in lines) + "}\n"
 
     def value(self, node: Node) -> Traced:
         return Traced.of(self, torch.zeros((), dtype=torch.float32), node)
@@ -301,9 +327,9 @@ class Tracer:
     def _read(self, before: Read, more) -> Traced:
         tensor, indices = before.tensor, list(before.indices)
         for own in more:
+            if isinstance(own, slice) and own == slice(None):
+                raise NotImplementedError("a slice beside an index of a pair: index every dim")
             if own is Ellipsis or own is None or isinstance(own, slice):
-                if isinstance(own, slice) and own == slice(None):
-                    raise NotImplementedError("a slice beside an index of a pair: index every dim")
                 raise NotImplementedError(f"{own!r} as an index beside those of a pair")
             if len(indices) >= tensor.dim():
                 raise IndexError(f"too many indices for a tensor of shape {tuple(tensor.shape)}")
@@ -355,8 +381,7 @@ class Tracer:
                         f"which goes up to {self.sizes[dim] - 1}"
                     )
                 own = own.narrow(at, 0, self.sizes[dim])
-            self.inputs[key] = Input(self._name(tensor), kind_of(tensor.dtype), named, own)
-            self.inputs[key].held = tensor  # ids are of living tensors
+            self.inputs[key] = Input(self._name(tensor), kind_of(tensor.dtype), named, own, tensor)
         own = self.inputs[key]
         nodes = []
         for at, dim in zip(order, own.dims):

@@ -10,7 +10,7 @@ from typing import Any, Callable, Mapping, Sequence
 import torch
 
 from . import _functional, _library  # noqa: F401
-from ._expressions import Node, Printer, choice, number
+from ._expressions import choice, number
 from ._trace import Tracer
 
 _ops = torch.ops.weft
@@ -89,6 +89,12 @@ class Explanation(dict):
         return f"<pre>{html.escape(str(self))}</pre>"
 
 
+def explained(source: str, names: Sequence[str], tensors: Sequence[torch.Tensor]) -> Explanation:
+    given = dict(zip(names, tensors))
+    found = json.loads(_told(_ops.explain, source, list(names), list(tensors)))
+    return Explanation(found, D=given["q"].shape[-1] if "q" in given else 0, E=given["v"].shape[-1])
+
+
 class Mask:
     """What a variant's masks do to each pair: `shares` [H, T, S], the probabilities of equal scores, of the first batch entry."""
 
@@ -154,11 +160,7 @@ class _Attention:
 
     def explain(self, q=None, k=None, v=None, **inputs) -> Explanation:
         """Kept tiles, schedules and the cost of this call."""
-        given = _given(q, k, v, inputs)
-        found = Explanation(json.loads(_told(_ops.explain, *self._bind(given))))
-        found["D"] = given["q"].shape[-1] if "q" in given else 0
-        found["E"] = given["v"].shape[-1]
-        return found
+        return explained(*self._bind(_given(q, k, v, inputs)))
 
     def mask(self, q=None, k=None, v=None, **inputs) -> Mask:
         """What the masks and weights do to each pair of this call; T x S numbers a head, for pictures."""
@@ -240,39 +242,22 @@ class PythonVariant(_Attention):
     def trace(self, sizes: Mapping[str, int] | None = None) -> tuple[str, dict[str, torch.Tensor]]:
         """The text and the captured tensors by name. `sizes`: of B, H, T, S, to which captured tensors are cut."""
         t = Tracer(dict(sizes or {}))
-        dot = Node("dot(q[i], k[j])", inputs=frozenset("qk"))
-        score = Node("{} / {}", (dot, Node("sqrt(D)")), 6, (6, 7)) if self.scale is None else Node("{} * {}", (dot, t.lift(float(self.scale)).node), 6, (6, 7))
-        pair = lambda: [t.index(own) for own in (t.b, t.h, t.i, t.j)]
-        statements: list[tuple[str, Node]] = []
-        if self.functions["score"] is not None:
-            got = t.trace(self.functions["score"], t.value(score), *pair())
-            score = t.as_number(got, True)
-            if got.finite:
-                statements.append(("where", got.finite))
+        statements = t.score(self.functions["score"], self.scale)
         if self.functions["where"] is not None:
-            kept = t.trace(self.functions["where"], *pair())
-            statements.append(("where", t.as_condition(kept)))
-        statements.append(("score", score))
+            statements.append(("where", t.as_condition(t.trace(self.functions["where"], *t.pair()))))
         for word in ("weight", "gate"):
             if self.functions[word] is not None:
-                got = t.trace(self.functions[word], *pair())
+                got = t.trace(self.functions[word], *t.pair())
                 if got.finite:
                     raise NotImplementedError(f"-inf as a {word}: pairs are dropped by `where`, or by a weight of 0")
                 statements.append((word, t.as_number(got, True)))
         if self.functions["sink"] is not None:
-            got = t.trace(self.functions["sink"], *pair()[:2])
+            got = t.trace(self.functions["sink"], *t.pair()[:2])
             own = t.as_number(got, True)
             # No share at all.
             statements.append(("sink", choice(got.finite, own, number(-1e30)) if got.finite else own))
-        printer = Printer([node for _, node in statements], t.names())
-        inputs = list(t.inputs.values())
-        lines = [f"attention {self.name}(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]" + "".join(f", {own.declaration}" for own in inputs) + ")", "{"]
-        lines += [f"  {let}" for let in printer.lets] + [f"  {word} {printer[node]}" for word, node in statements]
-        if self.dropout:
-            lines.append(f"  dropout {self.dropout}")
-        if self.normalize != "softmax":
-            lines.append(f"  normalize {self.normalize}")
-        return "\n".join([*lines, "}", ""]), {own.name: own.tensor for own in inputs}
+        more = [f"dropout {self.dropout}"] * bool(self.dropout) + [f"normalize {self.normalize}"] * (self.normalize != "softmax")
+        return t.text(self.name, statements, more), {own.name: own.tensor for own in t.inputs.values()}
 
     @property
     def source(self) -> str:

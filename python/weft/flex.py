@@ -8,30 +8,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-import typing
 from typing import Callable
 
 import torch
 from torch.nn.attention import flex_attention as _flex
-from torch.nn.attention.flex_attention import and_masks, noop_mask, or_masks
+from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, and_masks, noop_mask, or_masks
 
 from . import _library  # noqa: F401
-from ._expressions import Node, Printer, binary, call, number
+from ._expressions import Node, binary, call, number
 from ._trace import Tracer
 from ._variant import call as call_operator
-
-AuxRequest = getattr(_flex, "AuxRequest", None)
-AuxOutput = getattr(_flex, "AuxOutput", None)
-if AuxRequest is None:  # torch before 2.9
-
-    class AuxRequest(typing.NamedTuple):  # type: ignore[no-redef]
-        lse: bool = False
-        max_scores: bool = False
-
-    class AuxOutput(typing.NamedTuple):  # type: ignore[no-redef]
-        lse: torch.Tensor | None = None
-        max_scores: torch.Tensor | None = None
-
 
 __all__ = ["flex_attention", "create_block_mask", "create_mask", "BlockMask", "and_masks", "or_masks", "noop_mask", "AuxRequest", "AuxOutput", "variant_of"]
 
@@ -111,11 +97,9 @@ def _in_block(t: Tracer, blocks: torch.Tensor, size: tuple[int, int], name: str)
 
 def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
     """The condition under which a BlockMask keeps a pair; None for all pairs."""
-    indices = [t.index(own) for own in (t.b, t.h, t.i, t.j)]
     inside = None
     if mask.mask_mod is not None and mask.mask_mod is not noop_mask:
-        inside = t.trace(mask.mask_mod, *indices)
-        inside = t.as_condition(inside)
+        inside = t.as_condition(t.trace(mask.mask_mod, *t.pair()))
     if isinstance(mask, BlockMask):  # its blocks are those of its function
         return inside
     if min(mask.BLOCK_SIZE) >= 1 << 30:  # one block holds all: what stands for no mask
@@ -129,6 +113,8 @@ def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
 
 
 def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0):
+    if key.shape[0] != query.shape[0]:  # one batch entry for all
+        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
     source, names, more = _traced(query, key, value, score_mod, block_mask, scale, sink, dropout)
     return call_operator(source, names, [query, key, value, *more], lse)
 
@@ -151,31 +137,15 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
     """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]."""
     B, H, T, D = query.shape
     t = Tracer({"B": B, "H": H, "T": T, "S": key.shape[2]})
-    # A scale that is that of D serves all D.
-    dot = Node("dot(q[i], k[j])", inputs=frozenset("qk"))
-    score = binary("/", dot, Node("sqrt(D)")) if scale is None else binary("*", dot, number(float(scale)))
-    conditions = []
-    if score_mod is not None:
-        got = t.trace(score_mod, t.value(score), *(t.index(own) for own in (t.b, t.h, t.i, t.j)))
-        score = t.as_number(got, True)
-        if got.finite:
-            conditions.append(got.finite)
-    if block_mask is not None:
-        kept = _kept(t, block_mask)
-        if kept is not None:
-            conditions.append(kept)
-    extra = None if sink is None else t._getitem(sink, (t.index(t.h),)).node
-    printer = Printer([score, *conditions, *([extra] if extra else [])], t.names())
-    inputs = list(t.inputs.values())
-    lines = ["attention flex(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]" + "".join(f", {own.declaration}" for own in inputs) + ")", "{"]
-    lines += [f"  {let}" for let in printer.lets]
-    lines += [f"  where {printer[own]}" for own in conditions]
-    lines.append(f"  score {printer[score]}")
+    statements = t.score(score_mod, scale)
+    kept = _kept(t, block_mask) if block_mask is not None else None
+    if kept is not None:
+        statements.append(("where", kept))
     if sink is not None:
-        lines.append(f"  sink {printer[extra]}")
-    if dropout:
-        lines.append(f"  dropout {dropout!r}")
-    return "\n".join([*lines, "}", ""]), ["q", "k", "v"] + [own.name for own in inputs], [own.tensor for own in inputs]
+        statements.append(("sink", t._getitem(sink, (t.index(t.h),)).node))
+    text = t.text("flex", statements, [f"dropout {dropout!r}"] if dropout else [])
+    inputs = t.inputs.values()
+    return text, ["q", "k", "v"] + [own.name for own in inputs], [own.tensor for own in inputs]
 
 
 def variant_of(query, key, value, score_mod=None, block_mask=None, scale=None) -> str:
@@ -238,8 +208,6 @@ def flex_attention(
         raise ValueError("Cannot specify both return_lse and return_aux: return_aux=AuxRequest(lse=True) is enough.")
     if return_aux is not None and return_aux.max_scores:
         raise NotImplementedError("AuxRequest(max_scores=True): Weft keeps the log-sum-exp of a row alone")
-    if key.shape[0] != query.shape[0]:
-        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
     if not (return_lse or (return_aux is not None and return_aux.lse)):
         out = _attend(query, key, value, score_mod, block_mask, scale, False)
         return out if return_aux is None else (out, AuxOutput())

@@ -19,13 +19,10 @@ def _causal(b, h, q_idx, kv_idx):
 
 def _offset(mask_function, q_offset, kv_offset):
     """Offsets as tensors: the text of a variant is the same for all of them."""
-    shift = {name: own if isinstance(own, torch.Tensor) else torch.tensor(own) for name, own in (("q_offset", q_offset), ("kv_offset", kv_offset))}
-    q_shift, kv_shift = shift["q_offset"], shift["kv_offset"]
-
-    def mask(b, h, q_idx, kv_idx):
-        return mask_function(b, h, q_idx + q_shift, kv_idx + kv_shift)
-
-    return mask if any(not isinstance(own, int) or own for own in (q_offset, kv_offset)) else mask_function
+    if all(isinstance(own, int) and own == 0 for own in (q_offset, kv_offset)):
+        return mask_function
+    q_shift, kv_shift = (torch.as_tensor(own) for own in (q_offset, kv_offset))
+    return lambda b, h, q_idx, kv_idx: mask_function(b, h, q_idx + q_shift, kv_idx + kv_shift)
 
 
 def mask(batch_size: int, q_length: int, kv_length: int, q_offset=0, kv_offset=0, mask_function=None, attention_mask=None, device="cpu", **unused) -> flex.BlockMask:
@@ -58,8 +55,6 @@ def attention(module, query, key, value, attention_mask=None, scaling=None, drop
         return score
 
     plain = softcap is None and score_mask is None and position_bias is None
-    if key.shape[0] != query.shape[0]:
-        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
     sink = None if s_aux is None else s_aux.float()
     out = flex._attend(query, key, value, None if plain else score_mod, block_mask, scaling, False, sink, dropout if module.training else 0.0)
     return out.transpose(1, 2).contiguous(), None
