@@ -81,6 +81,7 @@ struct Input {
 struct Constant {
   std::string name;
   double value;
+  bool whole;  ///< an int
   SourceRange range;
 };
 

@@ -1,5 +1,8 @@
 #include "compiler/language/check_expressions.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "compiler/language/causal.h"
 
 namespace weft {
@@ -9,7 +12,7 @@ using Kind = Expr::Kind;
 
 namespace {
 
-enum class Typing { Same, Float, ToInt, Compare, Logic, Select, Convert };
+enum class Typing { Same, Float, ToInt, Whole, Compare, Logic, Select, Convert };
 
 Typing typingOf(Function function) {
   switch (function) {
@@ -21,6 +24,48 @@ Typing typingOf(Function function) {
   return Typing::Same;
 }
 
+ExprPtr callOf(Function function, Type type, SourceRange range, std::vector<ExprPtr> args) {
+  auto result = std::make_shared<Expr>();
+  result->kind = Kind::Call;
+  result->range = range;
+  result->type = type;
+  result->function = function;
+  result->args = std::move(args);
+  return result;
+}
+
+ExprPtr integer(double value, SourceRange range) {
+  auto result = std::make_shared<Expr>();
+  result->range = range;
+  result->type = Type::Int;
+  result->value = value;
+  return result;
+}
+
+/// Makes an operation on two conditions one of `and`, `or` and `not`; false where it is none on conditions.
+bool joinConditions(Expr &expr) {
+  auto join = [&](Function function, std::vector<ExprPtr> args) {
+    return callOf(function, Type::Bool, expr.range, std::move(args));
+  };
+  const ExprPtr a = expr.args[0], b = expr.args[1];
+  switch (expr.function) {
+    case Function::BitAnd:
+    case Function::BitOr: expr.function = expr.function == Function::BitAnd ? Function::And : Function::Or; break;
+    case Function::Eq:
+      expr.function = Function::Or;
+      expr.args = {join(Function::And, {a, b}), join(Function::Not, {join(Function::Or, {a, b})})};
+      break;
+    case Function::Ne:
+    case Function::BitXor:
+      expr.function = Function::And;
+      expr.args = {join(Function::Or, {a, b}), join(Function::Not, {join(Function::And, {a, b})})};
+      break;
+    default: return false;
+  }
+  expr.type = Type::Bool;
+  return true;
+}
+
 /// Rows that a dot may take.
 bool allowedRow(const Input &input) {
   return input.dims.size() == 4 && input.element == ElementClass::Float && input.dims[0] == "B" &&
@@ -29,19 +74,16 @@ bool allowedRow(const Input &input) {
 
 }  // namespace
 
+ExprPtr ExpressionChecker::toNumber(const ExprPtr &expr) {
+  if (expr->type != Type::Bool) return expr;
+  return callOf(Function::Select, Type::Int, expr->range, {expr, integer(1, expr->range), integer(0, expr->range)});
+}
+
 ExprPtr ExpressionChecker::toFloat(const ExprPtr &expr) {
   if (expr->type == Type::Float) return expr;
-  auto result = std::make_shared<Expr>();
-  result->range = expr->range;
+  if (expr->kind != Kind::Number) return callOf(Function::ToFloat, Type::Float, expr->range, {expr});
+  auto result = integer(expr->value, expr->range);
   result->type = Type::Float;
-  if (expr->kind == Kind::Number) {
-    result->kind = Kind::Number;
-    result->value = expr->value;
-    return result;
-  }
-  result->kind = Kind::Call;
-  result->function = Function::ToFloat;
-  result->args = {expr};
   return result;
 }
 
@@ -114,12 +156,18 @@ void ExpressionChecker::checkName(ExprPtr &expr) {
     if (constant.name == name) {
       expr->kind = Kind::Number;
       expr->value = constant.value;
-      expr->type = Type::Float;
+      expr->type = constant.whole ? Type::Int : Type::Float;
       return;
     }
   if (scope.dims.count(name)) {
     expr->kind = Kind::Dim;
     expr->type = Type::Int;
+    return;
+  }
+  if (name == "inf") {
+    expr->kind = Kind::Number;
+    expr->value = std::numeric_limits<double>::infinity();
+    expr->type = Type::Float;
     return;
   }
   if (variant.inputNamed(name) >= 0) {
@@ -152,6 +200,7 @@ void ExpressionChecker::checkRead(Expr &expr) {
   for (ExprPtr &arg : expr.args) {
     check(arg);
     if (arg->type == Type::Unknown) return;
+    arg = toNumber(arg);
     if (arg->type != Type::Int) {
       report(arg->range, std::string("expected an int as an index, got ") + typeName(arg->type),
              "use floor, ceil or round to make an int");
@@ -287,8 +336,9 @@ void ExpressionChecker::checkCall(Expr &expr) {
     return false;
   };
   auto number = [&](size_t at) {
-    const Type type = expr.args[at]->type;
-    return demand(at, type == Type::Int || type == Type::Float, "a number");
+    if (!demand(at, expr.args[at]->type != Type::Row, "a number")) return false;
+    expr.args[at] = toNumber(expr.args[at]);
+    return true;
   };
   auto boolean = [&](size_t at) { return demand(at, expr.args[at]->type == Type::Bool, "a condition"); };
   auto promote = [&](size_t from) {
@@ -299,6 +349,8 @@ void ExpressionChecker::checkCall(Expr &expr) {
     return anyFloat ? Type::Float : Type::Int;
   };
   const Typing typing = typingOf(expr.function);
+  const bool conditions = std::ranges::all_of(expr.args, [](const ExprPtr &arg) { return arg->type == Type::Bool; });
+  if (conditions && expr.args.size() == 2 && joinConditions(expr)) return;
   switch (typing) {
     case Typing::Same:
     case Typing::Compare:
@@ -315,6 +367,17 @@ void ExpressionChecker::checkCall(Expr &expr) {
       }
       expr.type = typing == Typing::Float ? Type::Float : Type::Int;
       return;
+    case Typing::Whole:
+      for (size_t at = 0; at < expr.args.size(); ++at) {
+        if (!number(at)) return;
+        if (expr.args[at]->type == Type::Int) continue;
+        return report(expr.args[at]->range,
+                      std::string("expected an int in '") + spelling(expr.function) + "', got float",
+                      expr.function == Function::FloorDiv ? "floats are divided by floor(a / b)"
+                                                          : "use floor, ceil or round to make an int");
+      }
+      expr.type = Type::Int;
+      return;
     case Typing::Logic:
       for (size_t at = 0; at < expr.args.size(); ++at)
         if (!boolean(at)) return;
@@ -325,13 +388,7 @@ void ExpressionChecker::checkCall(Expr &expr) {
       if (expr.args[1]->type == Type::Bool && expr.args[2]->type == Type::Bool) {
         // if c then a else b on conditions: (c and a) or (not c and b)
         auto call = [&](Function function, std::vector<ExprPtr> args) {
-          auto result = std::make_shared<Expr>();
-          result->kind = Kind::Call;
-          result->range = expr.range;
-          result->type = Type::Bool;
-          result->function = function;
-          result->args = std::move(args);
-          return result;
+          return callOf(function, Type::Bool, expr.range, std::move(args));
         };
         ExprPtr yes = call(Function::And, {expr.args[0], expr.args[1]});
         ExprPtr no = call(Function::And, {call(Function::Not, {expr.args[0]}), expr.args[2]});

@@ -28,7 +28,8 @@ class ExpressionChecker {
   /// Gives `expr` a type; Unknown where an error was reported below it.
   void check(ast::ExprPtr &expr);
   ast::ExprPtr toFloat(const ast::ExprPtr &expr);
-  bool causal();  ///< once the wheres are checked
+  ast::ExprPtr toNumber(const ast::ExprPtr &expr);  ///< of a condition: 1 where it holds, else 0
+  bool causal();                                    ///< once the wheres are checked
 
  private:
   ast::Variant &variant;

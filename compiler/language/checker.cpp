@@ -8,6 +8,7 @@
 #include "compiler/kernel_image.h"
 #include "compiler/language/check_expressions.h"
 #include "compiler/language/cost.h"
+#include "compiler/language/guards.h"
 #include "compiler/language/selection.h"
 #include "compiler/language/walk.h"
 
@@ -43,7 +44,9 @@ class Checker {
       if (set.weight && !variant.normalizer->weight)
         report(set.weight->range, std::string("expected no weight with ") + variant.normalizer->name,
                "none is agreed on: a term of the score says how much a pair counts, a gate scales what it adds");
-    if (diagnostics.size() == before && compileSteps(variant) > mostSteps)
+    if (diagnostics.size() > before) return;
+    guardIndices(variant);
+    if (compileSteps(variant) > mostSteps)
       report(variant.range,
              "expected a variant of at most " + std::to_string(mostSteps) +
                  " steps for each pair, got more: its kernels would take long to compile",
@@ -220,15 +223,18 @@ class Checker {
   void demandFloat(ExprPtr &expr, const char *statement) {
     if (!expr) return;
     expressions.check(expr);
+    // A weight or gate that is a condition counts 1 where it holds; a score that is one was meant as a mask.
+    if (expr->type == Type::Bool && std::string_view(statement) != "score") expr = expressions.toNumber(expr);
     if (expr->type == Type::Int) expr = expressions.toFloat(expr);
     if (expr->type != Type::Float && expr->type != Type::Unknown)
-      report(expr->range, std::string("expected a number after '") + statement + "', got " + typeName(expr->type));
+      report(expr->range, std::string("expected a number after '") + statement + "', got " + typeName(expr->type),
+             expr->type == Type::Bool ? "pairs are left out by: where i >= j" : "");
   }
 
   void checkKeys(KeyList &keys) {
     const Expr &expr = *keys.expr;
     const char *hint =
-        "as in: keys = list[h]   with list: int [H, N]   or   keys = list[floor(i / 64)]   with list: int [B, H, M, N]";
+        "as in: keys = list[h]   with list: int [H, N]   or   keys = list[i div 64]   with list: int [B, H, M, N]";
     auto wrong = [&](const std::string &message) { report(expr.range, message, hint); };
     keys.input = expr.kind == Kind::Name || expr.kind == Kind::Read ? variant.inputNamed(expr.name) : -1;
     if (keys.input < 0) return wrong("expected an input after 'keys =', got '" + print(expr) + "'");
@@ -247,14 +253,14 @@ class Checker {
       return wrong("expected " + std::to_string(own - 1) + " index(es) of '" + input.name + "' besides b and h, got " +
                    std::to_string(args.size()));
     if (own == 2) {
-      // floor(i / c)
-      const Expr &index = *args[0];
-      const bool floored = index.kind == Kind::Call && index.function == Function::Floor &&
-                           index.args[0]->kind == Kind::Call && index.args[0]->function == Function::Div;
-      const Expr *from = floored ? index.args[0]->args[0].get() : nullptr,
-                 *by = floored ? index.args[0]->args[1].get() : nullptr;
-      if (!floored || from->kind != Kind::Index || from->index != Index::i || by->kind != Kind::Number)
-        return wrong("expected a list for each tile of queries: floor(i / 64)");
+      // i div c, or floor(i / c)
+      const Expr *index = args[0].get();
+      auto calls = [&](Function function) { return index->kind == Kind::Call && index->function == function; };
+      if (calls(Function::Floor)) index = index->args[0].get();
+      const bool divided = calls(index == args[0].get() ? Function::FloorDiv : Function::Div);
+      const Expr *from = divided ? index->args[0].get() : nullptr, *by = divided ? index->args[1].get() : nullptr;
+      if (!divided || from->kind != Kind::Index || from->index != Index::i || by->kind != Kind::Number)
+        return wrong("expected a list for each tile of queries: i div 64");
       keys.tile = static_cast<int>(std::min(by->value, 1e6));
       if (keys.tile != by->value || keys.tile % 16 || keys.tile < 16 || keys.tile > 8192)
         return wrong("expected lists for a multiple of 16 queries from 16 to 8192, got " + print(*by));

@@ -8,14 +8,25 @@
 namespace weft::ast {
 namespace {
 
+/// A divisor that is a shift or a few bits.
+bool powerOfTwo(const Expr &divisor) {
+  const auto value = static_cast<int64_t>(divisor.value);
+  return divisor.kind == Expr::Kind::Number && divisor.type == Type::Int && value > 0 && (value & (value - 1)) == 0;
+}
+
 /// Measured, forward and backward together. What a CPU has no instruction for becomes dozens of operations.
 int steps(const Expr &call) {
   switch (call.function) {
     case Function::Pow: return 40;
-    case Function::Mod: return call.type == Type::Int ? 40 : 5;
+    case Function::Mod:
+    case Function::FloorDiv: return powerOfTwo(*call.args[1]) ? 1 : call.type == Type::Int ? 40 : 5;
+    case Function::ShiftLeft: return 4;
+    case Function::ShiftRight: return 3;
     case Function::Sin:
     case Function::Cos: return 25;
+    case Function::Erf:
     case Function::Log:
+    case Function::Log2:
     case Function::Log1p:
     case Function::Softplus: return 20;
     case Function::Exp:

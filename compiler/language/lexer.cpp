@@ -5,6 +5,29 @@ namespace {
 
 bool isDigit(char c) { return c >= '0' && c <= '9'; }
 bool startsName(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+bool isSpace(char c) { return c == ' ' || c == '\t' || c == '\r'; }
+
+/// True for a comment, source[begin, end), that another language would take for a division: behind an operand it is a
+/// number, or begins with an operand and what stands behind one. `i // 64` would silently be i.
+bool readsLikeDivision(std::string_view source, const std::vector<Token> &tokens, int begin, int end) {
+  if (tokens.empty()) return false;
+  const Token &before = tokens.back();
+  const bool operand = before.kind == Token::Kind::Name || before.kind == Token::Kind::Integer ||
+                       before.kind == Token::Kind::Real || before.text == ")" || before.text == "]";
+  if (!operand || source.substr(before.range.end, begin - before.range.end).find('\n') != std::string_view::npos)
+    return false;
+  int at = begin + 2;
+  while (at < end && isSpace(source[at])) ++at;
+  const int word = at;
+  while (at < end && (startsName(source[at]) || isDigit(source[at]))) ++at;
+  if (at == word) return false;
+  while (at < end && isSpace(source[at])) ++at;
+  if (at == end) return isDigit(source[word]);
+  const std::string_view rest = source.substr(at, end - at);
+  for (std::string_view next : {")", "]", "==", "!=", "<", ">", "+ ", "* ", "% "})
+    if (rest.starts_with(next)) return true;
+  return false;
+}
 
 }  // namespace
 
@@ -24,6 +47,10 @@ std::vector<Token> tokenize(std::string_view source) {
       ++at;
     } else if (c == '/' && peek(1) == '/') {
       while (at < size && source[at] != '\n') ++at;
+      if (readsLikeDivision(source, tokens, begin, at)) {
+        at = begin + 2;
+        push(Token::Kind::Bad, begin);
+      }
     } else if (startsName(c)) {
       while (at < size && (startsName(source[at]) || isDigit(source[at]))) ++at;
       push(Token::Kind::Name, begin);
@@ -45,10 +72,11 @@ std::vector<Token> tokenize(std::string_view source) {
         while (isDigit(peek(0))) ++at;
       }
       push(real ? Token::Kind::Real : Token::Kind::Integer, begin);
-    } else if ((c == '<' || c == '>' || c == '=' || c == '!') && peek(1) == '=') {
+    } else if (((c == '<' || c == '>' || c == '=' || c == '!') && peek(1) == '=') ||
+               (peek(1) == c && std::string_view("<>&|*").find(c) != std::string_view::npos)) {
       at += 2;
       push(Token::Kind::Punctuation, begin);
-    } else if (std::string_view("()[]{}:,=+-*/<>").find(c) != std::string_view::npos) {
+    } else if (std::string_view("()[]{}:,=+-*/%&|^<>").find(c) != std::string_view::npos) {
       ++at;
       push(Token::Kind::Punctuation, begin);
     } else {

@@ -1,5 +1,7 @@
 #include "compiler/language/parse_expressions.h"
 
+#include <algorithm>
+
 namespace weft {
 
 using ast::Expr;
@@ -30,11 +32,7 @@ ExprPtr binary(Function function, const ExprPtr &left, const ExprPtr &right) {
 
 // expr := 'if' expr 'then' expr 'else' expr | or
 ExprPtr ExpressionParser::parseExpr() {
-  if (++depth > maxDepth) {
-    report(peek().range, "expected an expression nested at most " + std::to_string(maxDepth) + " deep",
-           "name its parts: let x = ...");
-    throw SyntaxError();
-  }
+  if (++depth > maxDepth) tooDeep(peek().range);
   ExprPtr result;
   const int begin = peek().range.begin;
   if (accept("if")) {
@@ -73,12 +71,12 @@ ExprPtr ExpressionParser::parseNot() {
   return result;
 }
 
-// comparison := sum (('<' | '<=' | '>' | '>=' | '==' | '!=') sum)?
+// comparison := operation (('<' | '<=' | '>' | '>=' | '==' | '!=') operation)?
 ExprPtr ExpressionParser::parseComparison() {
-  ExprPtr left = parseSum();
+  ExprPtr left = parseOperation(0);
   for (Function function : {Function::Lt, Function::Le, Function::Gt, Function::Ge, Function::Eq, Function::Ne})
     if (accept(ast::spelling(function))) {
-      ExprPtr result = binary(function, left, parseSum());
+      ExprPtr result = binary(function, left, parseOperation(0));
       for (const char *next : {"<", "<=", ">", ">=", "==", "!="})
         if (at(next)) fail("one comparison", "write a < b and b < c instead of a < b < c");
       return result;
@@ -86,23 +84,38 @@ ExprPtr ExpressionParser::parseComparison() {
   return left;
 }
 
-// sum := product (('+' | '-') product)*       product := unary (('*' | '/' | 'mod') unary)*
-ExprPtr ExpressionParser::parseSum() {
-  ExprPtr left = parseProduct();
-  for (;;) {
-    if (accept("+")) left = binary(Function::Add, left, parseProduct());
-    else if (accept("-")) left = binary(Function::Sub, left, parseProduct());
-    else return left;
-  }
+namespace {
+
+/// An operation between two numbers, and how tightly it binds.
+struct Operator {
+  std::string_view spelling;
+  Function function;
+  int level;
+};
+
+constexpr Operator operators[] = {
+    {"|", Function::BitOr, 0},      {"^", Function::BitXor, 1},      {"&", Function::BitAnd, 2},
+    {"<<", Function::ShiftLeft, 3}, {">>", Function::ShiftRight, 3}, {"+", Function::Add, 4},
+    {"-", Function::Sub, 4},        {"*", Function::Mul, 5},         {"/", Function::Div, 5},
+    {"mod", Function::Mod, 5},      {"%", Function::Mod, 5},         {"div", Function::FloorDiv, 5},
+};
+
+const Operator *operatorOf(const Token &token) {
+  for (const Operator &own : operators)
+    if (token.text == own.spelling) return &own;
+  return nullptr;
 }
 
-ExprPtr ExpressionParser::parseProduct() {
+}  // namespace
+
+// operation := unary (operator unary)*   with the operators of `operators`, from the left, the tightest first
+ExprPtr ExpressionParser::parseOperation(int loosest) {
   ExprPtr left = parseUnary();
   for (;;) {
-    if (accept("*")) left = binary(Function::Mul, left, parseUnary());
-    else if (accept("/")) left = binary(Function::Div, left, parseUnary());
-    else if (accept("mod")) left = binary(Function::Mod, left, parseUnary());
-    else return left;
+    const Operator *own = operatorOf(peek());
+    if (!own || own->level < loosest) return left;
+    ++position;
+    left = binary(own->function, left, parseOperation(own->level + 1));
   }
 }
 
@@ -182,6 +195,54 @@ ExprPtr ExpressionParser::parsePrimary() {
   return result;
 }
 
+void ExpressionParser::tooDeep(SourceRange range) {
+  report(range, "expected an expression nested at most " + std::to_string(maxDepth) + " deep",
+         "name its parts: let x = ...");
+  throw SyntaxError();
+}
+
+void ExpressionParser::parseDefinition() {
+  const Token name = expectName("the name of the function");
+  Definition definition;
+  expect("(", "after the function's name");
+  if (!at(")")) {
+    do {
+      const Token parameter = expectName("a parameter's name");
+      if (std::ranges::count(definition.parameters, parameter.text))
+        report(parameter.range, "expected a new name, got '" + parameter.text + "', which is already declared");
+      definition.parameters.push_back(parameter.text);
+    } while (accept(","));
+  }
+  expect(")", "after the parameters");
+  expect("=", "before what the function stands for");
+  definition.body = parseExpr();
+  bool taken = definitions.count(name.text) > 0 || name.text == "dot" || name.text == "tan";
+#define WEFT_FUNCTION(id, spell, count, typing) taken |= name.text == spell;
+#include "compiler/language/functions.def"
+#undef WEFT_FUNCTION
+  if (taken) report(name.range, "expected a new name, got '" + name.text + "', which is a function");
+  definitions[name.text] = std::move(definition);
+}
+
+ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &definition, std::vector<ExprPtr> args) {
+  const SourceRange range{token.range.begin, lastEnd()};
+  const size_t want = definition.parameters.size();
+  if (args.size() != want) {
+    report(range, "expected " + std::to_string(want) + " argument(s) of '" + token.text + "', got " +
+                      std::to_string(args.size()));
+    throw SyntaxError();
+  }
+  ExprPtr result = unfold(definition, args, unfolded);
+  if (!result) {
+    report(range,
+           "expected functions that unfold to at most " + std::to_string(mostUnfolded) + " expressions, got more",
+           "name what they have in common: let x = ...");
+    throw SyntaxError();
+  }
+  if (depthOf(*result) > maxDepth) tooDeep(range);
+  return result;
+}
+
 [[gnu::noinline]] ExprPtr ExpressionParser::calledBy(const Token &token, std::vector<ExprPtr> args) {
   const SourceRange range{token.range.begin, lastEnd()};
   if (token.text == "dot") {
@@ -193,6 +254,8 @@ ExprPtr ExpressionParser::parsePrimary() {
     result->args = std::move(args);
     return result;
   }
+  if (auto own = definitions.find(token.text); own != definitions.end())
+    return unfoldedCall(token, own->second, std::move(args));
   for (ast::Pool pool :
        {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
     if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;
@@ -202,8 +265,10 @@ ExprPtr ExpressionParser::parsePrimary() {
     result->name = args[0]->name;
     return result;
   }
+  if (token.text == "tan" && args.size() == 1)
+    return call(Function::Div, range, {call(Function::Sin, range, args), call(Function::Cos, range, args)});
 #define WEFT_FUNCTION(id, spell, count, typing)                                                            \
-  if (token.text == spell && Function::id != Function::ToFloat) {                                          \
+  if (token.text == spell && Function::id != Function::ToFloat && Function::id != Function::FloorDiv) {    \
     if (args.size() != count) {                                                                            \
       report(range, "expected " #count " argument(s) of '" spell "', got " + std::to_string(args.size())); \
       throw SyntaxError();                                                                                 \
@@ -214,7 +279,7 @@ ExprPtr ExpressionParser::parsePrimary() {
 #undef WEFT_FUNCTION
   report(token.range, "unknown function '" + token.text + "'",
          inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
-                  : "functions: dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid "
+                  : "functions: dot min max clamp abs exp exp2 log log2 log1p sqrt rsqrt sin cos tan tanh erf sigmoid "
                     "relu softplus floor ceil round pow triangle");
   throw SyntaxError();
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "compiler/language/ast.h"
+#include "compiler/language/definitions.h"
 #include "compiler/language/token_stream.h"
 
 namespace weft {
@@ -12,20 +13,27 @@ class ExpressionParser : public TokenStream {
 
  protected:
   int depth = 0;
-  bool inSelect = false;  ///< pooled rows are known there
+  bool inSelect = false;    ///< pooled rows are known there
+  Definitions definitions;  ///< of the variant
+  size_t unfolded = 0;      ///< expressions that calls of them stand for
 
   ast::ExprPtr parseExpr();
   ast::ExprPtr parsePrimary();
+  /// 'def' name '(' [name (',' name)*] ')' '=' expr, from its name on.
+  void parseDefinition();
+  bool atDefinition() const { return at("def") && peek(1).kind == Token::Kind::Name && peek(2).text == "("; }
 
  private:
   static constexpr int maxDepth = 100;
+
+  [[noreturn]] void tooDeep(SourceRange range);
+  ast::ExprPtr unfoldedCall(const Token &token, const Definition &definition, std::vector<ast::ExprPtr> args);
 
   ast::ExprPtr parseOr();
   ast::ExprPtr parseAnd();
   ast::ExprPtr parseNot();
   ast::ExprPtr parseComparison();
-  ast::ExprPtr parseSum();
-  ast::ExprPtr parseProduct();
+  ast::ExprPtr parseOperation(int loosest);
   ast::ExprPtr parseUnary();
   std::vector<ast::ExprPtr> parseArguments(const char *close);
   ast::ExprPtr parseLeaf();

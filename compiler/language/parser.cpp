@@ -44,6 +44,8 @@ class Parser : ExpressionParser {
   // variant := 'attention' name '(' parameter (',' parameter)* ')' '{' statement* '}'
   std::shared_ptr<ast::Variant> parseVariant() {
     auto variant = std::make_shared<ast::Variant>();
+    definitions.clear();
+    unfolded = 0;
     const int begin = peek().range.begin;
     if (!at("attention")) fail("'attention'", "a variant starts with: attention name(q: [B, H, T, D], ...) {");
     ++position;
@@ -102,10 +104,16 @@ class Parser : ExpressionParser {
     return values;
   }
 
-  // parameter := 'const' name '=' ['-'] number | name ':' ['int' | 'bool'] '[' (dim (',' dim)*)? ']' values
+  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | name ':' ['int' | 'bool'] '[' (dim (','
+  // dim)*)? ']' values
   void parseParameter(ast::Variant &variant) {
     if (accept("const")) {
       const Token name = expectName("the constant's name");
+      bool whole = false;
+      if (accept(":")) {
+        whole = accept("int");
+        if (!whole && !accept("float")) fail("'int' or 'float' after ':'", "as in: const window: int = 128");
+      }
       expect("=", "after the constant's name");
       const bool negative = accept("-");
       const Token number = peek();
@@ -113,7 +121,9 @@ class Parser : ExpressionParser {
         fail("a number", "a constant has a literal value, as in: const soft = 32.0");
       ++position;
       const double value = parseNumber(number);
-      variant.constants.push_back({name.text, negative ? -value : value, name.range});
+      if (whole && (number.kind != Token::Kind::Integer || value > 0x1p30))
+        report(number.range, "expected an integer up to 2^30, got '" + number.text + "'");
+      variant.constants.push_back({name.text, negative ? -value : value, whole, name.range});
       return;
     }
     const Token name = expectName("an input's name");
@@ -191,11 +201,15 @@ class Parser : ExpressionParser {
     return set;
   }
 
-  // statement := pair | also | 'sink' expr | 'dropout' number | 'normalize' normaliser | select
+  // statement := pair | definition | also | 'sink' expr | 'dropout' number | 'normalize' normaliser | select
   //            | 'keys' '=' name ('[' arguments ']')?
   void parseStatement(ast::Variant &variant) {
     if (parsePair(variant.sets[0])) return;
     const Token keyword = peek();
+    if (atDefinition()) {
+      ++position;
+      return parseDefinition();
+    }
     if (accept("also")) {
       variant.sets.push_back(parseAlso(variant));
     } else if (accept("sink")) {
@@ -219,8 +233,9 @@ class Parser : ExpressionParser {
     } else if (accept("select")) {
       variant.selects.push_back(parseSelect(keyword.range));
     } else {
-      fail("a statement",
-           "statements start with let, where, score, weight, gate, sink, dropout, normalize, select, keys or also");
+      fail(
+          "a statement",
+          "statements start with let, def, where, score, weight, gate, sink, dropout, normalize, select, keys or also");
     }
   }
 

@@ -14,7 +14,23 @@ bool TokenStream::isKeyword(const std::string &word) {
   return keywords.count(word) > 0;
 }
 
+/// What those who write another language meant by `token`.
+static std::string_view hintFor(std::string_view token) {
+  for (auto [word, hint] : {std::pair<std::string_view, std::string_view>{
+                                "//", "a comment begins with //; ints are divided by div, as in: i div 64"},
+                            {"&&", "write: a and b"},
+                            {"||", "write: a or b"},
+                            {"!", "write: not a"},
+                            {"~", "write: not a"},
+                            {"**", "write: pow(a, b)"},
+                            {"#", "a comment begins with //"},
+                            {"?", "write: if c then a else b"}})
+    if (token == word) return hint;
+  return {};
+}
+
 void TokenStream::fail(const std::string &expected, std::string_view hint) {
+  if (auto habit = hintFor(peek().text); !habit.empty()) hint = habit;
   report(peek().range,
          "expected " + expected + ", got " +
              (peek().kind == Token::Kind::End ? "the end of the file" : "'" + peek().text + "'"),

@@ -74,6 +74,21 @@ void arithmetic(Function function, const double (&x)[3], bool whole, bool single
   }
 }
 
+/// Of ints, exact in double: a quotient rounded down, bits.
+void ofInts(Function function, const double (&x)[3], double &y) {
+  const auto a = static_cast<int64_t>(x[0]), b = static_cast<int64_t>(x[1]);
+  const int64_t by = std::clamp<int64_t>(b, 0, 31);
+  switch (function) {
+    case Function::FloorDiv: y = b == 0 ? 0 : std::floor(x[0] / x[1]); break;
+    case Function::BitAnd: y = static_cast<double>(a & b); break;
+    case Function::BitOr: y = static_cast<double>(a | b); break;
+    case Function::BitXor: y = static_cast<double>(a ^ b); break;
+    case Function::ShiftLeft: y = static_cast<double>(a * (int64_t{1} << by)); break;
+    case Function::ShiftRight: y = static_cast<double>(a >> by); break;
+    default: break;
+  }
+}
+
 /// One of the arguments, or the distance to one; at a kink the slope is that of PyTorch.
 void choice(Function function, const double (&x)[3], double &y, double (&d)[3]) {
   switch (function) {
@@ -124,6 +139,14 @@ void smooth(Function function, const double (&x)[3], double &y, double (&d)[3]) 
     case Function::Log:
       y = std::log(x[0]);
       d[0] = 1 / x[0];
+      break;
+    case Function::Log2:
+      y = std::log2(x[0]);
+      d[0] = M_LOG2E / x[0];
+      break;
+    case Function::Erf:
+      y = std::erf(x[0]);
+      d[0] = M_2_SQRTPI * std::exp(-x[0] * x[0]);
       break;
     case Function::Log1p:
       y = std::log1p(x[0]);
@@ -209,6 +232,12 @@ Applied apply(Function function, const double (&x)[3], ast::Type type, bool sing
     case Function::Div:
     case Function::Mod:
     case Function::Pow: arithmetic(function, x, whole, single, y, d); break;
+    case Function::FloorDiv:
+    case Function::BitAnd:
+    case Function::BitOr:
+    case Function::BitXor:
+    case Function::ShiftLeft:
+    case Function::ShiftRight: ofInts(function, x, y); break;
     case Function::Min:
     case Function::Max:
     case Function::Clamp:
@@ -218,6 +247,8 @@ Applied apply(Function function, const double (&x)[3], ast::Type type, bool sing
     case Function::Exp:
     case Function::Exp2:
     case Function::Log:
+    case Function::Log2:
+    case Function::Erf:
     case Function::Log1p:
     case Function::Sqrt:
     case Function::Rsqrt:

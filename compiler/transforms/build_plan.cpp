@@ -129,6 +129,9 @@ Dependence analyse(Value value, Known &known) {
       result.rises = isUniform(0) ? constantSign(0) * rises(1) : isUniform(1) ? constantSign(1) * rises(0) : 0;
       break;
     case Function::Div: result.rises = isUniform(1) ? constantSign(1) * rises(0) : 0; break;
+    case Function::FloorDiv: result.rises = isUniform(1) ? constantSign(1) * rises(0) : 0; break;
+    case Function::ShiftLeft:
+    case Function::ShiftRight: result.rises = isUniform(1) ? rises(0) : 0; break;
     case Function::Clamp: result.rises = isUniform(1) && isUniform(2) ? rises(0) : 0; break;
     case Function::Gt:
     case Function::Ge: result.rises = bothRise(rises(0), isUniform(0), -rises(1), isUniform(1)); break;
@@ -137,6 +140,7 @@ Dependence analyse(Value value, Known &known) {
     case Function::Exp:
     case Function::Exp2:
     case Function::Tanh:
+    case Function::Erf:
     case Function::Sigmoid:
     case Function::Relu:
     case Function::Softplus:

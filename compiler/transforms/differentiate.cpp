@@ -75,12 +75,17 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
     case Function::Exp: return {s.mul(dy, y)};
     case Function::Exp2: return {s.mul(dy, s.mul(y, s.constant(std::numbers::ln2)))};
     case Function::Log: return {s.div(dy, x[0])};
+    case Function::Log2: return {s.mul(s.div(dy, x[0]), s.constant(std::numbers::log2e))};
     case Function::Log1p: return {s.div(dy, s.add(x[0], s.constant(1)))};
     case Function::Sqrt: return {s.div(s.mul(dy, s.constant(0.5)), y)};
     case Function::Rsqrt: return {s.mul(s.mul(dy, s.constant(-0.5)), s.div(y, x[0]))};
     case Function::Sin: return {s.mul(dy, s.map(Function::Cos, {x[0]}))};
     case Function::Cos: return {s.neg(s.mul(dy, s.map(Function::Sin, {x[0]})))};
     case Function::Tanh: return {s.mul(dy, s.sub(s.constant(1), s.mul(y, y)))};
+    case Function::Erf: {
+      Value bell = s.map(Function::Exp, {s.neg(s.mul(x[0], x[0]))});
+      return {s.mul(dy, s.mul(bell, s.constant(2 * std::numbers::inv_sqrtpi)))};
+    }
     case Function::Sigmoid: return {s.mul(dy, s.mul(y, s.sub(s.constant(1), y)))};
     case Function::Relu: return {when(compare(Function::Gt, x[0], zero), dy)};
     case Function::Softplus: return {s.mul(dy, s.map(Function::Sigmoid, {x[0]}))};
@@ -100,6 +105,12 @@ llvm::SmallVector<Value, 3> derivative(ScalarBuilder &s, Function function, mlir
       return {s.mul(dy, slope)};
     }
     case Function::Select: return {Value(), when(x[0], dy), s.select(x[0], zero, dy)};
+    case Function::FloorDiv:
+    case Function::BitAnd:
+    case Function::BitOr:
+    case Function::BitXor:
+    case Function::ShiftLeft:
+    case Function::ShiftRight:
     case Function::Floor:
     case Function::Ceil:
     case Function::Round:

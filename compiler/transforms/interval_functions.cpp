@@ -28,16 +28,24 @@ Interval IntervalBuilder::boundsOfSum(const Call &call) {
   return {on(call, {x[0].lo, add ? x[1].lo : x[1].hi}), on(call, {x[0].hi, add ? x[1].hi : x[1].lo}), call.varies, nan};
 }
 
+/// Of two numbers, rising or falling in each while the other stands still.
+Interval IntervalBuilder::corners(const Call &call) {
+  llvm::SmallVector<Value, 4> values;
+  for (Value a : {call.x[0].lo, call.x[0].hi})
+    for (Value b : {call.x[1].lo, call.x[1].hi}) values.push_back(on(call, {a, b}));
+  return {least(least(values[0], values[1]), least(values[2], values[3])),
+          greatest(greatest(values[0], values[1]), greatest(values[2], values[3])),
+          call.varies,
+          {}};
+}
+
 Interval IntervalBuilder::boundsOfProduct(const Call &call) {
   const auto &x = call.x;
   Value varies = call.varies;
   Value nan = call.nan;
-  llvm::SmallVector<Value, 4> corners;
-  for (Value a : {x[0].lo, x[0].hi})
-    for (Value b : {x[1].lo, x[1].hi}) corners.push_back(on(call, {a, b}));
-  Value lo = least(least(corners[0], corners[1]), least(corners[2], corners[3]));
-  Value hi = greatest(greatest(corners[0], corners[1]), greatest(corners[2], corners[3]));
-  if (!call.real) return {lo, hi, varies, {}};
+  const Interval ends = corners(call);
+  if (!call.real) return ends;
+  Value lo = ends.lo, hi = ends.hi;
   Interval all = whole(lo.getType(), varies);
   Value odd;  // the corners are no bounds
   if (call.function == Function::Mul) {
@@ -79,6 +87,31 @@ Interval IntervalBuilder::boundsOfRemainder(const Call &call) {
     return {s.select(one, first, lo), s.select(one, last, hi), call.varies, {}};
   }
   return {lo, hi, call.varies, {}};
+}
+
+/// Of ints, rounded down.
+Interval IntervalBuilder::boundsOfQuotient(const Call &call) {
+  const auto &x = call.x;
+  const Interval ends = corners(call);
+  // No further from 0 than the dividend, whatever the divisor; and 0 where it is 0.
+  Value most = greatest(s.map(Function::Abs, {x[0].lo}), s.map(Function::Abs, {x[0].hi}));
+  Value one = either(s.map(Function::Gt, {x[1].lo, call.zero}), s.map(Function::Lt, {x[1].hi, call.zero}));
+  return {s.select(one, ends.lo, s.neg(most)), s.select(one, ends.hi, most), call.varies, {}};
+}
+
+Interval IntervalBuilder::boundsOfBits(const Call &call) {
+  const auto &x = call.x;
+  const Interval all = whole(call.zero.getType(), call.varies);
+  Value first = s.map(Function::Ge, {x[0].lo, call.zero}), second = s.map(Function::Ge, {x[1].lo, call.zero});
+  if (call.function == Function::BitAnd) {
+    // No more than either that is not negative.
+    Value hi = least(s.select(first, x[0].hi, all.hi), s.select(second, x[1].hi, all.hi));
+    return {s.select(either(first, second), call.zero, all.lo), hi, call.varies, {}};
+  }
+  // Of two that are not negative no more than their sum, and `or` no less than either.
+  Value positive = both(first, second);
+  Value lo = call.function == Function::BitOr ? greatest(x[0].lo, x[1].lo) : call.zero;
+  return {s.select(positive, lo, all.lo), s.select(positive, s.add(x[0].hi, x[1].hi), all.hi), call.varies, {}};
 }
 
 Interval IntervalBuilder::boundsOfExtremum(const Call &call) {
@@ -170,6 +203,12 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
     case Function::Mul:
     case Function::Div: return boundsOfProduct(call);
     case Function::Mod: return boundsOfRemainder(call);
+    case Function::FloorDiv: return boundsOfQuotient(call);
+    case Function::BitAnd:
+    case Function::BitOr:
+    case Function::BitXor: return boundsOfBits(call);
+    case Function::ShiftLeft:
+    case Function::ShiftRight: return corners(call);
     case Function::Min:
     case Function::Max: return boundsOfExtremum(call);
     case Function::Clamp: return boundsOfClamp(call);
@@ -179,9 +218,11 @@ Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
               both(call.varies, either(call.nan, s.map(Function::Gt, {x[0].hi, call.zero}))), call.nan};
     case Function::Exp:
     case Function::Exp2:
+    case Function::Erf:
     case Function::Sigmoid:
     case Function::Softplus: return about(rising(call, call.nan));
     case Function::Log:
+    case Function::Log2:
     case Function::Log1p:
     case Function::Sqrt:
       // NaN below the domain; its bounds are then NaN as well and say nothing.

@@ -24,12 +24,14 @@ static bool isApproximate(Function function) {
     case Function::Exp:
     case Function::Exp2:
     case Function::Log:
+    case Function::Log2:
     case Function::Log1p:
     case Function::Sqrt:
     case Function::Rsqrt:
     case Function::Sin:
     case Function::Cos:
     case Function::Tanh:
+    case Function::Erf:
     case Function::Sigmoid:
     case Function::Softplus:
     case Function::Pow: return true;

@@ -66,6 +66,9 @@ class IntervalBuilder {
   Interval boundsOfSum(const Call &call);
   Interval boundsOfProduct(const Call &call);
   Interval boundsOfRemainder(const Call &call);
+  Interval boundsOfQuotient(const Call &call);
+  Interval boundsOfBits(const Call &call);
+  Interval corners(const Call &call);
   Interval boundsOfExtremum(const Call &call);
   Interval boundsOfClamp(const Call &call);
   Interval boundsOfAbs(const Call &call);

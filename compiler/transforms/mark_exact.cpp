@@ -43,6 +43,24 @@ Range resultOf(Function function, llvm::ArrayRef<Range> x) {
       const auto [least, greatest] = std::minmax({std::abs(x[0].lo), std::abs(x[0].hi)});
       return {x[0].lo <= 0 && x[0].hi >= 0 ? 0 : least, greatest};
     }
+    // No further from 0 than the dividend; of 0 below.
+    case Function::FloorDiv: {
+      const int64_t most = std::max(std::abs(x[0].lo), std::abs(x[0].hi));
+      return {x[0].lo >= 0 && x[1].lo >= 0 ? 0 : -most, most};
+    }
+    case Function::BitAnd:
+      if (x[0].lo < 0 && x[1].lo < 0) return {};
+      return {0, std::min(x[0].lo < 0 ? Range().hi : x[0].hi, x[1].lo < 0 ? Range().hi : x[1].hi)};
+    case Function::BitOr:
+    case Function::BitXor:
+      if (x[0].lo < 0 || x[1].lo < 0) return {};
+      return Range{0, x[0].hi + x[1].hi}.saturated();
+    case Function::ShiftLeft: {
+      auto shifted = [](int64_t value, int64_t by) { return value * (int64_t{1} << std::clamp<int64_t>(by, 0, 31)); };
+      return {std::min(shifted(x[0].lo, x[1].lo), shifted(x[0].lo, x[1].hi)),
+              std::max(shifted(x[0].hi, x[1].lo), shifted(x[0].hi, x[1].hi))};
+    }
+    case Function::ShiftRight: return {std::min<int64_t>(x[0].lo, 0), std::max<int64_t>(x[0].hi, 0)};
     // The divisor's sign, and less than it.
     case Function::Mod: return {std::min<int64_t>(x[1].lo, 0), std::max<int64_t>(x[1].hi, 0)};
     case Function::Min: return {std::min(x[0].lo, x[1].lo), std::min(x[0].hi, x[1].hi)};

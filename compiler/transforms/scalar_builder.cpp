@@ -11,7 +11,8 @@ namespace weft {
 
 bool canSaturate(Function function) {
   return function == Function::Add || function == Function::Sub || function == Function::Mul ||
-         function == Function::Neg || function == Function::Abs;
+         function == Function::Neg || function == Function::Abs || function == Function::FloorDiv ||
+         function == Function::ShiftLeft;
 }
 
 mlir::Value ScalarBuilder::constant(double value) {

@@ -76,7 +76,7 @@ class Generator {
   std::string number(int depth) {
     if (depth == 0) return leaf();
     const std::string a = number(depth - 1);
-    switch (pick(13)) {
+    switch (pick(17)) {
       case 0: return "(" + a + " + " + number(depth - 1) + ")";
       case 1: return "(" + a + " - " + number(depth - 1) + ")";
       case 2: return "(0.5 * " + a + " * tanh(" + number(depth - 1) + "))";
@@ -89,6 +89,11 @@ class Generator {
       case 9: return "sqrt(1.5 + cos(" + a + "))";
       case 10: return "(if " + condition(1) + " then " + a + " else 0.1)";
       case 11: return "(" + a + " / (2 + sin(" + number(depth - 1) + ")))";
+      case 12: return "erf(" + a + ")";
+      case 13: return "log2(1.5 + sin(" + a + "))";
+      case 14: return "tan(0.7 * tanh(" + a + "))";
+      // Behind a condition an index may leave its dim.
+      case 15: return "(if d >= 0 and d < N then table[h, d] else " + a + ")";
       default: return leaf();
     }
   }
@@ -109,13 +114,17 @@ class Generator {
         default: break;
       }
     }
-    switch (pick(7)) {
+    switch (pick(11)) {
       case 0: return "(i >= j)";
       case 1: return "(d < 40)";
       case 2: return "(d mod 3 != 1)";
       case 3: return "flag[j]";
       case 4: return "(tag[i] > j - 10)";
       case 5: return "(j < 5 or h == 1)";
+      case 6: return "(i div 8 >= j div 7)";
+      case 7: return "((tag[i] & 6 ^ j >> 2) != 3)";
+      case 8: return "(flag[j] == (d < 25))";
+      case 9: return "(flag[j] + (d << 1 < 50) > 0)";
       default: return "(floor(i / 8.0) >= floor(j / 8.0))";
     }
   }

@@ -242,35 +242,6 @@ TEST(Dropout, dropsTheSamePairsOnEachDevice) {
     EXPECT_LT(relativeError(got.gradients.at(name), gradient), 4 * tolerance) << name;
 }
 
-TEST(Functions, modOfIntsIsExact) {
-  auto variant = variantOf(
-      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: int [T], y: int [S]) { "
-      "score ((x[i] mod y[j]) mod 1021) * 0.001 + ((x[i] mod y[j]) mod 1009) * 0.01 }");
-  const Shape shape{1, 1, 1, 200, 180, 16, 16};
-  auto inputs = randomInputs(*variant, shape, 3);
-  std::mt19937_64 random(5);
-  for (const char *name : {"x", "y"})
-    for (double &value : inputs[name].values) {
-      // All magnitudes up to 2^31, both signs, and the edges.
-      const int bits = static_cast<int>(random() % 32);
-      value = static_cast<double>(static_cast<int64_t>(random() % (int64_t{1} << bits)) + (random() % 3 == 0 ? 0 : 1)) *
-              (random() % 2 ? 1 : -1);
-      value = std::min(value, 2147483647.0);
-    }
-  for (int at = 0; at < 5; ++at) inputs["y"].values[at] = at - 2;
-  for (const char *name : {"x", "y"})
-    for (int at = 0; at < 6; ++at)
-      inputs[name].values[10 + 2 * at] =
-          std::array{-2147483648.0, -2147483647.0, 2147483647.0, 2147483646.0, 1073741824.0, -1073741824.0}[at];
-  auto want = reference::evaluate(variant->tree(), inputs, {});
-  for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
-    CallOptions options;
-    options.device = device;
-    auto got = call(variant, inputs, {}, options);
-    EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
-  }
-}
-
 TEST(EmptyRows, giveZeroAndMinusInfinity) {
   auto variant =
       variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i > j + 3 score dot(q[i], k[j]) }");

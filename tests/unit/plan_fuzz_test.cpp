@@ -99,7 +99,7 @@ class MaskGenerator {
     if (depth == 0) return wholeLeaf();
     const std::string a = whole(depth - 1);
     auto b = [&] { return whole(pick(depth)); };
-    switch (pick(13)) {
+    switch (pick(19)) {
       case 0: return "(" + a + " + " + b() + ")";
       case 1: return "(" + a + " - " + b() + ")";
       case 2: return "(" + a + " * " + b() + ")";
@@ -111,7 +111,13 @@ class MaskGenerator {
       case 8: return "max(" + a + ", " + b() + ")";
       case 9: return "clamp(" + a + ", " + b() + ", " + b() + ")";
       case 10: return "(if " + condition(0) + " then " + a + " else " + b() + ")";
-      case 11: return std::string(pick(2) ? "floor(" : pick(2) ? "ceil(" : "round(") + real(depth - 1) + ")";
+      case 11: return "(" + a + " div " + (pick(2) ? std::to_string(1 + pick(5)) : b()) + ")";
+      case 12: return "(" + a + " & " + b() + ")";
+      case 13: return "(" + a + " | " + b() + ")";
+      case 14: return "(" + a + " ^ " + b() + ")";
+      case 15: return "(" + a + " << " + (pick(2) ? std::to_string(pick(5)) : b()) + ")";
+      case 16: return "(" + a + " >> " + (pick(2) ? std::to_string(pick(5)) : b()) + ")";
+      case 17: return std::string(pick(2) ? "floor(" : pick(2) ? "ceil(" : "round(") + real(depth - 1) + ")";
       default: return wholeLeaf();
     }
   }
@@ -159,13 +165,14 @@ class MaskGenerator {
     }
     static const char *const comparisons[] = {" < ", " <= ", " > ", " >= ", " == ", " != "};
     const std::string sign = comparisons[pick(6)];
-    switch (floats && pick(4) ? 7 : pick(8)) {
+    switch (floats && pick(4) ? 7 : pick(9)) {
       case 0: return "f2[i, j]";
       case 1: return "fj[j]";
       case 2: return "(i >= j)";
       case 3:
       case 4:
       case 5: return "(" + whole(depth) + sign + whole(depth) + ")";
+      case 8: return "(fj[j] == (" + whole(0) + sign + whole(0) + "))";
       // Far from any number that tanh or exp of a quarter gives.
       case 6: return pick(2) ? "(tanh(x2[i, j]) " + sign + " 0.3)" : "(exp(xj[j] - d / 4) " + sign + " 1.7)";
       default: return "(" + real(depth) + sign + real(depth) + ")";
