@@ -137,14 +137,7 @@ def truncated(node: Node, floating: bool) -> Node:
 
 def int_quotient(x: Node, y: Node) -> Node:
     """floor(x / y) of ints."""
-    if _is_exact(x) and _is_exact(y):
-        # The nearest float of a quotient of ints below 2^24 is on the right side of every int.
-        node = call("floor", binary("/", x, y))
-    else:
-        # What y divides without a rest; its quotient as floats is off by little, which a second step mends.
-        even = binary("-", x, binary("mod", x, y))
-        about = call("round", binary("/", even, y))
-        node = binary("+", about, call("round", binary("/", binary("-", even, binary("*", about, y)), y)))
+    node = binary("div", x, y)
     if x.low is not None and x.low >= 0 and y.low is not None and y.low > 0:
         node = bounded(node, 0, x.high)
     elif y.low is not None and y.low > 0 and _is_exact(x):
@@ -273,8 +266,8 @@ def _of_one(spelling):
     return apply
 
 
-for _torch_name, _spelling in dict(exp="exp", exp2="exp2", log="log", log1p="log1p", sqrt="sqrt", rsqrt="rsqrt", sin="sin", cos="cos", tanh="tanh",
-                                   sigmoid="sigmoid", expit="sigmoid").items():
+for _torch_name, _spelling in dict(exp="exp", exp2="exp2", log="log", log1p="log1p", log2="log2", sqrt="sqrt", rsqrt="rsqrt", sin="sin", cos="cos",
+                                   tan="tan", tanh="tanh", erf="erf", sigmoid="sigmoid", expit="sigmoid").items():
     OPERATIONS[_torch_name] = _of_one(_spelling)
 
 
@@ -304,25 +297,38 @@ def _silu(t, result, a, inplace=False):
     return (binary("*", x, call("sigmoid", x)),)
 
 
-@operation("log2")
-def _log2(t, result, a):
-    return (binary("*", call("log", t.as_number(t.lift(a))), number(1 / math.log(2))),)
-
-
 @operation("log10")
 def _log10(t, result, a):
     return (binary("*", call("log", t.as_number(t.lift(a))), number(1 / math.log(10))),)
 
 
+def expm1(x: Node) -> Node:
+    """exp(x) - 1, as 2 t / (1 - t) with t = tanh(x / 2) near 0, where the difference would have no digits."""
+    near = call("tanh", binary("*", call("clamp", x, number(-1.0), number(1.0)), number(0.5)))
+    quotient = binary("/", binary("*", number(2.0), near), binary("-", number(1.0), near))
+    return choice(binary("<", call("abs", x), number(1.0)), quotient, binary("-", call("exp", x), number(1.0)))
+
+
 @operation("expm1")
 def _expm1(t, result, a):
-    raise NotImplementedError("torch.expm1: Weft's language has exp(x), which is not as exact near 0")
+    return (expm1(t.as_number(t.lift(a))),)
 
 
-@operation("tan")
-def _tan(t, result, a):
+@operation("gelu")
+def _gelu(t, result, a, approximate="none"):
     x = t.as_number(t.lift(a))
-    return (binary("/", call("sin", x), call("cos", x)),)
+    if approximate == "tanh":
+        inner = binary("*", binary("+", x, binary("*", number(0.044715), _repeated(x, 3, x))), number(math.sqrt(2 / math.pi)))
+        gate = call("tanh", inner)
+    else:
+        gate = call("erf", binary("*", x, number(math.sqrt(0.5))))
+    return (binary("*", binary("*", x, number(0.5)), binary("+", number(1.0), gate)),)
+
+
+@operation("elu")
+def _elu(t, result, a, alpha=1.0, inplace=False):
+    x = t.lift(a).node
+    return (choice(binary(">", x, number(0.0)), x, binary("*", expm1(call("min", x, number(0.0))), number(float(alpha)))),)
 
 
 @operation("sinh")

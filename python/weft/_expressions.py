@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 # How tightly what a node prints holds together (docs/expressions.md, Grammar).
-IF, OR, AND, NOT, COMPARISON, SUM, PRODUCT, UNARY, PRIMARY = range(9)
+IF, OR, AND, NOT, COMPARISON, BIT_OR, BIT_XOR, BIT_AND, SHIFT, SUM, PRODUCT, UNARY, PRIMARY = range(13)
+TIGHTNESS = {"or": OR, "and": AND, "|": BIT_OR, "^": BIT_XOR, "&": BIT_AND, "<<": SHIFT, ">>": SHIFT, "+": SUM, "-": SUM,
+             "*": PRODUCT, "/": PRODUCT, "div": PRODUCT, "mod": PRODUCT}
 
 
 @dataclass(eq=False)
@@ -34,7 +36,7 @@ def call(function: str, *args: Node) -> Node:
 
 
 def binary(sign: str, left: Node, right: Node) -> Node:
-    tightness = {"or": OR, "and": AND, "+": SUM, "-": SUM, "*": PRODUCT, "/": PRODUCT, "mod": PRODUCT}.get(sign, COMPARISON)
+    tightness = TIGHTNESS.get(sign, COMPARISON)
     # Operations of one kind are taken from the left; a comparison is not taken twice.
     first = tightness + 1 if tightness == COMPARISON else tightness
     return Node(f"{{}} {sign} {{}}", (left, right), tightness, (first, tightness + 1))

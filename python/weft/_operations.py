@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 
-from ._arithmetic import EXACT, OPERATIONS, Result, both, bounded, int_quotient, kind_of, numbers, operation, truncated
+from ._arithmetic import EXACT, OPERATIONS, Result, both, bounded, kind_of, numbers, operation, truncated
 from ._expressions import Node, binary, call, choice, inversion, negation, number
 
 __all__ = ["EXACT", "INPLACE", "OPERATIONS", "WRAPPING", "Result", "convert", "kind_of", "truncated"]
@@ -75,8 +75,7 @@ def _comparison(sign):
     def apply(t, result, a, b):
         x, y = t.lift(a), t.lift(b)
         if x.kind == y.kind == "bool" and sign in ("==", "!="):
-            same = binary("or", binary("and", x.node, y.node), inversion(binary("or", x.node, y.node)))
-            return (same if sign == "==" else inversion(same),)
+            return (binary(sign, x.node, y.node),)
         return (binary(sign, t.as_number(x), t.as_number(y)),)
 
     return apply
@@ -98,19 +97,24 @@ def _logical(sign):
     def apply(t, result, a, b):
         x, y = t.lift(a), t.lift(b)
         if result.kind != "bool":
-            return (_bits(t, sign, x, y),)
+            return (_bits(t, {"and": "&", "or": "|"}[sign], x, y),)
         return (binary(sign, t.as_condition(x), t.as_condition(y)),)
 
     return apply
 
 
 def _bits(t, sign, x, y):
-    """Of ints: the lowest bits, and powers of two."""
-    for value, mask in ((x, y), (y, x)):
-        low = mask.node.low
-        if sign == "and" and low is not None and low == mask.node.high and low >= 0 and (low & (low + 1)) == 0:
-            return bounded(binary("mod", t.as_number(value), t.lift(low + 1).node), 0, low)
-    raise NotImplementedError("bits of ints other than x & (2 ** n - 1): write it with // and %")
+    """Of ints. Of two that are not negative `and` is no greater than either, the others no greater than their sum."""
+    left, right = t.as_number(x), t.as_number(y)
+    node = binary(sign, left, right)
+    lows, highs = (left.low, right.low), (left.high, right.high)
+    if sign == "&":
+        limits = [high for low, high in zip(lows, highs) if low is not None and low >= 0]
+        known = [high for high in limits if high is not None]
+        return bounded(node, 0 if limits else None, builtins.min(known) if known else None)
+    if all(low is not None and low >= 0 for low in lows):
+        return bounded(node, 0, None if None in highs else sum(highs))
+    return node
 
 
 for _names, _spelling in ((("logical_and", "bitwise_and", "and", "rand"), "and"), (("logical_or", "bitwise_or", "or", "ror"), "or")):
@@ -122,9 +126,8 @@ for _names, _spelling in ((("logical_and", "bitwise_and", "and", "rand"), "and")
 def _xor(t, result, a, b):
     x, y = t.lift(a), t.lift(b)
     if result.kind != "bool":
-        raise NotImplementedError("bits of ints: write it with // and %")
-    left, right = t.as_condition(x), t.as_condition(y)
-    return (binary("and", binary("or", left, right), inversion(binary("and", left, right))),)
+        return (_bits(t, "^", x, y),)
+    return (binary("!=", t.as_condition(x), t.as_condition(y)),)
 
 
 @operation("logical_not", "bitwise_not", "invert")
@@ -135,23 +138,20 @@ def _not(t, result, a):
     return (inversion(t.as_condition(x)),)
 
 
-def _shift(t, a, b, left):
-    x, y = t.as_number(t.lift(a)), t.as_number(t.lift(b))
-    if isinstance(b, int) and 0 <= b <= 30:
-        factor = number(1 << b)
-    else:
-        factor = bounded(call("round", call("exp2", y)), 1, 1 << 30)
-    return (binary("*", x, factor) if left else int_quotient(x, factor),)
-
-
 @operation("bitwise_left_shift", "lshift", reflected=["rlshift"])
 def _lshift(t, result, a, b):
-    return _shift(t, a, b, True)
+    x, y = t.as_number(t.lift(a)), t.as_number(t.lift(b))
+    node = binary("<<", x, y)
+    if x.low is not None and x.low >= 0 and y.high is not None:
+        node = bounded(node, 0, None if x.high is None else x.high << builtins.max(y.high, 0))
+    return (node,)
 
 
 @operation("bitwise_right_shift", "rshift", reflected=["rrshift"])
 def _rshift(t, result, a, b):
-    return _shift(t, a, b, False)
+    x = t.as_number(t.lift(a))
+    node = binary(">>", x, t.as_number(t.lift(b)))
+    return (bounded(node, 0, x.high) if x.low is not None and x.low >= 0 else node,)
 
 
 def _choose(t, result, condition, yes, no):

@@ -10,7 +10,7 @@ ROWS = ("q", "k", "v", "u", "w", "sk", "sv")
 
 def rounded(x, dtype):
     """As the operator takes them: rows in `dtype`, other floats in f32."""
-    return {n: t.to(dtype) if n in ROWS else t.float() if t.is_floating_point() else t for n, t in x.items()}
+    return {n: t.to(dtype) if n in ROWS and t.is_floating_point() else t.float() if t.is_floating_point() else t for n, t in x.items()}
 
 
 def squared_errors(inputs, dtype, reference, attention, cancelling=False):

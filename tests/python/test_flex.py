@@ -173,8 +173,8 @@ class FlexAttention(unittest.TestCase):
                 return s * 2
 
         cases = {
-            "torch.erf has no counterpart": lambda s, b, h, i, j: torch.erf(s),
-            "Tensor.erf has no counterpart": lambda s, b, h, i, j: s.erf(),
+            "torch.erfinv has no counterpart": lambda s, b, h, i, j: torch.erfinv(s),
+            "Tensor.lgamma has no counterpart": lambda s, b, h, i, j: s.lgamma(),
             "torch.where(condition, a, b)": lambda s, b, h, i, j: s if i > j else s * 2,
             "index every dim": lambda s, b, h, i, j: s + table[h],
             "as a whole": lambda s, b, h, i, j: s + x,
