@@ -4,6 +4,7 @@
 
 #include "ops/call_site.h"
 #include "ops/kept_pattern.h"
+#include "ops/layout.h"
 #include "ops/passes.h"
 #include "ops/variant_library.h"
 
@@ -58,7 +59,7 @@ std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variant, const c
   const Arguments arguments = checkArguments(site->signature, tensors);
   const c10::SymInt B = arguments.size("B"), H = arguments.size("H"), T = arguments.size("T");
   const at::Tensor &value = tensors[site->signature.places[site->variant().keySets()[0].values]];
-  return {at::empty_symint({B, H, T, value.sym_size(3)}, value.options()),
+  return {emptyRows({B, H, T, value.sym_size(3)}, outputHasTokensFirst(site->signature, tensors), value.options()),
           at::empty_symint({rowsKept(site->variant()), B, H, T}, value.options().dtype(at::kFloat))};
 }
 
@@ -70,9 +71,10 @@ std::vector<at::Tensor> backwardMeta(c10::string_view variant, const c10::List<s
   std::vector<at::Tensor> gradients(tensors.size());
   for (size_t at = 0; at < site->variant().inputs().size(); ++at) {
     const int place = site->signature.places[at];
-    if (site->variant().inputs()[at].isFloat)
-      gradients[place] = at::empty_symint(tensors[place].sym_sizes(),
-                                          tensors[place].options().memory_format(at::MemoryFormat::Contiguous));
+    const InputInfo &input = site->variant().inputs()[at];
+    if (input.isFloat)
+      gradients[place] = emptyRows(tensors[place].sym_sizes(), input.isRow && tokensFirst(tensors[place]),
+                                   tensors[place].options().memory_format(at::MemoryFormat::Contiguous));
   }
   for (size_t at = 0; at < gradients.size(); ++at)
     if (!gradients[at].defined()) gradients[at] = at::empty({0}, tensors[at].options().dtype(at::kFloat));

@@ -1,6 +1,7 @@
 #include "ops/binding.h"
 
 #include "ops/devices.h"
+#include "ops/layout.h"
 
 namespace weft::ops {
 namespace {
@@ -33,6 +34,10 @@ void Binding::take(const Arguments &arguments, at::TensorList list) {
   prepared.reserve(inputs.size());
   for (size_t at = 0; at < inputs.size(); ++at)
     prepared.push_back(prepare(list[signature.places[at]], inputs[at], set));
+  tokensFirst.reserve(inputs.size());
+  for (size_t at = 0; at < inputs.size(); ++at)
+    tokensFirst.push_back(inputs[at].isRow && ops::tokensFirst(list[signature.places[at]]));
+  outputTokensFirst = outputHasTokensFirst(signature, list);
   B = dims[0];
   H = dims[1];
   G = dims[2];

@@ -1,6 +1,7 @@
 #include "ops/execution.h"
 
 #include "ops/devices.h"
+#include "ops/layout.h"
 #include "runtime/environment.h"
 
 namespace weft::ops {
@@ -55,6 +56,17 @@ void Execution::allocate(int buffer) {
   const at::TensorOptions options = binding.options(torchType(own.type));
   if (own.zeroed) bind(buffer, at::zeros(shape(buffer), options));
   else bind(buffer, own.filled ? emptyLarge(shape(buffer), options) : at::empty(shape(buffer), options));
+}
+
+void Execution::layGradients() {
+  for (const CallPlan::Gradient &gradient : plan.gradients) {
+    if (!binding.tokensFirst[gradient.input]) continue;
+    const CallPlan::Buffer &own = plan.buffers[gradient.buffer];
+    const std::vector<int64_t> sizes = shape(gradient.buffer);
+    at::Tensor rows = emptyRows(c10::fromIntArrayRefSlow(sizes), true, binding.options(torchType(own.type)));
+    if (own.zeroed) rows.zero_();
+    bind(gradient.buffer, rows);
+  }
 }
 
 void Execution::run() {

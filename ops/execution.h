@@ -19,6 +19,8 @@ class Execution {
   void bind(int buffer, const at::Tensor &tensor);
   /// The same of a contiguous part of a tensor that outlives this.
   void bind(int buffer, void *data) { memory[buffer].data = data; }
+  /// Memory for gradients of rows that lie in another order than the kernels' own (see layout.h).
+  void layGradients();
   /// Memory for every buffer that has none and is used, or is a result; then all steps. Throws c10::Error where a kept
   /// pair read outside an input (on a GPU with WEFT_CHECK alone).
   void run();

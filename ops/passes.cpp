@@ -2,6 +2,7 @@
 
 #include "ops/arguments.h"
 #include "ops/devices.h"
+#include "ops/layout.h"
 
 namespace weft::ops {
 namespace {
@@ -38,7 +39,7 @@ void bindRows(Execution &pass, const at::Tensor &rows) {
 
 std::tuple<at::Tensor, at::Tensor> runForward(const Binding &call) {
   const at::Tensor &value = valueOf(call);
-  at::Tensor o = at::empty({call.B, call.H, call.T, value.size(3)}, value.options());
+  at::Tensor o = emptyRows({call.B, call.H, call.T, value.size(3)}, call.outputTokensFirst, value.options());
   at::Tensor rows = at::empty({rowsKept(*call.set.variant), call.B, call.H, call.T}, call.options(at::kFloat));
   if (rows.numel() == 0) return {o, rows};
   Execution pass(call, call.form(Purpose::Forward));
@@ -59,6 +60,7 @@ std::vector<at::Tensor> runBackward(const Binding &call, const at::Tensor &o, co
   bindRows(pass, kept);
   if (form.dLseGiven && pass.plan.dLse >= 0) pass.bind(pass.plan.dLse, dRows);
   alertOfAtomicSums(pass, call);
+  pass.layGradients();
   pass.run();
   std::vector<at::Tensor> gradients(call.prepared.size());
   for (const CallPlan::Gradient &gradient : pass.plan.gradients) {

@@ -20,6 +20,20 @@ def newest(name, x):
     return last
 
 
+def in_pages(name, x, page):
+    """The same with its rows of keys scattered over pages of `page` tokens, what none of them fills being NaN; and the table."""
+    B, T = x["k"].shape[0], x["k"].shape[2]
+    count = -(-T // page)
+    scattered, table = dict(x), torch.randperm(B * count + 3)[: B * count].view(B, count)
+    for n in [own.name for own in declarations.inputs(name) if own.kind == "float" and len(own.dims) == 4 and own.dims[2] == "S"]:
+        pool = torch.full((B * count + 3, x[n].shape[1], page, x[n].shape[3]), float("nan"), dtype=x[n].dtype)
+        for b in range(B):
+            for at, rows in enumerate(x[n][b].split(page, 1)):
+                pool[table[b, at], :, : rows.shape[1]] = rows
+        scattered[n] = pool
+    return scattered, table
+
+
 class Decode(unittest.TestCase):
     def compare(self, name, dtype, T, H, G):
         x = rounded(make(name, 2, H, G, T, T, 32), dtype)
@@ -67,14 +81,7 @@ class Decode(unittest.TestCase):
                 x = {n: t.float() if t.is_floating_point() else t for n, t in make(name, 2, 4, 2, T, T, 32).items()}
                 last = newest(name, x)
                 want = decode(name, list(last), list(last.values()))
-                count = -(-T // page)
-                table = torch.randperm(2 * count + 3)[: 2 * count].view(2, count)
-                for n in [own.name for own in declarations.inputs(name) if own.kind == "float" and len(own.dims) == 4 and own.dims[2] == "S"]:
-                    pool = torch.full((2 * count + 3, x[n].shape[1], page, x[n].shape[3]), float("nan"))
-                    for b in range(2):
-                        for at, rows in enumerate(x[n][b].split(page, 1)):
-                            pool[table[b, at], :, : rows.shape[1]] = rows
-                    last[n] = pool
+                last, table = in_pages(name, last, page)
                 got = torch.ops.weft.decode_paged(name, list(last), list(last.values()), table, T)
                 self.assertLess((got - want).abs().max().item(), 2e-6 * max(1, want.abs().max().item()), f"{name} {T} {page}")
 

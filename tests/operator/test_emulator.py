@@ -12,6 +12,7 @@ import torch
 
 from criterion import rounded
 import test_variants
+from test_decode import in_pages, newest
 from test_variants import REFERENCE, make
 
 QKV = ["q", "k", "v"]
@@ -97,6 +98,17 @@ class Emulator(unittest.TestCase):
                                ("adaptive_span", torch.bfloat16, 64), ("causal", torch.float16, 128)):
             with self.subTest(name=name, dtype=dtype, D=D):
                 test_variants.compare(self, name, dtype, (1, 2, 2, 130, 130, D), count=2)
+
+    def test_decoding_from_pages(self):
+        for name in sorted(REFERENCE):
+            for dtype, T, page in ((torch.float32, 130, 16), (torch.bfloat16, 70, 64)):
+                x = rounded(make(name, 2, 4, 2, T, T, 32), dtype)
+                last = newest(name, x)
+                want = torch.ops.weft.decode(name, list(last), list(last.values()))
+                last, table = in_pages(name, last, page)
+                got = torch.ops.weft.decode_paged(name, list(last), list(last.values()), table, T)
+                scale, tolerance = max(1.0, want.float().abs().max().item()), 1e-5 if dtype == torch.float32 else 2e-2
+                self.assertLess((got.float() - want.float()).abs().max().item() / scale, tolerance, f"{name} {dtype}")
 
     def test_strides(self):
         # [B, T, H, D] in memory, and rows that begin where 16 bytes cannot be read at once.

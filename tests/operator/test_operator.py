@@ -142,6 +142,29 @@ class Operator(unittest.TestCase):
         ref = torch.autograd.grad(want, packed, grad.contiguous())[0]
         torch.testing.assert_close(got, ref, atol=0, rtol=0)
 
+    def test_results_lie_as_the_inputs_do(self):
+        B, T, H, D = 2, 70, 3, 32
+        packed = torch.randn(B, T, 3, H, D, requires_grad=True)
+        q, k, v = (x.transpose(1, 2) for x in packed.unbind(2))
+        out, lse = with_lse("causal", QKV, [q, k, v])
+        self.assertEqual(out.stride(), (T * H * D, D, H * D, 1))
+        for row, grad in zip((q, k, v), torch.autograd.grad(out, [q, k, v], torch.randn_like(out))):
+            self.assertEqual(grad.stride(), (T * H * D, D, H * D, 1))
+            self.assertEqual(grad.shape, row.shape)
+        self.assertEqual(out.transpose(1, 2).flatten(2).data_ptr(), out.data_ptr())
+        # Each gradient as its own input.
+        copy = k.detach().contiguous().requires_grad_()
+        out = attention("causal", QKV, [q, copy, v])
+        grads = torch.autograd.grad(out, [q, copy], torch.randn_like(out))
+        self.assertEqual([grad.is_contiguous() for grad in grads], [False, True])
+        self.assertTrue(attention("causal", QKV, [q.contiguous(), k, v]).is_contiguous())
+        # What torch.compile is told of them.
+        for op in (attention.default, with_lse.default):
+            torch.library.opcheck(op, ("causal", QKV, [q.detach().requires_grad_(), copy, v.detach().requires_grad_()]))
+        with torch.no_grad():
+            shapes = attention("causal", QKV, [x.to("meta") for x in (q, k, v)])
+        self.assertEqual(shapes.stride(), (T * H * D, D, H * D, 1))
+
     def test_same_bits_every_run_and_any_thread_count(self):
         q, k, v = inputs(2, 4, 200)
         span = torch.tensor([20.0, 40.0, 60.0, 80.0], requires_grad=True)

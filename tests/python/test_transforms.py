@@ -1,6 +1,12 @@
 """What PyTorch does with functions, done with attention: torch.func, torch.compile, export, checkpoints, counting of FLOPs."""
 
+import os
+import tempfile
 import unittest
+
+# Graphs that torch.compile keeps call the operator's inner passes of the build they were made with.
+kept_graphs = tempfile.TemporaryDirectory()
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = kept_graphs.name
 
 import torch
 from torch.func import functional_call, grad, jacrev, jvp, vjp, vmap

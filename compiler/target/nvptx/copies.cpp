@@ -14,8 +14,8 @@ namespace nvvm = mlir::NVVM;
 struct Source {
   Value start;                           ///< of the tensor's row 0, or of what `offsetOf` counts from
   Value stride;                          ///< elements from row to row (i64)
-  Value first;                           ///< the tile's first row (i32)
-  Value valid;                           ///< rows from there to the tensor's end (i32)
+  Value first;                           ///< the tile's first row, counted from `start` (i32)
+  Value valid;                           ///< rows of the tile before the tensor's end (i32)
   std::function<Value(Value)> offsetOf;  ///< bytes from `start` to row r (i64); null: first + r strides
 };
 
@@ -29,8 +29,15 @@ Source locate(KernelCode &code, const Rows &from, int64_t rows) {
   const bool listed = slots.listed(dim);
   result.valid = emit.sub(emit.toI32(slots.dim(slots.keyExtent(dim))), result.first);
   Value batch = from.batch, head = slots.headOf(name, from.head);
-  const bool anywhere = listed && slots.inPages(name);
-  result.start = anywhere ? slots.pointer(name) : slots.row(name, batch, head, emit.i64(0));
+  const bool paged = slots.inPages(name), anywhere = listed && paged;
+  if (paged && !listed) {
+    // A tile lies in one page. One past the last key, of which nothing is copied, has none of its own.
+    Value last = emit.sub(slots.dim(dim), emit.i64(1));
+    result.start = slots.row(name, batch, head, emit.min(emit.toI64(result.first), last));
+    result.first = emit.i32(0);
+  } else {
+    result.start = anywhere ? slots.pointer(name) : slots.row(name, batch, head, emit.i64(0));
+  }
   Value bytes = emit.i64(bytesOf(slots.info(name).element)), rowBytes = emit.mul(slots.stride(name, 2), bytes);
   if (listed)
     result.offsetOf = [&code, name, batch, head, first = emit.toI64(result.first), anywhere, bytes,
