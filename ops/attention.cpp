@@ -1,7 +1,10 @@
 #include "ops/attention.h"
 
+#include <sstream>
+
 #include <torch/library.h>
 
+#include "ops/broadcast.h"
 #include "ops/call_site.h"
 #include "ops/kept_pattern.h"
 #include "ops/layout.h"
@@ -166,12 +169,14 @@ at::Tensor callSelect(const Completed &call) {
 at::Tensor selectTiles(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   at::NoGradGuard guard;
   const auto site = callSite(variant, names, tensors.size());
+  if (auto wide = broadcast(site->signature, tensors)) return selectTiles(variant, names, *wide);
   demandSelection(site->variant());
   return runSelect(bindCall(*site, tensors, false));
 }
 
 at::Tensor selectMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   const auto site = callSite(variant, names, tensors.size());
+  if (auto wide = broadcast(site->signature, tensors)) return selectMeta(variant, names, *wide);
   demandSelection(site->variant());
   return at::empty_symint(selectionShape(checkArguments(site->signature, tensors)),
                           tensors[0].options().dtype(at::kBool).requires_grad(false));
@@ -190,7 +195,9 @@ void demandSoftmax(c10::string_view variant) {
 template <auto &run>
 std::tuple<at::Tensor, at::Tensor> compute(c10::string_view variant, const c10::List<std::string> &names,
                                            at::TensorList tensors) {
-  if (!tensors.empty() && lacksSeed(*callSite(variant, names, tensors.size()))) {
+  const auto site = callSite(variant, names, tensors.size());
+  if (auto wide = broadcast(site->signature, tensors)) return compute<run>(variant, names, *wide);
+  if (!tensors.empty() && lacksSeed(*site)) {
     Completed call(variant, names, tensors);
     call.add("seed", drawnSeed(tensors[0].device()));
     return run(call.variant, call.names, call.tensors);
@@ -224,8 +231,10 @@ bool needsGraph(at::TensorList tensors) {
 }
 
 variable_list applyAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
-  Completed call(lastingOrThrow(std::string(variant)), names, tensors);
-  const auto site = callSite(call.variant, names, tensors.size());
+  const std::string text = lastingOrThrow(std::string(variant));
+  const auto site = callSite(text, names, tensors.size());
+  if (auto wide = broadcast(site->signature, tensors)) return applyAutograd(text, names, *wide);
+  Completed call(text, names, tensors);
   if (lacksSeed(*site) && !tensors.empty()) call.add("seed", drawnSeed(tensors[0].device()));
   // Tiles are chosen once for both directions.
   if (lacksSelection(*site)) call.add("selection", callSelect(call));
@@ -260,6 +269,26 @@ std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::Li
               "weft: the second derivative of attention is not supported; call backward without create_graph=True");
   at::AutoDispatchBelowADInplaceOrView guard;
   return callBackward(variant, names, tensors, o, rows, dO, dLse);
+}
+
+/// "q k v" as a list of names.
+c10::List<std::string> namesIn(c10::string_view joined) {
+  std::istringstream words{std::string(joined)};
+  c10::List<std::string> names;
+  for (std::string name; words >> name;) names.push_back(name);
+  return names;
+}
+
+// torch.jit.trace knows no lists of strings.
+at::Tensor attentionOfJoined(c10::string_view variant, c10::string_view names, at::TensorList tensors) {
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention", "").typed<AttentionSchema>();
+  return op.call(variant, namesIn(names), tensors);
+}
+std::tuple<at::Tensor, at::Tensor> withLseOfJoined(c10::string_view variant, c10::string_view names,
+                                                   at::TensorList tensors) {
+  static auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
+  return op.call(variant, namesIn(names), tensors);
 }
 
 c10::List<std::string> toList(const Names &names) {
@@ -334,11 +363,17 @@ at::Tensor maskShares(const std::string &variant, const Names &givenNames, std::
 TORCH_LIBRARY(weft, library) {
   library.def("attention(str variant, str[] names, Tensor[] tensors) -> Tensor");
   library.def("attention_with_lse(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
+  library.def("attention.joined(str variant, str names, Tensor[] tensors) -> Tensor");
+  library.def("attention_with_lse.joined(str variant, str names, Tensor[] tensors) -> (Tensor, Tensor)");
   library.def("select(str variant, str[] names, Tensor[] tensors) -> Tensor");
   library.def("_forward_keeping_rows(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
   library.def(
       "_backward_from_rows(str variant, str[] names, Tensor[] tensors, Tensor o, Tensor rows, Tensor do, "
       "Tensor? dlse) -> Tensor[]");
+}
+TORCH_LIBRARY_IMPL(weft, CompositeImplicitAutograd, library) {
+  library.impl("attention.joined", attentionOfJoined);
+  library.impl("attention_with_lse.joined", withLseOfJoined);
 }
 void implement(torch::Library &library) {
   library.impl("attention", withoutLse<forward>);

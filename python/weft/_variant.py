@@ -40,7 +40,10 @@ def call(source: str, names: list[str], tensors: list[torch.Tensor], lse: bool):
     """The operator, inside the transforms of torch.func too."""
     if _functional.active():
         return _told(_functional.attention, source, names, tensors, lse)
-    return _told(_ops.attention_with_lse if lse else _ops.attention, source, names, tensors)
+    op = _ops.attention_with_lse if lse else _ops.attention
+    if torch.jit.is_tracing():  # which knows no lists of strings
+        return _told(op.joined, source, " ".join(names), tensors)
+    return _told(op.default, source, names, tensors)
 
 
 @dataclass(frozen=True)

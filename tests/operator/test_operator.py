@@ -165,6 +165,34 @@ class Operator(unittest.TestCase):
             shapes = attention("causal", QKV, [x.to("meta") for x in (q, k, v)])
         self.assertEqual(shapes.stride(), (T * H * D, D, H * D, 1))
 
+    def test_sizes_of_one_are_broadcast(self):
+        text = """attention biased(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], bias: [B, H, T, S], flag: bool [B, T, S]) {
+          where flag[i, j]  score dot(q[i], k[j]) / sqrt(D) + bias[i, j] }"""
+        torch.manual_seed(1)
+        B, H, T, S = 3, 4, 50, 60
+        q, v = torch.randn(B, H, T, 32, requires_grad=True), torch.randn(B, H, S, 32, requires_grad=True)
+        k = torch.randn(1, H, S, 32, requires_grad=True)
+        for shape, flag in (((1, 1, T, S), (1, T, S)), ((1, H, 1, S), (B, 1, S)), ((B, 1, T, 1), (1, T, S)), ((1, 1, 1, 1), (1, 1, 1))):
+            bias, kept = torch.randn(shape, requires_grad=True), torch.rand(flag) < 0.9
+            kept[..., :1] = True
+            call = lambda: attention(text, QKV + ["bias", "flag"], [q, k, v, bias, kept])
+            out = call()
+            want = torch.nn.functional.scaled_dot_product_attention(q, k.expand(B, -1, -1, -1), v, (bias + torch.where(kept, 0, -torch.inf)[:, None]).expand(B, H, T, S))
+            torch.testing.assert_close(out, want, atol=2e-6, rtol=2e-5)
+            cotangent = torch.randn_like(out)
+            for got, ref in zip(torch.autograd.grad(out, [q, k, v, bias], cotangent), torch.autograd.grad(want, [q, k, v, bias], cotangent)):
+                self.assertEqual(got.shape, ref.shape)
+                torch.testing.assert_close(got, ref, atol=2e-5, rtol=2e-4)
+            with torch.inference_mode():
+                torch.testing.assert_close(call(), want, atol=2e-6, rtol=2e-5)
+            torch.testing.assert_close(torch.compile(call, fullgraph=True)(), want, atol=2e-6, rtol=2e-5)
+        with self.assertRaisesRegex(RuntimeError, "expected dim G of input 'v' to be 1"):
+            attention("causal", QKV, [q, k[:, :1], v])
+        with self.assertRaisesRegex(RuntimeError, "expected dim D of input 'k' to be 32"):
+            attention("causal", QKV, [q, k[..., :1], v])
+        chosen = torch.ops.weft.select("block_sparse", QKV + ["tiles"], [q, k, v, torch.ones(H, dtype=torch.int64)])
+        self.assertEqual(chosen.shape, (B, H, 1, 1))
+
     def test_same_bits_every_run_and_any_thread_count(self):
         q, k, v = inputs(2, 4, 200)
         span = torch.tensor([20.0, 40.0, 60.0, 80.0], requires_grad=True)

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import unittest
+import warnings
 
 # Graphs that torch.compile keeps call the operator's inner passes of the build they were made with.
 kept_graphs = tempfile.TemporaryDirectory()
@@ -135,6 +136,23 @@ class Models(unittest.TestCase):
             self.assertTrue(torch.allclose(exported.module()(self.x), self.layer(self.x), atol=1e-6))
             longer = torch.randn(2, 77, 64)
             self.assertTrue(torch.allclose(exported.module()(longer), self.layer(longer), atol=1e-6))
+
+    def test_traced(self):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with torch.no_grad():
+                traced = torch.jit.trace(self.layer, (self.x,))
+                for x in (self.x, torch.randn(2, 77, 64)):
+                    self.assertTrue(torch.equal(traced(x), self.layer(x)))
+            self.same(torch.jit.trace(self.layer, (self.x,)))
+
+    def test_compiled_ahead_of_time(self):
+        with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+            exported = torch.export.export(self.layer, (self.x,), dynamic_shapes=({1: torch.export.Dim("length", min=2, max=512)},))
+            path = torch._inductor.aoti_compile_and_package(exported, package_path=os.path.join(folder, "layer.pt2"))
+            compiled = torch._inductor.aoti_load_package(path)
+            for x in (self.x, torch.randn(2, 77, 64)):
+                self.assertTrue(torch.allclose(compiled(x), self.layer(x), atol=1e-5))
 
     def test_per_sample_gradients_of_a_model(self):
         parameters = dict(self.layer.named_parameters())
