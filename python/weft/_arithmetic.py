@@ -194,6 +194,7 @@ def _fmod(t, result, a, b):
 def _pow(t, result, base, exponent):
     def plain(value):
         constant = isinstance(value, torch.Tensor) and not hasattr(value, "node") and value.dim() == 0 and not value.requires_grad
+        t.opaque |= constant
         value = value.item() if constant or type(value).__module__ == "numpy" else value
         return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 

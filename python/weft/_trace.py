@@ -73,6 +73,9 @@ class _Indexing(TorchFunctionMode):
         kwargs = kwargs or {}
         if any(isinstance(a, Traced) for a in _flat((args, kwargs))):
             return self.tracer.apply(function, args, kwargs)
+        # What comes of it may hang on values of tensors.
+        if function not in (torch.Tensor.dtype.__get__, torch.Tensor.device.__get__):
+            self.tracer.opaque = True
         return function(*args, **kwargs)
 
 
@@ -92,8 +95,27 @@ class Input:
     name: str
     kind: str
     dims: list[str]
-    tensor: torch.Tensor
-    captured: torch.Tensor  # of which that is a part: ids are of living tensors
+    order: tuple[int, ...]  # of the captured tensor's dims
+    captured: torch.Tensor | None  # ids are of living tensors
+    tensor: torch.Tensor | None = None  # what a call is given: `captured`, cut
+
+    def recipe(self) -> "Input":
+        """Without the tensors."""
+        return Input(self.name, self.kind, self.dims, self.order, None)
+
+    def cut(self, captured: torch.Tensor, sizes: dict[str, int]) -> torch.Tensor:
+        """`captured` with its dims in their order, and as long as the call's."""
+        own = captured.permute(self.order)
+        for at, dim in enumerate(self.dims):
+            if dim not in sizes:
+                continue
+            if own.shape[at] < sizes[dim]:
+                raise IndexError(
+                    f"a captured tensor of shape {tuple(captured.shape)} is indexed with {dict(B='b', H='h', T='q_idx', S='kv_idx')[dim]}, "
+                    f"which goes up to {sizes[dim] - 1}"
+                )
+            own = own.narrow(at, 0, sizes[dim])
+        return own
 
     @property
     def declaration(self) -> str:
@@ -109,6 +131,7 @@ class Tracer:
         self.inputs: dict[tuple, Input] = {}
         self.wished: dict[int, str] = {}  # names of tensors, by id
         self.with_gradients = True
+        self.opaque = False  # what a text hangs on is not all known
         # Ints below 2^24 are exact as floats. Texts are the same for all sizes that are.
         self.b, self.h, self.i, self.j = (Node(name, low=0, high=EXACT - 1 if self.sizes.get(dim, 0) <= EXACT else None) for name, dim in zip("bhij", "BHTS"))
 
@@ -366,22 +389,11 @@ class Tracer:
         key = (id(tensor), tuple(tensor.shape), tensor.storage_offset() if tensor.device.type != "meta" else 0, tuple(tensor.stride()),
                tuple(order), tuple(dims))
         if key not in self.inputs:
-            own = tensor.permute(order)
-            named = []
-            for at, dim in enumerate(dims):
-                if not dim:
-                    named.append(f"N{len(self.inputs)}_{at}" if len(dims) > 1 else f"N{len(self.inputs)}")
-                    continue
-                named.append(dim)
-                if dim not in self.sizes:
-                    continue
-                if own.shape[at] < self.sizes[dim]:
-                    raise IndexError(
-                        f"a captured tensor of shape {tuple(tensor.shape)} is indexed with {dict(B='b', H='h', T='q_idx', S='kv_idx')[dim]}, "
-                        f"which goes up to {self.sizes[dim] - 1}"
-                    )
-                own = own.narrow(at, 0, self.sizes[dim])
-            self.inputs[key] = Input(self._name(tensor), kind_of(tensor.dtype), named, own, tensor)
+            prefix = f"N{len(self.inputs)}"
+            named = [dim or (f"{prefix}_{at}" if len(dims) > 1 else prefix) for at, dim in enumerate(dims)]
+            found = Input(self._name(tensor), kind_of(tensor.dtype), named, tuple(order), tensor)
+            found.tensor = found.cut(tensor, self.sizes)
+            self.inputs[key] = found
         own = self.inputs[key]
         nodes = []
         for at, dim in zip(order, own.dims):

@@ -11,6 +11,7 @@ import torch
 
 from . import _functional, _library  # noqa: F401
 from ._expressions import choice, number
+from ._memo import remembered
 from ._trace import Tracer
 
 _ops = torch.ops.weft
@@ -244,7 +245,11 @@ class PythonVariant(_Attention):
 
     def trace(self, sizes: Mapping[str, int] | None = None) -> tuple[str, dict[str, torch.Tensor]]:
         """The text and the captured tensors by name. `sizes`: of B, H, T, S, to which captured tensors are cut."""
-        t = Tracer(dict(sizes or {}))
+        fixed = ("from_python", self.normalize, self.dropout, self.scale, self.name)
+        return remembered(tuple(self.functions.values()), fixed, dict(sizes or {}), lambda: self._trace(dict(sizes or {})))
+
+    def _trace(self, sizes: dict[str, int]) -> tuple[Tracer, str]:
+        t = Tracer(sizes)
         statements = t.score(self.functions["score"], self.scale)
         if self.functions["where"] is not None:
             statements.append(("where", t.as_condition(t.trace(self.functions["where"], *t.pair()))))
@@ -260,7 +265,7 @@ class PythonVariant(_Attention):
             # No share at all.
             statements.append(("sink", choice(got.finite, own, number(-1e30)) if got.finite else own))
         more = [f"dropout {self.dropout}"] * bool(self.dropout) + [f"normalize {self.normalize}"] * (self.normalize != "softmax")
-        return t.text(self.name, statements, more), {own.name: own.tensor for own in t.inputs.values()}
+        return t, t.text(self.name, statements, more)
 
     @property
     def source(self) -> str:

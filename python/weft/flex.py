@@ -16,6 +16,7 @@ from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, and_masks, 
 
 from . import _library  # noqa: F401
 from ._expressions import Node, binary, call, number
+from ._memo import remembered
 from ._trace import Tracer
 from ._variant import call as call_operator
 
@@ -135,17 +136,22 @@ _attend._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0) -> tuple[str, list[str], list[torch.Tensor]]:
     """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]."""
-    B, H, T, D = query.shape
-    t = Tracer({"B": B, "H": H, "T": T, "S": key.shape[2]})
-    statements = t.score(score_mod, scale)
-    kept = _kept(t, block_mask) if block_mask is not None else None
-    if kept is not None:
-        statements.append(("where", kept))
-    if sink is not None:
-        statements.append(("sink", t._getitem(sink, (t.index(t.h),)).node))
-    text = t.text("flex", statements, [f"dropout {dropout!r}"] if dropout else [])
-    inputs = t.inputs.values()
-    return text, ["q", "k", "v"] + [own.name for own in inputs], [own.tensor for own in inputs]
+    sizes = {"B": query.shape[0], "H": query.shape[1], "T": query.shape[2], "S": key.shape[2]}
+
+    def trace():
+        t = Tracer(sizes)
+        statements = t.score(score_mod, scale)
+        kept = _kept(t, block_mask) if block_mask is not None else None
+        if kept is not None:
+            statements.append(("where", kept))
+        if sink is not None:
+            statements.append(("sink", t._getitem(sink, (t.index(t.h),)).node))
+        return t, t.text("flex", statements, [f"dropout {dropout!r}"] if dropout else [])
+
+    # A mask of ours is its function; the blocks of others are tensors made anew.
+    mask = block_mask.mask_mod if isinstance(block_mask, BlockMask) else block_mask
+    text, inputs = remembered((score_mod, mask, sink), (scale, dropout), sizes, trace)
+    return text, ["q", "k", "v", *inputs], list(inputs.values())
 
 
 def variant_of(query, key, value, score_mod=None, block_mask=None, scale=None) -> str:

@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Models of Hugging Face transformers with Weft's attention beside sdpa, flex and eager, random weights: time of a forward pass, of a
+training step, and of a generated token. PYTHONPATH=python benchmarks/transformers_models.py [--length 1024] [--dtype bfloat16]"""
+
+import argparse
+import statistics
+import time
+import warnings
+
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM
+
+import weft
+
+COMMON = dict(vocab_size=1000, hidden_size=512, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=4,
+              max_position_embeddings=4096, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+MODELS = {
+    "Llama": lambda: LlamaForCausalLM(LlamaConfig(**COMMON)),
+    "Gemma 2, window 256": lambda: Gemma2ForCausalLM(Gemma2Config(**COMMON, head_dim=64, sliding_window=256, attn_logit_softcapping=50.0)),
+    "GPT-OSS, window 128": lambda: GptOssForCausalLM(GptOssConfig(**COMMON, head_dim=64, sliding_window=128, num_local_experts=2, num_experts_per_tok=1)),
+}
+
+
+def median(call, seconds):
+    took, end = [], time.perf_counter() + seconds
+    while len(took) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - start)
+    return statistics.median(took)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--length", type=int, default=1024)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    own = weft.register_transformers()
+    print(f"1 x {options.length} tokens, 4 layers of 512, {options.dtype}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    print("| model | attention | forward | step of training | token after them |\n| --- | --- | --- | --- | --- |")
+    for name, make in MODELS.items():
+        torch.manual_seed(0)
+        model = make().to(getattr(torch, options.dtype)).eval()
+        tokens = torch.randint(3, 1000, (1, options.length))
+        for attention in (own, "sdpa", "flex_attention", "eager"):
+            cells = []
+
+            def measured(call, seconds=options.seconds):
+                try:
+                    call()
+                    cells.append(f"{1e3 * median(call, seconds):.1f} ms")
+                except Exception as error:  # what an implementation cannot do is part of the table
+                    cells.append(type(error).__name__)
+
+            @torch.no_grad()
+            def forward():
+                return model(tokens, logits_to_keep=1)
+
+            def step():
+                model.zero_grad()
+                model(tokens, labels=tokens).loss.backward()
+
+            @torch.no_grad()
+            def token():
+                model(tokens[:, :1], past_key_values=cache, use_cache=True)
+
+            try:
+                model.set_attn_implementation(attention)
+                measured(forward)
+                measured(step)
+                with torch.no_grad():
+                    cache = model(tokens, use_cache=True, logits_to_keep=1).past_key_values
+                measured(token, 1.0)
+            except Exception as error:
+                cells += [type(error).__name__] * (3 - len(cells))
+            print(f"| {name} | {attention} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
