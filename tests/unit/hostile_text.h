@@ -8,7 +8,7 @@ namespace weft::testing {
 
 class HostileText {
  public:
-  static constexpr int kinds = 14;
+  static constexpr int kinds = 15;
 
   explicit HostileText(uint64_t seed) : random(seed) {}
 
@@ -120,6 +120,16 @@ class HostileText {
             " keep first 1", " keep topk(dot(mean(q), mean(k)), 3)", " keep near(dot(max(q), min(k)), 1)",
             " keep i > j",   " let a = dot(mean(q), last(k))",       " } select tiles(16, 16) {"};
         return head + score + " select tiles(64, 64) {" + repeated(size, [&](int) { return keeps[pick(6)]; }) + " } }";
+      }
+      case 13: {
+        int last = 0;
+        const std::string definitions = repeated(size, [&](int at) {
+          const std::string before = "f" + std::to_string(pick(2) ? at : pick(at + 1));
+          last = at + 1;
+          return " def f" + std::to_string(last) +
+                 "(x) = " + (pick(3) ? before + "(" + before + "(x))" : "if x > 0 then r[i] else " + before + "(x)");
+        });
+        return std::string(head) + " def f0(x) = x + 1" + definitions + score + " gate f" + std::to_string(last) + "(1) }";
       }
       default: {
         std::string text(size, ' ');

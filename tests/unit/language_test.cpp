@@ -95,7 +95,7 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
       {head + "score 1.0 keys = 3 }", 3, "expected an input after 'keys ='"},
       {head + "score 1.0 keys = n }", 3, "expected a dim of its own for the length of the lists, got S"},
       {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, M, N]) { score 1.0 keys = l[i] }", 1,
-       "expected a list for each tile of queries: floor(i / 64)"},
+       "expected a list for each tile of queries: i div 64"},
       {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, M, N]) { score 1.0 keys = l[floor(i / 60)] }", 1,
        "expected lists for a multiple of 16 queries"},
       {"attention t(q: [B, H, T, D], v: [B, H, S, E], l: int [H, N]) { score 1.0 keys = l[floor(i / 64)] }", 1,

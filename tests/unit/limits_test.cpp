@@ -134,6 +134,41 @@ TEST(Limits, longChainsNeedNoStack) {
   });
 }
 
+TEST(Limits, definitionsUnfoldToLittle) {
+  onSmallStack([] {
+    // Each calls the one before it twice, beside itself or inside of itself.
+    for (const char *twice : {"f%(x) + f%(x)", "f%(f%(x))", "max(f%(x + 1), f%(x))"}) {
+      std::string text = head + "def f0(x) = x * 2 ";
+      for (int at = 1; at <= 60; ++at) {
+        std::string body = twice;
+        for (size_t place; (place = body.find('%')) != std::string::npos;)
+          body.replace(place, 1, std::to_string(at - 1));
+        text += "def f" + std::to_string(at) + "(x) = " + body + " ";
+      }
+      const std::string said = errors(text + "gate f60(1.5) }");
+      EXPECT_TRUE(said.find("expected functions that unfold to at most 100000") != std::string::npos ||
+                  said.find("nested at most 100 deep") != std::string::npos)
+          << said;
+    }
+    std::string deep = head + "def f0(x) = sin(x) ";
+    for (int at = 1; at <= 1000; ++at)
+      deep += "def f" + std::to_string(at) + "(x) = sin(f" + std::to_string(at - 1) + "(x)) ";
+    EXPECT_NE(errors(deep + "gate f1000(1.5) }").find("nested at most 100 deep"), std::string::npos);
+    lower(head + "def id(x) = x def sum(x, y) = id(x) + id(y) gate sum(id(1.5), sum(r[i], c[h])) where id(i >= j) }");
+    // Conditions in conditions, each with an index behind it.
+    std::string guarded = head + "let a0 = 0.5 ";
+    for (int at = 1; at <= 300; ++at)
+      guarded += "let a" + std::to_string(at) + " = if i - j < " + std::to_string(at) + " then a" +
+                 std::to_string(at - 1) + " else x[j] ";
+    lower(guarded + "gate a300 }");
+    std::string behind = head + "let a0 = table[h, i - j] ";
+    for (int at = 1; at <= 50; ++at)
+      behind += "let a" + std::to_string(at) + " = if i - j < " + std::to_string(at) + " then a" +
+                std::to_string(at - 1) + " else table[h, j - i - " + std::to_string(at) + "] ";
+    lower(behind + "gate a50 }");
+  });
+}
+
 TEST(Limits, whatWouldTakeLongToCompileIsRefused) {
   const std::string refused = "expected a variant of at most 4000 steps for each pair";
   EXPECT_NE(errors(head + "gate 1.5" +
