@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 import torch
 
-from . import _functional, _library  # noqa: F401
+from . import _functional, _library, _nested  # noqa: F401
 from ._expressions import choice, number
 from ._memo import remembered
 from ._trace import Tracer
@@ -38,7 +38,9 @@ def _told(call: Callable, *args, kind: type = Error):
 
 
 def call(source: str, names: list[str], tensors: list[torch.Tensor], lse: bool):
-    """The operator, inside the transforms of torch.func too."""
+    """The operator, inside the transforms of torch.func too, and of nested tensors."""
+    if any(own.is_nested for own in tensors):
+        return _told(_nested.attention, call, source, names, tensors, lse)
     if _functional.active():
         return _told(_functional.attention, source, names, tensors, lse)
     op = _ops.attention_with_lse if lse else _ops.attention
