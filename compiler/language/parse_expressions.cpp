@@ -1,6 +1,7 @@
 #include "compiler/language/parse_expressions.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace weft {
 
@@ -150,6 +151,7 @@ ExprPtr ExpressionParser::parsePrimary() {
     return result;
   }
   if (token.kind == Token::Kind::Name && !isKeyword(token.text)) {
+    if (atTerms()) return parseTerms();
     ++position;
     if (accept("(")) return calledBy(token, parseArguments(")"));
     if (accept("[")) return readOf(token, parseArguments("]"));
@@ -201,6 +203,71 @@ void ExpressionParser::tooDeep(SourceRange range) {
   throw SyntaxError();
 }
 
+void ExpressionParser::tooMany(SourceRange range) {
+  report(range, "expected functions that unfold to at most " + std::to_string(mostUnfolded) + " expressions, got more",
+         "name what they have in common: let x = ...");
+  throw SyntaxError();
+}
+
+namespace {
+
+/// How the terms of any, all and sum are joined.
+std::optional<Function> joinerOf(const std::string &word) {
+  if (word == "any") return Function::Or;
+  if (word == "all") return Function::And;
+  if (word == "sum") return Function::Add;
+  return std::nullopt;
+}
+
+/// Terms from `begin` on, as deep as the logarithm of their number.
+ExprPtr joined(Function function, const std::vector<ExprPtr> &terms, size_t begin, size_t end) {
+  if (end - begin == 1) return terms[begin];
+  const size_t middle = begin + (end - begin) / 2;
+  return binary(function, joined(function, terms, begin, middle), joined(function, terms, middle, end));
+}
+
+}  // namespace
+
+bool ExpressionParser::atTerms() const {
+  return joinerOf(peek().text) && peek(1).text == "(" && peek(2).kind == Token::Kind::Name && peek(3).text == "<" &&
+         !definitions.count(peek().text);
+}
+
+// terms := ('any' | 'all' | 'sum') '(' name '<' (integer | name) ',' expr ')'
+[[gnu::noinline]] ExprPtr ExpressionParser::parseTerms() {
+  const Token word = tokens[position];
+  position += 2;
+  Definition term;
+  term.parameters = {expectName("the name of the number of a term").text};
+  ++position;
+  const Token bound = tokens[position];
+  const auto constant = wholeConstants.find(bound.text);
+  if (bound.kind != Token::Kind::Integer && constant == wholeConstants.end())
+    fail("the number of terms, an integer or an int constant", "as in: any(n < 8, list[i, n] == j)");
+  ++position;
+  const double count = constant == wholeConstants.end() ? parseNumber(bound) : static_cast<double>(constant->second);
+  if (count < 1 || count > mostTerms) {
+    report(bound.range,
+           "expected from 1 to " + std::to_string(mostTerms) + " terms of '" + word.text + "', got " + bound.text);
+    throw SyntaxError();
+  }
+  expect(",", "before the term");
+  term.body = parseExpr();
+  expect(")", "after the term");
+  const SourceRange range{word.range.begin, lastEnd()};
+  std::vector<ExprPtr> terms;
+  for (int at = 0; at < count; ++at) {
+    ExprPtr number = node(Expr::Kind::Number, range);
+    number->value = at;
+    number->type = ast::Type::Int;
+    terms.push_back(unfold(term, {number}, unfolded));
+    if (!terms.back()) tooMany(range);
+  }
+  ExprPtr result = joined(*joinerOf(word.text), terms, 0, terms.size());
+  if (depthOf(*result) > maxDepth) tooDeep(range);
+  return result;
+}
+
 void ExpressionParser::parseDefinition() {
   const Token name = expectName("the name of the function");
   Definition definition;
@@ -233,12 +300,7 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
     throw SyntaxError();
   }
   ExprPtr result = unfold(definition, args, unfolded);
-  if (!result) {
-    report(range,
-           "expected functions that unfold to at most " + std::to_string(mostUnfolded) + " expressions, got more",
-           "name what they have in common: let x = ...");
-    throw SyntaxError();
-  }
+  if (!result) tooMany(range);
   if (depthOf(*result) > maxDepth) tooDeep(range);
   return result;
 }

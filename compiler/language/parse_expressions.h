@@ -13,9 +13,10 @@ class ExpressionParser : public TokenStream {
 
  protected:
   int depth = 0;
-  bool inSelect = false;    ///< pooled rows are known there
-  Definitions definitions;  ///< of the variant
-  size_t unfolded = 0;      ///< expressions that calls of them stand for
+  bool inSelect = false;                          ///< pooled rows are known there
+  Definitions definitions;                        ///< of the variant
+  std::map<std::string, int64_t> wholeConstants;  ///< its ints
+  size_t unfolded = 0;                            ///< expressions that calls of them stand for
 
   ast::ExprPtr parseExpr();
   ast::ExprPtr parsePrimary();
@@ -26,7 +27,12 @@ class ExpressionParser : public TokenStream {
  private:
   static constexpr int maxDepth = 100;
 
+  static constexpr int64_t mostTerms = 64;
+
   [[noreturn]] void tooDeep(SourceRange range);
+  [[noreturn]] void tooMany(SourceRange range);
+  bool atTerms() const;
+  ast::ExprPtr parseTerms();
   ast::ExprPtr unfoldedCall(const Token &token, const Definition &definition, std::vector<ast::ExprPtr> args);
 
   ast::ExprPtr parseOr();

@@ -46,6 +46,7 @@ class Parser : ExpressionParser {
     auto variant = std::make_shared<ast::Variant>();
     definitions.clear();
     unfolded = 0;
+    wholeConstants.clear();
     const int begin = peek().range.begin;
     if (!at("attention")) fail("'attention'", "a variant starts with: attention name(q: [B, H, T, D], ...) {");
     ++position;
@@ -124,6 +125,7 @@ class Parser : ExpressionParser {
       if (whole && (number.kind != Token::Kind::Integer || value > 0x1p30))
         report(number.range, "expected an integer up to 2^30, got '" + number.text + "'");
       variant.constants.push_back({name.text, negative ? -value : value, whole, name.range});
+      if (whole) wholeConstants[name.text] = static_cast<int64_t>(variant.constants.back().value);
       return;
     }
     const Token name = expectName("an input's name");

@@ -138,6 +138,14 @@ TEST(Definitions, standForTheirExpressions) {
       "def both(n) = wave(n) + wave(2 * n) let d = i - j where near(d, w) score dot(q[i], k[j]) / sqrt(D) + both(d)");
 }
 
+TEST(Terms, areJoined) {
+  compare(product + "where i >= j and (i - j < 9 or any(n < 5, abs(list[i] + 12 * n - j) < 2))");
+  compare(product + "where all(n < 3, (i - j) mod (n + 2) != 1)");
+  compare("def wave(a, n) = cos(a * (n + 1) / 8) " + product +
+          "+ sum(n < 6, table[h, n] * wave(i - j, n) + sum(m < 2, 0.1 * memory[h, m + n]))");
+  compare(product + "+ 0.1 * sum(n < 64, flag[n]) + any(n < 1, i > j)");
+}
+
 TEST(Guards, coverTheIndexBehindThem) {
   auto longTable = [](Inputs &inputs) {
     inputs["table"].shape = {2, 30};

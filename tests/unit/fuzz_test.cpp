@@ -114,7 +114,7 @@ class Generator {
         default: break;
       }
     }
-    switch (pick(11)) {
+    switch (pick(12)) {
       case 0: return "(i >= j)";
       case 1: return "(d < 40)";
       case 2: return "(d mod 3 != 1)";
@@ -125,6 +125,7 @@ class Generator {
       case 7: return "((tag[i] & 6 ^ j >> 2) != 3)";
       case 8: return "(flag[j] == (d < 25))";
       case 9: return "(flag[j] + (d << 1 < 50) > 0)";
+      case 10: return "any(n < 3, abs(tag[i] + 9 * n - j) < 4)";
       default: return "(floor(i / 8.0) >= floor(j / 8.0))";
     }
   }
