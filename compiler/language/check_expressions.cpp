@@ -164,12 +164,6 @@ void ExpressionChecker::checkName(ExprPtr &expr) {
     expr->type = Type::Int;
     return;
   }
-  if (name == "inf") {
-    expr->kind = Kind::Number;
-    expr->value = std::numeric_limits<double>::infinity();
-    expr->type = Type::Float;
-    return;
-  }
   if (variant.inputNamed(name) >= 0) {
     expr->kind = Kind::Read;
     return checkRead(*expr);
@@ -186,6 +180,12 @@ void ExpressionChecker::checkName(ExprPtr &expr) {
              "name it again here: j counts other keys");
       return;
     }
+  if (name == "inf") {
+    expr->kind = Kind::Number;
+    expr->value = std::numeric_limits<double>::infinity();
+    expr->type = Type::Float;
+    return;
+  }
   report(expr->range, "unknown name '" + name + "'", "names are inputs, constants, lets, dims and the indices b h i j");
 }
 

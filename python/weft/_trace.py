@@ -22,7 +22,7 @@ RESERVED = set(
     "attention const let where score weight gate sink dropout normalize select mod and or not if then else true false b h i j "
     "o do lse dlse delta selection workspace pages seed status band counts entries counts_keys entries_keys page also keys "
     "int float bool in typical rising q k v B H G T S D E dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid relu "
-    "softplus pow triangle floor ceil round".split()
+    "softplus pow triangle floor ceil round inf div erf tan log2 any all sum def".split()
 )
 NARROW = (torch.uint8, torch.int8, torch.int16)
 

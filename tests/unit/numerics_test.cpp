@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <random>
 #include <set>
 
 #include "compiler/normalizers/facts.h"
@@ -240,6 +241,31 @@ TEST(Dropout, dropsTheSamePairsOnEachDevice) {
   EXPECT_LT(relativeError(got.o, std::vector<double>(want.o.begin(), want.o.end())), tolerance);
   for (auto &[name, gradient] : want.gradients)
     EXPECT_LT(relativeError(got.gradients.at(name), gradient), 4 * tolerance) << name;
+}
+
+TEST(KeyLists, sumsOfAKeyGoToItsPlace) {
+  for (const char *text :
+       {"attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: [G,S], y: [B,H,S], list: int [B,H,N]) { keys = "
+        "list[h] where i >= j or j < 9 score dot(q[i], k[j]) / sqrt(D) + x[j] gate 1 + y[j] }",
+        "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: [G,S], y: [B,H,S], list: int [H,M,N]) { keys = "
+        "list[i div 32] score dot(q[i], k[j]) / sqrt(D) weight sigmoid(x[j]) * exp(y[j]) }"}) {
+    auto variant = variantOf(text);
+    const Shape shape{2, 4, 2, 70, 90, 16, 16};
+    auto inputs = randomInputs(*variant, shape, 3);
+    // Some twice, some that are none.
+    std::mt19937_64 random(1);
+    for (double &value : inputs["list"].values) value = static_cast<double>(random() % 100) - 5;
+    auto cotangent = randomCotangent(shape, 3);
+    auto want = reference::evaluate(variant->tree(), inputs, cotangent);
+    for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
+      CallOptions options{32, 32};
+      options.device = device;
+      auto got = call(variant, inputs, cotangent, options);
+      EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
+      for (auto &[name, gradient] : want.gradients)
+        EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), 4 * tolerance) << name << " " << text;
+    }
+  }
 }
 
 TEST(EmptyRows, giveZeroAndMinusInfinity) {

@@ -161,14 +161,22 @@ class Pass {
         code.addToRow(sum, value, context, emit.add(firstQuery, row));
       });
     else if (sum.getPer() == dialect::Dependence::Key)
-      for (int64_t at = 0; at < wide * 2; ++at)
-        addToColumn(sum, code.thread.addColumn(columnSums[which][at]),
-                    emit.add(firstKey, code.thread.column(at / 2, static_cast<int>(at % 2))), keyDim);
+      for (int64_t at = 0; at < wide * 2; ++at) addToKey(sum, columnSums[which][at], at);
+  }
+
+  /// The sum of a column of keys; of listed ones to the key that stands there.
+  void addToKey(dialect::AccumulateOp sum, Value value, int64_t column) {
+    value = code.thread.addColumn(value);
+    Value place = emit.add(firstKey, code.thread.column(column / 2, static_cast<int>(column % 2)));
+    if (!code.slots.listed(keyDim)) return addToColumn(sum, value, place, keyDim);
+    auto [key, exists] = code.keyAt(place);
+    addToColumn(sum, value, key, keyDim, code.both(exists, code.below(place, code.slots.keyExtent(keyDim))));
   }
 
   /// partial[b, h, column] += value; several warps meet there.
-  void addToColumn(dialect::AccumulateOp sum, Value value, Value column, const std::string &dim) {
-    emit.when(code.both(code.thread.isFirstOfColumn(), emit.less(column, code.slots.dim(dim))), [&] {
+  void addToColumn(dialect::AccumulateOp sum, Value value, Value column, const std::string &dim, Value exists = {}) {
+    if (!exists) exists = emit.less(column, code.slots.dim(dim));
+    emit.when(code.both(code.thread.isFirstOfColumn(), exists), [&] {
       Value index = emit.add(emit.mul(code.headRow(context), code.slots.dim(dim)), column);
       code.atomicAdd(emit.at(code.slots.pointer(sum.getInput().str()), index), value);
     });
