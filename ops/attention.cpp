@@ -315,7 +315,9 @@ std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &var
 
 KeptTiles keptTiles(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors) {
   at::NoGradGuard guard;
-  const Binding call = bindCall(variant, names, tensors, false);
+  const auto site = callSite(variant, toList(names), tensors.size());
+  if (auto wide = broadcast(site->signature, tensors)) return keptTiles(variant, names, *wide);
+  const Binding call = bindCall(*site, tensors, false);
   const KeptPattern pattern(call);
   KeptTiles result;
   result.total = pattern.tiles();

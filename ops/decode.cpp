@@ -5,6 +5,7 @@
 #include <torch/library.h>
 
 #include "ops/arguments.h"
+#include "ops/broadcast.h"
 #include "ops/devices.h"
 #include "ops/execution.h"
 #include "ops/schedules.h"
@@ -91,11 +92,19 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
   return all;
 }
 
+/// Sizes of 1 as in a call of attention; pages are no batch.
+std::vector<at::Tensor> expanded(const std::shared_ptr<const Variant> &variant, const std::vector<std::string> &names,
+                                 at::TensorList tensors, const Pages *pages) {
+  if (!pages && names.size() == tensors.size())
+    if (auto wide = broadcast(Signature(variant, names, tensors.size()), tensors)) return *wide;
+  return tensors.vec();
+}
+
 at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
                         const Pages *pages) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   std::vector<std::string> names(nameList.begin(), nameList.end());
-  std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
+  std::vector<at::Tensor> all = asLastRow(*variant, names, expanded(variant, names, tensors, pages), pages);
   if (variant->hasDropout() && find(names, "seed") < 0 && !tensors.empty()) {
     names.push_back("seed");
     all.push_back(drawnSeed(tensors[0].device()));
@@ -121,7 +130,7 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   }
   pass.run();
   const at::Tensor &rows = pass[pass.plan.o];  // those of the last tile
-  return rows.slice(2, rows.size(2) - 1, rows.size(2));
+  return rows.slice(2, rows.size(2) - 1, rows.size(2)).contiguous();
 }
 
 at::Tensor decodeLast(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
@@ -158,7 +167,7 @@ at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> 
                      const Pages *pages) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   const std::vector<std::string> names(nameList.begin(), nameList.end());
-  const std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
+  const std::vector<at::Tensor> all = asLastRow(*variant, names, expanded(variant, names, tensors, pages), pages);
   const Signature signature(variant, names, all.size());
   const Arguments arguments = checkArguments(signature, all);
   const at::Tensor &value = tensors[signature.places[variant->keySets()[0].values]];

@@ -13,6 +13,7 @@
 #include "compiler/default_schedule.h"
 #include "compiler/description.h"
 #include "ops/attention.h"
+#include "ops/broadcast.h"
 #include "ops/devices.h"
 #include "ops/schedules.h"
 #include "ops/variant_library.h"
@@ -96,10 +97,11 @@ std::string emit(const std::string &variant, const std::string &stage, const std
 /// What a call does, direction by direction.
 std::string explain(const std::string &variant, const c10::List<std::string> &given, at::TensorList tensors) {
   const Names names(given.begin(), given.end());
-  const std::vector<at::Tensor> list(tensors.begin(), tensors.end());
-  const KeptTiles kept = keptTiles(variant, names, list);
   const auto own = findVariant(variant);
-  const CallShape shape = shapeOf(own, names, tensors);
+  std::vector<at::Tensor> list = tensors.vec();
+  if (auto wide = broadcast(Signature(own, names, list.size()), list)) list = *wide;
+  const KeptTiles kept = keptTiles(variant, names, list);
+  const CallShape shape = shapeOf(own, names, list);
   const Device device = deviceOf(tensors);
   Json result{{"variant", own->name()}, {"device", weft::name(device)},
               {"B", shape.B},           {"H", shape.H},

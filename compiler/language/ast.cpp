@@ -71,7 +71,11 @@ std::string number(double value, bool whole) {
   return std::string(text, std::to_chars(text, text + sizeof text, value, format, whole ? 0 : 9).ptr);
 }
 
+/// Longer ones end in an ellipsis: an expression is a graph, as a tree it may have no end.
+constexpr size_t longestText = 20000;
+
 static void print(const Expr &expr, std::string &text) {
+  if (text.size() > longestText) return;
   auto list = [&] {
     for (size_t at = 0; at < expr.args.size(); ++at) {
       if (at) text += ", ";
@@ -118,6 +122,7 @@ static void print(const Expr &expr, std::string &text) {
 std::string print(const Expr &expr) {
   std::string text;
   print(expr, text);
+  if (text.size() > longestText) text = text.substr(0, longestText) + "...";
   return text;
 }
 

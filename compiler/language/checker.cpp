@@ -237,7 +237,9 @@ class Checker {
         "as in: keys = list[h]   with list: int [H, N]   or   keys = list[i div 64]   with list: int [B, H, M, N]";
     auto wrong = [&](const std::string &message) { report(expr.range, message, hint); };
     keys.input = expr.kind == Kind::Name || expr.kind == Kind::Read ? variant.inputNamed(expr.name) : -1;
-    if (keys.input < 0) return wrong("expected an input after 'keys =', got '" + print(expr) + "'");
+    if (keys.input < 0)
+      return wrong("expected an input after 'keys =', got " +
+                   (expr.kind == Kind::Call ? "an expression" : "'" + print(expr) + "'"));
     const Input &input = variant.inputs[keys.input];
     size_t leading = 0;
     while (leading < input.dims.size() && (input.dims[leading] == "B" || input.dims[leading] == "H")) ++leading;

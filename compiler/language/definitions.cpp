@@ -10,25 +10,33 @@ namespace weft {
 using ast::Expr;
 using ast::ExprPtr;
 
+/// True for what means something by its name: a name, an input that is read or pooled.
+static bool named(const Expr &expr) {
+  return expr.kind == Expr::Kind::Name || expr.kind == Expr::Kind::Read || expr.kind == Expr::Kind::Pooled;
+}
+
 ExprPtr unfold(const Definition &definition, const std::vector<ExprPtr> &args, size_t &unfolded) {
   std::unordered_map<const Expr *, ExprPtr> copies;
   auto argumentOf = [&](const Expr &expr) -> ExprPtr {
-    if (expr.kind != Expr::Kind::Name) return nullptr;
     const auto found = std::ranges::find(definition.parameters, expr.name);
     return found == definition.parameters.end() ? nullptr : args[found - definition.parameters.begin()];
   };
   ast::Visited visited;
   const bool done = argumentsFirst(*definition.body, visited, [&](const Expr &expr) {
     ExprPtr &copy = copies[&expr];
-    copy = argumentOf(expr);
-    if (copy) return true;
+    const ExprPtr argument = named(expr) ? argumentOf(expr) : nullptr;
+    if (argument && expr.kind == Expr::Kind::Name) {
+      copy = argument;
+      return true;
+    }
+    if (argument && argument->kind != Expr::Kind::Name) throw NoInput{argument};
     if (++unfolded > mostUnfolded) return false;
     copy = std::make_shared<Expr>();
     copy->kind = expr.kind;
     copy->range = expr.range;
     copy->type = expr.type;
     copy->value = expr.value;
-    copy->name = expr.name;
+    copy->name = argument ? argument->name : expr.name;
     copy->index = expr.index;
     copy->function = expr.function;
     copy->pool = expr.pool;

@@ -260,7 +260,12 @@ bool ExpressionParser::atTerms() const {
     ExprPtr number = node(Expr::Kind::Number, range);
     number->value = at;
     number->type = ast::Type::Int;
-    terms.push_back(unfold(term, {number}, unfolded));
+    try {
+      terms.push_back(unfold(term, {number}, unfolded));
+    } catch (const NoInput &) {
+      report(range, "expected a number in '" + word.text + "', got an input named '" + term.parameters[0] + "'");
+      throw SyntaxError();
+    }
     if (!terms.back()) tooMany(range);
   }
   ExprPtr result = joined(*joinerOf(word.text), terms, 0, terms.size());
@@ -291,7 +296,8 @@ void ExpressionParser::parseDefinition() {
   definitions[name.text] = std::move(definition);
 }
 
-ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &definition, std::vector<ExprPtr> args) {
+ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &definition,
+                                       const std::vector<ExprPtr> &args) {
   const SourceRange range{token.range.begin, lastEnd()};
   const size_t want = definition.parameters.size();
   if (args.size() != want) {
@@ -299,7 +305,13 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
                       std::to_string(args.size()));
     throw SyntaxError();
   }
-  ExprPtr result = unfold(definition, args, unfolded);
+  ExprPtr result;
+  try {
+    result = unfold(definition, args, unfolded);
+  } catch (const NoInput &wrong) {
+    report(wrong.argument->range, "expected the name of an input, which '" + token.text + "' reads at an index");
+    throw SyntaxError();
+  }
   if (!result) tooMany(range);
   if (depthOf(*result) > maxDepth) tooDeep(range);
   return result;
@@ -316,8 +328,7 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
     result->args = std::move(args);
     return result;
   }
-  if (auto own = definitions.find(token.text); own != definitions.end())
-    return unfoldedCall(token, own->second, std::move(args));
+  if (auto own = definitions.find(token.text); own != definitions.end()) return unfoldedCall(token, own->second, args);
   for (ast::Pool pool :
        {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
     if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;

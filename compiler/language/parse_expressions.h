@@ -33,7 +33,7 @@ class ExpressionParser : public TokenStream {
   [[noreturn]] void tooMany(SourceRange range);
   bool atTerms() const;
   ast::ExprPtr parseTerms();
-  ast::ExprPtr unfoldedCall(const Token &token, const Definition &definition, std::vector<ast::ExprPtr> args);
+  ast::ExprPtr unfoldedCall(const Token &token, const Definition &definition, const std::vector<ast::ExprPtr> &args);
 
   ast::ExprPtr parseOr();
   ast::ExprPtr parseAnd();

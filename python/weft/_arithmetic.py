@@ -70,6 +70,7 @@ def bounded(node: Node, low, high) -> Node:
 
 def _sum(t, result, a, b, alpha, sign):
     x, y = t.lift(a), t.lift(b)
+    t.opaque |= isinstance(alpha, torch.Tensor)
     if alpha != 1:
         y = t.lift(alpha) * y
     if result.kind == "bool":  # of bools a sum is their or
@@ -282,6 +283,7 @@ def _relu(t, result, a, inplace=False):
 @operation("softplus")
 def _softplus(t, result, a, beta=1, threshold=20):
     x = t.as_number(t.lift(a))
+    t.opaque |= isinstance(beta, torch.Tensor)
     if beta == 1:
         return (call("softplus", x),)
     return (binary("/", call("softplus", binary("*", x, number(float(beta)))), number(float(beta))),)
@@ -329,6 +331,7 @@ def _gelu(t, result, a, approximate="none"):
 @operation("elu")
 def _elu(t, result, a, alpha=1.0, inplace=False):
     x = t.lift(a).node
+    t.opaque |= isinstance(alpha, torch.Tensor)
     return (choice(binary(">", x, number(0.0)), x, binary("*", expm1(call("min", x, number(0.0))), number(float(alpha)))),)
 
 

@@ -243,7 +243,8 @@ class PythonVariant(_Attention):
 
     def __init__(self, score=None, where=None, weight=None, gate=None, sink=None, *, normalize: str = "softmax", dropout: float = 0.0, scale: float | None = None, name: str = "from_python"):
         self.functions = {"score": score, "where": where, "weight": weight, "gate": gate, "sink": sink}
-        self.normalize, self.dropout, self.scale, self.name = normalize, dropout, scale, name
+        self.normalize, self.dropout, self.name = normalize, float(dropout), name
+        self.scale = None if scale is None else float(scale)
 
     def trace(self, sizes: Mapping[str, int] | None = None) -> tuple[str, dict[str, torch.Tensor]]:
         """The text and the captured tensors by name. `sizes`: of B, H, T, S, to which captured tensors are cut."""

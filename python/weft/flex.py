@@ -136,6 +136,7 @@ _attend._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0) -> tuple[str, list[str], list[torch.Tensor]]:
     """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]."""
+    scale = None if scale is None else float(scale)
     sizes = {"B": query.shape[0], "H": query.shape[1], "T": query.shape[2], "S": key.shape[2]}
 
     def trace():

@@ -65,6 +65,12 @@ class Decode(unittest.TestCase):
         for own in (got, paged):
             torch.testing.assert_close(own, want, atol=0, rtol=0)
 
+    def test_opcheck(self):
+        q, k = torch.randn(2, 4, 1, 16), torch.randn(2, 4, 50, 16)
+        torch.library.opcheck(decode.default, ("causal", ["q", "k", "v"], [q, k, k]))
+        pool, table = torch.randn(9, 4, 16, 16), torch.arange(8, dtype=torch.int32).view(2, 4)
+        torch.library.opcheck(torch.ops.weft.decode_paged.default, ("causal", ["q", "k", "v"], [q, pool, pool], table, 50))
+
     def test_a_slice_of_a_cache(self):
         memory = torch.randn(2, 1, 4, 64, 16)  # keys and values, room for 64
         q = torch.randn(1, 4, 1, 16)

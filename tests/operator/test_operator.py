@@ -190,6 +190,9 @@ class Operator(unittest.TestCase):
             attention("causal", QKV, [q, k[:, :1], v])
         with self.assertRaisesRegex(RuntimeError, "expected dim D of input 'k' to be 32"):
             attention("causal", QKV, [q, k[..., :1], v])
+        last = torch.ops.weft.decode("causal", QKV, [q[:, :, :1], k, v])
+        torch.testing.assert_close(last, torch.nn.functional.scaled_dot_product_attention(q[:, :, :1], k.expand(B, -1, -1, -1), v), atol=2e-6, rtol=2e-5)
+        self.assertIn('"kept"', torch.ops.weft.explain("causal", QKV, [q, k, v]))
         chosen = torch.ops.weft.select("block_sparse", QKV + ["tiles"], [q, k, v, torch.ones(H, dtype=torch.int64)])
         self.assertEqual(chosen.shape, (B, H, 1, 1))
 

@@ -205,5 +205,193 @@ class Memo(unittest.TestCase):
         self.assertLess((own(*self.x) - want).abs().max().item(), 1e-6)
 
 
+class Hold:
+    def __init__(self, **values):
+        vars(self).update(values)
+
+
+class Called(torch.nn.Module):
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, s, b, h, i, j):
+        return s - self.slope * (i - j)
+
+
+class CalledObject:
+    def __init__(self, slope):
+        self.slope = slope
+
+    def __call__(self, s, b, h, i, j):
+        return s - self.slope * (i - j)
+
+
+class Names:
+    scale = 1.0
+
+
+class Base:
+    def by(self, s):
+        return s * self.scale
+
+
+class Derived(Base):
+    def __init__(self, scale):
+        self.scale = scale
+
+    def by(self, s):
+        return super().by(s)
+
+
+class Static:
+    @staticmethod
+    def by(s):
+        return s * FACTOR
+
+
+class Cached:
+    def __init__(self, scale):
+        self.of = scale
+
+    @functools.cached_property
+    def scale(self):
+        return self.of
+
+
+class Getting(torch.nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(vars(self)["inner"], name)
+
+
+def scaled(holder, s):
+    return s * holder.scale
+
+
+class Nested:
+    def __init__(self, scale):
+        self.inner = Hold(scale=scale)
+
+    def by(self, s):
+        return s * self.inner.scale
+
+
+def partial_of(holder, s, b, h, i, j):
+    return s * holder.scale
+
+
+class Changed(unittest.TestCase):
+    """Each way in which a function can mean something else than before while it looks the same."""
+
+    def setUp(self):
+        torch.manual_seed(0)
+        self.x = [torch.randn(B, H, T, 16) for _ in range(3)]
+        _memo._texts.clear()
+
+    def both(self, make, values=(0.5, 3.0)):
+        for value in values:
+            score = make(value)
+            got, want = flex.flex_attention(*self.x, score), math(*self.x, score)
+            self.assertLess((got - want).abs().max().item(), 1e-5, value)
+
+    def test_what_is_called(self):
+        self.both(Called)
+        self.both(CalledObject)
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: own(s, b, h, i, j))(Called(value)))
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: own(s, b, h, i, j))(CalledObject(value)))
+        self.both(lambda value: Nested(value).by and (lambda own: lambda s, b, h, i, j: own(s))(Nested(value).by))
+
+    def test_objects_behind_functions(self):
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: scaled(own, s))(Hold(scale=value)))
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: own.by(s))(Nested(value)))
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: own.by(s))(Derived(value)))
+        self.both(lambda value: lambda s, b, h, i, j, own=Hold(scale=value): s * own.scale)
+        self.both(lambda value: functools.partial(partial_of, Hold(scale=value)))
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: s * own.scale)(Cached(value)))
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: s * own.scale)(Getting(Hold(scale=value))))
+        import operator
+
+        get = operator.attrgetter("scale")
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: s * get(own))(Hold(scale=value)))
+
+    def test_classes_and_globals(self):
+        def of_class(value):
+            Names.scale = value
+            return lambda s, b, h, i, j: s * Names.scale
+
+        self.both(of_class)
+
+        def of_static(value):
+            global FACTOR
+            FACTOR = value
+            own = Static()
+            return lambda s, b, h, i, j: own.by(s)
+
+        self.both(of_static)
+
+        def of_attribute(value):
+            def score(s, b, h, i, j):
+                return s * score.scale
+
+            score.scale = value
+            return score
+
+        self.both(of_attribute)
+
+    def test_containers(self):
+        from collections import OrderedDict
+
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: s * own["scale"])(OrderedDict(scale=value)))
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: s * own("scale"))({"scale": value}.get))
+        self.both(lambda value: (lambda own: lambda s, b, h, i, j: s * own[0].slope)(torch.nn.ModuleList([Called(value)])))
+        made = {}
+
+        @functools.lru_cache
+        def cached(key):
+            return made[key]
+
+        def of_cache(value):
+            made["scale"] = value
+            cached.cache_clear()
+            return lambda s, b, h, i, j: s * cached("scale")
+
+        self.both(of_cache)
+
+    def test_tensors(self):
+        first, second = torch.randn(H), torch.randn(H)
+        pick = lambda own, h: own.t[h]
+        make = lambda own: lambda s, b, h, i, j: s * pick(own, h) + 0 * (first[h] + second[h])
+        self.both(make, (Hold(t=first), Hold(t=second)))
+        beta = torch.tensor(1.0)
+
+        def of_beta(value):
+            beta.fill_(value)
+            return lambda s, b, h, i, j: torch.nn.functional.softplus(s, beta=beta)
+
+        self.both(of_beta)
+        for scale in (0.25, 2.0):
+            beta.fill_(scale)
+            want = torch.nn.functional.scaled_dot_product_attention(*self.x, scale=scale)
+            self.assertLess((flex.flex_attention(*self.x, scale=beta) - want).abs().max().item(), 1e-5)
+
+    def test_methods_without_code(self):
+        class Own:
+            def __init__(self, scale):
+                self.scale = scale
+
+            @functools.lru_cache  # noqa: B019
+            def score(self, s, b, h, i, j):
+                return s * self.scale
+
+        self.both(lambda value: Own(value).score)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -91,6 +91,16 @@ class Func(unittest.TestCase):
         flex = lambda q: weft.flex_attention(q, k, v, lambda s, b, h, i, j: s + table[b * 2] * j, enable_gqa=True)
         self.near(vmap(grad(lambda q: flex(q).square().sum()))(many), torch.stack([grad(lambda q: flex(q).square().sum())(own) for own in many]))
 
+    def test_sizes_of_one(self):
+        text = "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], bias: [B, H, T, S]) { score dot(q[i], k[j]) / sqrt(D) + bias[i, j] }"
+        q, k, v, _ = self.x
+        k, v, bias = k[:1], v[:1], torch.randn(1, 1, q.shape[2], k.shape[2])
+        loss = lambda bias, k: weft.attention(text, q, k, v, bias=bias).square().sum()
+        leaves = [bias.clone().requires_grad_(), k.clone().requires_grad_()]
+        want = torch.autograd.grad(loss(*leaves), leaves)
+        for got, own in zip(grad(loss, (0, 1))(bias, k), want):
+            self.near(got, own)
+
     def test_what_there_is_not(self):
         with self.assertRaisesRegex(RuntimeError, "second derivative of attention is not supported"):
             grad(lambda q: grad(lambda q: own(q, *self.x[1:]).sum())(q).sum())(self.x[0])

@@ -135,7 +135,9 @@ TEST(Infinity, isANumber) {
 TEST(Definitions, standForTheirExpressions) {
   compare(
       "def near(n, width) = abs(n) < width def wave(n) = sin(n / 8) * c[h] "
-      "def both(n) = wave(n) + wave(2 * n) let d = i - j where near(d, w) score dot(q[i], k[j]) / sqrt(D) + both(d)");
+      "def both(n) = wave(n) + wave(2 * n) def at(r, n) = r[n] def halved(c) = c[h] / 2 let d = i - j where near(d, w) "
+      "score dot(q[i], k[j]) / sqrt(D) + both(d) + at(x, j) + "
+      "halved(c)");
 }
 
 TEST(Terms, areJoined) {

@@ -155,6 +155,12 @@ TEST(Limits, definitionsUnfoldToLittle) {
       deep += "def f" + std::to_string(at) + "(x) = max(1, f" + std::to_string(at - 1) + "(x)) ";
     EXPECT_NE(errors(deep + "gate f1000(1.5) }").find("nested at most 100 deep"), std::string::npos);
     lower(head + "def id(x) = x def sum(x, y) = id(x) + id(y) gate sum(id(1.5), sum(r[i], c[h])) where id(i >= j) }");
+    // A graph that has no end as a tree is printed to some length, and not at all in a message.
+    std::string graph = "def f0(x) = x + x ";
+    for (int at = 1; at <= 39; ++at)
+      graph += "def f" + std::to_string(at) + "(x) = f0(f" + std::to_string(at - 1) + "(x)) ";
+    EXPECT_NE(errors(head + graph + "keys = f39(i) }").find("got an expression"), std::string::npos);
+    lower(head + graph + "gate f39(c[h]) }");
     // Conditions in conditions, each with an index behind it.
     std::string guarded = head + "let a0 = 0.5 ";
     for (int at = 1; at <= 300; ++at)
