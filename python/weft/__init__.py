@@ -11,6 +11,7 @@
 torch expressions, and `weft.flex_attention` takes what FlexAttention takes.
 """
 
+from ._bench import Bench, Timing, bench
 from ._variant import Error, Explanation, Input, Mask, PythonVariant, SourceError, Variant, attention, decode, from_python, library, tune, variant
 from .flex import BlockMask, and_masks, create_block_mask, flex_attention, noop_mask, or_masks
 
@@ -32,6 +33,6 @@ _flops.register()
 __version__ = "0.1.0"
 
 __all__ = [
-    "Error", "Explanation", "Input", "Mask", "PythonVariant", "SourceError", "Variant", "attention", "decode", "from_python", "library",
+    "Bench", "Timing", "bench", "Error", "Explanation", "Input", "Mask", "PythonVariant", "SourceError", "Variant", "attention", "decode", "from_python", "library",
     "tune", "variant", "BlockMask", "and_masks", "create_block_mask", "flex_attention", "noop_mask", "or_masks", "register_transformers",
 ]
