@@ -129,7 +129,8 @@ class HostileText {
           return " def f" + std::to_string(last) +
                  "(x) = " + (pick(3) ? before + "(" + before + "(x))" : "if x > 0 then r[i] else " + before + "(x)");
         });
-        return std::string(head) + " def f0(x) = x + 1" + definitions + score + " gate f" + std::to_string(last) + "(1) }";
+        return std::string(head) + " def f0(x) = x + 1" + definitions + score + " gate f" + std::to_string(last) +
+               "(1) }";
       }
       default: {
         std::string text(size, ' ');
