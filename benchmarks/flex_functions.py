@@ -8,28 +8,8 @@ import warnings
 
 import torch
 
-import test_flex
-from criterion import norms_over, rounded, squared_errors
-from score_functions import FUNCTIONS, B, H, S, T
-from weft.flex import create_block_mask, flex_attention
-
-
-def errors_of(name, dtype):
-    """Of o and of each gradient: the norm of Weft's error, of PyTorch's own math in `dtype`, and of the exact result."""
-    maker, captured = FUNCTIONS[name]
-
-    def own(x):
-        score, mask = maker(x)
-        mask = mask and create_block_mask(mask, B, H, T, S, device="cpu")
-        return flex_attention(x["q"], x["k"], x["v"], score, mask, enable_gqa=True)
-
-    def draw(seed):
-        torch.manual_seed(seed)
-        shapes = {"q": (B, H, T, 32), "k": (B, H // 2, S, 32), "v": (B, H // 2, S, 48)}
-        x = {key: torch.randn(shape, dtype=torch.float64) for key, shape in shapes.items()} | {key: make() for key, make in captured.items()}
-        return squared_errors(rounded(x, dtype), dtype, lambda x: test_flex.math(x["q"], x["k"], x["v"], *maker(x)), own, cancelling=True)
-
-    return norms_over([draw(seed) for seed in range(3)])
+from score_functions import FUNCTIONS
+from test_flex import errors_of
 
 
 def main():

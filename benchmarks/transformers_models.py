@@ -3,14 +3,13 @@
 training step, and of a generated token. PYTHONPATH=python benchmarks/transformers_models.py [--length 1024] [--dtype bfloat16]"""
 
 import argparse
-import statistics
-import time
 import warnings
 
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GptOssConfig, GptOssForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import weft
+from flex import median
 
 COMMON = dict(vocab_size=1000, hidden_size=512, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=4,
               max_position_embeddings=4096, pad_token_id=0, bos_token_id=1, eos_token_id=2)
@@ -19,15 +18,6 @@ MODELS = {
     "Gemma 2, window 256": lambda: Gemma2ForCausalLM(Gemma2Config(**COMMON, head_dim=64, sliding_window=256, attn_logit_softcapping=50.0)),
     "GPT-OSS, window 128": lambda: GptOssForCausalLM(GptOssConfig(**COMMON, head_dim=64, sliding_window=128, num_local_experts=2, num_experts_per_tok=1)),
 }
-
-
-def median(call, seconds):
-    took, end = [], time.perf_counter() + seconds
-    while len(took) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        took.append(time.perf_counter() - start)
-    return statistics.median(took)
 
 
 def main():

@@ -93,6 +93,7 @@ Signature::Signature(std::shared_ptr<const Variant> own, std::vector<std::string
     const int at = find(names, input.name);
     TORCH_CHECK(at >= 0, where(*variant), "expected input '", input.name, "' ", dimsText(input), ", got none");
     places.push_back(at);
+    if (queries < 0 && input.isRow && input.querySide) queries = at;
     std::vector<int> &own = inputDims.emplace_back();
     for (const std::string &dim : input.dims) own.push_back(find(dims, dim));
     if (input.isRow && std::find(headDims.begin(), headDims.end(), own.back()) == headDims.end())

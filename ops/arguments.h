@@ -27,6 +27,7 @@ struct Signature {
   std::vector<std::string> names;
   std::vector<int> places;                  ///< of each input of the variant among the tensors
   int seed = -1, selection = -1;            ///< places of these; below 0: not given
+  int queries = -1;                         ///< place of the first rows of queries; below 0: there are none
   std::vector<std::string> dims;            ///< dimNames
   std::vector<std::vector<int>> inputDims;  ///< of each input: positions in `dims`
   std::vector<int> headDims;                ///< those that rows end in, in the order of their names

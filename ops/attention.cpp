@@ -1,5 +1,6 @@
 #include "ops/attention.h"
 
+#include <iterator>
 #include <sstream>
 
 #include <torch/library.h>
@@ -271,26 +272,6 @@ std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::Li
   return callBackward(variant, names, tensors, o, rows, dO, dLse);
 }
 
-/// "q k v" as a list of names.
-c10::List<std::string> namesIn(c10::string_view joined) {
-  std::istringstream words{std::string(joined)};
-  c10::List<std::string> names;
-  for (std::string name; words >> name;) names.push_back(name);
-  return names;
-}
-
-// torch.jit.trace knows no lists of strings.
-at::Tensor attentionOfJoined(c10::string_view variant, c10::string_view names, at::TensorList tensors) {
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention", "").typed<AttentionSchema>();
-  return op.call(variant, namesIn(names), tensors);
-}
-std::tuple<at::Tensor, at::Tensor> withLseOfJoined(c10::string_view variant, c10::string_view names,
-                                                   at::TensorList tensors) {
-  static auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
-  return op.call(variant, namesIn(names), tensors);
-}
-
 c10::List<std::string> toList(const Names &names) {
   c10::List<std::string> list;
   for (const std::string &name : names) list.push_back(name);
@@ -311,6 +292,26 @@ std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &var
   static auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("weft::attention_with_lse", "").typed<ForwardSchema>();
   return op.call(variant, toList(names), tensors);
+}
+
+/// "q k v" as names: torch.jit.trace knows no lists of strings.
+static Names namesIn(c10::string_view joined) {
+  std::istringstream words{std::string(joined)};
+  return {std::istream_iterator<std::string>(words), {}};
+}
+
+static at::Tensor attentionOfJoined(c10::string_view variant, c10::string_view names, at::TensorList tensors) {
+  return attention(std::string(variant), namesIn(names), tensors.vec());
+}
+static std::tuple<at::Tensor, at::Tensor> withLseOfJoined(c10::string_view variant, c10::string_view names,
+                                                          at::TensorList tensors) {
+  return attentionWithLse(std::string(variant), namesIn(names), tensors.vec());
+}
+
+/// For functions of Python that stand between a call and its kernels.
+static std::vector<at::Tensor> broadcastTensors(c10::string_view variant, const c10::List<std::string> &names,
+                                                at::TensorList tensors) {
+  return broadcast(callSite(variant, names, tensors.size())->signature, tensors).value_or(tensors.vec());
 }
 
 KeptTiles keptTiles(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors) {
@@ -367,6 +368,7 @@ TORCH_LIBRARY(weft, library) {
   library.def("attention_with_lse(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
   library.def("attention.joined(str variant, str names, Tensor[] tensors) -> Tensor");
   library.def("attention_with_lse.joined(str variant, str names, Tensor[] tensors) -> (Tensor, Tensor)");
+  library.def("_broadcast(str variant, str[] names, Tensor[] tensors) -> Tensor[]");
   library.def("select(str variant, str[] names, Tensor[] tensors) -> Tensor");
   library.def("_forward_keeping_rows(str variant, str[] names, Tensor[] tensors) -> (Tensor, Tensor)");
   library.def(
@@ -376,7 +378,10 @@ TORCH_LIBRARY(weft, library) {
 TORCH_LIBRARY_IMPL(weft, CompositeImplicitAutograd, library) {
   library.impl("attention.joined", attentionOfJoined);
   library.impl("attention_with_lse.joined", withLseOfJoined);
+  library.impl("_broadcast", broadcastTensors);
 }
+// torch.vmap takes only torch's own composites apart by itself.
+TORCH_LIBRARY_IMPL(weft, FuncTorchBatched, library) { library.impl("_broadcast", broadcastTensors); }
 void implement(torch::Library &library) {
   library.impl("attention", withoutLse<forward>);
   library.impl("attention_with_lse", withLse<forward>);

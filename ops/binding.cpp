@@ -32,11 +32,11 @@ void Binding::take(const Arguments &arguments, at::TensorList list) {
   for (const c10::SymInt &size : arguments.sizes) dims.push_back(size.guard_int(__FILE__, __LINE__));
   const auto &inputs = set.variant->inputs();
   prepared.reserve(inputs.size());
-  for (size_t at = 0; at < inputs.size(); ++at)
-    prepared.push_back(prepare(list[signature.places[at]], inputs[at], set));
-  tokensFirst.reserve(inputs.size());
-  for (size_t at = 0; at < inputs.size(); ++at)
-    tokensFirst.push_back(inputs[at].isRow && ops::tokensFirst(list[signature.places[at]]));
+  for (size_t at = 0; at < inputs.size(); ++at) {
+    const at::Tensor &tensor = list[signature.places[at]];
+    prepared.push_back(prepare(tensor, inputs[at], set));
+    tokensFirst.push_back(inputs[at].isRow && ops::tokensFirst(tensor));
+  }
   outputTokensFirst = outputHasTokensFirst(signature, list);
   B = dims[0];
   H = dims[1];

@@ -25,9 +25,9 @@ class Binding {
 
   KernelSet &set;
   int64_t B = 0, H = 0, G = 0, T = 0, S = 0;
-  std::vector<int64_t> dims;         ///< of dimNames
-  std::vector<at::Tensor> prepared;  ///< the inputs, in the signature's order
-  std::vector<bool> tokensFirst;     ///< of the inputs that are rows: how they came (see layout.h)
+  std::vector<int64_t> dims;               ///< of dimNames
+  std::vector<at::Tensor> prepared;        ///< the inputs, in the signature's order
+  c10::SmallVector<bool, 12> tokensFirst;  ///< of the inputs that are rows: how they came (see layout.h)
   bool outputTokensFirst = false;
   at::Tensor seed, selection;  ///< where given
 

@@ -92,24 +92,17 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
   return all;
 }
 
-/// Sizes of 1 as in a call of attention; pages are no batch.
-std::vector<at::Tensor> expanded(const std::shared_ptr<const Variant> &variant, const std::vector<std::string> &names,
-                                 at::TensorList tensors, const Pages *pages) {
-  if (!pages && names.size() == tensors.size())
-    if (auto wide = broadcast(Signature(variant, names, tensors.size()), tensors)) return *wide;
-  return tensors.vec();
-}
-
 at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
                         const Pages *pages) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   std::vector<std::string> names(nameList.begin(), nameList.end());
-  std::vector<at::Tensor> all = asLastRow(*variant, names, expanded(variant, names, tensors, pages), pages);
+  std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
   if (variant->hasDropout() && find(names, "seed") < 0 && !tensors.empty()) {
     names.push_back("seed");
     all.push_back(drawnSeed(tensors[0].device()));
   }
   const Signature signature(variant, names, all.size());
+  if (!pages) all = broadcast(signature, all).value_or(all);  // pages are no batch
   const Arguments arguments = checkArguments(signature, all);
   const at::Tensor &value = tensors[signature.places[variant->keySets()[0].values]];
   at::NoGradGuard guard;
@@ -167,8 +160,9 @@ at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> 
                      const Pages *pages) {
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   const std::vector<std::string> names(nameList.begin(), nameList.end());
-  const std::vector<at::Tensor> all = asLastRow(*variant, names, expanded(variant, names, tensors, pages), pages);
+  std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
   const Signature signature(variant, names, all.size());
+  if (!pages) all = broadcast(signature, all).value_or(all);
   const Arguments arguments = checkArguments(signature, all);
   const at::Tensor &value = tensors[signature.places[variant->keySets()[0].values]];
   return at::empty_symint({arguments.size("B"), arguments.size("H"), 1, value.sym_size(3)}, value.options());

@@ -5,10 +5,7 @@ namespace weft::ops {
 bool tokensFirst(const at::Tensor &rows) { return rows.sym_stride(2) > rows.sym_stride(1); }
 
 bool outputHasTokensFirst(const Signature &signature, at::TensorList tensors) {
-  const auto &inputs = signature.variant->inputs();
-  for (size_t at = 0; at < inputs.size(); ++at)
-    if (inputs[at].isRow && inputs[at].querySide) return tokensFirst(tensors[signature.places[at]]);
-  return false;
+  return signature.queries >= 0 && tokensFirst(tensors[signature.queries]);
 }
 
 at::Tensor emptyRows(c10::SymIntArrayRef shape, bool tokensFirst, const at::TensorOptions &options) {

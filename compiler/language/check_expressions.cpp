@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "compiler/language/causal.h"
+#include "compiler/language/nodes.h"
 
 namespace weft {
 
@@ -24,28 +25,10 @@ Typing typingOf(Function function) {
   return Typing::Same;
 }
 
-ExprPtr callOf(Function function, Type type, SourceRange range, std::vector<ExprPtr> args) {
-  auto result = std::make_shared<Expr>();
-  result->kind = Kind::Call;
-  result->range = range;
-  result->type = type;
-  result->function = function;
-  result->args = std::move(args);
-  return result;
-}
-
-ExprPtr integer(double value, SourceRange range) {
-  auto result = std::make_shared<Expr>();
-  result->range = range;
-  result->type = Type::Int;
-  result->value = value;
-  return result;
-}
-
 /// Makes an operation on two conditions one of `and`, `or` and `not`; false where it is none on conditions.
 bool joinConditions(Expr &expr) {
   auto join = [&](Function function, std::vector<ExprPtr> args) {
-    return callOf(function, Type::Bool, expr.range, std::move(args));
+    return makeCall(function, expr.range, std::move(args), Type::Bool);
   };
   const ExprPtr a = expr.args[0], b = expr.args[1];
   switch (expr.function) {
@@ -76,15 +59,14 @@ bool allowedRow(const Input &input) {
 
 ExprPtr ExpressionChecker::toNumber(const ExprPtr &expr) {
   if (expr->type != Type::Bool) return expr;
-  return callOf(Function::Select, Type::Int, expr->range, {expr, integer(1, expr->range), integer(0, expr->range)});
+  auto integer = [&](double value) { return makeNumber(value, expr->range, Type::Int); };
+  return makeCall(Function::Select, expr->range, {expr, integer(1), integer(0)}, Type::Int);
 }
 
 ExprPtr ExpressionChecker::toFloat(const ExprPtr &expr) {
   if (expr->type == Type::Float) return expr;
-  if (expr->kind != Kind::Number) return callOf(Function::ToFloat, Type::Float, expr->range, {expr});
-  auto result = integer(expr->value, expr->range);
-  result->type = Type::Float;
-  return result;
+  if (expr->kind == Kind::Number) return makeNumber(expr->value, expr->range, Type::Float);
+  return makeCall(Function::ToFloat, expr->range, {expr}, Type::Float);
 }
 
 void ExpressionChecker::check(ExprPtr &expr) {
@@ -209,10 +191,7 @@ void ExpressionChecker::checkRead(Expr &expr) {
   }
   auto implicitIndex = [&](const std::string &dim) -> ExprPtr {
     if (dim != "B" && dim != "H" && dim != "G") return nullptr;
-    auto index = std::make_shared<Expr>();
-    index->kind = Kind::Index;
-    index->range = expr.range;
-    index->type = Type::Int;
+    ExprPtr index = makeNode(Kind::Index, expr.range, Type::Int);
     index->index = dim == "B" ? Index::b : Index::h;
     return index;
   };
@@ -388,7 +367,7 @@ void ExpressionChecker::checkCall(Expr &expr) {
       if (expr.args[1]->type == Type::Bool && expr.args[2]->type == Type::Bool) {
         // if c then a else b on conditions: (c and a) or (not c and b)
         auto call = [&](Function function, std::vector<ExprPtr> args) {
-          return callOf(function, Type::Bool, expr.range, std::move(args));
+          return makeCall(function, expr.range, std::move(args), Type::Bool);
         };
         ExprPtr yes = call(Function::And, {expr.args[0], expr.args[1]});
         ExprPtr no = call(Function::And, {call(Function::Not, {expr.args[0]}), expr.args[2]});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "compiler/language/nodes.h"
 #include "compiler/language/walk.h"
 
 namespace weft {
@@ -31,10 +32,7 @@ ExprPtr unfold(const Definition &definition, const std::vector<ExprPtr> &args, s
     }
     if (argument && argument->kind != Expr::Kind::Name) throw NoInput{argument};
     if (++unfolded > mostUnfolded) return false;
-    copy = std::make_shared<Expr>();
-    copy->kind = expr.kind;
-    copy->range = expr.range;
-    copy->type = expr.type;
+    copy = ast::makeNode(expr.kind, expr.range, expr.type);
     copy->value = expr.value;
     copy->name = argument ? argument->name : expr.name;
     copy->index = expr.index;

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "compiler/language/nodes.h"
 #include "compiler/language/walk.h"
 
 namespace weft::ast {
@@ -19,16 +20,6 @@ struct Guard {
   int depth;
   ExprPtr all;  ///< they all hold
 };
-
-ExprPtr callOf(Function function, Type type, std::vector<ExprPtr> args) {
-  auto result = std::make_shared<Expr>();
-  result->kind = Kind::Call;
-  result->range = args[0]->range;
-  result->type = type;
-  result->function = function;
-  result->args = std::move(args);
-  return result;
-}
 
 class Guards {
  public:
@@ -70,8 +61,8 @@ class Guards {
     while (named->kind == Kind::Let) named = named->args[0].get();
     auto &own = guards[{outer, named, holds}];
     if (!own) {
-      ExprPtr all = holds ? condition : callOf(Function::Not, Type::Bool, {condition});
-      if (outer) all = callOf(Function::And, Type::Bool, {outer->all, all});
+      ExprPtr all = holds ? condition : makeCall(Function::Not, condition->range, {condition}, Type::Bool);
+      if (outer) all = makeCall(Function::And, outer->all->range, {outer->all, all}, Type::Bool);
       own = std::make_unique<Guard>(Guard{outer, outer ? outer->depth + 1 : 1, all});
     }
     return own.get();
@@ -108,10 +99,8 @@ class Guards {
                                                        : index.index == Index::i ? dim == "T"
                                                                                  : dim == set.dim);
       if (place) continue;
-      auto zero = std::make_shared<Expr>();
-      zero->range = index.range;
-      zero->type = Type::Int;
-      read.args[at] = callOf(Function::Select, Type::Int, {own.all, read.args[at], zero});
+      read.args[at] = makeCall(Function::Select, own.all->range,
+                               {own.all, read.args[at], makeNumber(0, index.range, Type::Int)}, Type::Int);
     }
   }
 };

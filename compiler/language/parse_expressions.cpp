@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "compiler/language/nodes.h"
+
 namespace weft {
 
 using ast::Expr;
@@ -11,22 +13,8 @@ using ast::Function;
 
 namespace {
 
-ExprPtr node(Expr::Kind kind, SourceRange range) {
-  auto result = std::make_shared<Expr>();
-  result->kind = kind;
-  result->range = range;
-  return result;
-}
-
-ExprPtr call(Function function, SourceRange range, std::vector<ExprPtr> args) {
-  ExprPtr result = node(Expr::Kind::Call, range);
-  result->function = function;
-  result->args = std::move(args);
-  return result;
-}
-
 ExprPtr binary(Function function, const ExprPtr &left, const ExprPtr &right) {
-  return call(function, {left->range.begin, right->range.end}, {left, right});
+  return ast::makeCall(function, {left->range.begin, right->range.end}, {left, right});
 }
 
 }  // namespace
@@ -42,7 +30,7 @@ ExprPtr ExpressionParser::parseExpr() {
     ExprPtr yes = parseExpr();
     expect("else", "after the first branch; every if has an else");
     ExprPtr no = parseExpr();
-    result = call(Function::Select, {begin, lastEnd()}, {condition, yes, no});
+    result = ast::makeCall(Function::Select, {begin, lastEnd()}, {condition, yes, no});
   } else {
     result = parseOr();
   }
@@ -68,7 +56,7 @@ ExprPtr ExpressionParser::parseNot() {
   int count = 0;
   while (accept("not")) ++count;
   ExprPtr result = parseComparison();
-  if (count % 2) result = call(Function::Not, {begin, lastEnd()}, {result});
+  if (count % 2) result = ast::makeCall(Function::Not, {begin, lastEnd()}, {result});
   return result;
 }
 
@@ -126,7 +114,7 @@ ExprPtr ExpressionParser::parseUnary() {
   int count = 0;
   while (accept("-")) ++count;
   ExprPtr result = parsePrimary();
-  if (count % 2) result = call(Function::Neg, {begin, lastEnd()}, {result});
+  if (count % 2) result = ast::makeCall(Function::Neg, {begin, lastEnd()}, {result});
   return result;
 }
 
@@ -164,7 +152,7 @@ ExprPtr ExpressionParser::parsePrimary() {
   const Token &token = tokens[position];
   if (token.kind == Token::Kind::Integer || token.kind == Token::Kind::Real) {
     ++position;
-    ExprPtr result = node(Expr::Kind::Number, token.range);
+    ExprPtr result = ast::makeNode(Expr::Kind::Number, token.range);
     result->value = parseNumber(token);
     result->type = token.kind == Token::Kind::Integer ? ast::Type::Int : ast::Type::Float;
     if (result->type == ast::Type::Int && result->value > 1073741824.0)
@@ -173,25 +161,25 @@ ExprPtr ExpressionParser::parsePrimary() {
     return result;
   }
   if (token.kind != Token::Kind::Name) fail("an expression");
-  if (accept("true")) return node(Expr::Kind::True, token.range);
-  if (accept("false")) return node(Expr::Kind::False, token.range);
+  if (accept("true")) return ast::makeNode(Expr::Kind::True, token.range);
+  if (accept("false")) return ast::makeNode(Expr::Kind::False, token.range);
   for (auto [text, index] :
        {std::pair{"b", ast::Index::b}, {"h", ast::Index::h}, {"i", ast::Index::i}, {"j", ast::Index::j}})
     if (token.text == text) {
       ++position;
-      ExprPtr result = node(Expr::Kind::Index, token.range);
+      ExprPtr result = ast::makeNode(Expr::Kind::Index, token.range);
       result->index = index;
       return result;
     }
   if (isKeyword(token.text)) fail("an expression");
   ++position;
-  ExprPtr result = node(Expr::Kind::Name, token.range);
+  ExprPtr result = ast::makeNode(Expr::Kind::Name, token.range);
   result->name = token.text;
   return result;
 }
 
 [[gnu::noinline]] ExprPtr ExpressionParser::readOf(const Token &token, std::vector<ExprPtr> args) {
-  ExprPtr result = node(Expr::Kind::Read, {token.range.begin, lastEnd()});
+  ExprPtr result = ast::makeNode(Expr::Kind::Read, {token.range.begin, lastEnd()});
   result->name = token.text;
   result->args = std::move(args);
   return result;
@@ -203,10 +191,24 @@ void ExpressionParser::tooDeep(SourceRange range) {
   throw SyntaxError();
 }
 
-void ExpressionParser::tooMany(SourceRange range) {
+ExprPtr ExpressionParser::unfolding(const Definition &definition, const std::vector<ExprPtr> &args, SourceRange range,
+                                    const std::string &wanted) {
+  ExprPtr result;
+  try {
+    result = unfold(definition, args, unfolded);
+  } catch (const NoInput &wrong) {
+    report(wrong.argument->range, "expected " + wanted);
+    throw SyntaxError();
+  }
+  if (result) return result;
   report(range, "expected functions that unfold to at most " + std::to_string(mostUnfolded) + " expressions, got more",
          "name what they have in common: let x = ...");
   throw SyntaxError();
+}
+
+ExprPtr ExpressionParser::shallow(ExprPtr expr, SourceRange range) {
+  if (depthOf(*expr) > maxDepth) tooDeep(range);
+  return expr;
 }
 
 namespace {
@@ -257,20 +259,10 @@ bool ExpressionParser::atTerms() const {
   const SourceRange range{word.range.begin, lastEnd()};
   std::vector<ExprPtr> terms;
   for (int at = 0; at < count; ++at) {
-    ExprPtr number = node(Expr::Kind::Number, range);
-    number->value = at;
-    number->type = ast::Type::Int;
-    try {
-      terms.push_back(unfold(term, {number}, unfolded));
-    } catch (const NoInput &) {
-      report(range, "expected a number in '" + word.text + "', got an input named '" + term.parameters[0] + "'");
-      throw SyntaxError();
-    }
-    if (!terms.back()) tooMany(range);
+    terms.push_back(unfolding(term, {ast::makeNumber(at, range, ast::Type::Int)}, range,
+                              "a number in '" + word.text + "', got an input named '" + term.parameters[0] + "'"));
   }
-  ExprPtr result = joined(*joinerOf(word.text), terms, 0, terms.size());
-  if (depthOf(*result) > maxDepth) tooDeep(range);
-  return result;
+  return shallow(joined(*joinerOf(word.text), terms, 0, terms.size()), range);
 }
 
 void ExpressionParser::parseDefinition() {
@@ -305,16 +297,8 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
                       std::to_string(args.size()));
     throw SyntaxError();
   }
-  ExprPtr result;
-  try {
-    result = unfold(definition, args, unfolded);
-  } catch (const NoInput &wrong) {
-    report(wrong.argument->range, "expected the name of an input, which '" + token.text + "' reads at an index");
-    throw SyntaxError();
-  }
-  if (!result) tooMany(range);
-  if (depthOf(*result) > maxDepth) tooDeep(range);
-  return result;
+  return shallow(
+      unfolding(definition, args, range, "the name of an input, which '" + token.text + "' reads at an index"), range);
 }
 
 [[gnu::noinline]] ExprPtr ExpressionParser::calledBy(const Token &token, std::vector<ExprPtr> args) {
@@ -324,7 +308,7 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
       report(range, "expected 2 arguments of 'dot', got " + std::to_string(args.size()), "as in: dot(q[i], k[j])");
       throw SyntaxError();
     }
-    ExprPtr result = node(Expr::Kind::Dot, range);
+    ExprPtr result = ast::makeNode(Expr::Kind::Dot, range);
     result->args = std::move(args);
     return result;
   }
@@ -333,20 +317,21 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
        {ast::Pool::Mean, ast::Pool::MeanBefore, ast::Pool::Max, ast::Pool::Min, ast::Pool::First, ast::Pool::Last}) {
     if (token.text != ast::spelling(pool) || args.size() != 1 || args[0]->kind != Expr::Kind::Name) continue;
     if (!inSelect) break;
-    ExprPtr result = node(Expr::Kind::Pooled, range);
+    ExprPtr result = ast::makeNode(Expr::Kind::Pooled, range);
     result->pool = pool;
     result->name = args[0]->name;
     return result;
   }
   if (token.text == "tan" && args.size() == 1)
-    return call(Function::Div, range, {call(Function::Sin, range, args), call(Function::Cos, range, args)});
+    return ast::makeCall(Function::Div, range,
+                         {ast::makeCall(Function::Sin, range, args), ast::makeCall(Function::Cos, range, args)});
 #define WEFT_FUNCTION(id, spell, count, typing)                                                            \
   if (token.text == spell && Function::id != Function::ToFloat && Function::id != Function::FloorDiv) {    \
     if (args.size() != count) {                                                                            \
       report(range, "expected " #count " argument(s) of '" spell "', got " + std::to_string(args.size())); \
       throw SyntaxError();                                                                                 \
     }                                                                                                      \
-    return call(Function::id, range, std::move(args));                                                     \
+    return ast::makeCall(Function::id, range, std::move(args));                                            \
   }
 #include "compiler/language/functions.def"
 #undef WEFT_FUNCTION

@@ -26,11 +26,14 @@ class ExpressionParser : public TokenStream {
 
  private:
   static constexpr int maxDepth = 100;
-
   static constexpr int64_t mostTerms = 64;
 
   [[noreturn]] void tooDeep(SourceRange range);
-  [[noreturn]] void tooMany(SourceRange range);
+  /// What a definition stands for; `wanted`: what an argument is that is read at an index, and no input.
+  ast::ExprPtr unfolding(const Definition &definition, const std::vector<ast::ExprPtr> &args, SourceRange range,
+                         const std::string &wanted);
+  /// `expr`, which is nested no deeper than the parser allows.
+  ast::ExprPtr shallow(ast::ExprPtr expr, SourceRange range);
   bool atTerms() const;
   ast::ExprPtr parseTerms();
   ast::ExprPtr unfoldedCall(const Token &token, const Definition &definition, const std::vector<ast::ExprPtr> &args);

@@ -121,7 +121,7 @@ def bench(contenders, q=None, k=None, v=None, *, seconds: float = 1.0, backward:
     if isinstance(contenders, (str, Variant, PythonVariant)):
         contenders = [contenders]
     if not isinstance(contenders, Mapping):
-        contenders = {own.name if isinstance(own, (Variant, PythonVariant)) else variant(own).name: own for own in contenders}
+        contenders = {own.name: own for own in (variant(own) if isinstance(own, str) else own for own in contenders)}
     given = {name: value for name, value in {"q": q, "k": k, "v": v, **inputs}.items() if value is not None}
     leaves = [own for own in given.values() if isinstance(own, torch.Tensor) and own.requires_grad] if backward else []
     device = next(own.device for own in given.values() if isinstance(own, torch.Tensor))

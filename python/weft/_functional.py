@@ -20,26 +20,8 @@ def active() -> bool:
 
 def attention(source: str, names: list[str], tensors: list[torch.Tensor], lse: bool):
     """As torch.ops.weft.attention, or attention_with_lse."""
-    out, rows = _Attention.apply(source, tuple(names), *_broadcast(source, names, tensors))
+    out, rows = _Attention.apply(source, tuple(names), *_ops._broadcast(source, names, tensors))
     return (out, rows[0]) if lse else out
-
-
-def _broadcast(source, names, tensors):
-    """Sizes of 1 as the operator takes them: B of every input, H, T and S of those that are no rows."""
-    inputs = {own["name"]: own for own in json.loads(_ops.describe(source))["inputs"]}
-    sizes = {}
-    for name, own in zip(names, tensors):
-        if name in inputs and own.dim() == len(inputs[name]["dims"]):
-            for dim, size in zip(inputs[name]["dims"], own.shape):
-                sizes[dim] = max(sizes.get(dim, 1), size)
-    wide = []
-    for name, own in zip(names, tensors):
-        if name in inputs and own.dim() == len(inputs[name]["dims"]):
-            free = "B" if inputs[name]["row"] else "BHTS"
-            shape = [sizes[dim] if size == 1 and dim in free else size for dim, size in zip(inputs[name]["dims"], own.shape)]
-            own = own.expand(shape) if shape != list(own.shape) else own
-        wide.append(own)
-    return wide
 
 
 def _first(tensor, dim, size):

@@ -24,7 +24,7 @@ DYNAMIC = frozenset(
 OPCODES = frozenset("IMPORT_NAME IMPORT_FROM MATCH_CLASS STORE_GLOBAL DELETE_GLOBAL".split())
 # What Python itself writes into classes, and what does not come into an expression.
 PLAIN = frozenset(
-    "__init__ __post_init__ __new__ __module__ __doc__ __dict__ __weakref__ __qualname__ __annotations__ __repr__ __str__ __eq__ __hash__ "
+    "__init__ __post_init__ __module__ __doc__ __dict__ __weakref__ __qualname__ __annotations__ __repr__ __str__ __eq__ __hash__ "
     "__dataclass_fields__ __dataclass_params__ __match_args__ __firstlineno__ __static_attributes__ __orig_bases__ __parameters__ "
     "__annotate_func__ __annotations_cache__ __replace__".split()
 )
@@ -65,7 +65,7 @@ def _is_plain(kind: type) -> bool:
             continue
         if any(name.startswith("__") and name.endswith("__") and name not in PLAIN for name in vars(own)):
             return False
-        if "__new__" in vars(own) or not isinstance(own, type) or type(own) is not type:
+        if type(own) is not type:
             return False
     return True
 

@@ -15,7 +15,7 @@ from torch.nn.attention import flex_attention as _flex
 from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, and_masks, noop_mask, or_masks
 
 from . import _library  # noqa: F401
-from ._expressions import Node, binary, call, number
+from ._expressions import Node, binary, number
 from ._memo import remembered
 from ._trace import Tracer
 from ._variant import call as call_operator
@@ -87,7 +87,7 @@ def _block_map(counts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
 
 def _in_block(t: Tracer, blocks: torch.Tensor, size: tuple[int, int], name: str) -> Node:
     """The condition that a pair's block is one of `blocks`. A size of 1 stands for all batch entries or heads."""
-    row, column = (call("floor", binary("/", own, number(length))) for own, length in zip((t.i, t.j), size))
+    row, column = (binary("div", own, number(length)) for own, length in zip((t.i, t.j), size))
     row.low = column.low = 0
     keep = [dim for dim, own in enumerate(blocks.shape[:2]) if own > 1]
     own = blocks[tuple(slice(None) if dim in keep or dim > 1 else 0 for dim in range(4))]

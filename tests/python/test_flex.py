@@ -27,6 +27,25 @@ def math(q, k, v, score_mod=None, mask_mod=None, scale=None):
     return torch.nan_to_num(torch.softmax(s, -1)).to(v.dtype) @ v
 
 
+def errors_of(name, dtype):
+    """Of o and of each gradient: the norm of Weft's error, of PyTorch's own math in `dtype`, and of the exact result."""
+    maker, captured = FUNCTIONS[name]
+
+    def own(x):
+        score, mask = maker(x)
+        mask = mask and create_block_mask(mask, B, H, T, S, device="cpu")
+        return flex_attention(x["q"], x["k"], x["v"], score, mask, enable_gqa=True)
+
+    def draw(seed):
+        torch.manual_seed(seed)
+        x = {"q": torch.randn(B, H, T, 32, dtype=torch.float64), "k": torch.randn(B, H // 2, S, 32, dtype=torch.float64),
+             "v": torch.randn(B, H // 2, S, 48, dtype=torch.float64)}
+        x = rounded({**x, **{key: make() for key, make in captured.items()}}, dtype)
+        return squared_errors(x, dtype, lambda x: math(x["q"], x["k"], x["v"], *maker(x)), own, cancelling=True)
+
+    return norms_over([draw(seed) for seed in range(3)])
+
+
 SHARED = ("head_groups", "index_of_an_index")
 
 
@@ -35,22 +54,7 @@ class Functions(unittest.TestCase):
         self.assertGreater(len(FUNCTIONS), 60)
 
     def compare(self, name, dtype):
-        maker, captured = FUNCTIONS[name]
-
-        def draw(seed):
-            torch.manual_seed(seed)
-            x = {"q": torch.randn(B, H, T, 32, dtype=torch.float64), "k": torch.randn(B, H // 2, S, 32, dtype=torch.float64),
-                 "v": torch.randn(B, H // 2, S, 48, dtype=torch.float64)}
-            x = rounded({**x, **{key: draw() for key, draw in captured.items()}}, dtype)
-
-            def own(x):
-                score, mask = maker(x)
-                mask = mask and create_block_mask(mask, B, H, T, S, device="cpu")
-                return flex_attention(x["q"], x["k"], x["v"], score, mask, enable_gqa=True)
-
-            return squared_errors(x, dtype, lambda x: math(x["q"], x["k"], x["v"], *maker(x)), own, cancelling=True)
-
-        errors = norms_over([draw(seed) for seed in range(3)])
+        errors, captured = errors_of(name, dtype), FUNCTIONS[name][1]
         if name in SHARED:  # an entry of these is the sum of thousands of pairs, in their order
             errors = {what: (own / 4 if what in captured else own, peer, scale) for what, (own, peer, scale) in errors.items()}
         worse = beyond(errors, dtype)

@@ -6,13 +6,11 @@
 #include <functional>
 #include <random>
 
-#include "tests/unit/call.h"
+#include "tests/unit/compare.h"
 #include "tests/unit/inputs.h"
 
 namespace weft::testing {
 namespace {
-
-constexpr double tolerance = 1.2e-5;  // see numerics_test.cpp
 
 using Inputs = std::map<std::string, reference::Array>;
 
@@ -44,13 +42,7 @@ TEST_P(IntFunctions, areExact) {
   const Shape shape{1, 1, 1, 110, 100, 16, 16};
   auto inputs = randomInputs(*variant, shape, 3);
   fillWithInts(inputs, 5);
-  auto want = reference::evaluate(variant->tree(), inputs, {});
-  for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
-    CallOptions options;
-    options.device = device;
-    auto got = call(variant, inputs, {}, options);
-    EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
-  }
+  expectTheOracles(variant, inputs, {}, {.tile = 64});
 }
 
 INSTANTIATE_TEST_SUITE_P(Functions, IntFunctions,
@@ -70,19 +62,7 @@ void compare(const std::string &body, const std::function<void(Inputs &)> &chang
   for (size_t at = 0; at < inputs["list"].values.size(); ++at)
     inputs["list"].values[at] = static_cast<double>(at % 9) - 4;
   if (change) change(inputs);
-  auto cotangent = randomCotangent(shape, 3);
-  auto want = reference::evaluate(variant->tree(), inputs, cotangent);
-  for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
-    CallOptions options;
-    options.device = device;
-    options.tileQ = options.tileK = 32;
-    auto got = call(variant, inputs, cotangent, options);
-    EXPECT_EQ(got.outside, outside);
-    if (outside) continue;
-    EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
-    for (auto &[name, gradient] : want.gradients)
-      EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), 4 * tolerance) << name;
-  }
+  expectTheOracles(variant, inputs, randomCotangent(shape, 3), {.outside = outside});
 }
 
 const std::string product = "score dot(q[i], k[j]) / sqrt(D) ";

@@ -6,15 +6,11 @@
 #include <set>
 
 #include "compiler/normalizers/facts.h"
-#include "tests/unit/call.h"
+#include "tests/unit/compare.h"
 #include "tests/unit/inputs.h"
 
 namespace weft::testing {
 namespace {
-
-// Sums of up to 200 products of normal numbers in f32, relative to the largest element: 200 terms at
-// 2^-24 each in the worst case is 1.2e-5.
-constexpr double tolerance = 1.2e-5;
 
 // A wave's period and ratio move every pair by up to d / p^2 times the period, a slope by d: their
 // gradients are sums of terms several times larger than the sum.
@@ -255,16 +251,8 @@ TEST(KeyLists, sumsOfAKeyGoToItsPlace) {
     // Some twice, some that are none.
     std::mt19937_64 random(1);
     for (double &value : inputs["list"].values) value = static_cast<double>(random() % 100) - 5;
-    auto cotangent = randomCotangent(shape, 3);
-    auto want = reference::evaluate(variant->tree(), inputs, cotangent);
-    for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
-      CallOptions options{32, 32};
-      options.device = device;
-      auto got = call(variant, inputs, cotangent, options);
-      EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
-      for (auto &[name, gradient] : want.gradients)
-        EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), 4 * tolerance) << name << " " << text;
-    }
+    SCOPED_TRACE(text);
+    expectTheOracles(variant, inputs, randomCotangent(shape, 3));
   }
 }
 

@@ -8,13 +8,12 @@
 #include <functional>
 #include <limits>
 
-#include "tests/unit/call.h"
+#include "tests/unit/compare.h"
 #include "tests/unit/inputs.h"
 
 namespace weft::testing {
 namespace {
 
-constexpr double tolerance = 1.2e-5;  // see numerics_test.cpp
 const double most = std::numeric_limits<int32_t>::max(), least = std::numeric_limits<int32_t>::min();
 const double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
 
@@ -39,18 +38,7 @@ void compare(const std::string &body, const std::function<void(Inputs &)> &chang
       inputs[name].values[at] = static_cast<double>(at * 7 % 11) - 5;
   for (double &value : inputs["x"].values) value = std::round(4 * value) / 4;
   if (change) change(inputs);
-  auto cotangent = randomCotangent(shape, 3);
-  auto want = reference::evaluate(variant->tree(), inputs, cotangent);
-  for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
-    CallOptions options;
-    options.device = device;
-    options.tileQ = options.tileK = 32;
-    auto got = call(variant, inputs, cotangent, options);
-    EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
-    for (auto &[name, gradient] : want.gradients)
-      if (std::ranges::count(tiny, name) == 0)
-        EXPECT_LT(relativeError(got.gradients.at(name), gradient.values), 4 * tolerance) << name;
-  }
+  expectTheOracles(variant, inputs, randomCotangent(shape, 3), {.tiny = tiny});
 }
 
 TEST(OddInputs, intsOfAllSizesInMasks) {
