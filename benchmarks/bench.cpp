@@ -252,10 +252,6 @@ json tuningOf(const std::vector<Case> &cases, const Device &device) {
   return list;
 }
 
-ElementType elementType(const std::string &type) {
-  return type == "bf16" ? ElementType::BF16 : type == "f16" ? ElementType::F16 : ElementType::F32;
-}
-
 }  // namespace
 
 json runBench(const BenchOptions &options) {
@@ -281,7 +277,8 @@ json runBench(const BenchOptions &options) {
     results["peak_of"][type] = peak->of;
   };
   for (const Case &work : options.cases)
-    if (!results["peak_gflops"].contains(work.type)) put(work.type, peakOf(device, elementType(work.type)));
+    if (!results["peak_gflops"].contains(work.type))
+      put(work.type, peakOf(device, rowTypeNamed(work.type).value_or(ElementType::F32)));
   if (const auto bandwidth = memoryRoof(device, torch::get_num_threads())) {
     results["bandwidth_gbs"] = 1e-9 * bandwidth->rate;
     results["bandwidth_of"] = bandwidth->of;
@@ -307,7 +304,9 @@ json runBench(const BenchOptions &options) {
     const json &own = row["results"]["weft"];
     const double peak = results["peak_gflops"].value(row["dtype"].get<std::string>(), HUGE_VAL);
     if (own.value("gflops", 0.0) > peak && !stopped())
-      put(row["dtype"], arithmeticRoofAgain(device, elementType(row["dtype"]), torch::get_num_threads()));
+      put(row["dtype"],
+          arithmeticRoofAgain(device, rowTypeNamed(row["dtype"].get<std::string>()).value_or(ElementType::F32),
+                              torch::get_num_threads()));
   }
   results["complete"] = results["rows"].size() == options.cases.size();
   return results;

@@ -63,9 +63,6 @@ void addCompile(CLI::App &app, Action &action) {
     Schedule schedule;
   };
   auto options = std::make_shared<Options>();
-  const std::map<std::string, ElementType> types = {{"f32", ElementType::F32},
-                                                    {"bf16", ElementType::BF16},
-                                                    {"f16", ElementType::F16}};
   std::vector<std::string> stages = ops::stageNames();
   stages.push_back("timeline");
   CLI::App *command = app.add_subcommand("compile", "Print any stage of a kernel");
@@ -82,8 +79,8 @@ void addCompile(CLI::App &app, Action &action) {
   command->add_option("--stages", options->schedule.stages, "GPU: tiles of a streamed operand in shared memory, 1 to 4")
       ->capture_default_str();
   command->add_option("--head-dim", options->headDim, "Size of the dims that rows end in")->capture_default_str();
-  command->add_option("--dtype", options->type, "f32, bf16 or f16")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+  command->add_option("--dtype", options->type, "f32, bf16, f16 or, on CPUs, f64")
+      ->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}))
       ->capture_default_str();
   command->add_option("--tile-q", options->schedule.tileQ, "Queries a tile")->capture_default_str();
   command->add_option("--tile-k", options->schedule.tileK, "Keys a tile")->capture_default_str();
@@ -108,8 +105,8 @@ void addCompile(CLI::App &app, Action &action) {
   command->add_option("--shape", options->shape, "timeline: B,H,T,D of the call (default: 2,16,4096 and --head-dim)");
   command->add_option("--span", options->span, "timeline: reach of spans and windows in tokens (default: half of T)")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 30));
-  command->callback([&action, options, types, command] {
-    action = [options, types, command] {
+  command->callback([&action, options, command] {
+    action = [options, command] {
       if (options->stage == "timeline") {
         bool chosen = false;
         for (const char *name : {"--tile-q", "--tile-k", "--keys-q", "--keys-k", "--stages", "--heads-inner"})
@@ -124,7 +121,7 @@ void addCompile(CLI::App &app, Action &action) {
       CompileRequest request;
       request.variant = findVariant(options->variant);
       request.kernel = options->kernel;
-      request.type = types.at(options->type);
+      request.type = *rowTypeNamed(options->type);
       request.schedule = options->schedule;
       request.target = options->target == "cpu" ? "host" : options->target;
       for (const InputInfo &input : request.variant->inputs())

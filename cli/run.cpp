@@ -80,8 +80,8 @@ void addRun(CLI::App &app, Action &action) {
       ->envname("WEFT_DEVICE")
       ->capture_default_str();
   command->add_option("--shape", options->shape, "B,H,T,D")->capture_default_str();
-  command->add_option("--dtype", options->type, "f32, bf16 or f16")
-      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+  command->add_option("--dtype", options->type, "f32, bf16, f16 or, on CPUs, f64")
+      ->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}))
       ->capture_default_str();
   command->add_flag("--backward", options->backward, "The gradients too");
   command->callback([&action, options] { action = [options] { return run(*options); }; });

@@ -17,7 +17,7 @@ bool has(const std::vector<std::string> &list, const std::string &name) {
 class Planner {
  public:
   Planner(const Variant &variant, ElementType type, const Schedule &schedule, const CallForm &form)
-      : variant(variant), type(type), schedule(schedule) {
+      : variant(variant), type(type), real(floatsBeside(type)), schedule(schedule) {
     plan.form = form;
     for (std::string &name : dimNames(variant)) plan.dims.push_back({std::move(name), {}});
     if (form.paged)
@@ -37,7 +37,7 @@ class Planner {
 
  private:
   const Variant &variant;
-  const ElementType type;
+  const ElementType type, real;  ///< of rows, and of other floats
   const Schedule &schedule;
   CallPlan plan;
 
@@ -109,7 +109,7 @@ class Planner {
       const ElementType element = input.isRow    ? type
                                   : input.isInt  ? ElementType::I32
                                   : input.isBool ? ElementType::Bool
-                                                 : ElementType::F32;
+                                                 : real;
       const bool pooled = plan.form.paged && input.isRow && input.dims[2] == "S";
       add(input.name, element, pooled ? sizes({poolPages, input.dims[1], "page", input.dims[3]}) : sizes(input.dims),
           Owner::Input);
@@ -125,7 +125,7 @@ class Planner {
     const InputInfo &input = variant.inputs()[pool.input];
     Extent room = tiles(input.dims[2], int64_t{pool.tile} * pool.block);
     room.scale = pool.block;
-    add(pool.buffer, ElementType::F32, {size("B"), size(input.dims[1]), room, size(input.dims[3])}, Owner::Temporary);
+    add(pool.buffer, real, {size("B"), size(input.dims[1]), room, size(input.dims[3])}, Owner::Temporary);
     const bool queries = input.dims[2] == "T";
     Extent programs =
         queries ? queryPrograms(pool.tile) : product({size("B"), size(input.dims[1]), tiles(input.dims[2], pool.tile)});
@@ -224,7 +224,7 @@ class Planner {
     plan.o = add("o", type, {size("B"), size("H"), queries, size(width())}, owner);
     const Owner rows = owner == Owner::Input ? owner : plan.form.lastTileOnly ? Owner::Temporary : Owner::Kept;
     for (std::string &name : variant.keptRows())
-      plan.rows.push_back(add(std::move(name), ElementType::F32, sizes({"B", "H", "T"}), rows));
+      plan.rows.push_back(add(std::move(name), real, sizes({"B", "H", "T"}), rows));
   }
 
   void forward() {
@@ -253,8 +253,7 @@ class Planner {
                                 : dim == "H" && has(info.dims, "G") ? CallPlan::Gradient::Axis::Grouped
                                                                     : CallPlan::Gradient::Axis::Summed);
     }
-    gradient.buffer =
-        addZeroed("d" + info.name, info.querySide && !keysAdd ? type : ElementType::F32, sizes(dims), Owner::Output);
+    gradient.buffer = addZeroed("d" + info.name, info.querySide && !keysAdd ? type : real, sizes(dims), Owner::Output);
     plan.gradients.push_back(std::move(gradient));
   }
 
@@ -267,8 +266,8 @@ class Planner {
       if (variant.inputs()[at].isFloat) gradient(static_cast<int>(at));
     keptTiles(Owner::Temporary);
     if (variant.hasDelta()) {
-      plan.dLse = addGiven("dlse", ElementType::F32, sizes({"B", "H", "T"}), plan.form.dLseGiven);
-      add("delta", ElementType::F32, sizes({"B", "H", "T"}), Owner::Temporary);
+      plan.dLse = addGiven("dlse", real, sizes({"B", "H", "T"}), plan.form.dLseGiven);
+      add("delta", real, sizes({"B", "H", "T"}), Owner::Temporary);
       run("backward_delta", queryPrograms(schedule.tileQ), product({size("B"), size("H"), size("T"), size(width())}));
     }
     Extent work = pairWork();

@@ -18,6 +18,7 @@ const char *name(ElementType type) {
     case ElementType::F32: return "f32";
     case ElementType::BF16: return "bf16";
     case ElementType::F16: return "f16";
+    case ElementType::F64: return "f64";
     case ElementType::I32: return "i32";
     case ElementType::I64: return "i64";
     case ElementType::Bool: return "bool";
@@ -25,12 +26,21 @@ const char *name(ElementType type) {
   return "?";
 }
 
+std::optional<ElementType> rowTypeNamed(std::string_view text) {
+  for (ElementType type : rowTypes)
+    if (text == name(type)) return type;
+  return std::nullopt;
+}
+
+ElementType floatsBeside(ElementType rows) { return rows == ElementType::F64 ? rows : ElementType::F32; }
+
 int64_t bytesOf(ElementType type) {
   switch (type) {
     case ElementType::F32:
     case ElementType::I32: return 4;
     case ElementType::BF16:
     case ElementType::F16: return 2;
+    case ElementType::F64:
     case ElementType::I64: return 8;
     case ElementType::Bool: return 1;
   }
@@ -64,8 +74,10 @@ CompileResult compile(const CompileRequest &request) {
     return result;
   };
   if (!request.variant) return fail("expected a variant, got none");
-  if (request.type != ElementType::F32 && request.type != ElementType::BF16 && request.type != ElementType::F16)
-    return fail(std::string("expected element type f32, bf16 or f16, got ") + name(request.type));
+  if (!rowTypeNamed(name(request.type)))
+    return fail(std::string("expected element type f32, bf16, f16 or f64, got ") + name(request.type));
+  const bool wide = request.type == ElementType::F64;
+  if (wide && isGpu(request.target)) return fail("f64 runs on CPUs alone, got target \"" + request.target + "\"");
   if (std::string wrong = illegal(request.schedule, *request.variant); !wrong.empty()) return fail(std::move(wrong));
   for (const InputInfo &input : request.variant->inputs()) {
     if (!input.isRow) continue;
@@ -84,6 +96,8 @@ CompileResult compile(const CompileRequest &request) {
     for (const std::string &known : all) list += " " + known;
     return fail("variant '" + request.variant->name() + "' has no kernel '" + request.kernel + "'; it has:" + list);
   }
+  if (wide && (request.kernel.starts_with("select_") || request.kernel.starts_with("pool_")))
+    return fail("tiles are selected in f32: of f64 expected a selection that is given");
   try {
     return runPipeline(request);
   } catch (const InternalError &error) {

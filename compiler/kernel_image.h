@@ -2,15 +2,24 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace weft {
 
-enum class ElementType : uint8_t { F32, BF16, F16, I32, I64, Bool };
+enum class ElementType : uint8_t { F32, BF16, F16, F64, I32, I64, Bool };
+
+/// Types that rows may have: what multiplies, and o.
+inline constexpr ElementType rowTypes[] = {ElementType::F32, ElementType::BF16, ElementType::F16, ElementType::F64};
 
 const char *name(ElementType type);
+/// Of a name as `name` gives it; none where it is no type of rows.
+std::optional<ElementType> rowTypeNamed(std::string_view text);
 int64_t bytesOf(ElementType type);
+/// The type of all floats of a call that are no rows: f32, beside rows of f64 f64.
+ElementType floatsBeside(ElementType rows);
 
 /// One 64-bit argument of a kernel.
 struct ArgumentSlot {

@@ -23,12 +23,14 @@
 namespace weft {
 namespace {
 
-std::unique_ptr<mlir::MLIRContext> makeContext() {
+/// Of a call with rows of this type.
+std::unique_ptr<mlir::MLIRContext> makeContext(ElementType rows) {
   auto context = std::make_unique<mlir::MLIRContext>(mlir::MLIRContext::Threading::DISABLED);
   context->loadDialect<dialect::WeftDialect, tile::TileDialect, cpu::CpuDialect, cta::CtaDialect,
                        mlir::arith::ArithDialect, mlir::math::MathDialect, mlir::scf::SCFDialect,
                        mlir::vector::VectorDialect, mlir::LLVM::LLVMDialect, mlir::NVVM::NVVMDialect,
                        mlir::func::FuncDialect, mlir::cf::ControlFlowDialect>();
+  context->getLoadedDialect<dialect::WeftDialect>()->wide = floatsBeside(rows) == ElementType::F64;
   return context;
 }
 
@@ -99,7 +101,7 @@ CompileResult runPipeline(const CompileRequest &request) {
     result.text = ast::print(variant);
     return result;
   }
-  auto context = makeContext();
+  auto context = makeContext(request.type);
   mlir::OwningOpRef<mlir::ModuleOp> module = lowerAst(variant, *context);
   Dump dump(request.dumpDirectory, variant.name + "." + request.kernel);
   if (!request.dumpDirectory.empty()) dump.write("lower-ast", "mlir", print(*module));
@@ -129,7 +131,7 @@ CompileResult runPipeline(const CompileRequest &request) {
 }
 
 OwnedModule buildTiles(const CompileRequest &request) {
-  OwnedModule owned{makeContext(), {}};
+  OwnedModule owned{makeContext(request.type), {}};
   owned.module = lowerAst(request.variant->tree(), *owned.context);
   Dump nowhere("", "");
   run(*owned.module, nowhere, [&](mlir::OpPassManager &passes) {
@@ -140,7 +142,7 @@ OwnedModule buildTiles(const CompileRequest &request) {
 }
 
 VariantFacts analyse(const ast::Variant &variant) {
-  auto context = makeContext();
+  auto context = makeContext(ElementType::F32);
   mlir::OwningOpRef<mlir::ModuleOp> module = lowerAst(variant, *context);
   Dump nowhere("", "");
   run(*module, nowhere, addVariantPasses);

@@ -135,6 +135,8 @@ Arguments checkArguments(const Signature &signature, at::TensorList tensors) {
     checkType(variant, input, tensor.scalar_type(), operands);
   }
   elementType(operands);
+  TORCH_CHECK(operands != at::kDouble || device.is_cpu() || device.is_meta(), where(variant),
+              "float64 runs on CPUs alone, got it on ", device, "; expected float32, bfloat16 or float16");
   for (int position : {0, 1, 3})
     TORCH_CHECK(from[position], where(variant), "no tensor has the dim ", signature.dims[position]);
   if (!from[2]) result.sizes[2] = result.sizes[1];
@@ -196,7 +198,7 @@ void checkGradients(const Arguments &arguments, at::TensorList tensors, const at
     checkShape(variant, name, tensor, shape);
   };
   check("o", o, wide, false, value.scalar_type());
-  check("rows", rows, kept, false, at::kFloat);
+  check("rows", rows, kept, false, floatsBeside(value.scalar_type()));
   check("do", dO, wide, true, at::kFloat);
   if (dLse && dLse->defined()) check("dlse", *dLse, narrow, true, at::kFloat);
 }
@@ -240,12 +242,15 @@ at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()>
   return narrow.to(tensor.device());
 }
 
+at::ScalarType floatsBeside(at::ScalarType rows) { return rows == at::kDouble ? rows : at::kFloat; }
+
 ElementType elementType(at::ScalarType type) {
   switch (type) {
     case at::kFloat: return ElementType::F32;
     case at::kBFloat16: return ElementType::BF16;
     case at::kHalf: return ElementType::F16;
-    default: TORCH_CHECK(false, "weft: expected float32, bfloat16 or float16 operands, got ", type);
+    case at::kDouble: return ElementType::F64;
+    default: TORCH_CHECK(false, "weft: expected float32, bfloat16, float16 or, on CPUs, float64 operands, got ", type);
   }
 }
 

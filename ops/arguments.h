@@ -66,5 +66,7 @@ at::Tensor drawnSeed(const at::Device &device);
 at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()> &what);
 
 ElementType elementType(at::ScalarType type);
+/// The type of the floats of a call that are no rows, and of what a row of results keeps: float32, beside float64 that.
+at::ScalarType floatsBeside(at::ScalarType rows);
 
 }  // namespace weft::ops

@@ -64,7 +64,8 @@ std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variant, const c
   const c10::SymInt B = arguments.size("B"), H = arguments.size("H"), T = arguments.size("T");
   const at::Tensor &value = tensors[site->signature.places[site->variant().keySets()[0].values]];
   return {emptyRows({B, H, T, value.sym_size(3)}, outputHasTokensFirst(site->signature, tensors), value.options()),
-          at::empty_symint({rowsKept(site->variant()), B, H, T}, value.options().dtype(at::kFloat))};
+          at::empty_symint({rowsKept(site->variant()), B, H, T},
+                           value.options().dtype(floatsBeside(value.scalar_type())))};
 }
 
 std::vector<at::Tensor> backwardMeta(c10::string_view variant, const c10::List<std::string> &names,
@@ -167,11 +168,23 @@ at::Tensor callSelect(const Completed &call) {
   return op.call(call.variant, call.names, call.tensors);
 }
 
+/// Of a call in float64, the same in float32: what estimates tiles is no more exact for more digits.
+std::optional<std::vector<at::Tensor>> narrowed(const CallSite &site, at::TensorList tensors) {
+  const auto at = static_cast<size_t>(site.signature.places[site.variant().keySets()[0].values]);
+  if (!site.variant().selects() || at >= tensors.size() || tensors[at].scalar_type() != at::kDouble)
+    return std::nullopt;
+  std::vector<at::Tensor> narrow;
+  for (const at::Tensor &tensor : tensors)
+    narrow.push_back(tensor.is_floating_point() ? tensor.to(at::kFloat) : tensor);
+  return narrow;
+}
+
 at::Tensor selectTiles(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   at::NoGradGuard guard;
   const auto site = callSite(variant, names, tensors.size());
   if (auto wide = broadcast(site->signature, tensors)) return selectTiles(variant, names, *wide);
   demandSelection(site->variant());
+  if (auto narrow = narrowed(*site, tensors)) return selectTiles(variant, names, *narrow);
   return runSelect(bindCall(*site, tensors, false));
 }
 
@@ -201,6 +214,11 @@ std::tuple<at::Tensor, at::Tensor> compute(c10::string_view variant, const c10::
   if (!tensors.empty() && lacksSeed(*site)) {
     Completed call(variant, names, tensors);
     call.add("seed", drawnSeed(tensors[0].device()));
+    return compute<run>(call.variant, call.names, call.tensors);
+  }
+  if (lacksSelection(*site) && narrowed(*site, tensors)) {
+    Completed call(variant, names, tensors);
+    call.add("selection", callSelect(call));
     return run(call.variant, call.names, call.tensors);
   }
   return run(variant, names, tensors);
@@ -318,6 +336,7 @@ KeptTiles keptTiles(const std::string &variant, const Names &names, const std::v
   at::NoGradGuard guard;
   const auto site = callSite(variant, toList(names), tensors.size());
   if (auto wide = broadcast(site->signature, tensors)) return keptTiles(variant, names, *wide);
+  if (auto narrow = narrowed(*site, tensors)) return keptTiles(variant, names, *narrow);
   const Binding call = bindCall(*site, tensors, false);
   const KeptPattern pattern(call);
   KeptTiles result;

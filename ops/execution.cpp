@@ -12,6 +12,7 @@ at::ScalarType torchType(ElementType type) {
     case ElementType::F32: return at::kFloat;
     case ElementType::BF16: return at::kBFloat16;
     case ElementType::F16: return at::kHalf;
+    case ElementType::F64: return at::kDouble;
     case ElementType::I32: return at::kInt;
     case ElementType::I64: return at::kLong;
     case ElementType::Bool: return at::kBool;

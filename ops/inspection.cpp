@@ -49,9 +49,8 @@ constexpr struct {
 };
 
 ElementType typeNamed(const std::string &text) {
-  for (ElementType type : {ElementType::F32, ElementType::BF16, ElementType::F16})
-    if (text == name(type)) return type;
-  throw std::runtime_error("expected f32, bf16 or f16 as the type, got '" + text + "'");
+  if (const auto type = rowTypeNamed(text)) return *type;
+  throw std::runtime_error("expected f32, bf16, f16 or f64 as the type, got '" + text + "'");
 }
 
 Json descriptionOf(const Variant &variant) {

@@ -40,7 +40,8 @@ void bindRows(Execution &pass, const at::Tensor &rows) {
 std::tuple<at::Tensor, at::Tensor> runForward(const Binding &call) {
   const at::Tensor &value = valueOf(call);
   at::Tensor o = emptyRows({call.B, call.H, call.T, value.size(3)}, call.outputTokensFirst, value.options());
-  at::Tensor rows = at::empty({rowsKept(*call.set.variant), call.B, call.H, call.T}, call.options(at::kFloat));
+  at::Tensor rows =
+      at::empty({rowsKept(*call.set.variant), call.B, call.H, call.T}, call.options(floatsBeside(value.scalar_type())));
   if (rows.numel() == 0) return {o, rows};
   Execution pass(call, call.form(Purpose::Forward));
   pass.bind(pass.plan.o, o);
@@ -54,7 +55,8 @@ std::vector<at::Tensor> runBackward(const Binding &call, const at::Tensor &o, co
   CallForm form = call.form(Purpose::Backward);
   form.dLseGiven = dLse && dLse->defined();
   Execution pass(call, form);
-  const at::Tensor kept = rows.contiguous(), dRows = form.dLseGiven ? dLse->to(at::kFloat).contiguous() : at::Tensor();
+  const at::Tensor kept = rows.contiguous(),
+                   dRows = form.dLseGiven ? dLse->to(rows.scalar_type()).contiguous() : at::Tensor();
   pass.bind(pass.plan.o, readable(o, call.set.device));
   pass.bind(pass.plan.dO, readable(dO.to(o.scalar_type()), call.set.device));
   bindRows(pass, kept);

@@ -1,5 +1,6 @@
 #include "ops/sample_inputs.h"
 
+#include "ops/arguments.h"
 #include "ops/phase_order.h"
 
 #include <algorithm>
@@ -107,10 +108,9 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
 }
 
 at::ScalarType scalarType(const std::string &name) {
-  if (name == "f32") return at::kFloat;
-  if (name == "bf16") return at::kBFloat16;
-  if (name == "f16") return at::kHalf;
-  throw std::runtime_error("expected f32, bf16 or f16, got '" + name + "'");
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble})
+    if (name == weft::name(elementType(type))) return type;
+  throw std::runtime_error("expected f32, bf16, f16 or f64, got '" + name + "'");
 }
 
 }  // namespace weft::ops

@@ -69,7 +69,8 @@ ElementType typeOf(weft_type type) {
     case WEFT_F32: return ElementType::F32;
     case WEFT_BF16: return ElementType::BF16;
     case WEFT_F16: return ElementType::F16;
-    default: throw std::invalid_argument("expected WEFT_F32, WEFT_BF16 or WEFT_F16 as the type of rows");
+    case WEFT_F64: return ElementType::F64;
+    default: throw std::invalid_argument("expected WEFT_F32, WEFT_BF16, WEFT_F16 or WEFT_F64 as the type of rows");
   }
 }
 weft_type typeOf(ElementType type) {
@@ -77,6 +78,7 @@ weft_type typeOf(ElementType type) {
     case ElementType::F32: return WEFT_F32;
     case ElementType::BF16: return WEFT_BF16;
     case ElementType::F16: return WEFT_F16;
+    case ElementType::F64: return WEFT_F64;
     case ElementType::I32: return WEFT_I32;
     case ElementType::I64: return WEFT_I64;
     case ElementType::Bool: return WEFT_BOOL;

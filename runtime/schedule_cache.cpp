@@ -87,8 +87,7 @@ TuningEntry entryOf(const json &value) {
   TuningEntry entry;
   entry.key.variant = value.at("variant");
   entry.key.variantHash = value.at("variant_hash");
-  const std::string type = value.at("type");
-  entry.key.type = type == "bf16" ? ElementType::BF16 : type == "f16" ? ElementType::F16 : ElementType::F32;
+  entry.key.type = rowTypeNamed(value.at("type").get<std::string>()).value_or(ElementType::F32);
   entry.key.headDims = value.at("head_dims").get<std::map<std::string, int64_t>>();
   entry.key.backward = value.at("direction") == "backward";
   const json &bucket = value.at("bucket");

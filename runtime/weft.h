@@ -33,7 +33,7 @@ extern "C" {
 typedef struct weft_variant weft_variant;
 typedef struct weft_call weft_call;
 
-typedef enum weft_type { WEFT_F32, WEFT_BF16, WEFT_F16, WEFT_I32, WEFT_I64, WEFT_BOOL } weft_type;
+typedef enum weft_type { WEFT_F32, WEFT_BF16, WEFT_F16, WEFT_I32, WEFT_I64, WEFT_BOOL, WEFT_F64 } weft_type;
 /* Forward: o and what is kept of each query. Backward: gradients, from both and a cotangent. */
 typedef enum weft_purpose { WEFT_FORWARD, WEFT_BACKWARD } weft_purpose;
 /* Input: the caller's, read. Output: the results, o [B, H, T, E] or sums of gradients. Kept: of each query, f32 [B, H,

@@ -8,7 +8,7 @@ include "mlir/Interfaces/SideEffectInterfaces.td"
 
 class CpuOp<string mnemonic, list<Trait> traits = []> : Op<CpuDialect, mnemonic, traits>;
 
-def CpuTile : RankedTensorOf<[F32, BF16, F16]>;
+def CpuTile : RankedTensorOf<[F32, F64, BF16, F16]>;
 
 // ---- rows of tensors -------------------------------------------------------------------------
 

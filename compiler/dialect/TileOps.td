@@ -7,8 +7,10 @@ include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/LoopLikeInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
-def TileScalar : AnyTypeOf<[F32, I32, I1]>;
-def Tile2D : RankedTensorOf<[F32]>;
+def TileReal : Type<CPred<"::weft::dialect::isReal($_self)">, "f32 or f64">,
+               BuildableType<"::weft::dialect::realType($_builder.getContext())">;
+def TileScalar : AnyTypeOf<[F32, F64, I32, I1]>;
+def Tile2D : RankedTensorOf<[F32, F64]>;
 
 def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SymbolTable, SingleBlock, NoTerminator]> {
   let summary = "one kernel: a program over a grid";
@@ -66,7 +68,7 @@ def Tile_LoadRowsOp : TileOp<"load_rows", [Pure]> {
 // Not pure: an accumulator starts here, and two equal starts are two accumulators.
 def Tile_FillOp : TileOp<"fill"> {
   let summary = "a tile of one value";
-  let arguments = (ins F32:$value, Tile_Side:$side);
+  let arguments = (ins TileReal:$value, Tile_Side:$side);
   let results = (outs Tile2D:$result);
   let assemblyFormat = "$side $value attr-dict `:` type($result)";
 }
@@ -137,7 +139,7 @@ def Tile_DotIntoOp : TileOp<"dot_into"> {
 
 def Tile_ScaleOp : TileOp<"scale", [Pure, AllTypesMatch<["tile", "result"]>]> {
   let summary = "multiplies a tile by a constant; the tile is consumed";
-  let arguments = (ins Tile2D:$tile, F32Attr:$factor);
+  let arguments = (ins Tile2D:$tile, F64Attr:$factor);
   let results = (outs Tile2D:$result);
   let assemblyFormat = "$tile `by` $factor attr-dict `:` type($tile)";
 }
@@ -217,7 +219,7 @@ def Tile_BelowPeakOp : TileOp<"below_peak", [Pure, AllTypesMatch<["scores", "dif
 
 def Tile_ResultOp : TileOp<"result", [Terminator]> {
   let summary = "the scalars a pairwise or rowwise program gives";
-  let arguments = (ins Variadic<F32>:$values);
+  let arguments = (ins Variadic<TileReal>:$values);
   let assemblyFormat = "($values^ `:` type($values))? attr-dict";
 }
 
@@ -284,7 +286,7 @@ def Tile_PoolRowsOp : TileOp<"pool_rows"> {
 
 def Tile_StoreFlatOp : TileOp<"store_flat"> {
   let summary = "writes one element of a flat buffer of i32, f32 or, a byte each, bools";
-  let arguments = (ins AnyTypeOf<[I1, I32, F32]>:$value, FlatSymbolRefAttr:$tensor, I32:$index);
+  let arguments = (ins AnyTypeOf<[I1, I32, F32, F64]>:$value, FlatSymbolRefAttr:$tensor, I32:$index);
   let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict `:` type($value)";
 }
 
@@ -317,7 +319,7 @@ def Tile_FlatDotsOp : TileOp<"flat_dots"> {
 def Tile_LoadFlatOp : TileOp<"load_flat"> {
   let summary = "one element of a flat buffer of i32, f32 or, a byte each, bools";
   let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$index);
-  let results = (outs AnyTypeOf<[I1, I32, F32]>:$result);
+  let results = (outs AnyTypeOf<[I1, I32, F32, F64]>:$result);
   let assemblyFormat = "$tensor `[` $index `]` attr-dict `:` type($result)";
 }
 

@@ -12,7 +12,10 @@ def WeftDialect : Dialect {
   let description = [{
     A module holds one variant. Its attributes `weft.inputs` and `weft.normalize` describe the
     signature; each `weft.pairwise` region computes scalars of one pair (i, j) of head h of batch b.
-    Scalars are f32, i32 or i1.
+    Scalars are f32, i32 or i1. In the context of a call whose rows are f64 all floats are.
+  }];
+  let extraClassDeclaration = [{
+    bool wide = false;  ///< floats are f64
   }];
 }
 

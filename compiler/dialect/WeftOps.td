@@ -6,7 +6,9 @@ include "compiler/dialect/WeftAttributes.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
-def WeftScalar : AnyTypeOf<[F32, I32, I1]>;
+def WeftReal : Type<CPred<"::weft::dialect::isReal($_self)">, "f32 or f64">,
+               BuildableType<"::weft::dialect::realType($_builder.getContext())">;
+def WeftScalar : AnyTypeOf<[F32, F64, I32, I1]>;
 
 def Weft_PairwiseOp : WeftOp<"pairwise", [IsolatedFromAbove, Symbol, SingleBlock]> {
   let summary = "a scalar program of one query-key pair";
@@ -82,7 +84,7 @@ def Weft_DotOp : WeftOp<"dot", [Pure]> {
   let summary = "the dot product of row i of a query input and row j of a key input";
   let description = "`%s = weft.dot @q, @k`";
   let arguments = (ins FlatSymbolRefAttr:$query, FlatSymbolRefAttr:$key);
-  let results = (outs F32:$result);
+  let results = (outs WeftReal:$result);
   let assemblyFormat = "$query `,` $key attr-dict";
 }
 
@@ -92,7 +94,7 @@ def Weft_RowOp : WeftOp<"row", [Pure]> {
     (C1) the name is that of a RowState of a normaliser: its file in compiler/normalizers says what it is. `%l = weft.row "peak"`
   }];
   let arguments = (ins StrAttr:$name);
-  let results = (outs F32:$result);
+  let results = (outs WeftReal:$result);
   let assemblyFormat = "$name attr-dict";
   let hasVerifier = 1;
 }
@@ -104,7 +106,7 @@ def Weft_RandomOp : WeftOp<"random", [Pure]> {
     keys, from 0; it stands above the bits of j. `%u = weft.random`
   }];
   let arguments = (ins DefaultValuedAttr<I32Attr, "0">:$set);
-  let results = (outs F32:$result);
+  let results = (outs WeftReal:$result);
   let assemblyFormat = "attr-dict";
 }
 
@@ -122,7 +124,7 @@ def Weft_AccumulateOp : WeftOp<"accumulate"> {
     `per` says what the element depends on besides b and h: head (nothing), query (exactly i), key
     (exactly j) or any. `weft.accumulate @span[%h], %g per head`
   }];
-  let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices, F32:$value,
+  let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices, WeftReal:$value,
                    DefaultValuedAttr<Weft_Dependence, "::weft::dialect::Dependence::Any">:$per);
   let assemblyFormat = "$input `[` $indices `]` `,` $value (`per` $per^)? attr-dict";
 }
@@ -130,7 +132,7 @@ def Weft_AccumulateOp : WeftOp<"accumulate"> {
 def Weft_CotangentOp : WeftOp<"cotangent"> {
   let summary = "the cotangent of one dot of the pair";
   let description = "`weft.cotangent @q, @k, %ds`";
-  let arguments = (ins FlatSymbolRefAttr:$query, FlatSymbolRefAttr:$key, F32:$value);
+  let arguments = (ins FlatSymbolRefAttr:$query, FlatSymbolRefAttr:$key, WeftReal:$value);
   let assemblyFormat = "$query `,` $key `,` $value attr-dict";
 }
 

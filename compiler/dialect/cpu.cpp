@@ -77,7 +77,8 @@ bool takes(ProductKind kind, tile::DotForm form, Side side, mlir::Value tile) {
   const Taken wanted = taken(kind, form, side);
   // Rows that lie side by side are as good as strided ones.
   const bool lies = *layout == wanted.layout || (wanted.layout == Layout::Strided && *layout == Layout::Rows);
-  return lies && (wanted.half ? typeOf(tile).getElementType().isBF16() : typeOf(tile).getElementType().isF32());
+  return lies &&
+         (wanted.half ? typeOf(tile).getElementType().isBF16() : dialect::isReal(typeOf(tile).getElementType()));
 }
 
 template <class Op>
@@ -93,7 +94,8 @@ llvm::LogicalResult verifySides(Op op, const char *label) {
 
 llvm::LogicalResult ConvertOp::verify() {
   if (!inRows(getSource()) || layoutOf(getResult().getType()) != Layout::Rows ||
-      !typeOf(getResult()).getElementType().isF32() || typeOf(getResult()).getShape() != typeOf(getSource()).getShape())
+      !dialect::isReal(typeOf(getResult()).getElementType()) ||
+      typeOf(getResult()).getShape() != typeOf(getSource()).getShape())
     return emitOpError("(C1) expected f32 rows of ") << getSource().getType() << ", got " << getResult().getType();
   return llvm::success();
 }

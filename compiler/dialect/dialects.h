@@ -20,7 +20,11 @@
 #include "compiler/dialect/WeftOps.h.inc"
 
 namespace weft::dialect {
-/// The number, f32 or i32, that a value is known to be.
+/// What floats of the kernel at hand are: f32, or f64 where its rows are.
+mlir::FloatType realType(mlir::MLIRContext *context);
+/// Of a scalar, or of an element: a float that arithmetic is done in.
+inline bool isReal(mlir::Type type) { return type.isF32() || type.isF64(); }
+/// The number, f32, f64 or i32, that a value is known to be.
 std::optional<double> constantOf(mlir::Value value);
 /// The bool that a value is known to be.
 std::optional<bool> boolOf(mlir::Value value);

@@ -55,6 +55,12 @@ mlir::Attribute FunctionAttr::parse(mlir::AsmParser &parser, mlir::Type) {
 
 void FunctionAttr::print(mlir::AsmPrinter &printer) const { printer << idOf(getValue()); }
 
+mlir::FloatType realType(mlir::MLIRContext *context) {
+  mlir::Builder builder(context);
+  auto *dialect = context->getLoadedDialect<WeftDialect>();
+  return dialect && dialect->wide ? builder.getF64Type() : builder.getF32Type();
+}
+
 std::optional<double> constantOf(mlir::Value value) {
   mlir::FloatAttr real;
   if (mlir::matchPattern(value, mlir::m_Constant(&real))) return real.getValueAsDouble();
@@ -97,7 +103,7 @@ static mlir::Type resultType(mlir::OpBuilder &builder, Function function, mlir::
     case Function::Ge:
     case Function::Eq:
     case Function::Ne: return builder.getI1Type();
-    case Function::ToFloat: return builder.getF32Type();
+    case Function::ToFloat: return realType(builder.getContext());
     default: return args[0].getType();
   }
 }

@@ -1,5 +1,7 @@
 #include "compiler/target/emitter.h"
 
+#include "compiler/target/tensors.h"
+
 namespace weft::target {
 
 namespace arith = mlir::arith;
@@ -11,6 +13,7 @@ mlir::Type Emitter::storage(ElementType type) {
     case ElementType::F32: return b.getF32Type();
     case ElementType::BF16: return b.getBF16Type();
     case ElementType::F16: return b.getF16Type();
+    case ElementType::F64: return b.getF64Type();
     case ElementType::I32: return b.getI32Type();
     case ElementType::I64: return b.getI64Type();
     case ElementType::Bool: return b.getI8Type();
@@ -39,9 +42,9 @@ Value Emitter::firstLanes(Value count) {
   return arith::CmpIOp::create(b, loc, arith::CmpIPredicate::slt, iota(), splat(toI32(count)));
 }
 
-Value Emitter::loadLanes(Value pointer, int64_t count) { return loadAs(ElementType::F32, pointer, count); }
+Value Emitter::loadLanes(Value pointer, int64_t count) { return loadAs(elementOf(real()), pointer, count); }
 void Emitter::storeLanes(Value value, Value pointer, int64_t count) {
-  storeAs(ElementType::F32, value, pointer, count);
+  storeAs(elementOf(real()), value, pointer, count);
 }
 
 Value Emitter::loadAs(ElementType type, Value pointer, int64_t count) {
@@ -54,12 +57,13 @@ Value Emitter::loadAs(ElementType type, Value pointer, int64_t count) {
     Value zero = arith::ConstantOp::create(b, loc, b.getZeroAttr(stored));
     value = llvmir::MaskedLoadOp::create(b, loc, stored, pointer, firstLanes(count), zero, alignment);
   }
-  if (type == ElementType::F32) return value;
+  if (stored == floats()) return value;
   return arith::ExtFOp::create(b, loc, floats(), value);
 }
 
 void Emitter::storeAs(ElementType type, Value value, Value pointer, int64_t count) {
-  if (type != ElementType::F32) value = arith::TruncFOp::create(b, loc, vectorOf(storage(type)), value);
+  mlir::Type stored = vectorOf(storage(type));
+  if (stored != value.getType()) value = arith::TruncFOp::create(b, loc, stored, value);
   const unsigned alignment = static_cast<unsigned>(bytesOf(type));
   if (count >= machine.lanes) store(value, pointer, alignment);
   else llvmir::MaskedStoreOp::create(b, loc, value, pointer, firstLanes(count), alignment);

@@ -1,6 +1,7 @@
 // Short names for what both back ends emit most: integers, addresses, vectors, loops.
 #pragma once
 
+#include "compiler/dialect/dialects.h"
 #include "compiler/kernel_image.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -15,7 +16,7 @@ using mlir::Value;
 
 /// What a lowering asks of the machine it compiles for.
 struct Machine {
-  int lanes = 4;             ///< f32 elements of a vector register; 1: values stay scalars (a GPU's thread)
+  int lanes = 4;             ///< floats of a vector register; 1: values stay scalars (a GPU's thread)
   int registers = 16;        ///< vector registers
   bool amx = false;          ///< AMX tiles of bf16
   unsigned globalSpace = 0;  ///< address space of tensors
@@ -37,7 +38,9 @@ class Emitter {
     if (machine.lanes == 1) return element;
     return mlir::VectorType::get({machine.lanes}, element);
   }
-  mlir::Type floats() { return vectorOf(b.getF32Type()); }
+  /// What arithmetic on floats is done in: f32 or f64.
+  mlir::FloatType real() { return dialect::realType(b.getContext()); }
+  mlir::Type floats() { return vectorOf(real()); }
   mlir::Type storage(ElementType type);
 
   // Integers (i64 unless said otherwise)
@@ -65,10 +68,10 @@ class Emitter {
   Value at(Value base, Value index, mlir::Type element) {
     return mlir::LLVM::GEPOp::create(b, loc, base.getType(), element, base, llvm::ArrayRef<mlir::LLVM::GEPArg>{index});
   }
-  Value at(Value base, Value index) { return at(base, index, b.getF32Type()); }
+  Value at(Value base, Value index) { return at(base, index, real()); }
   Value at(Value base, int32_t index) {
     return index == 0 ? base
-                      : Value(mlir::LLVM::GEPOp::create(b, loc, base.getType(), b.getF32Type(), base,
+                      : Value(mlir::LLVM::GEPOp::create(b, loc, base.getType(), real(), base,
                                                         llvm::ArrayRef<mlir::LLVM::GEPArg>{index}));
   }
   Value load(mlir::Type type, Value pointer, unsigned alignment = 4) {
@@ -80,7 +83,7 @@ class Emitter {
   /// Vector of floats; only the first `count` lanes when that is less than a register.
   Value loadLanes(Value pointer, int64_t count);
   void storeLanes(Value value, Value pointer, int64_t count);
-  /// A vector of f32 from elements of another type.
+  /// A vector of floats from elements of another type.
   Value loadAs(ElementType type, Value pointer, int64_t count);
   void storeAs(ElementType type, Value value, Value pointer, int64_t count);
 
@@ -89,7 +92,7 @@ class Emitter {
     if (machine.lanes == 1) return scalar;
     return mlir::vector::BroadcastOp::create(b, loc, vectorOf(scalar.getType()), scalar);
   }
-  Value constantF(float value) { return mlir::arith::ConstantOp::create(b, loc, b.getF32FloatAttr(value)); }
+  Value constantF(double value) { return mlir::arith::ConstantOp::create(b, loc, b.getFloatAttr(real(), value)); }
   Value zeros() { return mlir::arith::ConstantOp::create(b, loc, b.getZeroAttr(floats())); }
   Value iota();
   Value firstLanes(Value count);  ///< i64 -> vector<i1>

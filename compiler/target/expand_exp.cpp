@@ -1,7 +1,9 @@
 // exp as a polynomial, the way this CPU scales by powers of two best.
 //
-// Before: math.exp on f32 or vectors of it. After: none. Cody-Waite reduction by ln 2 and the Cephes
-// polynomial, 1 ulp; results below the least normal number are zero (or denormal with AVX-512).
+// Before: math.exp on f32, f64 or vectors of them. After: none. Cody-Waite reduction by ln 2 and the Cephes
+// polynomial, of f64 Taylor's, 1 ulp; results below the least normal number are zero (or denormal with AVX-512).
+#include <numbers>
+
 #include "compiler/passes.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 
@@ -24,9 +26,11 @@ class ExpExpansion {
       : b(op),
         loc(op->getLoc()),
         type(op->getResult(0).getType()),
+        wide(mlir::getElementTypeOrSelf(type).isF64()),
         scalef(lanes == 16 && mlir::isa<mlir::VectorType>(type)) {
     Value x = op->getOperand(0);
-    op->getResult(0).replaceAllUsesWith(mlir::isa<math::Exp2Op>(op) ? expand2(x) : expand(x));
+    const bool two = mlir::isa<math::Exp2Op>(op);
+    op->getResult(0).replaceAllUsesWith(wide ? expandWide(x, two) : two ? expand2(x) : expand(x));
     op->erase();
   }
 
@@ -34,6 +38,7 @@ class ExpExpansion {
   mlir::OpBuilder b;
   mlir::Location loc;
   mlir::Type type;
+  const bool wide;    ///< f64
   const bool scalef;  ///< vscalefps, vrndscaleps, vreduceps
 
   mlir::Type with(mlir::Type element) {
@@ -41,7 +46,7 @@ class ExpExpansion {
     return element;
   }
   Value constant(double value) {
-    mlir::Attribute attr = b.getF32FloatAttr(static_cast<float>(value));
+    mlir::Attribute attr = b.getFloatAttr(mlir::getElementTypeOrSelf(type), value);
     if (auto vector = mlir::dyn_cast<mlir::VectorType>(type)) attr = mlir::DenseElementsAttr::get(vector, attr);
     return arith::ConstantOp::create(b, loc, mlir::cast<mlir::TypedAttr>(attr));
   }
@@ -99,6 +104,29 @@ class ExpExpansion {
     return scaled(polynomial(r, {1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3, 5.550332471162809e-2,
                                  2.402264791363012e-1, 6.931472028550421e-1, 1.0}),
                   n);
+  }
+
+  /// Of f64. The upper part of ln 2 has 20 zeros at its end: its product with n is exact.
+  Value expandWide(Value x, bool two) {
+    x = bounded(x, arith::CmpFPredicate::OLT, two ? -1022 : -708);
+    x = bounded(x, arith::CmpFPredicate::OGT, two ? 1024 : 709.79);
+    Value n = math::RoundEvenOp::create(b, loc, two ? x : mul(x, constant(std::numbers::log2e)));
+    Value r = two ? mul(arith::SubFOp::create(b, loc, x, n), constant(std::numbers::ln2))
+                  : fma(n, constant(-1.90821492927058770002e-10), fma(n, constant(-6.93147180369123816490e-01), x));
+    // Taylor's: |r| is at most ln 2 / 2, what is left out 4e-18 of the sum.
+    Value p;
+    double factorial = 6227020800;  // 13!
+    for (int power = 13; power >= 0; --power) {
+      p = p ? fma(p, r, constant(1 / factorial)) : constant(1 / factorial);
+      if (power) factorial /= power;
+    }
+    // n - 1 + 1023 in the lower bits of a sum with 1.5 * 2^52, moved to where an exponent is: 2^(n-1).
+    Value biased = arith::AddFOp::create(b, loc, n, constant(0x1.8p52 + 1022));
+    Value bits = arith::BitcastOp::create(b, loc, with(b.getI64Type()), biased);
+    mlir::Attribute by = b.getI64IntegerAttr(52);
+    if (auto vector = mlir::dyn_cast<mlir::VectorType>(bits.getType())) by = mlir::DenseElementsAttr::get(vector, by);
+    bits = arith::ShLIOp::create(b, loc, bits, arith::ConstantOp::create(b, loc, mlir::cast<mlir::TypedAttr>(by)));
+    return mul(arith::AddFOp::create(b, loc, p, p), Value(arith::BitcastOp::create(b, loc, type, bits)));
   }
 
   Value polynomial(Value r, std::initializer_list<double> coefficients) {

@@ -7,21 +7,25 @@
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
 #include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVMPass.h"
 #include "mlir/Conversion/MathToLLVM/MathToLLVM.h"
+#include "mlir/Conversion/MathToLibm/MathToLibm.h"
 #include "mlir/Conversion/Passes.h"
 #include "mlir/Conversion/SCFToControlFlow/SCFToControlFlow.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/Math/Transforms/Passes.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
+#include "mlir/Transforms/DialectConversion.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 #include "mlir/Transforms/Passes.h"
 
 namespace weft::target {
 namespace {
 
-/// math functions with a polynomial; the rest become calls of the C library.
+/// math functions with a polynomial; the rest become calls of the C library, those of f64 too.
 struct ApproximateMath : mlir::PassWrapper<ApproximateMath, mlir::OperationPass<mlir::ModuleOp>> {
   MLIR_DEFINE_EXPLICIT_INTERNAL_INLINE_TYPE_ID(ApproximateMath)
   void runOnOperation() override {
@@ -29,6 +33,18 @@ struct ApproximateMath : mlir::PassWrapper<ApproximateMath, mlir::OperationPass<
     mlir::math::populateExpansionPatterns(patterns, {"powf"});
     mlir::populateMathPolynomialApproximationPatterns(patterns);
     if (failed(mlir::applyPatternsGreedily(getOperation(), std::move(patterns)))) signalPassFailure();
+    callLibrary();
+  }
+
+  void callLibrary() {
+    mlir::RewritePatternSet patterns(&getContext());
+    mlir::populateMathToLibmConversionPatterns(patterns);
+    mlir::ConversionTarget target(getContext());
+    target.addDynamicallyLegalOp<mlir::math::CosOp, mlir::math::ErfOp, mlir::math::LogOp, mlir::math::Log1pOp,
+                                 mlir::math::Log2Op, mlir::math::PowFOp, mlir::math::SinOp, mlir::math::TanhOp>(
+        [](mlir::Operation *op) { return !mlir::getElementTypeOrSelf(op->getResult(0).getType()).isF64(); });
+    target.markUnknownOpDynamicallyLegal([](mlir::Operation *) { return true; });
+    if (failed(mlir::applyPartialConversion(getOperation(), target, std::move(patterns)))) signalPassFailure();
   }
 };
 

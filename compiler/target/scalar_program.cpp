@@ -186,13 +186,13 @@ void ScalarProgram::emitPoolRows(tile::PoolRowsOp op) {
           }
           return next;
         });
-    Value rows = emit.splat(
-        arith::SIToFPOp::create(emit.b, emit.loc, emit.b.getF32Type(), emit.max(emit.sub(end, first), emit.i64(1))));
+    Value rows =
+        emit.splat(arith::SIToFPOp::create(emit.b, emit.loc, emit.real(), emit.max(emit.sub(end, first), emit.i64(1))));
     for (size_t n = 0; n < columns.size(); ++n) {
       Value own = mean ? Value(arith::DivFOp::create(emit.b, emit.loc, sums[n], rows)) : sums[n];
       Value to = emit.at(into, emit.add(at, emit.mul(columns[n], emit.i64(stride))));
       if (stride == 1 || emit.machine.lanes == 1) {
-        emit.storeAs(ElementType::F32, own, to, count[n]);
+        emit.storeLanes(own, to, count[n]);
         continue;
       }
       for (int64_t lane = 0; lane < count[n]; ++lane)
@@ -221,7 +221,7 @@ void ScalarProgram::emitFlatDots(tile::FlatDotsOp op) {
   Value block = emit.at(buffer(op.getBlock()), emit.toI64(plain(op.getBlockIndex())));
   Value count = emit.toI64(plain(op.getCount())), step = emit.i64(static_cast<int64_t>(op.getBlockRows()));
   const auto width = static_cast<int64_t>(op.getWidth()), mostRows = static_cast<int64_t>(op.getMostRows());
-  mlir::Type element = emit.b.getF32Type();
+  mlir::Type element = emit.real();
   std::vector<Value> rows, to;
   for (int64_t row = 0; row < mostRows; ++row) {
     Value own = row == 0 ? emit.i32(0) : emit.min(emit.i32(row), emit.sub(plain(op.getGiven()), emit.i32(1)));
@@ -306,13 +306,13 @@ Value ScalarProgram::planRead(const std::string &name, llvm::ArrayRef<Value> ind
   Value value =
       emit.load(element, emit.at(slots.pointer(name), offset, element), static_cast<unsigned>(bytesOf(info.element)));
   if (info.element == ElementType::Bool) return isTrue(value);
-  if (type.isF32() && info.element != ElementType::F32) return arith::ExtFOp::create(emit.b, emit.loc, type, value);
+  if (dialect::isReal(type) && element != type) return arith::ExtFOp::create(emit.b, emit.loc, type, value);
   return value;
 }
 
 Value ScalarProgram::better(Value x, Value y, bool least) {
   mlir::Type type = mlir::getElementTypeOrSelf(x.getType());
-  if (type.isF32()) {
+  if (dialect::isReal(type)) {
     if (least) return arith::MinimumFOp::create(emit.b, emit.loc, x, y);
     return arith::MaximumFOp::create(emit.b, emit.loc, x, y);
   }

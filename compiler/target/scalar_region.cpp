@@ -158,7 +158,7 @@ Value ScalarRegion::read(dialect::ReadOp op) {
   mlir::Type element = emit.storage(info.element);
 
   auto finish = [&](Value value) -> Value {
-    mlir::Type type = anyVector ? mlir::Type(emit.floats()) : mlir::Type(emit.b.getF32Type());
+    mlir::Type type = anyVector ? mlir::Type(emit.floats()) : mlir::Type(emit.real());
     if (info.element == ElementType::BF16 || info.element == ElementType::F16)
       return arith::ExtFOp::create(emit.b, emit.loc, type, value);
     if (info.element == ElementType::Bool) {

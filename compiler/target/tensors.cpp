@@ -10,6 +10,7 @@ namespace weft::target {
 ElementType elementOf(mlir::Type type) {
   if (type.isBF16()) return ElementType::BF16;
   if (type.isF16()) return ElementType::F16;
+  if (type.isF64()) return ElementType::F64;
   if (type.isInteger(32)) return ElementType::I32;
   if (type.isInteger(64)) return ElementType::I64;
   if (type.isInteger(1)) return ElementType::Bool;

@@ -44,9 +44,9 @@ struct BuildKernel : impl::BuildKernelBase<BuildKernel> {
       auto [name, size] = llvm::StringRef(dim).split('=');
       internalCheck(!size.getAsInteger(10, shape.dims[name.str()]), "build_kernel", "no size of a dim: " + dim);
     }
-    for (ElementType known : {ElementType::F32, ElementType::BF16, ElementType::F16})
-      if (type == weft::name(known)) shape.type = known;
-    internalCheck(type == weft::name(shape.type), "build_kernel", "no type of rows: " + type);
+    const auto known = rowTypeNamed(type);
+    internalCheck(known.has_value(), "build_kernel", "no type of rows: " + type);
+    shape.type = *known;
     shape.sharedRows = sharedRows;
     return shape;
   }

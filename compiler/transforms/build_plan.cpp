@@ -174,7 +174,7 @@ bool ofInts(Value value) {
     const Value next = left.back();
     left.pop_back();
     if (!seen.insert(next.getAsOpaquePointer()).second) continue;
-    if (next.getType().isF32()) return false;
+    if (dialect::isReal(next.getType())) return false;
     if (mlir::Operation *op = next.getDefiningOp()) left.insert(left.end(), op->operand_begin(), op->operand_end());
   }
   return true;

@@ -51,6 +51,7 @@ class Declarations {
   tile::KernelOp kernel;
   const KernelShape &shape;
   const bool paged;
+  const ElementType real = floatsBeside(shape.type);  ///< of what is no row
   mlir::OpBuilder builder;
   std::vector<InputDescription> inputs;
   std::vector<std::string> rows;
@@ -84,6 +85,7 @@ class Declarations {
   mlir::Type typeOf(ElementType type) {
     switch (type) {
       case ElementType::F32: return builder.getF32Type();
+      case ElementType::F64: return builder.getF64Type();
       case ElementType::BF16: return builder.getBF16Type();
       case ElementType::F16: return builder.getF16Type();
       case ElementType::I32: return builder.getI32Type();
@@ -110,21 +112,20 @@ class Declarations {
         const ElementType own = row                       ? shape.type
                                 : input.element == "int"  ? ElementType::I32
                                 : input.element == "bool" ? ElementType::Bool
-                                                          : ElementType::F32;
+                                                          : real;
         return create(name, typeOf(own), input.dims, row ? Role::Operand : Role::Parameter, row);
       }
       if (name == "d" + input.name)
-        return create(name, typeOf(query && !sums.contains(name) ? shape.type : ElementType::F32), input.dims,
-                      Role::Gradient, row);
+        return create(name, typeOf(query && !sums.contains(name) ? shape.type : real), input.dims, Role::Gradient, row);
     }
     if (name == "o" || name == "do")
       return create(name, typeOf(shape.type), {"B", "H", "T", widthOf("v")}, name == "o" ? Role::Result : Role::Operand,
                     true);
     for (const std::string &own : keptRows(factsOf(module), true))
-      if (name == own) return create(name, builder.getF32Type(), {"B", "H", "T"}, Role::Row);
+      if (name == own) return create(name, typeOf(real), {"B", "H", "T"}, Role::Row);
     for (const RowState &own : factsOf(module).rows)
-      if (name == own.tensor()) return create(name, builder.getF32Type(), {"B", "H", "T"}, Role::Row);
-    if (name == "dlse") return create(name, builder.getF32Type(), {"B", "H", "T"}, Role::Row);
+      if (name == own.tensor()) return create(name, typeOf(real), {"B", "H", "T"}, Role::Row);
+    if (name == "dlse") return create(name, typeOf(real), {"B", "H", "T"}, Role::Row);
     if (name == selectedKeys) return create(name, builder.getI32Type(), {"B", "H", selectedRows, "S"}, Role::Plan);
     if (name == workspace) return create(name, builder.getI32Type(), {}, Role::Scratch);
     if (name.starts_with("pool.")) return create(name, builder.getF32Type(), {}, Role::Scratch);

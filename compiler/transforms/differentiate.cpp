@@ -156,7 +156,9 @@ class Reverse {
   mlir::ModuleOp module;
   llvm::StringMap<Value> results;
 
-  Value row(const char *name) { return dialect::RowOp::create(builder, scalar.loc, builder.getF32Type(), name); }
+  Value row(const char *name) {
+    return dialect::RowOp::create(builder, scalar.loc, dialect::realType(builder.getContext()), name);
+  }
 
   void seed(Value value, Value cotangent) { addTo(value, cotangent); }
 
@@ -231,7 +233,7 @@ class Reverse {
 
   /// True where a float input stands below `value`: only there a cotangent is worth computing.
   bool reaches(Value value) {
-    if (!value.getType().isF32()) return false;
+    if (!dialect::isReal(value.getType())) return false;
     mlir::Operation *op = value.getDefiningOp();
     if (!op) return false;
     if (mlir::isa<dialect::ReadOp, dialect::DotOp>(op)) return true;
@@ -266,7 +268,7 @@ static void differentiateSet(mlir::ModuleOp module, const KeySetDescription &set
   Value mask = part("mask", Value()), score = part("score", Value());
   Value weight = part("weight", Value()), counts = part("counts", mask);
   Value gate = part("gate", one), dropout = part("dropout", one);
-  Value dov = dialect::DotOp::create(reverse.builder, s.loc, reverse.builder.getF32Type(), "do", set.values);
+  Value dov = dialect::DotOp::create(reverse.builder, s.loc, dialect::realType(module.getContext()), "do", set.values);
   Value dropped = s.mul(dov, dropout);
 
   const PairTerms terms{

@@ -25,7 +25,8 @@ namespace math = mlir::math;
 
 class Expander {
  public:
-  Expander(mlir::OpBuilder &builder, mlir::Location loc) : b(builder), loc(loc), s(builder, loc) {}
+  Expander(mlir::OpBuilder &builder, mlir::Location loc)
+      : b(builder), loc(loc), s(builder, loc), wide(dialect::realType(builder.getContext()).isF64()) {}
 
   /// x / y of a whole x, y the same for many: by its reciprocal, which is computed once. A step of Newton's leaves the
   /// quotient correctly rounded but where it lies within 2^-46 of the middle of two floats (Markstein 1990); a whole
@@ -46,7 +47,7 @@ class Expander {
 
   /// `exact`: a result of ints is known to fit.
   Value expand(Function function, mlir::ValueRange x, bool exact) {
-    const bool real = x[0].getType().isF32();
+    const bool real = dialect::isReal(x[0].getType());
     switch (function) {
       case Function::Neg: return real ? neg(x[0]) : difference(s.constantInt(0), x[0], exact);
       case Function::Add: return real ? add(x[0], x[1]) : sum(x[0], x[1], exact);
@@ -73,15 +74,16 @@ class Expander {
       case Function::Log1p: return math::Log1pOp::create(b, loc, x[0]);
       case Function::Sqrt: return math::SqrtOp::create(b, loc, x[0]);
       case Function::Rsqrt: return div(one(), math::SqrtOp::create(b, loc, x[0]));
-      case Function::Sin: return sine(x[0], false);
-      case Function::Cos: return sine(x[0], true);
+      case Function::Sin: return wide ? Value(math::SinOp::create(b, loc, x[0])) : sine(x[0], false);
+      case Function::Cos: return wide ? Value(math::CosOp::create(b, loc, x[0])) : sine(x[0], true);
       case Function::Tanh: return math::TanhOp::create(b, loc, x[0]);
-      case Function::Erf: return errorFunction(x[0]);
+      case Function::Erf: return wide ? Value(math::ErfOp::create(b, loc, x[0])) : errorFunction(x[0]);
       case Function::Sigmoid: return quotient(one(), add(one(), exp(neg(x[0]))));
       case Function::Relu: return greatest(x[0], s.constant(0));
       case Function::Softplus: {
-        // log(1 + e) = 2 artanh(e / (2 + e)); with e up to 1 eight terms of its series leave 1e-9.
         Value e = exp(neg(math::AbsFOp::create(b, loc, x[0])));
+        if (wide) return add(greatest(x[0], s.constant(0)), math::Log1pOp::create(b, loc, e));
+        // log(1 + e) = 2 artanh(e / (2 + e)); with e up to 1 eight terms of its series leave 1e-9.
         Value z = quotient(e, add(e, s.constant(2))), square = mul(z, z), sum = s.constant(2.0 / 15);
         for (int odd = 13; odd > 0; odd -= 2) sum = add(mul(sum, square), s.constant(2.0 / odd));
         return add(greatest(x[0], s.constant(0)), mul(z, sum));
@@ -107,7 +109,7 @@ class Expander {
       case Function::Select: return select(x[0], x[1], x[2]);
       case Function::ToFloat:
         if (x[0].getType().isInteger(1)) return select(x[0], one(), s.constant(0));
-        return arith::SIToFPOp::create(b, loc, b.getF32Type(), x[0]);
+        return arith::SIToFPOp::create(b, loc, dialect::realType(b.getContext()), x[0]);
     }
     return {};
   }
@@ -116,6 +118,7 @@ class Expander {
   mlir::OpBuilder &b;
   mlir::Location loc;
   ScalarBuilder s;
+  const bool wide;  ///< floats are f64: what is a polynomial of f32 is left to the C library
 
   Value one() { return s.constant(1); }
   Value neg(Value x) { return arith::NegFOp::create(b, loc, x); }
@@ -161,7 +164,7 @@ class Expander {
   Value select(Value c, Value x, Value y) { return arith::SelectOp::create(b, loc, c, x, y); }
   Value fma(Value x, Value y, Value z) { return math::FmaOp::create(b, loc, x, y, z); }
   Value compare(mlir::ValueRange x, arith::CmpFPredicate f, arith::CmpIPredicate i) {
-    if (x[0].getType().isF32()) return arith::CmpFOp::create(b, loc, f, x[0], x[1]);
+    if (dialect::isReal(x[0].getType())) return arith::CmpFOp::create(b, loc, f, x[0], x[1]);
     return arith::CmpIOp::create(b, loc, i, x[0], x[1]);
   }
   // Written as a comparison and a choice so that a NaN in x comes through.
@@ -201,7 +204,9 @@ class Expander {
   /// 2^9 / |y| + 1, leaves at most 2^9 + |y|; a second one is off by one at most.
   Division divide(Value x, Value y) {
     Value zero = s.constantInt(0), quotient = zero, r = x;
-    auto toFloat = [&](Value v) { return Value(arith::SIToFPOp::create(b, loc, b.getF32Type(), v)); };
+    auto toFloat = [&](Value v) {
+      return Value(arith::SIToFPOp::create(b, loc, dialect::realType(b.getContext()), v));
+    };
     Value inverse = div(one(), toFloat(y));
     for (int step = 0; step < 2; ++step) {
       Value part = toInt(floorF(mul(toFloat(r), inverse)));
@@ -281,7 +286,7 @@ class Expander {
     // the other's predicate from elsewhere.
     Value sign = arith::ShLIOp::create(b, loc, bit(2), s.constantInt(30));
     Value result = arith::BitcastOp::create(b, loc, b.getI32Type(), select(odd, cosR, sinR));
-    return arith::BitcastOp::create(b, loc, b.getF32Type(), exclusive(result, sign));
+    return arith::BitcastOp::create(b, loc, dialect::realType(b.getContext()), exclusive(result, sign));
   }
   Value exp(Value x) { return math::ExpOp::create(b, loc, x); }  // each target has its own way
 };

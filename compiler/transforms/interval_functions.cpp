@@ -188,14 +188,14 @@ Interval IntervalBuilder::boundsOfChoice(const Call &call) {
 }
 
 Interval IntervalBuilder::boundsOf(dialect::MapOp op) {
-  Call call{op, op.function(), {}, s.constantBool(false), s.constantBool(false), {}, op.getType().isF32()};
+  Call call{op, op.function(), {}, s.constantBool(false), s.constantBool(false), {}, dialect::isReal(op.getType())};
   for (Value arg : op.getArgs()) {
     const Interval &own = call.x.emplace_back(of(arg));
     call.varies = either(call.varies, own.varies);
     call.nan = either(call.nan, nanOf(own));
   }
   const auto &x = call.x;
-  call.zero = x[0].lo.getType().isF32() ? s.constant(0) : s.constantInt(0);
+  call.zero = dialect::isReal(x[0].lo.getType()) ? s.constant(0) : s.constantInt(0);
   switch (call.function) {
     case Function::Neg: return {on(call, {x[0].hi}), on(call, {x[0].lo}), call.varies, call.nan};
     case Function::Add:

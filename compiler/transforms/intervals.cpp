@@ -50,7 +50,7 @@ IntervalBuilder::IntervalBuilder(mlir::OpBuilder &builder, mlir::Location loc, d
 }
 
 Interval IntervalBuilder::point(Value value) {
-  return numbers({value, value, s.constantBool(false), {}, value.getType().isF32() ? value : Value()});
+  return numbers({value, value, s.constantBool(false), {}, dialect::isReal(value.getType()) ? value : Value()});
 }
 
 Interval IntervalBuilder::whole(mlir::Type type, Value varies) {
@@ -71,7 +71,7 @@ Value IntervalBuilder::negate(Value a) {
 /// Bounds that are NaN say nothing: the number can be any, and NaN. A single number that is NaN is nothing else: its
 /// bounds are 0, which stands for no number, and arithmetic goes on from `exact`.
 Interval IntervalBuilder::numbers(Interval x) {
-  if (!x.lo.getType().isF32() || (isFinite(x.lo) && isFinite(x.hi))) return x;
+  if (!dialect::isReal(x.lo.getType()) || (isFinite(x.lo) && isFinite(x.hi))) return x;
   Value below = unequal(x.lo, x.lo);
   if (x.exact) {
     x.nan = either(nanOf(x), below);
@@ -124,7 +124,7 @@ Interval IntervalBuilder::fromOperands(Value value) {
 }
 
 Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
-  Value varies = s.constantBool(op.getType().isF32());
+  Value varies = s.constantBool(dialect::isReal(op.getType()));
   llvm::SmallVector<Value> indices;
   Value last;
   int axis = -1;
@@ -138,7 +138,7 @@ Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
   }
   if (axis < 0) {
     Value value = dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices);
-    return {value, value, varies, {}, op.getType().isF32() ? value : Value()};
+    return {value, value, varies, {}, dialect::isReal(op.getType()) ? value : Value()};
   }
   auto range =
       tile::ReadRangeOp::create(s.builder, s.loc, op.getType(), op.getType(), op.getInput(), axis, last, indices);
@@ -155,7 +155,7 @@ Interval IntervalBuilder::mapInterval(dialect::MapOp op) {
   }
   // Arithmetic on single numbers is the kernel's own.
   Value value = same(op, args);
-  if (!op.getType().isF32()) return {value, value, s.constantBool(false), {}};
+  if (!dialect::isReal(op.getType())) return {value, value, s.constantBool(false), {}};
   return {value, value, boundsOf(op).varies, {}, value};
 }
 

@@ -37,7 +37,7 @@ class IntervalBuilder {
   Interval numbers(Interval bounds);
   /// The one number that the kernels compute for every pair of the box; null where there can be several.
   static mlir::Value single(const Interval &x) {
-    return x.exact || x.lo.getType().isF32() || x.lo != x.hi ? x.exact : x.lo;
+    return x.exact || dialect::isReal(x.lo.getType()) || x.lo != x.hi ? x.exact : x.lo;
   }
   mlir::Value both(mlir::Value a, mlir::Value b) { return s.map(Function::And, {a, b}); }
   mlir::Value either(mlir::Value a, mlir::Value b) { return s.map(Function::Or, {a, b}); }

@@ -40,11 +40,15 @@ void KernelBuilder::begin(const std::string &name, tile::Grid grid) {
 
 // ---- tiles and rows ------------------------------------------------------------------------
 
+double KernelBuilder::rounded(double value) const {
+  return dialect::realType(builder.getContext()).isF64() ? value : static_cast<float>(value);
+}
+
 std::optional<double> KernelBuilder::knownValue(Value factor) const {
   if (auto known = dialect::constantOf(factor)) return known;
   auto map = factor.getDefiningOp<dialect::MapOp>();
   if (!map) return std::nullopt;
-  std::vector<float> x;
+  std::vector<double> x;
   for (Value arg : map.getArgs()) {
     std::optional<double> known;
     if (auto dim = arg.getDefiningOp<dialect::DimOp>()) {
@@ -53,14 +57,14 @@ std::optional<double> KernelBuilder::knownValue(Value factor) const {
       known = knownValue(arg);
     }
     if (!known) return std::nullopt;
-    x.push_back(static_cast<float>(*known));
+    x.push_back(rounded(*known));
   }
   switch (map.function()) {
     case Function::ToFloat: return x[0];
-    case Function::Sqrt: return std::sqrt(x[0]);
-    case Function::Rsqrt: return 1 / std::sqrt(x[0]);
-    case Function::Mul: return x[0] * x[1];
-    case Function::Div: return x[0] / x[1];
+    case Function::Sqrt: return rounded(std::sqrt(x[0]));
+    case Function::Rsqrt: return rounded(1 / rounded(std::sqrt(x[0])));
+    case Function::Mul: return rounded(x[0] * x[1]);
+    case Function::Div: return rounded(x[0] / x[1]);
     default: return std::nullopt;
   }
 }
@@ -102,8 +106,7 @@ Value KernelBuilder::dot(tile::DotForm form, Value lhs, Value rhs, Value acc, bo
 }
 
 Value KernelBuilder::scale(Value tile, double factor) {
-  return tile::ScaleOp::create(builder, s.loc, tile.getType(), tile,
-                               builder.getF32FloatAttr(static_cast<float>(factor)));
+  return tile::ScaleOp::create(builder, s.loc, tile.getType(), tile, llvm::APFloat(rounded(factor)));
 }
 
 Value KernelBuilder::scaleRows(Value tile, Value factors) {
@@ -143,8 +146,10 @@ Values KernelBuilder::pairwise(const QueryTile &at, const KeyTile &keys, mlir::V
     PairArgs args{
         block->addArgument(builder.getI32Type(), s.loc), block->addArgument(builder.getI32Type(), s.loc), {}, {}};
     Values elements, rowValues;
-    for (size_t n = 0; n < tiles.size(); ++n) elements.push_back(block->addArgument(builder.getF32Type(), s.loc));
-    for (size_t n = 0; n < rows.size(); ++n) rowValues.push_back(block->addArgument(builder.getF32Type(), s.loc));
+    for (size_t n = 0; n < tiles.size(); ++n)
+      elements.push_back(block->addArgument(dialect::realType(builder.getContext()), s.loc));
+    for (size_t n = 0; n < rows.size(); ++n)
+      rowValues.push_back(block->addArgument(dialect::realType(builder.getContext()), s.loc));
     args.tiles = elements;
     args.rows = rowValues;
     values = body(args);
@@ -168,7 +173,8 @@ Values KernelBuilder::rowwise(const QueryTile &at, mlir::ValueRange rows, size_t
   mlir::OpBuilder::InsertionGuard guard(builder);
   mlir::Block *block = builder.createBlock(&op.getBody());
   Values args{block->addArgument(builder.getI32Type(), s.loc)};
-  for (size_t n = 0; n < rows.size(); ++n) args.push_back(block->addArgument(builder.getF32Type(), s.loc));
+  for (size_t n = 0; n < rows.size(); ++n)
+    args.push_back(block->addArgument(dialect::realType(builder.getContext()), s.loc));
   tile::ResultOp::create(builder, s.loc, body(mlir::ValueRange(args)));
   return {op.getResults().begin(), op.getResults().end()};
 }

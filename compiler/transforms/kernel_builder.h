@@ -69,11 +69,12 @@ class KernelBuilder {
   Value arg(unsigned at) { return entry->getArgument(at); }
 
   mlir::Type tileType(llvm::ArrayRef<int64_t> sizes) {
-    return mlir::RankedTensorType::get(sizes, builder.getF32Type());
+    return mlir::RankedTensorType::get(sizes, dialect::realType(builder.getContext()));
   }
   int64_t columns(llvm::StringRef name);
   /// Of an expression of constants and sizes of dims (ScalarBuilder::uniformFactor), where the kernel is built for
-  /// these sizes: the f32 that it is.
+  /// these sizes: the float that it is.
+  double rounded(double value) const;  ///< to the type of floats
   std::optional<double> knownValue(Value factor) const;
   Value fill(double value, llvm::ArrayRef<int64_t> sizes, tile::Side side = tile::Side::Query);
   Value fillRows(double value) { return fill(value, {shape.tileQ}); }

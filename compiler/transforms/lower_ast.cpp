@@ -101,7 +101,8 @@ class AstLowering {
       }
       if (set.gate) results.push_back({"gate", lower(*set.gate)});
       if (variant.dropout && *variant.dropout > 0) {
-        mlir::Value random = dialect::RandomOp::create(builder, scalar.loc, builder.getF32Type(), number);
+        mlir::Value random =
+            dialect::RandomOp::create(builder, scalar.loc, dialect::realType(builder.getContext()), number);
         mlir::Value kept = scalar.map(Function::Ge, {random, scalar.constant(*variant.dropout)});
         results.push_back(
             {"dropout", scalar.select(kept, scalar.constant(1 / (1 - *variant.dropout)), scalar.constant(0))});
@@ -246,13 +247,13 @@ class AstLowering {
       case Kind::Read: {
         mlir::SmallVector<mlir::Value> indices;
         for (const ast::ExprPtr &arg : expr.args) indices.push_back(lowered.at(arg.get()));
-        mlir::Type type = expr.type == ast::Type::Float ? mlir::Type(builder.getF32Type())
+        mlir::Type type = expr.type == ast::Type::Float ? mlir::Type(dialect::realType(builder.getContext()))
                           : expr.type == ast::Type::Int ? mlir::Type(builder.getI32Type())
                                                         : mlir::Type(builder.getI1Type());
         return dialect::ReadOp::create(builder, scalar.loc, type, expr.name, indices);
       }
       case Kind::Dot:
-        return dialect::DotOp::create(builder, scalar.loc, builder.getF32Type(),
+        return dialect::DotOp::create(builder, scalar.loc, dialect::realType(builder.getContext()),
                                       selecting ? pooledName(*expr.args[0]) : expr.args[0]->name,
                                       selecting ? pooledName(*expr.args[1]) : expr.args[1]->name);
       case Kind::Call: {

@@ -16,7 +16,8 @@ bool canSaturate(Function function) {
 }
 
 mlir::Value ScalarBuilder::constant(double value) {
-  return mlir::arith::ConstantOp::create(builder, loc, builder.getF32FloatAttr(value));
+  return mlir::arith::ConstantOp::create(builder, loc,
+                                         builder.getFloatAttr(dialect::realType(builder.getContext()), value));
 }
 mlir::Value ScalarBuilder::constantInt(int64_t value) {
   return mlir::arith::ConstantOp::create(builder, loc, builder.getI32IntegerAttr(value));
@@ -57,7 +58,7 @@ std::pair<mlir::Value, mlir::Value> ScalarBuilder::weightedSink(mlir::Value c) {
 
 /// Constants near 1, so that no product of a few of them leaves the range of f32; `room`: operations left.
 static bool isPositiveUniform(mlir::Value value, int &room) {
-  if (--room < 0 || !value.getType().isF32()) return false;
+  if (--room < 0 || !dialect::isReal(value.getType())) return false;
   if (auto known = dialect::constantOf(value)) return *known >= 0x1p-10 && *known <= 0x1p10;
   auto map = value.getDefiningOp<dialect::MapOp>();
   if (!map) return false;

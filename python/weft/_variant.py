@@ -57,7 +57,7 @@ class Input:
     type: str  #: float, int or bool
     dims: tuple[str, ...]  #: their names, as in ("B", "H", "T", "D")
     values: str  #: what its declaration says of them, as in "in 0 .. T typical T / 2"; empty where nothing
-    row: bool  #: an operand of products: has the element type of the call (float32, bfloat16 or float16)
+    row: bool  #: an operand of products: has the element type of the call (float32, bfloat16, float16 or, on CPUs, float64)
     gradient: bool  #: a gradient can reach it
 
     def __str__(self) -> str:
@@ -153,7 +153,7 @@ class _Attention:
         raise NotImplementedError
 
     def __call__(self, q=None, k=None, v=None, *, lse: bool = False, **inputs):
-        """o [B, H, T, E] in the type of v; with `lse` also the natural log-sum-exp of each row, float32 [B, H, T].
+        """o [B, H, T, E] in the type of v; with `lse` also the natural log-sum-exp of each row, float32 [B, H, T] (of float64 that).
 
         q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E] where the variant calls them so; the other inputs by their names, numbers of Python
         too. Differentiable once with respect to every float input. Raises weft.Error.
@@ -225,7 +225,7 @@ class Variant(_Attention):
         `target`: cpu, a CPU that LLVM knows, or a GPU such as sm_80 or sm_90a (default: what the stage is of).
         """
         target = target or ("sm_80" if emit in ("nvvm", "ptx", "sass", "cubin") else "cpu")
-        names = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+        names = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16", torch.float64: "f64"}
         return _told(_ops.emit, self.given, emit, target, kernel, names.get(dtype, dtype), head_dim)
 
     def __repr__(self) -> str:

@@ -203,7 +203,7 @@ def flex_attention(
 ):
     """torch.nn.attention.flex_attention.flex_attention, on Weft's kernels.
 
-    query: [B, Hq, L, E], key: [B or 1, Hkv, S, E], value: [B or 1, Hkv, S, Ev], of float32, bfloat16 or float16, E and Ev up to 256.
+    query: [B, Hq, L, E], key: [B or 1, Hkv, S, E], value: [B or 1, Hkv, S, Ev], of float32, bfloat16, float16 or, on CPUs, float64, E and Ev up to 256.
     score_mod(score, b, h, q_idx, kv_idx) gives the logit of a pair, in float32; block_mask says which pairs there are. Tensors that they
     capture get gradients. `kernel_options` has no meaning here: `weft tune` finds tiles.
 

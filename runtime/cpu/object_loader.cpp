@@ -30,7 +30,9 @@ const std::set<std::string> callable{"memcpy", "memmove", "memset", "bzero",
                                      "coshf", "erff", "exp2f", "expf", "expm1f", "fabsf", "floorf", "fmaf", "fmaxf",
                                      "fminf", "fmodf", "log10f", "log1pf", "log2f", "logf", "nearbyintf", "powf",
                                      "rintf", "roundevenf", "roundf", "sincosf", "sinf", "sinhf", "sqrtf", "tanf",
-                                     "tanhf", "truncf",
+                                     "tanhf", "truncf", "ceil", "copysign", "cos", "erf", "exp", "exp2", "fabs",
+                                     "floor", "fma", "fmax", "fmin", "fmod", "log", "log1p", "log2", "nearbyint", "pow",
+                                     "rint", "round", "roundeven", "sin", "sincos", "sqrt", "tan", "tanh", "trunc",
                                      // Of the C compiler's own library: between f32 and f16.
                                      "__extendhfsf2", "__gnu_f2h_ieee", "__gnu_h2f_ieee", "__truncsfhf2"};
 

@@ -57,7 +57,7 @@ class Arguments(unittest.TestCase):
                 at = next(at for at, dim in enumerate(dims[n]) if dim != "B" and sum(dim in own for own in dims.values()) > 1)
                 self.refused("expected dim", name, *passed(x | {n: torch.cat([t, t, t], at)}))
                 wrong = t.int() if t.is_floating_point() else t.float()
-                self.refused(f"expected input '{n}' of (a float|an integer)? ?type|expected float32, bfloat16 or float16", name, *passed(x | {n: wrong}))
+                self.refused(f"expected input '{n}' of (a float|an integer)? ?type|expected float32, bfloat16, float16 or, on CPUs, float64", name, *passed(x | {n: wrong}))
         x = tensors("vertical_slash")
         self.refused("expected input 'vertical' of type bool", "vertical_slash", *passed(x | {"vertical": x["vertical"].int()}))
 

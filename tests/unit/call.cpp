@@ -58,6 +58,7 @@ struct Buffer {
       case ElementType::F32: as<float>()[at] = static_cast<float>(value); break;
       case ElementType::BF16: as<uint16_t>()[at] = static_cast<uint16_t>(ptx::toBf16(static_cast<float>(value))); break;
       case ElementType::F16: as<uint16_t>()[at] = static_cast<uint16_t>(ptx::toF16(static_cast<float>(value))); break;
+      case ElementType::F64: as<double>()[at] = value; break;
       case ElementType::I32: as<int32_t>()[at] = static_cast<int32_t>(value); break;
       case ElementType::I64: as<int64_t>()[at] = static_cast<int64_t>(value); break;
       case ElementType::Bool: as<uint8_t>()[at] = value != 0; break;
@@ -67,6 +68,7 @@ struct Buffer {
     switch (type) {
       case ElementType::BF16: return ptx::fromBf16(as<uint16_t>()[at]);
       case ElementType::F16: return ptx::fromF16(as<uint16_t>()[at]);
+      case ElementType::F64: return as<double>()[at];
       case ElementType::I32: return as<int32_t>()[at];
       case ElementType::I64: return static_cast<double>(as<int64_t>()[at]);
       case ElementType::Bool: return as<uint8_t>()[at];

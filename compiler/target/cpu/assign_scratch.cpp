@@ -110,7 +110,7 @@ class Scratch {
   /// Stores in columns are of whole registers.
   int64_t bytesOf(mlir::RankedTensorType type) const {
     int64_t elements = type.getNumElements();
-    if (type.getRank() == 2 && type.getElementType().isF32() && cpu::layoutOf(type) == cpu::Layout::Columns)
+    if (type.getRank() == 2 && dialect::isReal(type.getElementType()) && cpu::layoutOf(type) == cpu::Layout::Columns)
       elements = type.getDimSize(0) * roundUp(type.getDimSize(1), lanes);
     return roundUp(elements * type.getElementTypeBitWidth() / 8, alignment);
   }
@@ -133,7 +133,7 @@ class Scratch {
 struct AssignScratch : impl::AssignScratchBase<AssignScratch> {
   using AssignScratchBase::AssignScratchBase;
   void runOnOperation() override {
-    const int lanes = cpu::machineOf(cpu).lanes;
+    const int lanes = cpu::machineOf(cpu, dialect::realType(&getContext()).getWidth()).lanes;
     getOperation().walk([&](tile::KernelOp kernel) { Scratch(kernel, lanes).run(); });
   }
 };

@@ -32,7 +32,7 @@ void KernelCode::lower(mlir::Operation &op) {
 Value KernelCode::place(mlir::OpResult result) {
   auto places = result.getOwner()->getAttrOfType<mlir::DenseI64ArrayAttr>(cpu::places);
   internalCheck(places != nullptr, "cpu lowering", "a tile that assign-scratch has not seen");
-  return emit.at(scratch, emit.i64(places[result.getResultNumber()] / 4));
+  return emit.at(scratch, emit.i64(places[result.getResultNumber()] / (emit.real().getWidth() / 8)));
 }
 
 Value KernelCode::scalar(Value value) {

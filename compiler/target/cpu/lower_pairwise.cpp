@@ -39,7 +39,7 @@ void scatter(KernelCode &code, ScalarRegion &region, dialect::AccumulateOp sum, 
   Value row = emit.add(emit.mul(context.batch, code.slots.dim("H")), context.head);
   auto addTo = [&](Value index, Value part) {
     Value pointer = emit.at(code.slots.pointer(name), index);
-    Value old = emit.load(code.builder.getF32Type(), pointer);
+    Value old = emit.load(emit.real(), pointer);
     emit.store(arith::AddFOp::create(code.builder, emit.loc, old, part), pointer);
   };
   if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
@@ -138,7 +138,7 @@ class Pass {
       own.i = emit.add(context.i, lane);
       if (!own.full) own.inBounds = emit.firstLanes(emit.sub(total, own.i));
       for (size_t at = 0; at < reductions; ++at) {
-        const float start = isMax(at) ? -std::numeric_limits<float>::infinity() : 0.0f;
+        const double start = isMax(at) ? -std::numeric_limits<double>::infinity() : 0;
         group.inits.push_back(emit.splat(emit.constantF(start)));
       }
       for (size_t at = 0; at < carriedSums.size(); ++at) group.inits.push_back(emit.zeros());

@@ -11,7 +11,7 @@ void lower(KernelCode &code, tile::FillOp op) {
   const Tile result{code.place(op->getResult(0))};
   auto attr = op.getValue().getDefiningOp<arith::ConstantOp>();
   internalCheck(attr != nullptr, "cpu lowering", "fill with a value that is no constant");
-  Value value = emit.splat(emit.constantF(mlir::cast<mlir::FloatAttr>(attr.getValue()).getValue().convertToFloat()));
+  Value value = emit.splat(emit.constantF(mlir::cast<mlir::FloatAttr>(attr.getValue()).getValueAsDouble()));
   emit.loop(emit.i64(0), emit.i64(op.getResult().getType().getNumElements()), emit.machine.lanes,
             [&](Value index) { emit.store(value, emit.at(result.base, index)); });
   code.tiles[op.getResult()] = result;
@@ -20,7 +20,7 @@ void lower(KernelCode &code, tile::FillOp op) {
 void lower(KernelCode &code, tile::ScaleOp op) {
   Emitter &emit = code.emit;
   const Tile tile = code.tile(op.getTile());
-  Value factor = emit.splat(emit.constantF(op.getFactor().convertToFloat()));
+  Value factor = emit.splat(emit.constantF(op.getFactor().convertToDouble()));
   emit.loop(emit.i64(0), emit.i64(op.getTile().getType().getNumElements()), emit.machine.lanes, [&](Value index) {
     Value pointer = emit.at(tile.base, index);
     Value value = emit.load(emit.floats(), pointer);
@@ -112,15 +112,16 @@ void lower(KernelCode &code, tile::RowDotOp op) {
     mlir::Type wide = emit.vectorOf(code.builder.getF64Type());
     Value sum = arith::ConstantOp::create(code.builder, emit.loc, code.builder.getZeroAttr(wide));
     for (int64_t c = 0; c < columns; c += emit.machine.lanes) {
-      Value x =
-          arith::ExtFOp::create(code.builder, emit.loc, wide, emit.loadLanes(emit.at(left, emit.i64(c)), columns - c));
-      Value y =
-          arith::ExtFOp::create(code.builder, emit.loc, wide, emit.loadLanes(emit.at(right, emit.i64(c)), columns - c));
+      auto part = [&](Value row) {
+        Value own = emit.loadLanes(emit.at(row, emit.i64(c)), columns - c);
+        return own.getType() == wide ? own : Value(arith::ExtFOp::create(code.builder, emit.loc, wide, own));
+      };
+      Value x = part(left), y = part(right);
       sum = vector::FMAOp::create(code.builder, emit.loc, x, y, sum);
     }
     Value total = vector::ReductionOp::create(code.builder, emit.loc, vector::CombiningKind::ADD, sum);
-    emit.store(arith::TruncFOp::create(code.builder, emit.loc, code.builder.getF32Type(), total),
-               emit.at(result.base, row));
+    if (total.getType() != emit.real()) total = arith::TruncFOp::create(code.builder, emit.loc, emit.real(), total);
+    emit.store(total, emit.at(result.base, row));
   });
   code.tiles[op.getResult()] = result;
 }

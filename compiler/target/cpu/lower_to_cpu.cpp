@@ -59,9 +59,10 @@ struct LowerToCpu : impl::LowerToCpuBase<LowerToCpu> {
 
   void runOnOperation() override {
     mlir::ModuleOp module = getOperation();
+    const unsigned floatBits = dialect::realType(&getContext()).getWidth();
     const bool lowered = attempt(module, [&] {
       for (auto kernel : llvm::make_early_inc_range(module.getOps<tile::KernelOp>())) {
-        cpu::lowerKernel(module, kernel, cpu::machineOf(cpu), blockRows);
+        cpu::lowerKernel(module, kernel, cpu::machineOf(cpu, floatBits), blockRows);
         kernel.erase();
       }
     });

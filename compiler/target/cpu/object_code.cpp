@@ -74,13 +74,14 @@ bool isKnownCpu(const std::string &cpu) {
   return cpu == "host" || targetMachine("generic")->getMCSubtargetInfo()->isCPUStringValid(cpu);
 }
 
-Machine machineOf(const std::string &cpu) {
+Machine machineOf(const std::string &cpu, unsigned floatBits) {
   auto target = targetMachine(cpu);
   const llvm::MCSubtargetInfo &info = *target->getMCSubtargetInfo();
-  if (!target->getTargetTriple().isX86()) return {4, 32};
-  if (info.checkFeatures("+avx512f")) return {16, 32, info.checkFeatures("+amx-bf16,+avx512bw,+avx512bf16")};
-  if (info.checkFeatures("+avx2")) return {8, 16};
-  return {4, 16};
+  const auto lanesOf = [&](unsigned registerBits) { return static_cast<int>(registerBits / floatBits); };
+  if (!target->getTargetTriple().isX86()) return {lanesOf(128), 32};
+  if (info.checkFeatures("+avx512f")) return {lanesOf(512), 32, info.checkFeatures("+amx-bf16,+avx512bw,+avx512bf16")};
+  if (info.checkFeatures("+avx2")) return {lanesOf(256), 16};
+  return {lanesOf(128), 16};
 }
 
 bool hasFeatures(const std::string &cpu, const std::string &features) {

@@ -15,7 +15,8 @@ using target::Machine;
 /// True for "host" and the names LLVM knows of this architecture.
 bool isKnownCpu(const std::string &cpu);
 /// Lanes and registers of `cpu` ("host" or a name LLVM knows).
-Machine machineOf(const std::string &cpu);
+/// `floatBits`: of the floats in its registers.
+Machine machineOf(const std::string &cpu, unsigned floatBits = 32);
 /// True where `cpu` has all of them: "+avx512bf16,+avx512bw".
 bool hasFeatures(const std::string &cpu, const std::string &features);
 std::string hostDescription();

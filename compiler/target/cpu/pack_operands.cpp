@@ -89,10 +89,12 @@ class Operand {
                                    cpu::withLayout(rows.getType(), Layout::Strided, {}, wholeSteps(columns)), rows);
       return whole;
     }
-    if (element.isF32()) return rows;
+    if (dialect::isReal(element)) return rows;
     if (!converted)
-      converted = cpu::ConvertOp::create(builder, load.getLoc(),
-                                         cpu::withLayout(rows.getType(), Layout::Rows, builder.getF32Type()), rows);
+      converted =
+          cpu::ConvertOp::create(builder, load.getLoc(),
+                                 cpu::withLayout(rows.getType(), Layout::Rows, dialect::realType(builder.getContext())),
+                                 rows);
     return converted;
   }
 
@@ -104,7 +106,8 @@ class Operand {
     const int64_t columns = load.getResult().getType().getDimSize(1);
     result = cpu::PackOp::create(builder, load.getLoc(),
                                  cpu::withLayout(rows.getType(), as.layout,
-                                                 as.half ? mlir::Type(builder.getBF16Type()) : builder.getF32Type(),
+                                                 as.half ? mlir::FloatType(builder.getBF16Type())
+                                                         : dialect::realType(builder.getContext()),
                                                  as.layout == Layout::ColumnPairs ? wholeSteps(columns) : columns),
                                  source);
     return result;
@@ -159,7 +162,7 @@ void addMemory(tile::KernelOp kernel, cpu::ProductIntoOp into) {
   mlir::OpBuilder builder(into);
   const auto type =
       mlir::RankedTensorType::get({static_cast<int64_t>(kernel.getTileK()), into.getRhs().getType().getDimSize(1)},
-                                  builder.getF32Type());
+                                  dialect::realType(builder.getContext()));
   into.getByMutable().assign(cpu::EmptyOp::create(builder, into.getLoc(), cpu::withLayout(type, Layout::Rows)));
 }
 

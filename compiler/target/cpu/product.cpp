@@ -26,7 +26,7 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
                          columns.push_back(emit.loadLanes(emit.at(source, v * emit.machine.lanes), lanesOf(v)));
                        Value step = emit.mul(k, p.lhsStep);
                        for (int r = 0; r < blockRows; ++r) {
-                         Value scalar = emit.splat(emit.load(emit.b.getF32Type(), emit.at(lhsRows[r], step)));
+                         Value scalar = emit.splat(emit.load(emit.real(), emit.at(lhsRows[r], step)));
                          for (int v = 0; v < vectors; ++v)
                            next.push_back(
                                vector::FMAOp::create(emit.b, emit.loc, scalar, columns[v], carried[r * vectors + v]));

@@ -32,7 +32,7 @@ void lower(KernelCode &code, tile::LoadRowsOp op) {
 
 void lower(KernelCode &code, tile::ScaleOp op) {
   Registers result = code.registersOf(op.getTile());
-  Value factor = code.emit.constantF(op.getFactor().convertToFloat());
+  Value factor = code.emit.constantF(op.getFactor().convertToDouble());
   for (Value &value : result) value = arith::MulFOp::create(code.builder, code.emit.loc, value, factor);
   code.registers[op.getResult()] = std::move(result);
 }
