@@ -32,10 +32,11 @@ def BuildKernel : WeftPass<"build-kernel"> {
     ListOption<"dims", "dims", "std::string", "sizes of the dims that rows end in: D=64,E=32">,
     Option<"tileQ", "tile-q", "int", "64", "queries of a tile">,
     Option<"tileK", "tile-k", "int", "64", "keys of a tile">,
-    Option<"type", "type", "std::string", "\"f32\"", "element type of rows: f32, bf16 or f16">,
+    Option<"type", "type", "std::string", "\"f32\"", "element type of rows: f32, bf16, f16 or f64">,
     Option<"headsInner", "heads-inner", "bool", "false", "neighbouring programs differ by head, not by tile">,
     Option<"paged", "paged", "bool", "false", "keys lie in pages">,
-    Option<"sharedRows", "shared-rows", "bool", "false", "several threads hold a row: peaks lag, sums stay in parts">
+    Option<"sharedRows", "shared-rows", "bool", "false", "several threads hold a row: peaks lag, sums stay in parts">,
+    Option<"wideSums", "wide-sums", "bool", "false", "gradients of entries that many pairs share are f64">
   ];
 }
 

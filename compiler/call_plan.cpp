@@ -253,7 +253,8 @@ class Planner {
                                 : dim == "H" && has(info.dims, "G") ? CallPlan::Gradient::Axis::Grouped
                                                                     : CallPlan::Gradient::Axis::Summed);
     }
-    gradient.buffer = addZeroed("d" + info.name, info.querySide && !keysAdd ? type : real, sizes(dims), Owner::Output);
+    const ElementType sums = plan.form.wideSums && info.wideSums ? ElementType::F64 : real;
+    gradient.buffer = addZeroed("d" + info.name, info.querySide && !keysAdd ? type : sums, sizes(dims), Owner::Output);
     plan.gradients.push_back(std::move(gradient));
   }
 

@@ -37,6 +37,7 @@ struct CallForm {
   bool selectionGiven = false;  ///< the map of chosen tiles
   bool seedGiven = false;       ///< of dropout
   bool dLseGiven = false;       ///< Backward: a cotangent of the log-sum-exp
+  bool wideSums = false;        ///< Backward: of entries that many pairs share, in f64; as its kernels (CompileRequest)
 
   auto operator<=>(const CallForm &) const = default;
 };

@@ -26,6 +26,11 @@ const char *name(ElementType type) {
   return "?";
 }
 
+bool hasWideSums(const std::vector<std::string> &dims) {
+  const auto has = [&](const char *dim) { return std::find(dims.begin(), dims.end(), dim) != dims.end(); };
+  return !(has("T") && has("S"));
+}
+
 std::optional<ElementType> rowTypeNamed(std::string_view text) {
   for (ElementType type : rowTypes)
     if (text == name(type)) return type;

@@ -31,6 +31,7 @@ struct InputInfo {
   /// Not isRow: the dims of its gradient's partial sums, behind B and H.
   std::vector<std::string> gradientDims;
   bool perEntry = false;  ///< not isRow: several queries or keys may add to an entry of these
+  bool wideSums = false;  ///< so many may that a CPU's sums of them are f64 (CallForm::wideSums)
 };
 
 /// What a variant's `select`s write, in the order in which their kernels run: pool_0, ..., select_0, ...

@@ -20,6 +20,9 @@ std::optional<ElementType> rowTypeNamed(std::string_view text);
 int64_t bytesOf(ElementType type);
 /// The type of all floats of a call that are no rows: f32, beside rows of f64 f64.
 ElementType floatsBeside(ElementType rows);
+/// Whether the sums of entries that pairs share are f64, where a call asks for it: not where an entry is of a pair,
+/// whose sums are of a few terms and as many as the pairs. `dims`: of the input.
+bool hasWideSums(const std::vector<std::string> &dims);
 
 /// One 64-bit argument of a kernel.
 struct ArgumentSlot {

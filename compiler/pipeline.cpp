@@ -56,6 +56,7 @@ void addKernelPasses(mlir::OpPassManager &passes, const CompileRequest &request)
   options.headsInner = request.schedule.order == Order::HeadsInner;
   options.paged = request.paged;
   options.sharedRows = isGpu(request.target);
+  options.wideSums = !isGpu(request.target);
   passes.addPass(createBuildKernel(options));
   passes.addPass(mlir::createCSEPass());
   // What a row of tiles has in common (ranges of its own inputs, above all) leaves the loop over the other side.

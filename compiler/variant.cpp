@@ -84,6 +84,7 @@ InputInfo inputOf(const ast::Variant &variant, int position, const std::vector<i
   const auto found = per.find(input.name);
   const std::string of = found == per.end() ? "any" : found->second;
   info.perEntry = of == "key" || of == "any";
+  info.wideSums = info.perEntry && info.hasGradient && !info.isRow && hasWideSums(input.dims);
   if (!info.perEntry) info.gradientDims = {"T"};
   else
     std::ranges::copy_if(input.dims, std::back_inserter(info.gradientDims),

@@ -53,6 +53,7 @@ CallForm Binding::form(Purpose purpose) const {
   if (purpose == Purpose::Backward) form.backward = backwardForm(*this, set.schedule.form);
   form.selectionGiven = selection.defined();
   form.seedGiven = seed.defined();
+  form.wideSums = purpose == Purpose::Backward && set.device.kind == Device::Kind::Cpu;
   return form;
 }
 

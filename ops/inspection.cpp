@@ -31,6 +31,7 @@ std::string planText(const CompileRequest &request) {
   const std::string &kernel = request.kernel;
   CallForm form;
   if (kernel.starts_with("backward")) form.purpose = Purpose::Backward;
+  form.wideSums = !isGpu(request.target);
   if (kernel == "backward_queries") form.backward = BackwardForm::FusedQueries;
   else if (kernel.starts_with("backward_keys") || kernel == "backward_sink") form.backward = BackwardForm::FusedKeys;
   else if (kernel.starts_with("backward_d") && kernel != "backward_delta") form.backward = BackwardForm::TwoPass;

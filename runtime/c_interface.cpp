@@ -122,6 +122,7 @@ weft_call *compileCall(const weft_variant *variant, weft_purpose purpose, weft_t
   form.purpose = backward ? Purpose::Backward : Purpose::Forward;
   if (!cpu) form.backward = own.hasTwoPassBackward(true) ? BackwardForm::TwoPass : BackwardForm::FusedQueries;
   form.seedGiven = own.hasDropout();
+  form.wideSums = cpu;
   call->own = std::make_unique<Call>(planCall(own, request.type, request.schedule, form), request, place);
   const CallPlan &plan = call->own->plan;
   for (size_t at = 0; at < plan.dimsGiven(); ++at) call->dims.push_back(plan.dims[at].name);

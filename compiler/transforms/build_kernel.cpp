@@ -48,6 +48,7 @@ struct BuildKernel : impl::BuildKernelBase<BuildKernel> {
     internalCheck(known.has_value(), "build_kernel", "no type of rows: " + type);
     shape.type = *known;
     shape.sharedRows = sharedRows;
+    shape.wideSums = wideSums;
     return shape;
   }
 };

@@ -20,6 +20,7 @@ struct KernelShape {
   int tileQ = 64;
   int tileK = 64;
   ElementType type = ElementType::F32;  ///< of rows
+  bool wideSums = false;                ///< of entries that many pairs share: f64
   bool sharedRows = false;              ///< several threads hold a row: what rows cost a turn counts (softmax.cpp)
 };
 

@@ -31,7 +31,11 @@ class Declarations {
     }
     kernel.walk([&](tile::DotIntoOp op) { sums.insert(op.getTensor()); });
     kernel.walk([&](mlir::Operation *op) {
-      if (auto sum = mlir::dyn_cast<dialect::AccumulateOp>(op)) sum.setInput("d" + sum.getInput().str());
+      if (auto sum = mlir::dyn_cast<dialect::AccumulateOp>(op)) {
+        sum.setInput("d" + sum.getInput().str());
+        if (sum.getPer() == dialect::Dependence::Key || sum.getPer() == dialect::Dependence::Any)
+          shared.insert(sum.getInput());
+      }
       if (auto loop = mlir::dyn_cast<tile::ForOp>(op); loop && loop.overKept()) loop.setPlanAttr(planOf(loop));
       for (mlir::NamedAttribute own : op->getAttrs()) {
         if (auto name = mlir::dyn_cast<mlir::FlatSymbolRefAttr>(own.getValue())) declare(name.getValue());
@@ -56,7 +60,8 @@ class Declarations {
   std::vector<InputDescription> inputs;
   std::vector<std::string> rows;
   llvm::StringSet<> declared;
-  llvm::StringSet<> sums;  ///< rows that products are added to
+  llvm::StringSet<> sums;    ///< rows that products are added to
+  llvm::StringSet<> shared;  ///< sums of entries that several pairs add to
 
   mlir::FlatSymbolRefAttr reference(llvm::StringRef name) {
     return mlir::FlatSymbolRefAttr::get(builder.getContext(), name);
@@ -115,8 +120,12 @@ class Declarations {
                                                           : real;
         return create(name, typeOf(own), input.dims, row ? Role::Operand : Role::Parameter, row);
       }
-      if (name == "d" + input.name)
-        return create(name, typeOf(query && !sums.contains(name) ? shape.type : real), input.dims, Role::Gradient, row);
+      if (name == "d" + input.name) {
+        const bool wide = shape.wideSums && shared.contains(name) && hasWideSums(input.dims);
+        const ElementType added = wide ? ElementType::F64 : real;
+        return create(name, typeOf(query && !sums.contains(name) ? shape.type : added), input.dims, Role::Gradient,
+                      row);
+      }
     }
     if (name == "o" || name == "do")
       return create(name, typeOf(shape.type), {"B", "H", "T", widthOf("v")}, name == "o" ? Role::Result : Role::Operand,

@@ -228,6 +228,7 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   arrays.give("seed", ElementType::I64, 2, [](int64_t) { return 7; });
   auto planned = [&](CallForm form) {
     form.seedGiven = true;
+    form.wideSums = options.device.kind == Device::Kind::Cpu;
     return planCall(*variant, options.type, schedule, form);
   };
   Outcome outcome;

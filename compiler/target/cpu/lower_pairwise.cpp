@@ -37,9 +37,11 @@ void scatter(KernelCode &code, ScalarRegion &region, dialect::AccumulateOp sum, 
   Emitter &emit = code.emit;
   const std::string name = sum.getInput().str();
   Value row = emit.add(emit.mul(context.batch, code.slots.dim("H")), context.head);
+  mlir::Type type = emit.storage(code.slots.info(name).element);  // f64 where many pairs meet
   auto addTo = [&](Value index, Value part) {
-    Value pointer = emit.at(code.slots.pointer(name), index);
-    Value old = emit.load(emit.real(), pointer);
+    Value pointer = emit.at(code.slots.pointer(name), index, type);
+    Value old = emit.load(type, pointer);
+    if (part.getType() != type) part = arith::ExtFOp::create(code.builder, emit.loc, type, part);
     emit.store(arith::AddFOp::create(code.builder, emit.loc, old, part), pointer);
   };
   if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
