@@ -113,11 +113,21 @@ def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
     return kept
 
 
-def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0):
+def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, times=1.0):
     if key.shape[0] != query.shape[0]:  # one batch entry for all
         key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
-    source, names, more = _traced(query, key, value, score_mod, block_mask, scale, sink, dropout)
+    source, names, more = _traced(query, key, value, score_mod, block_mask, scale, sink, dropout, times)
     return call_operator(source, names, [query, key, value, *more], lse)
+
+
+# A power of two: the log-sum-exp of scores this much larger is their maximum, but for 64 / 2^64.
+_SHARP = 2.0**64
+
+
+def _max_scores(query, key, value, score_mod, block_mask, scale):
+    """The greatest logit of each row, [B, Hq, L]; without gradients, as PyTorch's. One more forward pass."""
+    with torch.no_grad():
+        return _attend(query, key, value, score_mod, block_mask, scale, True, None, 0.0, _SHARP)[1] / _SHARP
 
 
 def _attend(*args):
@@ -134,14 +144,16 @@ _disabled = None
 _attend._torchdynamo_disable = True  # type: ignore[attr-defined]
 
 
-def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0) -> tuple[str, list[str], list[torch.Tensor]]:
-    """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]."""
+def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0, times=1.0) -> tuple[str, list[str], list[torch.Tensor]]:
+    """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]. `times`: what all logits are multiplied by."""
     scale = None if scale is None else float(scale)
     sizes = {"B": query.shape[0], "H": query.shape[1], "T": query.shape[2], "S": key.shape[2]}
 
     def trace():
         t = Tracer(sizes)
         statements = t.score(score_mod, scale)
+        if times != 1:
+            statements = [(what, binary("*", own, number(times)) if what == "score" else own) for what, own in statements]
         kept = _kept(t, block_mask) if block_mask is not None else None
         if kept is not None:
             statements.append(("where", kept))
@@ -151,7 +163,7 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
 
     # A mask of ours is its function; the blocks of others are tensors made anew.
     mask = block_mask.mask_mod if isinstance(block_mask, BlockMask) else block_mask
-    text, inputs = remembered((score_mod, mask, sink), (scale, dropout), sizes, trace)
+    text, inputs = remembered((score_mod, mask, sink), (scale, dropout, times), sizes, trace)
     return text, ["q", "k", "v", *inputs], list(inputs.values())
 
 
@@ -207,16 +219,18 @@ def flex_attention(
     score_mod(score, b, h, q_idx, kv_idx) gives the logit of a pair, in float32; block_mask says which pairs there are. Tensors that they
     capture get gradients. `kernel_options` has no meaning here: `weft tune` finds tiles.
 
-    Gives [B, Hq, L, Ev]; with return_lse or return_aux=AuxRequest(lse=True) the natural log-sum-exp [B, Hq, L] too.
+    Gives [B, Hq, L, Ev]; with return_lse or return_aux=AuxRequest(lse=True) the natural log-sum-exp [B, Hq, L] too, with
+    AuxRequest(max_scores=True) the greatest logit [B, Hq, L], which takes another forward pass and has no gradient.
     Raises NotImplementedError for what the language has no words for, and names it.
     """
     _check(query, key, value, block_mask, enable_gqa)
     if return_lse and return_aux is not None:
         raise ValueError("Cannot specify both return_lse and return_aux: return_aux=AuxRequest(lse=True) is enough.")
+    peaks = None
     if return_aux is not None and return_aux.max_scores:
-        raise NotImplementedError("AuxRequest(max_scores=True): Weft keeps the log-sum-exp of a row alone")
+        peaks = _max_scores(query, key, value, score_mod, block_mask, scale)
     if not (return_lse or (return_aux is not None and return_aux.lse)):
         out = _attend(query, key, value, score_mod, block_mask, scale, False)
-        return out if return_aux is None else (out, AuxOutput())
+        return out if return_aux is None else (out, AuxOutput(max_scores=peaks))
     out, lse = _attend(query, key, value, score_mod, block_mask, scale, True)
-    return (out, lse) if return_aux is None else (out, AuxOutput(lse=lse))
+    return (out, lse) if return_aux is None else (out, AuxOutput(lse=lse, max_scores=peaks))

@@ -89,6 +89,21 @@ class FlexAttention(unittest.TestCase):
         self.near(lse, (self.q @ self.k.transpose(-1, -2) / 32**0.5).logsumexp(-1))
         self.near(flex_attention(self.q, self.k, self.v, return_aux=flex.AuxRequest())[0], out, 1e-30)
 
+    def test_max_scores(self):
+        mask = create_block_mask(lambda b, h, q, k: q > k + 5, None, None, T, T)
+        cap = torch.nn.Parameter(torch.tensor([0.5, 2.0, 30.0, 1e-3]))
+        score = lambda s, b, h, i, j: cap[h] * torch.tanh(s / cap[h])
+        for dtype in (torch.float32, torch.bfloat16, torch.float64):
+            q, k, v = (own.to(dtype).requires_grad_() for own in (self.q, self.k, self.v))
+            out, aux = flex_attention(q, k, v, score, mask, return_aux=flex.AuxRequest(max_scores=True, lse=True))
+            logits = cap[:, None, None] * torch.tanh(q.double() @ k.double().transpose(-1, -2) / 32**0.5 / cap[:, None, None])
+            want = logits.masked_fill(torch.arange(T)[:, None] <= torch.arange(T) + 5, -float("inf")).amax(-1)
+            self.assertTrue((aux.max_scores[..., :6] == -float("inf")).all())
+            difference = (aux.max_scores[..., 6:] - want[..., 6:]).abs() / want[..., 6:].abs()
+            self.assertLess(difference.max().item(), 1e-12 if dtype == torch.float64 else 1e-5)
+            self.assertEqual((aux.max_scores.requires_grad, out.requires_grad), (False, True))
+            self.near(aux.lse[..., 6:], flex_attention(q, k, v, score, mask, return_lse=True)[1][..., 6:], 1e-30)
+
     def test_scale(self):
         self.near(flex_attention(self.q, self.k, self.v, scale=0.3), math(self.q, self.k, self.v, scale=0.3))
 
@@ -240,7 +255,6 @@ class FlexAttention(unittest.TestCase):
             (ValueError, "same batch size", lambda: flex_attention(q[:1], k, v)),
             (ValueError, "block_mask was created for", lambda: flex_attention(q, k, v, block_mask=mask)),
             (ValueError, "Cannot specify both", lambda: flex_attention(q, k, v, return_lse=True, return_aux=flex.AuxRequest(lse=True))),
-            (NotImplementedError, "max_scores", lambda: flex_attention(q, k, v, return_aux=flex.AuxRequest(max_scores=True))),
             (ValueError, "expected query", lambda: flex_attention(q[0], k, v)),
             (ValueError, "mask_mod", lambda: create_block_mask(lambda s, b, h, i, j: s, None, None, 8, 8)),
             (RuntimeError, "sliced", lambda: flex_attention(q, k, v, block_mask=flex.create_block_mask(causal, None, None, T, T, device="cpu")[:1])),
