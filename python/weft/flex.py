@@ -23,6 +23,9 @@ from ._variant import call as call_operator
 __all__ = ["flex_attention", "create_block_mask", "create_mask", "BlockMask", "and_masks", "or_masks", "noop_mask", "AuxRequest", "AuxOutput", "variant_of"]
 
 create_mask = _flex.create_mask
+if hasattr(_flex, "FlexKernelOptions"):  # of newer torch
+    FlexKernelOptions = _flex.FlexKernelOptions
+    __all__.append("FlexKernelOptions")
 
 
 class BlockMask(_flex.BlockMask):
