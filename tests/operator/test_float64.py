@@ -139,6 +139,11 @@ class Float64(unittest.TestCase):
                    "torch.ops.weft.attention('causal', ['q', 'k', 'v'], x)")
         own = subprocess.run([sys.executable, "-c", program], env={**os.environ, "WEFT_DEVICE": "ptx-emulator"}, capture_output=True, text=True)
         self.assertIn("f64 runs on CPUs alone", own.stderr)
+        self.assertNotIn("cta.", own.stderr, "nothing is generated to find tiles for it")
+        for target in ("sm_80", "sm_90a"):
+            own = subprocess.run([os.environ["WEFT_PROGRAM"], "compile", "causal", "--target", target, "--dtype", "f64", "--emit", "ptx"],
+                                 capture_output=True, text=True)
+            self.assertRegex(own.stdout + own.stderr, f"^weft: f64 runs on CPUs alone, got target .{target}.$")
 
 
 class Library(unittest.TestCase):

@@ -45,6 +45,7 @@ class Nvptx : public target::Target {
 
   Schedule defaultSchedule(const Variant &variant, const std::string &name, const std::map<std::string, int64_t> &dims,
                            bool backward, ElementType type, int64_t sharedBytes) const override {
+    if (type == ElementType::F64) return fitted(Schedule(), variant);  // compile refuses these kernels
     const bool warpgroups = hasWarpgroups(name);
     const std::string target = warpgroups ? name : "sm_80";
     if (warpgroups && type != ElementType::F32)
