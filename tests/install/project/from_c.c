@@ -51,6 +51,28 @@ static void **memory_of(const weft_call *call, const int64_t *dims, int count, c
   return data;
 }
 
+static void widen(const float *from, double *to, int count) {
+  for (int at = 0; at < count; ++at) to[at] = from[at];
+}
+
+/* o of the same inputs in WEFT_F64, of which `exact` is the truth: the largest difference. */
+static double error_of_f64(const weft_variant *variant, const int64_t *dims, const float *q, const float *k, const float *v, const float *slope,
+                           const double *exact) {
+  static double q64[H * T * D], k64[G * S * D], v64[G * S * D], slope64[H], o64[H * T * D];
+  widen(q, q64, H * T * D), widen(k, k64, G * S * D), widen(v, v64, G * S * D), widen(slope, slope64, H);
+  const char *rows[] = {"D", "E"}, *names[] = {"q", "k", "v", "slope", "o"};
+  const int64_t sizes[] = {D, D};
+  void *own[] = {q64, k64, v64, slope64, o64};
+  weft_call *call = weft_compile(variant, WEFT_FORWARD, WEFT_F64, "cpu", 2, rows, sizes);
+  if (!call) fail("weft_compile");
+  void **data = memory_of(call, dims, 5, names, own, NULL, NULL);
+  if (weft_run(call, dims, data, NULL, NULL, 0)) fail("weft_run");
+  weft_call_free(call);
+  double worst = 0;
+  for (int at = 0; at < H * T * D; ++at) worst = fmax(worst, fabs(exact[at] - o64[at]));
+  return worst;
+}
+
 int main(void) {
   if (weft_api_version() != WEFT_API_VERSION) return 1;
   weft_variant *variant = weft_parse(text);
@@ -60,7 +82,6 @@ int main(void) {
   weft_call *forward = weft_compile(variant, WEFT_FORWARD, WEFT_F32, "cpu", 2, rows, sizes);
   weft_call *backward = weft_compile(variant, WEFT_BACKWARD, WEFT_F32, "cpu", 2, rows, sizes);
   if (!forward || !backward) fail("weft_compile");
-  weft_variant_free(variant);
   fputs(weft_call_plan(forward), stdout);
 
   int64_t dims[16];
@@ -77,6 +98,7 @@ int main(void) {
   void **data = memory_of(forward, dims, 6, names, own, NULL, NULL);
   if (weft_run(forward, dims, data, NULL, NULL, 2)) fail("weft_run");
 
+  static double exact[H * T * D];
   double worst = 0, d_slope[H] = {0};
   for (int h = 0; h < H; ++h)
     for (int i = 0; i < T; ++i) {
@@ -84,7 +106,7 @@ int main(void) {
       for (int j = 0; j <= i; ++j) {
         double s = 0;
         for (int c = 0; c < D; ++c) s += (double)q[(h * T + i) * D + c] * k[j * D + c];
-        sum += p[j] = exp(s / sqrt(D) - slope[h] * (i - j));
+        sum += p[j] = exp(s / sqrt(D) - (double)slope[h] * (i - j));
       }
       for (int j = 0; j <= i; ++j) {
         p[j] /= sum, dp[j] = 0;
@@ -92,10 +114,14 @@ int main(void) {
         delta += p[j] * dp[j];
       }
       for (int j = 0; j <= i; ++j) d_slope[h] -= p[j] * (dp[j] - delta) * (i - j);
-      for (int c = 0; c < D; ++c) worst = fmax(worst, fabs(out[c] - o[(h * T + i) * D + c]));
+      for (int c = 0; c < D; ++c) worst = fmax(worst, fabs((exact[(h * T + i) * D + c] = out[c]) - o[(h * T + i) * D + c]));
       worst = fmax(worst, fabs(log(sum) - lse[h * T + i]));
     }
   printf("largest error of o and lse: %.1e\n", worst);
+
+  const double wide = error_of_f64(variant, dims, q, k, v, slope, exact);
+  printf("largest error of o in f64: %.1e\n", wide);
+  weft_variant_free(variant);
 
   void **passed = memory_of(backward, dims, 7, names, own, forward, data);
   if (weft_run(backward, dims, passed, NULL, NULL, 0)) fail("weft_run");
@@ -128,5 +154,5 @@ int main(void) {
   if (!weft_run(forward, dims, data, NULL, NULL, 0) || !strstr(weft_error(), "expected a size of dim T, got -1")) return 6;
   weft_call_free(forward);
   weft_call_free(backward);
-  return worst < 1e-5 && error < 1e-4 ? 0 : 7;
+  return worst < 1e-5 && error < 1e-4 && wide < 1e-13 ? 0 : 7;
 }
