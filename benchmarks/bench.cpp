@@ -276,9 +276,9 @@ json runBench(const BenchOptions &options) {
     results["peak_gflops"][type] = 1e-9 * peak->rate;
     results["peak_of"][type] = peak->of;
   };
+  auto typeOf = [](const std::string &type) { return rowTypeNamed(type).value_or(ElementType::F32); };
   for (const Case &work : options.cases)
-    if (!results["peak_gflops"].contains(work.type))
-      put(work.type, peakOf(device, rowTypeNamed(work.type).value_or(ElementType::F32)));
+    if (!results["peak_gflops"].contains(work.type)) put(work.type, peakOf(device, typeOf(work.type)));
   if (const auto bandwidth = memoryRoof(device, torch::get_num_threads())) {
     results["bandwidth_gbs"] = 1e-9 * bandwidth->rate;
     results["bandwidth_of"] = bandwidth->of;
@@ -304,9 +304,7 @@ json runBench(const BenchOptions &options) {
     const json &own = row["results"]["weft"];
     const double peak = results["peak_gflops"].value(row["dtype"].get<std::string>(), HUGE_VAL);
     if (own.value("gflops", 0.0) > peak && !stopped())
-      put(row["dtype"],
-          arithmeticRoofAgain(device, rowTypeNamed(row["dtype"].get<std::string>()).value_or(ElementType::F32),
-                              torch::get_num_threads()));
+      put(row["dtype"], arithmeticRoofAgain(device, typeOf(row["dtype"].get<std::string>()), torch::get_num_threads()));
   }
   results["complete"] = results["rows"].size() == options.cases.size();
   return results;

@@ -125,7 +125,7 @@ class Planner {
     const InputInfo &input = variant.inputs()[pool.input];
     Extent room = tiles(input.dims[2], int64_t{pool.tile} * pool.block);
     room.scale = pool.block;
-    add(pool.buffer, real, {size("B"), size(input.dims[1]), room, size(input.dims[3])}, Owner::Temporary);
+    add(pool.buffer, ElementType::F32, {size("B"), size(input.dims[1]), room, size(input.dims[3])}, Owner::Temporary);
     const bool queries = input.dims[2] == "T";
     Extent programs =
         queries ? queryPrograms(pool.tile) : product({size("B"), size(input.dims[1]), tiles(input.dims[2], pool.tile)});

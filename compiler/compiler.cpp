@@ -79,7 +79,7 @@ CompileResult compile(const CompileRequest &request) {
     return result;
   };
   if (!request.variant) return fail("expected a variant, got none");
-  if (!rowTypeNamed(name(request.type)))
+  if (std::ranges::find(rowTypes, request.type) == std::end(rowTypes))
     return fail(std::string("expected element type f32, bf16, f16 or f64, got ") + name(request.type));
   const bool wide = request.type == ElementType::F64;
   if (wide && isGpu(request.target)) return fail("f64 runs on CPUs alone, got target \"" + request.target + "\"");

@@ -242,7 +242,20 @@ at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()>
   return narrow.to(tensor.device());
 }
 
-at::ScalarType floatsBeside(at::ScalarType rows) { return rows == at::kDouble ? rows : at::kFloat; }
+at::ScalarType torchType(ElementType type) {
+  switch (type) {
+    case ElementType::F32: return at::kFloat;
+    case ElementType::BF16: return at::kBFloat16;
+    case ElementType::F16: return at::kHalf;
+    case ElementType::F64: return at::kDouble;
+    case ElementType::I32: return at::kInt;
+    case ElementType::I64: return at::kLong;
+    case ElementType::Bool: return at::kBool;
+  }
+  return at::kFloat;
+}
+
+at::ScalarType floatsBeside(at::ScalarType rows) { return torchType(weft::floatsBeside(elementType(rows))); }
 
 ElementType elementType(at::ScalarType type) {
   switch (type) {

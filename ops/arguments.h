@@ -65,7 +65,9 @@ at::Tensor drawnSeed(const at::Device &device);
 /// unless WEFT_CHECK is set.
 at::Tensor as32Bits(const at::Tensor &tensor, const std::function<std::string()> &what);
 
+/// Of rows.
 ElementType elementType(at::ScalarType type);
+at::ScalarType torchType(ElementType type);
 /// The type of the floats of a call that are no rows, and of what a row of results keeps: float32, beside float64 that.
 at::ScalarType floatsBeside(at::ScalarType rows);
 

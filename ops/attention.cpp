@@ -168,11 +168,14 @@ at::Tensor callSelect(const Completed &call) {
   return op.call(call.variant, call.names, call.tensors);
 }
 
-/// Of a call in float64, the same in float32: what estimates tiles is no more exact for more digits.
-std::optional<std::vector<at::Tensor>> narrowed(const CallSite &site, at::TensorList tensors) {
+/// Whether tiles are chosen by a call in float64: its kernels choose none.
+bool selectsInDouble(const CallSite &site, at::TensorList tensors) {
   const auto at = static_cast<size_t>(site.signature.places[site.variant().keySets()[0].values]);
-  if (!site.variant().selects() || at >= tensors.size() || tensors[at].scalar_type() != at::kDouble)
-    return std::nullopt;
+  return site.variant().selects() && at < tensors.size() && tensors[at].scalar_type() == at::kDouble;
+}
+
+/// The same in float32, which chooses them: what estimates tiles is no more exact for more digits.
+std::vector<at::Tensor> narrowed(at::TensorList tensors) {
   std::vector<at::Tensor> narrow;
   for (const at::Tensor &tensor : tensors)
     narrow.push_back(tensor.is_floating_point() ? tensor.to(at::kFloat) : tensor);
@@ -184,7 +187,7 @@ at::Tensor selectTiles(c10::string_view variant, const c10::List<std::string> &n
   const auto site = callSite(variant, names, tensors.size());
   if (auto wide = broadcast(site->signature, tensors)) return selectTiles(variant, names, *wide);
   demandSelection(site->variant());
-  if (auto narrow = narrowed(*site, tensors)) return selectTiles(variant, names, *narrow);
+  if (selectsInDouble(*site, tensors)) return selectTiles(variant, names, narrowed(tensors));
   return runSelect(bindCall(*site, tensors, false));
 }
 
@@ -216,7 +219,7 @@ std::tuple<at::Tensor, at::Tensor> compute(c10::string_view variant, const c10::
     call.add("seed", drawnSeed(tensors[0].device()));
     return compute<run>(call.variant, call.names, call.tensors);
   }
-  if (lacksSelection(*site) && narrowed(*site, tensors)) {
+  if (lacksSelection(*site) && selectsInDouble(*site, tensors)) {
     Completed call(variant, names, tensors);
     call.add("selection", callSelect(call));
     return run(call.variant, call.names, call.tensors);
@@ -336,7 +339,7 @@ KeptTiles keptTiles(const std::string &variant, const Names &names, const std::v
   at::NoGradGuard guard;
   const auto site = callSite(variant, toList(names), tensors.size());
   if (auto wide = broadcast(site->signature, tensors)) return keptTiles(variant, names, *wide);
-  if (auto narrow = narrowed(*site, tensors)) return keptTiles(variant, names, *narrow);
+  if (selectsInDouble(*site, tensors)) return keptTiles(variant, names, narrowed(tensors));
   const Binding call = bindCall(*site, tensors, false);
   const KeptPattern pattern(call);
   KeptTiles result;

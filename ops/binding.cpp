@@ -13,7 +13,7 @@ at::Tensor prepare(const at::Tensor &tensor, const InputInfo &input, const Kerne
                 "': expected input '", input.name, "' of type ", name(set.type), ", got ", tensor.scalar_type());
     return readable(tensor, set.device);
   }
-  if (input.isFloat) return tensor.to(set.type == ElementType::F64 ? at::kDouble : at::kFloat).contiguous();
+  if (input.isFloat) return tensor.to(torchType(floatsBeside(set.type))).contiguous();
   if (!input.isInt) return tensor.contiguous();
   return as32Bits(tensor, [&] { return "weft: variant '" + set.variant->name() + "': input '" + input.name + "'"; });
 }

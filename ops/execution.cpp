@@ -1,24 +1,12 @@
 #include "ops/execution.h"
 
+#include "ops/arguments.h"
 #include "ops/devices.h"
 #include "ops/layout.h"
 #include "runtime/environment.h"
 
 namespace weft::ops {
 namespace {
-
-at::ScalarType torchType(ElementType type) {
-  switch (type) {
-    case ElementType::F32: return at::kFloat;
-    case ElementType::BF16: return at::kBFloat16;
-    case ElementType::F16: return at::kHalf;
-    case ElementType::F64: return at::kDouble;
-    case ElementType::I32: return at::kInt;
-    case ElementType::I64: return at::kLong;
-    case ElementType::Bool: return at::kBool;
-  }
-  return at::kFloat;
-}
 
 std::vector<int64_t> joined(std::vector<int64_t> dims, const std::vector<int64_t> &more) {
   dims.insert(dims.end(), more.begin(), more.end());

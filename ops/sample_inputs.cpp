@@ -108,8 +108,7 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
 }
 
 at::ScalarType scalarType(const std::string &name) {
-  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble})
-    if (name == weft::name(elementType(type))) return type;
+  if (const auto type = rowTypeNamed(name)) return torchType(*type);
   throw std::runtime_error("expected f32, bf16, f16 or f64, got '" + name + "'");
 }
 

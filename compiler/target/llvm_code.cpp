@@ -1,5 +1,6 @@
 #include "compiler/target/llvm_code.h"
 
+#include "compiler/dialect/dialects.h"
 #include "compiler/internal_error.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/Passes/PassBuilder.h"
@@ -33,16 +34,15 @@ struct ApproximateMath : mlir::PassWrapper<ApproximateMath, mlir::OperationPass<
     mlir::math::populateExpansionPatterns(patterns, {"powf"});
     mlir::populateMathPolynomialApproximationPatterns(patterns);
     if (failed(mlir::applyPatternsGreedily(getOperation(), std::move(patterns)))) signalPassFailure();
-    callLibrary();
+    if (dialect::realType(&getContext()).isF64()) callLibrary();
   }
 
   void callLibrary() {
     mlir::RewritePatternSet patterns(&getContext());
     mlir::populateMathToLibmConversionPatterns(patterns);
     mlir::ConversionTarget target(getContext());
-    target.addDynamicallyLegalOp<mlir::math::CosOp, mlir::math::ErfOp, mlir::math::LogOp, mlir::math::Log1pOp,
-                                 mlir::math::Log2Op, mlir::math::PowFOp, mlir::math::SinOp, mlir::math::TanhOp>(
-        [](mlir::Operation *op) { return !mlir::getElementTypeOrSelf(op->getResult(0).getType()).isF64(); });
+    target.addIllegalOp<mlir::math::CosOp, mlir::math::ErfOp, mlir::math::LogOp, mlir::math::Log1pOp,
+                        mlir::math::Log2Op, mlir::math::PowFOp, mlir::math::SinOp, mlir::math::TanhOp>();
     target.markUnknownOpDynamicallyLegal([](mlir::Operation *) { return true; });
     if (failed(mlir::applyPartialConversion(getOperation(), target, std::move(patterns)))) signalPassFailure();
   }

@@ -72,9 +72,10 @@ class KernelBuilder {
     return mlir::RankedTensorType::get(sizes, dialect::realType(builder.getContext()));
   }
   int64_t columns(llvm::StringRef name);
+  /// To the type of the kernel's floats.
+  double rounded(double value) const;
   /// Of an expression of constants and sizes of dims (ScalarBuilder::uniformFactor), where the kernel is built for
   /// these sizes: the float that it is.
-  double rounded(double value) const;  ///< to the type of floats
   std::optional<double> knownValue(Value factor) const;
   Value fill(double value, llvm::ArrayRef<int64_t> sizes, tile::Side side = tile::Side::Query);
   Value fillRows(double value) { return fill(value, {shape.tileQ}); }
