@@ -2,14 +2,12 @@
 #ifndef TILE_OPS_TD
 #define TILE_OPS_TD
 
+include "compiler/dialect/Scalars.td"
 include "compiler/dialect/TileAttributes.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/LoopLikeInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
-def TileReal : Type<CPred<"::weft::dialect::isReal($_self)">, "f32 or f64">,
-               BuildableType<"::weft::dialect::realType($_builder.getContext())">;
-def TileScalar : AnyTypeOf<[F32, F64, I32, I1]>;
 def Tile2D : RankedTensorOf<[F32, F64]>;
 
 def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SymbolTable, SingleBlock, NoTerminator]> {
@@ -68,7 +66,7 @@ def Tile_LoadRowsOp : TileOp<"load_rows", [Pure]> {
 // Not pure: an accumulator starts here, and two equal starts are two accumulators.
 def Tile_FillOp : TileOp<"fill"> {
   let summary = "a tile of one value";
-  let arguments = (ins TileReal:$value, Tile_Side:$side);
+  let arguments = (ins Real:$value, Tile_Side:$side);
   let results = (outs Tile2D:$result);
   let assemblyFormat = "$side $value attr-dict `:` type($result)";
 }
@@ -219,7 +217,7 @@ def Tile_BelowPeakOp : TileOp<"below_peak", [Pure, AllTypesMatch<["scores", "dif
 
 def Tile_ResultOp : TileOp<"result", [Terminator]> {
   let summary = "the scalars a pairwise or rowwise program gives";
-  let arguments = (ins Variadic<TileReal>:$values);
+  let arguments = (ins Variadic<Real>:$values);
   let assemblyFormat = "($values^ `:` type($values))? attr-dict";
 }
 
@@ -265,7 +263,7 @@ def Tile_ReadRangeOp : TileOp<"read_range", [Pure]> {
     Index `axis` runs from its entry in `indices` to `last`; the other indices are fixed.
   }];
   let arguments = (ins FlatSymbolRefAttr:$tensor, I32Attr:$axis, I32:$last, Variadic<I32>:$indices);
-  let results = (outs TileScalar:$least, TileScalar:$greatest);
+  let results = (outs Scalar:$least, Scalar:$greatest);
   let assemblyFormat =
       "$tensor `axis` $axis `to` $last `[` $indices `]` attr-dict `:` type($least) `,` type($greatest)";
 }
@@ -286,7 +284,7 @@ def Tile_PoolRowsOp : TileOp<"pool_rows"> {
 
 def Tile_StoreFlatOp : TileOp<"store_flat"> {
   let summary = "writes one element of a flat buffer of i32, f32 or, a byte each, bools";
-  let arguments = (ins AnyTypeOf<[I1, I32, F32, F64]>:$value, FlatSymbolRefAttr:$tensor, I32:$index);
+  let arguments = (ins AnyTypeOf<[I1, I32, F32]>:$value, FlatSymbolRefAttr:$tensor, I32:$index);
   let assemblyFormat = "$value `,` $tensor `[` $index `]` attr-dict `:` type($value)";
 }
 
@@ -319,7 +317,7 @@ def Tile_FlatDotsOp : TileOp<"flat_dots"> {
 def Tile_LoadFlatOp : TileOp<"load_flat"> {
   let summary = "one element of a flat buffer of i32, f32 or, a byte each, bools";
   let arguments = (ins FlatSymbolRefAttr:$tensor, I32:$index);
-  let results = (outs AnyTypeOf<[I1, I32, F32, F64]>:$result);
+  let results = (outs AnyTypeOf<[I1, I32, F32]>:$result);
   let assemblyFormat = "$tensor `[` $index `]` attr-dict `:` type($result)";
 }
 

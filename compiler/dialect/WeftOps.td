@@ -2,13 +2,10 @@
 #ifndef WEFT_OPS_TD
 #define WEFT_OPS_TD
 
+include "compiler/dialect/Scalars.td"
 include "compiler/dialect/WeftAttributes.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
-
-def WeftReal : Type<CPred<"::weft::dialect::isReal($_self)">, "f32 or f64">,
-               BuildableType<"::weft::dialect::realType($_builder.getContext())">;
-def WeftScalar : AnyTypeOf<[F32, F64, I32, I1]>;
 
 def Weft_PairwiseOp : WeftOp<"pairwise", [IsolatedFromAbove, Symbol, SingleBlock]> {
   let summary = "a scalar program of one query-key pair";
@@ -35,7 +32,7 @@ def Weft_PairwiseOp : WeftOp<"pairwise", [IsolatedFromAbove, Symbol, SingleBlock
 def Weft_YieldOp : WeftOp<"yield", [Terminator, HasParent<"PairwiseOp">]> {
   let summary = "names the results of a pairwise program";
   let description = [{ (C1) as many names as operands. `weft.yield ["score"] %s : f32` }];
-  let arguments = (ins StrArrayAttr:$names, Variadic<WeftScalar>:$values);
+  let arguments = (ins StrArrayAttr:$names, Variadic<Scalar>:$values);
   let assemblyFormat = "$names ($values^ `:` type($values))? attr-dict";
   let hasVerifier = 1;
 }
@@ -49,8 +46,8 @@ def Weft_MapOp : WeftOp<"map", [Pure]> {
     to fit (see compiler/transforms/mark_exact.cpp).
     `%y = weft.map Clamp %x, %lo, %hi : (f32, f32, f32) -> f32`, `%d = weft.map Sub exact %i, %j : (i32, i32) -> i32`
   }];
-  let arguments = (ins Weft_Function:$function, UnitAttr:$exact, Variadic<WeftScalar>:$args);
-  let results = (outs WeftScalar:$result);
+  let arguments = (ins Weft_Function:$function, UnitAttr:$exact, Variadic<Scalar>:$args);
+  let results = (outs Scalar:$result);
   let assemblyFormat = "$function (`exact` $exact^)? $args attr-dict `:` functional-type($args, $result)";
   let builders = [
     // The result's type follows from the function and its operands.
@@ -76,7 +73,7 @@ def Weft_ReadOp : WeftOp<"read", [Pure]> {
     where the pair is kept, raises the kernel's status. `%z = weft.read @span[%h] : f32`
   }];
   let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices);
-  let results = (outs WeftScalar:$result);
+  let results = (outs Scalar:$result);
   let assemblyFormat = "$input `[` $indices `]` attr-dict `:` type($result)";
 }
 
@@ -84,7 +81,7 @@ def Weft_DotOp : WeftOp<"dot", [Pure]> {
   let summary = "the dot product of row i of a query input and row j of a key input";
   let description = "`%s = weft.dot @q, @k`";
   let arguments = (ins FlatSymbolRefAttr:$query, FlatSymbolRefAttr:$key);
-  let results = (outs WeftReal:$result);
+  let results = (outs Real:$result);
   let assemblyFormat = "$query `,` $key attr-dict";
 }
 
@@ -94,7 +91,7 @@ def Weft_RowOp : WeftOp<"row", [Pure]> {
     (C1) the name is that of a RowState of a normaliser: its file in compiler/normalizers says what it is. `%l = weft.row "peak"`
   }];
   let arguments = (ins StrAttr:$name);
-  let results = (outs WeftReal:$result);
+  let results = (outs Real:$result);
   let assemblyFormat = "$name attr-dict";
   let hasVerifier = 1;
 }
@@ -106,7 +103,7 @@ def Weft_RandomOp : WeftOp<"random", [Pure]> {
     keys, from 0; it stands above the bits of j. `%u = weft.random`
   }];
   let arguments = (ins DefaultValuedAttr<I32Attr, "0">:$set);
-  let results = (outs WeftReal:$result);
+  let results = (outs Real:$result);
   let assemblyFormat = "attr-dict";
 }
 
@@ -124,7 +121,7 @@ def Weft_AccumulateOp : WeftOp<"accumulate"> {
     `per` says what the element depends on besides b and h: head (nothing), query (exactly i), key
     (exactly j) or any. `weft.accumulate @span[%h], %g per head`
   }];
-  let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices, WeftReal:$value,
+  let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices, Real:$value,
                    DefaultValuedAttr<Weft_Dependence, "::weft::dialect::Dependence::Any">:$per);
   let assemblyFormat = "$input `[` $indices `]` `,` $value (`per` $per^)? attr-dict";
 }
@@ -132,7 +129,7 @@ def Weft_AccumulateOp : WeftOp<"accumulate"> {
 def Weft_CotangentOp : WeftOp<"cotangent"> {
   let summary = "the cotangent of one dot of the pair";
   let description = "`weft.cotangent @q, @k, %ds`";
-  let arguments = (ins FlatSymbolRefAttr:$query, FlatSymbolRefAttr:$key, WeftReal:$value);
+  let arguments = (ins FlatSymbolRefAttr:$query, FlatSymbolRefAttr:$key, Real:$value);
   let assemblyFormat = "$query `,` $key `,` $value attr-dict";
 }
 
