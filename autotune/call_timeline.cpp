@@ -51,7 +51,7 @@ std::vector<timeline::Turns> CallTimeline::programs(const KernelImage &image, co
   std::vector<std::vector<timeline::Turns>> turns(rows);
   const auto &sets = call.set.variant->keySets();
   for (int64_t head = 0; head < call.B * call.H && head / shared < rows; ++head)
-    for (size_t at = 0; at < pattern.setCount(); ++at) {
+    for (size_t at = 0; at < pattern.setCount() && pattern.leads(head, std::max(image.tileQ, 1)); ++at) {
       if (byKeys && at < sets.size() && sets[at].dim != image.keyDim) continue;
       const auto own =
           pattern.turns(head, std::max(image.tileQ, leastTile), std::max(image.tileK, leastTile), at, byKeys);
@@ -62,6 +62,7 @@ std::vector<timeline::Turns> CallTimeline::programs(const KernelImage &image, co
         row[tile].partial += own[tile].masked;
       }
     }
+  std::erase_if(turns, [](const auto &row) { return row.empty(); });
   std::vector<timeline::Turns> programs;
   if (image.grid == Grid::Group || image.grid == Grid::Head) {
     for (const auto &row : turns) {
@@ -75,11 +76,12 @@ std::vector<timeline::Turns> CallTimeline::programs(const KernelImage &image, co
     return programs;
   }
   // Tiles of queries run from the last to the first.
+  const int64_t lines = static_cast<int64_t>(turns.size());
   const int64_t count = turns.empty() ? 0 : static_cast<int64_t>(turns[0].size());
   auto at = [&](int64_t row, int64_t tile) { return turns[row][byKeys ? tile : count - 1 - tile]; };
   const bool headsInner = schedule.order == Order::HeadsInner;
-  for (int64_t outer = 0; outer < (headsInner ? count : rows); ++outer)
-    for (int64_t inner = 0; inner < (headsInner ? rows : count); ++inner)
+  for (int64_t outer = 0; outer < (headsInner ? count : lines); ++outer)
+    for (int64_t inner = 0; inner < (headsInner ? lines : count); ++inner)
       programs.push_back(headsInner ? at(inner, outer) : at(outer, inner));
   return programs;
 }

@@ -34,11 +34,12 @@ const Model::Tiles &Model::tiles(int tileQ, int tileK) {
   auto [slot, added] = tilesBySize.try_emplace({tileQ, tileK});
   if (!added) return slot->second;
   for (int64_t head = 0; head < pattern.heads(); ++head) {
+    if (!pattern.leads(head, tileQ)) continue;
     const auto count = pattern.count(head, tileQ, tileK);
     slot->second.all += static_cast<double>(count.kept);
     slot->second.longest = std::max(slot->second.longest, static_cast<double>(count.longest));
+    slot->second.rows += static_cast<double>(pattern.rowsOf(tileQ));
   }
-  slot->second.rows = static_cast<double>(pattern.heads() * ((call.T + tileQ - 1) / tileQ));
   return slot->second;
 }
 

@@ -45,20 +45,24 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   // AMX works on steps of 32; other tiles would leave it unused.
   if (amx) tiles = {32, 64, 96, 128, 192, 256};
 
+  const TileRows rowsAre = call.set.variant->rows();
+  const int64_t rows = rowsAre == TileRows::Queries ? call.T
+                       : rowsAre == TileRows::Head  ? 1
+                                                    : call.H / std::max<int64_t>(call.G, 1);
   std::vector<Schedule> space{
       ops::untunedSchedule(*call.set.variant, call.set.type, call.set.headDims, call.set.device, backward)};
   for (int tileQ : tiles)
     for (int tileK : tiles) {
       // Nothing is gained by tiles past the end of a short sequence.
-      if (tileQ >= 2 * std::max<int64_t>(call.T, 16) || tileK >= 2 * std::max<int64_t>(call.S, 16)) continue;
+      if (tileQ >= 2 * std::max<int64_t>(rows, 16) || tileK >= 2 * std::max<int64_t>(call.S, 16)) continue;
       for (BackwardForm form : forms)
         for (Order order : {Order::TilesInner, Order::HeadsInner}) {
           if (order == Order::HeadsInner && call.B * call.H == 1) continue;
           Schedule schedule{tileQ, tileK, 2, 6, order, form};
           if (cpu) {
-            for (int rows : {6, 8, 12}) {
-              if (amx && rows != 6) continue;  // its products have no such blocks
-              schedule.blockRows = rows;
+            for (int blockRows : {6, 8, 12}) {
+              if (amx && blockRows != 6) continue;  // its products have no such blocks
+              schedule.blockRows = blockRows;
               space.push_back(schedule);
             }
           } else {

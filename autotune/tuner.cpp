@@ -377,7 +377,7 @@ const bool registered = [] {
       [](const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
         Problem problem{variant, names, tensors.vec(), backward, ""};
         const ops::CallShape shape = ops::shapeOf(findVariant(variant), names, tensors);
-        problem.shape = "1," + std::to_string(bucketOf(shape.B * shape.H)) + "," + std::to_string(bucketOf(shape.T)) +
+        problem.shape = "1," + std::to_string(bucketOf(shape.heads)) + "," + std::to_string(bucketOf(shape.rows)) +
                         "," + std::to_string(shape.headDims.begin()->second);
         tune(problem, {});
         ops::forgetSchedules();

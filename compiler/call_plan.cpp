@@ -59,7 +59,7 @@ class Planner {
     a.factors.insert(a.factors.end(), b.factors.begin(), b.factors.end());
     return a;
   }
-  Extent product(std::initializer_list<Extent> extents) const {
+  static Extent product(const std::vector<Extent> &extents) {
     Extent all;
     for (const Extent &extent : extents) all = times(std::move(all), extent);
     return all;
@@ -93,8 +93,11 @@ class Planner {
   }
   /// Kernels over tiles of queries: of each head, or the last tile of each.
   Extent queryPrograms(int64_t tile) const {
-    const Extent heads = product({size("B"), size("H")});
-    return plan.form.lastTileOnly ? heads : times(heads, tiles("T", tile));
+    const QueryTiles own = rowTiles(tile);
+    return plan.form.lastTileOnly ? product(own.heads) : programsOf(own);
+  }
+  QueryTiles rowTiles(int64_t tile) const {
+    return queryTiles(variant.rows(), tile, [&](const char *name) { return plan.dim(name); });
   }
   /// Products over all pairs of queries and keys.
   Extent pairWork() const {
@@ -184,14 +187,19 @@ class Planner {
   void list(const KeySetInfo &keys, bool byKey, Owner owner, CallPlan::KeptTiles &kept) {
     const std::string side = byKey ? "_keys" : "", kernel = ofKeys("plan_lists" + side, keys.dim);
     const Schedule own = scheduleOf(schedule, kernel);
-    const Extent heads = product({size("B"), size("H")}), queries = tiles("T", own.tileQ),
+    const QueryTiles queryTiles = rowTiles(own.tileQ);
+    const Extent heads = product(queryTiles.heads), &queries = queryTiles.tiles,
                  others = tiles(lookedAt(keys), own.tileK);
+    auto shaped = [&](std::initializer_list<Extent> more) {
+      std::vector<Extent> shape = queryTiles.heads;
+      shape.insert(shape.end(), more);
+      return shape;
+    };
     // Room for all tiles of each row: how many are kept need not be known, nor waited for.
     const Extent &rows = byKey ? others : queries, &entries = byKey ? queries : others;
-    kept.counts = add(ofKeys("counts" + side, keys.dim), ElementType::I32, {size("B"), size("H"), rows}, owner);
+    kept.counts = add(ofKeys("counts" + side, keys.dim), ElementType::I32, shaped({rows}), owner);
     plan.buffers.back().zeroed = plan.form.lastTileOnly;  // rows of no program keep nothing
-    kept.entries =
-        add(ofKeys("entries" + side, keys.dim), ElementType::I32, {size("B"), size("H"), rows, entries}, owner);
+    kept.entries = add(ofKeys("entries" + side, keys.dim), ElementType::I32, shaped({rows, entries}), owner);
     plan.buffers.back().counted = true;
     Extent work = product({heads, queries, others});
     work.scale = 16;
@@ -326,6 +334,24 @@ std::vector<std::string> dimNames(const Variant &variant) {
     for (const std::string &dim : input.dims)
       if (!has(names, dim)) names.push_back(dim);
   return names;
+}
+
+Extent programsOf(const QueryTiles &tiles) {
+  Extent all = tiles.tiles;
+  all.factors.clear();
+  for (const Extent &extent : tiles.heads) all.factors.push_back(extent.factors[0]);
+  all.factors.insert(all.factors.end(), tiles.tiles.factors.begin(), tiles.tiles.factors.end());
+  return all;
+}
+
+QueryTiles queryTiles(TileRows rows, int64_t tileQ, const std::function<int(const char *)> &dim) {
+  auto one = [&](const char *name) { return Extent{1, {{dim(name)}}}; };
+  switch (rows) {
+    case TileRows::Queries: return {{one("B"), one("H")}, {1, {{dim("T"), tileQ}}}};
+    case TileRows::Heads: return {{one("B"), one("T"), one("G")}, {1, {{dim("H"), tileQ, false, dim("G")}}}};
+    case TileRows::Head: return {{one("B"), one("T"), one("H")}, {}};
+  }
+  return {};
 }
 
 CallPlan planCall(const Variant &variant, ElementType type, const Schedule &schedule, const CallForm &form) {

@@ -2,6 +2,7 @@
 // compiler decides it, runtime/call.h executes it; hosts only find memory.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@ struct Extent {
     int dim = 0;        ///< position in CallPlan::dims
     int64_t step = 1;   ///< counted in steps of so many, the last one perhaps in part
     bool last = false;  ///< instead of the number of steps: how much of the dim the last one has
+    int by = -1;        ///< of the dim divided by this one; below 0: of the dim
 
     bool operator==(const Factor &) const = default;
   };
@@ -104,6 +106,15 @@ struct CallPlan {
 
 /// The dims of a variant's calls: B, H, G, T, S, then the others of its signature.
 std::vector<std::string> dimNames(const Variant &variant);
+
+/// How many (b, h) the kernels over query tiles have programs for, and query tiles of each (TileRows). `dim`: the
+/// position of a dim in the plan.
+struct QueryTiles {
+  std::vector<Extent> heads;  ///< their product
+  Extent tiles;
+};
+Extent programsOf(const QueryTiles &tiles);
+QueryTiles queryTiles(TileRows rows, int64_t tileQ, const std::function<int(const char *)> &dim);
 
 CallPlan planCall(const Variant &variant, ElementType type, const Schedule &schedule, const CallForm &form);
 

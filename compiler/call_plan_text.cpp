@@ -90,7 +90,8 @@ std::string print(const Extent &extent, const CallPlan &plan) {
   std::string text;
   if (extent.scale != 1 || extent.factors.empty()) text = std::to_string(extent.scale);
   for (const Extent::Factor &factor : extent.factors) {
-    const std::string &dim = plan.dims[factor.dim].name, step = std::to_string(factor.step);
+    const std::string dim = plan.dims[factor.dim].name + (factor.by < 0 ? "" : " / " + plan.dims[factor.by].name),
+                      step = std::to_string(factor.step);
     text += text.empty() ? "" : " ";
     text += factor.last        ? "last(" + dim + ", " + step + ")"
             : factor.step == 1 ? dim

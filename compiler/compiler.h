@@ -56,7 +56,7 @@ struct SelectionInfo {
 /// Keys named by lists of positions.
 struct KeyListInfo {
   int input = -1;         ///< position in Variant::inputs; below 0: all keys are looked at
-  int tile = 0;           ///< queries that share a list; 0: all
+  int tile = 0;           ///< queries that share a list; 0: all; 1: the heads of a query are the rows of a tile
   std::string dim = "S";  ///< the dim that counts a row's keys
 };
 
@@ -96,6 +96,8 @@ class Variant {
   bool seesDistancesAlone() const;
   const SelectionInfo &selection() const { return selectionInfo; }
   const KeyListInfo &keyList() const { return keys; }
+  /// What the rows of a tile on the query side are.
+  TileRows rows() const;
   bool selects() const { return !selectionInfo.rounds.empty(); }
   /// True where single keys are chosen: list_keys makes lists of them, selectedKeys.
   bool selectsKeys() const { return selects() && selectionInfo.rounds.back().tileK == 1; }

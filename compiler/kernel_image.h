@@ -79,8 +79,12 @@ inline const char *const ownTensorsOfKeys[] = {"band", "counts", "entries", "cou
 /// The largest size of a dim: positions and their sums fit 32 bits.
 inline constexpr int64_t largestExtent = int64_t{1} << 28;
 
-/// What one program of the kernel's grid is.
-enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head };
+/// What the rows of a tile on the query side are: queries of a head, heads of a group at one query, or one head at one
+/// query.
+enum class TileRows : uint8_t { Queries, Heads, Head };
+
+/// What one program of the kernel's grid is. PositionTile: some rows of one query.
+enum class Grid : uint8_t { QueryTile, KeyTile, HeadKeyTile, Group, Head, PositionTile };
 
 struct KernelImage {
   /// CPU: the symbol of void(int64_t *slots, int64_t begin, int64_t end, void *scratch). GPU: the kernel's name; its

@@ -59,7 +59,7 @@ Schedule scheduleOf(const Schedule &schedule, const std::string &kernel) {
 }
 
 static void fit(int &tileQ, int &tileK, const Variant &variant) {
-  if (variant.keyList().tile) tileQ = std::gcd(tileQ, variant.keyList().tile);
+  if (variant.rows() == TileRows::Queries && variant.keyList().tile) tileQ = std::gcd(tileQ, variant.keyList().tile);
   if (!variant.selects()) return;
   tileQ = std::gcd(tileQ, variant.selection().rounds.back().tileQ);
   if (!variant.selectsKeys()) tileK = std::gcd(tileK, variant.selection().rounds.back().tileK);
@@ -91,7 +91,8 @@ std::string illegal(const Schedule &schedule) {
 }
 
 static std::string illegalTiles(int tileQ, int tileK, const Variant &variant) {
-  if (const int tile = variant.keyList().tile; tile && tile % tileQ)
+  const int tile = variant.rows() == TileRows::Queries ? variant.keyList().tile : 0;
+  if (tile && tile % tileQ)
     return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " +
            std::to_string(tileQ);
   if (variant.selects()) {

@@ -144,6 +144,7 @@ bool Variant::hasWeight() const {
   return std::ranges::any_of(checked->sets, [](const ast::KeySet &set) { return set.weight != nullptr; });
 }
 bool Variant::seesDistancesAlone() const { return ast::seesDistancesAlone(*checked); }
+TileRows Variant::rows() const { return checked->rows(); }
 bool Variant::hasDropout() const { return checked->dropout && *checked->dropout > 0; }
 
 }  // namespace weft

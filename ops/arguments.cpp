@@ -150,7 +150,7 @@ Arguments checkArguments(const Signature &signature, at::TensorList tensors) {
     if (const auto size = number(static_cast<int>(position)))
       TORCH_CHECK(*size <= largestExtent, where(variant), "expected dim ", signature.dims[position], " up to ",
                   largestExtent, ", got ", *size);
-  if (const KeyListInfo &lists = variant.keyList(); lists.tile && queries) {
+  if (const KeyListInfo &lists = variant.keyList(); lists.tile > 1 && queries) {
     const c10::SymInt rows = tensors[signature.places[lists.input]].sym_size(-2);
     if (const auto count = rows.maybe_as_int())
       TORCH_CHECK(*count * lists.tile >= *queries, where(variant), "expected input '",

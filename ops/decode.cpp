@@ -101,6 +101,10 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
     names.push_back("seed");
     all.push_back(drawnSeed(tensors[0].device()));
   }
+  TORCH_CHECK(
+      variant->rows() == TileRows::Queries, "weft: decode", pages ? "_paged" : "", " '", variant->name(),
+      "': expected keys that queries share; with a list for each query, call attention with T = 1 and the query's "
+      "position as an input, as in: where pos >= j");
   const Signature signature(variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);  // pages are no batch
   const Arguments arguments = checkArguments(signature, all);
@@ -161,6 +165,10 @@ at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> 
   const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   const std::vector<std::string> names(nameList.begin(), nameList.end());
   std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
+  TORCH_CHECK(
+      variant->rows() == TileRows::Queries, "weft: decode", pages ? "_paged" : "", " '", variant->name(),
+      "': expected keys that queries share; with a list for each query, call attention with T = 1 and the query's "
+      "position as an input, as in: where pos >= j");
   const Signature signature(variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);
   const Arguments arguments = checkArguments(signature, all);

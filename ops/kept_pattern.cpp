@@ -19,6 +19,25 @@ KeptPattern::KeptPattern(const Binding &call)
   auto held = [&](int buffer) { return buffer < 0 ? std::vector<int>() : values(pass[buffer]); };
   for (const CallPlan::KeptTiles &kept : pass.plan.kept)
     sets.push_back({pass.size(kept.keys), held(kept.band), held(kept.counts), held(kept.entries)});
+  const TileRows rows = call.set.variant->rows();
+  if (rows == TileRows::Queries) return;
+  // From [B, T, groups or heads, tiles of rows] to a row of tiles for each query of each head.
+  const int64_t groups = rows == TileRows::Heads ? call.G : call.H, perGroup = call.H / std::max<int64_t>(groups, 1);
+  const int64_t rowTiles = (perGroup + tileQ - 1) / tileQ;
+  for (Keys &keys : sets) {
+    const int64_t others = (keys.S + tileK - 1) / tileK;
+    Keys own{keys.S, {}, {}, {}};
+    for (int64_t b = 0; b < call.B; ++b)
+      for (int64_t h = 0; h < call.H; ++h)
+        for (int64_t i = 0; i < T; ++i) {
+          const int64_t row = ((b * T + i) * groups + h / perGroup) * rowTiles + h % perGroup / tileQ;
+          own.counts.push_back(keys.counts[row]);
+          own.entries.insert(own.entries.end(), &keys.entries[row * others], &keys.entries[row * others] + others);
+        }
+    keys = std::move(own);
+  }
+  tileQ = 1;
+  headsOfGroup = perGroup;
 }
 
 KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK) const {
@@ -44,6 +63,7 @@ void KeptPattern::add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wan
     result.longest += longest;
     return;
   }
+  if (tileQ == 1) wantQ = 1;
   Parts parts;
   for (int64_t row = 0; row * wantQ < T; ++row) {
     partsOf(keys, head, row, wantQ, wantK, parts);
@@ -74,6 +94,7 @@ void KeptPattern::partsOf(const Keys &keys, int64_t head, int64_t wantRow, int64
 std::vector<KeptPattern::Turns> KeptPattern::turns(int64_t head, int64_t wantQ, int64_t wantK, size_t set,
                                                    bool byKeys) const {
   const auto &[S, bands, counts, entries] = sets.at(set);
+  if (tileQ == 1) wantQ = 1;
   const int64_t wantRows = (T + wantQ - 1) / wantQ, wantOthers = (S + wantK - 1) / wantK;
   std::vector<Turns> result(byKeys ? wantOthers : wantRows);
   auto add = [&](int64_t row, int64_t other, bool full) {

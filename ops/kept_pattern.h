@@ -17,7 +17,7 @@ class KeptPattern {
     int64_t longest = 0;  ///< of one row of tiles
   };
   /// Of head `head` of B * H, of all its sets of keys. Tiles smaller than those of the plan count as kept where the
-  /// plan's are.
+  /// plan's are. Where each query has keys of its own, tileQ counts as 1.
   Count count(int64_t head, int64_t tileQ, int64_t tileK) const;
   /// Kept tiles of one row of tiles, or of one column.
   struct Turns {
@@ -34,6 +34,11 @@ class KeptPattern {
   /// by distance.
   int64_t reach() const;
   int64_t heads() const { return headCount; }
+  /// Rows of tiles of a head: tiles of queries or, where each query has keys of its own, queries.
+  int64_t rowsOf(int64_t wantQ) const { return tileQ == 1 ? T : (T + wantQ - 1) / wantQ; }
+  /// False where a tile of rows that are heads begins with another head: their programs are counted once, with that
+  /// one.
+  bool leads(int64_t head, int64_t wantQ) const { return tileQ > 1 || head % headsOfGroup % wantQ == 0; }
   /// Tiles of a head's queries and the keys of v, kept or not.
   int64_t tiles() const { return (T + tileQ - 1) / tileQ * ((sets[0].S + tileK - 1) / tileK); }
 
@@ -53,7 +58,8 @@ class KeptPattern {
   void add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wantK, Count &result) const;
 
   int64_t headCount, T;
-  int64_t tileQ, tileK;  ///< of the plan
+  int64_t headsOfGroup = 1;  ///< that share lists
+  int64_t tileQ, tileK;      ///< of the plan; tileQ 1: each query has keys of its own, and is counted by itself
   std::vector<Keys> sets;
 };
 

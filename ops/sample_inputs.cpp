@@ -49,10 +49,14 @@ bool isReach(const InputInfo &input) {
          (input.dims.empty() || input.dims == std::vector<std::string>{"H"});
 }
 
-/// Positions for a list of keys: an eighth of the keys for all queries, or of those before a tile of queries, and the
-/// tile's own.
+/// Positions for a list of keys: an eighth of the keys for all queries, of those up to a query, or of those before a
+/// tile of queries, and the tile's own.
 torch::Tensor keyPositions(const KeyListInfo &list, int64_t T) {
   if (list.tile == 0) return torch::arange(std::max<int64_t>(T / 8, 1)).mul(8);
+  if (list.tile == 1) {
+    const torch::Tensor keys = torch::arange(T).unsqueeze(1) - torch::arange(std::max<int64_t>(T / 8, 1)).mul(8);
+    return keys.clamp_min(-1);
+  }
   const int64_t tile = list.tile, rows = (T + tile - 1) / tile, length = std::max<int64_t>(T / 8, tile);
   const torch::Tensor own = torch::arange(rows).mul(tile).unsqueeze(1) + torch::arange(tile);
   const torch::Tensor before = torch::arange(length - tile).mul(8).expand({rows, length - tile});

@@ -15,6 +15,11 @@ namespace weft::ops {
 CallShape shapeOf(const Arguments &arguments) {
   auto size = [&](int dim) { return arguments.sizes[dim].guard_int(__FILE__, __LINE__); };
   CallShape shape{{}, size(0), size(1), size(3), size(4), arguments.type};
+  const TileRows rows = arguments.signature->variant->rows();
+  shape.rows = rows == TileRows::Queries ? shape.T
+               : rows == TileRows::Heads ? shape.H / std::max<int64_t>(size(2), 1)
+                                         : 1;
+  shape.heads = shape.B * shape.H * shape.T / std::max<int64_t>(shape.rows, 1);
   for (const int dim : arguments.signature->headDims) shape.headDims[arguments.signature->dims[dim]] = size(dim);
   return shape;
 }
@@ -32,8 +37,8 @@ TuningKey tuningKey(const Variant &variant, const CallShape &shape, const Device
   key.type = elementType(shape.type);
   key.headDims = shape.headDims;
   key.backward = backward;
-  key.heads = bucketOf(shape.B * shape.H);
-  key.queries = bucketOf(shape.T);
+  key.heads = bucketOf(shape.heads);
+  key.queries = bucketOf(shape.rows);
   key.keys = bucketOf(shape.S);
   key.threads = device.kind == Device::Kind::Cpu ? threadCount() : 0;
   return key;
@@ -42,22 +47,31 @@ TuningKey tuningKey(const Variant &variant, const CallShape &shape, const Device
 static std::atomic<int> forgotten{0};
 
 /// A tile is computed whole: few queries or keys take the least one. The order of sums stays.
+static constexpr int least = 16;
+/// The lowest tile with room for so many rows, in steps of so many.
+static int wholeTile(int64_t rows, int step) {
+  return static_cast<int>(std::clamp<int64_t>((rows + step - 1) / step * step, step, 256));
+}
+
 static Schedule ofFew(const Schedule &schedule, const Variant &variant, const CallShape &shape, const Device &device) {
   if (device.kind != Device::Kind::Cpu) {
     // Tall tiles pay once they give every multiprocessor of a large GPU two blocks.
     constexpr int64_t blocks = 256, tall = 64;
     Schedule lower = schedule;
-    if (shape.B * shape.H * ((shape.T + schedule.tileQ - 1) / schedule.tileQ) < blocks)
+    if (shape.heads * ((shape.rows + schedule.tileQ - 1) / schedule.tileQ) < blocks)
       lower.tileQ = std::gcd(schedule.tileQ, tall);
+    // Few heads are all the rows that there are, of any number of queries.
+    if (variant.rows() != TileRows::Queries) lower.tileQ = std::min(lower.tileQ, wholeTile(shape.rows, least));
     if (schedule.keysK && shape.B * shape.H * ((shape.S + schedule.keysK - 1) / schedule.keysK) < blocks)
       lower.keysK = std::gcd(schedule.keysK, tall);
     return lower;
   }
-  constexpr int least = 16;
   const bool amx = elementType(shape.type) == ElementType::BF16 && cpuFacts(environment::cpu()).amx;
-  if (amx) return schedule;
   Schedule small = schedule;
-  if (shape.T <= least) small.tileQ = least;
+  if (variant.rows() != TileRows::Queries)
+    small.tileQ = std::min(small.tileQ, wholeTile(shape.rows, amx ? 2 * least : least));
+  if (amx) return small;
+  if (shape.rows <= least) small.tileQ = least;
   if (shape.S <= least && variant.keySets().size() == 1 && variant.keyList().input < 0) small.tileK = least;
   return illegal(small, variant).empty() ? small : schedule;
 }

@@ -17,6 +17,7 @@ struct CallShape {
   std::map<std::string, int64_t> headDims;
   int64_t B = 1, H = 1, T = 1, S = 1;
   at::ScalarType type = at::kFloat;
+  int64_t heads = 1, rows = 1;  ///< B H heads of T queries; where the rows of tiles are heads: B T groups of them
 };
 CallShape shapeOf(const Arguments &arguments);
 /// Throws c10::Error for tensors that the variant does not take.

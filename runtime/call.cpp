@@ -13,17 +13,23 @@ namespace {
 /// A step of less work than this is over before another thread has woken up.
 constexpr double workOfOneThread = 1 << 16;
 
+int64_t sizeOf(const Extent::Factor &factor, const int64_t *dims) {
+  return factor.by < 0 ? dims[factor.dim] : dims[factor.dim] / std::max<int64_t>(dims[factor.by], 1);
+}
+
 double estimate(const Extent &work, const int64_t *dims) {
   double value = static_cast<double>(work.scale);
   for (const Extent::Factor &factor : work.factors)
-    value *= static_cast<double>((dims[factor.dim] + factor.step - 1) / factor.step);
+    value *= static_cast<double>((sizeOf(factor, dims) + factor.step - 1) / factor.step);
   return value;
 }
 
 [[noreturn]] void fail(const std::string &what) { throw std::runtime_error("internal error: call: " + what); }
 
 /// Programs of a kernel, as its code counts them.
-Extent programsOf(const KernelImage &image, const CallPlan &plan) {
+Extent programsOf(const KernelImage &image, const CallPlan &plan, TileRows rows) {
+  if (image.grid == Grid::PositionTile)
+    return programsOf(queryTiles(rows, image.tileQ, [&](const char *name) { return plan.dim(name); }));
   const bool groups = image.grid == Grid::KeyTile || image.grid == Grid::Group;
   Extent programs{1, {{plan.dim("B")}, {plan.dim(groups ? "G" : "H")}}};
   if (image.grid == Grid::QueryTile && !plan.form.lastTileOnly)
@@ -115,7 +121,7 @@ std::vector<int64_t> dimsOf(const CallPlan &plan, std::vector<int64_t> dims) {
 int64_t valueOf(const Extent &extent, const int64_t *dims) {
   int64_t value = extent.scale;
   for (const Extent::Factor &factor : extent.factors) {
-    const int64_t size = dims[factor.dim];
+    const int64_t size = sizeOf(factor, dims);
     if (factor.last) value *= size - (std::max<int64_t>(size, 1) - 1) / factor.step * factor.step;
     else value *= factor.step == 1 ? size : (size + factor.step - 1) / factor.step;
   }
@@ -158,7 +164,7 @@ Call::Kernel Call::load(const CallPlan::Step &step, bool anyRows) const {
   own.anyRows = anyRows;
   Kernel kernel{loadKernel(own, device), {}, {}};
   const KernelImage &image = kernel.code->image();
-  if (programsOf(image, plan) != step.programs) fail("another grid of " + step.kernel);
+  if (programsOf(image, plan, request.variant->rows()) != step.programs) fail("another grid of " + step.kernel);
   if (image.residents && plan.form.lastTileOnly)
     fail(step.kernel + " takes programs, of which the call has some alone");
   for (const ArgumentSlot &slot : image.slots) kernel.slots.push_back(resolve(slot, step));

@@ -70,7 +70,7 @@ bool suits(Grid grid, const std::string &kernel) {
   if (starts(kernel, "backward_dkdv") || starts(kernel, "backward_keys")) return grid == Grid::KeyTile;
   if (kernel == "backward") return grid == Grid::Group;
   for (const char *byQuery : {"forward", "backward_", "plan_lists", "select_", "list_keys"})
-    if (starts(kernel, byQuery)) return grid == Grid::QueryTile;
+    if (starts(kernel, byQuery)) return grid == Grid::QueryTile || grid == Grid::PositionTile;
   return true;
 }
 
@@ -133,7 +133,7 @@ KernelImage parseKernelFile(const std::string &text, const CompileRequest &reque
   for (const json &map : header.at("maps")) image.maps.push_back(mapOf(map));
   demand(header.at("slots").is_array() && header.at("slots").size() <= mostSlots, "too many arguments");
   for (const json &slot : header.at("slots")) image.slots.push_back(slotOf(slot, *request.variant));
-  image.grid = static_cast<Grid>(number(header.at("grid"), 0, static_cast<int>(Grid::Head)));
+  image.grid = static_cast<Grid>(number(header.at("grid"), 0, static_cast<int>(Grid::PositionTile)));
   demand(suits(image.grid, request.kernel), "of another grid");
   image.keyDim = header.at("keyDim").get<std::string>();
   const auto &sets = request.variant->keySets();

@@ -15,10 +15,16 @@ def Tile_Grid : TileEnum<"Grid", "what one program of a kernel is", [
   Case<"Query", 0, "query">, Case<"Key", 1, "key">, Case<"HeadKey", 2, "head_key">, Case<"Group", 3, "group">,
   Case<"Head", 4, "head">
 ]>;
+def Tile_Rows : TileEnum<"Rows", "what the rows of a query-side tile are", [
+  Case<"Queries", 0, "queries">,  // of a head
+  Case<"Heads", 1, "heads">,      // of a group, at one query
+  Case<"Head", 2, "head">         // one head at one query: a tile has one row
+]>;
 def Tile_Side : TileEnum<"Side", "which rows a tile belongs to", [Case<"Query", 0, "query">, Case<"Key", 1, "key">]>;
 def Tile_Range : TileEnum<"Range", "what a loop runs over", [
   Case<"Heads", 0, "heads">, Case<"Queries", 1, "queries">, Case<"Keys", 2, "keys">,
-  Case<"KeysDescending", 3, "keys_descending">, Case<"KeptQueries", 4, "kept_queries">, Case<"Turns", 5, "turns">
+  Case<"KeysDescending", 3, "keys_descending">, Case<"KeptQueries", 4, "kept_queries">, Case<"Turns", 5, "turns">,
+  Case<"Positions", 6, "positions">
 ]>;
 def Tile_DotForm : TileEnum<"DotForm", "which axes of a product meet", [
   Case<"NT", 0, "nt">, Case<"NN", 1, "nn">, Case<"TN", 2, "tn">

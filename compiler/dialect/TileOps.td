@@ -16,6 +16,8 @@ def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SymbolTable, Si
     `grid` names the programs: query (b, h, query tile), key (b, g, key tile), head_key (b, h, key tile), group (b, g) or
     head (b, h). The block arguments are the program's coordinates (i32).
     `keyDim` is the dim that key tiles divide: another one than S for keys of `also`.
+    `rows`: queries, or heads of one query. With heads b is a position, b T + i of query i of batch entry b, and h a group
+    ("heads") or a head ("head"): query tiles divide the heads of a group. Of a key or group grid b stays a batch entry.
     `order` says how neighbouring programs differ. `listed`: the keys that a query looks at are those a list names, not all.
     Every tensor that is named inside is declared there (see tile.tensor): a kernel needs nothing beside it.
     (C1) 2 or 3 arguments to fit the grid; (C2) tile sizes are positive; (C3) names of tensors are declared.
@@ -23,10 +25,11 @@ def Tile_KernelOp : TileOp<"kernel", [IsolatedFromAbove, Symbol, SymbolTable, Si
   let arguments = (ins SymbolNameAttr:$sym_name, Tile_Grid:$grid, I32Attr:$tileQ, I32Attr:$tileK,
                    DefaultValuedStrAttr<StrAttr, "S">:$keyDim,
                    DefaultValuedAttr<Tile_Order, "::weft::tile::Order::Tiles">:$order,
+                   DefaultValuedAttr<Tile_Rows, "::weft::tile::Rows::Queries">:$rows,
                    OptionalAttr<Tile_ListedKeys>:$listed);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
-    $sym_name `grid` $grid `schedule` `<` `q` `=` $tileQ `,` `k` `=` $tileK `>` (`order` $order^)? (`listed` $listed^)?
+    $sym_name `grid` $grid `schedule` `<` `q` `=` $tileQ `,` `k` `=` $tileK `>` (`rows` $rows^)? (`order` $order^)? (`listed` $listed^)?
     attr-dict-with-keyword $body
   }];
   let hasVerifier = 1;
@@ -75,7 +78,8 @@ def Tile_ForOp : TileOp<"for", [SingleBlock, DeclareOpInterfaceMethods<LoopLikeO
     ["getLoopInductionVars", "getInitsMutable", "getRegionIterArgs", "getYieldedValuesMutable", "getLoopResults"]>]> {
   let summary = "a loop over heads, tiles, or kept tiles, carrying tiles";
   let description = [{
-    `over` is "heads" (of a group: `start` is the group), "queries" (all query tiles), "keys" (kept
+    `over` is "heads" (of a group: `start` is the group), "positions" (the queries of batch entry `start`, as a kernel
+    whose rows are heads counts them), "queries" (all query tiles), "keys" (kept
     key tiles of query tile `start`), "keys_descending" (the same, the last one first) or "kept_queries" (kept query tiles
     of key tile `start`), or "turns": `start` of them, a constant.
     `keyDim` counts the keys. `plan` names what says which tiles are kept: [@band], the least and greatest i - j of a head,

@@ -59,6 +59,17 @@ Expr::~Expr() {
   }
 }
 
+TileRows Variant::rows() const {
+  if (!keys || keys->tile != 1) return TileRows::Queries;
+  auto has = [](const Input &input, const char *dim) { return std::ranges::count(input.dims, dim) > 0; };
+  // Rows of keys that each head has of its own, no other head multiplies.
+  const bool ofHeads = std::ranges::any_of(inputs, [&](const Input &input) {
+    return input.dims.size() == 4 && input.dims[1] == "H" && !has(input, "T") && input.element == ElementClass::Float;
+  });
+  const bool groups = std::ranges::any_of(inputs, [&](const Input &input) { return has(input, "G"); });
+  return groups && !ofHeads && !has(inputs[keys->input], "H") ? TileRows::Heads : TileRows::Head;
+}
+
 int Variant::inputNamed(const std::string &inputName) const {
   for (size_t at = 0; at < inputs.size(); ++at)
     if (inputs[at].name == inputName) return static_cast<int>(at);
@@ -153,7 +164,10 @@ std::string print(const Variant &variant) {
   if (variant.dropout) text += "  dropout " + number(*variant.dropout, false) + "\n";
   if (variant.keys)
     text += "  keys = " + variant.inputs[variant.keys->input].name + " of each " +
-            (variant.keys->tile ? std::to_string(variant.keys->tile) + " queries" : "head") + "\n";
+            (variant.keys->tile == 1 ? "query"
+             : variant.keys->tile    ? std::to_string(variant.keys->tile) + " queries"
+                                     : "head") +
+            "\n";
   for (const Select &select : variant.selects) {
     text += "  select " +
             (select.keys() ? "keys(" + std::to_string(select.tileQ)

@@ -9,6 +9,7 @@
 
 #include "compiler/diagnostic.h"
 #include "compiler/input_range.h"
+#include "compiler/kernel_image.h"
 #include "compiler/normalizers/facts.h"
 
 namespace weft::ast {
@@ -117,9 +118,9 @@ struct Select {
 
 /// Keys named by lists of positions instead of all from 0 to S - 1; a negative position is none.
 struct KeyList {
-  int input =
-      -1;  ///< position in Variant::inputs: int [B?, H?, N], or [B?, H?, M, N] with a list for each `tile` queries
-  int tile = 0;  ///< 0: one list for all queries
+  int input = -1;  ///< position in Variant::inputs: int [B?, H?, N], or [B?, H?, M, N] with a list for each `tile`
+                   ///< queries; G may stand for H
+  int tile = 0;  ///< 0: one list for all queries; 1: M is T
   ExprPtr expr;  ///< as written: a read without its last index
 };
 
@@ -148,6 +149,8 @@ struct Variant {
   std::optional<KeyList> keys;
   std::vector<Select> selects;  ///< rounds: each one looks only at what those before it kept
   bool selectsKeys() const { return !selects.empty() && selects.back().keys(); }
+  /// Where each query has keys of its own, the heads that share them are the rows of a tile.
+  TileRows rows() const;
 
   int inputNamed(const std::string &inputName) const;
 };

@@ -234,15 +234,18 @@ class Checker {
   void checkKeys(KeyList &keys) {
     const Expr &expr = *keys.expr;
     const char *hint =
-        "as in: keys = list[h]   with list: int [H, N]   or   keys = list[i div 64]   with list: int [B, H, M, N]";
+        "as in: keys = list[h]   with list: int [H, N],   keys = list[i div 64]   with list: int [B, H, M, N]   or   "
+        "keys = "
+        "list[i]   with list: int [B, H, T, N]";
     auto wrong = [&](const std::string &message) { report(expr.range, message, hint); };
     keys.input = expr.kind == Kind::Name || expr.kind == Kind::Read ? variant.inputNamed(expr.name) : -1;
     if (keys.input < 0)
       return wrong("expected an input after 'keys =', got " +
                    (expr.kind == Kind::Call ? "an expression" : "'" + print(expr) + "'"));
     const Input &input = variant.inputs[keys.input];
+    auto isLeading = [](const std::string &dim) { return dim == "B" || dim == "H" || dim == "G"; };
     size_t leading = 0;
-    while (leading < input.dims.size() && (input.dims[leading] == "B" || input.dims[leading] == "H")) ++leading;
+    while (leading < input.dims.size() && isLeading(input.dims[leading])) ++leading;
     const size_t own = input.dims.size() - leading;
     if (input.element != ElementClass::Int || own < 1 || own > 2)
       return wrong("expected lists of keys int [B, H, N] or int [B, H, M, N], got '" + input.name + "'");
@@ -254,7 +257,11 @@ class Checker {
     if (args.size() + 1 != own)
       return wrong("expected " + std::to_string(own - 1) + " index(es) of '" + input.name + "' besides b and h, got " +
                    std::to_string(args.size()));
-    if (own == 2) {
+    if (own == 2 && args[0]->kind == Kind::Index && args[0]->index == Index::i) {
+      if (input.dims[leading] != "T")
+        return wrong("expected the dim T for a list of each query, got " + input.dims[leading]);
+      keys.tile = 1;
+    } else if (own == 2) {
       // i div c, or floor(i / c)
       const Expr *index = args[0].get();
       auto calls = [&](Function function) { return index->kind == Kind::Call && index->function == function; };
@@ -262,7 +269,7 @@ class Checker {
       const bool divided = calls(index == args[0].get() ? Function::FloorDiv : Function::Div);
       const Expr *from = divided ? index->args[0].get() : nullptr, *by = divided ? index->args[1].get() : nullptr;
       if (!divided || from->kind != Kind::Index || from->index != Index::i || by->kind != Kind::Number)
-        return wrong("expected a list for each tile of queries: i div 64");
+        return wrong("expected a list for each query, i, or for each tile of queries: i div 64");
       keys.tile = static_cast<int>(std::min(by->value, 1e6));
       if (keys.tile != by->value || keys.tile % 16 || keys.tile < 16 || keys.tile > 8192)
         return wrong("expected lists for a multiple of 16 queries from 16 to 8192, got " + print(*by));

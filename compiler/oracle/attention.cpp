@@ -73,6 +73,7 @@ class Attention {
       for (size_t dim = 0; dim + 1 < input.dims.size(); ++dim)
         list = list * lists.shape[dim] + (input.dims[dim] == "B"   ? b
                                           : input.dims[dim] == "H" ? h
+                                          : input.dims[dim] == "G" ? h / (H / G)
                                                                    : i / variant.keys->tile);
       for (int64_t n = 0; n < lists.shape.back(); ++n)
         if (const double key = lists.values[list * lists.shape.back() + n]; key >= 0 && key < static_cast<double>(S))

@@ -9,7 +9,7 @@ namespace {
 
 weft::Grid gridOf(tile::Grid grid) {
   switch (grid) {
-    case tile::Grid::Query: return Grid::QueryTile;
+    case tile::Grid::Query: return Grid::QueryTile;  // or PositionTile
     case tile::Grid::Key: return Grid::KeyTile;
     case tile::Grid::HeadKey: return Grid::HeadKeyTile;
     case tile::Grid::Group: return Grid::Group;
@@ -28,11 +28,11 @@ ProgramGrid::ProgramGrid(Emitter &emit, KernelArguments &slots, tile::KernelOp k
       queryTiles(kernel.getGrid() == tile::Grid::Query),
       headsInner(tiles && kernel.getOrder() == tile::Order::Heads) {
   const bool groups = kernel.getGrid() == tile::Grid::Key || kernel.getGrid() == tile::Grid::Group;
-  heads = slots.dim(groups ? "G" : "H");
-  rows = emit.mul(slots.dim("B"), heads);
-  count = tiles ? tileCount(emit, slots, queryTiles ? "T" : kernel.getKeyDim().str(),
-                            queryTiles ? kernel.getTileQ() : kernel.getTileK())
-                : emit.i64(1);
+  heads = groups ? slots.dim("G") : queryTiles ? slots.heads() : slots.dim("H");
+  rows = emit.mul(queryTiles ? slots.batches() : slots.dim("B"), heads);
+  count = !tiles       ? emit.i64(1)
+          : queryTiles ? tileCount(emit, slots.rows(), kernel.getTileQ())
+                       : tileCount(emit, slots, kernel.getKeyDim().str(), kernel.getTileK());
 }
 
 Value ProgramGrid::programs() { return tiles ? emit.mul(rows, count) : rows; }
@@ -53,7 +53,7 @@ KernelImage ProgramGrid::image(llvm::StringRef entry) {
   KernelImage image;
   image.entry = entry.str();
   image.slots = slots.list;
-  image.grid = gridOf(kernel.getGrid());
+  image.grid = queryTiles && slots.headRows() ? Grid::PositionTile : gridOf(kernel.getGrid());
   image.keyDim = kernel.getKeyDim().str();
   image.tileQ = static_cast<int>(kernel.getTileQ());
   image.tileK = static_cast<int>(kernel.getTileK());

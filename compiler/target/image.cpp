@@ -24,12 +24,13 @@ constexpr std::array<Named<ArgumentSlot::Kind>, 3> slotKinds{{
     {ArgumentSlot::Kind::Pointer, "pointer"},
     {ArgumentSlot::Kind::Stride, "stride"},
 }};
-constexpr std::array<Named<Grid>, 5> grids{{
+constexpr std::array<Named<Grid>, 6> grids{{
     {Grid::QueryTile, "query"},
     {Grid::KeyTile, "key"},
     {Grid::HeadKeyTile, "head_key"},
     {Grid::Group, "group"},
     {Grid::Head, "head"},
+    {Grid::PositionTile, "position"},
 }};
 
 template <class Kind, size_t count>

@@ -6,8 +6,11 @@ namespace weft::target {
 
 namespace arith = mlir::arith;
 
+Value tileCount(Emitter &emit, Value extent, int64_t tile) {
+  return emit.div(emit.add(extent, emit.i64(tile - 1)), emit.i64(tile));
+}
 Value tileCount(Emitter &emit, KernelArguments &slots, const std::string &dim, int64_t tile) {
-  return emit.div(emit.add(slots.dim(dim), emit.i64(tile - 1)), emit.i64(tile));
+  return tileCount(emit, slots.dim(dim), tile);
 }
 
 /// The name of one of the tensors that say which tiles a loop keeps.
@@ -22,15 +25,15 @@ static KeptTiles listed(Emitter &emit, KernelArguments &slots, const Tiling &til
                         Value head, Value start) {
   const std::string &keyDim = loop.keyDim;
   const bool keys = loop.overKeys();
-  Value rowTiles = keys ? tileCount(emit, slots, "T", tiling.tileQ) : tileCount(emit, slots, keyDim, tiling.tileK);
+  Value rowTiles = keys ? tileCount(emit, slots.rows(), tiling.tileQ) : tileCount(emit, slots, keyDim, tiling.tileK);
   // There are no more entries than 32 bits count (CallPlan::Buffer::counted).
-  Value row = emit.narrow(emit.add(emit.mul(emit.add(emit.mul(batch, slots.dim("H")), head), rowTiles), start));
+  Value row = emit.narrow(emit.add(emit.mul(emit.add(emit.mul(batch, slots.heads()), head), rowTiles), start));
   mlir::Type i32 = emit.b.getI32Type();
   Value counts = slots.pointer(planTensor(loop, 0));
   Value entries = slots.pointer(planTensor(loop, 1));
   KeptTiles kept;
-  Value room =
-      keys ? tileCount(emit, slots, slots.keyExtent(keyDim), tiling.tileK) : tileCount(emit, slots, "T", tiling.tileQ);
+  Value room = keys ? tileCount(emit, slots, slots.keyExtent(keyDim), tiling.tileK)
+                    : tileCount(emit, slots.rows(), tiling.tileQ);
   Value own = emit.at(entries, emit.narrow(emit.mul(row, room)), i32);
   kept.from = emit.i64(0);
   kept.to = emit.toI64(emit.load(i32, emit.at(counts, row, i32)));

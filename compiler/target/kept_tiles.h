@@ -28,7 +28,8 @@ struct KeptLoop {
 };
 KeptLoop keptLoop(tile::ForOp loop);
 
-/// Tiles of `dim`, i64.
+/// Tiles of so many, or of `dim`, i64.
+Value tileCount(Emitter &emit, Value extent, int64_t tile);
 Value tileCount(Emitter &emit, KernelArguments &slots, const std::string &dim, int64_t tile);
 /// What `loop` runs over: key tiles that query tile `start` keeps, or query tiles that key tile `start` keeps. All i64.
 KeptTiles keptTiles(Emitter &emit, KernelArguments &slots, const Tiling &tiling, const KeptLoop &loop, Value batch,

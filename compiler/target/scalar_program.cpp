@@ -329,7 +329,9 @@ void ScalarProgram::emitReadRange(tile::ReadRangeOp op) {
   const int axis = static_cast<int>(op.getAxis());
   const TensorInfo &info = slots.info(name);
   Value bound = emit.sub(emit.toI32(slots.dim(info.dims[axis])), emit.i32(1));
-  Value last = emit.max(emit.min(plain(op.getLast()), bound), emit.i32(0));
+  Value end = plain(op.getLast());
+  if (info.dims[axis] == "G") end = emit.toI32(slots.groupOf(emit.toI64(end)));
+  Value last = emit.max(emit.min(end, bound), emit.i32(0));
   mlir::Type type = op.getLeast().getType();
   Value first = planRead(name, indices, type);
   auto sums = emit.loop(emit.toI64(indices[axis]), emit.add(emit.toI64(last), emit.i64(1)), 1,

@@ -11,12 +11,23 @@ void ScalarRegion::bindCoordinate(Value from, Coordinate coordinate) {
   coordinates[from] = coordinate;
   Value value;
   switch (coordinate) {
-    case Coordinate::B: value = emit.toI32(context.batch); break;
-    case Coordinate::H: value = emit.toI32(context.head); break;
+    case Coordinate::B: value = emit.toI32(slots.batchOf(context.batch)); break;
+    case Coordinate::H: value = headOfLanes(); break;
     case Coordinate::J: value = context.j ? emit.toI32(context.j) : emit.i32(0); break;
-    case Coordinate::I: value = emit.add(emit.splat(emit.toI32(context.i)), emit.iota()); break;
+    case Coordinate::I:
+      value = slots.headRows() ? emit.toI32(slots.queryOf(context.batch))
+                               : emit.add(emit.splat(emit.toI32(context.i)), emit.iota());
+      break;
   }
   mapping.map(from, value);
+}
+
+/// Rows past the last head read the last one's; it is never used.
+Value ScalarRegion::headOfLanes() {
+  if (!slots.headRows()) return emit.toI32(context.head);
+  Value first = emit.toI32(slots.headOfRow(context.head, context.i)),
+        last = emit.sub(emit.toI32(slots.dim("H")), emit.i32(1));
+  return emit.min(emit.add(emit.splat(first), emit.iota()), emit.splat(last));
 }
 
 Value ScalarRegion::lookup(Value value) {
@@ -103,7 +114,7 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
     if (coordinate != coordinates.end()) {
       const Coordinate own = coordinate->second;
       if (own == Coordinate::H && dim == "G") {
-        Value group = slots.groupOf(emit.toI64(index));
+        Value group = slots.headRows() ? slots.groupOfRows(context.head) : slots.groupOf(emit.toI64(index));
         safe.push_back(emit.toI32(group));
         continue;
       }
@@ -138,12 +149,15 @@ std::vector<Value> ScalarRegion::indicesOfHead(dialect::ReadOp op) {
     auto own = coordinates.find(operand);
     if (own == coordinates.end()) return {};
     const bool batch = own->second == Coordinate::B && dim == "B";
-    if (!batch && !(own->second == Coordinate::H && (dim == "H" || dim == "G"))) return {};
+    const bool head = own->second == Coordinate::H && (dim == "G" || (dim == "H" && !slots.headRows()));
+    if (!batch && !head) return {};
   }
   emit.b.setInsertionPointAfterValue(context.head);
   std::vector<Value> indices;
   for (const std::string &dim : info.dims)
-    indices.push_back(emit.toI32(dim == "B" ? context.batch : dim == "G" ? slots.groupOf(context.head) : context.head));
+    indices.push_back(emit.toI32(dim == "B"   ? slots.batchOf(context.batch)
+                                 : dim == "G" ? slots.groupOfRows(context.head)
+                                              : context.head));
   return indices;
 }
 
@@ -208,9 +222,11 @@ Value ScalarRegion::random(int set) {
   auto constant = [&](uint32_t value) { return vectorI32(emit.i32(static_cast<int32_t>(value))); };
   auto low = [&](Value wide) { return emit.toI32(wide); };
   auto high = [&](Value wide) { return emit.toI32(arith::ShRUIOp::create(emit.b, emit.loc, wide, emit.i64(32))); };
-  Value x0 = emit.add(vectorI32(low(context.i)), emit.iota());
+  Value x0 = slots.headRows() ? vectorI32(low(slots.queryOf(context.batch)))
+                              : emit.add(vectorI32(low(context.i)), emit.iota());
   Value x1 = vectorI32(low(emit.add(context.j, emit.i64(int64_t{set} << 30))));
-  Value x2 = vectorI32(low(emit.add(emit.mul(context.batch, slots.dim("H")), context.head)));
+  Value x2 = vectorI32(low(slots.rowNumber(context.batch, context.head, context.i)));
+  if (slots.headRows()) x2 = emit.add(x2, emit.iota());
   Value x3 = vectorI32(low(slots.seed(1)));
   Value key0 = vectorI32(low(slots.seed(0))), key1 = vectorI32(high(slots.seed(0)));
   auto xorOf = [&](Value x, Value y) { return Value(arith::XOrIOp::create(emit.b, emit.loc, x, y)); };

@@ -10,7 +10,7 @@
 
 namespace weft::target {
 
-/// The pair a region is emitted for. Coordinates are i64; `i` is the first lane's query.
+/// The pair a region is emitted for. Coordinates are i64, the kernel's own; `i` is the first lane's row.
 struct RegionContext {
   Value batch, head, i, j;
   Value inBounds;            ///< (vector of) i1: pairs inside the tensors; null where all are
@@ -55,6 +55,8 @@ class ScalarRegion {
   Value mask;
 
   Value lookup(Value value);
+  /// h of each lane, i32: one for all where lanes are queries.
+  Value headOfLanes();
   Value read(dialect::ReadOp op);
   /// The indices of what the whole head reads alike (i32), at where the head is known; none of others. Moves the
   /// builder there.

@@ -27,7 +27,7 @@ bool rowsAreListed(tile::KernelOp kernel, tile::TensorOp tensor) {
   return kernel.getListed() && mlir::cast<mlir::StringAttr>(tensor.getDims()[2]) == "S";
 }
 
-KernelArguments::KernelArguments(Emitter &emit, tile::KernelOp kernel) : emit(emit) {
+KernelArguments::KernelArguments(Emitter &emit, tile::KernelOp kernel) : emit(emit), rowsAre(kernel.getRows()) {
   for (auto tensor : kernel.getBody().front().getOps<tile::TensorOp>()) {
     TensorInfo &own = tensors[tensor.getSymName().str()];
     for (mlir::Attribute dim : tensor.getDims()) own.dims.push_back(mlir::cast<mlir::StringAttr>(dim).str());
@@ -90,7 +90,7 @@ Value KernelArguments::stride(const std::string &tensor, int index) {
 Value KernelArguments::headOf(const std::string &tensor, Value head) {
   const TensorInfo &own = info(tensor);
   if (own.dims.size() < 2 || own.dims[1] != "G") return head;
-  return groupOf(head);
+  return groupOfRows(head);
 }
 
 Value KernelArguments::headsPerGroup() { return emit.div(dim("H"), dim("G")); }
@@ -101,14 +101,56 @@ Value KernelArguments::groupOf(Value head) {
   return emit.div(emit.narrow(head), headsPerGroup());
 }
 
+Value KernelArguments::batches() { return headRows() ? emit.mul(dim("B"), dim("T")) : dim("B"); }
+Value KernelArguments::heads() { return dim(rowsAre == tile::Rows::Heads ? "G" : "H"); }
+Value KernelArguments::rows() {
+  switch (rowsAre) {
+    case tile::Rows::Queries: return dim("T");
+    case tile::Rows::Heads: return headsPerGroup();
+    case tile::Rows::Head: return emit.i64(1);
+  }
+  return {};
+}
+Value KernelArguments::headsOfGroup() { return rowsAre == tile::Rows::Heads ? emit.i64(1) : headsPerGroup(); }
+Value KernelArguments::batchOf(Value batch) { return headRows() ? positionOf(batch).first : batch; }
+Value KernelArguments::queryOf(Value batch) { return positionOf(batch).second; }
+std::pair<Value, Value> KernelArguments::positionOf(Value batch) {
+  auto [found, fresh] = positions.try_emplace(batch);
+  if (!fresh) return found->second;
+  mlir::OpBuilder::InsertionGuard guard(emit.b);
+  emit.b.setInsertionPointAfterValue(batch);
+  Value own = emit.narrow(batch), queries = dim("T"), first = emit.div(own, queries);
+  return positions[batch] = {first, emit.sub(own, emit.mul(first, queries))};
+}
+Value KernelArguments::firstHead(Value head) {
+  return rowsAre == tile::Rows::Heads ? emit.mul(head, headsPerGroup()) : head;
+}
+Value KernelArguments::headOfRow(Value head, Value row) { return headRows() ? emit.add(firstHead(head), row) : head; }
+Value KernelArguments::groupOfRows(Value head) { return rowsAre == tile::Rows::Heads ? head : groupOf(head); }
+Value KernelArguments::rowNumber(Value batch, Value head, Value row) {
+  return emit.add(emit.mul(batchOf(batch), dim("H")), headOfRow(head, row));
+}
+Value KernelArguments::rowElement(Value batch, Value head, Value row) {
+  return emit.add(emit.mul(rowNumber(batch, head, row), dim("T")), headRows() ? queryOf(batch) : row);
+}
+Value KernelArguments::extent(const std::string &tensor) {
+  const std::string &own = info(tensor).dims[2];
+  return own == "T" ? rows() : dim(keyExtent(own));
+}
+Value KernelArguments::rowStride(const std::string &tensor) {
+  return stride(tensor, headRows() && info(tensor).dims[2] == "T" ? 1 : 2);
+}
+
 void KernelArguments::enterRow(Value batch, Value head, Value query) {
   if (!keys) return;
   const std::string list = keys.getList().getValue().str();
   Value offset = emit.i64(0);
   for (const std::string &name : info(list).dims) {
     offset = emit.mul(offset, dim(name));
-    if (name == "B") offset = emit.add(offset, batch);
+    if (name == "B") offset = emit.add(offset, batchOf(batch));
     else if (name == "H") offset = emit.add(offset, head);
+    else if (name == "G") offset = emit.add(offset, groupOfRows(head));
+    else if (name == "T" && headRows()) offset = emit.add(offset, queryOf(batch));
     else if (name != listDim) offset = emit.add(offset, emit.div(query, emit.i64(keys.getTile())));
   }
   keyPointer = emit.at(pointer(list), offset, emit.b.getI32Type());
@@ -135,6 +177,13 @@ void KernelArguments::locate(const std::string &tensor, Value &batch, Value &ind
 }
 
 Value KernelArguments::rowOffset(const std::string &tensor, Value batch, Value head, Value index) {
+  if (headRows()) {
+    if (info(tensor).dims[2] == "T") {
+      head = emit.add(firstHead(head), index);
+      index = queryOf(batch);
+    }
+    batch = batchOf(batch);
+  }
   locate(tensor, batch, index);
   Value offset = emit.mul(batch, stride(tensor, 0));
   offset = emit.add(offset, emit.mul(head, stride(tensor, 1)));

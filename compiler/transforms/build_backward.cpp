@@ -195,11 +195,18 @@ constexpr Dependence allSums[] = {Dependence::Head, Dependence::Query, Dependenc
 void buildBackward(KernelBuilder &k) {
   k.begin("backward", tile::Grid::Group);
   Value b = k.arg(0), g = k.arg(1);
-  k.loop(tile::Range::Heads, b, g, g, {}, [&](Value h, Value, mlir::ValueRange) {
-    k.loop(tile::Range::Queries, b, h, h, {}, [&](Value qt, Value, mlir::ValueRange) {
-      BackwardBuilder(k).queryPass({b, h, qt}, true, allSums);
+  auto heads = [&](Value b) {
+    k.loop(tile::Range::Heads, b, g, g, {}, [&](Value h, Value, mlir::ValueRange) {
+      k.loop(tile::Range::Queries, b, h, h, {}, [&](Value qt, Value, mlir::ValueRange) {
+        BackwardBuilder(k).queryPass({b, h, qt}, true, allSums);
+        return Values{};
+      });
       return Values{};
     });
+  };
+  if (describedRows(k.module) == tile::Rows::Queries) return heads(b);
+  k.loop(tile::Range::Positions, b, g, b, {}, [&](Value position, Value, mlir::ValueRange) {
+    heads(position);
     return Values{};
   });
 }

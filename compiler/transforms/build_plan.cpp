@@ -254,9 +254,22 @@ class PlanBuilder : PlanKernel {
     // Lists of keys and selections are of the keys of v.
     const bool main = keyDim == "S";
     const KeyListDescription listed = main ? describedKeys(module) : KeyListDescription();
-    Value ownDim = dim(byKey ? keyDim : "T"), otherDim = dim(byKey ? "T" : listed ? listed.dim : keyDim);
+    const bool headRows = rows != tile::Rows::Queries;
+    internalCheck(!byKey || !headRows, "build_plan", "rows that are heads, by keys");
+    Value ownDim = byKey ? dim(keyDim) : rowCount(), otherDim = dim(byKey ? "T" : listed ? listed.dim : keyDim);
     Interval ownBox = box(rt, own, ownDim);
-    Value head = s.add(s.mul(b, dim("H")), h);
+    Value head = s.add(s.mul(b, headCount()), h);
+    Box pair{b, h, {}, {}};
+    if (headRows) {
+      pair.b = quotient(b, dim("T"));
+      Value i = s.sub(b, s.mul(pair.b, dim("T")));
+      pair.i = {i, i, s.constantBool(false), {}};
+      if (rows == tile::Rows::Heads) {
+        Value first = s.mul(h, ownDim);
+        pair.h = s.add(first, ownBox.lo);
+        pair.lastHead = s.add(first, ownBox.hi);
+      }
+    }
     Value row = s.add(s.mul(head, tiles(ownDim, own)), rt);
     Value start = s.mul(row, tiles(otherDim, other));
     if (!listed.counts.empty())
@@ -266,8 +279,9 @@ class PlanBuilder : PlanKernel {
         s.constantInt(0), tiles(otherDim, other), {start},
         [&](Value index, mlir::ValueRange carried) {
           Interval otherBox = box(index, other, otherDim), positions = otherBox;
-          if (listed) positions = listedKeys(listed, b, h, rt, otherBox);
-          Box pair{b, h, byKey ? otherBox : ownBox, byKey ? ownBox : positions};
+          if (listed) positions = listedKeys(listed, pair, rt, otherBox);
+          pair.j = byKey ? ownBox : positions;
+          if (!headRows) pair.i = byKey ? otherBox : ownBox;
           IntervalBuilder intervals(builder, s.loc, program, pair);
           Interval mask = intervals.of(resultOf(program, "mask"));
           Value kept = mask.hi;
@@ -309,12 +323,13 @@ class PlanBuilder : PlanKernel {
 
  private:
   /// Least and greatest position that a tile of a list names.
-  Interval listedKeys(const KeyListDescription &listed, Value b, Value h, Value queryTile, const Interval &entries) {
+  Interval listedKeys(const KeyListDescription &listed, const Box &pair, Value queryTile, const Interval &entries) {
     llvm::SmallVector<Value> indices;
     for (const std::string &name : listed.dims) {
-      if (name == "B") indices.push_back(b);
-      else if (name == "H") indices.push_back(h);
+      if (name == "B") indices.push_back(pair.b);
+      else if (name == "H" || name == "G") indices.push_back(pair.h);  // of a dim G a head means its group
       else if (name == listed.dim) indices.push_back(entries.lo);
+      else if (rows != tile::Rows::Queries) indices.push_back(pair.i.lo);
       else indices.push_back(quotient(queryTile, listed.tile / tileQ));
     }
     const int axis = static_cast<int>(indices.size()) - 1;
@@ -361,6 +376,7 @@ class PlanBuilder : PlanKernel {
 
 PlanForm planForm(mlir::ModuleOp module, const std::string &keyDim) {
   if (keyDim == "S" && (selectedTiles(module) || describedKeys(module))) return PlanForm::Lists;
+  if (describedRows(module) != tile::Rows::Queries) return PlanForm::Lists;
   auto program = module.lookupSymbol<dialect::PairwiseOp>(ofKeys("forward", keyDim));
   Parts parts = partsOf(program);
   Known known;

@@ -45,6 +45,7 @@ IntervalBuilder::IntervalBuilder(mlir::OpBuilder &builder, mlir::Location loc, d
   mlir::Block &block = program.getBody().front();
   known[block.getArgument(0)] = point(box.b);
   known[block.getArgument(1)] = point(box.h);
+  if (box.lastHead) known[block.getArgument(1)].hi = box.lastHead;
   known[block.getArgument(2)] = box.i;
   known[block.getArgument(3)] = box.j;
 }

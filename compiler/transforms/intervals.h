@@ -15,10 +15,12 @@ struct Interval {
   mlir::Value exact = {};  ///< a float that is one number over the whole box, NaN included; null: not known to be one
 };
 
-/// A box of pairs of one head: i in [i.lo, i.hi], j in [j.lo, j.hi], all i32 values.
+/// A box of pairs: i in [i.lo, i.hi], j in [j.lo, j.hi], all i32 values, of one head or, with `lastHead`, of all from h
+/// to it, which are of one group.
 struct Box {
   mlir::Value b, h;
   Interval i, j;
+  mlir::Value lastHead = {};
 };
 
 class IntervalBuilder {

@@ -32,7 +32,8 @@ void KernelBuilder::eachSet(llvm::function_ref<void()> body) {
 void KernelBuilder::begin(const std::string &name, tile::Grid grid) {
   builder.setInsertionPointToEnd(module.getBody());
   auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid,
-                                       shape.tileQ, shape.tileK, set->dim, tile::Order::Tiles, tile::ListedKeysAttr());
+                                       shape.tileQ, shape.tileK, set->dim, tile::Order::Tiles, describedRows(module),
+                                       tile::ListedKeysAttr());
   entry = builder.createBlock(&kernel.getBody());
   const int count = grid == tile::Grid::Query || grid == tile::Grid::Key ? 3 : 2;
   for (int at = 0; at < count; ++at) entry->addArgument(builder.getI32Type(), s.loc);

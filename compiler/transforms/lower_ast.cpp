@@ -58,10 +58,12 @@ class AstLowering {
     if (!sets.empty()) module->setAttr("weft.also", builder.getArrayAttr(sets));
     if (variant.keys) {
       const ast::Input &list = variant.inputs[variant.keys->input];
-      module->setAttr("weft.keys", builder.getDictionaryAttr(
-                                       {builder.getNamedAttr("input", builder.getStringAttr(list.name)),
-                                        builder.getNamedAttr("dim", builder.getStringAttr(list.dims.back())),
-                                        builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.keys->tile))}));
+      module->setAttr("weft.keys",
+                      builder.getDictionaryAttr(
+                          {builder.getNamedAttr("input", builder.getStringAttr(list.name)),
+                           builder.getNamedAttr("dim", builder.getStringAttr(list.dims.back())),
+                           builder.getNamedAttr("tile", builder.getI32IntegerAttr(variant.keys->tile)),
+                           builder.getNamedAttr("rows", builder.getI32IntegerAttr(static_cast<int>(variant.rows())))}));
     }
     if (variant.selectsKeys())
       module->setAttr("weft.keys",

@@ -4,6 +4,7 @@
 #include "compiler/kernel_image.h"
 #include "compiler/transforms/build_kernels.h"
 #include "compiler/transforms/intervals.h"
+#include "compiler/transforms/signature.h"
 #include "llvm/ADT/STLExtras.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
 
@@ -34,13 +35,21 @@ class PlanKernel {
   /// `queryTilesEach`: tiles of queries of one program.
   mlir::Block *begin(const std::string &name, tile::Grid grid, int arguments, int queryTilesEach = 1) {
     builder.setInsertionPointToEnd(module.getBody());
-    auto kernel =
-        tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(), grid,
-                               tileQ * queryTilesEach, tileK, keyDim, tile::Order::Tiles, tile::ListedKeysAttr());
+    auto kernel = tile::KernelOp::create(builder, s.loc, (module.getName().value_or("variant") + "." + name).str(),
+                                         grid, tileQ * queryTilesEach, tileK, keyDim, tile::Order::Tiles,
+                                         describedRows(module), tile::ListedKeysAttr());
     mlir::Block *entry = builder.createBlock(&kernel.getBody());
     for (int at = 0; at < arguments; ++at) entry->addArgument(builder.getI32Type(), s.loc);
     return entry;
   }
+
+  const tile::Rows rows = describedRows(module);
+  /// Rows of one (b, h) of the kernel's programs, and how many h there are.
+  Value rowCount() {
+    if (rows == tile::Rows::Queries) return dim("T");
+    return rows == tile::Rows::Heads ? quotient(dim("H"), dim("G")) : s.constantInt(1);
+  }
+  Value headCount() { return dim(rows == tile::Rows::Heads ? "G" : "H"); }
 
   Value dim(llvm::StringRef name) { return dialect::DimOp::create(builder, s.loc, builder.getI32Type(), name); }
   Value quotient(Value a, Value b) { return mlir::arith::DivSIOp::create(builder, s.loc, a, b); }

@@ -64,8 +64,9 @@ inline std::vector<PooledDescription> describedPools(mlir::ModuleOp module) {
 
 /// Keys named by lists of positions; `input` is empty where all keys are looked at.
 struct KeyListDescription {
-  std::string input, dim = "S";   ///< the dim that counts a row's keys
-  int tile = 0;                   ///< queries that share a list; 0: all
+  std::string input, dim = "S";  ///< the dim that counts a row's keys
+  int tile = 0;                  ///< queries that share a list; 0: all
+  tile::Rows rows = tile::Rows::Queries;
   std::vector<std::string> dims;  ///< of the lists
   std::string counts;             ///< the buffer that says how much of each list is used; empty: all
   explicit operator bool() const { return !input.empty(); }
@@ -76,6 +77,7 @@ inline KeyListDescription describedKeys(mlir::ModuleOp module) {
     keys.input = mlir::cast<mlir::StringAttr>(dict.get("input")).str();
     keys.dim = mlir::cast<mlir::StringAttr>(dict.get("dim")).str();
     keys.tile = static_cast<int>(mlir::cast<mlir::IntegerAttr>(dict.get("tile")).getInt());
+    if (auto rows = dict.getAs<mlir::IntegerAttr>("rows")) keys.rows = static_cast<tile::Rows>(rows.getInt());
     if (keys.input == selectedKeys) {
       keys.dims = {"B", "H", selectedRows, "S"};
       keys.counts = selectedCounts;
@@ -85,6 +87,9 @@ inline KeyListDescription describedKeys(mlir::ModuleOp module) {
   }
   return keys;
 }
+
+/// What the rows of a query-side tile are.
+inline tile::Rows describedRows(mlir::ModuleOp module) { return describedKeys(module).rows; }
 
 /// Keys that share the normaliser: the dim that counts them and the input that holds their values. The first set is
 /// that of v.

@@ -270,6 +270,7 @@ REFERENCE = {
                                              (triangle(sorted_distance(x) / head(x["period"])) * head(x["period"]) / 4 + 0.5 + head(x["period"] * x["ratio"])).clamp(0, 1)),
     "anchor": lambda x: attend(*QKV(x), anchored(x)),
     "stripes": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["stripes"], x).repeat_interleave(64, 2)[:, :, :x["q"].shape[2]]),
+    "indexed": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["list"], x).repeat_interleave(x["q"].shape[1] // x["k"].shape[1], 1)),
     "gathered": lambda x: attend(*QKV(x), (distance(x) >= 0) & listed(x["list"], x)[:, :, None]),
     "stick_breaking": lambda x: stick(*QKV(x), distance(x) > 0),
     "entmax15": lambda x: entmax15(*QKV(x), distance(x) >= 0),

@@ -236,7 +236,8 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
   arrays.run(forward, options, outcome.report);
   outcome.outside = arrays.outside;
   const KeyListInfo &lists = variant->keyList();
-  outcome.tiles = tilesOf(forward, arrays, schedule, arrays.dim(lists.input < 0 ? "S" : lists.dim));
+  if (variant->rows() == TileRows::Queries)
+    outcome.tiles = tilesOf(forward, arrays, schedule, arrays.dim(lists.input < 0 ? "S" : lists.dim));
   if (forward.selection >= 0) {
     const Buffer &map = arrays.of(forward, forward.selection);
     outcome.selection.assign(map.as<uint8_t>(), map.as<uint8_t>() + map.count);

@@ -17,7 +17,8 @@ struct Outcome {
   std::map<std::string, std::vector<double>> gradients;
   bool outside = false;                 ///< the kernels noted an index outside its dim
   EmulatorReport report;                ///< of all kernels, on the PTX emulator
-  std::vector<std::vector<int>> tiles;  ///< for each (b, h): 0 empty, 1 partial, 2 full, by query and key tile
+  std::vector<std::vector<int>> tiles;  ///< for each (b, h): 0 empty, 1 partial, 2 full, by query and key tile; none
+                                        ///< where each query has keys of its own
 };
 
 struct CallOptions {

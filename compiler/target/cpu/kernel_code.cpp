@@ -47,14 +47,32 @@ Tile &KernelCode::tile(Value value) {
   return found->second;
 }
 
+/// Numbers of heads lie T apart.
+Value KernelCode::pointersTo(Value row, Value first) {
+  mlir::Type wide = emit.vectorOf(builder.getI64Type());
+  Value lanes = emit.add(arith::ExtSIOp::create(builder, emit.loc, wide, emit.iota()), emit.splat(first));
+  Value offsets = emit.mul(lanes, emit.splat(slots.dim("T")));
+  return mlir::LLVM::GEPOp::create(builder, emit.loc, emit.vectorOf(emit.ptrType()), emit.real(), row,
+                                   llvm::ArrayRef<mlir::LLVM::GEPArg>{offsets});
+}
+
+Value KernelCode::loadNumbers(Value row, Value first, Value mask, Value fill) {
+  if (!slots.headRows())
+    return mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), emit.at(row, first), mask, fill, 4);
+  return mlir::LLVM::masked_gather::create(builder, emit.loc, emit.floats(), pointersTo(row, first), mask, fill, 4);
+}
+
+void KernelCode::storeNumbers(Value numbers, Value row, Value first, Value mask) {
+  if (!slots.headRows()) mlir::LLVM::MaskedStoreOp::create(builder, emit.loc, numbers, emit.at(row, first), mask, 4);
+  else mlir::LLVM::masked_scatter::create(builder, emit.loc, numbers, pointersTo(row, first), mask, 4);
+}
+
 void KernelCode::addToRow(dialect::AccumulateOp sum, Value value, const target::RegionContext &context) {
   const std::string name = sum.getInput().str();
-  Value row = emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
-  Value pointer = emit.at(slots.pointer(name), emit.add(emit.mul(row, slots.dim("T")), context.i));
-  Value mask = emit.firstLanes(emit.sub(slots.dim("T"), context.i));
-  Value old = mlir::LLVM::MaskedLoadOp::create(builder, emit.loc, emit.floats(), pointer, mask, emit.zeros(), 4);
-  Value next = arith::AddFOp::create(builder, emit.loc, old, value);
-  mlir::LLVM::MaskedStoreOp::create(builder, emit.loc, next, pointer, mask, 4);
+  Value row = emit.at(slots.pointer(name), slots.rowElement(context.batch, context.head, emit.i64(0)));
+  Value mask = emit.firstLanes(emit.sub(slots.rows(), context.i));
+  Value old = loadNumbers(row, context.i, mask, emit.zeros());
+  storeNumbers(arith::AddFOp::create(builder, emit.loc, old, value), row, context.i, mask);
 }
 
 }  // namespace weft::cpu

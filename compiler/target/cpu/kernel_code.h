@@ -53,8 +53,14 @@ struct KernelCode {
   static llvm::ArrayRef<int64_t> shapeOf(Value value) {
     return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape();
   }
+  /// Numbers of rows from the `first` one (i64) on, a lane each, of a contiguous [B, H, T] tensor; `row`: of row 0.
+  Value loadNumbers(Value row, Value first, Value mask, Value fill);
+  void storeNumbers(Value numbers, Value row, Value first, Value mask);
   /// partial[b, h, i] += value
   void addToRow(dialect::AccumulateOp sum, Value value, const target::RegionContext &context);
+
+ private:
+  Value pointersTo(Value row, Value first);
 };
 
 // lower_loads.cpp

@@ -18,8 +18,7 @@ struct Source {
         rows(KernelCode::shapeOf(op.getResult())[0]),
         columns(KernelCode::shapeOf(op.getResult())[1]),
         first(code.emit.mul(code.scalar(op.getIndex()), code.emit.i64(rows))),
-        valid(code.emit.min(code.emit.sub(code.slots.dim(code.slots.keyExtent(code.slots.info(name).dims[2])), first),
-                            code.emit.i64(rows))),
+        valid(code.emit.min(code.emit.sub(code.slots.extent(name), first), code.emit.i64(rows))),
         head(code.slots.headOf(name, code.scalar(op.getHead()))) {}
 };
 
@@ -27,7 +26,7 @@ struct Source {
 
 void lower(KernelCode &code, ViewOp op) {
   const Source from(code, op);
-  Value stride = code.slots.stride(from.name, 2);
+  Value stride = code.slots.rowStride(from.name);
   Value base = code.slots.row(from.name, code.scalar(op.getBatch()), from.head, from.first);
   code.tiles[op.getResult()] = {base, stride, from.valid};
 }
@@ -53,15 +52,13 @@ void lower(KernelCode &code, tile::LoadRowsOp op) {
   Emitter &emit = code.emit;
   Value base = code.place(op->getResult(0));
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(code.tileQ));
-  Value valid = emit.sub(code.slots.dim("T"), first);
+  Value valid = emit.sub(code.slots.rows(), first);
   const std::string name = op.getTensor().str();
   Value source = code.slots.row(name, code.scalar(op.getBatch()), code.scalar(op.getHead()), first);
   Value fill = emit.splat(emit.constantF(op.getFill().convertToFloat()));
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes, [&](Value lane) {
     Value mask = emit.firstLanes(emit.sub(valid, lane));
-    Value part =
-        mlir::LLVM::MaskedLoadOp::create(code.builder, emit.loc, emit.floats(), emit.at(source, lane), mask, fill, 4);
-    emit.store(part, emit.at(base, lane));
+    emit.store(code.loadNumbers(source, lane, mask, fill), emit.at(base, lane));
   });
   code.tiles[op.getResult()] = {base};
 }

@@ -42,12 +42,15 @@ void lower(KernelCode &code, tile::ForOp op) {
   }
   Value batch = code.scalar(op.getBatch()), head = code.scalar(op.getHead()), start = code.scalar(op.getStart());
   if (op.overKeys()) code.slots.enterRow(batch, head, emit.mul(start, emit.i64(code.tileQ)));
-  if (over == tile::Range::Heads) {
-    Value perGroup = code.slots.headsPerGroup();
+  if (over == tile::Range::Positions) {
+    Value queries = code.slots.dim("T"), first = emit.mul(start, queries);
+    emit.loop(first, emit.add(first, queries), 1, [&](Value position) { turn(position, Value()); });
+  } else if (over == tile::Range::Heads) {
+    Value perGroup = code.slots.headsOfGroup();
     Value first = emit.mul(start, perGroup);
     emit.loop(first, emit.add(first, perGroup), 1, [&](Value h) { turn(h, Value()); });
   } else if (over == tile::Range::Queries) {
-    emit.loop(emit.i64(0), target::tileCount(emit, code.slots, "T", code.tileQ), 1,
+    emit.loop(emit.i64(0), target::tileCount(emit, code.slots.rows(), code.tileQ), 1,
               [&](Value qt) { turn(qt, Value()); });
   } else {
     target::KeptTiles kept =

@@ -36,7 +36,7 @@ void scatter(KernelCode &code, ScalarRegion &region, dialect::AccumulateOp sum, 
              const RegionContext &context) {
   Emitter &emit = code.emit;
   const std::string name = sum.getInput().str();
-  Value row = emit.add(emit.mul(context.batch, code.slots.dim("H")), context.head);
+  Value row = code.slots.rowNumber(context.batch, context.head, context.i);
   mlir::Type type = emit.storage(code.slots.info(name).element);  // f64 where many pairs meet
   auto addTo = [&](Value index, Value part) {
     Value pointer = emit.at(code.slots.pointer(name), index, type);
@@ -45,7 +45,7 @@ void scatter(KernelCode &code, ScalarRegion &region, dialect::AccumulateOp sum, 
     emit.store(arith::AddFOp::create(code.builder, emit.loc, old, part), pointer);
   };
   if (!mlir::isa<mlir::VectorType>(value.getType())) value = emit.splat(value);
-  if (sum.getPer() == dialect::Dependence::Key) {
+  if (sum.getPer() == dialect::Dependence::Key && !code.slots.headRows()) {
     Value part = vector::ReductionOp::create(code.builder, emit.loc, vector::CombiningKind::ADD, value);
     return addTo(emit.add(emit.mul(row, code.slots.dim(context.keyDim)), context.j), part);
   }
@@ -56,6 +56,13 @@ void scatter(KernelCode &code, ScalarRegion &region, dialect::AccumulateOp sum, 
          (info.dims[leading] == "B" || info.dims[leading] == "H" || info.dims[leading] == "G"))
     ++leading;
   Value offset = emit.splat(row);
+  // Lanes past the last row add nothing, to the last row of all.
+  if (code.slots.headRows()) {
+    mlir::Type wide = emit.vectorOf(code.builder.getI64Type());
+    Value last = emit.sub(emit.mul(code.slots.dim("B"), code.slots.dim("H")), emit.i64(1));
+    offset =
+        emit.min(emit.add(offset, arith::ExtSIOp::create(code.builder, emit.loc, wide, emit.iota())), emit.splat(last));
+  }
   for (size_t at = leading; at < indices.size(); ++at) {
     Value index = indices[at];
     if (!mlir::isa<mlir::VectorType>(index.getType())) index = emit.splat(index);
@@ -90,7 +97,7 @@ class Pass {
   }
 
   void run() {
-    total = code.slots.dim("T");
+    total = code.slots.rows();
     emit.loop(emit.i64(0), emit.i64(code.tileQ), together * emit.machine.lanes, [&](Value firstLane) {
       const Group group = begin(firstLane);
       auto sums = emit.loop(emit.i64(0), keys, 1, group.inits, [&](Value j, mlir::ValueRange carried) {
@@ -121,7 +128,7 @@ class Pass {
   const size_t tiles, reductions;
   const int together;
   std::vector<dialect::AccumulateOp> carriedSums;  ///< per head and per query: one vector each
-  Value total;                                     ///< of queries, i64
+  Value total;                                     ///< of rows, i64
 
   /// Of a vector in what the loop carries: its reductions, then its sums.
   size_t carriedAt(int v) const { return v * (reductions + carriedSums.size()); }

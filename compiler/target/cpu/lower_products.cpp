@@ -70,7 +70,7 @@ Target targetOf(KernelCode &code, ProductIntoOp op) {
   to.listed = code.slots.listed(dim);
   to.first = emit.mul(code.scalar(op.getIndex()), emit.i64(code.tileK));
   to.valid = emit.min(emit.sub(code.slots.dim(code.slots.keyExtent(dim)), to.first), emit.i64(code.tileK));
-  to.stride = code.slots.stride(name, 2);
+  to.stride = code.slots.rowStride(name);
   to.base = code.slots.row(name, code.scalar(op.getBatch()), code.slots.headOf(name, code.scalar(op.getHead())),
                            to.listed ? emit.i64(0) : to.first);
   return to;

@@ -81,7 +81,7 @@ void lower(KernelCode &code, tile::RowwiseOp op) {
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes, [&](Value lane) {
     RegionContext context{
         code.scalar(op.getBatch()), code.scalar(op.getHead()), emit.add(first, lane), Value(), Value(), false};
-    context.inBounds = emit.firstLanes(emit.sub(code.slots.dim("T"), context.i));
+    context.inBounds = emit.firstLanes(emit.sub(code.slots.rows(), context.i));
     ScalarRegion region(emit, code.slots, context);
     region.onOuter = [&](Value value) { return code.plan.plain(value); };
     region.bindCoordinate(body.getArgument(0), ScalarRegion::Coordinate::I);

@@ -12,11 +12,12 @@ void lower(KernelCode &code, tile::StoreOp op) {
   mlir::Type element = emit.storage(type);
   const bool query = layoutOf(op.getValue().getType()) == Layout::Columns;
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(rows));
-  Value valid = emit.min(emit.sub(code.slots.dim(code.slots.info(name).dims[2]), first), emit.i64(rows));
+  Value valid = emit.min(emit.sub(query ? code.slots.rows() : code.slots.dim(code.slots.info(name).dims[2]), first),
+                         emit.i64(rows));
   Value out =
       code.slots.row(name, code.scalar(op.getBatch()),
                      query ? code.slots.headOf(name, code.scalar(op.getHead())) : code.scalar(op.getHead()), first);
-  Value stride = code.slots.stride(name, 2);
+  Value stride = code.slots.rowStride(name);
   const int lanes = emit.machine.lanes;
   if (!query) {
     emit.loop(emit.i64(0), valid, 1, [&](Value row) {
@@ -55,13 +56,12 @@ void lower(KernelCode &code, tile::StoreRowsOp op) {
   Emitter &emit = code.emit;
   const Tile value = code.tile(op.getValue());
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(code.tileQ));
-  Value valid = emit.sub(code.slots.dim("T"), first);
+  Value valid = emit.sub(code.slots.rows(), first);
   const std::string name = op.getTensor().str();
   Value out = code.slots.row(name, code.scalar(op.getBatch()), code.scalar(op.getHead()), first);
   emit.loop(emit.i64(0), emit.i64(code.tileQ), emit.machine.lanes, [&](Value lane) {
     Value part = emit.load(emit.floats(), emit.at(value.base, lane));
-    mlir::LLVM::MaskedStoreOp::create(code.builder, emit.loc, part, emit.at(out, lane),
-                                      emit.firstLanes(emit.sub(valid, lane)), 4);
+    code.storeNumbers(part, out, lane, emit.firstLanes(emit.sub(valid, lane)));
   });
 }
 

@@ -27,7 +27,7 @@ Source locate(KernelCode &code, const Rows &from, int64_t rows) {
   result.first = emit.mul(emit.toI32(from.index), emit.i32(rows));
   const std::string &dim = slots.info(name).dims[2];
   const bool listed = slots.listed(dim);
-  result.valid = emit.sub(emit.toI32(slots.dim(slots.keyExtent(dim))), result.first);
+  result.valid = emit.sub(emit.toI32(slots.extent(name)), result.first);
   Value batch = from.batch, head = slots.headOf(name, from.head);
   const bool paged = slots.inPages(name), anywhere = listed && paged;
   if (paged && !listed) {
@@ -38,7 +38,7 @@ Source locate(KernelCode &code, const Rows &from, int64_t rows) {
   } else {
     result.start = anywhere ? slots.pointer(name) : slots.row(name, batch, head, emit.i64(0));
   }
-  Value bytes = emit.i64(bytesOf(slots.info(name).element)), rowBytes = emit.mul(slots.stride(name, 2), bytes);
+  Value bytes = emit.i64(bytesOf(slots.info(name).element)), rowBytes = emit.mul(slots.rowStride(name), bytes);
   if (listed)
     result.offsetOf = [&code, name, batch, head, first = emit.toI64(result.first), anywhere, bytes,
                        rowBytes](Value row) {
@@ -46,7 +46,7 @@ Source locate(KernelCode &code, const Rows &from, int64_t rows) {
       Value key = code.keyAt(emit.add(first, row)).first;
       return anywhere ? emit.mul(code.slots.rowOffset(name, batch, head, key), bytes) : emit.mul(key, rowBytes);
     };
-  result.stride = slots.stride(name, 2);
+  result.stride = slots.rowStride(name);
   return result;
 }
 
@@ -179,12 +179,13 @@ void copyNumbers(KernelCode &code, const Threads &by, const Rows &from, double f
   const int64_t count = to.columns();
   Value first = emit.mul(from.index, emit.i64(count));
   Value source = code.slots.row(from.tensor, from.batch, from.head, first);
-  Value valid = emit.toI32(emit.min(emit.sub(code.slots.dim("T"), first), emit.i64(count)));
+  Value valid = emit.toI32(emit.min(emit.sub(code.slots.rows(), first), emit.i64(count)));
   Value own = code.thread.anchored(by.number);
   for (int64_t done = 0; done < count; done += by.count) {
     Value at = emit.add(own, emit.i32(done));
     auto copy = [&] {
-      Value place = emit.at(to.base, at, code.builder.getF32Type()), number = emit.at(source, emit.toI64(at));
+      Value place = emit.at(to.base, at, code.builder.getF32Type()),
+            number = emit.at(source, code.numberAt(emit.toI64(at)));
       Value inside = emit.less(at, valid);
       auto start = [&](Value bytes) {
         nvvm::CpAsyncOp::create(code.builder, emit.loc, place, number, 4, nvvm::LoadCacheModifierKind::CA, bytes);

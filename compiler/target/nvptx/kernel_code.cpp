@@ -135,7 +135,7 @@ std::pair<Value, Value> KernelCode::keyAt(Value n) {
 }
 
 Value KernelCode::headRow(const target::RegionContext &context) {
-  return emit.add(emit.mul(context.batch, slots.dim("H")), context.head);
+  return slots.rowNumber(context.batch, context.head, context.i);
 }
 
 void KernelCode::atomicAdd(Value pointer, Value value) {
@@ -150,8 +150,8 @@ void KernelCode::atomicAddPair(Value pointer, Value first, Value second) {
 }
 
 void KernelCode::addToRow(dialect::AccumulateOp sum, Value value, const target::RegionContext &context, Value i) {
-  emit.when(both(thread.isFirstOfRow(), emit.less(i, slots.dim("T"))), [&] {
-    Value index = emit.add(emit.mul(headRow(context), slots.dim("T")), i);
+  emit.when(both(thread.isFirstOfRow(), emit.less(i, slots.rows())), [&] {
+    Value index = slots.rowElement(context.batch, context.head, i);
     Value pointer = emit.at(slots.pointer(sum.getInput().str()), index);
     // Where no other program adds to the row, too: nobody waits for what was there.
     atomicAdd(pointer, value);

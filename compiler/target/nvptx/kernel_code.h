@@ -137,6 +137,10 @@ struct KernelCode {
   Value below(Value coordinate, const std::string &dim) {
     return emit.less(emit.toI32(coordinate), emit.toI32(slots.dim(dim)));
   }
+  /// A row is one of its (b, h); it fits in 32 bits.
+  Value isRow(Value row) { return emit.less(emit.toI32(row), emit.toI32(slots.rows())); }
+  /// Where the number of a row is after that of row 0, in a contiguous [B, H, T] tensor.
+  Value numberAt(Value row) { return slots.headRows() ? emit.mul(row, slots.dim("T")) : row; }
   /// slots.keyAt, also past the end of the list.
   std::pair<Value, Value> keyAt(Value n);
   void atomicAdd(Value pointer, Value value);

@@ -50,12 +50,15 @@ void lower(KernelCode &code, tile::ForOp op) {
   Value from = emit.i64(0), to;
   if (op.getOver() == tile::Range::Turns) {
     to = emit.i64(op.turns());
+  } else if (op.getOver() == tile::Range::Positions) {
+    from = emit.mul(code.scalar(op.getStart()), code.slots.dim("T"));
+    to = emit.add(from, code.slots.dim("T"));
   } else if (op.getOver() == tile::Range::Heads) {
-    Value perGroup = code.slots.headsPerGroup();
+    Value perGroup = code.slots.headsOfGroup();
     from = emit.mul(code.scalar(op.getStart()), perGroup);
     to = emit.add(from, perGroup);
   } else {
-    to = target::tileCount(emit, code.slots, "T", code.tileQ);
+    to = target::tileCount(emit, code.slots.rows(), code.tileQ);
   }
   carry(code, op, from, to, [&](Value at) { code.scalars[op.getBody().front().getArgument(0)] = at; });
 }

@@ -39,9 +39,9 @@ bool isSummedOverQueries(Value tile) {
          summed;
 }
 
-/// Sums that want queries for rows.
+/// Sums that want queries for rows, or heads.
 bool sumsUp(tile::PairwiseOp op) {
-  bool sums = !op.getReductions().empty();
+  bool sums = !op.getReductions().empty() || op->getParentOfType<tile::KernelOp>().getRows() != tile::Rows::Queries;
   op.getBody().walk([&](dialect::AccumulateOp sum) {
     sums |= sum.getPer() != dialect::Dependence::Head && sum.getPer() != dialect::Dependence::Query;
   });

@@ -108,7 +108,7 @@ class Pass {
     Value key = emit.add(firstKey, transposed ? line : column), exists;
     context.j = key;
     if (slots.listed(keyDim)) std::tie(context.j, exists) = code.keyAt(key);
-    if (!full) context.inBounds = code.both(code.below(context.i, "T"), code.below(key, slots.keyExtent(keyDim)));
+    if (!full) context.inBounds = code.both(code.isRow(context.i), code.below(key, slots.keyExtent(keyDim)));
     if (!full && exists) context.inBounds = code.both(context.inBounds, exists);
     ScalarRegion region(emit, slots, context);
     region.onOuter = [&](Value value) { return code.plan.plain(value); };
@@ -128,7 +128,8 @@ class Pass {
       if (transposed)
         addTo(sum.getPer() == dialect::Dependence::Head ? rowSums[which][0] : columnSums[which][n * 2 + e % 2], value);
       else if (perRow(sum)) addTo(rowSums[which][row], value);
-      else if (sum.getPer() == dialect::Dependence::Key) addTo(columnSums[which][n * 2 + e % 2], value);
+      else if (sum.getPer() == dialect::Dependence::Key && !slots.headRows())
+        addTo(columnSums[which][n * 2 + e % 2], value);
       else scatter(region, sum, value);
     };
     region.emitBlock(body);
@@ -160,7 +161,7 @@ class Pass {
         Value value = code.thread.reduceRow(rowSums[which][block * 2 + half], false);
         code.addToRow(sum, value, context, emit.add(firstQuery, row));
       });
-    else if (sum.getPer() == dialect::Dependence::Key)
+    else if (sum.getPer() == dialect::Dependence::Key && !code.slots.headRows())
       for (int64_t at = 0; at < wide * 2; ++at) addToKey(sum, columnSums[which][at], at);
   }
 

@@ -93,7 +93,9 @@ Value zeroOnceThere(KernelCode &code, const Registers &numbers) {
 
 std::optional<TensorMapSlot> mapOf(const target::KernelArguments &slots, cta::RingOp ring) {
   const std::string tensor = ring.getTensor().str();
-  if (!ring.bufferType().isSwizzled() || slots.listed(slots.info(tensor).dims[2]) || slots.inPages(tensor)) return {};
+  if (!ring.bufferType().isSwizzled() || slots.listed(slots.info(tensor).dims[2]) || slots.inPages(tensor) ||
+      slots.headRows())
+    return {};
   return TensorMapSlot{tensor, static_cast<int>(ring.bufferType().rows())};
 }
 

@@ -19,12 +19,13 @@ void lower(KernelCode &code, tile::LoadRowsOp op) {
   Emitter &emit = code.emit;
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(code.tileQ));
   Value source = code.slots.row(op.getTensor().str(), code.scalar(op.getBatch()), code.scalar(op.getHead()), first);
-  Value valid = emit.sub(code.slots.dim("T"), first);
+  Value valid = emit.sub(code.slots.rows(), first);
   Value fill = emit.constantF(op.getFill().convertToFloat());
   Registers result;
   code.eachRow(code.tileQ, [&](int64_t, int, Value row) {
     Value inside = emit.less(row, valid);
-    Value value = emit.load(code.builder.getF32Type(), emit.at(source, code.select(inside, row, emit.i64(0))));
+    Value value =
+        emit.load(code.builder.getF32Type(), emit.at(source, code.numberAt(code.select(inside, row, emit.i64(0)))));
     result.push_back(code.select(inside, value, fill));
   });
   code.registers[op.getResult()] = std::move(result);
@@ -162,7 +163,7 @@ void lower(KernelCode &code, tile::RowwiseOp op) {
   code.eachRow(code.tileQ, [&](int64_t block, int half, Value row) {
     RegionContext context{
         code.scalar(op.getBatch()), code.scalar(op.getHead()), emit.add(first, row), Value(), Value(), false};
-    context.inBounds = code.below(context.i, "T");
+    context.inBounds = code.isRow(context.i);
     ScalarRegion region(emit, code.slots, context);
     region.onOuter = [&](Value value) { return code.plan.plain(value); };
     region.bindCoordinate(body.getArgument(0), ScalarRegion::Coordinate::I);
@@ -191,10 +192,10 @@ void lower(KernelCode &code, cta::RowDotOp op) {
   auto rowsOf = [&](llvm::StringRef tensor) {
     const std::string name = tensor.str();
     const target::TensorInfo &info = code.slots.info(name);
-    valid = emit.sub(code.slots.dim(info.dims[2]), first);
+    valid = emit.sub(code.slots.extent(name), first);
     Value head = code.slots.headOf(name, code.scalar(op.getHead()));
     return Rows{info.element, code.slots.row(name, code.scalar(op.getBatch()), head, first),
-                code.slots.stride(name, 2)};
+                code.slots.rowStride(name)};
   };
   const Rows lhs = rowsOf(op.getLhs()), rhs = rowsOf(op.getRhs());
   Registers result;

@@ -158,8 +158,8 @@ void lower(KernelCode &code, tile::StoreOp op) {
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(KernelCode::shapeOf(op.getValue())[0]));
   Value head = code.scalar(op.getHead());
   to.start = slots.row(name, code.scalar(op.getBatch()), query ? slots.headOf(name, head) : head, first);
-  to.valid = emit.sub(slots.dim(info.dims[2]), first);
-  to.stride = slots.stride(name, 2);
+  to.valid = emit.sub(query ? slots.rows() : slots.dim(info.dims[2]), first);
+  to.stride = slots.rowStride(name);
   auto narrow = [&] {
     eachElement(code, op.getValue(), to, 1, [&](Value pointer, llvm::ArrayRef<Value> own) {
       Value number = own[0];
@@ -184,8 +184,8 @@ void lower(KernelCode &code, cta::AddRowsOp op) {
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(KernelCode::shapeOf(op.getTile())[0]));
   to.start = slots.row(name, code.scalar(op.getBatch()), slots.headOf(name, code.scalar(op.getHead())),
                        listed ? emit.i64(0) : first);
-  to.valid = emit.sub(slots.dim(slots.keyExtent(dim)), first);
-  to.stride = slots.stride(name, 2);
+  to.valid = emit.sub(slots.extent(name), first);
+  to.stride = slots.rowStride(name);
   if (listed) to.place = [&code, first](Value row) { return code.keyAt(code.emit.add(first, row)); };
   eachElement(code, op.getTile(), to, op.getPairs() ? 2 : 1, [&](Value pointer, llvm::ArrayRef<Value> own) {
     if (op.getPairs()) return code.atomicAddPair(pointer, own[0], own[1]);
@@ -200,11 +200,11 @@ void lower(KernelCode &code, tile::StoreRowsOp op) {
   Emitter &emit = code.emit;
   const Registers &value = code.registersOf(op.getValue());
   Value first = emit.mul(code.scalar(op.getIndex()), emit.i64(code.tileQ));
-  Value valid = emit.sub(code.slots.dim("T"), first);
+  Value valid = emit.sub(code.slots.rows(), first);
   Value out = code.slots.row(op.getTensor().str(), code.scalar(op.getBatch()), code.scalar(op.getHead()), first);
   code.eachRow(code.tileQ, [&](int64_t block, int half, Value row) {
     emit.when(code.both(code.thread.isFirstOfRow(), emit.less(row, valid)),
-              [&] { emit.store(value[block * 2 + half], emit.at(out, row)); });
+              [&] { emit.store(value[block * 2 + half], emit.at(out, code.numberAt(row))); });
   });
 }
 
