@@ -20,11 +20,16 @@ class Generator {
   explicit Generator(uint64_t seed) : random(seed) {}
 
   std::string variant() {
-    std::string text =
-        "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], u: [B,H,T,R], w: [B,H,S,R],\n"
-        "  c: [H], r: [B,H,T], x: [G,S], table: [H,N], tau: [], flag: bool [B,S], tag: int [T],\n"
-        "  sk: [B,G,M,D], sv: [B,G,M,E], sw: [B,H,M,R], sx: [G,M], sflag: bool [B,M], list: int [B,H,N] in 0 .. "
-        "S)\n{\n";
+    // A list for each query and keys by group: the heads of a group are the rows of a tile.
+    const int lists = pick(8);
+    const std::string heads = lists == 0 ? "G" : "H", list = lists == 0   ? "[B,T,N]"
+                                                             : lists == 1 ? "[B,H,T,N]"
+                                                                          : "[B,H,N]";
+    std::string text = "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], u: [B,H,T,R], w: [B," + heads +
+                       ",S,R],\n"
+                       "  c: [H], r: [B,H,T], x: [G,S], table: [H,N], tau: [], flag: bool [B,S], tag: int [T],\n"
+                       "  sk: [B,G,M,D], sv: [B,G,M,E], sw: [B," +
+                       heads + ",M,R], sx: [G,M], sflag: bool [B,M], list: int " + list + " in 0 .. S)\n{\n";
     text += "  let d = i - j\n";
     if (pick(2)) text += "  let z = " + number(2) + "\n";
     hasLet = text.find("let z") != std::string::npos;
@@ -38,7 +43,7 @@ class Generator {
     text += std::string("  normalize ") + normalizer->name + "\n";
     if (normalizer->sink && pick(3) == 0) text += "  sink c[h]\n";
     if (!normalizer->ordered && pick(3) == 0) text += also();
-    if (!normalizer->ordered && pick(4) == 0) text += "  keys = list[h]\n";
+    if (!normalizer->ordered && lists < 3) text += lists < 2 ? "  keys = list[i]\n" : "  keys = list[h]\n";
     return text + "}\n";
   }
 

@@ -56,12 +56,12 @@ void scatter(KernelCode &code, ScalarRegion &region, dialect::AccumulateOp sum, 
          (info.dims[leading] == "B" || info.dims[leading] == "H" || info.dims[leading] == "G"))
     ++leading;
   Value offset = emit.splat(row);
-  // Lanes past the last row add nothing, to the last row of all.
+  // Lanes past the last row add nothing: to this one, for others are other threads'.
   if (code.slots.headRows()) {
     mlir::Type wide = emit.vectorOf(code.builder.getI64Type());
-    Value last = emit.sub(emit.mul(code.slots.dim("B"), code.slots.dim("H")), emit.i64(1));
-    offset =
-        emit.min(emit.add(offset, arith::ExtSIOp::create(code.builder, emit.loc, wide, emit.iota())), emit.splat(last));
+    Value last = code.slots.rowNumber(context.batch, context.head, emit.sub(code.slots.rows(), emit.i64(1)));
+    offset = emit.add(offset, arith::ExtSIOp::create(code.builder, emit.loc, wide, emit.iota()));
+    offset = emit.min(offset, emit.splat(last));
   }
   for (size_t at = leading; at < indices.size(); ++at) {
     Value index = indices[at];
