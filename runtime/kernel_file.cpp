@@ -63,14 +63,14 @@ std::string entryOf(const CompileRequest &request) {
 
 bool starts(const std::string &text, const char *start) { return text.rfind(start, 0) == 0; }
 
-bool suits(Grid grid, const std::string &kernel) {
+bool suits(Grid grid, const std::string &kernel, TileRows rows) {
   if (starts(kernel, "pool_")) return grid == Grid::QueryTile || grid == Grid::KeyTile || grid == Grid::HeadKeyTile;
   if (starts(kernel, "plan_lists_keys")) return grid == Grid::HeadKeyTile;
   if (starts(kernel, "plan_band")) return grid == Grid::Head;
   if (starts(kernel, "backward_dkdv") || starts(kernel, "backward_keys")) return grid == Grid::KeyTile;
   if (kernel == "backward") return grid == Grid::Group;
   for (const char *byQuery : {"forward", "backward_", "plan_lists", "select_", "list_keys"})
-    if (starts(kernel, byQuery)) return grid == Grid::QueryTile || grid == Grid::PositionTile;
+    if (starts(kernel, byQuery)) return grid == (rows == TileRows::Queries ? Grid::QueryTile : Grid::PositionTile);
   return true;
 }
 
@@ -134,7 +134,7 @@ KernelImage parseKernelFile(const std::string &text, const CompileRequest &reque
   demand(header.at("slots").is_array() && header.at("slots").size() <= mostSlots, "too many arguments");
   for (const json &slot : header.at("slots")) image.slots.push_back(slotOf(slot, *request.variant));
   image.grid = static_cast<Grid>(number(header.at("grid"), 0, static_cast<int>(Grid::PositionTile)));
-  demand(suits(image.grid, request.kernel), "of another grid");
+  demand(suits(image.grid, request.kernel, request.variant->rows()), "of another grid");
   image.keyDim = header.at("keyDim").get<std::string>();
   const auto &sets = request.variant->keySets();
   demand(image.keyDim == "S" ||

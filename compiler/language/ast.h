@@ -120,8 +120,8 @@ struct Select {
 struct KeyList {
   int input = -1;  ///< position in Variant::inputs: int [B?, H?, N], or [B?, H?, M, N] with a list for each `tile`
                    ///< queries; G may stand for H
-  int tile = 0;  ///< 0: one list for all queries; 1: M is T
-  ExprPtr expr;  ///< as written: a read without its last index
+  int tile = 0;    ///< 0: one list for all queries; 1: M is T
+  ExprPtr expr;    ///< as written: a read without its last index
 };
 
 /// Keys that share the variant's normaliser: what one pair of a query and one of them says.

@@ -66,7 +66,7 @@ tile.kernel @tiles grid head schedule <q = 0, k = 64> {
 
 tile.kernel @over grid head schedule <q = 64, k = 64> {
 ^bb0(%b: i32, %h: i32):
-  // expected-error @+1 {{expected string or keyword containing one of the following enum values for attribute 'over' [heads, queries, keys, keys_descending, kept_queries, turns]}}
+  // expected-error @+1 {{expected string or keyword containing one of the following enum values for attribute 'over' [heads, queries, keys, keys_descending, kept_queries, turns, positions]}}
   tile.for rows[%b, %h] of %h {
   ^bb1(%x: i32):
     tile.yield
