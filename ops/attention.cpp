@@ -344,6 +344,7 @@ KeptTiles keptTiles(const std::string &variant, const Names &names, const std::v
   const KeptPattern pattern(call);
   KeptTiles result;
   result.total = pattern.tiles();
+  result.keys = pattern.keys();
   result.reach = call.set.variant->seesDistancesAlone() ? pattern.reach() : call.S;
   for (int64_t head = 0; head < call.B * call.H; ++head)
     result.kept.push_back(pattern.count(head, call.set.schedule.tileQ, call.set.schedule.tileK).kept);

@@ -32,6 +32,7 @@ std::tuple<torch::Tensor, torch::Tensor> attentionWithLse(const std::string &var
 struct KeptTiles {
   int64_t total = 0;          ///< tiles a head
   std::vector<int64_t> kept;  ///< B * H entries
+  int64_t keys = 0;           ///< that a row of tiles is of: S, or the length of a list
   int64_t reach = 0;  ///< a query sees nothing but the newest so many keys; all keys, where none may be forgotten
   std::vector<double> entropy;  ///< bits of the distribution of kept tiles over their distance from the diagonal
 };

@@ -107,7 +107,7 @@ std::string explain(const std::string &variant, const c10::List<std::string> &gi
               {"B", shape.B},           {"H", shape.H},
               {"T", shape.T},           {"S", shape.S},
               {"tiles", kept.total},    {"kept", kept.kept},
-              {"reach", kept.reach}};
+              {"reach", kept.reach},    {"keys", kept.keys}};
   for (const bool backward : {false, true})
     result[backward ? "backward" : "forward"] =
         weft::describe(chosenSchedule(*own, shape, device, backward), targetOf(device));

@@ -34,6 +34,8 @@ class KeptPattern {
   /// by distance.
   int64_t reach() const;
   int64_t heads() const { return headCount; }
+  /// Keys of v that a query can look at: S, or the length of its list.
+  int64_t keys() const { return sets[0].S; }
   /// Rows of tiles of a head: tiles of queries or, where each query has keys of its own, queries.
   int64_t rowsOf(int64_t wantQ) const { return tileQ == 1 ? T : (T + wantQ - 1) / wantQ; }
   /// False where a tile of rows that are heads begins with another head: their programs are counted once, with that

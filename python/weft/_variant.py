@@ -76,7 +76,7 @@ class Explanation(dict):
     @property
     def flops(self) -> int:
         """Of the products of a forward pass, q k' and p v, over kept tiles: 2 multiply-adds count as 4."""
-        return int(self.kept_share * self["B"] * self["H"] * self["T"] * self["S"] * 2 * (self["D"] + self["E"]))
+        return int(self.kept_share * self["B"] * self["H"] * self["T"] * self["keys"] * 2 * (self["D"] + self["E"]))
 
     def __str__(self) -> str:
         return "\n".join(

@@ -69,6 +69,19 @@ class Variants(unittest.TestCase):
         self.assertEqual(told.flops, int(told.kept_share * 2 * 1024 * 1024 * 2 * 64))
         self.assertIn("kept tiles", str(told))
 
+    def test_keys_of_each_querys_own(self):
+        q, k, v = torch.randn(2, 6, 40, 32), torch.randn(2, 2, 64, 32), torch.randn(2, 2, 64, 32)
+        lists = torch.rand(2, 2, 40, 64).argsort(-1)[..., :16].int()
+        own = weft.variant("indexed")
+        told = own.explain(q, k, v, list=lists)
+        self.assertEqual((told["keys"], len(told["kept"]), told["tiles"]), (16, 12, 40))
+        self.assertLessEqual(told.flops, 2 * 6 * 40 * 16 * 2 * 64)
+        kept = own.mask(q, k, v, list=lists).kept
+        chosen = torch.zeros(2, 40, 64, dtype=torch.bool).scatter(2, lists[0].long(), True).tril()
+        self.assertTrue(torch.equal(kept, chosen.repeat_interleave(3, 0)))
+        with self.assertRaisesRegex(RuntimeError, "expected keys that queries share; with a list for each query, call attention with T = 1"):
+            weft.decode("indexed", q[:, :, -1:], k, v, list=lists[:, :, -1:])
+
     def test_masks(self):
         mask = weft.variant("causal").mask(self.q, self.k, self.v)
         self.assertTrue(torch.equal(mask.kept, torch.ones(4, 90, 90, dtype=torch.bool).tril()))
