@@ -70,11 +70,13 @@ def Weft_ReadOp : WeftOp<"read", [Pure]> {
   let summary = "one element of an input";
   let description = [{
     Indices name every dim of the input, in order. An index outside its dim is clamped into it and,
-    where the pair is kept, raises the kernel's status. `%z = weft.read @span[%h] : f32`
+    where the pair is kept, raises the kernel's status. `segment`: the last index is a number x instead, and the result the
+    last n whose element is at most x, -1 before the first one: found by bisection, of numbers that rise along the dim.
+    `%z = weft.read @span[%h] : f32`   `%n = weft.read segment @offsets[%i] : i32`
   }];
-  let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices);
+  let arguments = (ins FlatSymbolRefAttr:$input, Variadic<I32>:$indices, UnitAttr:$segment);
   let results = (outs Scalar:$result);
-  let assemblyFormat = "$input `[` $indices `]` attr-dict `:` type($result)";
+  let assemblyFormat = "(`segment` $segment^)? $input `[` $indices `]` attr-dict `:` type($result)";
 }
 
 def Weft_DotOp : WeftOp<"dot", [Pure]> {

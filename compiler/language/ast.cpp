@@ -102,9 +102,9 @@ static void print(const Expr &expr, std::string &text) {
     case Expr::Kind::Let: text += expr.name; break;
     case Expr::Kind::Index: text += "bhij"[static_cast<int>(expr.index)]; break;
     case Expr::Kind::Read:
-      text += expr.name + "[";
+      text += expr.segment ? "segment(" + expr.name + ", " : expr.name + "[";
       list();
-      text += "]";
+      text += expr.segment ? ")" : "]";
       break;
     case Expr::Kind::Dot:
       text += "dot(";

@@ -60,6 +60,7 @@ struct Expr {
   Index index = Index::i;
   Function function = Function::Neg;
   Pool pool = Pool::Mean;
+  bool segment = false;  ///< Read: the last n whose element is at most the last index
   std::vector<ExprPtr> args;
   int input = -1;  ///< Read, Pooled: position in Variant::inputs
 

@@ -43,6 +43,7 @@ int steps(const Expr &call) {
 
 /// A read at a computed place gathers; if it has a gradient, that is scattered pair by pair.
 int stepsOfRead(const Expr &read) {
+  if (read.segment) return 40;
   for (const ExprPtr &index : read.args)
     if (index->kind != Expr::Kind::Index) return read.type == Type::Float ? 60 : 5;
   return 2;

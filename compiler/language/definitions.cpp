@@ -38,6 +38,7 @@ ExprPtr unfold(const Definition &definition, const std::vector<ExprPtr> &args, s
     copy->index = expr.index;
     copy->function = expr.function;
     copy->pool = expr.pool;
+    copy->segment = expr.segment;
     for (const ExprPtr &arg : expr.args) copy->args.push_back(copies.at(arg.get()));
     return true;
   });

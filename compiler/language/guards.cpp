@@ -98,7 +98,7 @@ class Guards {
                                                        : index.index == Index::h ? dim == "H" || dim == "G"
                                                        : index.index == Index::i ? dim == "T"
                                                                                  : dim == set.dim);
-      if (place) continue;
+      if (place || (read.segment && at + 1 == read.args.size())) continue;
       read.args[at] = makeCall(Function::Select, own.all->range,
                                {own.all, read.args[at], makeNumber(0, index.range, Type::Int)}, Type::Int);
     }

@@ -280,7 +280,7 @@ void ExpressionParser::parseDefinition() {
   expect(")", "after the parameters");
   expect("=", "before what the function stands for");
   definition.body = parseExpr();
-  bool taken = definitions.count(name.text) > 0 || name.text == "dot" || name.text == "tan";
+  bool taken = definitions.count(name.text) > 0 || name.text == "dot" || name.text == "tan" || name.text == "segment";
 #define WEFT_FUNCTION(id, spell, count, typing) taken |= name.text == spell;
 #include "compiler/language/functions.def"
 #undef WEFT_FUNCTION
@@ -299,6 +299,19 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
   }
   return shallow(
       unfolding(definition, args, range, "the name of an input, which '" + token.text + "' reads at an index"), range);
+}
+
+/// segment(offsets, x)
+ExprPtr ExpressionParser::segmentOf(SourceRange range, const std::vector<ExprPtr> &args) {
+  if (args.size() != 2 || args[0]->kind != Expr::Kind::Name) {
+    report(range, "expected the name of an input and a position in 'segment'", "as in: segment(offsets, i)");
+    throw SyntaxError();
+  }
+  ExprPtr result = ast::makeNode(Expr::Kind::Read, range);
+  result->name = args[0]->name;
+  result->args = {args[1]};
+  result->segment = true;
+  return result;
 }
 
 [[gnu::noinline]] ExprPtr ExpressionParser::calledBy(const Token &token, std::vector<ExprPtr> args) {
@@ -322,6 +335,7 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
     result->name = args[0]->name;
     return result;
   }
+  if (token.text == "segment") return segmentOf(range, args);
   if (token.text == "tan" && args.size() == 1)
     return ast::makeCall(Function::Div, range,
                          {ast::makeCall(Function::Sin, range, args), ast::makeCall(Function::Cos, range, args)});
@@ -338,7 +352,7 @@ ExprPtr ExpressionParser::unfoldedCall(const Token &token, const Definition &def
   report(token.range, "unknown function '" + token.text + "'",
          inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
                   : "functions: dot min max clamp abs exp exp2 log log2 log1p sqrt rsqrt sin cos tan tanh erf sigmoid "
-                    "relu softplus floor ceil round pow triangle");
+                    "relu softplus floor ceil round pow triangle segment");
   throw SyntaxError();
 }
 

@@ -36,6 +36,7 @@ class ExpressionParser : public TokenStream {
   ast::ExprPtr shallow(ast::ExprPtr expr, SourceRange range);
   bool atTerms() const;
   ast::ExprPtr parseTerms();
+  ast::ExprPtr segmentOf(SourceRange range, const std::vector<ast::ExprPtr> &args);
   ast::ExprPtr unfoldedCall(const Token &token, const Definition &definition, const std::vector<ast::ExprPtr> &args);
 
   ast::ExprPtr parseOr();

@@ -96,11 +96,29 @@ int Evaluator::compute(const Expr &e) {
 
 int Evaluator::read(const Expr &e) {
   const std::string name = e.name;
+  if (e.segment) return segment(e);
   const int64_t offset = offsetOf(e);
   const int node = push(inputs.at(name).values[offset]);
   if (recording && gradients.count(name))
     tape[node].leaf = [this, name, offset](double c) { gradients[name].values[offset] += c; };
   return node;
+}
+
+int Evaluator::segment(const Expr &e) {
+  const double x = value(e.args.back());
+  Expr row;  // without the number
+  row.kind = Kind::Read;
+  row.input = e.input;
+  row.args.assign(e.args.begin(), e.args.end() - 1);
+  const Array &offsets = inputs.at(e.name);
+  const double *numbers = &offsets.values[offsetOf(row)];
+  int64_t low = 0;
+  for (int64_t high = offsets.shape.back(); low < high;) {
+    const int64_t middle = (low + high) / 2;
+    if (numbers[middle] <= x) low = middle + 1;
+    else high = middle;
+  }
+  return push(static_cast<double>(low - 1));
 }
 
 int Evaluator::dot(const Expr &e) {

@@ -48,6 +48,7 @@ class Evaluator {
   int push(double value);
   int compute(const ast::Expr &expr);
   int read(const ast::Expr &expr);
+  int segment(const ast::Expr &expr);
   int dot(const ast::Expr &expr);
   int call(const ast::Expr &expr);
   int64_t offsetOf(const ast::Expr &read);

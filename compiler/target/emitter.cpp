@@ -90,4 +90,26 @@ std::vector<Value> Emitter::transpose(std::vector<Value> rows) {
   return rows;
 }
 
+/// Of the numbers of how many elements are at most x, half are left with each step.
+Value Emitter::segment(Value count, Value x, llvm::function_ref<Value(Value)> load) {
+  namespace arith = mlir::arith;
+  auto like = [&](Value own) { return mlir::isa<mlir::VectorType>(x.getType()) ? splat(own) : own; };
+  auto select = [&](Value condition, Value yes, Value no) -> Value {
+    return arith::SelectOp::create(b, loc, condition, yes, no);
+  };
+  Value zeros = mlir::LLVM::CountLeadingZerosOp::create(b, loc, b.getI32Type(), count, false);
+  Value zero = like(i32(0)), one = like(i32(1)), last = like(sub(count, i32(1)));
+  auto found =
+      loop(i32(0), sub(i32(32), zeros), 1, mlir::ValueRange{zero, like(count)}, [&](Value, mlir::ValueRange carried) {
+        Value low = carried[0], high = carried[1];
+        Value middle = arith::ShRUIOp::create(b, loc, add(low, high), one);
+        Value open = less(low, high);
+        Value most = arith::CmpIOp::create(b, loc, arith::CmpIPredicate::sle, load(min(middle, last)), x);
+        Value right = arith::AndIOp::create(b, loc, open, most);
+        return std::vector<Value>{select(right, add(middle, one), low),
+                                  select(right, high, select(open, middle, high))};
+      });
+  return sub(found[0], one);
+}
+
 }  // namespace weft::target

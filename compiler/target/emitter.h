@@ -64,6 +64,10 @@ class Emitter {
   /// What is not negative and fits 32 bits, as the code then shows.
   Value narrow(Value x) { return mlir::arith::ExtUIOp::create(b, loc, b.getI64Type(), toI32(x)); }
 
+  /// The last n below `count` (i32) whose number, `load(n)`, is at most `x`; -1 before the first. i32, or vectors of
+  /// it.
+  Value segment(Value count, Value x, llvm::function_ref<Value(Value)> load);
+
   // Memory
   Value at(Value base, Value index, mlir::Type element) {
     return mlir::LLVM::GEPOp::create(b, loc, base.getType(), element, base, llvm::ArrayRef<mlir::LLVM::GEPArg>{index});

@@ -27,8 +27,7 @@ void ScalarProgram::emitOp(mlir::Operation &op) {
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
     scalars[dim.getResult()] = emit.toI32(slots.dim(dim.getDim().str()));
   } else if (auto read = mlir::dyn_cast<dialect::ReadOp>(op)) {
-    scalars[read.getResult()] =
-        planRead(read.getInput().str(), planIndices(read.getInput().str(), read.getIndices()), read.getType());
+    scalars[read.getResult()] = planRead(read);
   } else if (auto range = mlir::dyn_cast<tile::ReadRangeOp>(op)) {
     emitReadRange(range);
   } else if (auto store = mlir::dyn_cast<tile::StoreFlatOp>(op)) {
@@ -292,6 +291,18 @@ std::vector<Value> ScalarProgram::planIndices(const std::string &name, mlir::Ope
     indices.push_back(emit.max(emit.min(index, last), emit.i32(0)));
   }
   return indices;
+}
+
+Value ScalarProgram::planRead(dialect::ReadOp read) {
+  const std::string name = read.getInput().str();
+  if (!read.getSegment()) return planRead(name, planIndices(name, read.getIndices()), read.getType());
+  std::vector<Value> indices = planIndices(name, read.getIndices().drop_back());
+  Value count = emit.toI32(slots.dim(slots.info(name).dims.back()));
+  indices.emplace_back();
+  return emit.segment(count, plain(read.getIndices().back()), [&](Value n) {
+    indices.back() = n;
+    return planRead(name, indices, read.getType());
+  });
 }
 
 Value ScalarProgram::planRead(const std::string &name, llvm::ArrayRef<Value> indices, mlir::Type type) {

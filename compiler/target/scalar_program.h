@@ -58,6 +58,7 @@ class ScalarProgram {
               body);
   }
   std::vector<Value> planIndices(const std::string &name, mlir::OperandRange operands);
+  Value planRead(dialect::ReadOp read);
   Value planRead(const std::string &name, llvm::ArrayRef<Value> indices, mlir::Type type);
   /// The least or the greatest of two: numbers, flags or registers of numbers. NaN is both.
   Value better(Value x, Value y, bool least);

@@ -166,8 +166,40 @@ Value ScalarRegion::read(dialect::ReadOp op) {
   const TensorInfo &info = slots.info(name);
   // Loads stay where they are put: what a loop reads in each turn is loaded before it.
   mlir::OpBuilder::InsertionGuard guard(emit.b);
+  if (op.getSegment()) {
+    auto coordinateOf = [&](Value index) {
+      auto own = coordinates.find(index);
+      return own == coordinates.end() ? Coordinate::J : own->second;
+    };
+    std::vector<Value> indices;
+    Value x;
+    if (!slots.headRows() && coordinateOf(op.getIndices().back()) == Coordinate::I &&
+        llvm::all_of(op.getIndices(), [&](Value index) { return coordinateOf(index) != Coordinate::J; })) {
+      // Of the rows alone: before the loop over keys.
+      emit.b.setInsertionPointAfterValue(context.i);
+      for (Value index : op.getIndices().drop_back())
+        indices.push_back(emit.toI32(coordinateOf(index) == Coordinate::B ? context.batch : context.head));
+      if (info.dims.size() > 1 && info.dims[info.dims.size() - 2] == "G")
+        indices.back() = emit.toI32(slots.groupOf(context.head));
+      x = emit.add(emit.splat(emit.toI32(context.i)), emit.iota());
+    } else {
+      indices = safeIndices(op.getInput(), op.getIndices().drop_back());
+      x = lookup(op.getIndices().back());
+    }
+    if (llvm::any_of(indices, isVector) && !isVector(x)) x = emit.splat(x);
+    indices.emplace_back();
+    return emit.segment(emit.toI32(slots.dim(info.dims.back())), x, [&](Value n) {
+      indices.back() = n;
+      return element(op, indices);
+    });
+  }
   std::vector<Value> indices = indicesOfHead(op);
-  if (indices.empty()) indices = safeIndices(op.getInput(), op.getIndices());
+  return element(op, indices.empty() ? safeIndices(op.getInput(), op.getIndices()) : indices);
+}
+
+Value ScalarRegion::element(dialect::ReadOp op, llvm::ArrayRef<Value> indices) {
+  const std::string name = op.getInput().str();
+  const TensorInfo &info = slots.info(name);
   const bool anyVector = llvm::any_of(indices, isVector);
   mlir::Type element = emit.storage(info.element);
 
@@ -192,7 +224,7 @@ Value ScalarRegion::read(dialect::ReadOp op) {
       continue;
     }
     auto coordinate = coordinates.find(op.getIndices()[at]);
-    contiguous = !vectorOffset && at + 1 == indices.size() && !info.strided && !context.inBounds &&
+    contiguous = !op.getSegment() && !vectorOffset && at + 1 == indices.size() && !info.strided && !context.inBounds &&
                  coordinate != coordinates.end() && coordinate->second == Coordinate::I;
     Value wide = arith::ExtSIOp::create(emit.b, emit.loc, emit.vectorOf(emit.b.getI64Type()), indices[at]);
     Value part = emit.mul(wide, emit.splat(stride));

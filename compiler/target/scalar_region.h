@@ -58,6 +58,8 @@ class ScalarRegion {
   /// h of each lane, i32: one for all where lanes are queries.
   Value headOfLanes();
   Value read(dialect::ReadOp op);
+  /// The element at indices inside of their dims.
+  Value element(dialect::ReadOp op, llvm::ArrayRef<Value> indices);
   /// The indices of what the whole head reads alike (i32), at where the head is known; none of others. Moves the
   /// builder there.
   std::vector<Value> indicesOfHead(dialect::ReadOp op);

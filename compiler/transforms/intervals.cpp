@@ -5,6 +5,7 @@
 
 #include "compiler/transforms/operands_first.h"
 #include "mlir/IR/Matchers.h"
+#include "mlir/Interfaces/LoopLikeInterface.h"
 
 namespace weft {
 
@@ -129,6 +130,7 @@ Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
   llvm::SmallVector<Value> indices;
   Value last;
   int axis = -1;
+  if (op.getSegment()) return segmentInterval(op);
   for (auto [at, index] : llvm::enumerate(op.getIndices())) {
     Interval interval = of(index);
     indices.push_back(interval.lo);
@@ -138,12 +140,36 @@ Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
     last = interval.hi;
   }
   if (axis < 0) {
-    Value value = dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices);
+    Value value = dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices, false);
     return {value, value, varies, {}, dialect::isReal(op.getType()) ? value : Value()};
   }
   auto range =
       tile::ReadRangeOp::create(s.builder, s.loc, op.getType(), op.getType(), op.getInput(), axis, last, indices);
   return {range.getLeast(), range.getGreatest(), varies, {}};
+}
+
+/// Bisection goes no further to the left for a greater number, whatever the offsets are.
+Interval IntervalBuilder::segmentInterval(dialect::ReadOp op) {
+  Value varies = s.constantBool(false);
+  llvm::SmallVector<Value> least, greatest;
+  for (Value index : op.getIndices()) {
+    const Interval interval = of(index);
+    const bool number = index == op.getIndices().back();
+    if (!number && interval.lo != interval.hi) return whole(op.getType(), varies);
+    least.push_back(interval.lo);
+    greatest.push_back(interval.hi);
+  }
+  auto at = [&](llvm::ArrayRef<Value> indices) -> Value {
+    auto read = dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices, true);
+    // Once for all tiles of a row, where it is of the row: of no offsets at all it reads none.
+    while (auto loop = mlir::dyn_cast<mlir::LoopLikeOpInterface>(read->getParentOp())) {
+      if (!llvm::all_of(indices, [&](Value index) { return loop.isDefinedOutsideOfLoop(index); })) break;
+      loop.moveOutOfLoop(read);
+    }
+    return read;
+  };
+  Value first = at(least);
+  return {first, least == greatest ? first : at(greatest), varies, {}};
 }
 
 Interval IntervalBuilder::mapInterval(dialect::MapOp op) {

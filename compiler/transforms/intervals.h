@@ -54,6 +54,7 @@ class IntervalBuilder {
   /// The function of `op` on other numbers.
   mlir::Value same(dialect::MapOp op, mlir::ValueRange args);
   Interval readInterval(dialect::ReadOp op);
+  Interval segmentInterval(dialect::ReadOp op);
 
   /// A function and the bounds of its arguments.
   struct Call {

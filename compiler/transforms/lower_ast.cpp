@@ -252,7 +252,7 @@ class AstLowering {
         mlir::Type type = expr.type == ast::Type::Float ? mlir::Type(dialect::realType(builder.getContext()))
                           : expr.type == ast::Type::Int ? mlir::Type(builder.getI32Type())
                                                         : mlir::Type(builder.getI1Type());
-        return dialect::ReadOp::create(builder, scalar.loc, type, expr.name, indices);
+        return dialect::ReadOp::create(builder, scalar.loc, type, expr.name, indices, expr.segment);
       }
       case Kind::Dot:
         return dialect::DotOp::create(builder, scalar.loc, dialect::realType(builder.getContext()),

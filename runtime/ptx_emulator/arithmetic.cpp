@@ -142,6 +142,11 @@ struct Not {
 struct Popc {
   static uint64_t apply(const Instruction &, uint64_t x) { return static_cast<uint64_t>(std::popcount(x)); }
 };
+struct Clz {
+  static uint64_t apply(const Instruction &in, uint64_t x) {
+    return static_cast<uint64_t>(std::countl_zero(truncated(x, in.type)) - (64 - bitsOf(in.type)));
+  }
+};
 /// Shifts by more than all bits are shifts by all.
 struct Shl {
   static uint64_t apply(const Instruction &in, uint64_t x, uint64_t y) {
@@ -285,7 +290,8 @@ const std::map<std::string, Simple> simple = {{"add", {binary<Add>, "if", "ttt"}
                                               {"bfe", {ternary<Bfe>, "I", "ttnn"}},
                                               {"prmt", {ternary<Prmt>, "W", "tttt"}},
                                               {"selp", {ternary<Select>, "ibf", "tttp"}},
-                                              {"popc", {unary<Popc>, "B", "nt"}}};
+                                              {"popc", {unary<Popc>, "B", "nt"}},
+                                              {"clz", {unary<Clz>, "B", "nt"}}};
 
 /// i, f, b, p as above; s: integers that can be twice as wide; I, B: of 32 or 64 bits; S, W: 32 bits.
 bool takes(const char *kinds, Type type) {

@@ -29,7 +29,8 @@ class Generator {
                        ",S,R],\n"
                        "  c: [H], r: [B,H,T], x: [G,S], table: [H,N], tau: [], flag: bool [B,S], tag: int [T],\n"
                        "  sk: [B,G,M,D], sv: [B,G,M,E], sw: [B," +
-                       heads + ",M,R], sx: [G,M], sflag: bool [B,M], list: int " + list + " in 0 .. S)\n{\n";
+                       heads + ",M,R], sx: [G,M], sflag: bool [B,M], marks: int [P] in 0 .. S rising, list: int " +
+                       list + " in 0 .. S)\n{\n";
     text += "  let d = i - j\n";
     if (pick(2)) text += "  let z = " + number(2) + "\n";
     hasLet = text.find("let z") != std::string::npos;
@@ -66,7 +67,7 @@ class Generator {
   int pick(int count) { return static_cast<int>(random() % static_cast<uint64_t>(count)); }
 
   std::string leaf() {
-    switch (pick(hasLet ? 9 : 8)) {
+    switch (pick(hasLet ? 10 : 9)) {
       case 0: return "c[h]";
       case 1: return "r[i]";
       case 2: return "x[j]";
@@ -75,6 +76,7 @@ class Generator {
       case 5: return "dot(u[i], w[j]) / 4";
       case 6: return "0.37";
       case 7: return "(d / 16.0)";
+      case 8: return pick(2) ? "(segment(marks, j) / 8.0)" : "(segment(marks, i) / 8.0)";
       default: return "z";
     }
   }
@@ -119,7 +121,7 @@ class Generator {
         default: break;
       }
     }
-    switch (pick(12)) {
+    switch (pick(13)) {
       case 0: return "(i >= j)";
       case 1: return "(d < 40)";
       case 2: return "(d mod 3 != 1)";
@@ -131,6 +133,7 @@ class Generator {
       case 8: return "(flag[j] == (d < 25))";
       case 9: return "(flag[j] + (d << 1 < 50) > 0)";
       case 10: return "any(n < 3, abs(tag[i] + 9 * n - j) < 4)";
+      case 11: return "(segment(marks, i) == segment(marks, j))";
       default: return "(floor(i / 8.0) >= floor(j / 8.0))";
     }
   }

@@ -232,6 +232,9 @@ TEST(HostilePtx, divisionsAndShiftsAreDefined) {
   EXPECT_EQ(compute("mov.b32 %r3, 0xF0;\nbfe.s32 %r4, %r3, 4, 4;\ncvt.u64.u32 %rd9, %r4;"), 0xFFFFFFFFu);
   EXPECT_EQ(compute("mov.b32 %r3, 0xF0;\nbfe.u32 %r4, %r3, 31, 255;\ncvt.u64.u32 %rd9, %r4;"), 0u);
   EXPECT_EQ(compute(least + "popc.b64 %r4, %rd4;\ncvt.u64.u32 %rd9, %r4;"), 64u);
+  EXPECT_EQ(compute("mov.b64 %rd3, 0;\nclz.b64 %r4, %rd3;\ncvt.u64.u32 %rd9, %r4;"), 64u);
+  EXPECT_EQ(compute("mov.b32 %r3, 0;\nclz.b32 %r4, %r3;\ncvt.u64.u32 %rd9, %r4;"), 32u);
+  EXPECT_EQ(compute("mov.b32 %r3, 0xF0;\nclz.b32 %r4, %r3;\ncvt.u64.u32 %rd9, %r4;"), 24u);
   EXPECT_EQ(compute("mov.b32 %r3, 0x7FC00000;\ncvt.rzi.s64.f32 %rd9, %r3;"), 0x8000000000000000u);
   EXPECT_EQ(compute("mov.b32 %r3, 0x7F800000;\ncvt.rzi.u64.f32 %rd9, %r3;"), ~uint64_t{0});
 }

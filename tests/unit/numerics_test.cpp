@@ -256,6 +256,39 @@ TEST(KeyLists, sumsOfAKeyGoToItsPlace) {
   }
 }
 
+TEST(Segments, areFoundByTheirOffsets) {
+  const std::string start =
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], z: [H,P], c: int [N], d: int [B,N], e: int [G,N], f: int "
+      "[B,H,N], list: int [B,T,M]) { ";
+  for (const char *statements :
+       {"where segment(c, i) == segment(c, j) score dot(q[i], k[j]) / sqrt(D)",
+        "where i >= j and segment(d, i) == segment(d, j) score dot(q[i], k[j]) / sqrt(D) - 0.1 * segment(e, j)",
+        "where segment(f, 2 * i - 7) >= segment(c, j + 3) score dot(q[i], k[j]) / sqrt(D) + z[h, clamp(segment(c, i), "
+        "0, 7)]",
+        "let own = segment(d, j) score dot(q[i], k[j]) / sqrt(D) + (if own >= 0 then 0.1 * (j - d[own]) else 1)",
+        "keys = list[i] where segment(c, i) == segment(c, j) score dot(q[i], k[j]) / sqrt(D) + 0.1 * segment(e, i)"}) {
+    SCOPED_TRACE(statements);
+    auto variant = variantOf(start + statements + " }");
+    for (const int64_t count : {1, 5, 8}) {
+      const Shape shape{2, 4, 2, 70, 60, 16, 16};
+      auto inputs = randomInputs(*variant, shape, 3);
+      std::mt19937_64 random(count);
+      for (const char *name : {"c", "d", "e", "f"}) {
+        reference::Array &offsets = inputs[name];
+        const int64_t rows = static_cast<int64_t>(offsets.values.size()) / offsets.shape.back();
+        offsets.shape.back() = count;
+        offsets.values.clear();
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t n = 0; n < count; ++n) offsets.values.push_back(static_cast<double>(random() % 70) - 2);
+          std::sort(offsets.values.end() - count, offsets.values.end());
+        }
+      }
+      for (double &value : inputs["list"].values) value = static_cast<double>(random() % 70) - 5;
+      expectTheOracles(variant, inputs, randomCotangent(shape, 3));
+    }
+  }
+}
+
 TEST(EmptyRows, giveZeroAndMinusInfinity) {
   auto variant =
       variantOf("attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E]) { where i > j + 3 score dot(q[i], k[j]) }");

@@ -55,6 +55,18 @@ TEST(Tiles, documentsKeepTheirOwnTiles) {
     for (int kt = 0; kt < 4; ++kt) EXPECT_EQ(got.tiles[0][qt * 4 + kt] != 0, qt == kt);
 }
 
+TEST(Tiles, segmentsKeepTheirOwnTilesAndMarkThemFull) {
+  auto variant = variantOf(
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], offsets: int [N]) { where segment(offsets, i) == "
+      "segment(offsets, j) score dot(q[i], k[j]) }");
+  auto inputs = randomInputs(*variant, {1, 2, 2, 256, 256, 16, 16}, 1);
+  inputs["offsets"] = {{4}, {0, 64, 128, 256}};
+  auto got = call(variant, inputs, {});
+  for (int qt = 0; qt < 4; ++qt)
+    for (int kt = 0; kt < 4; ++kt)
+      EXPECT_EQ(got.tiles[0][qt * 4 + kt], qt == kt || qt + kt == 5 ? 2 : 0) << qt << ' ' << kt;
+}
+
 TEST(Tiles, powersOfTwoAndTheFirstColumn) {
   auto got = call(variantOf("power"), randomInputs(*variantOf("power"), {1, 1, 1, 640, 640, 16, 16}, 1), {});
   for (int qt = 0; qt < 10; ++qt)
