@@ -130,6 +130,41 @@ def periodic(rounds, H=8, T=2048, D=64):
                  ratio=t["span"] / t["periodic"])]
 
 
+def lists(rounds, T=1024, S=4096, D=64):
+    """A list of keys for each query, beside gathering them and a dense product of each query."""
+    text = """attention listed(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], list: int [B, G, T, N]) {
+      keys = list[i] score dot(q[i], k[j]) / sqrt(D) }"""
+    rows = []
+    for H, G, N in ((16, 1, 256), (16, 4, 256), (8, 8, 64)):
+        for dtype in (torch.float32, torch.bfloat16):
+            torch.manual_seed(0)
+            q, k, v = (torch.randn(1, *size, D).to(dtype).requires_grad_() for size in ((H, T), (G, S), (G, S)))
+            keys = torch.rand(1, G, T, S).argsort(-1)[..., :N].int()
+            weft = lambda: torch.ops.weft.attention(text, QKV + ["list"], [q, k, v, keys])
+
+            def gathered():
+                at = keys.long()[..., None].expand(-1, -1, -1, -1, D)
+                own = [torch.gather(x[:, :, None].expand(-1, -1, T, -1, -1), 3, at).transpose(1, 2).flatten(0, 1) for x in (k, v)]
+                queries = q.view(1, G, H // G, T, D).permute(0, 3, 1, 2, 4).flatten(0, 1)
+                return F.scaled_dot_product_attention(queries, *own).view(1, T, H, D).transpose(1, 2)
+
+            error = (weft() - gathered()).abs().max().item()
+            assert error < (1e-5 if dtype == torch.float32 else 0.05), error
+            grad = torch.randn(1, H, T, D).to(dtype)
+            name = f"{N} of {S} keys of each query, {H} heads, {G} of keys, {str(dtype)[6:]}"
+            for way, run, count in (("forward", lambda f: f().detach(), rounds),
+                                    ("both", lambda f: torch.autograd.grad(f(), [q, k, v], grad), 3)):
+                t = interleave({"weft": lambda: run(weft), "gather": lambda: run(gathered)}, count)
+                rows.append(dict(row=f"{name} {way}", weft_ms=1e3 * t["weft"], peer="gather, SDPA", peer_ms=1e3 * t["gather"],
+                                 ratio=t["gather"] / t["weft"]))
+            with torch.no_grad():
+                wide = [x.repeat_interleave(H // G, 1) for x in (k, v)]
+                t = interleave({"weft": weft, "dense": lambda: F.scaled_dot_product_attention(q, *wide)}, rounds)
+            rows.append(dict(row=f"{name} forward, all keys", weft_ms=1e3 * t["weft"], peer="SDPA", peer_ms=1e3 * t["dense"],
+                             ratio=t["dense"] / t["weft"]))
+    return rows
+
+
 def single(rounds=3000, H=8, D=64):
     """What a call costs that computes nearly nothing."""
     q, k, v = make(1, H, 1, D, torch.float32)
@@ -216,6 +251,7 @@ def main():
     show(sparse(args.rounds))
     show(proportional(args.rounds))
     show(periodic(args.rounds))
+    show(lists(args.rounds))
     show(single())
     show(starts(args.library))
     show(memory(args.library))

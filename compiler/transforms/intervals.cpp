@@ -5,7 +5,6 @@
 
 #include "compiler/transforms/operands_first.h"
 #include "mlir/IR/Matchers.h"
-#include "mlir/Interfaces/LoopLikeInterface.h"
 
 namespace weft {
 
@@ -160,13 +159,7 @@ Interval IntervalBuilder::segmentInterval(dialect::ReadOp op) {
     greatest.push_back(interval.hi);
   }
   auto at = [&](llvm::ArrayRef<Value> indices) -> Value {
-    auto read = dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices, true);
-    // Once for all tiles of a row, where it is of the row: of no offsets at all it reads none.
-    while (auto loop = mlir::dyn_cast<mlir::LoopLikeOpInterface>(read->getParentOp())) {
-      if (!llvm::all_of(indices, [&](Value index) { return loop.isDefinedOutsideOfLoop(index); })) break;
-      loop.moveOutOfLoop(read);
-    }
-    return read;
+    return dialect::ReadOp::create(s.builder, s.loc, op.getType(), op.getInput(), indices, true);
   };
   Value first = at(least);
   return {first, least == greatest ? first : at(greatest), varies, {}};
