@@ -35,7 +35,7 @@ int CallTimeline::otherTurns(const std::string &kernel, const KernelImage &image
   // A band is found by bisection; what looks at tiles looks at those of the other side.
   if (image.grid == Grid::Head) return static_cast<int>(std::ceil(std::log2(static_cast<double>(call.T + call.S) + 1)));
   const bool byKeys = image.grid == Grid::KeyTile || image.grid == Grid::HeadKeyTile;
-  const int64_t others = byKeys ? call.T : call.S, tile = std::max(1, byKeys ? image.tileQ : image.tileK);
+  const int64_t others = byKeys ? call.T : pattern.keys(), tile = std::max(1, byKeys ? image.tileQ : image.tileK);
   constexpr int64_t most = 10000;
   return static_cast<int>(std::min(others / tile + 1, most));
 }

@@ -13,8 +13,7 @@ Device standIn(const timeline::Chip &chip) { return parseDevice("ptx-emulator:" 
 
 Schedule untunedOf(const Problem &problem, const timeline::Chip &chip) {
   const ops::CallShape shape = shapeOf(problem);
-  return ops::untunedSchedule(*findVariant(problem.variant), ops::elementType(shape.type), shape.headDims,
-                              standIn(chip), problem.backward);
+  return ops::untunedSchedule(*findVariant(problem.variant), shape, standIn(chip), problem.backward);
 }
 
 /// Of the CPU, that cuts what is kept as the GPU would.

@@ -49,12 +49,11 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   const int64_t rows = rowsAre == TileRows::Queries ? call.T
                        : rowsAre == TileRows::Head  ? 1
                                                     : call.H / std::max<int64_t>(call.G, 1);
-  std::vector<Schedule> space{
-      ops::untunedSchedule(*call.set.variant, call.set.type, call.set.headDims, call.set.device, backward)};
+  std::vector<Schedule> space{call.set.schedule};
   for (int tileQ : tiles)
     for (int tileK : tiles) {
       // Nothing is gained by tiles past the end of a short sequence.
-      if (tileQ >= 2 * std::max<int64_t>(rows, 16) || tileK >= 2 * std::max<int64_t>(call.S, 16)) continue;
+      if (tileQ >= 2 * std::max<int64_t>(rows, tiles[0]) || tileK >= 2 * std::max<int64_t>(call.S, tiles[0])) continue;
       for (BackwardForm form : forms)
         for (Order order : {Order::TilesInner, Order::HeadsInner}) {
           if (order == Order::HeadsInner && call.B * call.H == 1) continue;

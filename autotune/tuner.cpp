@@ -148,11 +148,15 @@ class Search {
     for (TuningPoint &point : entry.points) point.note.clear();  // compiling it says again what is wrong
   }
 
+  Schedule untuned(bool backward) const {
+    return ops::untunedSchedule(*variant, ops::shapeOf(variant, problem.names, problem.tensors), device, backward);
+  }
+
   /// The points to measure, the default first, then by the model; with the samples the cache has of them.
   void choose(TuningEntry &entry) {
     const std::vector<TuningPoint> before = std::move(entry.points);
     entry.points.clear();
-    const Schedule first = ops::untunedSchedule(*variant, entry.key.type, entry.key.headDims, device, problem.backward);
+    const Schedule first = untuned(problem.backward);
     ops::KernelSet set(variant, entry.key.type, entry.key.headDims, device, first);
     ops::Binding call(set, problem.names, problem.tensors);
     const ops::KeptPattern pattern(call);
@@ -332,7 +336,7 @@ class Search {
     if (problem.backward) {
       Problem before = problem;
       before.backward = false;
-      Trial forward(before, ops::untunedSchedule(*variant, entry.key.type, entry.key.headDims, device, false));
+      Trial forward(before, untuned(false));
       const auto out = forward.run({});
       saved = Saved{out[0], out[1], at::randn_like(out[0])};
     }

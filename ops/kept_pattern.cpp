@@ -21,23 +21,18 @@ KeptPattern::KeptPattern(const Binding &call)
     sets.push_back({pass.size(kept.keys), held(kept.band), held(kept.counts), held(kept.entries)});
   const TileRows rows = call.set.variant->rows();
   if (rows == TileRows::Queries) return;
-  // From [B, T, groups or heads, tiles of rows] to a row of tiles for each query of each head.
-  const int64_t groups = rows == TileRows::Heads ? call.G : call.H, perGroup = call.H / std::max<int64_t>(groups, 1);
-  const int64_t rowTiles = (perGroup + tileQ - 1) / tileQ;
-  for (Keys &keys : sets) {
-    const int64_t others = (keys.S + tileK - 1) / tileK;
-    Keys own{keys.S, {}, {}, {}};
-    for (int64_t b = 0; b < call.B; ++b)
-      for (int64_t h = 0; h < call.H; ++h)
-        for (int64_t i = 0; i < T; ++i) {
-          const int64_t row = ((b * T + i) * groups + h / perGroup) * rowTiles + h % perGroup / tileQ;
-          own.counts.push_back(keys.counts[row]);
-          own.entries.insert(own.entries.end(), &keys.entries[row * others], &keys.entries[row * others] + others);
-        }
-    keys = std::move(own);
-  }
+  headTile = tileQ;
   tileQ = 1;
-  headsOfGroup = perGroup;
+  headsOfGroup = rows == TileRows::Heads ? call.H / std::max<int64_t>(call.G, 1) : 1;
+  headsOfBatch = call.H;
+}
+
+/// Lists are [B, H, tiles of queries] or, where rows are heads, [B, T, groups or heads, tiles of heads].
+int64_t KeptPattern::listOf(int64_t head, int64_t row) const {
+  if (tileQ > 1) return head * ((T + tileQ - 1) / tileQ) + row;
+  const int64_t b = head / headsOfBatch, h = head % headsOfBatch, groups = headsOfBatch / headsOfGroup,
+                tiles = (headsOfGroup + headTile - 1) / headTile;
+  return ((b * T + row) * groups + h / headsOfGroup) * tiles + h % headsOfGroup / headTile;
 }
 
 KeptPattern::Count KeptPattern::count(int64_t head, int64_t wantQ, int64_t wantK) const {
@@ -81,7 +76,7 @@ void KeptPattern::partsOf(const Keys &keys, int64_t head, int64_t wantRow, int64
                 end = std::min((std::min((wantRow + 1) * wantQ, T) + tileQ - 1) / tileQ, rows);
   parts.rows = end - first;
   for (int64_t row = first; row < end; ++row)
-    for (int64_t at = (head * rows + row) * others, stop = at + keys.counts[head * rows + row]; at < stop; ++at) {
+    for (int64_t list = listOf(head, row), at = list * others, stop = at + keys.counts[list]; at < stop; ++at) {
       // An entry is twice the tile's number, plus one where the tile is full.
       const int64_t begin = (keys.entries[at] >> 1) * tileK, last = std::min(begin + tileK, keys.S);
       for (int64_t tile = begin / wantK; tile * wantK < last; ++tile) {
@@ -148,7 +143,7 @@ double KeptPattern::entropy(int64_t head) const {
       const int64_t from = std::max<int64_t>(first - high, 0), to = std::min<int64_t>(last - low, S - 1);
       for (int64_t tile = from / tileK; low <= high && to >= from && tile <= to / tileK; ++tile) add(row, tile);
     } else {
-      for (int64_t at = (head * rows + row) * others, end = at + counts[head * rows + row]; at < end; ++at)
+      for (int64_t list = listOf(head, row), at = list * others, end = at + counts[list]; at < end; ++at)
         add(row, entries[at] >> 1);
     }
   }

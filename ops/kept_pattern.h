@@ -56,12 +56,15 @@ class KeptPattern {
     std::vector<int> kept, full;
     int64_t rows = 0;
   };
+  /// Of the kept tiles of a row of tiles.
+  int64_t listOf(int64_t head, int64_t row) const;
   void partsOf(const Keys &keys, int64_t head, int64_t wantRow, int64_t wantQ, int64_t wantK, Parts &parts) const;
   void add(const Keys &keys, int64_t head, int64_t wantQ, int64_t wantK, Count &result) const;
 
   int64_t headCount, T;
-  int64_t headsOfGroup = 1;  ///< that share lists
-  int64_t tileQ, tileK;      ///< of the plan; tileQ 1: each query has keys of its own, and is counted by itself
+  /// Where tileQ is 1: heads that share lists, of a batch entry, and of one of the plan's tiles.
+  int64_t headsOfGroup = 1, headsOfBatch = 1, headTile = 1;
+  int64_t tileQ, tileK;  ///< of the plan; tileQ 1: each query has keys of its own, and is counted by itself
   std::vector<Keys> sets;
 };
 

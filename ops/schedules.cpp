@@ -89,6 +89,10 @@ Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const De
   }
   for (const TuningEntry &entry : entries)
     if (entry.key == key && entry.build == buildIdentity() && entry.seconds > 0) return entry.schedule;
+  return untunedSchedule(variant, shape, device, backward);
+}
+
+Schedule untunedSchedule(const Variant &variant, const CallShape &shape, const Device &device, bool backward) {
   return ofFew(untunedSchedule(variant, elementType(shape.type), shape.headDims, device, backward), variant, shape,
                device);
 }

@@ -31,6 +31,9 @@ Schedule chosenSchedule(const Variant &variant, const CallShape &shape, const De
 Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
                          const Device &device, bool backward);
 
+/// The same for a call: few rows take lower tiles.
+Schedule untunedSchedule(const Variant &variant, const CallShape &shape, const Device &device, bool backward);
+
 /// Under what a call's schedule is tuned.
 TuningKey tuningKey(const Variant &variant, const CallShape &shape, const Device &device, bool backward);
 /// Calls from now on look schedules up anew.

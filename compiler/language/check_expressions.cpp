@@ -199,7 +199,11 @@ void ExpressionChecker::checkRead(Expr &expr) {
   size_t leading = 0;
   while (leading < rank && implicitIndex(input.dims[leading])) ++leading;
   const size_t given = expr.args.size();
-  if (expr.segment && (input.element != ElementClass::Int || leading + 1 != rank))
+  // Not one that a call cuts or packs: of other tokens' offsets.
+  auto isOfTokens = [&](const std::string &dim) {
+    return dim == "T" || std::ranges::any_of(variant.sets, [&](const KeySet &set) { return dim == set.dim; });
+  };
+  if (expr.segment && (input.element != ElementClass::Int || leading + 1 != rank || isOfTokens(input.dims.back())))
     return report(expr.range, "expected offsets int [B, N] in 'segment', got '" + input.name + "'",
                   "ints that rise along one dim of their own; B and H may be missing");
   // Written out: every dim, or every dim but the last (a row). Left out: b and h in front.

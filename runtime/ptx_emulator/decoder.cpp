@@ -121,7 +121,7 @@ class Check {
           break;
         }
         case Operand::Kind::Sink:
-          if (!rule.sink) fail("_");
+          if (!rule.sink || (rule.split && count == 1)) fail("_");
           break;
         case Operand::Kind::Label:
           if (rule.kind != OperandRule::Kind::Label) fail("a label");

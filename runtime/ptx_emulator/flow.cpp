@@ -40,6 +40,7 @@ void mov(Warp &warp, const Instruction &in, uint32_t lanes) {
     each(lanes, [&](int lane) { whole[lane] |= own[lane] << fromBits * part; });
   }
   for (size_t part = 0; part < to.size(); ++part) {
+    if (to[part].kind == Operand::Kind::Sink) continue;
     Lanes &own = warp.write(to[part], lanes);
     each(lanes, [&](int lane) { own[lane] = truncated(whole[lane] >> toBits * part, toBits); });
   }
@@ -206,7 +207,9 @@ std::optional<Signature> decodeFlow(const Opcode &opcode, Instruction &in) {
     const int parts = bits >= 32 ? 4 : 1;
     OperandRule source{OperandRule::Kind::From, bits, 1, parts, false, true};
     source.special = true;
-    return be(mov, false, {{{OperandRule::Kind::To, bits, 1, parts, false, true}, source}});
+    OperandRule target{OperandRule::Kind::To, bits, 1, parts, false, true};
+    target.sink = true;
+    return be(mov, false, {{target, source}});
   }
   return {};
 }

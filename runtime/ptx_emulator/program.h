@@ -55,7 +55,7 @@ struct OperandRule {
   int least = 1, most = 1;  ///< parts in braces
   bool wider = false;       ///< the register may have more bits
   bool split = false;       ///< the parts share `bits`
-  bool sink = false;        ///< _ may stand for the register
+  bool sink = false;        ///< _ may stand for the register, or for one of split parts
   bool joined = false;      ///< see Operand
   bool special = false;     ///< a special register may stand for it
   int partBits = 0;         ///< of each of the most parts; fewer must be one. 0: `bits`

@@ -232,6 +232,8 @@ TEST(HostilePtx, divisionsAndShiftsAreDefined) {
   EXPECT_EQ(compute("mov.b32 %r3, 0xF0;\nbfe.s32 %r4, %r3, 4, 4;\ncvt.u64.u32 %rd9, %r4;"), 0xFFFFFFFFu);
   EXPECT_EQ(compute("mov.b32 %r3, 0xF0;\nbfe.u32 %r4, %r3, 31, 255;\ncvt.u64.u32 %rd9, %r4;"), 0u);
   EXPECT_EQ(compute(least + "popc.b64 %r4, %rd4;\ncvt.u64.u32 %rd9, %r4;"), 64u);
+  EXPECT_EQ(compute("mov.b64 %rd3, 0x100000002;\nmov.b64 {_, %r4}, %rd3;\ncvt.u64.u32 %rd9, %r4;"), 1u);
+  EXPECT_EQ(compute("mov.b64 %rd3, 0x100000002;\nmov.b64 {%r4, _}, %rd3;\ncvt.u64.u32 %rd9, %r4;"), 2u);
   EXPECT_EQ(compute("mov.b64 %rd3, 0;\nclz.b64 %r4, %rd3;\ncvt.u64.u32 %rd9, %r4;"), 64u);
   EXPECT_EQ(compute("mov.b32 %r3, 0;\nclz.b32 %r4, %r3;\ncvt.u64.u32 %rd9, %r4;"), 32u);
   EXPECT_EQ(compute("mov.b32 %r3, 0xF0;\nclz.b32 %r4, %r3;\ncvt.u64.u32 %rd9, %r4;"), 24u);

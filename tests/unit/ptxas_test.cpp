@@ -85,8 +85,8 @@ TEST(Ptxas, everyKernelAssemblesWithoutSpills) {
   std::vector<Job> jobs;
   for (const auto &file : std::filesystem::directory_iterator(WEFT_VARIANTS)) {
     auto variant = variantOf(file.path().stem());
-    // f16 takes the registers that bf16 takes, f32 spills by design, and sm_120 has the code of sm_80: some variants. Of
-    // wide tiles of warpgroups those that differ most.
+    // f16 takes the registers that bf16 takes, f32 spills by design, and sm_120 has the code of sm_80: some variants.
+    // Of wide tiles of warpgroups those that differ most.
     const std::set<std::string> some{"causal", "span_periodic", "content_weight", "stick_breaking", "nsa", "soft_cap"};
     for (const auto &kind : kinds) {
       const std::string target = kind.target;
