@@ -6,7 +6,7 @@ import torch
 
 import declarations
 from criterion import rounded
-from test_variants import REFERENCE, make
+from test_variants import DECODED, make
 
 attention, decode = torch.ops.weft.attention, torch.ops.weft.decode
 
@@ -82,7 +82,7 @@ class Decode(unittest.TestCase):
 
     def test_pages(self):
         """Keys and values scattered over pages: equal to a contiguous cache."""
-        for name in REFERENCE:
+        for name in DECODED:
             for T, page in ((130, 16), (130, 48), (64, 64), (33, 128)):
                 x = {n: t.float() if t.is_floating_point() else t for n, t in make(name, 2, 4, 2, T, T, 32).items()}
                 last = newest(name, x)
@@ -109,7 +109,7 @@ class Decode(unittest.TestCase):
         self.assertEqual(decode("causal", ["q", "k", "v"], [q, k, k]).shape, (1, 2, 1, 16))
 
 
-for variant in REFERENCE:
+for variant in DECODED:
     for dtype in (torch.float32, torch.bfloat16):
         def test(self, variant=variant, dtype=dtype):
             for T in (1, 2, 16, 33, 130):

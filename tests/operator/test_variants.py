@@ -278,6 +278,9 @@ REFERENCE = {
 }
 
 
+DECODED = sorted(set(REFERENCE) - {"indexed"})  # those whose queries share their keys
+
+
 def make(name, B, H, G, T, S, D, draw=0):
     """Inputs by what the variant declares of them; what is declared to rise does so for odd draws."""
     torch.manual_seed(draw)
