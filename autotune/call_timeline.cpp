@@ -50,8 +50,9 @@ std::vector<timeline::Turns> CallTimeline::programs(const KernelImage &image, co
   // Of each row of tiles: those of a head, or of the heads of a group together.
   std::vector<std::vector<timeline::Turns>> turns(rows);
   const auto &sets = call.set.variant->keySets();
-  for (int64_t head = 0; head < call.B * call.H && head / shared < rows; ++head)
-    for (size_t at = 0; at < pattern.setCount() && pattern.leads(head, std::max(image.tileQ, 1)); ++at) {
+  for (int64_t head = 0; head < call.B * call.H && head / shared < rows; ++head) {
+    if (!pattern.leads(head, std::max(image.tileQ, 1))) continue;
+    for (size_t at = 0; at < pattern.setCount(); ++at) {
       if (byKeys && at < sets.size() && sets[at].dim != image.keyDim) continue;
       const auto own =
           pattern.turns(head, std::max(image.tileQ, leastTile), std::max(image.tileK, leastTile), at, byKeys);
@@ -62,6 +63,7 @@ std::vector<timeline::Turns> CallTimeline::programs(const KernelImage &image, co
         row[tile].partial += own[tile].masked;
       }
     }
+  }
   std::erase_if(turns, [](const auto &row) { return row.empty(); });
   std::vector<timeline::Turns> programs;
   if (image.grid == Grid::Group || image.grid == Grid::Head) {

@@ -14,6 +14,17 @@ bool has(const std::vector<std::string> &list, const std::string &name) {
   return std::find(list.begin(), list.end(), name) != list.end();
 }
 
+Extent times(Extent a, const Extent &b) {
+  a.scale *= b.scale;
+  a.factors.insert(a.factors.end(), b.factors.begin(), b.factors.end());
+  return a;
+}
+Extent product(const std::vector<Extent> &extents) {
+  Extent all;
+  for (const Extent &extent : extents) all = times(std::move(all), extent);
+  return all;
+}
+
 class Planner {
  public:
   Planner(const Variant &variant, ElementType type, const Schedule &schedule, const CallForm &form)
@@ -53,16 +64,6 @@ class Planner {
     Extent extent = size(dim);
     extent.factors[0].step = tile;
     return extent;
-  }
-  static Extent times(Extent a, const Extent &b) {
-    a.scale *= b.scale;
-    a.factors.insert(a.factors.end(), b.factors.begin(), b.factors.end());
-    return a;
-  }
-  static Extent product(const std::vector<Extent> &extents) {
-    Extent all;
-    for (const Extent &extent : extents) all = times(std::move(all), extent);
-    return all;
   }
   std::vector<Extent> sizes(const std::vector<std::string> &dims) const {
     std::vector<Extent> shape;
@@ -336,13 +337,7 @@ std::vector<std::string> dimNames(const Variant &variant) {
   return names;
 }
 
-Extent programsOf(const QueryTiles &tiles) {
-  Extent all = tiles.tiles;
-  all.factors.clear();
-  for (const Extent &extent : tiles.heads) all.factors.push_back(extent.factors[0]);
-  all.factors.insert(all.factors.end(), tiles.tiles.factors.begin(), tiles.tiles.factors.end());
-  return all;
-}
+Extent programsOf(const QueryTiles &tiles) { return times(product(tiles.heads), tiles.tiles); }
 
 QueryTiles queryTiles(TileRows rows, int64_t tileQ, const std::function<int(const char *)> &dim) {
   auto one = [&](const char *name) { return Extent{1, {{dim(name)}}}; };

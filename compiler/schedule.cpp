@@ -58,8 +58,13 @@ Schedule scheduleOf(const Schedule &schedule, const std::string &kernel) {
   return own;
 }
 
+/// Queries of a tile that one list serves; 0: any number. Where each query has its own, a tile is of one query anyway.
+static int queriesOfList(const Variant &variant) {
+  return variant.rows() == TileRows::Queries ? variant.keyList().tile : 0;
+}
+
 static void fit(int &tileQ, int &tileK, const Variant &variant) {
-  if (variant.rows() == TileRows::Queries && variant.keyList().tile) tileQ = std::gcd(tileQ, variant.keyList().tile);
+  if (const int tile = queriesOfList(variant)) tileQ = std::gcd(tileQ, tile);
   if (!variant.selects()) return;
   tileQ = std::gcd(tileQ, variant.selection().rounds.back().tileQ);
   if (!variant.selectsKeys()) tileK = std::gcd(tileK, variant.selection().rounds.back().tileK);
@@ -91,8 +96,7 @@ std::string illegal(const Schedule &schedule) {
 }
 
 static std::string illegalTiles(int tileQ, int tileK, const Variant &variant) {
-  const int tile = variant.rows() == TileRows::Queries ? variant.keyList().tile : 0;
-  if (tile && tile % tileQ)
+  if (const int tile = queriesOfList(variant); tile && tile % tileQ)
     return "expected queries of a tile to divide those that share a list, " + std::to_string(tile) + ", got " +
            std::to_string(tileQ);
   if (variant.selects()) {
