@@ -45,10 +45,7 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   // AMX works on steps of 32; other tiles would leave it unused.
   if (amx) tiles = {32, 64, 96, 128, 192, 256};
 
-  const TileRows rowsAre = call.set.variant->rows();
-  const int64_t rows = rowsAre == TileRows::Queries ? call.T
-                       : rowsAre == TileRows::Head  ? 1
-                                                    : call.H / std::max<int64_t>(call.G, 1);
+  const int64_t rows = ops::rowCount(call.set.variant->rows(), call.H, call.G, call.T);
   std::vector<Schedule> space{call.set.schedule};
   for (int tileQ : tiles)
     for (int tileK : tiles) {

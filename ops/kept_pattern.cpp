@@ -4,6 +4,7 @@
 #include <map>
 
 #include "ops/execution.h"
+#include "ops/schedules.h"
 
 namespace weft::ops {
 
@@ -23,7 +24,7 @@ KeptPattern::KeptPattern(const Binding &call)
   if (rows == TileRows::Queries) return;
   headTile = tileQ;
   tileQ = 1;
-  headsOfGroup = rows == TileRows::Heads ? call.H / std::max<int64_t>(call.G, 1) : 1;
+  headsOfGroup = rowCount(rows, call.H, call.G, call.T);
   headsOfBatch = call.H;
 }
 

@@ -12,13 +12,19 @@
 
 namespace weft::ops {
 
+int64_t rowCount(TileRows rows, int64_t H, int64_t G, int64_t T) {
+  switch (rows) {
+    case TileRows::Queries: return T;
+    case TileRows::Heads: return H / std::max<int64_t>(G, 1);
+    case TileRows::Head: return 1;
+  }
+  return T;
+}
+
 CallShape shapeOf(const Arguments &arguments) {
   auto size = [&](int dim) { return arguments.sizes[dim].guard_int(__FILE__, __LINE__); };
   CallShape shape{{}, size(0), size(1), size(3), size(4), arguments.type};
-  const TileRows rows = arguments.signature->variant->rows();
-  shape.rows = rows == TileRows::Queries ? shape.T
-               : rows == TileRows::Heads ? shape.H / std::max<int64_t>(size(2), 1)
-                                         : 1;
+  shape.rows = rowCount(arguments.signature->variant->rows(), shape.H, size(2), shape.T);
   shape.heads = shape.B * shape.H * shape.T / std::max<int64_t>(shape.rows, 1);
   for (const int dim : arguments.signature->headDims) shape.headDims[arguments.signature->dims[dim]] = size(dim);
   return shape;

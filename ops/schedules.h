@@ -20,6 +20,8 @@ struct CallShape {
   int64_t heads = 1, rows = 1;  ///< B H heads of T queries; where the rows of tiles are heads: B T groups of them
 };
 CallShape shapeOf(const Arguments &arguments);
+/// How many rows query tiles divide: those of a head, or the heads that are rows together.
+int64_t rowCount(TileRows rows, int64_t H, int64_t G, int64_t T);
 /// Throws c10::Error for tensors that the variant does not take.
 CallShape shapeOf(const std::shared_ptr<const Variant> &variant, const std::vector<std::string> &names,
                   at::TensorList tensors);
