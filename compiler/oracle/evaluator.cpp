@@ -34,15 +34,20 @@ std::vector<ast::ExprPtr> factorsOf(const ast::ExprPtr &weight) {
 
 }  // namespace
 
-Evaluator::Evaluator(const ast::Variant &variant, const std::map<std::string, Array> &inputs)
-    : variant(variant), inputs(inputs) {
+Evaluator::Evaluator(const ast::Variant &variant, const std::map<std::string, Array> &inputs) : variant(variant) {
   for (const ast::Input &input : variant.inputs) {
     const Array &array = inputs.at(input.name);
+    arrays.push_back(&array);
     for (size_t d = 0; d < input.dims.size(); ++d) dims[input.dims[d]] = array.shape[d];
     if (input.element == ast::ElementClass::Float)
       gradients[input.name] = {array.shape, std::vector<double>(array.values.size(), 0.0)};
   }
+  for (const ast::Input &input : variant.inputs) {
+    const auto found = gradients.find(input.name);
+    gradientOf.push_back(found == gradients.end() ? nullptr : &found->second);
+  }
   if (!dims.count("G")) dims["G"] = dims["H"];
+  group = dims["H"] / dims["G"];
 }
 
 void Evaluator::start(int64_t nb, int64_t nh, int64_t ni, int64_t nj, bool record) {
@@ -52,7 +57,12 @@ void Evaluator::start(int64_t nb, int64_t nh, int64_t ni, int64_t nj, bool recor
   j = nj;
   recording = record;
   tape.clear();
-  seen.clear();
+  ++pair;
+}
+
+bool Evaluator::seen(const Expr *expr) const {
+  const auto found = places.find(expr);
+  return found != places.end() && found->second.pair == pair;
 }
 
 int Evaluator::push(double v) {
@@ -62,19 +72,22 @@ int Evaluator::push(double v) {
 }
 
 int Evaluator::eval(const ast::ExprPtr &expr) {
-  if (auto found = seen.find(expr.get()); found != seen.end()) return found->second;
+  if (const auto found = places.find(expr.get()); found != places.end() && found->second.pair == pair)
+    return found->second.node;
   // What lets and calls are made of first: they come in chains.
   for (std::vector<const Expr *> path{expr.get()}; !path.empty();) {
     const Expr &own = *path.back();
     const size_t before = path.size();
-    if (!seen.count(&own) && (own.kind == Kind::Let || own.kind == Kind::Call))
+    if (!seen(&own) && (own.kind == Kind::Let || own.kind == Kind::Call))
       for (size_t at = own.args.size(); at-- > 0;)
-        if (!seen.count(own.args[at].get())) path.push_back(own.args[at].get());
+        if (!seen(own.args[at].get())) path.push_back(own.args[at].get());
     if (path.size() > before) continue;
     path.pop_back();
-    if (!seen.count(&own)) seen[&own] = compute(own);
+    if (seen(&own)) continue;
+    const int node = compute(own);
+    places[&own] = {pair, node};
   }
-  return seen.at(expr.get());
+  return places.at(expr.get()).node;
 }
 
 int Evaluator::compute(const Expr &e) {
@@ -95,12 +108,13 @@ int Evaluator::compute(const Expr &e) {
 }
 
 int Evaluator::read(const Expr &e) {
-  const std::string name = e.name;
   if (e.segment) return segment(e);
   const int64_t offset = offsetOf(e);
-  const int node = push(inputs.at(name).values[offset]);
-  if (recording && gradients.count(name))
-    tape[node].leaf = [this, name, offset](double c) { gradients[name].values[offset] += c; };
+  const int node = push(arrays[e.input]->values[offset]);
+  if (recording && gradientOf[e.input]) {
+    tape[node].inputs[0] = e.input;
+    tape[node].offsets[0] = offset;
+  }
   return node;
 }
 
@@ -110,7 +124,7 @@ int Evaluator::segment(const Expr &e) {
   row.kind = Kind::Read;
   row.input = e.input;
   row.args.assign(e.args.begin(), e.args.end() - 1);
-  const Array &offsets = inputs.at(e.name);
+  const Array &offsets = *arrays[e.input];
   const double *numbers = &offsets.values[offsetOf(row)];
   int64_t low = 0;
   for (int64_t high = offsets.shape.back(); low < high;) {
@@ -128,28 +142,28 @@ int Evaluator::dot(const Expr &e) {
     for (size_t at = 0; at < x.size(); ++at) sum += x[at] * y[at];
     return push(sum);
   }
-  const std::string left = e.args[0]->name, right = e.args[1]->name;
+  const int left = e.args[0]->input, right = e.args[1]->input;
   const int64_t l = offsetOf(*e.args[0]), r = offsetOf(*e.args[1]);
-  const int64_t width = inputs.at(left).shape.back();
-  for (int64_t at = 0; at < width; ++at) sum += inputs.at(left).values[l + at] * inputs.at(right).values[r + at];
+  const int64_t width = arrays[left]->shape.back();
+  const double *x = arrays[left]->values.data() + l, *y = arrays[right]->values.data() + r;
+  for (int64_t at = 0; at < width; ++at) sum += x[at] * y[at];
   const int node = push(sum);
-  if (recording)
-    tape[node].leaf = [=, this](double c) {
-      for (int64_t at = 0; at < width; ++at) {
-        gradients[left].values[l + at] += c * inputs.at(right).values[r + at];
-        gradients[right].values[r + at] += c * inputs.at(left).values[l + at];
-      }
-    };
+  if (recording) {
+    Node &own = tape[node];
+    own.inputs[0] = left, own.inputs[1] = right;
+    own.offsets[0] = l, own.offsets[1] = r;
+    own.width = width;
+  }
   return node;
 }
 
 int64_t Evaluator::offsetOf(const Expr &read) {
   const ast::Input &input = variant.inputs[read.input];
-  const Array &array = inputs.at(input.name);
+  const Array &array = *arrays[read.input];
   int64_t offset = 0;
   for (size_t d = 0; d < read.args.size(); ++d) {
     int64_t index = static_cast<int64_t>(value(read.args[d]));
-    if (input.dims[d] == "G" && read.args[d]->kind == Kind::Index) index /= dims["H"] / dims["G"];
+    if (input.dims[d] == "G" && read.args[d]->kind == Kind::Index) index /= group;
     index = std::min(std::max<int64_t>(index, 0), array.shape[d] - 1);
     offset = offset * array.shape[d] + index;
   }
@@ -160,10 +174,10 @@ int64_t Evaluator::offsetOf(const Expr &read) {
 /// The rows of the tile at (i, j), or of the one before it, as one.
 std::vector<double> Evaluator::pooled(const Expr &e) {
   const ast::Input &input = variant.inputs[e.input];
-  const Array &array = inputs.at(input.name);
+  const Array &array = *arrays[e.input];
   const bool queries = input.dims[2] == "T";
   const int64_t tile = queries ? selecting->tileQ : selecting->tileK, width = array.shape[3];
-  const int64_t head = input.dims[1] == "G" ? h / (dims["H"] / dims["G"]) : h;
+  const int64_t head = input.dims[1] == "G" ? h / group : h;
   int64_t first = queries ? i : j;
   if (e.pool == ast::Pool::MeanBefore) first -= tile;
   const int64_t last = std::min(first + tile, array.shape[2]) - 1;
@@ -192,19 +206,36 @@ std::vector<double> Evaluator::pooled(const Expr &e) {
 }
 
 int Evaluator::call(const Expr &e) {
-  std::vector<int> in;
-  for (const ast::ExprPtr &arg : e.args) in.push_back(eval(arg));
+  int in[3] = {-1, -1, -1};
   double x[3] = {0, 0, 0};
-  for (size_t at = 0; at < in.size(); ++at) x[at] = tape[in[at]].value;
+  for (size_t at = 0; at < e.args.size(); ++at) {
+    in[at] = eval(e.args[at]);
+    x[at] = tape[in[at]].value;
+  }
   const Applied result = apply(e.function, x, e.type, single);
   const int node = push(result.value);
   if (e.type == ast::Type::Float)
-    for (size_t at = 0; at < in.size(); ++at)
+    for (size_t at = 0; at < e.args.size(); ++at)
       if (e.args[at]->type == ast::Type::Float) {
         tape[node].parents[at] = in[at];
         tape[node].slopes[at] = result.slopes[at];
       }
   return node;
+}
+
+void Evaluator::toInputs(const Node &node, double cotangent) {
+  double *left = gradientOf[node.inputs[0]]->values.data() + node.offsets[0];
+  if (node.inputs[1] < 0) {
+    *left += cotangent;
+    return;
+  }
+  double *right = gradientOf[node.inputs[1]]->values.data() + node.offsets[1];
+  const double *x = arrays[node.inputs[0]]->values.data() + node.offsets[0];
+  const double *y = arrays[node.inputs[1]]->values.data() + node.offsets[1];
+  for (int64_t at = 0; at < node.width; ++at) {
+    left[at] += cotangent * y[at];
+    right[at] += cotangent * x[at];
+  }
 }
 
 void Evaluator::backward(const std::vector<std::pair<int, double>> &seeds) {
@@ -213,10 +244,10 @@ void Evaluator::backward(const std::vector<std::pair<int, double>> &seeds) {
   for (int at = static_cast<int>(tape.size()) - 1; at >= 0; --at) {
     const double own = cotangents[at];
     if (own == 0) continue;
-    if (tape[at].leaf) tape[at].leaf(own);
+    const Node &node = tape[at];
+    if (node.inputs[0] >= 0) toInputs(node, own);
     for (int p = 0; p < 3; ++p)
-      if (tape[at].parents[p] >= 0 && tape[at].slopes[p] != 0)
-        cotangents[tape[at].parents[p]] += own * tape[at].slopes[p];
+      if (node.parents[p] >= 0 && node.slopes[p] != 0) cotangents[node.parents[p]] += own * node.slopes[p];
   }
 }
 

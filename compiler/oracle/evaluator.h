@@ -1,9 +1,9 @@
 // Scalar expressions in double precision, with a tape for their derivatives.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -12,12 +12,15 @@
 
 namespace weft::reference {
 
-/// One value on the tape: how it came from up to three others.
+/// One value on the tape: how it came from up to three others, or, recorded, from floats of inputs: of a read one, of a
+/// dot `width` of two.
 struct Node {
   double value = 0;
   int parents[3] = {-1, -1, -1};
   double slopes[3] = {0, 0, 0};
-  std::function<void(double)> leaf;  ///< of a read or a dot: takes its cotangent to the gradients
+  int inputs[2] = {-1, -1};     ///< numbers in the declaration
+  int64_t offsets[2] = {0, 0};  ///< of the first float of each
+  int64_t width = 1;
 };
 
 class Evaluator {
@@ -40,10 +43,19 @@ class Evaluator {
 
  private:
   const ast::Variant &variant;
-  const std::map<std::string, Array> &inputs;
   int64_t b = 0, h = 0, i = 0, j = 0;
-  std::map<const ast::Expr *, int> seen;
+  std::vector<const Array *> arrays;  ///< of the inputs by their numbers
+  std::vector<Array *> gradientOf;    ///< the same, null where there is none
+  int64_t group = 1;                  ///< heads of q that share one of k and v
+  struct Place {
+    int64_t pair = 0;
+    int node = 0;
+  };
+  std::unordered_map<const ast::Expr *, Place> places;  ///< on the tape, of the pair that it says
+  int64_t pair = 0;                                     ///< counts them
   bool recording = false;
+
+  bool seen(const ast::Expr *expr) const;
 
   int push(double value);
   int compute(const ast::Expr &expr);
@@ -52,6 +64,8 @@ class Evaluator {
   int dot(const ast::Expr &expr);
   int call(const ast::Expr &expr);
   int64_t offsetOf(const ast::Expr &read);
+  /// Adds what follows from the cotangent of a read or a dot to the gradients of its inputs.
+  void toInputs(const Node &node, double cotangent);
   std::vector<double> pooled(const ast::Expr &expr);
 };
 

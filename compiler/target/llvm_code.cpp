@@ -3,6 +3,7 @@
 #include "compiler/dialect/dialects.h"
 #include "compiler/internal_error.h"
 #include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Verifier.h"
 #include "llvm/Passes/PassBuilder.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
@@ -52,7 +53,8 @@ struct ApproximateMath : mlir::PassWrapper<ApproximateMath, mlir::OperationPass<
 
 std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext &context, llvm::TargetMachine &target) {
   mlir::PassManager passes(module.getContext());
-  passes.addPass(mlir::createCanonicalizerPass());
+  // Between MLIR's own conversions nothing is verified: what comes out is, by LLVM.
+  passes.enableVerifier(false);
   passes.addPass(mlir::createCSEPass());
   passes.addPass(std::make_unique<ApproximateMath>());
   passes.addPass(mlir::createSCFToControlFlowPass());
@@ -68,19 +70,22 @@ std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext 
   mlir::registerNVVMDialectTranslation(*module.getContext());
   std::unique_ptr<llvm::Module> code = mlir::translateModuleToLLVMIR(module, context);
   internalCheck(code != nullptr, "code generation", "translation to LLVM IR failed");
+  std::string broken;
+  llvm::raw_string_ostream stream(broken);
+  internalCheck(!llvm::verifyModule(*code, &stream), "code generation", "broken LLVM IR: " + broken);
   code->setDataLayout(target.createDataLayout());
   code->setTargetTriple(target.getTargetTriple());
   return code;
 }
 
-void optimize(llvm::Module &module, llvm::TargetMachine &target, bool vectorizeLoops) {
+void optimize(llvm::Module &module, llvm::TargetMachine &target, Loops own) {
   llvm::LoopAnalysisManager loops;
   llvm::FunctionAnalysisManager functions;
   llvm::CGSCCAnalysisManager callGraph;
   llvm::ModuleAnalysisManager modules;
   llvm::PipelineTuningOptions tuning;
-  // Where loops are already vectors the vectorizers only cost time.
-  tuning.LoopVectorization = vectorizeLoops;
+  tuning.LoopVectorization = own == Loops::Scalar;
+  tuning.LoopUnrolling = own != Loops::Vectors;
   tuning.SLPVectorization = false;
   llvm::PassBuilder builder(&target, tuning);
   builder.registerModuleAnalyses(modules);

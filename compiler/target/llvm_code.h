@@ -13,8 +13,11 @@ namespace weft::target {
 
 /// Consumes the functions of `module`. Throws InternalError, as do all here.
 std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext &context, llvm::TargetMachine &target);
-/// `vectorizeLoops`: for scalar programs; the loops of others are vector code already, or a GPU thread's own.
-void optimize(llvm::Module &module, llvm::TargetMachine &target, bool vectorizeLoops = false);
+/// What the loops of a program are. Vectors: code of vectors already, unrolled where that pays; unrolled once more they
+/// took a third of the time here, and ran no faster. Unroll: vectors or a GPU thread's own, to be unrolled here.
+/// Scalar: of one number a turn.
+enum class Loops { Vectors, Unroll, Scalar };
+void optimize(llvm::Module &module, llvm::TargetMachine &target, Loops own);
 /// Assembly text, or an object file.
 std::string emitFile(llvm::Module &module, llvm::TargetMachine &target, bool assembly);
 

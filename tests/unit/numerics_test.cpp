@@ -48,7 +48,7 @@ TEST_P(Numerics, matchesReference) {
   auto cotangent = randomCotangent(shape, 5);
   if (param.twoPass && !variant->hasTwoPassBackward(shape.G != shape.H)) {
     const std::set<std::string> fusedOnly{"relative_bias", "content_weight", "content_sparse", "stick_breaking",
-                                          "anchor",        "stripes",        "gathered"};
+                                          "anchor",        "stripes",        "gathered",       "indexed"};
     EXPECT_TRUE(fusedOnly.count(param.variant));
     return;
   }

@@ -96,7 +96,7 @@ std::string generate(mlir::ModuleOp module, const std::string &cpu, Output outpu
   auto target = targetMachine(cpu);
   std::unique_ptr<llvm::Module> code = target::toLlvmIr(module, context, *target);
   compileFor(*target, *code);
-  target::optimize(*code, *target, scalar);
+  target::optimize(*code, *target, scalar ? target::Loops::Scalar : target::Loops::Vectors);
   std::string text;
   if (output == Output::Llvm) {
     llvm::raw_string_ostream stream(text);
@@ -114,7 +114,7 @@ std::string generate(const std::string &cpu, const std::function<void(llvm::Modu
   code.setTargetTriple(target->getTargetTriple());
   build(code);
   compileFor(*target, code);
-  target::optimize(code, *target);
+  target::optimize(code, *target, target::Loops::Unroll);
   return target::emitFile(code, *target, false);
 }
 

@@ -64,7 +64,7 @@ std::string generate(mlir::ModuleOp module, const std::string &name, Output outp
   for (llvm::Function &function : *code)
     if (!function.isDeclaration()) function.addFnAttr(llvm::Attribute::NoUnwind);
   keepConverged(*code);
-  target::optimize(*code, *target);
+  target::optimize(*code, *target, target::Loops::Unroll);
   if (output == Output::Ptx) return target::emitFile(*code, *target, true);
   std::string text;
   llvm::raw_string_ostream stream(text);
