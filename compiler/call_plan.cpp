@@ -257,10 +257,11 @@ class Planner {
     if (!info.isRow) {
       dims = {"B", "H"};
       dims.insert(dims.end(), info.gradientDims.begin(), info.gradientDims.end());
+      if (info.groupAxis() >= 0) gradient.groups = plan.dim(info.dims[info.groupAxis()]);
       for (const std::string &dim : dims)
-        gradient.axes.push_back(has(info.dims, dim)                 ? CallPlan::Gradient::Axis::Kept
-                                : dim == "H" && has(info.dims, "G") ? CallPlan::Gradient::Axis::Grouped
-                                                                    : CallPlan::Gradient::Axis::Summed);
+        gradient.axes.push_back(has(info.dims, dim)                  ? CallPlan::Gradient::Axis::Kept
+                                : dim == "H" && gradient.groups >= 0 ? CallPlan::Gradient::Axis::Grouped
+                                                                     : CallPlan::Gradient::Axis::Summed);
     }
     const ElementType sums = plan.form.wideSums && info.wideSums ? ElementType::F64 : real;
     gradient.buffer = addZeroed("d" + info.name, info.querySide && !keysAdd ? type : sums, sizes(dims), Owner::Output);

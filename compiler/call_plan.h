@@ -78,6 +78,7 @@ struct CallPlan {
     int input = 0;                                        ///< position in Variant::inputs
     int buffer = 0;
     std::vector<Axis> axes;  ///< of the buffer
+    int groups = -1;         ///< the dim of them, where heads are
     bool meeting = false;    ///< on a GPU warps or programs meet at its entries and add up in no fixed order
   };
 

@@ -75,7 +75,7 @@ std::string gradientsText(const CallPlan &plan) {
     for (size_t at = 0; at < gradient.axes.size(); ++at) {
       if (gradient.axes[at] == CallPlan::Gradient::Axis::Kept) continue;
       sums += (sums.empty() ? "summed over " : ", ") + print(buffer.shape[at], plan);
-      if (gradient.axes[at] == CallPlan::Gradient::Axis::Grouped) sums += " to G";
+      if (gradient.axes[at] == CallPlan::Gradient::Axis::Grouped) sums += " to " + plan.dims[gradient.groups].name;
     }
     std::string text = "= " + buffer.name + (sums.empty() ? "" : " ") + sums;
     if (gradient.meeting) text += ", added up atomically on a GPU";

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "compiler/diagnostic.h"
+#include "compiler/dims.h"
 #include "compiler/input_range.h"
 #include "compiler/kernel_image.h"
 
@@ -32,6 +33,12 @@ struct InputInfo {
   std::vector<std::string> gradientDims;
   bool perEntry = false;  ///< not isRow: several queries or keys may add to an entry of these
   bool wideSums = false;  ///< so many may that a CPU's sums of them are f64 (CallForm::wideSums)
+
+  /// Which of `dims` counts groups of heads; -1 where none does.
+  int groupAxis() const {
+    const auto found = std::ranges::find_if(dims, isGroupDim);
+    return found == dims.end() ? -1 : static_cast<int>(found - dims.begin());
+  }
 };
 
 /// What a variant's `select`s write, in the order in which their kernels run: pool_0, ..., select_0, ...

@@ -3,6 +3,7 @@
 
 #include "compiler/compiler.h"
 #include "compiler/dialect/dialects.h"
+#include "compiler/dims.h"
 #include "compiler/language/ast.h"
 #include "compiler/language/distances.h"
 #include "compiler/language/selection.h"
@@ -88,7 +89,7 @@ InputInfo inputOf(const ast::Variant &variant, int position, const std::vector<i
   if (!info.perEntry) info.gradientDims = {"T"};
   else
     std::ranges::copy_if(input.dims, std::back_inserter(info.gradientDims),
-                         [](const std::string &dim) { return dim != "B" && dim != "H" && dim != "G"; });
+                         [](const std::string &dim) { return !isLeadingDim(dim); });
   return info;
 }
 
@@ -105,11 +106,11 @@ bool hasTwoPasses(const ast::Variant &variant, const std::map<std::string, std::
   });
 }
 
-/// Two passes write a group's gradient once; rows of keys by head would need one a head.
+/// Two passes write a group's gradient once; rows of keys by head, or by other groups, would need one each.
 bool hasRowsOfGroups(const std::vector<InputInfo> &inputs) {
   const bool grouped = std::ranges::any_of(inputs, [](const InputInfo &input) { return has(input.dims, "G"); });
   return !grouped || std::ranges::none_of(inputs, [](const InputInfo &input) {
-    return input.isRow && !input.querySide && input.dims[1] == "H";
+    return input.isRow && !input.querySide && input.dims[1] != "G";
   });
 }
 

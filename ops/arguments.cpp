@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "compiler/dims.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
 
@@ -146,6 +147,14 @@ Arguments checkArguments(const Signature &signature, at::TensorList tensors) {
   if (heads && groups)
     TORCH_CHECK(*groups > 0 ? *heads % *groups == 0 : *heads == 0, where(variant),
                 "expected G to divide H, got G = ", *groups, " and H = ", *heads);
+  for (size_t position = 5; position < signature.dims.size(); ++position) {
+    if (!isGroupDim(signature.dims[position])) continue;
+    const auto own = number(static_cast<int>(position));
+    if (heads && groups && own)
+      TORCH_CHECK(*own > 0 ? *heads % *own == 0 && *own % *groups == 0 : *heads == 0, where(variant), "expected ",
+                  signature.dims[position], " to divide H, and G to divide it, got ", signature.dims[position], " = ",
+                  *own, ", H = ", *heads, " and G = ", *groups);
+  }
   for (size_t position = 0; position < result.sizes.size(); ++position)
     if (const auto size = number(static_cast<int>(position)))
       TORCH_CHECK(*size <= largestExtent, where(variant), "expected dim ", signature.dims[position], " up to ",

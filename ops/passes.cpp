@@ -12,12 +12,14 @@ const at::Tensor &valueOf(const Binding &call) { return call.prepared[call.set.v
 /// Partial sums to the shape of their input, the last axis first.
 at::Tensor summed(at::Tensor partial, const CallPlan::Gradient &gradient, const Binding &call) {
   using Axis = CallPlan::Gradient::Axis;
+  const at::Tensor &input = call.prepared[gradient.input];
   for (int64_t axis = static_cast<int64_t>(gradient.axes.size()) - 1; axis >= 0; --axis) {
     if (gradient.axes[axis] == Axis::Summed) partial = partial.sum(axis, true);
-    if (gradient.axes[axis] == Axis::Grouped && call.G != call.H)
-      partial = partial.unflatten(axis, at::IntArrayRef{call.G, call.H / call.G}).sum(axis + 1);
+    if (gradient.axes[axis] != Axis::Grouped) continue;
+    const int64_t groups = input.size(call.set.variant->inputs()[gradient.input].groupAxis());
+    if (groups != call.H) partial = partial.unflatten(axis, at::IntArrayRef{groups, call.H / groups}).sum(axis + 1);
   }
-  return partial.reshape(call.prepared[gradient.input].sizes());
+  return partial.reshape(input.sizes());
 }
 
 /// Torch's deterministic mode refuses, or warns of, what a GPU adds up in no fixed order.

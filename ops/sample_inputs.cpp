@@ -78,8 +78,10 @@ torch::Tensor declared(const InputInfo &input, const std::vector<int64_t> &sizes
 SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::ScalarType type, torch::Device device,
                           int64_t span) {
   const int64_t T = shape.T;
-  const Sizes dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.H},      {"T", T}, {"S", T}, {"D", shape.D},
-                   {"E", shape.D}, {"N", 2 * T},   {"M", (T + 63) / 64}};
+  Sizes dims{{"B", shape.B}, {"H", shape.H}, {"T", T},     {"S", T},
+             {"D", shape.D}, {"E", shape.D}, {"N", 2 * T}, {"M", (T + 63) / 64}};
+  for (const InputInfo &input : variant.inputs())
+    if (const int axis = input.groupAxis(); axis >= 0) dims[input.dims[axis]] = shape.H;
   const std::map<std::string, torch::Tensor> sorted = sampleByPhase(variant, shape.H, T);
   SampleInputs inputs;
   for (size_t position = 0; position < variant.inputs().size(); ++position) {

@@ -3,6 +3,8 @@
 
 #include <charconv>
 
+#include "compiler/dims.h"
+
 namespace weft::ast {
 
 const char *spelling(Function function) {
@@ -61,13 +63,18 @@ Expr::~Expr() {
 
 TileRows Variant::rows() const {
   if (!keys || keys->tile != 1) return TileRows::Queries;
-  auto has = [](const Input &input, const char *dim) { return std::ranges::count(input.dims, dim) > 0; };
-  // Rows of keys that each head has of its own, no other head multiplies.
-  const bool ofHeads = std::ranges::any_of(inputs, [&](const Input &input) {
-    return input.dims.size() == 4 && input.dims[1] == "H" && !has(input, "T") && input.element == ElementClass::Float;
-  });
-  const bool groups = std::ranges::any_of(inputs, [&](const Input &input) { return has(input, "G"); });
-  return groups && !ofHeads && !has(inputs[keys->input], "H") ? TileRows::Heads : TileRows::Head;
+  // Heads of one G share a tile where they share its keys: list and rows of keys alike.
+  auto apart = [](const Input &input) {
+    return std::ranges::any_of(input.dims, [](const std::string &dim) { return isHeadDim(dim) && dim != "G"; });
+  };
+  auto isRowOfKeys = [](const Input &input) {
+    return input.dims.size() == 4 && input.element == ElementClass::Float && !std::ranges::count(input.dims, "T");
+  };
+  const bool ofHeads =
+      std::ranges::any_of(inputs, [&](const Input &input) { return isRowOfKeys(input) && apart(input); });
+  const bool groups =
+      std::ranges::any_of(inputs, [](const Input &input) { return std::ranges::count(input.dims, "G") > 0; });
+  return groups && !ofHeads && !apart(inputs[keys->input]) ? TileRows::Heads : TileRows::Head;
 }
 
 int Variant::inputNamed(const std::string &inputName) const {

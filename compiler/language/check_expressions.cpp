@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "compiler/dims.h"
 #include "compiler/language/causal.h"
 #include "compiler/language/nodes.h"
 
@@ -52,7 +53,7 @@ bool joinConditions(Expr &expr) {
 /// Rows that a dot may take.
 bool allowedRow(const Input &input) {
   return input.dims.size() == 4 && input.element == ElementClass::Float && input.dims[0] == "B" &&
-         (input.dims[1] == "H" || (input.dims[1] == "G" && input.dims[2] != "T"));
+         (input.dims[1] == "H" || (isGroupDim(input.dims[1]) && input.dims[2] != "T"));
 }
 
 }  // namespace
@@ -190,7 +191,7 @@ void ExpressionChecker::checkRead(Expr &expr) {
     }
   }
   auto implicitIndex = [&](const std::string &dim) -> ExprPtr {
-    if (dim != "B" && dim != "H" && dim != "G") return nullptr;
+    if (!isLeadingDim(dim)) return nullptr;
     ExprPtr index = makeNode(Kind::Index, expr.range, Type::Int);
     index->index = dim == "B" ? Index::b : Index::h;
     return index;
@@ -284,6 +285,11 @@ void ExpressionChecker::checkDot(Expr &expr) {
       return;
     }
     (arg->kind == Kind::Pooled ? pooled : plain) = true;
+    if (const std::string &heads = variant.inputs[arg->input].dims[1]; arg->kind == Kind::Pooled && heads != "G")
+      if (isGroupDim(heads)) {
+        report(arg->range, "expected pooled rows of heads H or of groups G, got " + heads + " of '" + arg->name + "'");
+        return;
+      }
     if (rowSide(*arg) < 0) {
       report(arg->range,
              "expected a row of queries x[i] with dims [B, H, T, D] or a row of keys "

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "compiler/dims.h"
 #include "compiler/kernel_image.h"
 #include "compiler/language/check_expressions.h"
 #include "compiler/language/cost.h"
@@ -83,10 +84,15 @@ class Checker {
           report(input.range, "expected another dim than '" + dim + "', which is one of the kernels");
         if (dim == "B" && at != 0) report(input.range, "expected B to be the first dim of '" + input.name + "'");
         const bool afterBatch = at == 0 || (at == 1 && input.dims[0] == "B");
-        if ((dim == "H" || dim == "G") && !afterBatch)
+        if (isHeadDim(dim) && !afterBatch)
           report(input.range, "expected " + dim + " to stand first or after B in '" + input.name + "'");
       }
     }
+    for (const Input &input : variant.inputs)
+      for (const std::string &dim : input.dims)
+        if (isGroupDim(dim) && !scope.dims.count("G"))
+          report(input.range, "expected the dim G beside " + dim + ", got none",
+                 "G counts the fewest groups of heads, " + dim + " a multiple of them");
     for (const Input &input : variant.inputs) checkValues(input);
     for (const Input &input : variant.inputs) {
       auto among = [&](const auto &names) { return std::ranges::count(names, input.name) > 0; };
@@ -104,7 +110,7 @@ class Checker {
     }
     const Input &value = variant.inputs[v];
     if (value.element != ElementClass::Float || value.dims.size() != 4 || value.dims[0] != "B" ||
-        (value.dims[1] != "H" && value.dims[1] != "G") || value.dims[2] != "S")
+        !isHeadDim(value.dims[1]) || value.dims[2] != "S")
       report(value.range, "expected v: [B, H, S, E] or v: [B, G, S, E], got another shape");
     if (!scope.dims.count("T") || !scope.dims.count("H"))
       report(variant.range, "expected inputs that name the dims T and H, got none", "as in: q: [B, H, T, D]");
@@ -189,8 +195,8 @@ class Checker {
     if (also.values < 0 || variant.sets[0].values < 0) return;
     const Input &own = variant.inputs[also.values], &main = variant.inputs[variant.sets[0].values];
     const char *hint = "as in: also sv { ... }   with sk: [B, H, N, D], sv: [B, H, N, E]";
-    if (own.element != ElementClass::Float || own.dims.size() != 4 || own.dims[0] != "B" ||
-        (own.dims[1] != "H" && own.dims[1] != "G") || own.dims[3] != main.dims.back())
+    if (own.element != ElementClass::Float || own.dims.size() != 4 || own.dims[0] != "B" || !isHeadDim(own.dims[1]) ||
+        own.dims[3] != main.dims.back())
       return report(also.range,
                     "expected values [B, H, N, " + main.dims.back() + "] or [B, G, N, " + main.dims.back() +
                         "] like 'v', got '" + own.name + "'",
@@ -243,9 +249,8 @@ class Checker {
       return wrong("expected an input after 'keys =', got " +
                    (expr.kind == Kind::Call ? "an expression" : "'" + print(expr) + "'"));
     const Input &input = variant.inputs[keys.input];
-    auto isLeading = [](const std::string &dim) { return dim == "B" || dim == "H" || dim == "G"; };
     size_t leading = 0;
-    while (leading < input.dims.size() && isLeading(input.dims[leading])) ++leading;
+    while (leading < input.dims.size() && isLeadingDim(input.dims[leading])) ++leading;
     const size_t own = input.dims.size() - leading;
     if (input.element != ElementClass::Int || own < 1 || own > 2)
       return wrong("expected lists of keys int [B, H, N] or int [B, H, M, N], got '" + input.name + "'");

@@ -5,6 +5,7 @@
 #include <tuple>
 #include <unordered_map>
 
+#include "compiler/dims.h"
 #include "compiler/language/nodes.h"
 #include "compiler/language/walk.h"
 
@@ -95,7 +96,7 @@ class Guards {
       const std::string &dim = input.dims[at];
       const Expr &index = *read.args[at];
       const bool place = index.kind == Kind::Index && (index.index == Index::b   ? dim == "B"
-                                                       : index.index == Index::h ? dim == "H" || dim == "G"
+                                                       : index.index == Index::h ? isHeadDim(dim)
                                                        : index.index == Index::i ? dim == "T"
                                                                                  : dim == set.dim);
       if (place || (read.segment && at + 1 == read.args.size())) continue;

@@ -1,5 +1,6 @@
 // Output and gradients of a variant, row by row: what each key gets, then what it passes back.
 
+#include "compiler/dims.h"
 #include "compiler/oracle/evaluator.h"
 #include "compiler/oracle/normalizers.h"
 #include "compiler/oracle/selection.h"
@@ -17,7 +18,7 @@ class Attention {
         evaluator(variant, inputs),
         normalizer(normalizerOf(*variant.normalizer)) {
     auto dim = [&](const char *name) { return evaluator.dims[name]; };
-    B = dim("B"), H = dim("H"), G = dim("G"), T = dim("T"), S = dim("S");
+    B = dim("B"), H = dim("H"), T = dim("T"), S = dim("S");
     E = inputs.at("v").shape[3];
   }
 
@@ -49,7 +50,7 @@ class Attention {
   Evaluator evaluator;
   const RowNormalizer &normalizer;
   Result result;
-  int64_t B, H, G, T, S, E;
+  int64_t B, H, T, S, E;
   // The row:
   int64_t b = 0, h = 0, i = 0;
   Row row;
@@ -59,7 +60,7 @@ class Attention {
   /// Where the pair's row of values starts.
   int64_t valueAt(const Pair &pair) const {
     const Array &values = inputs.at(valuesOf(pair));
-    const int64_t head = values.shape[1] == H ? h : h / (H / G);
+    const int64_t head = h / (H / values.shape[1]);
     return ((b * values.shape[1] + head) * values.shape[2] + pair.j) * E;
   }
 
@@ -71,10 +72,10 @@ class Attention {
       const Array &lists = inputs.at(input.name);
       int64_t list = 0;
       for (size_t dim = 0; dim + 1 < input.dims.size(); ++dim)
-        list = list * lists.shape[dim] + (input.dims[dim] == "B"   ? b
-                                          : input.dims[dim] == "H" ? h
-                                          : input.dims[dim] == "G" ? h / (H / G)
-                                                                   : i / variant.keys->tile);
+        list = list * lists.shape[dim] + (input.dims[dim] == "B"        ? b
+                                          : input.dims[dim] == "H"      ? h
+                                          : isGroupDim(input.dims[dim]) ? h / (H / lists.shape[dim])
+                                                                        : i / variant.keys->tile);
       for (int64_t n = 0; n < lists.shape.back(); ++n)
         if (const double key = lists.values[list * lists.shape.back() + n]; key >= 0 && key < static_cast<double>(S))
           found.push_back({&variant.sets[0], static_cast<int64_t>(key)});

@@ -6,6 +6,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "compiler/dims.h"
 #include "compiler/oracle/functions.h"
 
 namespace weft::reference {
@@ -47,7 +48,7 @@ Evaluator::Evaluator(const ast::Variant &variant, const std::map<std::string, Ar
     gradientOf.push_back(found == gradients.end() ? nullptr : &found->second);
   }
   if (!dims.count("G")) dims["G"] = dims["H"];
-  group = dims["H"] / dims["G"];
+  heads = dims["H"];
 }
 
 void Evaluator::start(int64_t nb, int64_t nh, int64_t ni, int64_t nj, bool record) {
@@ -163,7 +164,7 @@ int64_t Evaluator::offsetOf(const Expr &read) {
   int64_t offset = 0;
   for (size_t d = 0; d < read.args.size(); ++d) {
     int64_t index = static_cast<int64_t>(value(read.args[d]));
-    if (input.dims[d] == "G" && read.args[d]->kind == Kind::Index) index /= group;
+    if (isGroupDim(input.dims[d]) && read.args[d]->kind == Kind::Index) index /= heads / array.shape[d];
     index = std::min(std::max<int64_t>(index, 0), array.shape[d] - 1);
     offset = offset * array.shape[d] + index;
   }
@@ -177,7 +178,7 @@ std::vector<double> Evaluator::pooled(const Expr &e) {
   const Array &array = *arrays[e.input];
   const bool queries = input.dims[2] == "T";
   const int64_t tile = queries ? selecting->tileQ : selecting->tileK, width = array.shape[3];
-  const int64_t head = input.dims[1] == "G" ? h / group : h;
+  const int64_t head = h / (heads / array.shape[1]);
   int64_t first = queries ? i : j;
   if (e.pool == ast::Pool::MeanBefore) first -= tile;
   const int64_t last = std::min(first + tile, array.shape[2]) - 1;

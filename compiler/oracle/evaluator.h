@@ -46,7 +46,7 @@ class Evaluator {
   int64_t b = 0, h = 0, i = 0, j = 0;
   std::vector<const Array *> arrays;  ///< of the inputs by their numbers
   std::vector<Array *> gradientOf;    ///< the same, null where there is none
-  int64_t group = 1;                  ///< heads of q that share one of k and v
+  int64_t heads = 1;                  ///< of q
   struct Place {
     int64_t pair = 0;
     int node = 0;

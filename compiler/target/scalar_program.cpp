@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "compiler/dims.h"
 #include "compiler/internal_error.h"
 #include "llvm/ADT/STLExtras.h"
 #include "mlir/IR/IRMapping.h"
@@ -286,7 +287,7 @@ std::vector<Value> ScalarProgram::planIndices(const std::string &name, mlir::Ope
   std::vector<Value> indices;
   for (auto [operand, dim] : llvm::zip(operands, info.dims)) {
     Value index = plain(operand);
-    if (dim == "G") index = emit.toI32(slots.groupOf(emit.toI64(index)));
+    if (isGroupDim(dim)) index = emit.toI32(slots.groupOf(emit.toI64(index), dim));
     Value last = emit.sub(emit.toI32(slots.dim(dim)), emit.i32(1));
     indices.push_back(emit.max(emit.min(index, last), emit.i32(0)));
   }
@@ -341,7 +342,7 @@ void ScalarProgram::emitReadRange(tile::ReadRangeOp op) {
   const TensorInfo &info = slots.info(name);
   Value bound = emit.sub(emit.toI32(slots.dim(info.dims[axis])), emit.i32(1));
   Value end = plain(op.getLast());
-  if (info.dims[axis] == "G") end = emit.toI32(slots.groupOf(emit.toI64(end)));
+  if (isGroupDim(info.dims[axis])) end = emit.toI32(slots.groupOf(emit.toI64(end), info.dims[axis]));
   Value last = emit.max(emit.min(end, bound), emit.i32(0));
   mlir::Type type = op.getLeast().getType();
   Value first = planRead(name, indices, type);

@@ -1,5 +1,6 @@
 #include "compiler/target/scalar_region.h"
 
+#include "compiler/dims.h"
 #include "llvm/ADT/STLExtras.h"
 
 namespace weft::target {
@@ -113,9 +114,8 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
     auto coordinate = coordinates.find(operand);
     if (coordinate != coordinates.end()) {
       const Coordinate own = coordinate->second;
-      if (own == Coordinate::H && dim == "G") {
-        Value group = slots.headRows() ? slots.groupOfRows(context.head) : slots.groupOf(emit.toI64(index));
-        safe.push_back(emit.toI32(group));
+      if (own == Coordinate::H && isGroupDim(dim)) {
+        safe.push_back(group(index, dim));
         continue;
       }
       if ((own == Coordinate::B && dim == "B") || (own == Coordinate::H && dim == "H") ||
@@ -143,21 +143,27 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
   return safe;
 }
 
+Value ScalarRegion::group(Value head, const std::string &dim) {
+  if (slots.headRows() && dim == "G") return emit.toI32(slots.groupOfRows(context.head));
+  if (!isVector(head)) return emit.toI32(slots.groupOf(emit.toI64(head), dim));
+  return emit.div(head, emit.splat(emit.toI32(slots.headsPerGroup(dim))));
+}
+
 std::vector<Value> ScalarRegion::indicesOfHead(dialect::ReadOp op) {
   const TensorInfo &info = slots.info(op.getInput().str());
   for (auto [operand, dim] : llvm::zip(op.getIndices(), info.dims)) {
     auto own = coordinates.find(operand);
     if (own == coordinates.end()) return {};
     const bool batch = own->second == Coordinate::B && dim == "B";
-    const bool head = own->second == Coordinate::H && (dim == "G" || (dim == "H" && !slots.headRows()));
+    const bool head = own->second == Coordinate::H && (dim == "G" || (isHeadDim(dim) && !slots.headRows()));
     if (!batch && !head) return {};
   }
   emit.b.setInsertionPointAfterValue(context.head);
   std::vector<Value> indices;
   for (const std::string &dim : info.dims)
-    indices.push_back(emit.toI32(dim == "B"   ? slots.batchOf(context.batch)
-                                 : dim == "G" ? slots.groupOfRows(context.head)
-                                              : context.head));
+    indices.push_back(emit.toI32(dim == "B"        ? slots.batchOf(context.batch)
+                                 : isGroupDim(dim) ? slots.groupOfRows(context.head, dim)
+                                                   : context.head));
   return indices;
 }
 
@@ -179,8 +185,8 @@ Value ScalarRegion::read(dialect::ReadOp op) {
       emit.b.setInsertionPointAfterValue(context.i);
       for (Value index : op.getIndices().drop_back())
         indices.push_back(emit.toI32(coordinateOf(index) == Coordinate::B ? context.batch : context.head));
-      if (info.dims.size() > 1 && info.dims[info.dims.size() - 2] == "G")
-        indices.back() = emit.toI32(slots.groupOf(context.head));
+      if (info.dims.size() > 1 && isGroupDim(info.dims[info.dims.size() - 2]))
+        indices.back() = emit.toI32(slots.groupOf(context.head, info.dims[info.dims.size() - 2]));
       x = emit.add(emit.splat(emit.toI32(context.i)), emit.iota());
     } else {
       indices = safeIndices(op.getInput(), op.getIndices().drop_back());

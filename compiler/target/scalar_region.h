@@ -60,6 +60,8 @@ class ScalarRegion {
   Value read(dialect::ReadOp op);
   /// The element at indices inside of their dims.
   Value element(dialect::ReadOp op, llvm::ArrayRef<Value> indices);
+  /// What a dim of groups calls heads (i32).
+  Value group(Value head, const std::string &dim);
   /// The indices of what the whole head reads alike (i32), at where the head is known; none of others. Moves the
   /// builder there.
   std::vector<Value> indicesOfHead(dialect::ReadOp op);

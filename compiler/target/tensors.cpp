@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "compiler/dims.h"
 #include "compiler/internal_error.h"
 #include "compiler/normalizers/facts.h"
 
@@ -89,16 +90,15 @@ Value KernelArguments::stride(const std::string &tensor, int index) {
 
 Value KernelArguments::headOf(const std::string &tensor, Value head) {
   const TensorInfo &own = info(tensor);
-  if (own.dims.size() < 2 || own.dims[1] != "G") return head;
-  return groupOfRows(head);
+  return own.dims.size() < 2 || !isGroupDim(own.dims[1]) ? head : groupOfRows(head, own.dims[1]);
 }
 
-Value KernelArguments::headsPerGroup() { return emit.div(dim("H"), dim("G")); }
-Value KernelArguments::groupOf(Value head) {
+Value KernelArguments::headsPerGroup(const std::string &group) { return emit.div(dim("H"), dim(group)); }
+Value KernelArguments::groupOf(Value head, const std::string &group) {
   // Where the head becomes known: no quotient leaves a branch of a loop by itself, its divisor might be 0.
   mlir::OpBuilder::InsertionGuard guard(emit.b);
   emit.b.setInsertionPointAfterValue(head);
-  return emit.div(emit.narrow(head), headsPerGroup());
+  return emit.div(emit.narrow(head), headsPerGroup(group));
 }
 
 Value KernelArguments::batches() { return headRows() ? emit.mul(dim("B"), dim("T")) : dim("B"); }
@@ -126,7 +126,10 @@ Value KernelArguments::firstHead(Value head) {
   return rowsAre == tile::Rows::Heads ? emit.mul(head, headsPerGroup()) : head;
 }
 Value KernelArguments::headOfRow(Value head, Value row) { return headRows() ? emit.add(firstHead(head), row) : head; }
-Value KernelArguments::groupOfRows(Value head) { return rowsAre == tile::Rows::Heads ? head : groupOf(head); }
+Value KernelArguments::groupOfRows(Value head, const std::string &group) {
+  // Heads of one G are a tile's rows: they have the other groups' rows of queries alone, a row each.
+  return rowsAre == tile::Rows::Heads && group == "G" ? head : groupOf(head, group);
+}
 Value KernelArguments::rowNumber(Value batch, Value head, Value row) {
   return emit.add(emit.mul(batchOf(batch), dim("H")), headOfRow(head, row));
 }
@@ -149,7 +152,7 @@ void KernelArguments::enterRow(Value batch, Value head, Value query) {
     offset = emit.mul(offset, dim(name));
     if (name == "B") offset = emit.add(offset, batchOf(batch));
     else if (name == "H") offset = emit.add(offset, head);
-    else if (name == "G") offset = emit.add(offset, groupOfRows(head));
+    else if (isGroupDim(name)) offset = emit.add(offset, groupOfRows(head, name));
     else if (name == "T" && headRows()) offset = emit.add(offset, queryOf(batch));
     else if (name != listDim) offset = emit.add(offset, emit.div(query, emit.i64(keys.getTile())));
   }

@@ -37,27 +37,27 @@ class KernelArguments {
   Value stride(const std::string &tensor, int index);  ///< i64, elements
   Value seed(int word);                                ///< i64
   const TensorInfo &info(const std::string &name) const;
-  /// h, or the group of h where the tensor's second dim is G; the kernel's own h, as row takes it.
+  /// h, or the group of h where the tensor's second dim counts groups; the kernel's own h, as row takes it.
   Value headOf(const std::string &tensor, Value head);
-  Value headsPerGroup();
-  Value groupOf(Value head);
+  Value headsPerGroup(const std::string &group = "G");
+  Value groupOf(Value head, const std::string &group = "G");
 
   /// Where the rows of query-side tiles are heads, a kernel's b is a position and its h a group or a head (see
   /// tile.kernel): what they stand for. All i64.
   bool headRows() const { return rowsAre != tile::Rows::Queries; }
-  Value batches();                                       ///< how many b there are
-  Value heads();                                         ///< how many h
-  Value rows();                                          ///< of a (b, h)
-  Value headsOfGroup();                                  ///< how many h share a group of keys
-  Value batchOf(Value batch);                            ///< of the tensors
-  Value queryOf(Value batch);                            ///< where rows are heads: i
-  Value firstHead(Value head);                           ///< that of row 0
-  Value headOfRow(Value head, Value row);                ///< that of the tensors
-  Value groupOfRows(Value head);                         ///< the G of all rows
-  Value rowNumber(Value batch, Value head, Value row);   ///< b H + h of the tensors
-  Value rowElement(Value batch, Value head, Value row);  ///< of a contiguous [B, H, T] tensor
-  Value extent(const std::string &tensor);               ///< of a [B, heads, rows, ...] tensor: its rows, or its lists'
-  Value rowStride(const std::string &tensor);            ///< from row to row, elements
+  Value batches();                                                ///< how many b there are
+  Value heads();                                                  ///< how many h
+  Value rows();                                                   ///< of a (b, h)
+  Value headsOfGroup();                                           ///< how many h share a group of keys
+  Value batchOf(Value batch);                                     ///< of the tensors
+  Value queryOf(Value batch);                                     ///< where rows are heads: i
+  Value firstHead(Value head);                                    ///< that of row 0
+  Value headOfRow(Value head, Value row);                         ///< that of the tensors
+  Value groupOfRows(Value head, const std::string &group = "G");  ///< that all rows are of
+  Value rowNumber(Value batch, Value head, Value row);            ///< b H + h of the tensors
+  Value rowElement(Value batch, Value head, Value row);           ///< of a contiguous [B, H, T] tensor
+  Value extent(const std::string &tensor);     ///< of a [B, heads, rows, ...] tensor: its rows, or its lists'
+  Value rowStride(const std::string &tensor);  ///< from row to row, elements
   /// Address of [b, h, row, 0] of a tensor whose first dims are B and heads (i64 values).
   Value row(const std::string &tensor, Value batch, Value head, Value index);
   /// The same as elements after the tensor's first (i64).

@@ -1,5 +1,6 @@
 #include "compiler/transforms/build_plan.h"
 
+#include "compiler/dims.h"
 #include "compiler/internal_error.h"
 #include "compiler/transforms/build_select.h"
 #include "compiler/transforms/operands_first.h"
@@ -327,7 +328,7 @@ class PlanBuilder : PlanKernel {
     llvm::SmallVector<Value> indices;
     for (const std::string &name : listed.dims) {
       if (name == "B") indices.push_back(pair.b);
-      else if (name == "H" || name == "G") indices.push_back(pair.h);  // of a dim G a head means its group
+      else if (isHeadDim(name)) indices.push_back(pair.h);  // of groups a head means its own
       else if (name == listed.dim) indices.push_back(entries.lo);
       else if (rows != tile::Rows::Queries) indices.push_back(pair.i.lo);
       else indices.push_back(quotient(queryTile, listed.tile / tileQ));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "compiler/dims.h"
 #include "compiler/kernel_image.h"
 #include "compiler/passes.h"
 #include "compiler/transforms/scalar_builder.h"
@@ -77,9 +78,9 @@ Range rangeOf(mlir::Operation &op, const Ranges &ranges) {
   if (auto value = dialect::constantOf(op.getResult(0)))
     return {static_cast<int64_t>(*value), static_cast<int64_t>(*value)};
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
-    for (llvm::StringRef limited : {"B", "H", "G", "T", "S"})
-      if (dim.getDim() == limited) return {0, largestExtent};
-    return {0, Range().hi};
+    const llvm::StringRef name = dim.getDim();
+    const bool limited = isLeadingDim(name) || name == "T" || name == "S";
+    return {0, limited ? largestExtent : Range().hi};
   }
   auto map = mlir::dyn_cast<dialect::MapOp>(op);
   if (!map) return {};

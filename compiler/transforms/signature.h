@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "compiler/dialect/dialects.h"
+#include "compiler/dims.h"
 #include "compiler/kernel_image.h"
 #include "llvm/ADT/STLExtras.h"
 #include "mlir/IR/BuiltinAttributes.h"
@@ -22,10 +23,10 @@ struct InputDescription {
       if (dim == own) return true;
     return false;
   }
-  /// How many of the leading dims are B, H or G.
+  /// How many dims are leading ones.
   size_t leading() const {
     size_t count = 0;
-    while (count < dims.size() && (dims[count] == "B" || dims[count] == "H" || dims[count] == "G")) ++count;
+    while (count < dims.size() && isLeadingDim(dims[count])) ++count;
     return count;
   }
 };

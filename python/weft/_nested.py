@@ -56,7 +56,7 @@ def _own_place(tokens: list[str], at: int, inputs: dict) -> bool:
     leading = 0
     while indices[leading:] and indices[leading] in (["b"], ["h"]):
         leading += 1
-    dims = [own for own in inputs[tokens[begin - 1]]["dims"] if own not in ("B", "H", "G")]
+    dims = [own for own in inputs[tokens[begin - 1]]["dims"] if not re.fullmatch(r"B|H|G\d*", own)]
     place = which - leading
     return 0 <= place < len(dims) and dims[place] == {"i": "T", "j": "S"}[tokens[at]]
 

@@ -47,6 +47,32 @@ class Variants(unittest.TestCase):
         window = weft.attention("sliding_window", self.q, self.k, self.v, window=16)
         self.assertTrue(torch.equal(window, weft.attention("sliding_window", self.q, self.k, self.v, window=torch.tensor(16))))
 
+    def test_groups_of_two_kinds(self):
+        """As of differential attention: pairs of heads share values, and more of them keys."""
+        text = "attention t(q: [B, H, T, D], k: [B, G2, S, D], v: [B, G, S, E], bias: [B, G2, T, S]) { where i >= j score dot(q[i], k[j]) / sqrt(D) + bias[i, j] }"
+        q, k, v = (torch.randn(2, heads, 40, 16, requires_grad=True) for heads in (8, 4, 2))
+        bias = torch.randn(1, 4, 40, 40, requires_grad=True)
+        inputs = {"q": q, "k": k, "v": v, "bias": bias}
+        want = torch.nn.functional.scaled_dot_product_attention(
+            q,
+            k.repeat_interleave(2, 1),
+            v.repeat_interleave(4, 1),
+            attn_mask=bias.repeat_interleave(2, 1).masked_fill(~torch.ones(40, 40, dtype=torch.bool).tril(), -torch.inf),
+        )
+        cotangent = torch.randn_like(want)
+        gradients = torch.autograd.grad(want, inputs.values(), cotangent)
+        got = weft.attention(text, **inputs)
+        torch.testing.assert_close(got, want, atol=2e-6, rtol=1e-5)
+        for own, expected in zip(torch.autograd.grad(got, inputs.values(), cotangent), gradients):
+            torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-4)
+        mapped = torch.func.vmap(lambda q, k, v, bias: weft.attention(text, q[None], k[None], v[None], bias=bias[None]).squeeze(0))(q, k, v, bias.expand(2, -1, -1, -1))
+        torch.testing.assert_close(mapped, want, atol=2e-6, rtol=1e-5)
+        newest = weft.decode(text, q[:, :, -1:], k, v, bias=bias[:, :, -1:])
+        torch.testing.assert_close(newest, want[:, :, -1:], atol=2e-6, rtol=1e-5)
+        self.assertIn("16 of 16", str(weft.variant(text).explain(q, k, v, bias=bias)))
+        with self.assertRaisesRegex(weft.Error, "expected G2 to divide H, and G to divide it, got G2 = 3, H = 8 and G = 2"):
+            weft.attention(text, q, k[:, :3], v, bias=bias[:, :3])
+
     def test_files_and_texts(self):
         text = "attention mine(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]) { where i >= j score dot(q[i], k[j]) / sqrt(D) }"
         want = weft.attention("causal", self.q, self.k, self.v)

@@ -261,7 +261,10 @@ Outcome call(const std::shared_ptr<const Variant> &variant, const std::map<std::
     const std::string &name = variant->inputs()[gradient.input].name;
     outcome.gradients[name] =
         summed(gradient, arrays.of(backward, gradient.buffer).floats(), arrays.shape(backward, gradient.buffer),
-               inputs.at(name).values.size(), arrays.dim("G") ? arrays.dim("H") / arrays.dim("G") : 1);
+               inputs.at(name).values.size(),
+               gradient.groups < 0
+                   ? 1
+                   : arrays.dim("H") / std::max<int64_t>(arrays.dim(backward.dims[gradient.groups].name), 1));
   }
   return outcome;
 }

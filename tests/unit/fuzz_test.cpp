@@ -22,15 +22,22 @@ class Generator {
   std::string variant() {
     // A list for each query and keys by group: the heads of a group are the rows of a tile.
     const int lists = pick(8);
-    const std::string heads = lists == 0 ? "G" : "H", list = lists == 0   ? "[B,T,N]"
-                                                             : lists == 1 ? "[B,H,T,N]"
-                                                                          : "[B,H,N]";
-    std::string text = "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], u: [B,H,T,R], w: [B," + heads +
+    const std::string heads = lists == 0 ? "G"
+                              : pick(3)  ? "H"
+                                         : "G2",
+                      keys = lists == 0 || pick(4) ? "G" : "G2", some = pick(3) ? "H" : "G2",
+                      list = lists == 0   ? "[B,T,N]"
+                             : lists == 1 ? "[B,H,T,N]"
+                                          : "[B,H,N]";
+    std::string text = "attention f(q: [B,H,T,D], k: [B," + keys + ",S,D], v: [B,G,S,E], u: [B,H,T,R], w: [B," + heads +
                        ",S,R],\n"
-                       "  c: [H], r: [B,H,T], x: [G,S], table: [H,N], tau: [], flag: bool [B,S], tag: int [T],\n"
-                       "  sk: [B,G,M,D], sv: [B,G,M,E], sw: [B," +
-                       heads + ",M,R], sx: [G,M], sflag: bool [B,M], marks: int [P] in 0 .. S rising, list: int " +
-                       list + " in 0 .. S)\n{\n";
+                       "  c: [H], r: [B,H,T], x: [" +
+                       (pick(2) ? "G" : "G2") + ",S], table: [" + some +
+                       ",N], tau: [], flag: bool [B,S], tag: int [T],\n"
+                       "  sk: [B," +
+                       keys + ",M,D], sv: [B,G,M,E], sw: [B," + heads +
+                       ",M,R], sx: [G,M], sflag: bool [B,M], marks: int [P] in 0 .. S rising, list: int " + list +
+                       " in 0 .. S)\n{\n";
     text += "  let d = i - j\n";
     if (pick(2)) text += "  let z = " + number(2) + "\n";
     hasLet = text.find("let z") != std::string::npos;
@@ -152,7 +159,7 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
     const bool half = seed % 3 == 1;
     const int64_t width = half ? 16 << seed / 3 % 3 : 16;
     Shape shape{1 + static_cast<int64_t>(seed % 2),
-                2,
+                seed % 8 < 3 ? 4 : 2,
                 1 + static_cast<int64_t>(seed / 2 % 2),
                 20 + static_cast<int64_t>(seed * 7 % 60),
                 20 + static_cast<int64_t>(seed * 11 % 60),

@@ -70,6 +70,8 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
   std::map<std::string, int64_t> dims{{"B", shape.B}, {"H", shape.H}, {"G", shape.G},
                                       {"T", shape.T}, {"S", shape.S}, {"D", shape.D},
                                       {"E", shape.E}, {"R", 16},      {"N", shape.T + shape.S}};
+  // Groups that each lie in one of G: some of both where there is room.
+  dims["G2"] = shape.G > 0 && shape.H % (2 * shape.G) == 0 ? 2 * shape.G : shape.H;
   std::map<std::string, reference::Array> inputs;
   for (size_t position = 0; position < variant.inputs().size(); ++position) {
     const InputInfo &input = variant.inputs()[position];

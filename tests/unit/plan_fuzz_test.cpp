@@ -20,7 +20,9 @@ class MaskGenerator {
   std::string variant() {
     std::string text =
         "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], ti: int [T], tj: int [B,S], t2: int [T,S], th: int "
-        "[H,T,S], u: int [H], n: int [],\n"
+        "[" +
+        std::string(pick(2) ? "H" : "G2") + ",T,S], u: int [" + (pick(2) ? "H" : "G2") +
+        "], n: int [],\n"
         "  xi: [H,T], xj: [S], x2: [T,S], c: [H], tau: [], f2: bool [T,S], fj: bool [S])\n{\n  let d = i - j\n";
     if (pick(2)) text += "  let a = " + whole(2) + "\n";
     if (pick(2)) text += "  let x = " + real(2) + "\n";
@@ -196,7 +198,7 @@ TEST(PlanFuzz, tilesAreSafe) {
     const std::string text = generator.variant();
     SCOPED_TRACE("seed " + std::to_string(seed) + "\n" + text);
     auto variant = variantOf(text);
-    const Shape shape{1,  2, 1, 17 + static_cast<int64_t>(seed * 7 % 40), 17 + static_cast<int64_t>(seed * 11 % 40),
+    const Shape shape{1,  4, 1, 17 + static_cast<int64_t>(seed * 7 % 40), 17 + static_cast<int64_t>(seed * 11 % 40),
                       16, 16};
     auto inputs = randomInputs(*variant, shape, seed);
     for (const InputInfo &input : variant->inputs()) generator.fill(input, inputs[input.name].values);

@@ -1,4 +1,5 @@
 // A scalar program at each pair of a tile: queries in the lanes of a register, keys one after another.
+#include "compiler/dims.h"
 #include "compiler/target/cpu/kernel_code.h"
 
 #include <limits>
@@ -52,9 +53,7 @@ void scatter(KernelCode &code, ScalarRegion &region, dialect::AccumulateOp sum, 
   const target::TensorInfo &info = code.slots.info(sum.getInput().str());
   std::vector<Value> indices = region.safeIndices(sum.getInput(), sum.getIndices());
   size_t leading = 0;
-  while (leading < info.dims.size() &&
-         (info.dims[leading] == "B" || info.dims[leading] == "H" || info.dims[leading] == "G"))
-    ++leading;
+  while (leading < info.dims.size() && isLeadingDim(info.dims[leading])) ++leading;
   Value offset = emit.splat(row);
   // Lanes past the last row add nothing: to this one, for others are other threads'.
   if (code.slots.headRows()) {

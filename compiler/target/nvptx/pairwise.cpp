@@ -1,5 +1,6 @@
 // A scalar program at each pair of a tile: what a thread does for the pairs that it holds. Lines are the tile's first
 // dim, queries or, transposed, keys: a thread holds parts of two lines of each 16, and of each 8 columns two.
+#include "compiler/dims.h"
 #include "compiler/target/nvptx/kernel_code.h"
 
 namespace weft::nvptx {
@@ -198,8 +199,7 @@ class Pass {
     std::vector<Value> indices = region.safeIndices(sum.getInput(), sum.getIndices());
     Value offset = code.headRow(context);
     for (auto [index, dim] : llvm::zip(indices, info.dims))
-      if (dim != "B" && dim != "H" && dim != "G")
-        offset = emit.add(emit.mul(offset, code.slots.dim(dim)), emit.toI64(index));
+      if (!isLeadingDim(dim)) offset = emit.add(emit.mul(offset, code.slots.dim(dim)), emit.toI64(index));
     Value matters = arith::CmpFOp::create(code.builder, emit.loc, arith::CmpFPredicate::UNE, value, emit.constantF(0));
     emit.when(matters, [&] { code.atomicAdd(emit.at(code.slots.pointer(name), offset), value); });
   }
