@@ -1,13 +1,14 @@
 #include "runtime/cpu/object_loader.h"
 
-#include <atomic>
+#include <dlfcn.h>
+
 #include <set>
 #include <stdexcept>
 
-#include "llvm/ExecutionEngine/Orc/LLJIT.h"
+#include "llvm/ExecutionEngine/JITLink/JITLink.h"
+#include "llvm/ExecutionEngine/JITLink/JITLinkMemoryManager.h"
 #include "llvm/Object/ObjectFile.h"
 #include "llvm/Support/MemoryBuffer.h"
-#include "llvm/Support/TargetSelect.h"
 
 namespace weft::cpu {
 namespace {
@@ -53,36 +54,66 @@ void check(const llvm::MemoryBuffer &code, const std::string &entry) {
   if (!defined) throw std::runtime_error("loading object code: it defines no function " + entry);
 }
 
-llvm::orc::LLJIT &linker() {
-  // Never destroyed: kernels may run until the process ends.
-  static llvm::orc::LLJIT *jit = [] {
-    llvm::InitializeNativeTarget();
-    llvm::InitializeNativeTargetAsmPrinter();
-    // No platform: kernels have no initializers, and one would link every symbol of the process.
-    return valueOf(llvm::orc::LLJITBuilder()
-                       .setLinkProcessSymbolsByDefault(false)
-                       .setPlatformSetUp(llvm::orc::setUpInactivePlatform)
-                       .create())
-        .release();
+/// Of the process, or of what this library was linked with; null where there is none.
+void *addressOf(const std::string &name) {
+  if (!callable.count(name)) return nullptr;
+  if (void *found = dlsym(RTLD_DEFAULT, name.c_str())) return found;
+  static void *const self = [] {
+    Dl_info own;
+    return dladdr(&callable, &own) ? dlopen(own.dli_fname, RTLD_LAZY | RTLD_NOLOAD) : nullptr;
   }();
-  return *jit;
+  return self ? dlsym(self, name.c_str()) : nullptr;
 }
+
+/// What comes of a link. All is done when jitlink::link() returns, for the memory is this process's own.
+struct Linked {
+  llvm::orc::ExecutorAddr entry;
+  std::string error;
+};
+
+class Linking : public llvm::jitlink::JITLinkContext {
+ public:
+  Linking(std::string entry, Linked &linked) : JITLinkContext(nullptr), entry(std::move(entry)), linked(linked) {}
+
+ private:
+  const std::string entry;
+  Linked &linked;
+
+  llvm::jitlink::JITLinkMemoryManager &getMemoryManager() override {
+    // Never destroyed: kernels may run until the process ends.
+    static auto *const memory = valueOf(llvm::jitlink::InProcessMemoryManager::Create()).release();
+    return *memory;
+  }
+  void notifyFailed(llvm::Error error) override { linked.error = llvm::toString(std::move(error)); }
+  void lookup(const LookupMap &names,
+              std::unique_ptr<llvm::jitlink::JITLinkAsyncLookupContinuation> continuation) override {
+    llvm::jitlink::AsyncLookupResult found;
+    for (const auto &[name, flags] : names) {
+      void *address = addressOf((*name).str());
+      if (!address) return continuation->run(llvm::createStringError("this process has no " + *name));
+      found[name] = {llvm::orc::ExecutorAddr::fromPtr(address), llvm::JITSymbolFlags::Callable};
+    }
+    continuation->run(std::move(found));
+  }
+  llvm::Error notifyResolved(llvm::jitlink::LinkGraph &graph) override {
+    for (const llvm::jitlink::Symbol *symbol : graph.defined_symbols())
+      if (symbol->hasName() && *symbol->getName() == entry) linked.entry = symbol->getAddress();
+    return llvm::Error::success();
+  }
+  void notifyFinalized(llvm::jitlink::JITLinkMemoryManager::FinalizedAlloc code) override { code.release(); }
+};
 
 }  // namespace
 
 KernelFunction loadObject(const std::string &code, const std::string &entry) {
-  auto buffer = llvm::MemoryBuffer::getMemBufferCopy(code, entry);
+  const auto buffer = llvm::MemoryBuffer::getMemBufferCopy(code, entry);
   check(*buffer, entry);
-  llvm::orc::LLJIT &jit = linker();
-  static std::atomic<int> count{0};
-  // A library a kernel: kernels of different variants share entry names.
-  auto library = jit.createJITDylib("kernel" + std::to_string(count++));
-  if (!library) throw failure(library.takeError());
-  library->addGenerator(valueOf(llvm::orc::DynamicLibrarySearchGenerator::GetForCurrentProcess(
-      jit.getDataLayout().getGlobalPrefix(),
-      [](const llvm::orc::SymbolStringPtr &name) { return callable.count((*name).str()) > 0; })));
-  if (auto error = jit.addObjectFile(*library, std::move(buffer))) throw failure(std::move(error));
-  return valueOf(jit.lookup(*library, entry)).toPtr<KernelFunction>();
+  static const auto names = std::make_shared<llvm::orc::SymbolStringPool>();
+  Linked linked;
+  llvm::jitlink::link(valueOf(llvm::jitlink::createLinkGraphFromObject(buffer->getMemBufferRef(), names)),
+                      std::make_unique<Linking>(entry, linked));
+  if (!linked.error.empty()) throw std::runtime_error("loading object code: " + linked.error);
+  return linked.entry.toPtr<KernelFunction>();
 }
 
 }  // namespace weft::cpu

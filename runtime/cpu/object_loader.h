@@ -1,4 +1,4 @@
-// Object code into this process, with LLVM's ORC.
+// Object code into this process, with LLVM's JITLink.
 #pragma once
 
 #include <cstdint>
