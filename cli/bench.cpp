@@ -11,6 +11,7 @@
 #include "benchmarks/results.h"
 #include "benchmarks/scripts.h"
 #include "cli/commands.h"
+#include "cli/python.h"
 #include "models/interrupt.h"
 #include "models/user_files.h"
 #include "ops/attention.h"
@@ -21,18 +22,6 @@
 
 namespace weft::cli {
 namespace {
-
-/// Runs a built-in Python script. Gives its exit code.
-int python(const char *script, const std::vector<std::string> &arguments) {
-  Command command{{bench::pythonProgram(), "-c", script}, {}};
-  command.words.insert(command.words.end(), arguments.begin(), arguments.end());
-  try {
-    return runProgram(command, Streams::Inherited).code;
-  } catch (const std::runtime_error &error) {
-    std::fprintf(stderr, "%s (WEFT_PYTHON names another)\n", error.what());
-    return 127;
-  }
-}
 
 nlohmann::json readResults(const std::string &path) {
   demandFile(path);
@@ -93,7 +82,7 @@ class Output {
     save(results);
     std::printf("%sresults  %s\n", table.c_str(), data.c_str());
     std::fflush(stdout);
-    if (python(script, {data, page}) != 0)
+    if (runPython(script, {data, page}) != 0)
       throw std::runtime_error("the page was not made; the results are in " + data);
     std::printf("report   %s\n", page.c_str());
   }
@@ -209,7 +198,7 @@ void addReport(CLI::App &app, Action &action) {
     action = [options] {
       std::vector<std::string> arguments{options->out};
       arguments.insert(arguments.end(), options->runs.begin(), options->runs.end());
-      if (const int code = python(bench::trainingScript, arguments); code != 0) return code;
+      if (const int code = runPython(bench::trainingScript, arguments); code != 0) return code;
       std::printf("report   %s\n", options->out.c_str());
       return 0;
     };

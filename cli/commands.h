@@ -14,6 +14,7 @@ void addBench(CLI::App &app, Action &action);
 void addReport(CLI::App &app, Action &action);
 void addCheck(CLI::App &app, Action &action);
 void addCompile(CLI::App &app, Action &action);
+void addData(CLI::App &app, Action &action);
 void addTrain(CLI::App &app, Action &action);
 void addEval(CLI::App &app, Action &action);
 void addRun(CLI::App &app, Action &action);

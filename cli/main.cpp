@@ -26,6 +26,7 @@ int main(int argc, char **argv) {
       "  weft compile causal --kernel forward --emit=tile  any stage of a kernel\n"
       "  weft run causal --device ptx-emulator             a variant on random tensors, on any device\n"
       "  weft tune causal adaptive_span --budget 60s       the fastest tiles on this device, kept\n"
+      "  weft data                                         enwik8, to train on\n"
       "  weft train --config models/configs/small_span_periodic.json --data FILE --out runs/a\n"
       "  weft eval --checkpoint runs/a --data FILE         bpc, spans, kept tiles, masks\n"
       "  weft report runs/a runs/b                         training runs side by side, one HTML page\n"
@@ -36,6 +37,7 @@ int main(int argc, char **argv) {
   weft::cli::addVariants(app, action);
   weft::cli::addCheck(app, action);
   weft::cli::addCompile(app, action);
+  weft::cli::addData(app, action);
   weft::cli::addTrain(app, action);
   weft::cli::addEval(app, action);
   weft::cli::addSample(app, action);
