@@ -68,12 +68,14 @@ def libc_tag() -> str:
     return f"manylinux_{version.replace('.', '_')}_{platform.machine()}"
 
 
+LARGEST = 40_000_000  # bytes of a wheel
+
 METADATA = """Metadata-Version: 2.1
 Name: weft
 Version: {version}
 Summary: Attention variants, compiled forward and backward for the machine they run on
 Requires-Python: >=3.10
-Requires-Dist: torch (>=2.11)
+Requires-Dist: torch ({torches})
 License: {license}
 Classifier: Programming Language :: Python :: 3
 Classifier: Operating System :: POSIX :: Linux
@@ -81,6 +83,12 @@ Description-Content-Type: text/markdown
 
 {readme}
 """
+
+
+def torches(versions) -> str:
+    """From the first minor version that there is a build for to the last one."""
+    minors = sorted(tuple(int(part) for part in own.split(".")[:2]) for own in versions)
+    return f">={minors[0][0]}.{minors[0][1]},<{minors[-1][0]}.{minors[-1][1] + 1}"
 
 
 def assemble(bundle: pathlib.Path, builds: dict, target: pathlib.Path) -> pathlib.Path:
@@ -104,7 +112,7 @@ def assemble(bundle: pathlib.Path, builds: dict, target: pathlib.Path) -> pathli
     license_file = root / "python" / "LICENSE"
     readme = (root / "README.md").read_text()
     texts = {
-        f"{info}/METADATA": METADATA.format(version=version, readme=readme, license="Apache-2.0"),
+        f"{info}/METADATA": METADATA.format(version=version, readme=readme, license="Apache-2.0", torches=torches(builds)),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: weft\nRoot-Is-Purelib: false\nTag: {tag}\n",
         f"{info}/entry_points.txt": "[console_scripts]\nweft = weft.__main__:main\n",
         f"{info}/top_level.txt": "weft\n",
@@ -159,6 +167,8 @@ def main():
     else:
         builds = {version: build(version, folder, options.bundle.resolve()) for version, folder in versions.items()}
         wheel = assemble(options.bundle, builds, options.out)
+    if not options.built and wheel.stat().st_size > LARGEST:
+        raise SystemExit(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB, expected at most {LARGEST / 1e6:.0f}")
     print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB, for torch {', '.join(versions)}")
 
 

@@ -1,10 +1,6 @@
 /* Weft from C, and so from any language: compile a variant, ask what a call of it needs, run it on memory of your own.
  *
- *   weft_variant *variant = weft_parse("attention causal(q: [B, H, T, D], ...) { ... }");
- *   weft_call *call = weft_compile(variant, WEFT_FORWARD, WEFT_F32, "cpu", 2, (const char *[]){"D", "E"},
- * (int64_t[]){64, 64}); int64_t dims[] = {1, 8, 8, 2048, 2048, 64, 64};       // in the order of weft_call_dim: B, H,
- * G, T, S, then others void *data[n] = {q, k, v, o, ...};                    // in the order of weft_call_buffer if
- * (weft_run(call, dims, data, NULL, NULL, 0)) puts(weft_error());
+ * docs/cpp.md has a whole program: weft_parse(), weft_compile(), memory for each weft_call_buffer(), weft_run().
  *
  * Ownership: what a function of name weft_parse or weft_compile gives belongs to the caller, who frees it once with the
  * function of name weft_..._free; a call outlives its variant. Texts belong to what they were asked of. Memory is

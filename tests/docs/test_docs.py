@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,26 @@ class Examples(unittest.TestCase):
         with open(path, "w") as file:
             file.write(text)
         return path
+
+    def test_programs_in_c_say_what_is_beside_them(self):
+        page = read("docs/cpp.md")
+        header = os.path.join(self.folder.name, "weft")
+        os.mkdir(header)
+        shutil.copy(os.path.join(SOURCE, "runtime", "weft.h"), header)
+        libraries, tried = os.path.dirname(LIBRARY), 0
+        for match in re.finditer(r"^```c\n(.*?)^```\n+```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+            source, program = os.path.join(self.folder.name, "own.c"), os.path.join(self.folder.name, "own")
+            with open(source, "w") as file:
+                file.write(match[1])
+            options = ["-I", self.folder.name, "-L", libraries, "-lweft_runtime", f"-Wl,-rpath,{libraries}"]
+            made = subprocess.run(["cc", "-Wall", "-Wextra", "-Werror", source, *options, "-o", program], capture_output=True, text=True)
+            self.assertEqual(made.returncode, 0, made.stderr)
+            done = subprocess.run([program], capture_output=True, text=True, timeout=240)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            # Tiles may be another CPU's.
+            self.assertEqual(re.sub(r"tiles\(T, \d+\)", "", done.stdout), re.sub(r"tiles\(T, \d+\)", "", match[2]))
+            tried += 1
+        self.assertGreater(tried, 0)
 
     def test_examples_compile(self):
         work = []

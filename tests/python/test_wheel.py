@@ -9,6 +9,8 @@ import unittest
 import venv
 import zipfile
 
+import torch
+
 SOURCE = os.environ["WEFT_SOURCE"]
 FIRST = """
 import time, torch
@@ -40,8 +42,6 @@ class Wheel(unittest.TestCase):
         cls.python = os.path.join(cls.root, "bin", "python")
         # torch is not downloaded again.
         (site,) = glob.glob(os.path.join(cls.root, "lib", "python3*", "site-packages"))
-        import torch
-
         with open(os.path.join(site, "torch.pth"), "w") as file:
             file.write(os.path.dirname(os.path.dirname(torch.__file__)) + "\n")
         cls.environment = {key: own for key, own in os.environ.items() if not key.startswith(("WEFT_", "PYTHON", "LD_"))}
@@ -62,6 +62,14 @@ class Wheel(unittest.TestCase):
         result = self.run_python("import torch; torch.__version__ = '1.13.1'; import weft")
         self.assertIn("this build is for torch 2.", result.stderr)
         self.assertIn("torch 1.13.1 is installed", result.stderr)
+
+    def test_what_it_needs_is_there(self):
+        checked = subprocess.run([sys.executable, "-m", "pip", "--python", self.python, "check"], capture_output=True, text=True, env=self.environment)
+        self.assertNotIn("weft", checked.stdout, checked.stderr)
+        named = self.run_python("import importlib.metadata as own; print(own.requires('weft'), own.metadata('weft')['License'])").stdout
+        minor = ".".join(torch.__version__.split(".")[:2])
+        self.assertIn(f">={minor},<2.{int(minor.split('.')[1]) + 1}", named)
+        self.assertIn("Apache-2.0", named)
 
     def test_the_command_line(self):
         program = os.path.join(self.root, "bin", "weft")
