@@ -44,7 +44,7 @@ bool readsLikeDivision(std::string_view source, const std::vector<Token> &tokens
       ++at;
     }
     // A closing bracket of what stands before the comment, or a comparison: no words of a sentence.
-    if (isOneOf(words[at], {")", "]", "==", "!=", "<", ">", "<=", ">="})) return number;
+    if (isOneOf(words[at], {")", "]", "}", "==", "!=", "<", ">", "<=", ">="})) return number;
     if (words[at].kind == Token::Kind::End) return number && open == 0;
     if (!isOneOf(words[at], {"+", "-", "*", "/", "%", "mod", "div"})) return false;
     ++at;

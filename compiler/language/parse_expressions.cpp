@@ -349,10 +349,15 @@ ExprPtr ExpressionParser::segmentOf(SourceRange range, const std::vector<ExprPtr
   }
 #include "compiler/language/functions.def"
 #undef WEFT_FUNCTION
+  if (joinerOf(token.text)) {
+    report(token.range, "expected how many terms '" + token.text + "' has, as 'n < 8' before a comma",
+           "as in: any(n < 8, list[i, n] == j)");
+    throw SyntaxError();
+  }
   report(token.range, "unknown function '" + token.text + "'",
          inSelect ? "of the rows of a tile, as in dot(mean_before(q), mean(k)): mean mean_before max min first last"
                   : "functions: dot min max clamp abs exp exp2 log log2 log1p sqrt rsqrt sin cos tan tanh erf sigmoid "
-                    "relu softplus floor ceil round pow triangle segment");
+                    "relu softplus floor ceil round pow triangle segment; of terms: any all sum");
   throw SyntaxError();
 }
 

@@ -272,7 +272,9 @@ class Parser : ExpressionParser {
       expect(")", "after the number of queries that share a choice");
     } else {
       if (!accept("tiles"))
-        fail("'tiles' or 'keys' after 'select'", "as in: select tiles(64, 64) {   or   select keys(64) {");
+        fail("'tiles' or 'keys' after 'select'",
+             "as in: select tiles(64, 64) {   or   select keys(64) {   or, of a given map: select tiles(64, 64) { keep "
+             "map[h, i div 64, j div 64] }");
       expect("(", "after 'tiles'");
       select.tileQ = parseTileSize();
       expect(",", "between the tile's queries and its keys");

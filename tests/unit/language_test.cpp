@@ -28,6 +28,8 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
       {head + "score dot(q[i], k[j]) + oops }", 3, "unknown name 'oops'"},
       {head + "score dot(q[i], x[j]) }", 3, "unknown input 'x'"},
       {head + "score foo(1) }", 3, "unknown function 'foo'"},
+      {head + "where any(n, i == n) }", 3, "expected how many terms 'any' has, as 'n < 8' before a comma"},
+      {head + "score i // 64 }", 3, "expected a statement, got '//'"},
       {head + "score dot(q[i], v[j]) }", 3, "expected rows of one length in 'dot', got D and E"},
       {head + "score dot(q[i], q[i]) }", 3, "expected one row of queries and one row of keys"},
       {head + "score dot(q[i], k[i]) }", 3, "expected a row of queries x[i]"},
