@@ -6,6 +6,9 @@ are in the kernels too.
 
 from __future__ import annotations
 
+import functools
+import types
+
 import torch
 
 from . import flex
@@ -25,6 +28,35 @@ def _offset(mask_function, q_offset, kv_offset):
     return lambda b, h, q_idx, kv_idx: mask_function(b, h, q_idx + q_shift, kv_idx + kv_shift)
 
 
+def _held(value, known: dict):
+    """`value` with copies of the tensors that it holds. A mask is read when its layers are called: static caches have advanced their
+    counters in place by then. Tensors behind attributes of objects and in globals are not copied."""
+    if id(value) in known:
+        return known[id(value)]
+    own, kind = value, type(value)
+    if isinstance(value, torch.Tensor):
+        own = value.clone()
+    elif kind in (tuple, list):
+        own = kind(_held(one, known) for one in value)
+    elif kind is dict:
+        own = {key: _held(one, known) for key, one in value.items()}
+    elif kind is functools.partial:
+        own = functools.partial(_held(value.func, known), *_held(value.args, known), **_held(value.keywords, known))
+    elif kind is types.FunctionType and (value.__closure__ or value.__defaults__ or value.__kwdefaults__):
+        cells = tuple(types.CellType() for _ in value.__closure__ or ())
+        own = types.FunctionType(value.__code__, value.__globals__, value.__name__, None, cells)
+        known[id(value)] = own  # it may hold itself
+        own.__defaults__, own.__kwdefaults__ = _held(value.__defaults__, known), _held(value.__kwdefaults__, known)
+        own.__dict__.update(value.__dict__)
+        for cell, old in zip(cells, value.__closure__ or ()):
+            try:
+                cell.cell_contents = _held(old.cell_contents, known)
+            except ValueError:  # not assigned yet
+                pass
+    known[id(value)] = own
+    return own
+
+
 def mask(batch_size: int, q_length: int, kv_length: int, q_offset=0, kv_offset=0, mask_function=None, attention_mask=None, device="cpu", **unused) -> flex.BlockMask:
     """A layer's mask as transformers asks for it (AttentionMaskInterface)."""
     from transformers.masking_utils import and_masks, padding_mask_function, prepare_padding_mask
@@ -32,7 +64,7 @@ def mask(batch_size: int, q_length: int, kv_length: int, q_offset=0, kv_offset=0
     own = mask_function or _causal
     if attention_mask is not None and not bool(attention_mask.all()):
         own = and_masks(own, padding_mask_function(prepare_padding_mask(attention_mask, kv_length, kv_offset)))
-    return flex.BlockMask(_offset(own, q_offset, kv_offset), batch_size, None, q_length, kv_length, device)
+    return flex.BlockMask(_held(_offset(own, q_offset, kv_offset), {}), batch_size, None, q_length, kv_length, device)
 
 
 def attention(module, query, key, value, attention_mask=None, scaling=None, dropout=0.0, softcap=None, s_aux=None, position_bias=None, is_causal=None, **unused):

@@ -80,6 +80,17 @@ def add(name):
         self.assertTrue(torch.equal(got.sequences, want.sequences))
         self.near(torch.stack(got.logits), torch.stack(want.logits))
 
+    def generates_static(self):
+        for length, padding in ((30, 5), (30, 0), (18, 3)):  # longer than windows, and reaching them on the way
+            tokens = torch.randint(3, 97, (2, length))
+            kept = torch.ones_like(tokens)
+            kept[1, :padding] = 0
+            want, got = self.both(self.model(name), lambda model: model.generate(tokens, attention_mask=kept, max_new_tokens=12, min_new_tokens=12, do_sample=False, cache_implementation="static", return_dict_in_generate=True, output_logits=True))
+            self.assertTrue(torch.equal(got.sequences, want.sequences))
+            self.assertEqual(len(got.logits), 12)
+            for own, other in zip(got.logits, want.logits):
+                self.near(own, other)
+
     def trains(self):
         def run(model):
             torch.manual_seed(1)
@@ -100,7 +111,7 @@ def add(name):
         self.near(got, want, 1e-4)
         self.assertLess(got[-1], got[0])
 
-    for function in (logits, padded, gradients, generates, trains):
+    for function in (logits, padded, gradients, generates, generates_static, trains):
         setattr(Transformers, f"test_{name}_{function.__name__}", function)
 
 
@@ -121,6 +132,44 @@ class Texts(unittest.TestCase):
             got, _ = transformers.attention(module, q, k, v, attention_mask=mask)
             want = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[..., :30])
             self.assertLess((got.transpose(1, 2) - want).abs().max().item(), 1e-5, mask.shape)
+
+    def test_masks_keep_their_values(self):
+        """Of what a mask was made of, tensors may be changed in place before it is read, and before gradients are."""
+        from functools import partial
+        from types import SimpleNamespace
+
+        from transformers.masking_utils import and_masks, blockwise_overlay, or_masks, remap_positions_for_packed_sequence
+
+        from weft import transformers
+
+        torch.manual_seed(0)
+        k, v = torch.randn(2, 2, 40, 16), torch.randn(2, 2, 40, 16)
+        module = SimpleNamespace(training=False, is_causal=True)
+        causal = lambda b, h, q_idx, kv_idx: q_idx >= kv_idx
+        of_length = lambda length, b, h, q_idx, kv_idx: kv_idx < length[b]
+
+        def run(changed):
+            q = torch.randn(2, 4, 8, 16, generator=torch.Generator().manual_seed(1), requires_grad=True)
+            offset, kv_offset, padding = torch.tensor(20), torch.tensor(1), torch.ones(2, 41, dtype=torch.bool)
+            padding[0, :9] = False
+            positions, lengths = torch.arange(41).repeat(2, 1), torch.tensor([30, 35])
+            groups = positions // 4
+            function = or_masks(remap_positions_for_packed_sequence(causal, positions), blockwise_overlay(groups))
+            function = and_masks(function, partial(of_length, lengths), lambda b, h, q_idx, kv_idx, own=padding: own[b, kv_idx])
+            mask = transformers.mask(2, 8, 40, offset, kv_offset, function, padding)
+            tensors = offset, kv_offset, padding, groups, lengths, positions
+            if changed == "forward":
+                [own.zero_() for own in tensors]
+            o, _ = transformers.attention(module, q, k, v, attention_mask=mask)
+            if changed == "backward":
+                [own.zero_() for own in tensors]
+            o.square().sum().backward()
+            return o.detach(), q.grad
+
+        want = run(None)
+        for when in ("forward", "backward"):
+            for got, own in zip(run(when), want):
+                self.assertTrue(torch.equal(got, own), when)
 
     def test_new_tokens_compile_nothing_anew(self):
         """The offset of a query in the cache is an input of the variant, not a part of its text."""
