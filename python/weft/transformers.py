@@ -7,6 +7,7 @@ are in the kernels too.
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 
 import torch
@@ -24,7 +25,7 @@ def _offset(mask_function, q_offset, kv_offset):
     """Offsets as tensors: the text of a variant is the same for all of them."""
     if all(isinstance(own, int) and own == 0 for own in (q_offset, kv_offset)):
         return mask_function
-    q_shift, kv_shift = (torch.as_tensor(own) for own in (q_offset, kv_offset))
+    q_shift, kv_shift = (torch.as_tensor(own).reshape(()) for own in (q_offset, kv_offset))  # of one element in transformers 5.4
     return lambda b, h, q_idx, kv_idx: mask_function(b, h, q_idx + q_shift, kv_idx + kv_shift)
 
 
@@ -94,9 +95,19 @@ def attention(module, query, key, value, attention_mask=None, scaling=None, drop
 
 def register() -> str:
     """Makes attn_implementation="weft" known; gives that name."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface
+    import transformers
 
+    fits, why = False, None
+    try:
+        from transformers import AttentionInterface
+        from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+        fits = {"q_length", "q_offset"} <= inspect.signature(sdpa_mask).parameters.keys()
+    except ImportError as error:
+        why = error
+    if not fits:  # before 5.4 masks were asked for by cache_position
+        own = transformers.__version__
+        raise ImportError(f"weft works with transformers 5.4 to 5.24, and with newer ones that ask for masks alike; this is {own}") from why
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, mask)
     return NAME

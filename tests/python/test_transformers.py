@@ -85,7 +85,9 @@ def add(name):
             tokens = torch.randint(3, 97, (2, length))
             kept = torch.ones_like(tokens)
             kept[1, :padding] = 0
-            want, got = self.both(self.model(name), lambda model: model.generate(tokens, attention_mask=kept, max_new_tokens=12, min_new_tokens=12, do_sample=False, cache_implementation="static", return_dict_in_generate=True, output_logits=True))
+            options = dict(max_new_tokens=12, min_new_tokens=12, do_sample=False, return_dict_in_generate=True, output_logits=True)
+            run = lambda model: model.generate(tokens, attention_mask=kept, cache_implementation="static", **options)
+            want, got = self.both(self.model(name), run)
             self.assertTrue(torch.equal(got.sequences, want.sequences))
             self.assertEqual(len(got.logits), 12)
             for own, other in zip(got.logits, want.logits):
@@ -138,14 +140,13 @@ class Texts(unittest.TestCase):
         from functools import partial
         from types import SimpleNamespace
 
-        from transformers.masking_utils import and_masks, blockwise_overlay, or_masks, remap_positions_for_packed_sequence
+        from transformers.masking_utils import and_masks, packed_sequence_mask_function
 
         from weft import transformers
 
         torch.manual_seed(0)
         k, v = torch.randn(2, 2, 40, 16), torch.randn(2, 2, 40, 16)
         module = SimpleNamespace(training=False, is_causal=True)
-        causal = lambda b, h, q_idx, kv_idx: q_idx >= kv_idx
         of_length = lambda length, b, h, q_idx, kv_idx: kv_idx < length[b]
 
         def run(changed):
@@ -153,8 +154,9 @@ class Texts(unittest.TestCase):
             offset, kv_offset, padding = torch.tensor(20), torch.tensor(1), torch.ones(2, 41, dtype=torch.bool)
             padding[0, :9] = False
             positions, lengths = torch.arange(41).repeat(2, 1), torch.tensor([30, 35])
-            groups = positions // 4
-            function = or_masks(remap_positions_for_packed_sequence(causal, positions), blockwise_overlay(groups))
+            groups = positions // 35
+            causal = lambda b, h, q_idx, kv_idx: positions[b, q_idx] >= positions[b, kv_idx]
+            function = and_masks(causal, packed_sequence_mask_function(groups))
             function = and_masks(function, partial(of_length, lengths), lambda b, h, q_idx, kv_idx, own=padding: own[b, kv_idx])
             mask = transformers.mask(2, 8, 40, offset, kv_offset, function, padding)
             tensors = offset, kv_offset, padding, groups, lengths, positions
@@ -178,8 +180,23 @@ class Texts(unittest.TestCase):
         texts = set()
         for seen in (10, 11, 40):
             q, k = torch.zeros(1, 4, 1, 16), torch.zeros(1, 2, seen, 16)
-            texts.add(flex._traced(q, k, k, None, transformers.mask(1, 1, seen, q_offset=seen - 1), 0.25)[0])
+            for offset in (seen - 1, torch.tensor(seen - 1), torch.tensor([seen - 1])):  # as caches give it
+                texts.add(flex._traced(q, k, k, None, transformers.mask(1, 1, seen, q_offset=offset), 0.25)[0])
         self.assertEqual(len(texts), 1)
+
+    def test_other_versions_are_named(self):
+        import sys
+        from unittest import mock
+
+        import transformers
+
+        def asks_otherwise(batch_size, cache_position, kv_length, kv_offset=0, mask_function=None, attention_mask=None, **more):
+            pass
+
+        none = mock.patch.dict(sys.modules, {"transformers.masking_utils": None})
+        for older in (mock.patch("transformers.masking_utils.sdpa_mask", asks_otherwise), none):
+            with older, self.assertRaisesRegex(ImportError, rf"transformers 5\.4 to 5\.24.*{transformers.__version__}"):
+                weft.register_transformers()
 
 
 if __name__ == "__main__":
