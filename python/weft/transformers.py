@@ -70,6 +70,8 @@ def mask(batch_size: int, q_length: int, kv_length: int, q_offset=0, kv_offset=0
 
 def attention(module, query, key, value, attention_mask=None, scaling=None, dropout=0.0, softcap=None, s_aux=None, position_bias=None, is_causal=None, **unused):
     """A layer's attention as transformers asks for it (AttentionInterface): o [B, T, H, E], and no weights."""
+    if unused.get("output_attentions", getattr(getattr(module, "config", None), "output_attentions", False)):
+        raise ValueError(f'attn_implementation="{NAME}" never forms attention weights: output_attentions=True needs attn_implementation="eager"')
     block_mask, score_mask = (attention_mask, None) if isinstance(attention_mask, flex._flex.BlockMask) else (None, attention_mask)
     if attention_mask is None and query.shape[2] > 1 and (is_causal if is_causal is not None else getattr(module, "is_causal", True)):
         block_mask = flex.BlockMask(_causal, None, None, query.shape[2], key.shape[2], query.device)

@@ -93,6 +93,21 @@ def add(name):
             for own, other in zip(got.logits, want.logits):
                 self.near(own, other)
 
+    def forms_no_weights(self):
+        tokens = torch.randint(3, 97, (1, 8))
+        model = self.model(name)
+        model.set_attn_implementation(self.name)
+        with self.assertRaisesRegex(ValueError, 'attn_implementation="eager"'):
+            model(tokens, output_attentions=True)
+        with self.assertRaisesRegex(ValueError, 'eager'):
+            model.generate(tokens, max_new_tokens=2, return_dict_in_generate=True, output_attentions=True)
+        model.set_attn_implementation("eager")
+        model.config.output_attentions = True
+        model.set_attn_implementation(self.name)
+        with self.assertRaisesRegex(ValueError, 'attn_implementation="eager"'):
+            model(tokens)
+        self.assertEqual(model(tokens, output_attentions=False).logits.shape, (1, 8, 97))
+
     def trains(self):
         def run(model):
             torch.manual_seed(1)
@@ -113,7 +128,7 @@ def add(name):
         self.near(got, want, 1e-4)
         self.assertLess(got[-1], got[0])
 
-    for function in (logits, padded, gradients, generates, generates_static, trains):
+    for function in (logits, padded, gradients, generates, generates_static, forms_no_weights, trains):
         setattr(Transformers, f"test_{name}_{function.__name__}", function)
 
 
