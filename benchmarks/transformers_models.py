@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Models of Hugging Face transformers with Weft's attention beside sdpa, flex and eager, random weights: time of a forward pass, of a
-training step, and of a generated token. PYTHONPATH=python benchmarks/transformers_models.py [--length 1024] [--dtype bfloat16]"""
+training step, and of a generated token, and how far logits and gradients are from eager's.
+PYTHONPATH=python benchmarks/transformers_models.py [--length 1024] [--dtype bfloat16] [--errors]"""
 
 import argparse
 import warnings
@@ -20,20 +21,48 @@ MODELS = {
 }
 
 
+@torch.no_grad()
+def logits(model, tokens):
+    return {"": model(tokens).logits}
+
+
+def gradients(model, tokens):
+    model.zero_grad()
+    model(tokens, labels=tokens).loss.backward()
+    return {name: own.grad.clone() for name, own in model.named_parameters() if own.grad is not None}
+
+
+def error(own, wanted):
+    """The largest difference of a tensor, relative to its largest element; of many tensors the largest such."""
+    # The gradient of an expert that no token has is 0.
+    off = lambda own, want: (own.float() - want.float()).abs().max() / want.float().abs().max().clamp(min=1e-30)
+    return torch.stack([off(own[name], want) for name, want in wanted.items()]).max().item()
+
+
+def refused(cause):
+    torch._dynamo.reset()  # or what was compiled and raised runs uncompiled from then on: flex, once its backward pass was refused
+    return type(cause).__name__
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--errors", action="store_true", help="without times")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     own = weft.register_transformers()
     print(f"1 x {options.length} tokens, 4 layers of 512, {options.dtype}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| model | attention | forward | step of training | token after them |\n| --- | --- | --- | --- | --- |")
+    times = [] if options.errors else ["forward", "step of training", "token after them"]
+    heads = ["model", "attention", *times, "error of logits", "of gradients"]
+    print(f"| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
     for name, make in MODELS.items():
         torch.manual_seed(0)
         model = make().to(getattr(torch, options.dtype)).eval()
         tokens = torch.randint(3, 1000, (1, options.length))
+        model.set_attn_implementation("eager")
+        wanted = [what(model, tokens) for what in (logits, gradients)]
         for attention in (own, "sdpa", "flex_attention", "eager"):
             cells = []
 
@@ -41,8 +70,8 @@ def main():
                 try:
                     call()
                     cells.append(f"{1e3 * median(call, seconds):.1f} ms")
-                except Exception as error:  # what an implementation cannot do is part of the table
-                    cells.append(type(error).__name__)
+                except Exception as cause:  # what an implementation cannot do is part of the table
+                    cells.append(refused(cause))
 
             @torch.no_grad()
             def forward():
@@ -56,15 +85,24 @@ def main():
             def token():
                 model(tokens[:, :1], past_key_values=cache, use_cache=True)
 
+            def compared():
+                for what, want in zip((logits, gradients), wanted):
+                    try:
+                        cells.append(f"{error(what(model, tokens), want):.1e}")
+                    except Exception as cause:
+                        cells.append(refused(cause))
+
             try:
                 model.set_attn_implementation(attention)
-                measured(forward)
-                measured(step)
-                with torch.no_grad():
-                    cache = model(tokens, use_cache=True, logits_to_keep=1).past_key_values
-                measured(token, 1.0)
-            except Exception as error:
-                cells += [type(error).__name__] * (3 - len(cells))
+                if not options.errors:
+                    measured(forward)
+                    measured(step)
+                    with torch.no_grad():
+                        cache = model(tokens, use_cache=True, logits_to_keep=1).past_key_values
+                    measured(token, 1.0)
+                compared()
+            except Exception as cause:
+                cells += [type(cause).__name__] * (len(heads) - 2 - len(cells))
             print(f"| {name} | {attention} | {' | '.join(cells)} |", flush=True)
 
 
