@@ -29,17 +29,35 @@ if hasattr(_flex, "FlexKernelOptions"):  # of newer torch
 
 
 class BlockMask(_flex.BlockMask):
-    """FlexAttention's BlockMask whose blocks are found when somebody asks for them: Weft's kernels need the function alone."""
+    """FlexAttention's BlockMask: given by its blocks, as PyTorch's own; what `create_block_mask` makes finds its blocks when somebody
+    asks for them, as Weft's kernels need the function alone."""
 
-    def __init__(self, mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, **more):
-        # Not the base's: it takes the blocks.
+    # B, H, the device and further arguments of one that is given by its function.
+    _given: tuple | None = None
+
+    def __init__(self, *given, **named):
+        """torch's arguments, blocks; or those of create_block_mask, a function first."""
+        (self._by_function if given and callable(given[0]) else self._by_blocks)(*given, **named)
+
+    def _by_blocks(self, seq_lengths=None, kv_num_blocks=None, kv_indices=None, full_kv_num_blocks=None, full_kv_indices=None, q_num_blocks=None, q_indices=None,
+                   full_q_num_blocks=None, full_q_indices=None, BLOCK_SIZE=128, mask_mod=noop_mask, **more):
+        """Without `seq_lengths` they are those of whole blocks; what is not given of the blocks of queries is not there."""
+        if kv_num_blocks is None or kv_indices is None:
+            raise TypeError("expected kv_num_blocks and kv_indices; of a function alone create_block_mask(mask_mod, B, H, Q_LEN, KV_LEN) makes a BlockMask")
+        size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
+        if seq_lengths is None:
+            seq_lengths = tuple(count * own for count, own in zip(kv_indices.shape[-2:], size))
+        super().__init__(seq_lengths, kv_num_blocks, kv_indices, full_kv_num_blocks, full_kv_indices, q_num_blocks, q_indices, full_q_num_blocks, full_q_indices,
+                         size, noop_mask if mask_mod is None else mask_mod, **more)
+
+    def _by_function(self, mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, **more):
         self.mask_mod = mask_mod
         self.seq_lengths = (Q_LEN, KV_LEN)
         self.BLOCK_SIZE = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
         self._given = (B, H, device, more)
 
     def __getattr__(self, name: str):
-        if name.startswith("_") or "_given" not in self.__dict__:
+        if name.startswith("_") or self._given is None:
             raise AttributeError(name)
         B, H, device, more = self._given
         for key, value in vars(_flex.create_block_mask(self.mask_mod, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more)).items():
@@ -50,16 +68,29 @@ class BlockMask(_flex.BlockMask):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        if self._given is None:
+            return (*self.kv_indices.shape[:-2], *self.seq_lengths)
         B, H, *_ = self._given
         return (B or 1, H or 1, *self.seq_lengths)
 
     def _adjust(self, new_q_len: int, new_kv_len: int) -> "BlockMask":
+        if self._given is None:
+            return super()._adjust(new_q_len, new_kv_len)
         B, H, device, more = self._given
         return BlockMask(self.mask_mod, B, H, new_q_len, new_kv_len, device, self.BLOCK_SIZE, **more)
 
     def to(self, device):
+        if self._given is None:
+            own = BlockMask.__new__(BlockMask)
+            vars(own).update(vars(super().to(device)))
+            return own
         B, H, _, more = self._given
         return BlockMask(self.mask_mod, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more)
+
+
+def _is_its_function(mask: _flex.BlockMask) -> bool:
+    """One whose blocks say no more than its function."""
+    return isinstance(mask, BlockMask) and mask._given is not None
 
 
 def create_block_mask(mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, _compile=False, **more) -> BlockMask:
@@ -79,10 +110,10 @@ def _positional(function: Callable) -> int | None:
     return sum(own.default is own.empty and own.kind in (own.POSITIONAL_ONLY, own.POSITIONAL_OR_KEYWORD) for own in parameters)
 
 
-def _block_map(counts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """bool [B, H, rows, columns] of ordered lists of blocks."""
+def _block_map(counts: torch.Tensor, indices: torch.Tensor, columns: int) -> torch.Tensor:
+    """bool [B, H, rows, columns] of ordered lists of blocks, which may be shorter than all columns."""
     listed = torch.arange(indices.shape[-1], device=indices.device) < counts[..., None]
-    columns = indices.shape[-1]
+    columns = max(columns, indices.shape[-1])
     # What is behind the count goes to a column of its own.
     places = torch.where(listed, indices.long(), columns)
     return torch.zeros(*indices.shape[:-1], columns + 1, dtype=torch.bool, device=indices.device).scatter_(-1, places, True)[..., :columns]
@@ -104,14 +135,15 @@ def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
     inside = None
     if mask.mask_mod is not None and mask.mask_mod is not noop_mask:
         inside = t.as_condition(t.trace(mask.mask_mod, *t.pair()))
-    if isinstance(mask, BlockMask):  # its blocks are those of its function
+    if _is_its_function(mask):
         return inside
     if min(mask.BLOCK_SIZE) >= 1 << 30:  # one block holds all: what stands for no mask
         return inside
-    partial = _in_block(t, _block_map(mask.kv_num_blocks, mask.kv_indices), mask.BLOCK_SIZE, "partial_blocks")
+    columns = -(-mask.seq_lengths[1] // mask.BLOCK_SIZE[1])
+    partial = _in_block(t, _block_map(mask.kv_num_blocks, mask.kv_indices, columns), mask.BLOCK_SIZE, "partial_blocks")
     kept = binary("and", partial, inside) if inside else partial
     if mask.full_kv_num_blocks is not None:
-        full = _in_block(t, _block_map(mask.full_kv_num_blocks, mask.full_kv_indices), mask.BLOCK_SIZE, "full_blocks")
+        full = _in_block(t, _block_map(mask.full_kv_num_blocks, mask.full_kv_indices, columns), mask.BLOCK_SIZE, "full_blocks")
         kept = binary("or", full, kept)
     return kept
 
@@ -164,8 +196,8 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
             statements.append(("sink", t._getitem(sink, (t.index(t.h),)).node))
         return t, t.text("flex", statements, [f"dropout {dropout!r}"] if dropout else [])
 
-    # A mask of ours is its function; the blocks of others are tensors made anew.
-    mask = block_mask.mask_mod if isinstance(block_mask, BlockMask) else block_mask
+    # The blocks of masks that are more than their function are tensors made anew.
+    mask = block_mask.mask_mod if _is_its_function(block_mask) else block_mask
     text, inputs = remembered((score_mod, mask, sink), (scale, dropout, times), sizes, trace)
     return text, ["q", "k", "v", *inputs], list(inputs.values())
 
@@ -198,7 +230,9 @@ def _check(query, key, value, block_mask, enable_gqa):
             "create another, or call block_mask._adjust(q_len, kv_len), which crops it to the upper left corner"
         )
     masked = block_mask.shape[:-2]
-    for dim, own, have in zip("BH", masked[-2:], (Bq, Hq)):
+    if len(masked) != 2:
+        raise ValueError(f"expected blocks for each batch entry and head, kv_indices [B, H, rows, columns], got block_mask.shape={block_mask.shape}")
+    for dim, own, have in zip("BH", masked, (Bq, Hq)):
         if own not in (1, have):
             raise ValueError(f"block_mask was created for {dim}={own} but got {dim}={have}")
 

@@ -145,6 +145,95 @@ class FlexAttention(unittest.TestCase):
         dense = wide(full) | (wide(partial) & ((at[:, None] + at) % 3 != 0))
         self.near(flex_attention(self.q, self.k, self.v, block_mask=mask), math(self.q, self.k, self.v, mask_mod=lambda b, h, q, k: dense[b, 0, q, k]))
 
+    def test_our_block_mask_is_made_of_blocks_as_pytorchs(self):
+        """weft.BlockMask from blocks alone, with full ones and a function, in one call and by its constructor: forward and backward."""
+        rows = -(-T // 32)
+        kept = torch.rand(B, H, rows, rows) < 0.5
+        kept[..., 0] = True
+        full = kept & (torch.rand(kept.shape) < 0.4)
+        ordered = lambda own: (own.sum(-1, dtype=torch.int32), own.int().argsort(dim=-1, descending=True, stable=True).int())
+        wide = lambda own: own.repeat_interleave(32, 2)[:, :, :T].repeat_interleave(32, 3)[..., :T]
+        odd = lambda b, h, q, k: (q + k) % 3 != 0
+        at = torch.arange(T)
+        cases = {
+            "blocks": ((*ordered(kept),), {}, wide(kept)),
+            "blocks, function": (ordered(kept), {"mask_mod": odd}, wide(kept) & odd(0, 0, at[:, None], at)),
+            "full ones, function": ((*ordered(kept & ~full), *ordered(full)), {"mask_mod": odd}, wide(full) | wide(kept & ~full) & odd(0, 0, at[:, None], at)),
+        }
+        x = [own.requires_grad_() for own in (self.q, self.k, self.v)]
+        for name, (blocks, more, dense) in cases.items():
+            theirs = flex.BlockMask.from_kv_blocks(*blocks, BLOCK_SIZE=32, seq_lengths=(T, T), **more)
+            parts = dict(zip(("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices"), blocks))
+            masks = {
+                "from_kv_blocks": weft.BlockMask.from_kv_blocks(*blocks, BLOCK_SIZE=32, seq_lengths=(T, T), **more),
+                "without blocks of queries": weft.BlockMask.from_kv_blocks(*blocks, BLOCK_SIZE=(32, 32), seq_lengths=(T, T), compute_q_blocks=False, **more),
+                "constructor": weft.BlockMask(**parts, seq_lengths=(T, T), BLOCK_SIZE=32, **more),
+                "all of torch's arguments": weft.BlockMask(**vars(theirs)),
+                "moved": weft.BlockMask.from_kv_blocks(*blocks, BLOCK_SIZE=32, seq_lengths=(T, T), **more).to("cpu"),
+                "cropped": weft.BlockMask(**parts, BLOCK_SIZE=32, **more)._adjust(T, T),
+            }
+            want = math(*x, mask_mod=lambda b, h, q, k: dense[b, h, q, k])
+            wanted = torch.autograd.grad(want.square().sum(), x)
+            for made, mask in masks.items():
+                with self.subTest(name, made=made):
+                    self.assertIsInstance(mask, weft.BlockMask)
+                    self.assertTrue(torch.equal(mask.to_dense(), theirs.to_dense()))
+                    self.assertEqual((mask.shape, mask.sparsity(), mask.BLOCK_SIZE), (theirs.shape, theirs.sparsity(), theirs.BLOCK_SIZE))
+                    self.assertEqual(str(mask), str(theirs))
+                    part = mask[1:, 2:]
+                    self.assertTrue(torch.equal(part.to_dense(), theirs.to_dense()[1:, 2:]))
+                    part.mask_mod = more.get("mask_mod", weft.noop_mask)
+                    self.near(flex_attention(*(own[1:, 2:] for own in x), block_mask=part), want[1:, 2:])
+                    got = flex_attention(*x, block_mask=mask)
+                    self.near(got, want)
+                    for own, expected in zip(torch.autograd.grad(got.square().sum(), x), wanted):
+                        self.near(own, expected, 1e-4)
+        self.assertEqual(weft.BlockMask(kv_num_blocks=ordered(kept)[0], kv_indices=ordered(kept)[1]).shape, (B, H, rows * 128, rows * 128))
+        with self.assertRaisesRegex(TypeError, "create_block_mask"):
+            weft.BlockMask(mask_mod=causal)
+        with self.assertRaisesRegex(RuntimeError, "sliced"):
+            flex_attention(*x, block_mask=masks["constructor"][:, :1])
+        flat = weft.BlockMask.from_kv_blocks(*(own[0, 0] for own in ordered(kept)), BLOCK_SIZE=32, seq_lengths=(T, T))
+        with self.assertRaisesRegex(ValueError, "each batch entry and head"):
+            flex_attention(*x, block_mask=flat)
+
+    def test_pages_in_a_cache(self):
+        """As paged attention does it: a mask over the tokens of each request becomes one over the pages of a cache that all requests share,
+        its blocks those that the requests' pages are in, its function that of the token that a place of a page holds."""
+        page, pages, length = 32, 11, 96  # three pages a request, of two requests, anywhere
+        own = torch.randperm(pages)[: 2 * 3].view(2, 3).int()  # the page of each block of tokens
+        block = torch.full((2, pages), -1, dtype=torch.int32).scatter_(1, own.long(), torch.arange(3, dtype=torch.int32).expand(2, 3))
+        window = lambda b, h, q, k: (q >= k) & (q - k < 50 + 10 * b)
+        slope = torch.rand(H, requires_grad=True)
+        score = lambda s, b, h, q, k: s - slope[h] * (q - k)
+        before = create_block_mask(window, 2, None, length, length, device="cpu", BLOCK_SIZE=page)
+
+        def moved(counts, indices):
+            found = torch.zeros(2, 1, indices.shape[2], pages, dtype=torch.int32)
+            found[..., :3] = own[torch.arange(2)[:, None, None, None], indices.long()]
+            return counts, found
+
+        def token(b, k):
+            return block[b, k // page] * page + k % page
+
+        mask = weft.BlockMask.from_kv_blocks(
+            *moved(before.kv_num_blocks, before.kv_indices), *moved(before.full_kv_num_blocks, before.full_kv_indices), BLOCK_SIZE=page, seq_lengths=(length, pages * page),
+            mask_mod=lambda b, h, q, k: torch.where(block[b, k // page] >= 0, window(b, h, q, token(b, k)), False))
+        paged_score = lambda s, b, h, q, k: torch.where(block[b, k // page] >= 0, score(s, b, h, q, token(b, k)), -float("inf"))
+        q, k, v = (torch.randn(2, H, length, 32, requires_grad=True) for _ in range(3))
+
+        def cached(x):
+            cache = torch.full((1, H, pages * page, 32), 7.0)
+            places = (own[:, :, None] * page + torch.arange(page)).flatten(1).long()
+            for request in range(2):
+                cache = cache.index_copy(2, places[request], x[request : request + 1])
+            return cache
+
+        want, got = math(q, k, v, score, window), flex_attention(q, cached(k), cached(v), paged_score, mask)
+        self.near(got, want)
+        for one, other in zip(*(torch.autograd.grad(out.square().sum(), (q, k, v, slope)) for out in (got, want))):
+            self.near(one, other, 1e-3)
+
     def test_blocks_are_found_when_asked_for(self):
         mask = create_block_mask(causal, None, None, 1 << 20, 1 << 20, device="cpu")  # a million tokens squared
         self.assertEqual(mask.shape, (1, 1, 1 << 20, 1 << 20))
