@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 import torch
@@ -29,16 +30,16 @@ NARROW = (torch.uint8, torch.int8, torch.int16)
 
 class Traced(torch.Tensor):
     """A scalar of one pair of a query and a key. `node`: how it is computed; `finite`: the condition under which it is not -inf, or
-    None where it never is; `read`: a captured tensor that some indices of are still missing."""
+    None where it never is; `read`: a captured tensor that some indices of are still missing, or a product of two such rows."""
 
     example: torch.Tensor  # a plain one of its type
     node: Node
     finite: Node | None
-    read: "Read | None"
+    read: "Read | Products | None"
     tracer: "Tracer"
 
     @staticmethod
-    def of(tracer: "Tracer", example: torch.Tensor, node: Node | None, finite: Node | None = None, read: "Read | None" = None) -> "Traced":
+    def of(tracer: "Tracer", example: torch.Tensor, node: Node | None, finite: Node | None = None, read: "Read | Products | None" = None) -> "Traced":
         with torch._C.DisableTorchFunction():
             own = torch.Tensor._make_subclass(Traced, example)
         own.example, own.node, own.finite, own.read, own.tracer = example, node, finite, read, tracer
@@ -60,6 +61,17 @@ class Read:
 
     tensor: torch.Tensor
     indices: list[Node]
+
+    @property
+    def is_row(self) -> bool:
+        return self.tensor.dim() - len(self.indices) == 1
+
+
+@dataclass
+class Products:
+    """Of the elements of two rows; their sum is a number."""
+
+    rows: "tuple[Traced, Traced]"
 
 
 class _Indexing(TorchFunctionMode):
@@ -98,24 +110,28 @@ class Input:
     order: tuple[int, ...]  # of the captured tensor's dims
     captured: torch.Tensor | None  # ids are of living tensors
     tensor: torch.Tensor | None = None  # what a call is given: `captured`, cut
+    fresh: tuple[int, ...] = ()  # of a row: dims that `captured` has not, of size 1
+    groups: int | None = None  # of a row: those of `captured` that the heads share, and how often each stands
+    times: int = 1
 
     def recipe(self) -> "Input":
         """Without the tensors."""
-        return Input(self.name, self.kind, self.dims, self.order, None)
+        return replace(self, captured=None, tensor=None)
 
     def cut(self, captured: torch.Tensor, sizes: dict[str, int]) -> torch.Tensor:
         """`captured` with its dims in their order, and as long as the call's."""
         own = captured.permute(self.order)
+        for at in self.fresh:
+            own = own.unsqueeze(at)
         for at, dim in enumerate(self.dims):
-            if dim not in sizes:
+            size = self.groups if self.groups and at == 1 else sizes.get(dim)
+            if size is None or at in self.fresh:
                 continue
-            if own.shape[at] < sizes[dim]:
-                raise IndexError(
-                    f"a captured tensor of shape {tuple(captured.shape)} is indexed with {dict(B='b', H='h', T='q_idx', S='kv_idx')[dim]}, "
-                    f"which goes up to {sizes[dim] - 1}"
-                )
-            own = own.narrow(at, 0, sizes[dim])
-        return own
+            if own.shape[at] < size:
+                index = "h // n" if size == self.groups != sizes.get("H") else dict(B="b", H="h", T="q_idx", S="kv_idx").get(dim, "h")
+                raise IndexError(f"a captured tensor of shape {tuple(captured.shape)} is indexed with {index}, which goes up to {size - 1}")
+            own = own.narrow(at, 0, size)
+        return own.repeat_interleave(self.times, 1) if self.times > 1 else own
 
     @property
     def declaration(self) -> str:
@@ -124,7 +140,8 @@ class Input:
 
 
 class Tracer:
-    """Collects the tensors that functions of one variant capture, by the names and dims that they get. `sizes`: of B, H, T and S."""
+    """Collects the tensors that functions of one variant capture, by the names and dims that they get. `sizes`: of B, H, G (heads of
+    keys), T and S. Texts are the same for all of B, T and S."""
 
     def __init__(self, sizes: dict[str, int]):
         self.sizes = sizes
@@ -132,6 +149,8 @@ class Tracer:
         self.wished: dict[int, str] = {}  # names of tensors, by id
         self.with_gradients = True
         self.opaque = False  # what a text hangs on is not all known
+        self.heads = "G"  # the dim of k and v that counts them
+        self.shared: dict[int, str] = {}  # dims of rows of keys, by how many they are
         # Ints below 2^24 are exact as floats. Texts are the same for all sizes that are.
         self.b, self.h, self.i, self.j = (Node(name, low=0, high=EXACT - 1 if self.sizes.get(dim, 0) <= EXACT else None) for name, dim in zip("bhij", "BHTS"))
 
@@ -163,7 +182,7 @@ class Tracer:
         printer = ex.Printer([node for _, node in statements], self.names())
         head = "".join(f", {own.declaration}" for own in self.inputs.values())
         lines = [*printer.lets, *(f"{word} {printer[node]}" for word, node in statements), *more]
-        return f"attention {name}(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]{head})\n{{\n" + "".join(f"  {own}\n" for own in lines) + "}\n"
+        return f"attention {name}(q: [B, H, T, D], k: [B, {self.heads}, S, D], v: [B, {self.heads}, S, E]{head})\n{{\n" + "".join(f"  {own}\n" for own in lines) + "}\n"
 
     def value(self, node: Node) -> Traced:
         return Traced.of(self, torch.zeros((), dtype=torch.float32), node)
@@ -211,10 +230,13 @@ class Tracer:
 
     def lift(self, value: Any) -> Traced:
         if isinstance(value, Traced):
+            if isinstance(value.read, Products):
+                raise NotImplementedError("the products of two rows are used one by one: sum them, as in (x[b, h, q_idx] * y[b, h, kv_idx]).sum()")
             if value.read is not None:
+                rows = ", or multiply two rows, as in torch.dot(x[b, h, q_idx], y[b, h, kv_idx])" if value.read.is_row else ""
                 raise NotImplementedError(
                     f"a captured tensor of shape {tuple(value.read.tensor.shape)} is used with {len(value.read.indices)} "
-                    "of its indices: index every dim, as in bias[h, q_idx]"
+                    f"of its indices: index every dim, as in bias[h, q_idx]{rows}"
                 )
             return value
         if isinstance(value, torch.Tensor):
@@ -280,6 +302,7 @@ class Tracer:
                 "and & | ~ for and, or, not"
             )
         if name in ("dim", "size", "numel", "nelement", "is_floating_point", "is_complex", "is_signed", "element_size", "get_device"):
+            self.opaque |= any(isinstance(a, Traced) and a.read is not None for a in args)  # of rows sizes are seen
             with torch._C.DisableTorchFunction():
                 return function(*(_example(a) for a in args), **kwargs)
         if name in ("__repr__", "__str__", "__format__"):
@@ -287,8 +310,11 @@ class Tracer:
         key = name.strip("_").removeprefix("special_")
         if name.endswith("_") and not name.endswith("__") or name in INPLACE:
             return self._in_place(function, key, args, kwargs)
+        rows = self._of_rows(key, args, kwargs)
+        if rows is not None:
+            return rows
         known = OPERATIONS.get(key)
-        if known is None or name == "__setitem__":
+        if known is None or name == "__setitem__" or not _is_of_torch(function):
             raise NotImplementedError(f"{_source(function)} has no counterpart in Weft's language")
         operands = [self.lift(a) for a in _flat((args, kwargs)) if isinstance(a, Traced)]
         for own in _flat((args, kwargs)):
@@ -309,13 +335,25 @@ class Tracer:
         if not isinstance(example, torch.Tensor) or example.dim():
             raise NotImplementedError(f"{_source(function)} of a pair's scalars gives no scalar")
         node, *finite = known(self, Result(example, function), *args, **kwargs)
-        if self.with_gradients and not torch.is_grad_enabled() and node.inputs and example.is_floating_point():
-            raise NotImplementedError(f"torch.no_grad around what hangs on {', '.join(sorted(node.inputs))}: give a detached copy of it beside the other")
+        self._check_gradient(node, example)
         if not finite:
             if any(own.finite for own in operands):
                 raise NotImplementedError(f"{_source(function)} of -inf: it may pass through torch.where, + and - alone, on its way to the score")
             finite = [None]
         return Traced.of(self, example, node, finite[0])
+
+    def _check_gradient(self, node: Node, example: torch.Tensor):
+        """What is differentiated is the expression that was traced."""
+        if not (self.with_gradients and node.inputs and example.is_floating_point()):
+            return
+        whose, custom = ", ".join(sorted(node.inputs)), _custom_function()
+        if custom:
+            raise NotImplementedError(
+                f"torch.autograd.Function {custom} of what hangs on {whose}: its backward is not that of its forward, which alone could be traced. "
+                "Write what forward computes in torch's operations, which are differentiated here; under torch.no_grad forward is traced as it is"
+            )
+        if not torch.is_grad_enabled():
+            raise NotImplementedError(f"torch.no_grad around what hangs on {whose}: give a detached copy of it beside the other")
 
     def _in_place(self, function, key, args, kwargs):
         """x += y and x.add_(y), of a scalar of the pair: it becomes the result."""
@@ -333,17 +371,113 @@ class Tracer:
         whose = getattr(function, "__self__", None)
         name = getattr(whose, "__name__", "")
         if name in ("dtype", "device", "shape", "ndim", "is_cuda", "requires_grad", "layout", "is_cpu", "is_meta"):
+            self.opaque |= value.read is not None
             with torch._C.DisableTorchFunction():
                 return function(value.example)
         raise NotImplementedError(f"attribute {name or function} of a pair's scalar")
+
+    # Rows
+
+    def _of_rows(self, key: str, args, kwargs) -> Traced | None:
+        """torch.dot(x[b, h, q_idx], y[b, h, kv_idx]) and the like; None for what is no product of two rows."""
+        args = [*args, *kwargs.values()] if key in _PRODUCTS else list(args)
+        if key == "einsum" and args and isinstance(args[0], str) and re.fullmatch(r"(\w),\1(->)?", args[0].replace(" ", "")):
+            args, key = _listed(args[1:]), "dot"
+        if key == "sum" and isinstance(getattr(args[0], "read", None), Products):
+            if len(args) > 2 or any(dim not in (0, -1, (0,), (-1,), [0], [-1], None) for dim in (*args[1:], *kwargs.values())) or kwargs.keys() - {"dim", "axis"}:
+                raise NotImplementedError("a sum of the products of two rows with further arguments")
+            return self._dot(*args[0].read.rows)
+        rows = [own for own in args if isinstance(own, Traced) and isinstance(own.read, Read) and own.read.is_row]
+        if len(rows) != 2 or len(args) != 2 or key not in ("mul", "multiply", *_PRODUCTS):
+            return None
+        if key in ("mul", "multiply"):
+            with torch._C.DisableTorchFunction():
+                return Traced.of(self, rows[0].example * rows[1].example, None, read=Products(tuple(rows)))
+        return self._dot(*rows)
+
+    def _dot(self, x: Traced, y: Traced) -> Traced:
+        with torch._C.DisableTorchFunction():
+            example = torch.dot(x.example, y.example)
+        left, right = self._row(x.read), self._row(y.read)
+        if "T" in left.dims and "T" in right.dims or "S" in left.dims and "S" in right.dims:
+            raise NotImplementedError("a product of two rows that are both of queries, or both of keys: compute it before, and index what comes out")
+        # Rows that are multiplied have one length.
+        lengths = left.dims[-1], right.dims[-1]
+        for own in self.inputs.values():
+            if own.dims and own.dims[-1] == lengths[1]:
+                own.dims[-1] = lengths[0]
+        index = {"T": "i", "S": "j"}
+        node = Node(f"dot({left.name}[{index[left.dims[2]]}], {right.name}[{index[right.dims[2]]}])", inputs=frozenset((left.name, right.name)))
+        self._check_gradient(node, example)
+        return Traced.of(self, example, node)
+
+    def _row(self, read: Read) -> Input:
+        """The input [B, H, T, length] of queries or [B, H or groups, S, length] of keys that a row is taken from."""
+        tensor, dims, shared = read.tensor, [], 1
+        if kind_of(tensor.dtype) != "float":
+            raise NotImplementedError(f"a product of rows of {tensor.dtype}")
+        if tensor.shape[-1] > 256:
+            raise NotImplementedError(f"a product of rows of {tensor.shape[-1]} numbers: kernels take up to 256")
+        for node in read.indices:
+            group = self._group(node)
+            shared = group or shared
+            dims.append("B" if node is self.b else "H" if group else "T" if node is self.i else "S" if node is self.j else "")
+        if "" in dims or len(set(dims)) != len(dims) or ("T" in dims) == ("S" in dims):
+            raise NotImplementedError(
+                f"a product of rows of a captured tensor of shape {tuple(tensor.shape)}: they are indexed by q_idx or kv_idx itself, by b, and by h or "
+                "h // n, each once, as in torch.dot(x[b, h, q_idx], y[b, h // n, kv_idx])"
+            )
+        whole = ["B", "H", "T" if "T" in dims else "S"]
+        order = (*(dims.index(dim) for dim in whole if dim in dims), len(dims))
+        fresh = tuple(at for at, dim in enumerate(whole) if dim not in dims)
+        key = ("row", id(tensor), tuple(tensor.shape), tensor.storage_offset() if tensor.device.type != "meta" else 0, tuple(tensor.stride()), order, tuple(whole), shared)
+        if key not in self.inputs:
+            heads = self.sizes.get("H")
+            groups = None if heads is None else 1 if 1 in fresh else -(-heads // shared)
+            if groups and heads % groups or groups and groups > 1 and heads % shared:
+                raise NotImplementedError(f"rows indexed by h // {shared} of {heads} heads: the number of heads is a multiple of those that share a row")
+            if whole[2] == "S":
+                whole[1], times = self._shared_by(groups) if groups else ("H" if shared == 1 and 1 not in fresh else "G", 1)
+            else:
+                times = heads // groups if groups else 1
+            found = Input(self._name(tensor), "float", [*whole, f"N{len(self.inputs)}"], order, tensor, fresh=fresh, groups=groups, times=times)
+            found.tensor = found.cut(tensor, self.sizes)
+            self.inputs[key] = found
+        return self.inputs[key]
+
+    def _group(self, node: Node) -> int | None:
+        """n of an index h // n, 1 of h."""
+        if node is self.h:
+            return 1
+        if node.form not in ("{} div {}", "{} >> {}") or node.args[0] is not self.h:
+            return None
+        by = node.args[1]
+        if by.low is None or by.low != by.high or by.args or not 0 < by.low + (node.form == "{} >> {}") < 31 + EXACT * (node.form == "{} div {}"):
+            return None
+        return by.low if node.form == "{} div {}" else 1 << by.low
+
+    def _shared_by(self, groups: int) -> tuple[str, int]:
+        """The dim of that many rows of keys, and how often each must stand. G counts the fewest, v's among them, and divides every other."""
+        heads = self.sizes["H"]
+        if groups == heads:
+            return "H", 1
+        least = self.sizes.get("G", heads)
+        if least == heads:  # k and v are those of all heads: G is free
+            self.heads = "H"
+            least = next((own for own, dim in self.shared.items() if dim == "G"), groups)
+        if groups % least:
+            return ("G", least // groups) if least % groups == 0 else ("H", heads // groups)
+        if groups not in self.shared:
+            self.shared[groups] = "G" if groups == least else f"G{len(self.shared.keys() - {least}) + 2}"
+        return self.shared[groups], 1
 
     # Captured tensors
 
     def _getitem(self, tensor, index):
         indices = list(index) if isinstance(index, (tuple, list)) else [index]
         if isinstance(tensor, Traced):
-            if tensor.read is None:
-                raise NotImplementedError("an index into a scalar of a pair")
+            if not isinstance(tensor.read, Read):
+                raise NotImplementedError("an index into a scalar of a pair" if tensor.read is None else "an index into the products of two rows")
             return self._read(tensor.read, indices)
         return self._read(Read(tensor, []), indices)
 
@@ -367,7 +501,7 @@ class Tracer:
             indices.append(own.node)
         if len(indices) < tensor.dim():
             with torch._C.DisableTorchFunction():
-                example = torch.zeros([1] * (tensor.dim() - len(indices)), dtype=tensor.dtype)
+                example = torch.zeros((), dtype=tensor.dtype).expand(tensor.shape[len(indices):])
             return Traced.of(self, example, None, read=Read(tensor, indices))
         return self._element(tensor, indices)
 
@@ -431,6 +565,29 @@ class Tracer:
         return {own.name for own in self.inputs.values()}
 
 
+_PRODUCTS = ("dot", "vdot", "inner", "matmul", "linalg_vecdot", "einsum")
+
+
+def _listed(args) -> list:
+    return list(args[0]) if len(args) == 1 and isinstance(args[0], (tuple, list)) else list(args)
+
+
+def _is_of_torch(function) -> bool:
+    """Not an operator of somebody else's that has the name of one of torch's."""
+    name = getattr(function, "_qualified_op_name", None) or str(getattr(function, "_name", "aten::"))
+    return name.startswith("aten::")
+
+
+def _custom_function() -> str | None:
+    """The name of the torch.autograd.Function whose forward is running inside of the traced function."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code is not Tracer.trace.__code__:
+        if frame.f_code is torch.autograd.Function.apply.__func__.__code__:
+            return getattr(frame.f_locals.get("cls"), "__name__", "")
+        frame = frame.f_back
+    return None
+
+
 def _example(value):
     return value.example if isinstance(value, Traced) else value
 
@@ -441,6 +598,8 @@ def _name_of(function) -> str:
 
 def _source(function) -> str:
     """How a function is called: torch.erf, Tensor.erf."""
+    if not _is_of_torch(function):
+        return f"torch.ops.{str(getattr(function, '_qualified_op_name', None) or function._name).replace('::', '.')}"
     name = getattr(function, "__name__", str(function))
     owner = getattr(function, "__objclass__", None) or getattr(function, "__qualname__", "")
     return f"Tensor.{name}" if owner is torch.Tensor or "Tensor" in str(owner) else f"torch.{name}"

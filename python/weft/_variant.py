@@ -247,8 +247,9 @@ class PythonVariant(_Attention):
         self.scale = None if scale is None else float(scale)
 
     def trace(self, sizes: Mapping[str, int] | None = None) -> tuple[str, dict[str, torch.Tensor]]:
-        """The text and the captured tensors by name. `sizes`: of B, H, T, S, to which captured tensors are cut."""
-        fixed = ("from_python", self.normalize, self.dropout, self.scale, self.name)
+        """The text and the captured tensors by name. `sizes`: of B, H, G, T, S, to which captured tensors are cut."""
+        known = sizes or {}
+        fixed = ("from_python", self.normalize, self.dropout, self.scale, self.name, known.get("H"), known.get("G"))
         return remembered(tuple(self.functions.values()), fixed, dict(sizes or {}), lambda: self._trace(dict(sizes or {})))
 
     def _trace(self, sizes: dict[str, int]) -> tuple[Tracer, str]:
@@ -277,7 +278,7 @@ class PythonVariant(_Attention):
 
     def _bind(self, given):
         q, k = given["q"], given["k"]
-        source, captured = self.trace({"B": q.shape[0], "H": q.shape[1], "T": q.shape[2], "S": k.shape[2]})
+        source, captured = self.trace({"B": q.shape[0], "H": q.shape[1], "G": k.shape[1], "T": q.shape[2], "S": k.shape[2]})
         return source, *_tensors({**given, **captured})
 
     def __str__(self) -> str:

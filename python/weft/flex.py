@@ -182,7 +182,7 @@ _attend._torchdynamo_disable = True  # type: ignore[attr-defined]
 def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0, times=1.0) -> tuple[str, list[str], list[torch.Tensor]]:
     """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]. `times`: what all logits are multiplied by."""
     scale = None if scale is None else float(scale)
-    sizes = {"B": query.shape[0], "H": query.shape[1], "T": query.shape[2], "S": key.shape[2]}
+    sizes = {"B": query.shape[0], "H": query.shape[1], "G": key.shape[1], "T": query.shape[2], "S": key.shape[2]}
 
     def trace():
         t = Tracer(sizes)
@@ -198,7 +198,7 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
 
     # The blocks of masks that are more than their function are tensors made anew.
     mask = block_mask.mask_mod if _is_its_function(block_mask) else block_mask
-    text, inputs = remembered((score_mod, mask, sink), (scale, dropout, times), sizes, trace)
+    text, inputs = remembered((score_mod, mask, sink), (scale, dropout, times, sizes["H"], sizes["G"]), sizes, trace)
     return text, ["q", "k", "v", *inputs], list(inputs.values())
 
 

@@ -244,6 +244,79 @@ class FlexAttention(unittest.TestCase):
         self.assertTrue(torch.equal(small.to_dense(), want.to_dense()))
         self.assertEqual(small._adjust(128, 128).shape, (1, 1, 128, 128))
 
+    def same_with_gradients(self, x, score, reference=None, mask=None):
+        """flex_attention of x["q"], x["k"], x["v"] and score(x), against FlexAttention's definition in float64: output, every gradient."""
+        leaves = [own for own in x.values() if own.requires_grad]
+        got = flex_attention(x["q"], x["k"], x["v"], score(x), mask and create_block_mask(mask, None, None, *(x[own].shape[2] for own in "qk")), enable_gqa=True)
+        double = {name: own.detach().double().requires_grad_() if own.requires_grad else own for name, own in x.items()}
+        want = math(double["q"], double["k"], double["v"], (reference or score)(double), mask)
+        self.near(got, want, 3e-6)
+        cotangent = torch.randn_like(got)
+        wanted = torch.autograd.grad(want, [own for own in double.values() if own.requires_grad], cotangent.double())
+        for name, own, expected in zip((name for name, own in x.items() if own.requires_grad), torch.autograd.grad(got, leaves, cotangent), wanted):
+            with self.subTest(gradient=name):
+                self.assertEqual(own.shape, expected.shape)
+                self.assertLess((own - expected).norm().item(), 2e-6 * expected.norm().item())
+
+    def test_products_of_rows(self):
+        """Latent attention: what positions add to a score is a product of rows of its own, its keys shared by groups of heads."""
+        def drawn(heads, groups, *row_shapes):
+            return {"q": torch.randn(B, heads, T, 32), "k": torch.randn(B, groups, S, 32), "v": torch.randn(B, groups, S, 48),
+                    **{name: torch.randn(shape) for name, shape in zip("xyuw", row_shapes)}}
+
+        length = 24
+        queries, own_keys = (B, H, T, length), (B, H, S, length)
+        added = lambda product: lambda x: lambda s, b, h, i, j: s + product(x, b, h, i, j) * 0.2
+        rows = lambda x, b, h, i, j: torch.dot(x["x"][b, h, i], x["y"][b, h // 2, j])
+        cases = {
+            "one of keys for all heads, as k": (added(lambda x, b, h, i, j: torch.dot(x["x"][b, h, i], x["y"][b, h // H, j])), (H, 1, queries, (B, 1, S, length)), 1),
+            "one for all, k of each head": (added(lambda x, b, h, i, j: torch.dot(x["x"][b, h, i], x["y"][b, h // H, j])), (H, H, queries, (B, 1, S, length)), 1),
+            "without an index of heads": (added(lambda x, b, h, i, j: torch.dot(x["x"][b, h, i], x["y"][b, j])), (H, H, queries, (B, S, length)), 1),
+            "a constant head": (added(lambda x, b, h, i, j: torch.dot(x["x"][b, h, i], x["y"][b, 1, j])), (H, 2, queries, (B, 3, S, length)), 1),
+            "groups as k": (added(rows), (H, 2, queries, (B, 2, S, length)), 1),
+            "fewer than k": (added(rows), (H, H, queries, (B, 2, S, length)), 1),
+            "more than k": (added(rows), (H, 1, queries, (B, 2, S, length)), 1),
+            "fewer than k's groups": (added(lambda x, b, h, i, j: torch.dot(x["x"][b, h, i], x["y"][b, h >> 2, j])), (H, 2, queries, (B, 1, S, length)), 1),
+            "each head": (added(lambda x, b, h, i, j: torch.dot(x["y"][b, h, j], x["x"][b, h, i])), (H, 2, queries, own_keys), 1),
+            "longer than needed": (added(lambda x, b, h, i, j: torch.dot(x["x"][b, h, i], x["y"][b, h // 2, j])), (H, 2, (B, H + 1, T + 5, length), (B, 3, S + 9, length)), 1),
+            "in another order": (added(lambda x, b, h, i, j: torch.dot(x["x"][i, b, h], x["y"][j, h, b])), (H, 2, (T, B, H, length), (S, H, B, length)), 1),
+            "of all batch entries and heads": (added(lambda x, b, h, i, j: torch.dot(x["x"][i], x["y"][j])), (H, 2, (T, length), (S, length)), 1),
+            "queries in groups": (added(lambda x, b, h, i, j: torch.dot(x["x"][b, h // 2, i], x["y"][b, h, j])), (H, 2, (B, 2, T, length), own_keys), 1),
+            "sum": (added(lambda x, b, h, i, j: (x["x"][b, h, i] * x["y"][b, h // 2, j]).sum()), (H, 2, queries, (B, 2, S, length)), 1),
+            "sum along the last": (added(lambda x, b, h, i, j: torch.sum(x["x"][b, h, i] * x["y"][b, h // 2, j], dim=-1)), (H, 2, queries, (B, 2, S, length)), 1),
+            "@": (added(lambda x, b, h, i, j: x["x"][b, h, i] @ x["y"][b, h // 2, j]), (H, 2, queries, (B, 2, S, length)), 1),
+            "einsum": (added(lambda x, b, h, i, j: torch.einsum("d,d->", x["x"][b, h, i], x["y"][b, h // 2, j])), (H, 2, queries, (B, 2, S, length)), 1),
+            "several": (added(lambda x, b, h, i, j: torch.dot(x["x"][b, h, i], x["y"][b, h // 2, j]) - torch.tanh(torch.dot(x["u"][b, h, i], x["w"][b, h // 4, j]))
+                              + 0.5 * torch.dot(x["x"][b, h, i], x["w"][b, h // 4, j])), (H, H, queries, (B, 2, S, length), queries, (B, 1, S, length)), 3),
+            "a table at both": (lambda x: lambda s, b, h, i, j: s + torch.dot(x["x"][h, i], x["x"][h, j]) * x["x"][h, i, 3] * 0.1, (H, 2, (H, S, length)), 1),
+        }
+        for name, (score, drawing, dots) in cases.items():
+            with self.subTest(name):
+                x = {key: own.requires_grad_() for key, own in drawn(*drawing).items()}
+                self.assertEqual(variant_of(x["q"], x["k"], x["v"], score(x)).count("dot("), 1 + dots)
+                self.same_with_gradients(x, score)
+        x = {key: own.requires_grad_() for key, own in drawn(H, 1, queries, (B, 1, S, length)).items()}
+        x_pe, y_pe = x["x"], x["y"]
+        text = variant_of(x["q"], x["k"], x["v"], lambda s, b, h, i, j: s + torch.dot(x_pe[b, h, i], y_pe[b, h // H, j]) * 0.2)
+        self.assertEqual(text, "attention flex(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], x_pe: [B, H, T, N0], y_pe: [B, G, S, N0])\n{\n"
+                               "  score dot(q[i], k[j]) / sqrt(D) + dot(x_pe[i], y_pe[j]) * 0.2\n}\n")
+        own = weft.from_python(score=cases["groups as k"][0](x), where=causal)
+        self.assertIn("dot(", own.source)
+
+    def test_products_of_rows_with_other_shapes(self):
+        """A function that was traced before gets the text of the new call."""
+        def layer(x):
+            y, z = x["x"], x["y"]
+            return lambda s, b, h, i, j: s + torch.dot(y[b, h, i], z[b, h // 2, j]) * 0.1
+
+        for heads, groups, length, count in ((4, 4, 16, 2), (4, 2, 32, 2), (8, 8, 16, 4), (2, 1, 16, 1), (4, 1, 16, 5)):
+            with self.subTest(heads=heads, groups=groups):
+                x = {"q": torch.randn(B, heads, 40, 16), "k": torch.randn(B, groups, 50, 16), "v": torch.randn(B, groups, 50, 16),
+                     "x": torch.randn(B, heads, 40, length), "y": torch.randn(B, count, 50, length)}
+                for own in x.values():
+                    own.requires_grad_()
+                self.same_with_gradients(x, layer, mask=causal)
+
     def test_new_lengths_have_the_same_text(self):
         texts = set()
         for length in (50, 77, 128):
@@ -270,6 +343,8 @@ class FlexAttention(unittest.TestCase):
     def test_what_cannot_be_traced_is_named(self):
         table, x, bytes_ = torch.randn(H, 8), torch.randn(H), torch.arange(8, dtype=torch.uint8)
 
+        rows, counts, long = torch.randn(B, H, 200, 24), torch.zeros(B, H, 200, 24, dtype=torch.int64), torch.randn(200, 300)
+
         def without_gradients(s):
             with torch.no_grad():
                 return s * 2
@@ -292,6 +367,14 @@ class FlexAttention(unittest.TestCase):
             "True as an index": lambda s, b, h, i, j: s + table[h, True],
             "32 bits": lambda s, b, h, i, j: s + i * 2**40,
             "int: the value of a pair": lambda s, b, h, i, j: s + int(i),
+            "or multiply two rows": lambda s, b, h, i, j: s + rows[b, h, i],
+            "both of queries": lambda s, b, h, i, j: s + torch.dot(rows[b, h, i], rows[b, 0, i]),
+            "each once": lambda s, b, h, i, j: s + torch.dot(rows[b, h, i], rows[b, h, j + 1]),
+            "shape (2, 4, 200, 24)": lambda s, b, h, i, j: s + torch.dot(rows[b, h, i], rows[b, h % 2, j]),
+            "h // 3 of 4 heads": lambda s, b, h, i, j: s + torch.dot(rows[b, h, i], rows[b, h // 3, j]),
+            "are used one by one": lambda s, b, h, i, j: s + (rows[b, h, i] * rows[b, h, j]).tanh().sum(),
+            "of rows of torch.int64": lambda s, b, h, i, j: s + torch.dot(counts[b, h, i], counts[b, h, j]),
+            "of rows of 300 numbers": lambda s, b, h, i, j: s + torch.dot(long[i], long[j]),
         }
         for words, function in cases.items():
             with self.subTest(words), self.assertRaises(NotImplementedError) as caught:
@@ -299,6 +382,51 @@ class FlexAttention(unittest.TestCase):
             self.assertIn(words.split(":")[0], str(caught.exception))
         with self.assertRaisesRegex(IndexError, "goes up to 99"):
             flex_attention(self.q, self.k, self.v, lambda s, b, h, i, j: s + torch.zeros(50)[i])
+
+    def test_functions_with_a_backward_of_their_own(self):
+        """torch.autograd.Function: its forward may be traced where nothing is differentiated. An operator of somebody else's is not torch's."""
+        class Cap(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, s):
+                return 3 * torch.tanh(s / 3)
+
+            @staticmethod
+            def backward(ctx, gradient):
+                return gradient
+
+        class Sneaking(Cap):
+            @staticmethod
+            def forward(ctx, s):
+                with torch.enable_grad():
+                    return 3 * torch.tanh(s / 3)
+
+        q, k, v = self.q, self.k, self.v
+        for own in (Cap, Sneaking):
+            with self.assertRaisesRegex(NotImplementedError, f"torch.autograd.Function {own.__name__} of what hangs on k, q: .*Write what forward computes"):
+                flex_attention(q, k, v, lambda s, b, h, i, j: own.apply(s))
+            with torch.no_grad():
+                self.near(flex_attention(q, k, v, lambda s, b, h, i, j: own.apply(s)), math(q, k, v, lambda s, b, h, i, j: 3 * torch.tanh(s / 3)))
+        # What hangs on places alone has no gradient.
+        self.near(flex_attention(q, k, v, lambda s, b, h, i, j: s + Cap.apply((i - j) * 0.1)), math(q, k, v, lambda s, b, h, i, j: s + 3 * torch.tanh((i - j) / 30)))
+
+        class Layer(torch.autograd.Function):
+            """A whole layer inside of one."""
+            @staticmethod
+            def forward(ctx, q, k, v):
+                return flex_attention(q, k, v, lambda s, b, h, i, j: s * 0.5)
+
+            @staticmethod
+            def backward(ctx, gradient):
+                return gradient, gradient, gradient
+
+        self.near(Layer.apply(q.requires_grad_(), k, v), math(q, k, v, lambda s, b, h, i, j: s * 0.5))
+        library = torch.library.Library("weft_test", "DEF")
+        library.define("tanh(Tensor x) -> Tensor")
+        library.impl("tanh", lambda x: x * 2, "CompositeExplicitAutograd")
+        for own in (torch.ops.weft_test.tanh, torch.ops.weft_test.tanh.default):
+            with self.assertRaisesRegex(NotImplementedError, "torch.ops.weft_test.tanh has no counterpart"):
+                flex_attention(q, k, v, lambda s, b, h, i, j: own(s))
+        self.near(flex_attention(q, k, v, lambda s, b, h, i, j: torch.ops.aten.tanh(s)), math(q, k, v, lambda s, b, h, i, j: torch.tanh(s)))
 
     def test_names(self):
         """Captured tensors may have the names of dims, of the language's words, of one another's gradients, and any letters."""
