@@ -93,6 +93,18 @@ def _isnan(t, result, a):
     return (binary("!=", x.node, x.node) if x.kind == "float" else Node("false"),)
 
 
+@operation("isinf")
+def _isinf(t, result, a):
+    x = t.lift(a)
+    return (binary("==", call("abs", x.node), Node("inf")) if x.kind == "float" else Node("false"),)
+
+
+@operation("isfinite")
+def _isfinite(t, result, a):
+    x = t.lift(a)
+    return (binary("<", call("abs", x.node), Node("inf")) if x.kind == "float" else Node("true"),)
+
+
 def _logical(sign):
     def apply(t, result, a, b):
         x, y = t.lift(a), t.lift(b)

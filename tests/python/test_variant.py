@@ -227,5 +227,97 @@ class FromPython(unittest.TestCase):
         self.assertTrue(math.isfinite(decay.sum().item()))
 
 
+F = torch.nn.functional
+# Of one number and another beside it: a function, and the least and the greatest number, among which the kinks are.
+OPERATIONS = {
+    "leaky_relu": (lambda x, y: F.leaky_relu(x) + F.leaky_relu(y, 0.25), -4, 4),
+    "hardtanh": (lambda x, y: F.hardtanh(x) + F.hardtanh(y, -0.5, 2.0), -4, 4),
+    "relu6": (lambda x, y: F.relu6(x), -8, 8),
+    "hardswish": (lambda x, y: F.hardswish(x), -8, 8),
+    "hardsigmoid": (lambda x, y: F.hardsigmoid(x), -8, 8, 1e-7),  # torch takes a sixth in float32
+    "mish": (lambda x, y: F.mish(x), -30, 30),
+    "selu": (lambda x, y: F.selu(x), -20, 20),
+    "celu": (lambda x, y: F.celu(x) + F.celu(y, 0.5), -10, 10),
+    "elu": (lambda x, y: F.elu(x) + F.elu(y, 0.5), -10, 10),
+    "silu": (lambda x, y: F.silu(x), -30, 30),
+    "softplus": (lambda x, y: F.softplus(x) + F.softplus(x, 2.0) + F.softplus(y, 0.5, 1.0), -9, 9),
+    "softsign": (lambda x, y: F.softsign(x), -50, 50),
+    "tanhshrink": (lambda x, y: F.tanhshrink(x), -16, 16),
+    "softshrink": (lambda x, y: F.softshrink(x) + F.softshrink(y, 1.0), -4, 4),
+    "hardshrink": (lambda x, y: F.hardshrink(x) + F.hardshrink(y, 1.0), -4, 4),
+    "threshold": (lambda x, y: F.threshold(x, 0.5, -2.0), -4, 4),
+    "logsigmoid": (lambda x, y: F.logsigmoid(x), -30, 30),
+    "square": (lambda x, y: torch.square(x) + y.square(), -4, 4),
+    "rsqrt": (lambda x, y: torch.rsqrt(x) + torch.reciprocal(y), 0.25, 4),
+    "sinc": (lambda x, y: torch.sinc(x), -8, 8),
+    "lerp": (lambda x, y: torch.lerp(x, y, 0.3) + x.lerp(y, 0.75) + torch.lerp(x, y, y), -4, 4),
+    "addcmul": (lambda x, y: torch.addcmul(x, y, x) + torch.addcmul(y, x, x, value=0.3), -4, 4),
+    "addcdiv": (lambda x, y: torch.addcdiv(x, y, x) + torch.addcdiv(y, x, y, value=-0.5), 1, 9),
+    "logaddexp": (lambda x, y: torch.logaddexp(x, y) + torch.logaddexp(x, x), -40, 40),
+    "hypot": (lambda x, y: torch.hypot(x, y) + x.hypot(y * 3), 1, 9),
+    "logit": (lambda x, y: torch.logit(x) + torch.special.logit(y, 0.25), 0.03125, 0.96875),
+    "asinh": (lambda x, y: torch.asinh(x), -40, 40),
+    "atanh": (lambda x, y: torch.atanh(x), -0.96875, 0.96875),
+    "expm1": (lambda x, y: torch.expm1(x) + torch.special.expm1(y * 0.01), -8, 4),
+    "log10": (lambda x, y: torch.log10(x), 0.25, 4),
+    "angles": (lambda x, y: torch.deg2rad(x) + torch.rad2deg(y), -400, 400),
+    "frac": (lambda x, y: torch.frac(x) + torch.trunc(y) * 0.5 + torch.sign(x), -4, 4),
+    "clamps": (lambda x, y: torch.clamp_min(x, -1) + torch.clamp_max(y, 1.5), -4, 4),
+    "not finite": (lambda x, y: torch.where(torch.isinf(1 / x) | torch.isnan(torch.log(y)), x * 2, y) + torch.isfinite(torch.log(y)).float() + torch.isfinite(x).float(), -4, 4),
+    "nan_to_num": (lambda x, y: torch.nan_to_num(x) + torch.nan_to_num(torch.where(y > 1, y, torch.log(torch.full_like(y, -1.0))), 0.5), -4, 4),
+    "nan_to_num of infinities": (lambda x, y: torch.nan_to_num(1 / x, 0.0, 7.0, -7.0), -4, 4),
+    "logical": (lambda x, y: torch.logical_xor(x > 1, y > 1).float() + torch.logical_and(x > 0, y > 0).to(x.dtype) * x, -4, 4),
+}
+
+
+class Operations(unittest.TestCase):
+    """Functions of numbers against torch's in float64, values and derivatives: the score of one key is the function itself."""
+
+    def test_of_ints(self):
+        def function(i, j, table):
+            half = torch.tensor(0.5)
+            return (table[F.relu6(i - 3) + F.hardtanh(j, 1, 3)] + torch.addcmul(i, j, i) + F.softsign(i - j) + torch.sinc(j) + torch.heaviside((i - j).float(), half)
+                    + torch.heaviside(i - j, j) + F.threshold(i, 4, 7) + torch.nan_to_num(i) + torch.isfinite(i) * 2 - torch.isinf(j).int())
+
+        table = torch.rand(10)
+        own = weft.from_python(score=lambda s, b, h, i, j: function(i, j, table), normalize="none")
+        got = own(torch.zeros(1, 1, 20, 16), torch.zeros(1, 1, 9, 16), torch.eye(9)[None, None])[0, 0]
+        want = torch.tensor([[function(torch.tensor(i), torch.tensor(j), table).item() for j in range(9)] for i in range(20)])
+        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-6)
+
+    def compare(self, dtype, function, least, most, tolerance=1e-13):
+        torch.manual_seed(2)
+        points = 64
+        x = torch.linspace(least, most, points + 1, dtype=torch.float64)[:points]
+        y = x[torch.randperm(points)]
+        cotangent = torch.randn(points, dtype=torch.float64)
+
+        def run(call, type):
+            leaves = [own.to(type).requires_grad_() for own in (x, y)]
+            out = call(*leaves)
+            gradients = torch.autograd.grad(out, leaves, cotangent.to(out.dtype), allow_unused=True, materialize_grads=True)
+            return [own.double() for own in (out.detach(), *gradients)]
+
+        def ours(x, y):
+            own = weft.from_python(score=lambda s, b, h, i, j: function(x[i], y[i]), normalize="none")
+            q, k = (torch.zeros(1, 1, size, 16, dtype=dtype) for size in (points, 1))
+            return own(q, k, torch.ones(1, 1, 1, 8, dtype=dtype))[0, 0, :, 0]
+
+        for what, exact, peer, own in zip(("value", "gradient", "gradient of the other"), run(function, torch.float64), run(function, dtype), run(ours, dtype)):
+            with self.subTest(what):
+                finite = exact.isfinite()
+                self.assertTrue(torch.equal(own.isfinite(), finite), own)
+                exact, peer, own = exact[finite], peer[finite], own[finite]
+                if dtype == torch.float64:
+                    self.assertLess(((own - exact).abs() / (exact.abs() + 0.1)).max().item(), tolerance)
+                else:
+                    self.assertLessEqual((own - exact).norm().item(), 2 * (peer - exact).norm().item() + 4 * 2**-24 * exact.norm().item())
+
+
+for _name, _case in OPERATIONS.items():
+    for _dtype in (torch.float32, torch.float64):
+        setattr(Operations, f"test_{_name.replace(' ', '_')}_{str(_dtype)[6:]}", lambda self, case=_case, dtype=_dtype: self.compare(dtype, *case))
+
+
 if __name__ == "__main__":
     unittest.main()
