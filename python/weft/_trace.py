@@ -6,11 +6,13 @@ every operation is also done on example numbers.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import sys
+import types
 from dataclasses import dataclass, replace
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -207,24 +209,50 @@ class Tracer:
         seen.add(id(function))
         code = getattr(function, "__code__", None)
         if code is None:
+            if isinstance(function, functools.partial):
+                self._note_names(function.func, seen)
+                for name, held in function.keywords.items():
+                    self._note_held(name, held, (), seen)
+            elif isinstance(getattr(type(function), "__call__", None), types.FunctionType):  # an object, a module among them
+                self._note_held("", function, (), seen)
+                self._note_names(getattr(function, "forward", None) or function.__call__, seen)
             return
+        whose = getattr(function, "__self__", None)  # of a method
+        if whose is not None:
+            self._note_held("", whose, code.co_names, seen)
         for name, cell in zip(code.co_freevars, function.__closure__ or ()):
             try:
                 held = cell.cell_contents
             except ValueError:  # not assigned yet
                 continue
-            if isinstance(held, torch.Tensor):
-                self.wished.setdefault(id(held), name)
-            elif callable(held) and hasattr(held, "__code__"):
-                self._note_names(held, seen)
-            elif isinstance(held, (tuple, list)):
-                for own in held:
-                    if hasattr(own, "__code__"):
-                        self._note_names(own, seen)
+            self._note_held(name, held, code.co_names, seen)
         for name in code.co_names:
             held = getattr(function, "__globals__", {}).get(name)
             if isinstance(held, torch.Tensor):
                 self.wished.setdefault(id(held), name)
+
+    def _note_held(self, name: str, held: Any, named: Sequence[str], seen: set):
+        """What a function captures: a tensor, another function, several of them, or an object with tensors as attributes. `named`: by the
+        function's code."""
+        if isinstance(held, torch.Tensor):
+            self.wished.setdefault(id(held), name)
+        elif callable(held) and hasattr(held, "__code__"):
+            self._note_names(held, seen)
+        elif isinstance(held, (tuple, list)):
+            for own in held:
+                if hasattr(own, "__code__"):
+                    self._note_names(own, seen)
+        elif isinstance(held, dict):
+            for key, own in held.items():
+                if isinstance(key, str) and isinstance(own, torch.Tensor):
+                    self.wished.setdefault(id(own), key)
+        else:
+            kept = getattr(held, "__dict__", {})
+            for source in (kept, kept.get("_parameters"), kept.get("_buffers")):
+                for attribute in named or source or () if isinstance(source, dict) else ():
+                    own = source.get(attribute)
+                    if isinstance(own, torch.Tensor):
+                        self.wished.setdefault(id(own), attribute)
 
     # Values
 

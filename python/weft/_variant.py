@@ -181,6 +181,27 @@ class _Attention:
         return [dict(json.loads(_told(_ops.tune, *call, own, budget, again)), direction="backward" if own else "forward") for own in directions]
 
 
+    def compile(self, emit: str = "ptx", *, target: str | None = None, kernel: str = "forward", dtype: str | torch.dtype = "bf16", head_dim: int = 64) -> str:
+        """The text of a stage of one kernel: ast, weft, tile, llvm; of a CPU vector, asm; of a GPU nvvm, ptx, sass; plan.
+
+        `target`: cpu, a CPU that LLVM knows, or a GPU such as sm_80 or sm_90a (default: what the stage is of).
+        """
+        target = target or ("sm_80" if emit in ("nvvm", "ptx", "sass", "cubin") else "cpu")
+        names = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16", torch.float64: "f64"}
+        return _told(_ops.emit, self._text(), emit, target, kernel, names.get(dtype, dtype), head_dim)
+
+    def _text(self) -> str:
+        """What stands for the variant where no tensors are given."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def _inputs(described: dict) -> tuple[Input, ...]:
+    return tuple(Input(**{**own, "dims": tuple(own["dims"])}) for own in described["inputs"])
+
+
 def _given(q, k, v, inputs: Mapping[str, Any]) -> dict[str, Any]:
     first = {name: value for name, value in (("q", q), ("k", k), ("v", v)) if value is not None}
     return {**first, **inputs}
@@ -209,7 +230,7 @@ class Variant(_Attention):
         self.given: str = source
         self.name: str = described["name"]
         self.source: str = described["source"]
-        self.inputs: tuple[Input, ...] = tuple(Input(**{**own, "dims": tuple(own["dims"])}) for own in described["inputs"])
+        self.inputs: tuple[Input, ...] = _inputs(described)
         self.constants: dict[str, float] = described["constants"]
         self.normalize: str = described["normalize"]
         self.has_log_sum_exp: bool = described["log_sum_exp"]
@@ -219,23 +240,14 @@ class Variant(_Attention):
     def _bind(self, given):
         return self.given, *_tensors(given)
 
-    def compile(self, emit: str = "ptx", *, target: str | None = None, kernel: str = "forward", dtype: str | torch.dtype = "bf16", head_dim: int = 64) -> str:
-        """The text of a stage of one kernel: ast, weft, tile, llvm; of a CPU vector, asm; of a GPU nvvm, ptx, sass; plan.
-
-        `target`: cpu, a CPU that LLVM knows, or a GPU such as sm_80 or sm_90a (default: what the stage is of).
-        """
-        target = target or ("sm_80" if emit in ("nvvm", "ptx", "sass", "cubin") else "cpu")
-        names = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16", torch.float64: "f64"}
-        return _told(_ops.emit, self.given, emit, target, kernel, names.get(dtype, dtype), head_dim)
+    def _text(self) -> str:
+        return self.given
 
     def __repr__(self) -> str:
         return f"weft.variant({self.name}({', '.join(map(str, self.inputs))}))"
 
     def __str__(self) -> str:
         return self.source
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.source)}</pre>"
 
 
 class PythonVariant(_Attention):
@@ -276,9 +288,23 @@ class PythonVariant(_Attention):
         """The text of the variant."""
         return self.trace()[0]
 
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """q, k, v and what the functions capture, by the names that it has there."""
+        return _inputs(json.loads(_told(_ops.describe, self.source, kind=SourceError)))
+
+    def _text(self) -> str:
+        return self.source
+
     def _bind(self, given):
+        absent = [name for name in "qkv" if given.get(name) is None]
+        if absent:
+            raise TypeError(f"missing {' and '.join(absent)}: a variant of Python is called with q [B, H, T, D], k [B, G, S, D] and v [B, G, S, E]")
         q, k = given["q"], given["k"]
         source, captured = self.trace({"B": q.shape[0], "H": q.shape[1], "G": k.shape[1], "T": q.shape[2], "S": k.shape[2]})
+        twice = sorted(captured.keys() & given.keys())
+        if twice:
+            raise TypeError(f"unexpected {' and '.join(twice)}: the functions capture it already")
         return source, *_tensors({**given, **captured})
 
     def __str__(self) -> str:

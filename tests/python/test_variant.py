@@ -1,5 +1,6 @@
 """The Python package: variants as objects, variants written in Python."""
 
+import functools
 import math
 import os
 import tempfile
@@ -207,6 +208,62 @@ class FromPython(unittest.TestCase):
         self.assertTrue(torch.allclose(got[:, :2], plain[:, :2], atol=1e-6) and torch.allclose(got[:, 2:], want(self.q, self.k, self.v)[:, 2:], atol=1e-6))
         with self.assertRaisesRegex(NotImplementedError, "-inf as a weight"):
             weft.from_python(weight=lambda b, h, i, j: torch.where(i >= j, 1.0, -float("inf"))).source
+
+    def test_what_a_variant_of_python_says_of_itself(self):
+        slope, doc = torch.rand(4), torch.zeros(120, dtype=torch.int64)
+        own = weft.from_python(score=lambda s, b, h, i, j: s - slope[h] * (i - j), where=lambda b, h, i, j: (i >= j) & (doc[i] == doc[j]), name="mine")
+        # One tensor, read at queries and at keys.
+        self.assertEqual([str(given) for given in own.inputs],
+                         ["q: [B, H, T, D]", "k: [B, G, S, D]", "v: [B, G, S, E]", "slope: [H]", "doc: int [T]", "doc_2: int [S]"])
+        self.assertTrue(all(isinstance(given, weft.Input) for given in own.inputs))
+        self.assertEqual([given.gradient for given in own.inputs], [True] * 4 + [False] * 2)
+        self.assertIn("<pre>attention mine(", own._repr_html_())
+        self.assertIn("i &gt;= j", own._repr_html_())
+        self.assertIn(".target sm_90a", own.compile("ptx", target="sm_90a", dtype=torch.bfloat16, head_dim=32))
+        self.assertIn("attention mine(", own.compile("ast") + own.source)
+        self.assertEqual(own.compile("tile", dtype="f32"), weft.variant(own.source).compile("tile", dtype="f32"))
+
+    def test_names_of_what_is_captured(self):
+        """By the names of variables, of attributes of objects and modules, and of entries of dictionaries."""
+        class Bias(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.table = torch.nn.Parameter(torch.rand(4))
+                self.register_buffer("offset", torch.rand(4))
+                self.other = torch.rand(4)
+
+            def score(self, s, b, h, i, j):
+                return s + self.table[h] - self.offset[h] * self.other[h]
+
+            def forward(self, s, b, h, i, j):
+                return s + self.table[h]
+
+        bias, held, names = Bias(), {"near": torch.rand(4), "far away": torch.rand(4)}, lambda own: [given.name for given in own.inputs[3:]]
+
+        def partial(s, b, h, i, j, decay):
+            return s * decay[h]
+
+        for want, function in ((["table", "offset", "other"], bias.score), (["table"], bias), (["table", "other"], lambda s, b, h, i, j: s + bias.table[h] * bias.other[h]),
+                               (["near", "far_away"], lambda s, b, h, i, j: s + held["near"][h] * held["far away"][h]),
+                               (["decay"], functools.partial(partial, decay=torch.rand(4)))):
+            own = weft.from_python(score=function)
+            self.assertEqual(names(own), want)
+            self.assertTrue(own(self.q, self.k, self.v).isfinite().all())
+
+    def test_mistakes_in_calls_of_variants_of_python(self):
+        slope = torch.rand(4)
+        own = weft.from_python(score=lambda s, b, h, i, j: s - slope[h])
+        for call in (own, own.decode, own.explain, own.mask, own.tune):
+            with self.assertRaisesRegex(TypeError, "missing k and v: .* is called with q"):
+                call(self.q)
+        with self.assertRaisesRegex(TypeError, "missing q: "):
+            own(k=self.k, v=self.v)
+        with self.assertRaisesRegex(TypeError, "missing v: "):
+            weft.attention(own, self.q, self.k)
+        with self.assertRaisesRegex(TypeError, "unexpected slope: the functions capture it already"):
+            own(self.q, self.k, self.v, slope=slope)
+        with self.assertRaisesRegex(weft.Error, "no input is named 'spam'"):
+            own(self.q, self.k, self.v, spam=slope)
 
     def test_explain_and_mask(self):
         own = weft.from_python(where=lambda b, h, i, j: (i >= j) & (i - j < 10))
