@@ -21,7 +21,7 @@ def main():
     for name in FUNCTIONS:
         relative = {what: (own / scale if scale else 0, peer / scale if scale else 0) for what, (own, peer, scale) in errors_of(name, dtype).items()}
         o, worst = relative.pop("o"), max(relative, key=lambda what: relative[what][0] if math.isfinite(relative[what][0]) else math.inf)
-        print(f"| {name} | {o[0]:.1e} | {o[1]:.1e} | {relative[worst][0]:.1e} | {relative[worst][1]:.1e} | {worst} |", flush=True)
+        print(f"| `{name}` | {o[0]:.1e} | {o[1]:.1e} | {relative[worst][0]:.1e} | {relative[worst][1]:.1e} | {worst} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -343,7 +343,9 @@ class Tracer:
             return rows
         known = OPERATIONS.get(key)
         if known is None or name == "__setitem__" or not _is_of_torch(function):
-            raise NotImplementedError(f"{_source(function)} has no counterpart in Weft's language")
+            custom = _custom_function()
+            inside = f"torch.autograd.Function {custom} calls what Weft cannot trace: " if custom else ""
+            raise NotImplementedError(f"{inside}{_source(function)} has no counterpart in Weft's language")
         operands = [self.lift(a) for a in _flat((args, kwargs)) if isinstance(a, Traced)]
         for own in _flat((args, kwargs)):
             if isinstance(own, torch.Tensor) and not isinstance(own, Traced) and own.dim() and name != "type_as":

@@ -28,6 +28,95 @@ def both(score, mask):
     return lambda x: (lambda *pair: score(x, *pair), lambda *pair: mask(x, *pair))
 
 
+# Documents in one row of tokens: where each begins, and which one a token is of.
+LENGTHS = torch.tensor([20, 31, 9, 40, 30])
+OFFSETS = torch.cat([torch.zeros(1, dtype=torch.int64), LENGTHS.cumsum(0)[:-1]])
+DOCUMENTS = torch.arange(len(LENGTHS)).repeat_interleave(LENGTHS)
+
+
+def in_document(x, function):
+    """A mask over the places in a document, of pairs of one document."""
+    place = lambda n: n - x["offsets"][x["doc"][n]]
+    return lambda b, h, q, k: (x["doc"][q] == x["doc"][k]) & function(x["doc"][q], place(q), place(k))
+
+
+def near_in_2d(q, k, sides, window):
+    """Of two places (row, column): a neighbourhood of `window`, moved inside where it would stand over the edge."""
+    return math.prod(((own.clamp(reach, side - 1 - reach) - other).abs() <= reach).int() for own, other, side, reach in zip(q, k, sides, (size // 2 for size in window))) == 1
+
+
+def morton(n):
+    """Row and column of a place on a curve that takes its bits in turns."""
+    def every_other(bits):
+        for shift, mask in ((0, 0x55555555), (1, 0x33333333), (2, 0x0F0F0F0F), (4, 0x00FF00FF)):
+            bits = (bits | (bits >> shift)) & mask
+        return bits
+
+    return every_other(n >> 1), every_other(n)
+
+
+def tiled(n, side, tile):
+    """Row and column of a place where tokens lie tile by tile."""
+    which, inside = n // (tile[0] * tile[1]), n % (tile[0] * tile[1])
+    return which // (side // tile[1]) * tile[0] + inside // tile[1], which % (side // tile[1]) * tile[1] + inside % tile[1]
+
+
+def sliding_tiles(q, k, tiles=(4, 2, 2), window=(3, 1, 1), inside=8):
+    """Video as tiles of 2 x 2 x 2 tokens: a tile sees those of a window around it; the words behind the video see all and are seen by all."""
+    video = tiles[0] * tiles[1] * tiles[2] * inside
+    where = lambda n: (n // inside // (tiles[1] * tiles[2]), n // inside // tiles[2] % tiles[1], n // inside % tiles[2])
+    kept = k < video
+    for own, other, side, reach in zip(where(q), where(k), tiles, (size // 2 for size in window)):
+        kept = kept & ((own.clamp(reach, side - 1 - reach) - other).abs() <= reach)
+    return kept | (q >= video) | (k >= video)
+
+
+def block_diffusion(q, k, half=65, block=8):
+    """A noised sequence beside the clean one: noised blocks see themselves and the clean blocks before, clean ones those up to their own."""
+    clean_q, clean_k = q >= half, k >= half
+    block_q, block_k = (torch.where(clean, n - half, n) // block for clean, n in ((clean_q, q), (clean_k, k)))
+    return torch.where(clean_k, torch.where(clean_q, block_q >= block_k, block_q > block_k), ~clean_q & (block_q == block_k))
+
+
+def shared_prefix(x, q, k):
+    """Answers see the prompt that they share, and themselves."""
+    own = x["doc"][q]
+    prompt = x["prompt"][own]
+    return (k >= x["offsets"][own]) & (q >= k) | (own != prompt) & (k >= x["offsets"][prompt]) & (k < x["offsets"][prompt + 1])
+
+
+def ancestors(count):
+    """bool [count, count]: of a tree whose node n hangs below n // 3."""
+    above = torch.eye(count, dtype=torch.bool)
+    for node in range(1, count):
+        above[node] |= above[node // 3]
+    return above
+
+
+TREE = ancestors(T)
+
+
+class CapWithABackward(torch.autograd.Function):
+    """An approximate tanh with a gradient of its own."""
+
+    @staticmethod
+    def forward(s):
+        return 20 * torch.tanh(s / 20)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (output,) = ctx.saved_tensors
+        return gradient * (1 - (output / 20) ** 2)
+
+
+def quotient_for_tanh(x):
+    return torch.clamp(x * (27 + x * x) / (27 + 9 * x * x), -1, 1)
+
+
 INF = float("inf")
 # name: (maker, captured tensors)
 FUNCTIONS = {
@@ -82,7 +171,32 @@ FUNCTIONS = {
     "attention_sinks_by_window": (masks(lambda x, b, h, q, k: ((k <= q) & (q - k < 20)) | ((k < 4) & (k <= q))), {}),
     "batch_padding": (masks(lambda x, b, h, q, k: (k < x["length"][b]) & (q < x["length"][b])), {"length": lambda: torch.tensor([60, 90])}),
     "paged_by_table": (masks(lambda x, b, h, q, k: (x["page"][b, k // 16] >= 0) & (k % 16 < 12)), {"page": lambda: torch.randint(-1, 3, (B, -(-S // 16)))}),
+    "latent": (scores(lambda x, s, b, h, q, k: s + torch.dot(x["q_pe"][b, h, q], x["k_pe"][b, h // H, k]) * 0.25), {"q_pe": floats(B, H, T, 16), "k_pe": floats(B, 1, S, 16)}),
+    "latent_in_groups": (both(lambda x, s, b, h, q, k: (s + (x["q_pe"][b, h, q] * x["k_pe"][b, h // 2, k]).sum()) * 0.7, lambda x, b, h, q, k: q >= k),
+                         {"q_pe": floats(B, H, T, 24), "k_pe": floats(B, H // 2, S, 24)}),
+    "approximate_soft_cap": (scores(lambda x, s, b, h, q, k: 4 * quotient_for_tanh(s / 4)), {}),
+    "morton_natten": (masks(lambda x, b, h, q, k: near_in_2d(morton(q), morton(k), (16, 16), (7, 5))), {}),
+    "tiled_natten_2d": (masks(lambda x, b, h, q, k: near_in_2d(tiled(q, 12, (3, 4)), tiled(k, 12, (3, 4)), (12, 12), (5, 7))), {}),
+    "sliding_tiles": (masks(lambda x, b, h, q, k: sliding_tiles(q, k)), {}),
+    "documents_with_offsets": (masks(lambda x, b, h, q, k: in_document(x, lambda doc, q, k: (q >= k) & (q - k < 24))(b, h, q, k)),
+                               {"doc": lambda: DOCUMENTS, "offsets": lambda: OFFSETS}),
+    "alibi_of_documents": (both(lambda x, s, b, h, q, k: s + (k - q) * x["slope"][h] * 0.1 + (q - x["offsets"][x["doc"][q]]) * 0.01,
+                                lambda x, b, h, q, k: in_document(x, lambda doc, q, k: q >= k)(b, h, q, k)),
+                           {"doc": lambda: DOCUMENTS, "offsets": lambda: OFFSETS, "slope": floats(H)}),
+    "prefix_lm_of_documents": (masks(lambda x, b, h, q, k: in_document(x, lambda doc, q, k: (q >= k) | (k < x["prefix"][doc]))(b, h, q, k)),
+                               {"doc": lambda: DOCUMENTS, "offsets": lambda: OFFSETS, "prefix": ints(20, len(LENGTHS))}),
+    "shared_prefix": (masks(lambda x, b, h, q, k: shared_prefix(x, q, k)), {"doc": lambda: DOCUMENTS, "offsets": lambda: torch.cat([OFFSETS, torch.tensor([S])]),
+                                                                            "prompt": lambda: torch.tensor([0, 0, 0, 3, 3])}),
+    "block_diffusion": (masks(lambda x, b, h, q, k: block_diffusion(q, k)), {}),
+    "block_of_a_batch": (masks(lambda x, b, h, q, k: (q // 33 == k // 33) & (q % 33 >= k % 33)), {}),
+    "frames_of_a_video": (masks(lambda x, b, h, q, k: (k < 6) | (q < 6) | torch.where(h % 2 == 0, (q - k).abs() < 30, ((q - 6) % 14 - (k - 6) % 14).abs() < 3)), {}),
+    "tree_of_drafts": (masks(lambda x, b, h, q, k: (k < 30) | (k >= 30) & (k < 30 + T) & x["ancestor"][q, (k - 30).clamp(min=0, max=T - 1)]), {"ancestor": lambda: TREE}),
+    "log_of_an_activation": (scores(lambda x, s, b, h, q, k: torch.log(torch.nn.functional.gelu(s) + 1.0)), {}),
     # published models, and expressions from habit
+    "graphormer": (scores(lambda x, s, b, h, q, k: s + x["near"][x["distance"][b, q, k], h]
+                          + sum(torch.where(x["distance"][b, q, k] > hop, x["edge"][hop, x["kind"][b, q, k, hop], h], 0.0) for hop in range(3)) / x["distance"][b, q, k].clamp(1, 3)),
+                   {"near": floats(6, H), "distance": ints(6, B, T, S), "edge": floats(3, 4, H), "kind": ints(4, B, T, S, 3)}),
+    "sandwich": (scores(lambda x, s, b, h, q, k: s + 0.4 * (h + 1) * (sum(torch.cos((q - k) / 10000 ** (n / 8)) for n in range(8)) - 8)), {}),
     "t5_buckets": (scores(lambda x, s, b, h, q, k: s + x["bias"][torch.where((q - k).abs() < 8, (q - k).abs(),
                    torch.clamp(8 + (torch.log((q - k).abs().float().clamp(min=1) / 8) * 3).to(torch.int64), max=15)), h]), {"bias": floats(16, H)}),
     "gemma": (both(lambda x, s, b, h, q, k: 50.0 * torch.tanh(s / 50.0), lambda x, b, h, q, k: (q >= k) & (q - k < 64)), {}),
@@ -117,4 +231,15 @@ FUNCTIONS = {
     "bools_as_scores": (scores(lambda x, s, b, h, q, k: s + torch.where(q >= k, q > 3, -INF)), {}),
     "clamped_index": (scores(lambda x, s, b, h, q, k: s + x["t"][3 - (q % 4).clamp(min=5)]), {"t": floats(7)}),
     "where_of_numbers": (scores(lambda x, s, b, h, q, k: s + torch.where(q > k, 1, 2) * torch.where(k > 3, 0.5, x["bias"][h])), {"bias": floats(H)}),
+}
+
+# What is refused, and the words for it.
+REFUSED = {
+    "soft_cap_with_a_backward": (scores(lambda x, s, b, h, q, k: CapWithABackward.apply(s)), {}, "torch.autograd.Function CapWithABackward of what hangs on k, q"),
+    "product_of_shifted_rows": (scores(lambda x, s, b, h, q, k: s + torch.dot(x["q_pe"][b, h, q], x["k_pe"][b, h, k + 1])),
+                                {"q_pe": floats(B, H, T, 16), "k_pe": floats(B, H, S + 1, 16)}, "indexed by q_idx or kv_idx itself"),
+    "a_row_in_a_function": (scores(lambda x, s, b, h, q, k: s + (x["q_pe"][b, h, q] - x["k_pe"][b, h, k]).square().sum()),
+                            {"q_pe": floats(B, H, T, 16), "k_pe": floats(B, H, S, 16)}, "multiply two rows"),
+    "a_function_without_a_counterpart": (scores(lambda x, s, b, h, q, k: s + torch.special.bessel_j0(s)), {}, "special_bessel_j0 has no counterpart"),
+    "stopped_gradient": (scores(lambda x, s, b, h, q, k: s - s.detach().tanh()), {}, "detach of what hangs on k, q"),
 }

@@ -10,7 +10,7 @@ from torch.nn.attention import flex_attention as flex
 sys.path.insert(0, os.path.join(os.environ["WEFT_SOURCE"], "tests", "operator"))
 import weft
 from criterion import beyond, norms_over, rounded, squared_errors
-from score_functions import FUNCTIONS, B, H, S, T
+from score_functions import FUNCTIONS, REFUSED, B, H, S, T
 from weft.flex import create_block_mask, flex_attention, variant_of
 
 
@@ -49,6 +49,12 @@ def errors_of(name, dtype):
 class Functions(unittest.TestCase):
     def test_there_are_many(self):
         self.assertGreater(len(FUNCTIONS), 60)
+
+    def test_what_is_refused(self):
+        q, k, v = torch.randn(B, H, T, 16), torch.randn(B, H, S, 16), torch.randn(B, H, S, 16)
+        for name, (maker, captured, words) in REFUSED.items():
+            with self.subTest(name), self.assertRaisesRegex(NotImplementedError, words):
+                flex_attention(q, k, v, maker({key: make().float() for key, make in captured.items()})[0])
 
     def compare(self, name, dtype):
         worse = beyond(errors_of(name, dtype), dtype)
@@ -423,6 +429,13 @@ class FlexAttention(unittest.TestCase):
         library = torch.library.Library("weft_test", "DEF")
         library.define("tanh(Tensor x) -> Tensor")
         library.impl("tanh", lambda x: x * 2, "CompositeExplicitAutograd")
+        class Approximate(Cap):
+            @staticmethod
+            def forward(ctx, s):
+                return torch.ops.weft_test.tanh(s)
+
+        with self.assertRaisesRegex(NotImplementedError, "torch.autograd.Function Approximate calls what Weft cannot trace: torch.ops.weft_test.tanh has no"):
+            flex_attention(q, k, v, lambda s, b, h, i, j: Approximate.apply(s))
         for own in (torch.ops.weft_test.tanh, torch.ops.weft_test.tanh.default):
             with self.assertRaisesRegex(NotImplementedError, "torch.ops.weft_test.tanh has no counterpart"):
                 flex_attention(q, k, v, lambda s, b, h, i, j: own(s))
