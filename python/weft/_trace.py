@@ -414,7 +414,8 @@ class Tracer:
         if key == "einsum" and args and isinstance(args[0], str) and re.fullmatch(r"(\w),\1(->)?", args[0].replace(" ", "")):
             args, key = _listed(args[1:]), "dot"
         if key == "sum" and isinstance(getattr(args[0], "read", None), Products):
-            if len(args) > 2 or any(dim not in (0, -1, (0,), (-1,), [0], [-1], None) for dim in (*args[1:], *kwargs.values())) or kwargs.keys() - {"dim", "axis"}:
+            along = [*args[1:], *kwargs.values()]
+            if any(dim not in (0, -1, (0,), (-1,), [0], [-1], None) for dim in along) or len(along) > 1 or kwargs.keys() - {"dim", "axis"}:
                 raise NotImplementedError("a sum of the products of two rows with further arguments")
             return self._dot(*args[0].read.rows)
         rows = [own for own in args if isinstance(own, Traced) and isinstance(own.read, Read) and own.read.is_row]
@@ -460,7 +461,7 @@ class Tracer:
         whole = ["B", "H", "T" if "T" in dims else "S"]
         order = (*(dims.index(dim) for dim in whole if dim in dims), len(dims))
         fresh = tuple(at for at, dim in enumerate(whole) if dim not in dims)
-        key = ("row", id(tensor), tuple(tensor.shape), tensor.storage_offset() if tensor.device.type != "meta" else 0, tuple(tensor.stride()), order, tuple(whole), shared)
+        key = ("row", *_same_tensor(tensor), order, tuple(whole), shared)
         if key not in self.inputs:
             heads = self.sizes.get("H")
             groups = None if heads is None else 1 if 1 in fresh else -(-heads // shared)
@@ -550,8 +551,7 @@ class Tracer:
             dim = exact.get(id(indices[at]))
             dims.append(dim if dim and dim not in dims else "")
         order += rest
-        key = (id(tensor), tuple(tensor.shape), tensor.storage_offset() if tensor.device.type != "meta" else 0, tuple(tensor.stride()),
-               tuple(order), tuple(dims))
+        key = (*_same_tensor(tensor), tuple(order), tuple(dims))
         if key not in self.inputs:
             prefix = f"N{len(self.inputs)}"
             named = [dim or (f"{prefix}_{at}" if len(dims) > 1 else prefix) for at, dim in enumerate(dims)]
@@ -596,6 +596,10 @@ class Tracer:
 
 
 _PRODUCTS = ("dot", "vdot", "inner", "matmul", "linalg_vecdot", "einsum")
+
+
+def _same_tensor(tensor: torch.Tensor) -> tuple:
+    return id(tensor), tuple(tensor.shape), tensor.storage_offset() if tensor.device.type != "meta" else 0, tuple(tensor.stride())
 
 
 def _listed(args) -> list:

@@ -37,18 +37,19 @@ class BlockMask(_flex.BlockMask):
 
     def __init__(self, *given, **named):
         """torch's arguments, blocks; or those of create_block_mask, a function first."""
-        (self._by_function if given and callable(given[0]) else self._by_blocks)(*given, **named)
+        of_function = callable(given[0]) if given else "Q_LEN" in named
+        (self._by_function if of_function else self._by_blocks)(*given, **named)
 
-    def _by_blocks(self, seq_lengths=None, kv_num_blocks=None, kv_indices=None, full_kv_num_blocks=None, full_kv_indices=None, q_num_blocks=None, q_indices=None,
-                   full_q_num_blocks=None, full_q_indices=None, BLOCK_SIZE=128, mask_mod=noop_mask, **more):
+    def _by_blocks(self, seq_lengths=None, kv_num_blocks=None, kv_indices=None, full_kv_num_blocks=None, full_kv_indices=None,
+                   q_num_blocks=None, q_indices=None, full_q_num_blocks=None, full_q_indices=None, BLOCK_SIZE=128, mask_mod=noop_mask, **more):
         """Without `seq_lengths` they are those of whole blocks; what is not given of the blocks of queries is not there."""
         if kv_num_blocks is None or kv_indices is None:
             raise TypeError("expected kv_num_blocks and kv_indices; of a function alone create_block_mask(mask_mod, B, H, Q_LEN, KV_LEN) makes a BlockMask")
         size = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
         if seq_lengths is None:
             seq_lengths = tuple(count * own for count, own in zip(kv_indices.shape[-2:], size))
-        super().__init__(seq_lengths, kv_num_blocks, kv_indices, full_kv_num_blocks, full_kv_indices, q_num_blocks, q_indices, full_q_num_blocks, full_q_indices,
-                         size, noop_mask if mask_mod is None else mask_mod, **more)
+        super().__init__(seq_lengths, kv_num_blocks, kv_indices, full_kv_num_blocks, full_kv_indices, q_num_blocks, q_indices, full_q_num_blocks,
+                         full_q_indices, size, noop_mask if mask_mod is None else mask_mod, **more)
 
     def _by_function(self, mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, **more):
         self.mask_mod = mask_mod
@@ -97,7 +98,7 @@ def create_block_mask(mask_mod: Callable, B: int | None, H: int | None, Q_LEN: i
     """As torch.nn.attention.flex_attention.create_block_mask, at no cost: blocks are found when they are asked for."""
     if _positional(mask_mod) not in (4, None):
         raise ValueError(f"expected mask_mod(b, h, q_idx, kv_idx), got a function of {_positional(mask_mod)} arguments")
-    return BlockMask(mask_mod, B, H, Q_LEN, KV_LEN, device, BLOCK_SIZE, **more)
+    return BlockMask(noop_mask if mask_mod is None else mask_mod, B, H, Q_LEN, KV_LEN, device, BLOCK_SIZE, **more)
 
 
 def _positional(function: Callable) -> int | None:

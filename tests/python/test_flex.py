@@ -249,6 +249,7 @@ class FlexAttention(unittest.TestCase):
         self.assertEqual(small.sparsity(), want.sparsity())
         self.assertTrue(torch.equal(small.to_dense(), want.to_dense()))
         self.assertEqual(small._adjust(128, 128).shape, (1, 1, 128, 128))
+        self.assertEqual(str(weft.BlockMask(mask_mod=causal, B=1, H=1, Q_LEN=256, KV_LEN=256, device="cpu")), str(want))
 
     def same_with_gradients(self, x, score, reference=None, mask=None):
         """flex_attention of x["q"], x["k"], x["v"] and score(x), against FlexAttention's definition in float64: output, every gradient."""

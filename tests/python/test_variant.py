@@ -223,6 +223,18 @@ class FromPython(unittest.TestCase):
         self.assertIn("attention mine(", own.compile("ast") + own.source)
         self.assertEqual(own.compile("tile", dtype="f32"), weft.variant(own.source).compile("tile", dtype="f32"))
 
+    def test_products_of_rows(self):
+        x, y = torch.randn(1, 4, 100, 16, requires_grad=True), torch.randn(1, 1, 100, 16, requires_grad=True)
+        own = weft.from_python(score=lambda s, b, h, i, j: s + torch.dot(x[b, h, i], y[b, h // 4, j]) * 0.1, where=lambda b, h, i, j: i >= j)
+        self.assertEqual([str(given) for given in own.inputs[3:]], ["x: [B, H, T, N0]", "y: [B, G, S, N0]"])
+        self.assertTrue(own.inputs[3].row)
+        scores = self.q @ self.k.transpose(-1, -2) / 32**0.5 + x @ y.transpose(-1, -2) * 0.1
+        want = scores.masked_fill(~torch.ones(100, 100, dtype=torch.bool).tril(), -torch.inf).softmax(-1) @ self.v
+        got = own(self.q, self.k, self.v)
+        torch.testing.assert_close(got, want, atol=2e-6, rtol=1e-5)
+        for one, other in zip(*(torch.autograd.grad(out.square().sum(), (x, y)) for out in (got, want))):
+            torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
+
     def test_names_of_what_is_captured(self):
         """By the names of variables, of attributes of objects and modules, and of entries of dictionaries."""
         class Bias(torch.nn.Module):
