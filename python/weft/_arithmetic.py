@@ -203,7 +203,7 @@ def _pow(t, result, base, exponent):
     if value is not None:
         x = t.as_number(t.lift(base), floating and t.lift(base).kind != "float")
         if float(value).is_integer() and (abs(value) <= 64) and (value >= 0 or floating):
-            node = _repeated(x, int(abs(value)), number(1.0 if floating else 1))
+            node = repeated(x, int(abs(value)), number(1.0 if floating else 1))
             return (binary("/", number(1.0), node) if value < 0 else node,)
         if value in (0.5, -0.5):
             return (call("sqrt" if value > 0 else "rsqrt", x),)
@@ -220,7 +220,7 @@ def _pow(t, result, base, exponent):
     return (choice(binary("<", x, number(0.0)), below, size),)
 
 
-def _repeated(x: Node, count: int, one: Node) -> Node:
+def repeated(x: Node, count: int, one: Node) -> Node:
     """x ** count by squaring."""
     result, square = None, x
     while count:
@@ -273,34 +273,6 @@ for _torch_name, _spelling in dict(exp="exp", exp2="exp2", log="log", log1p="log
     OPERATIONS[_torch_name] = _of_one(_spelling)
 
 
-@operation("relu")
-def _relu(t, result, a, inplace=False):
-    if result.kind == "int":
-        return (bounded(call("max", t.lift(a).node, number(0)), 0, None),)
-    return (call("relu", t.lift(a).node),)
-
-
-@operation("softplus")
-def _softplus(t, result, a, beta=1, threshold=20):
-    x = t.as_number(t.lift(a))
-    t.opaque |= isinstance(beta, torch.Tensor) or isinstance(threshold, torch.Tensor)
-    steep = x if beta == 1 else binary("*", x, number(float(beta)))
-    node = call("softplus", steep) if beta == 1 else binary("/", call("softplus", steep), number(float(beta)))
-    # Beyond 20 a float32 makes no difference between the two.
-    return (choice(binary(">", steep, number(float(threshold))), x, node) if threshold < 20 else node,)
-
-
-@operation("logsigmoid", "log_sigmoid")
-def _logsigmoid(t, result, a):
-    return (negation(call("softplus", negation(t.lift(a).node))),)
-
-
-@operation("silu")
-def _silu(t, result, a, inplace=False):
-    x = t.lift(a).node
-    return (binary("*", x, call("sigmoid", x)),)
-
-
 @operation("log10")
 def _log10(t, result, a):
     return (binary("*", call("log", t.as_number(t.lift(a))), number(1 / math.log(10))),)
@@ -313,123 +285,15 @@ def expm1(x: Node) -> Node:
     return choice(binary("<", call("abs", x), number(1.0)), quotient, binary("-", call("exp", x), number(1.0)))
 
 
-def _below(x: Node) -> Node:
-    """x where it is not above 0, with all of its derivative at 0, which min would share."""
-    return choice(binary(">", x, number(0.0)), number(0.0), x)
-
-
 @operation("expm1")
 def _expm1(t, result, a):
     return (expm1(t.as_number(t.lift(a))),)
 
 
-@operation("gelu")
-def _gelu(t, result, a, approximate="none"):
-    x = t.as_number(t.lift(a))
-    if approximate == "tanh":
-        inner = binary("*", binary("+", x, binary("*", number(0.044715), _repeated(x, 3, x))), number(math.sqrt(2 / math.pi)))
-        gate = call("tanh", inner)
-    else:
-        gate = call("erf", binary("*", x, number(math.sqrt(0.5))))
-    return (binary("*", binary("*", x, number(0.5)), binary("+", number(1.0), gate)),)
-
-
-@operation("elu")
-def _elu(t, result, a, alpha=1.0, inplace=False):
-    x = t.lift(a).node
-    t.opaque |= isinstance(alpha, torch.Tensor)
-    return (choice(binary(">", x, number(0.0)), x, binary("*", expm1(_below(x)), number(float(alpha)))),)
-
-
-def _constants(t, *values) -> list[float]:
+def constants(t, *values) -> list[float]:
     """Numbers that a function is given beside its operands."""
     t.opaque |= any(isinstance(own, torch.Tensor) for own in values)
     return [float(own) for own in values]
-
-
-@operation("selu")
-def _selu(t, result, a, inplace=False):
-    x, alpha, scale = t.lift(a).node, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
-    return (choice(binary(">", x, number(0.0)), binary("*", x, number(scale)), binary("*", expm1(_below(x)), number(scale * alpha))),)
-
-
-@operation("celu")
-def _celu(t, result, a, alpha=1.0, inplace=False):
-    (alpha,), x = _constants(t, alpha), t.lift(a).node
-    below = binary("*", expm1(binary("/", _below(x), number(alpha))), number(alpha))
-    return (choice(binary(">", x, number(0.0)), x, below),)
-
-
-@operation("leaky_relu")
-def _leaky_relu(t, result, a, negative_slope=0.01, inplace=False):
-    (slope,), x = _constants(t, negative_slope), t.lift(a).node
-    return (choice(binary(">", x, number(0.0)), x, binary("*", x, number(slope))),)
-
-
-def _within(t, result, a, least: float, most: float) -> Node:
-    """A number between two others, with no derivative at them."""
-    (x,), (low, high) = numbers(t, result, a), (number(int(own) if result.kind == "int" else own) for own in (least, most))
-    return choice(binary(">", x, low), choice(binary("<", x, high), x, high), low)
-
-
-@operation("hardtanh")
-def _hardtanh(t, result, a, min_val=-1.0, max_val=1.0, inplace=False):
-    return (_within(t, result, a, *_constants(t, min_val, max_val)),)
-
-
-@operation("relu6")
-def _relu6(t, result, a, inplace=False):
-    return (_within(t, result, a, 0.0, 6.0),)
-
-
-@operation("hardsigmoid")
-def _hardsigmoid(t, result, a, inplace=False):
-    return (binary("/", binary("+", _within(t, result, a, -3.0, 3.0), number(3.0)), number(6.0)),)
-
-
-@operation("hardswish")
-def _hardswish(t, result, a, inplace=False):
-    x = t.lift(a).node
-    inner = binary("/", binary("*", x, binary("+", x, number(3.0))), number(6.0))
-    return (choice(binary("<=", x, number(-3.0)), number(0.0), choice(binary(">=", x, number(3.0)), x, inner)),)
-
-
-@operation("mish")
-def _mish(t, result, a, inplace=False):
-    x = t.lift(a).node
-    return (binary("*", x, call("tanh", call("softplus", x))),)
-
-
-@operation("softsign")
-def _softsign(t, result, a):
-    x = t.as_number(t.lift(a), True)
-    return (binary("/", x, binary("+", number(1.0), call("abs", x))),)
-
-
-@operation("tanhshrink")
-def _tanhshrink(t, result, a):
-    x = t.lift(a).node
-    return (binary("-", x, call("tanh", x)),)
-
-
-@operation("softshrink")
-def _softshrink(t, result, a, lambd=0.5):
-    (width,), x = _constants(t, lambd), t.lift(a).node
-    below = choice(binary("<", x, number(-width)), binary("+", x, number(width)), number(0.0))
-    return (choice(binary(">", x, number(width)), binary("-", x, number(width)), below),)
-
-
-@operation("hardshrink")
-def _hardshrink(t, result, a, lambd=0.5):
-    (width,), x = _constants(t, lambd), t.lift(a).node
-    return (choice(binary(">", call("abs", x), number(width)), x, number(0.0)),)
-
-
-@operation("threshold")
-def _threshold(t, result, a, threshold, value, inplace=False):
-    (x,), kind = numbers(t, result, a), int if result.kind == "int" else float
-    least, value = (number(kind(own)) for own in _constants(t, threshold, value))
-    return (choice(binary(">", x, least), x, value),)
 
 
 @operation("sinc")
@@ -479,7 +343,7 @@ def _hypot(t, result, a, b):
 def _logit(t, result, a, eps=None):
     x = t.as_number(t.lift(a), True)
     if eps is not None:
-        (eps,) = _constants(t, eps)
+        (eps,) = constants(t, eps)
         x = choice(binary("<", x, number(eps)), number(eps), choice(binary(">", x, number(1 - eps)), number(1 - eps), x))
     return (call("log", binary("/", x, binary("-", number(1.0), x))),)
 
@@ -520,7 +384,7 @@ def _nan_to_num(t, result, a, nan=None, posinf=None, neginf=None):
     x, most = t.lift(a).node, torch.finfo(torch.float32).max
     if result.kind != "float":
         return (x,)
-    nan, above, below = _constants(t, *(other if own is None else own for own, other in ((nan, 0.0), (posinf, most), (neginf, -most))))
+    nan, above, below = constants(t, *(other if own is None else own for own, other in ((nan, 0.0), (posinf, most), (neginf, -most))))
     if not all(math.isfinite(own) for own in (nan, above, below)):
         raise NotImplementedError("nan_to_num to what is not finite")
     infinite = choice(binary("==", x, Node("inf")), number(above), choice(binary("==", x, negation(Node("inf"))), number(below), x))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 
+from . import _activations  # noqa: F401, its part of the table
 from ._arithmetic import EXACT, OPERATIONS, Result, both, bounded, kind_of, numbers, operation, truncated
 from ._expressions import Node, binary, call, choice, inversion, negation, number
 

@@ -11,137 +11,26 @@ import math
 import re
 import sys
 import types
-from dataclasses import dataclass, replace
 from typing import Any, Callable, Sequence
 
 import torch
-from torch.overrides import TorchFunctionMode
 
 from . import _expressions as ex
 from ._expressions import Node, binary, choice, number
 from ._operations import EXACT, INPLACE, OPERATIONS, WRAPPING, Result, convert, kind_of, truncated
+from ._rows import RowProducts
+from ._traced import Indexing, Input, Products, Read, Traced, flat, same_tensor
 
 RESERVED = set(
     "attention const let where score weight gate sink dropout normalize select mod and or not if then else true false b h i j "
     "o do lse dlse delta selection workspace pages seed status band counts entries counts_keys entries_keys page also keys "
     "int float bool in typical rising q k v B H G T S D E dot min max clamp abs exp exp2 log log1p sqrt rsqrt sin cos tanh sigmoid relu "
-    "softplus pow triangle floor ceil round inf div erf tan log2 any all sum def".split()
+    "softplus pow triangle floor ceil round inf div erf tan log2 any all sum def segment".split()
 )
 NARROW = (torch.uint8, torch.int8, torch.int16)
 
 
-class Traced(torch.Tensor):
-    """A scalar of one pair of a query and a key. `node`: how it is computed; `finite`: the condition under which it is not -inf, or
-    None where it never is; `read`: a captured tensor that some indices of are still missing, or a product of two such rows."""
-
-    example: torch.Tensor  # a plain one of its type
-    node: Node
-    finite: Node | None
-    read: "Read | Products | None"
-    tracer: "Tracer"
-
-    @staticmethod
-    def of(tracer: "Tracer", example: torch.Tensor, node: Node | None, finite: Node | None = None, read: "Read | Products | None" = None) -> "Traced":
-        with torch._C.DisableTorchFunction():
-            own = torch.Tensor._make_subclass(Traced, example)
-        own.example, own.node, own.finite, own.read, own.tracer = example, node, finite, read, tracer
-        return own
-
-    @property
-    def kind(self) -> str:
-        return kind_of(self.example.dtype)
-
-    @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        return next(a for a in _flat((args, kwargs)) if isinstance(a, Traced)).tracer.apply(function, args, kwargs)
-
-
-@dataclass
-class Read:
-    """A captured tensor with its first indices."""
-
-    tensor: torch.Tensor
-    indices: list[Node]
-
-    @property
-    def is_row(self) -> bool:
-        return self.tensor.dim() - len(self.indices) == 1
-
-
-@dataclass
-class Products:
-    """Of the elements of two rows; their sum is a number."""
-
-    rows: "tuple[Traced, Traced]"
-
-
-class _Indexing(TorchFunctionMode):
-    """Sees captured tensors that are indexed by traced numbers."""
-
-    def __init__(self, tracer: "Tracer"):
-        super().__init__()
-        self.tracer = tracer
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if any(isinstance(a, Traced) for a in _flat((args, kwargs))):
-            return self.tracer.apply(function, args, kwargs)
-        # What comes of it may hang on values of tensors.
-        if function not in (torch.Tensor.dtype.__get__, torch.Tensor.device.__get__):
-            self.tracer.opaque = True
-        return function(*args, **kwargs)
-
-
-def _flat(value):
-    if isinstance(value, (tuple, list)):
-        for own in value:
-            yield from _flat(own)
-    elif isinstance(value, dict):
-        for own in value.values():
-            yield from _flat(own)
-    else:
-        yield value
-
-
-@dataclass
-class Input:
-    name: str
-    kind: str
-    dims: list[str]
-    order: tuple[int, ...]  # of the captured tensor's dims
-    captured: torch.Tensor | None  # ids are of living tensors
-    tensor: torch.Tensor | None = None  # what a call is given: `captured`, cut
-    fresh: tuple[int, ...] = ()  # of a row: dims that `captured` has not, of size 1
-    groups: int | None = None  # of a row: those of `captured` that the heads share, and how often each stands
-    times: int = 1
-
-    def recipe(self) -> "Input":
-        """Without the tensors."""
-        return replace(self, captured=None, tensor=None)
-
-    def cut(self, captured: torch.Tensor, sizes: dict[str, int]) -> torch.Tensor:
-        """`captured` with its dims in their order, and as long as the call's."""
-        own = captured.permute(self.order)
-        for at in self.fresh:
-            own = own.unsqueeze(at)
-        for at, dim in enumerate(self.dims):
-            size = self.groups if self.groups and at == 1 else sizes.get(dim)
-            if size is None or at in self.fresh:
-                continue
-            if own.shape[at] < size:
-                index = "h // n" if size == self.groups != sizes.get("H") else dict(B="b", H="h", T="q_idx", S="kv_idx").get(dim, "h")
-                raise IndexError(f"a captured tensor of shape {tuple(captured.shape)} is indexed with {index}, which goes up to {size - 1}")
-            own = own.narrow(at, 0, size)
-        return own.repeat_interleave(self.times, 1) if self.times > 1 else own
-
-    @property
-    def declaration(self) -> str:
-        kind = "" if self.kind == "float" else self.kind + " "
-        return f"{self.name}: {kind}[{', '.join(self.dims)}]"
-
-
-class Tracer:
+class Tracer(RowProducts):
     """Collects the tensors that functions of one variant capture, by the names and dims that they get. `sizes`: of B, H, G (heads of
     keys), T and S. Texts are the same for all of B, T and S."""
 
@@ -193,7 +82,7 @@ class Tracer:
         """What `function` gives, as a scalar that remembers. NotImplementedError names what the language has no words for."""
         self._note_names(function, set())
         self.with_gradients = torch.is_grad_enabled()
-        with _Indexing(self):
+        with Indexing(self):
             result = function(*args)
         if isinstance(result, (bool, int, float)):
             result = torch.tensor(result)
@@ -346,8 +235,8 @@ class Tracer:
             custom = _custom_function()
             inside = f"torch.autograd.Function {custom} calls what Weft cannot trace: " if custom else ""
             raise NotImplementedError(f"{inside}{_source(function)} has no counterpart in Weft's language")
-        operands = [self.lift(a) for a in _flat((args, kwargs)) if isinstance(a, Traced)]
-        for own in _flat((args, kwargs)):
+        operands = [self.lift(a) for a in flat((args, kwargs)) if isinstance(a, Traced)]
+        for own in flat((args, kwargs)):
             if isinstance(own, torch.Tensor) and not isinstance(own, Traced) and own.dim() and name != "type_as":
                 self.lift(own)  # says what is wrong
         examples = [_example(a) for a in args]
@@ -406,102 +295,6 @@ class Tracer:
                 return function(value.example)
         raise NotImplementedError(f"attribute {name or function} of a pair's scalar")
 
-    # Rows
-
-    def _of_rows(self, key: str, args, kwargs) -> Traced | None:
-        """torch.dot(x[b, h, q_idx], y[b, h, kv_idx]) and the like; None for what is no product of two rows."""
-        args = [*args, *kwargs.values()] if key in _PRODUCTS else list(args)
-        if key == "einsum" and args and isinstance(args[0], str) and re.fullmatch(r"(\w),\1(->)?", args[0].replace(" ", "")):
-            args, key = _listed(args[1:]), "dot"
-        if key == "sum" and isinstance(getattr(args[0], "read", None), Products):
-            along = [*args[1:], *kwargs.values()]
-            if any(dim not in (0, -1, (0,), (-1,), [0], [-1], None) for dim in along) or len(along) > 1 or kwargs.keys() - {"dim", "axis"}:
-                raise NotImplementedError("a sum of the products of two rows with further arguments")
-            return self._dot(*args[0].read.rows)
-        rows = [own for own in args if isinstance(own, Traced) and isinstance(own.read, Read) and own.read.is_row]
-        if len(rows) != 2 or len(args) != 2 or key not in ("mul", "multiply", *_PRODUCTS):
-            return None
-        if key in ("mul", "multiply"):
-            with torch._C.DisableTorchFunction():
-                return Traced.of(self, rows[0].example * rows[1].example, None, read=Products(tuple(rows)))
-        return self._dot(*rows)
-
-    def _dot(self, x: Traced, y: Traced) -> Traced:
-        with torch._C.DisableTorchFunction():
-            example = torch.dot(x.example, y.example)
-        left, right = self._row(x.read), self._row(y.read)
-        if "T" in left.dims and "T" in right.dims or "S" in left.dims and "S" in right.dims:
-            raise NotImplementedError("a product of two rows that are both of queries, or both of keys: compute it before, and index what comes out")
-        # Rows that are multiplied have one length.
-        lengths = left.dims[-1], right.dims[-1]
-        for own in self.inputs.values():
-            if own.dims and own.dims[-1] == lengths[1]:
-                own.dims[-1] = lengths[0]
-        index = {"T": "i", "S": "j"}
-        node = Node(f"dot({left.name}[{index[left.dims[2]]}], {right.name}[{index[right.dims[2]]}])", inputs=frozenset((left.name, right.name)))
-        self._check_gradient(node, example)
-        return Traced.of(self, example, node)
-
-    def _row(self, read: Read) -> Input:
-        """The input [B, H, T, length] of queries or [B, H or groups, S, length] of keys that a row is taken from."""
-        tensor, dims, shared = read.tensor, [], 1
-        if kind_of(tensor.dtype) != "float":
-            raise NotImplementedError(f"a product of rows of {tensor.dtype}")
-        if tensor.shape[-1] > 256:
-            raise NotImplementedError(f"a product of rows of {tensor.shape[-1]} numbers: kernels take up to 256")
-        for node in read.indices:
-            group = self._group(node)
-            shared = group or shared
-            dims.append("B" if node is self.b else "H" if group else "T" if node is self.i else "S" if node is self.j else "")
-        if "" in dims or len(set(dims)) != len(dims) or ("T" in dims) == ("S" in dims):
-            raise NotImplementedError(
-                f"a product of rows of a captured tensor of shape {tuple(tensor.shape)}: they are indexed by q_idx or kv_idx itself, by b, and by h or "
-                "h // n, each once, as in torch.dot(x[b, h, q_idx], y[b, h // n, kv_idx])"
-            )
-        whole = ["B", "H", "T" if "T" in dims else "S"]
-        order = (*(dims.index(dim) for dim in whole if dim in dims), len(dims))
-        fresh = tuple(at for at, dim in enumerate(whole) if dim not in dims)
-        key = ("row", *_same_tensor(tensor), order, tuple(whole), shared)
-        if key not in self.inputs:
-            heads = self.sizes.get("H")
-            groups = None if heads is None else 1 if 1 in fresh else -(-heads // shared)
-            if groups and heads % groups or groups and groups > 1 and heads % shared:
-                raise NotImplementedError(f"rows indexed by h // {shared} of {heads} heads: the number of heads is a multiple of those that share a row")
-            if whole[2] == "S":
-                whole[1], times = self._shared_by(groups) if groups else ("H" if shared == 1 and 1 not in fresh else "G", 1)
-            else:
-                times = heads // groups if groups else 1
-            found = Input(self._name(tensor), "float", [*whole, f"N{len(self.inputs)}"], order, tensor, fresh=fresh, groups=groups, times=times)
-            found.tensor = found.cut(tensor, self.sizes)
-            self.inputs[key] = found
-        return self.inputs[key]
-
-    def _group(self, node: Node) -> int | None:
-        """n of an index h // n, 1 of h."""
-        if node is self.h:
-            return 1
-        if node.form not in ("{} div {}", "{} >> {}") or node.args[0] is not self.h:
-            return None
-        by = node.args[1]
-        if by.low is None or by.low != by.high or by.args or not 0 < by.low + (node.form == "{} >> {}") < 31 + EXACT * (node.form == "{} div {}"):
-            return None
-        return by.low if node.form == "{} div {}" else 1 << by.low
-
-    def _shared_by(self, groups: int) -> tuple[str, int]:
-        """The dim of that many rows of keys, and how often each must stand. G counts the fewest, v's among them, and divides every other."""
-        heads = self.sizes["H"]
-        if groups == heads:
-            return "H", 1
-        least = self.sizes.get("G", heads)
-        if least == heads:  # k and v are those of all heads: G is free
-            self.heads = "H"
-            least = next((own for own, dim in self.shared.items() if dim == "G"), groups)
-        if groups % least:
-            return ("G", least // groups) if least % groups == 0 else ("H", heads // groups)
-        if groups not in self.shared:
-            self.shared[groups] = "G" if groups == least else f"G{len(self.shared.keys() - {least}) + 2}"
-        return self.shared[groups], 1
-
     # Captured tensors
 
     def _getitem(self, tensor, index):
@@ -551,7 +344,7 @@ class Tracer:
             dim = exact.get(id(indices[at]))
             dims.append(dim if dim and dim not in dims else "")
         order += rest
-        key = (*_same_tensor(tensor), tuple(order), tuple(dims))
+        key = (*same_tensor(tensor), tuple(order), tuple(dims))
         if key not in self.inputs:
             prefix = f"N{len(self.inputs)}"
             named = [dim or (f"{prefix}_{at}" if len(dims) > 1 else prefix) for at, dim in enumerate(dims)]
@@ -593,17 +386,6 @@ class Tracer:
 
     def names(self) -> set[str]:
         return {own.name for own in self.inputs.values()}
-
-
-_PRODUCTS = ("dot", "vdot", "inner", "matmul", "linalg_vecdot", "einsum")
-
-
-def _same_tensor(tensor: torch.Tensor) -> tuple:
-    return id(tensor), tuple(tensor.shape), tensor.storage_offset() if tensor.device.type != "meta" else 0, tuple(tensor.stride())
-
-
-def _listed(args) -> list:
-    return list(args[0]) if len(args) == 1 and isinstance(args[0], (tuple, list)) else list(args)
 
 
 def _is_of_torch(function) -> bool:
