@@ -208,7 +208,7 @@ def remembered(values: tuple, fixed: tuple, sizes: dict[str, int], trace: Callab
     whole = key = None
     try:
         key = Key((*values, *fixed))
-        whole = (tuple(key.parts), torch.is_grad_enabled(), tuple(size > 1 << 24 for size in sizes.values()))
+        whole = (tuple(key.parts), torch.is_grad_enabled(), tuple(isinstance(size, int) and size > 1 << 24 for size in sizes.values()))
         found = _texts.get(whole)
     except Exception:  # what cannot be looked at
         whole = found = None

@@ -9,7 +9,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 import torch
 
-from . import _functional, _library, _nested  # noqa: F401
+from . import _compiled, _functional, _library, _nested  # noqa: F401
 from ._expressions import choice, number
 from ._memo import remembered
 from ._trace import Tracer
@@ -265,7 +265,7 @@ class PythonVariant(_Attention):
         return remembered(tuple(self.functions.values()), fixed, dict(sizes or {}), lambda: self._trace(dict(sizes or {})))
 
     def _trace(self, sizes: dict[str, int]) -> tuple[Tracer, str]:
-        t = Tracer(sizes)
+        t = _compiled.tracer(sizes)
         statements = t.score(self.functions["score"], self.scale)
         if self.functions["where"] is not None:
             statements.append(("where", t.as_condition(t.trace(self.functions["where"], *t.pair()))))
@@ -280,8 +280,33 @@ class PythonVariant(_Attention):
             own = t.as_number(got, True)
             # No share at all.
             statements.append(("sink", choice(got.finite, own, number(-1e30)) if got.finite else own))
-        more = [f"dropout {self.dropout}"] * bool(self.dropout) + [f"normalize {self.normalize}"] * (self.normalize != "softmax")
-        return t, t.text(self.name, statements, more)
+        return t, t.text(self.name, statements, self._more())
+
+    def _more(self) -> list[str]:
+        return [f"dropout {self.dropout}"] * bool(self.dropout) + [f"normalize {self.normalize}"] * (self.normalize != "softmax")
+
+    def __call__(self, q=None, k=None, v=None, *, lse: bool = False, **inputs):
+        return self._call(q, k, v, "lse" if lse else "o", inputs)
+
+    def decode(self, q=None, k=None, v=None, **inputs) -> torch.Tensor:
+        return self._call(q, k, v, "decode", inputs)
+
+    __call__.__doc__, decode.__doc__ = _Attention.__call__.__doc__, _Attention.decode.__doc__
+
+    def _call(self, q, k, v, kind: str, inputs: dict):
+        if inputs or q is None or q.is_nested:
+            return _compiled.apart(self._now, q, k, v, kind, inputs)
+        return _compiled.either(self._seen, self._now, q, k, v, kind, inputs)
+
+    def _now(self, q, k, v, kind: str, inputs: dict):
+        if kind == "decode":
+            return super().decode(q, k, v, **inputs)
+        return super().__call__(q, k, v, lse=kind == "lse", **inputs)
+
+    def _seen(self, q, k, v, kind: str, inputs: dict):
+        """Where Dynamo looks on."""
+        functions = [(word, function) for word, function in self.functions.items() if function is not None or word == "score"]
+        return _compiled.attention(q, k, v, functions, self.scale, self.name, tuple(self._more()), kind)
 
     @property
     def source(self) -> str:

@@ -7,14 +7,13 @@ device of the tensors. On CPUs gradients work too; no mask is built; new lengths
 from __future__ import annotations
 
 import inspect
-import sys
 from typing import Callable
 
 import torch
 from torch.nn.attention import flex_attention as _flex
 from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, and_masks, noop_mask, or_masks
 
-from . import _library  # noqa: F401
+from . import _compiled, _library  # noqa: F401
 from ._expressions import Node, binary, number
 from ._memo import remembered
 from ._trace import Tracer
@@ -96,7 +95,7 @@ def _is_its_function(mask: _flex.BlockMask) -> bool:
 
 def create_block_mask(mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, _compile=False, **more) -> BlockMask:
     """As torch.nn.attention.flex_attention.create_block_mask, at no cost: blocks are found when they are asked for."""
-    if _positional(mask_mod) not in (4, None):
+    if not torch.compiler.is_dynamo_compiling() and _positional(mask_mod) not in (4, None):
         raise ValueError(f"expected mask_mod(b, h, q_idx, kv_idx), got a function of {_positional(mask_mod)} arguments")
     return BlockMask(noop_mask if mask_mod is None else mask_mod, B, H, Q_LEN, KV_LEN, device, BLOCK_SIZE, **more)
 
@@ -166,18 +165,43 @@ def _max_scores(query, key, value, score_mod, block_mask, scale):
         return _attend(query, key, value, score_mod, block_mask, scale, True, None, 0.0, _SHARP)[1] / _SHARP
 
 
+def _keeping(mask: _flex.BlockMask) -> Callable | None:
+    """As `_kept`, as a function."""
+    inside = None if mask.mask_mod is noop_mask else mask.mask_mod
+    if isinstance(mask, BlockMask) or min(mask.BLOCK_SIZE) >= 1 << 30:
+        return inside
+    rows, columns = mask.BLOCK_SIZE
+    partial = _block_map(mask.kv_num_blocks, mask.kv_indices)
+    full = None if mask.full_kv_num_blocks is None else _block_map(mask.full_kv_num_blocks, mask.full_kv_indices)
+
+    def among(blocks, b, h, i, j):
+        return blocks[b if blocks.shape[0] > 1 else 0, h if blocks.shape[1] > 1 else 0, i // rows, j // columns]
+
+    def kept(b, h, i, j):
+        own = among(partial, b, h, i, j)
+        if inside is not None:
+            own = torch.logical_and(own, inside(b, h, i, j))
+        return own if full is None else among(full, b, h, i, j) | own
+
+    return kept
+
+
+def _attend_seen(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, times=1.0):
+    """As `_attend_now`, where Dynamo looks on."""
+    if key.shape[0] != query.shape[0]:  # one batch entry for all
+        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
+    functions = [("score", score_mod)]
+    kept = _keeping(block_mask) if block_mask is not None else None
+    if kept is not None:
+        functions.append(("where", kept))
+    if sink is not None:
+        functions.append(("sink", lambda b, h: sink[h]))
+    more = (f"dropout {dropout!r}",) if dropout else ()
+    return _compiled.attention(query, key, value, functions, scale, "flex", more, "lse" if lse else "o", times)
+
+
 def _attend(*args):
-    """torch.compile breaks its graph here: functions are traced by ourselves."""
-    global _disabled
-    if "torch._dynamo" not in sys.modules:  # its import takes a second
-        return _attend_now(*args)
-    if _disabled is None:
-        _disabled = torch._dynamo.disable(_attend_now, reason="weft.flex_attention traces its functions by itself")
-    return _disabled(*args)
-
-
-_disabled = None
-_attend._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return _compiled.either(_attend_seen, _attend_now, *args)
 
 
 def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0, times=1.0) -> tuple[str, list[str], list[torch.Tensor]]:
@@ -186,7 +210,7 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
     sizes = {"B": query.shape[0], "H": query.shape[1], "G": key.shape[1], "T": query.shape[2], "S": key.shape[2]}
 
     def trace():
-        t = Tracer(sizes)
+        t = _compiled.tracer(sizes, query)
         statements = t.score(score_mod, scale)
         if times != 1:
             statements = [(what, binary("*", own, number(times)) if what == "score" else own) for what, own in statements]
