@@ -370,8 +370,9 @@ def attention(variant: str | Variant | PythonVariant, q=None, k=None, v=None, *,
 
 def decode(variant: str | Variant | PythonVariant, q=None, k=None, v=None, **inputs) -> torch.Tensor:
     """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far."""
-    own = Variant(variant) if isinstance(variant, str) else variant
-    return own.decode(q, k, v, **inputs)
+    if isinstance(variant, str):
+        return _told(_ops.decode, variant, *_tensors(_given(q, k, v, inputs)))
+    return variant.decode(q, k, v, **inputs)
 
 
 def tune(variant: str | Variant | PythonVariant, q=None, k=None, v=None, **options) -> list[dict]:

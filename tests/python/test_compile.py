@@ -186,7 +186,7 @@ class Variants(Case):
     def test_decoding(self):
         q, k = torch.randn(2, 4, 1, 16), torch.randn(2, 4, 40, 16)
         python, text = weft.from_python(score=decay(self.slope)), weft.variant("causal")
-        for decode in (lambda q, k: text.decode(q, k, k), lambda q, k: weft.decode(python, q, k, k)):
+        for decode in (lambda q, k: weft.decode("causal", q, k, k), lambda q, k: text.decode(q, k, k), lambda q, k: weft.decode(python, q, k, k)):
             with torch.no_grad():
                 self.assertTrue(torch.equal(torch.compile(decode, fullgraph=True, backend="aot_eager")(q, k), decode(q, k)))
 
