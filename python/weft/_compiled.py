@@ -255,8 +255,13 @@ def _ready() -> bool:
             known._hop_name_to_variable_class["weft_attention"] = known.WrapHigherOrderVariable
             _is_ready = isinstance(known.TorchHigherOrderOperatorVariable.make(_whole), known.WrapHigherOrderVariable)
             torch.compiler.allow_in_graph([_start, _pair, _finish])
-            for own in (either, apart):
-                skip_code(own.__code__)
+            owners = _functional, _functional._Attention, _functional._Backward
+            own = [either, apart, *(getattr(owner, name) for owner in owners for name in vars(owner))]
+            codes = [function.__code__ for function in own if isinstance(function, types.FunctionType)]
+            while codes:
+                code = codes.pop()
+                skip_code(code)
+                codes += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
         except Exception:  # another torch: graphs break
             _is_ready = False
     return _is_ready

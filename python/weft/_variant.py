@@ -42,7 +42,7 @@ def call(source: str, names: list[str], tensors: list[torch.Tensor], lse: bool):
     if any(own.is_nested for own in tensors):
         return _told(_nested.attention, call, source, names, tensors, lse)
     if _functional.active():
-        return _told(_functional.attention, source, names, tensors, lse)
+        return _compiled.apart(_told, _functional.attention, source, names, tensors, lse)
     op = _ops.attention_with_lse if lse else _ops.attention
     if torch.jit.is_tracing():  # which knows no lists of strings
         return _told(op.joined, source, " ".join(names), tensors)

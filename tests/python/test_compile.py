@@ -11,6 +11,7 @@ os.environ["TORCHINDUCTOR_CACHE_DIR"] = kept_graphs.name
 import torch
 from score_functions import FUNCTIONS, B, H, S, T
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch.func import grad, vmap
 from torch.nn.attention import flex_attention as torchs
 
 import weft
@@ -214,6 +215,18 @@ class Export(Case):
         exported(x).square().sum().backward()
         layer(x).square().sum().backward()
         self.assertTrue(torch.allclose(exported.slope.grad, layer.slope.grad, atol=1e-4))
+
+
+class Transforms(Case):
+    def test_the_graph_breaks(self):
+        k, v, slope = self.k.detach(), self.v.detach(), self.slope.detach()
+        text = lambda q: weft.attention("alibi", q, k, v, slope=slope)
+        flex = lambda q: weft.flex_attention(q, k, v, decay(slope), enable_gqa=True)
+        many = torch.randn(3, 2, 4, 30, 16)
+        for own in (text, flex):
+            for function in (vmap(own), lambda x: grad(lambda q: own(q).square().sum())(x[0]), vmap(grad(lambda q: own(q).square().sum()))):
+                torch._dynamo.reset()
+                self.assertTrue(torch.allclose(torch.compile(lambda x: function(x), backend="aot_eager")(many), function(many), atol=1e-5))
 
 
 if __name__ == "__main__":
