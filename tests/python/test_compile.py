@@ -3,6 +3,7 @@
 import os
 import tempfile
 import unittest
+from unittest import mock
 
 # Graphs that torch.compile keeps call the operator's inner passes of the build they were made with.
 kept_graphs = tempfile.TemporaryDirectory()
@@ -15,6 +16,7 @@ from torch.func import grad, vmap
 from torch.nn.attention import flex_attention as torchs
 
 import weft
+from weft import _compiled
 
 INF = float("inf")
 learned = torch.nn.Parameter(torch.rand(4))  # a captured global
@@ -145,6 +147,18 @@ class FlexAttention(Case):
                 q, k, v = (torch.randn(B, heads, length, 16, requires_grad=True) for heads, length in ((H, T), (2, S), (2, S)))
                 self.same(lambda q, k, v: weft.flex_attention(q, k, v, score, mask, enable_gqa=True), q, k, v,
                           leaves=[own for own in x.values() if own.requires_grad], backend="eager")
+
+    def test_layers_of_transformers(self):
+        from weft import transformers
+
+        module, sink = torch.nn.Module().eval(), torch.randn(4, requires_grad=True)
+        layer = lambda q, k, v: transformers.attention(module, q, k, v, softcap=20.0, s_aux=sink)[0]
+        self.same(layer, *(torch.randn(2, heads, 30, 16, requires_grad=True) for heads in (4, 2, 2)), leaves=[sink])
+
+    def test_where_dynamo_is_another(self):
+        """Graphs break."""
+        with mock.patch.object(_compiled, "_is_ready", False):
+            self.same(lambda *x: weft.flex_attention(*x, decay(self.slope), enable_gqa=True).cos(), self.q, self.k, self.v, leaves=[self.slope], fullgraph=False)
 
     def test_what_the_language_has_no_words_for(self):
         with self.assertRaisesRegex(Exception, "torch.erfinv has no counterpart in Weft's language"):
