@@ -26,7 +26,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from . import _functional, _library  # noqa: F401
 from ._expressions import binary, choice, number
-from ._trace import Read, Traced, Tracer, _flat
+from ._trace import Tracer
+from ._traced import Read, Traced, flat
 
 _ops = torch.ops.weft
 # What Dynamo works out an output's type from: any text with these inputs gives such.
@@ -42,7 +43,7 @@ class Shielded(Tracer):
 
     def __init__(self, sizes: dict[str, int], near: torch.Tensor | None = None):
         # A length that is not known yet is taken for one below 2^24.
-        super().__init__({name: size for name, size in sizes.items() if isinstance(size, int) and size > 1 << 24})
+        super().__init__({name: size for name, size in sizes.items() if isinstance(size, int) and (name in ("H", "G") or size > 1 << 24)})
         self.lengths, self.near = sizes, near
         self.real: dict[int, torch.Tensor] = {}  # of stand-ins, by id
         self.standins: dict[int, torch.Tensor] = {}
@@ -102,6 +103,9 @@ class Shielded(Tracer):
                 self.wished[id(own)] = self.wished[id(tensor)]
         return self.standins[id(tensor)]
 
+    def _cut(self, own):
+        return own.captured  # until the text is made
+
     def text(self, name, statements, more):
         for own in self.inputs.values():
             own.captured = self.real[id(own.captured)]
@@ -133,7 +137,7 @@ def _start(q, k, scale):
         if torch._guards.active_fake_mode() is None:
             raise AssertionError("a part of a graph of Weft runs outside of its operator")
         return q.new_empty(1, dtype=torch.float32, requires_grad=q.requires_grad)
-    t = Shielded({"B": q.shape[0], "H": q.shape[1], "T": q.shape[2], "S": k.shape[2]}, q)
+    t = Shielded({"B": q.shape[0], "H": q.shape[1], "G": k.shape[1], "T": q.shape[2], "S": k.shape[2]}, q)
     t.with_gradients = torch.is_grad_enabled()
     return t.value(t.scaled_product(scale))
 
@@ -189,7 +193,7 @@ class _Indexing(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.Tensor.__getitem__:
-            traced = next((own for own in _flat(args) if isinstance(own, Traced)), None)
+            traced = next((own for own in flat(args) if isinstance(own, Traced)), None)
             if traced is not None:
                 return traced.tracer.apply(function, args, kwargs or {})
         return function(*args, **(kwargs or {}))

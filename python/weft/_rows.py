@@ -84,7 +84,7 @@ class RowProducts:
             else:
                 times = heads // groups if groups else 1
             found = Input(self._name(tensor), "float", [*whole, f"N{len(self.inputs)}"], order, tensor, fresh=fresh, groups=groups, times=times)
-            found.tensor = found.cut(tensor, self.sizes)
+            found.tensor = self._cut(found)
             self.inputs[key] = found
         return self.inputs[key]
 

@@ -349,7 +349,7 @@ class Tracer(RowProducts):
             prefix = f"N{len(self.inputs)}"
             named = [dim or (f"{prefix}_{at}" if len(dims) > 1 else prefix) for at, dim in enumerate(dims)]
             found = Input(self._name(tensor), kind_of(tensor.dtype), named, tuple(order), tensor)
-            found.tensor = found.cut(tensor, self.sizes)
+            found.tensor = self._cut(found)
             self.inputs[key] = found
         own = self.inputs[key]
         nodes = []
@@ -371,6 +371,9 @@ class Tracer(RowProducts):
         with torch._C.DisableTorchFunction():
             example = torch.zeros((), dtype=tensor.dtype)
         return Traced.of(self, example, node)
+
+    def _cut(self, own: Input) -> torch.Tensor:
+        return own.cut(own.captured, self.sizes)
 
     def _name(self, tensor: torch.Tensor) -> str:
         wished = re.sub(r"\W|^(?=\d)", "_", self.wished.get(id(tensor), ""), flags=re.ASCII)[:80] or "t"

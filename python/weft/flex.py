@@ -167,12 +167,13 @@ def _max_scores(query, key, value, score_mod, block_mask, scale):
 
 def _keeping(mask: _flex.BlockMask) -> Callable | None:
     """As `_kept`, as a function."""
-    inside = None if mask.mask_mod is noop_mask else mask.mask_mod
-    if isinstance(mask, BlockMask) or min(mask.BLOCK_SIZE) >= 1 << 30:
+    inside = None if mask.mask_mod in (None, noop_mask) else mask.mask_mod
+    if _is_its_function(mask) or min(mask.BLOCK_SIZE) >= 1 << 30:
         return inside
+    blocks = -(-mask.seq_lengths[1] // mask.BLOCK_SIZE[1])
     rows, columns = mask.BLOCK_SIZE
-    partial = _block_map(mask.kv_num_blocks, mask.kv_indices)
-    full = None if mask.full_kv_num_blocks is None else _block_map(mask.full_kv_num_blocks, mask.full_kv_indices)
+    partial = _block_map(mask.kv_num_blocks, mask.kv_indices, blocks)
+    full = None if mask.full_kv_num_blocks is None else _block_map(mask.full_kv_num_blocks, mask.full_kv_indices, blocks)
 
     def among(blocks, b, h, i, j):
         return blocks[b if blocks.shape[0] > 1 else 0, h if blocks.shape[1] > 1 else 0, i // rows, j // columns]
