@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Literal, Mapping, Optional, Sequence, overload
 
 import torch
 
@@ -15,6 +15,7 @@ from ._memo import remembered
 from ._trace import Tracer
 
 _ops = torch.ops.weft
+Rows = Optional[torch.Tensor]
 
 
 class Error(RuntimeError):
@@ -152,7 +153,11 @@ class _Attention:
     def _bind(self, tensors: Mapping[str, Any]) -> tuple[str, list[str], list[torch.Tensor]]:
         raise NotImplementedError
 
-    def __call__(self, q=None, k=None, v=None, *, lse: bool = False, **inputs):
+    @overload
+    def __call__(self, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: Literal[False] = False, **inputs: Any) -> torch.Tensor: ...
+    @overload
+    def __call__(self, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: Literal[True], **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]: ...
+    def __call__(self, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: bool = False, **inputs: Any):
         """o [B, H, T, E] in the type of v; with `lse` also the natural log-sum-exp of each row, float32 [B, H, T] (of float64 that).
 
         q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E] where the variant calls them so; the other inputs by their names, numbers of Python
@@ -160,20 +165,20 @@ class _Attention:
         """
         return call(*self._bind(_given(q, k, v, inputs)), lse)
 
-    def decode(self, q=None, k=None, v=None, **inputs) -> torch.Tensor:
+    def decode(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> torch.Tensor:
         """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far. Without gradients."""
         return _told(_ops.decode, *self._bind(_given(q, k, v, inputs)))
 
-    def explain(self, q=None, k=None, v=None, **inputs) -> Explanation:
+    def explain(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> Explanation:
         """Kept tiles, schedules and the cost of this call."""
         return explained(*self._bind(_given(q, k, v, inputs)))
 
-    def mask(self, q=None, k=None, v=None, **inputs) -> Mask:
+    def mask(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> Mask:
         """What the masks and weights do to each pair of this call; T x S numbers a head, for pictures."""
         source, names, tensors = self._bind(_given(q, k, v, inputs))
         return Mask(json.loads(_told(_ops.describe, source))["name"], _told(_ops.mask_shares, source, names, tensors))
 
-    def tune(self, q=None, k=None, v=None, *, backward: bool | None = None, budget: float = 60.0, again: bool = False, **inputs) -> list[dict]:
+    def tune(self, q: Rows = None, k: Rows = None, v: Rows = None, *, backward: bool | None = None, budget: float = 60.0, again: bool = False, **inputs: Any) -> list[dict]:
         """Finds the fastest schedule for calls like this one on their device, in `budget` seconds a direction, and keeps it for all
         processes of this machine. `backward`: that direction alone (None: both). `again`: forgets what is known."""
         call = self._bind(_given(q, k, v, inputs))
@@ -285,10 +290,14 @@ class PythonVariant(_Attention):
     def _more(self) -> list[str]:
         return [f"dropout {self.dropout}"] * bool(self.dropout) + [f"normalize {self.normalize}"] * (self.normalize != "softmax")
 
-    def __call__(self, q=None, k=None, v=None, *, lse: bool = False, **inputs):
+    @overload
+    def __call__(self, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: Literal[False] = False, **inputs: Any) -> torch.Tensor: ...
+    @overload
+    def __call__(self, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: Literal[True], **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]: ...
+    def __call__(self, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: bool = False, **inputs: Any):
         return self._call(q, k, v, "lse" if lse else "o", inputs)
 
-    def decode(self, q=None, k=None, v=None, **inputs) -> torch.Tensor:
+    def decode(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> torch.Tensor:
         return self._call(q, k, v, "decode", inputs)
 
     __call__.__doc__, decode.__doc__ = _Attention.__call__.__doc__, _Attention.decode.__doc__
@@ -358,7 +367,11 @@ def from_python(score=None, where=None, weight=None, gate=None, sink=None, *, no
     return PythonVariant(score, where, weight, gate, sink, normalize=normalize, dropout=dropout, scale=scale, name=name)
 
 
-def attention(variant: str | Variant | PythonVariant, q=None, k=None, v=None, *, lse: bool = False, **inputs):
+@overload
+def attention(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: Literal[False] = False, **inputs: Any) -> torch.Tensor: ...
+@overload
+def attention(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: Literal[True], **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]: ...
+def attention(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: bool = False, **inputs: Any):
     """o [B, H, T, E] of a variant: a name of the library, a path, a text, or what `variant` and `from_python` give.
 
     >>> o = weft.attention("adaptive_span", q, k, v, span=span)
@@ -368,14 +381,14 @@ def attention(variant: str | Variant | PythonVariant, q=None, k=None, v=None, *,
     return variant(q, k, v, lse=lse, **inputs)
 
 
-def decode(variant: str | Variant | PythonVariant, q=None, k=None, v=None, **inputs) -> torch.Tensor:
+def decode(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> torch.Tensor:
     """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far."""
     if isinstance(variant, str):
         return _told(_ops.decode, variant, *_tensors(_given(q, k, v, inputs)))
     return variant.decode(q, k, v, **inputs)
 
 
-def tune(variant: str | Variant | PythonVariant, q=None, k=None, v=None, **options) -> list[dict]:
+def tune(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, **options) -> list[dict]:
     """The fastest schedules for calls like this one, kept for this machine: see Variant.tune."""
     own = Variant(variant) if isinstance(variant, str) else variant
     return own.tune(q, k, v, **options)
