@@ -30,18 +30,17 @@ TEST(Groups, ofKeysAndOfValues) {
 }
 
 TEST(Groups, ofTables) {
-  for (const Shape &shape : shapes)
-    for (const char *k : {"G", "G2"})
-      for (const char *statements :
-           {"score dot(q[i], k[j]) / sqrt(D) + bias[i, j]", "score dot(q[i], k[j]) * c[h] + x[j] - table[h, i - j + S]",
-            "where j <= i + reach[h] score dot(q[i], k[j]) / sqrt(D)",
-            "score dot(q[i], k[j]) weight sigmoid(x[j]) gate 1 + r[i] sink c[h]",
-            "where segment(marks, i) == segment(marks, j) score dot(q[i], k[j]) / sqrt(D)"})
-        expectRight("attention t(q: [B,H,T,D], k: [B," + std::string(k) +
-                        ",S,D], v: [B,G,S,E], bias: [B,G2,T,S], c: [G2], x: [B,G2,S], r: [G2,T], table: [G2,N], reach: "
-                        "int [G2], marks: int [G2,P] in 0 .. S rising) { " +
-                        statements + " }",
-                    shape);
+  for (const auto &[shape, k] : {std::pair(shapes[0], "G"), {shapes[1], "G2"}, {shapes[2], "G2"}})
+    for (const char *statements :
+         {"score dot(q[i], k[j]) / sqrt(D) + bias[i, j]", "score dot(q[i], k[j]) * c[h] + x[j] - table[h, i - j + S]",
+          "where j <= i + reach[h] score dot(q[i], k[j]) / sqrt(D)",
+          "score dot(q[i], k[j]) weight sigmoid(x[j]) gate 1 + r[i] sink c[h]",
+          "where segment(marks, i) == segment(marks, j) score dot(q[i], k[j]) / sqrt(D)"})
+      expectRight("attention t(q: [B,H,T,D], k: [B," + std::string(k) +
+                      ",S,D], v: [B,G,S,E], bias: [B,G2,T,S], c: [G2], x: [B,G2,S], r: [G2,T], table: [G2,N], reach: "
+                      "int [G2], marks: int [G2,P] in 0 .. S rising) { " +
+                      statements + " }",
+                  shape);
 }
 
 TEST(Groups, ofLists) {
