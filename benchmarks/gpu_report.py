@@ -60,7 +60,8 @@ class Worker:
                 self.process = subprocess.Popen([sys.executable, os.path.join(HERE, "gpu_worker.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                                 stderr=subprocess.PIPE, env=self.environment, start_new_session=True)
                 self.said = b""
-                threading.Thread(target=self.listen, args=(self.process,), daemon=True).start()
+                self.listener = threading.Thread(target=self.listen, args=(self.process,), daemon=True)
+                self.listener.start()
         try:
             self.process.stdin.write(json.dumps(work).encode() + b"\n")
             self.process.stdin.flush()
@@ -78,6 +79,7 @@ class Worker:
 
     def lost(self):
         self.process.wait()
+        self.listener.join(10)  # its last words; what it started may hold the pipe open
         return {"error": f"the process died ({self.process.returncode}): {self.said.decode(errors='replace')[-500:]}"}
 
     def stop(self):
