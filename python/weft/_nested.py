@@ -13,6 +13,8 @@ import re
 
 import torch
 
+from ._dims import is_head_dim
+
 _ops = torch.ops.weft
 
 _TOKEN = re.compile(r"//[^\n]*|\s+|[A-Za-z_]\w*|\d*\.\d+(?:[eE][+-]?\d+)?|\d+\.?(?:[eE][+-]?\d+)?|[<>=!]=|<<|>>|.", re.DOTALL)
@@ -56,7 +58,7 @@ def _own_place(tokens: list[str], at: int, inputs: dict) -> bool:
     leading = 0
     while indices[leading:] and indices[leading] in (["b"], ["h"]):
         leading += 1
-    dims = [own for own in inputs[tokens[begin - 1]]["dims"] if not re.fullmatch(r"B|H|G\d*", own)]
+    dims = [own for own in inputs[tokens[begin - 1]]["dims"] if own != "B" and not is_head_dim(own)]
     place = which - leading
     return 0 <= place < len(dims) and dims[place] == {"i": "T", "j": "S"}[tokens[at]]
 

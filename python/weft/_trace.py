@@ -64,8 +64,20 @@ class Tracer(RowProducts):
         node = self.scaled_product(scale)
         if function is None:
             return [("score", node)]
-        got = self.trace(function, self.value(node), *self.pair())
-        return ([("where", got.finite)] if got.finite else []) + [("score", self.as_number(got, True))]
+        return self.statements("score", self.trace(function, self.value(node), *self.pair()))
+
+    def statements(self, word: str, got: Traced) -> list[tuple[str, Node]]:
+        """What a function's result says."""
+        if word == "where":
+            return [(word, self.as_condition(got))]
+        if got.finite and word not in ("score", "sink"):
+            raise NotImplementedError(f"-inf as a {word}: pairs are dropped by `where`, or by a weight of 0")
+        own = self.as_number(got, True)
+        if not got.finite:
+            return [(word, own)]
+        if word == "score":
+            return [("where", got.finite), (word, own)]
+        return [(word, choice(got.finite, own, number(-1e30)))]  # no share at all
 
     def text(self, name: str, statements: list[tuple[str, Node]], more: list[str]) -> str:
         """A variant of these statements, masks first, and of lines of text."""

@@ -10,7 +10,6 @@ from typing import Any, Callable, Literal, Mapping, Optional, Sequence, overload
 import torch
 
 from . import _compiled, _functional, _library, _nested  # noqa: F401
-from ._expressions import choice, number
 from ._memo import remembered
 from ._trace import Tracer
 
@@ -272,19 +271,9 @@ class PythonVariant(_Attention):
     def _trace(self, sizes: dict[str, int]) -> tuple[Tracer, str]:
         t = _compiled.tracer(sizes)
         statements = t.score(self.functions["score"], self.scale)
-        if self.functions["where"] is not None:
-            statements.append(("where", t.as_condition(t.trace(self.functions["where"], *t.pair()))))
-        for word in ("weight", "gate"):
-            if self.functions[word] is not None:
-                got = t.trace(self.functions[word], *t.pair())
-                if got.finite:
-                    raise NotImplementedError(f"-inf as a {word}: pairs are dropped by `where`, or by a weight of 0")
-                statements.append((word, t.as_number(got, True)))
-        if self.functions["sink"] is not None:
-            got = t.trace(self.functions["sink"], *t.pair()[:2])
-            own = t.as_number(got, True)
-            # No share at all.
-            statements.append(("sink", choice(got.finite, own, number(-1e30)) if got.finite else own))
+        for word, function in self.functions.items():
+            if word != "score" and function is not None:
+                statements += t.statements(word, t.trace(function, *t.pair()[: 2 if word == "sink" else 4]))
         return t, t.text(self.name, statements, self._more())
 
     def _more(self) -> list[str]:

@@ -14,9 +14,8 @@ from torch.nn.attention import flex_attention as _flex
 from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, and_masks, noop_mask, or_masks
 
 from . import _compiled, _library  # noqa: F401
-from ._expressions import Node, binary, number
+from ._expressions import binary, number
 from ._memo import remembered
-from ._trace import Tracer
 from ._variant import call as call_operator
 
 __all__ = ["flex_attention", "create_block_mask", "create_mask", "BlockMask", "and_masks", "or_masks", "noop_mask", "AuxRequest", "AuxOutput", "variant_of"]
@@ -111,46 +110,39 @@ def _positional(function: Callable) -> int | None:
 
 
 def _block_map(counts: torch.Tensor, indices: torch.Tensor, columns: int) -> torch.Tensor:
-    """bool [B, H, rows, columns] of ordered lists of blocks, which may be shorter than all columns."""
+    """bool [B, H, rows, columns] of ordered lists of blocks, which may be shorter than all columns; without B and H of size 1, which
+    stand for all batch entries or heads."""
     listed = torch.arange(indices.shape[-1], device=indices.device) < counts[..., None]
     columns = max(columns, indices.shape[-1])
     # What is behind the count goes to a column of its own.
     places = torch.where(listed, indices.long(), columns)
-    return torch.zeros(*indices.shape[:-1], columns + 1, dtype=torch.bool, device=indices.device).scatter_(-1, places, True)[..., :columns]
+    blocks = torch.zeros(*indices.shape[:-1], columns + 1, dtype=torch.bool, device=indices.device).scatter_(-1, places, True)[..., :columns]
+    return blocks[tuple(slice(None) if size > 1 else 0 for size in blocks.shape[:2])]
 
 
-def _in_block(t: Tracer, blocks: torch.Tensor, size: tuple[int, int], name: str) -> Node:
-    """The condition that a pair's block is one of `blocks`. A size of 1 stands for all batch entries or heads."""
-    row, column = (binary("div", own, number(length)) for own, length in zip((t.i, t.j), size))
-    row.low = column.low = 0
-    keep = [dim for dim, own in enumerate(blocks.shape[:2]) if own > 1]
-    own = blocks[tuple(slice(None) if dim in keep or dim > 1 else 0 for dim in range(4))]
-    t.wished[id(own)] = name
-    indices = [t.index(node) for node in (*((t.b, t.h)[dim] for dim in keep), row, column)]
-    return t._getitem(own, tuple(indices)).node
-
-
-def _kept(t: Tracer, mask: _flex.BlockMask) -> Node | None:
-    """The condition under which a BlockMask keeps a pair; None for all pairs."""
-    inside = None
-    if mask.mask_mod is not None and mask.mask_mod is not noop_mask:
-        inside = t.as_condition(t.trace(mask.mask_mod, *t.pair()))
-    if _is_its_function(mask):
+def _kept(mask: _flex.BlockMask) -> Callable | None:
+    """The condition under which a BlockMask keeps a pair, as a function; None for all pairs."""
+    inside = None if mask.mask_mod in (None, noop_mask) else mask.mask_mod
+    if _is_its_function(mask) or min(mask.BLOCK_SIZE) >= 1 << 30:  # one block holds all: what stands for no mask
         return inside
-    if min(mask.BLOCK_SIZE) >= 1 << 30:  # one block holds all: what stands for no mask
-        return inside
-    columns = -(-mask.seq_lengths[1] // mask.BLOCK_SIZE[1])
-    partial = _in_block(t, _block_map(mask.kv_num_blocks, mask.kv_indices, columns), mask.BLOCK_SIZE, "partial_blocks")
-    kept = binary("and", partial, inside) if inside else partial
-    if mask.full_kv_num_blocks is not None:
-        full = _in_block(t, _block_map(mask.full_kv_num_blocks, mask.full_kv_indices, columns), mask.BLOCK_SIZE, "full_blocks")
-        kept = binary("or", full, kept)
+    size, apart = mask.BLOCK_SIZE, mask.kv_indices.shape[:2]
+    columns = -(-mask.seq_lengths[1] // size[1])
+    partial_blocks = _block_map(mask.kv_num_blocks, mask.kv_indices, columns)
+    full_blocks = None if mask.full_kv_num_blocks is None else _block_map(mask.full_kv_num_blocks, mask.full_kv_indices, columns)
+
+    def among(blocks, b, h, i, j):
+        return blocks[(*(own for own, count in zip((b, h), apart) if count > 1), i // size[0], j // size[1])]
+
+    def kept(b, h, i, j):
+        own = among(partial_blocks, b, h, i, j)
+        if inside is not None:
+            own = torch.logical_and(own, inside(b, h, i, j))
+        return own if full_blocks is None else among(full_blocks, b, h, i, j) | own
+
     return kept
 
 
 def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, times=1.0):
-    if key.shape[0] != query.shape[0]:  # one batch entry for all
-        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
     source, names, more = _traced(query, key, value, score_mod, block_mask, scale, sink, dropout, times)
     return call_operator(source, names, [query, key, value, *more], lse)
 
@@ -165,34 +157,10 @@ def _max_scores(query, key, value, score_mod, block_mask, scale):
         return _attend(query, key, value, score_mod, block_mask, scale, True, None, 0.0, _SHARP)[1] / _SHARP
 
 
-def _keeping(mask: _flex.BlockMask) -> Callable | None:
-    """As `_kept`, as a function."""
-    inside = None if mask.mask_mod in (None, noop_mask) else mask.mask_mod
-    if _is_its_function(mask) or min(mask.BLOCK_SIZE) >= 1 << 30:
-        return inside
-    blocks = -(-mask.seq_lengths[1] // mask.BLOCK_SIZE[1])
-    rows, columns = mask.BLOCK_SIZE
-    partial = _block_map(mask.kv_num_blocks, mask.kv_indices, blocks)
-    full = None if mask.full_kv_num_blocks is None else _block_map(mask.full_kv_num_blocks, mask.full_kv_indices, blocks)
-
-    def among(blocks, b, h, i, j):
-        return blocks[b if blocks.shape[0] > 1 else 0, h if blocks.shape[1] > 1 else 0, i // rows, j // columns]
-
-    def kept(b, h, i, j):
-        own = among(partial, b, h, i, j)
-        if inside is not None:
-            own = torch.logical_and(own, inside(b, h, i, j))
-        return own if full is None else among(full, b, h, i, j) | own
-
-    return kept
-
-
 def _attend_seen(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, times=1.0):
     """As `_attend_now`, where Dynamo looks on."""
-    if key.shape[0] != query.shape[0]:  # one batch entry for all
-        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
     functions = [("score", score_mod)]
-    kept = _keeping(block_mask) if block_mask is not None else None
+    kept = _kept(block_mask) if block_mask is not None else None
     if kept is not None:
         functions.append(("where", kept))
     if sink is not None:
@@ -201,8 +169,10 @@ def _attend_seen(query, key, value, score_mod, block_mask, scale, lse: bool, sin
     return _compiled.attention(query, key, value, functions, scale, "flex", more, "lse" if lse else "o", times)
 
 
-def _attend(*args):
-    return _compiled.either(_attend_seen, _attend_now, *args)
+def _attend(query, key, value, *more):
+    if key.shape[0] != query.shape[0]:  # one batch entry for all
+        key, value = key.expand(query.shape[0], -1, -1, -1), value.expand(query.shape[0], -1, -1, -1)
+    return _compiled.either(_attend_seen, _attend_now, query, key, value, *more)
 
 
 def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0, times=1.0) -> tuple[str, list[str], list[torch.Tensor]]:
@@ -215,9 +185,9 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
         statements = t.score(score_mod, scale)
         if times != 1:
             statements = [(what, binary("*", own, number(times)) if what == "score" else own) for what, own in statements]
-        kept = _kept(t, block_mask) if block_mask is not None else None
+        kept = _kept(block_mask) if block_mask is not None else None
         if kept is not None:
-            statements.append(("where", kept))
+            statements += t.statements("where", t.trace(kept, *t.pair()))
         if sink is not None:
             statements.append(("sink", t._getitem(sink, (t.index(t.h),)).node))
         return t, t.text("flex", statements, [f"dropout {dropout!r}"] if dropout else [])

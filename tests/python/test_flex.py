@@ -10,21 +10,9 @@ from torch.nn.attention import flex_attention as flex
 sys.path.insert(0, os.path.join(os.environ["WEFT_SOURCE"], "tests", "operator"))
 import weft
 from criterion import beyond, norms_over, rounded, squared_errors
+from flex_case import Case, math
 from score_functions import FUNCTIONS, REFUSED, B, H, S, T
 from weft.flex import create_block_mask, flex_attention, variant_of
-
-
-def math(q, k, v, score_mod=None, mask_mod=None, scale=None):
-    """What FlexAttention computes, by its definition."""
-    groups = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    pairs = [torch.arange(size) for size in (*q.shape[:3], k.shape[2])]
-    s = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if score_mod:
-        s = flex._vmap_for_bhqkv(score_mod, prefix=(0,))(s, *pairs)
-    if mask_mod:
-        s = s.masked_fill(~flex._vmap_for_bhqkv(mask_mod, prefix=())(*pairs), -float("inf"))
-    return torch.nan_to_num(torch.softmax(s, -1)).to(v.dtype) @ v
 
 
 def errors_of(name, dtype):
@@ -71,15 +59,7 @@ def causal(b, h, q, k):
     return q >= k
 
 
-class FlexAttention(unittest.TestCase):
-    def setUp(self):
-        torch.manual_seed(0)
-        self.q, self.k, self.v = (torch.randn(B, H, T, 32) for _ in range(3))
-
-    def near(self, got, want, tolerance=1e-5):
-        self.assertEqual(got.shape, want.shape)
-        self.assertLess((got.double() - want.double()).abs().max().item(), tolerance)
-
+class FlexAttention(Case):
     def test_pytorchs_own_function_gives_the_same(self):
         mask = flex.create_block_mask(causal, None, None, T, T, device="cpu", BLOCK_SIZE=32)
         twice = lambda s, *pair: s * 2

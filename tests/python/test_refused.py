@@ -3,21 +3,13 @@
 import unittest
 
 import torch
-from score_functions import B, H, T
-from test_flex import math
+from flex_case import Case, math
+from score_functions import B, H
 
 from weft.flex import flex_attention
 
 
-class Refused(unittest.TestCase):
-    def setUp(self):
-        torch.manual_seed(0)
-        self.q, self.k, self.v = (torch.randn(B, H, T, 32) for _ in range(3))
-
-    def near(self, got, want, tolerance=1e-5):
-        self.assertEqual(got.shape, want.shape)
-        self.assertLess((got.double() - want.double()).abs().max().item(), tolerance)
-
+class Refused(Case):
     def test_what_cannot_be_traced_is_named(self):
         table, x, bytes_ = torch.randn(H, 8), torch.randn(H), torch.arange(8, dtype=torch.uint8)
 
