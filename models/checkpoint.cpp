@@ -23,12 +23,13 @@ static std::string digestLine(std::string_view archive) {
 }
 
 void saveCheckpoint(const std::string &directory, const Config &config, int64_t step, Gpt &model,
-                    torch::optim::Optimizer &optimizer) {
+                    const Optimizer &optimizer, const LossScale &scale) {
   torch::serialize::OutputArchive archive, weights, state;
   model->save(weights);
   optimizer.save(state);
   archive.write("model", weights);
   archive.write("optimizer", state);
+  archive.write("loss_scale", scale.state(), true);
   archive.write("step", c10::IValue(step));
   archive.write("config", c10::IValue(printConfig(config)));
   // To memory first: torch's own file writer ends the process when the disk is full.
@@ -115,6 +116,7 @@ Checkpoint loadCheckpoint(const std::string &directory, torch::Device device) {
     archive.read("model", weights);
     loadModel(checkpoint.model, weights);
     archive.read("optimizer", checkpoint.optimizer);
+    archive.try_read("loss_scale", checkpoint.lossScale, true);
   } catch (const c10::Error &error) {
     refuse(directory, error.what_without_backtrace());
   } catch (const std::exception &error) {
@@ -123,26 +125,12 @@ Checkpoint loadCheckpoint(const std::string &directory, torch::Device device) {
   return checkpoint;
 }
 
-void loadOptimizer(Checkpoint &checkpoint, torch::optim::AdamW &optimizer) {
-  // Loading takes over the settings of the run before, which may have been given anew.
-  std::vector<torch::optim::AdamWOptions> own;
-  for (auto &group : optimizer.param_groups())
-    own.push_back(static_cast<torch::optim::AdamWOptions &>(group.options()));
+void loadOptimizer(Checkpoint &checkpoint, Optimizer &optimizer) {
   try {
     optimizer.load(checkpoint.optimizer);
-    for (auto &group : optimizer.param_groups())
-      for (const Tensor &parameter : group.params()) {
-        const auto found = optimizer.state().find(parameter.unsafeGetTensorImpl());
-        if (found == optimizer.state().end()) continue;  // it had no gradient yet
-        auto &state = static_cast<torch::optim::AdamWParamState &>(*found->second);
-        demandSame("the optimizer's mean", state.exp_avg(), parameter);
-        demandSame("the optimizer's mean of squares", state.exp_avg_sq(), parameter);
-      }
   } catch (const c10::Error &error) {
     throw std::runtime_error(std::string("the checkpoint's optimizer does not fit: ") + error.what_without_backtrace());
   }
-  for (size_t at = 0; at < own.size(); ++at)
-    static_cast<torch::optim::AdamWOptions &>(optimizer.param_groups()[at].options()) = own[at];
 }
 
 void removeLeftovers(const std::string &directory) {

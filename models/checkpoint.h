@@ -6,6 +6,8 @@
 
 #include "models/config.h"
 #include "models/gpt.h"
+#include "models/optimizer.h"
+#include "models/precision.h"
 
 namespace weft {
 
@@ -14,17 +16,18 @@ struct Checkpoint {
   int64_t step = 0;
   Gpt model{nullptr};
   torch::serialize::InputArchive optimizer;  ///< for loadOptimizer
+  torch::Tensor lossScale;                   ///< for LossScale::restore
 };
 
 /// Writes directory/checkpoint.pt: an archive of torch, then a line with its SHA-256. Throws std::runtime_error (disk
 /// full, not writable); the file that was there before stays.
 void saveCheckpoint(const std::string &directory, const Config &config, int64_t step, Gpt &model,
-                    torch::optim::Optimizer &optimizer);
+                    const Optimizer &optimizer, const LossScale &scale);
 /// Throws std::runtime_error where there is none, where any bit of it has changed since it was written, and where its
 /// tensors are not those of its config.
 Checkpoint loadCheckpoint(const std::string &directory, torch::Device device = torch::kCPU);
-/// The state of an optimizer made for the parameters of `checkpoint.model`; its settings stay those it was made with.
-void loadOptimizer(Checkpoint &checkpoint, torch::optim::AdamW &optimizer);
+/// The state of an optimizer made for the parameters of `checkpoint.model`. Throws as Optimizer::load does.
+void loadOptimizer(Checkpoint &checkpoint, Optimizer &optimizer);
 /// Removes what killed processes left of files they were writing to `directory`; what is younger than a minute may be
 /// another's at work.
 void removeLeftovers(const std::string &directory);

@@ -1,5 +1,6 @@
 #include "models/config.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <stdexcept>
@@ -106,7 +107,11 @@ void read(const json &value, const Setting &setting, double &field, const std::s
 }
 
 void read(const json &value, const Setting &setting, std::string &field, const std::string &origin) {
-  if (!value.is_string()) refuse(origin, "expected a text at " + std::string(setting.name) + ", got " + show(value));
+  const bool known =
+      setting.choices.empty() || (value.is_string() && std::find(setting.choices.begin(), setting.choices.end(),
+                                                                 value.get<std::string>()) != setting.choices.end());
+  if (!value.is_string() || !known)
+    refuse(origin, "expected " + setting.type() + " at " + std::string(setting.name) + ", got " + show(value));
   field = value.get<std::string>();
   if (field.empty()) refuse(origin, "expected a text at " + std::string(setting.name) + ", got an empty one");
   try {
@@ -150,6 +155,12 @@ void checkTogether(const Config &c, const std::string &origin) {
 }
 
 }  // namespace
+
+int64_t ModelConfig::innerWidth() const {
+  if (inner > 0) return inner;
+  // Of a multiple of 16, as products like it.
+  return network == "swiglu" ? (8 * width + 47) / 48 * 16 : 4 * width;
+}
 
 Config parseConfig(const std::string &text, const std::string &origin, const std::vector<std::string> &settings) {
   json data = parseJson(text, origin);

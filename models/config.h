@@ -15,8 +15,18 @@ struct ModelConfig {
   double dropout = 0.2;
   std::string attention = "span_periodic";  ///< a variant of ops/variants
   int64_t features = 16;                    ///< width R of content features
+  std::string positions = "learned";        ///< learned, rotary, none
+  std::string norm = "layer";               ///< layer, rms
+  std::string network = "gelu";             ///< gelu, relu2, swiglu
+  std::string output = "tied";              ///< to the embedding, or of its own
+  std::string qkNorm = "none";              ///< none, rms: of the queries and keys of each head
+  int64_t inner = 0;                        ///< features inside of a block's network; 0: see innerWidth
   /// Of inputs of the variant, by name, in place of what it declares: a value, or the range of a learned number.
   std::map<std::string, Bounds> inputs;
+
+  /// Features inside of a block's network: those given, else four times the width. A gate takes a third matrix: 8/3 of
+  /// the width for it, so that the network has as many parameters.
+  int64_t innerWidth() const;
 };
 
 struct TrainConfig {
@@ -24,6 +34,13 @@ struct TrainConfig {
   double lr = 1e-3, lrMin = 1e-4, beta1 = 0.9, beta2 = 0.99, weightDecay = 0.1, clip = 1.0;
   double spanReg = 4e-6;  ///< weight of the span regulariser
   int64_t seed = 1, logEvery = 10, saveEvery = 500;
+  std::string optimizer = "adamw";  ///< adamw, muon
+  double muonLr = 0.02;             ///< learning rate of the matrices under Muon
+  double momentum = 0.95;           ///< of Muon
+  std::string schedule = "cosine";  ///< cosine, linear
+  double cooldown = 0.5;            ///< share of the steps in which a linear schedule falls
+  std::string precision = "auto";   ///< auto, f32, bf16, f16: see models/precision.h
+  std::string recompute = "none";   ///< none, blocks: what the backward pass computes again instead of keeping it
 };
 
 struct Config {

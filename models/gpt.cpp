@@ -1,5 +1,8 @@
 #include "models/gpt.h"
 
+#include <cmath>
+
+#include "models/recompute.h"
 #include "ops/attention.h"
 #include "ops/variant_library.h"
 
@@ -15,41 +18,55 @@ AttentionImpl::AttentionImpl(const ModelConfig &config) : config(config) {
   made = register_module("made", VariantInputs(config));
 }
 
-AttentionInputs AttentionImpl::inputs(const Tensor &x) {
+AttentionInputs AttentionImpl::inputs(const Tensor &x, const Rotation &rotation) {
   const int64_t batch = x.size(0), length = x.size(1), heads = config.heads;
-  auto parts = projection(x).view({batch, length, 3, heads, config.width / heads}).unbind(2);
+  const Tensor parts = projection(x).view({batch, length, 3, heads, config.width / heads});
+  Tensor compared = parts.slice(2, 0, 2);
+  if (config.qkNorm == "rms") compared = unitRms(compared);
+  compared = rotation.apply(compared);
   AttentionInputs call{{"q", "k", "v"}, {}};
-  for (const Tensor &part : parts) call.tensors.push_back(part.transpose(1, 2));
+  for (const Tensor &part : {compared.select(2, 0), compared.select(2, 1), parts.select(2, 2)})
+    call.tensors.push_back(part.transpose(1, 2));
   made->add(call, x);
   return call;
 }
 
-Tensor AttentionImpl::forward(const Tensor &x, const Attend &attend) {
-  const Tensor o = attend(inputs(x));
+Tensor AttentionImpl::forward(const Tensor &x, const Rotation &rotation, const Attend &attend) {
+  const Tensor o = attend(inputs(x, rotation));
   return output(o.transpose(1, 2).reshape({x.size(0), x.size(1), config.width}));
 }
 
-BlockImpl::BlockImpl(const ModelConfig &config) {
-  norm1 = register_module("norm1", nn::LayerNorm(nn::LayerNormOptions({config.width})));
+BlockImpl::BlockImpl(const ModelConfig &config) : network(config.network) {
+  const int64_t inner = config.innerWidth(), gates = network == "swiglu" ? 2 : 1;
+  const bool biases = network == "gelu";
+  norm1 = register_module("norm1", Norm(config.norm, config.width));
   attention = register_module("attention", Attention(config));
-  norm2 = register_module("norm2", nn::LayerNorm(nn::LayerNormOptions({config.width})));
-  up = register_module("up", nn::Linear(config.width, 4 * config.width));
-  down = register_module("down", nn::Linear(4 * config.width, config.width));
+  norm2 = register_module("norm2", Norm(config.norm, config.width));
+  up = register_module("up", nn::Linear(nn::LinearOptions(config.width, gates * inner).bias(biases)));
+  down = register_module("down", nn::Linear(nn::LinearOptions(inner, config.width).bias(biases)));
   dropout = register_module("dropout", nn::Dropout(config.dropout));
 }
 
-Tensor BlockImpl::forward(const Tensor &x, const Attend &attend) {
-  const Tensor y = x + dropout(attention(norm1(x), attend));
-  return y + dropout(down(torch::gelu(up(norm2(y)))));
+Tensor BlockImpl::forward(const Tensor &x, const Rotation &rotation, const Attend &attend) {
+  const Tensor y = x + dropout(attention(norm1(x), rotation, attend));
+  return y + dropout(down(activate(network, up(norm2(y)))));
 }
 
 GptImpl::GptImpl(const ModelConfig &config) : config(config), variant(lastingText(config.attention)) {
   embedding = register_parameter("embedding", torch::randn({256, config.width}) * 0.02);
-  position = register_parameter("position", torch::randn({config.context, config.width}) * 0.02);
+  if (config.positions == "learned")
+    position = register_parameter("position", torch::randn({config.context, config.width}) * 0.02);
+  if (config.positions == "rotary") rotation = Rotation::ofPositions(config.context, config.width / config.heads);
   for (int64_t at = 0; at < config.layers; ++at)
     blocks.push_back(register_module("block" + std::to_string(at), Block(config)));
-  norm = register_module("norm", nn::LayerNorm(nn::LayerNormOptions({config.width})));
+  norm = register_module("norm", Norm(config.norm, config.width));
   dropout = register_module("dropout", nn::Dropout(config.dropout));
+  if (config.output == "own")
+    output = register_module("output", nn::Linear(nn::LinearOptions(config.width, 256).bias(false)));
+  initialize();
+}
+
+void GptImpl::initialize() {
   torch::NoGradGuard guard;
   for (auto &parameter : named_parameters()) {
     const std::string &name = parameter.key();
@@ -70,7 +87,19 @@ GptImpl::GptImpl(const ModelConfig &config) : config(config), variant(lastingTex
 Tensor GptImpl::embed(const Tensor &tokens, int64_t first) {
   const int64_t end = first + tokens.size(1);
   TORCH_CHECK(end <= config.context, "expected at most ", config.context, " tokens, got ", end);
-  return dropout(torch::embedding(embedding, tokens) + position.slice(0, first, end));
+  const Tensor x = torch::embedding(embedding, tokens);
+  return dropout(position.defined() ? x + position.slice(0, first, end) : x);
+}
+
+Tensor GptImpl::enter(size_t at, const Tensor &x, int64_t first) const {
+  return at > 0 && position.defined() ? x + position.slice(0, first, first + x.size(1)) : x;
+}
+
+Rotation GptImpl::rotationOf(const Tensor &x, int64_t first) {
+  // Made once of the model's device: no parameter, so no checkpoint holds it.
+  if (rotation.cosine.defined() && rotation.cosine.device() != x.device())
+    rotation = {rotation.cosine.to(x.device()), rotation.sine.to(x.device())};
+  return rotation.slice(first, x.size(1));
 }
 
 Attend GptImpl::whole() const {
@@ -84,11 +113,15 @@ Tensor GptImpl::forward(const Tensor &tokens) {
 Tensor GptImpl::forward(const Tensor &tokens, int64_t first,
                         const std::function<Tensor(size_t, const AttentionInputs &)> &attend) {
   Tensor x = embed(tokens, first);
+  const Rotation turned = rotationOf(x, first);
   for (size_t at = 0; at < blocks.size(); ++at) {
-    if (at > 0) x = x + position.slice(0, first, first + tokens.size(1));
-    x = blocks[at](x, [&](const AttentionInputs &call) { return attend(at, call); });
+    auto block = [own = blocks[at], at, turned, attend](const Tensor &x) mutable {
+      return own(x, turned, [&](const AttentionInputs &call) { return attend(at, call); });
+    };
+    x = enter(at, x, first);
+    x = recompute && is_training() ? recomputed(block, x) : block(x);
   }
-  return torch::matmul(norm(x), embedding.t());
+  return output ? output(norm(x)) : torch::linear(norm(x), embedding);
 }
 
 Tensor GptImpl::reachCost() const {
@@ -101,10 +134,11 @@ std::vector<AttentionInputs> GptImpl::attentionInputs(const Tensor &tokens) {
   torch::NoGradGuard guard;
   std::vector<AttentionInputs> all;
   Tensor x = embed(tokens);
+  const Rotation turned = rotationOf(x, 0);
   for (size_t at = 0; at < blocks.size(); ++at) {
-    if (at > 0) x = x + position.slice(0, 0, tokens.size(1));
-    all.push_back(blocks[at]->attention->inputs(blocks[at]->norm1(x)));
-    x = blocks[at](x, whole());
+    x = enter(at, x, 0);
+    all.push_back(blocks[at]->attention->inputs(blocks[at]->norm1(x), turned));
+    x = blocks[at](x, turned, whole());
   }
   return all;
 }
@@ -116,14 +150,24 @@ std::string GptImpl::firstNonFinite(const Tensor &tokens) {
     if (!finite(parameter.value())) return "parameter " + parameter.key();
   Tensor x = embed(tokens);
   if (!finite(x)) return "the embedding";
+  const Rotation turned = rotationOf(x, 0);
   for (size_t at = 0; at < blocks.size(); ++at) {
-    if (at > 0) x = x + position.slice(0, 0, tokens.size(1));
-    if (!finite(blocks[at]->attention(blocks[at]->norm1(x), whole())))
+    x = enter(at, x, 0);
+    if (!finite(blocks[at]->attention(blocks[at]->norm1(x), turned, whole())))
       return "the attention of layer " + std::to_string(at);
-    x = blocks[at](x, whole());
+    x = blocks[at](x, turned, whole());
     if (!finite(x)) return "the output of layer " + std::to_string(at);
   }
   return {};
+}
+
+bool GptImpl::isMatrix(const std::string &name, const Tensor &parameter) {
+  return parameter.dim() >= 2 && name.find(".weight") != std::string::npos;
+}
+
+int64_t GptImpl::matricesIn(const std::string &name, const ModelConfig &config) {
+  if (name.ends_with(".projection.weight")) return 3;
+  return name.ends_with(".up.weight") && config.network == "swiglu" ? 2 : 1;
 }
 
 int64_t GptImpl::parameterCount() const {
@@ -134,7 +178,8 @@ int64_t GptImpl::parameterCount() const {
 
 double GptImpl::flopsPerToken(double kept) const {
   const double width = static_cast<double>(config.width), layers = static_cast<double>(config.layers);
-  const double products = 2 * layers * 12 * width * width + 2 * 256 * width;
+  const double network = (config.network == "swiglu" ? 3 : 2) * static_cast<double>(config.innerWidth());
+  const double products = 2 * layers * width * (4 * width + network) + 2 * 256 * width;
   const double attention = layers * 4 * static_cast<double>(config.context) * width * kept;
   return 3 * products + 3.5 * attention;
 }

@@ -1,8 +1,8 @@
 // A byte-level GPT whose attention is any causal variant of ops/variants.
 //
-// Pre-norm blocks; learned position embedding at the input and again before every later block; input
-// embedding and output layer share their weights. A variant's own inputs become learned parameters or small networks of
-// each layer (models/variant_inputs.h).
+// Pre-norm blocks. As published: LayerNorm, GELU, a learned position embedding at the input and again before every
+// later block; input embedding and output layer share their weights. Settings choose newer parts (models/layers.h). A
+// variant's own inputs become learned parameters or small networks of each layer (models/variant_inputs.h).
 #pragma once
 
 #include <functional>
@@ -13,6 +13,7 @@
 #include <torch/torch.h>
 
 #include "models/config.h"
+#include "models/layers.h"
 #include "models/variant_inputs.h"
 
 namespace weft {
@@ -23,8 +24,9 @@ using Attend = std::function<torch::Tensor(const AttentionInputs &)>;
 class AttentionImpl : public torch::nn::Module {
  public:
   explicit AttentionImpl(const ModelConfig &config);
-  torch::Tensor forward(const torch::Tensor &x, const Attend &attend);  ///< [B, T, width] -> the same
-  AttentionInputs inputs(const torch::Tensor &x);
+  /// [B, T, width] -> the same. `rotation`: of the positions of x, see Rotation; null where none are told.
+  torch::Tensor forward(const torch::Tensor &x, const Rotation &rotation, const Attend &attend);
+  AttentionInputs inputs(const torch::Tensor &x, const Rotation &rotation);
   VariantInputs made{nullptr};  ///< besides q, k, v
 
  private:
@@ -36,11 +38,12 @@ TORCH_MODULE(Attention);
 class BlockImpl : public torch::nn::Module {
  public:
   explicit BlockImpl(const ModelConfig &config);
-  torch::Tensor forward(const torch::Tensor &x, const Attend &attend);
+  torch::Tensor forward(const torch::Tensor &x, const Rotation &rotation, const Attend &attend);
   Attention attention{nullptr};
-  torch::nn::LayerNorm norm1{nullptr}, norm2{nullptr};
+  Norm norm1{nullptr}, norm2{nullptr};
 
  private:
+  std::string network;
   torch::nn::Linear up{nullptr}, down{nullptr};
   torch::nn::Dropout dropout{nullptr};
 };
@@ -61,18 +64,30 @@ class GptImpl : public torch::nn::Module {
   /// The first layer whose output is not finite, as text; empty where all are finite.
   std::string firstNonFinite(const torch::Tensor &tokens);
   int64_t parameterCount() const;
+  /// True for matrices between a block's features, which Muon and weight decay are for: weights of its products.
+  static bool isMatrix(const std::string &name, const torch::Tensor &parameter);
+  /// Of how many matrices, one below the other, such a parameter consists: of q, k and v, say.
+  static int64_t matricesIn(const std::string &name, const ModelConfig &config);
   /// Floating-point operations of a forward and backward pass for each token; `kept` is the share of
   /// attention tiles computed.
   double flopsPerToken(double kept) const;
 
   ModelConfig config;
   std::vector<Block> blocks;
+  /// Training keeps the inputs of blocks alone, and computes them again in the backward pass.
+  bool recompute = false;
 
  private:
-  torch::Tensor embedding, position;
-  torch::nn::LayerNorm norm{nullptr};
+  torch::Tensor embedding, position;  ///< no `position` where it is not learned
+  torch::nn::Linear output{nullptr};  ///< null where it is the embedding
+  Norm norm{nullptr};
   torch::nn::Dropout dropout{nullptr};
+  Rotation rotation;  ///< of all positions of the context
+  void initialize();
   torch::Tensor embed(const torch::Tensor &tokens, int64_t first = 0);
+  /// Block `at` for tokens from position `first` on.
+  torch::Tensor enter(size_t at, const torch::Tensor &x, int64_t first) const;
+  Rotation rotationOf(const torch::Tensor &x, int64_t first);
   Attend whole() const;  ///< by the operator, over all tokens
   std::string variant;   ///< of the whole run, whatever becomes of its file
 };

@@ -16,7 +16,8 @@ Progress::Progress(const Config &config, Gpt &model, const nlohmann::json &last)
     : config(config),
       model(model),
       device(model->device().is_cuda() ? Device{Device::Kind::Cuda, model->device().index()} : Device{}),
-      roof(bench::peakOf(device, ElementType::F32).value_or(Roof{})),
+      type(config.train.precision == "f32" ? ElementType::F32 : ElementType::BF16),
+      roof(bench::peakOf(device, type).value_or(Roof{})),
       secondsSpent(last.value("seconds", 0.0)),
       flopsSpent(last.value("flops", 0.0)) {}
 
@@ -48,26 +49,28 @@ ProgressFigures Progress::measure(int64_t step, const torch::Tensor &tokens) {
     for (const auto &[name, value] : head.learned) put(name, value);
     put("kept_tiles", head.keptTiles);
   }
-  if (achieved > roof.rate) roof = bench::raisedPeak(device, ElementType::F32, achieved);
+  if (achieved > roof.rate) roof = bench::raisedPeak(device, type, achieved);
   figures.peakRate = roof.rate;
   figures.utilisation = achieved / roof.rate;
   return figures;
 }
 
 nlohmann::json metricsEntry(const StepFigures &step, const ProgressFigures &progress) {
-  return nlohmann::json({{"step", progress.step},
-                         {"loss", step.loss},
-                         {"bpc", step.loss / M_LN2},
-                         {"lr", step.learningRate},
-                         {"grad_norm", step.gradientNorm},
-                         {"tokens_per_second", progress.tokensPerSecond},
-                         {"mfu", progress.utilisation},
-                         {"peak_gflops", 1e-9 * progress.peakRate},
-                         {"mean_span", progress.span},
-                         {"kept_tiles", progress.kept},
-                         {"seconds", progress.seconds},
-                         {"flops", progress.flops},
-                         {"heads", progress.perHead}});
+  nlohmann::json entry({{"step", progress.step},
+                        {"loss", step.loss},
+                        {"bpc", step.loss / M_LN2},
+                        {"lr", step.learningRate},
+                        {"grad_norm", step.gradientNorm},
+                        {"tokens_per_second", progress.tokensPerSecond},
+                        {"mfu", progress.utilisation},
+                        {"peak_gflops", 1e-9 * progress.peakRate},
+                        {"mean_span", progress.span},
+                        {"kept_tiles", progress.kept},
+                        {"seconds", progress.seconds},
+                        {"flops", progress.flops},
+                        {"heads", progress.perHead}});
+  if (step.lossScale != 1) entry["loss_scale"] = step.lossScale;
+  return entry;
 }
 
 void printProgress(const StepFigures &step, const ProgressFigures &progress, int64_t steps) {

@@ -20,7 +20,8 @@ namespace weft {
 struct StepFigures {
   double loss = 0;  ///< nats a byte, mean over the step's batches
   double learningRate = 0;
-  double gradientNorm = 0;  ///< before it was clipped
+  double gradientNorm = 0;  ///< before it was clipped; infinite where the step was left out
+  double lossScale = 1;     ///< of the step's backward pass
   torch::Tensor tokens;     ///< of the step's last batch, [batch, context]
 };
 
@@ -50,6 +51,7 @@ class Progress {
   const Config &config;
   Gpt model;
   Device device;
+  ElementType type;  ///< of the products
   Roof roof;
   double secondsSpent, flopsSpent;
   std::chrono::steady_clock::time_point lastTime{};

@@ -25,6 +25,12 @@ const std::vector<Setting> &allSettings() {
       {"model.dropout", &M::dropout, {0, 1, false, true}, "share of features dropped in training"},
       {"model.attention", &M::attention, {}, "a variant of the library, or the path of a .weft file"},
       {"model.features", &M::features, {1, 256}, "features by which content-based variants compare tokens"},
+      {"model.positions", &M::positions, {}, "how a token's place is told", {"learned", "rotary", "none"}},
+      {"model.norm", &M::norm, {}, "normalisation before attention, network and output", {"layer", "rms"}},
+      {"model.network", &M::network, {}, "the network of a block", {"gelu", "relu2", "swiglu"}},
+      {"model.inner", &M::inner, {0, 1048576}, "features inside of the network; 0: 4 width, for swiglu 8/3 width"},
+      {"model.output", &M::output, {}, "the output layer: the embedding's weights or its own", {"tied", "own"}},
+      {"model.qk_norm", &M::qkNorm, {}, "normalisation of each head's queries and keys", {"none", "rms"}},
       {"train.steps", &T::steps, {1, 1e12}, "steps of the whole run"},
       {"train.batch", &T::batch, {1, 1e6}, "texts of `context` bytes taken at once"},
       {"train.accumulate", &T::accumulate, {1, 1e6}, "batches of a step"},
@@ -39,6 +45,17 @@ const std::vector<Setting> &allSettings() {
       {"train.seed", &T::seed, {0, 1e12}, "of weights, batches and dropout"},
       {"train.log_every", &T::logEvery, {1, 1e12}, "steps from one entry of metrics.jsonl to the next"},
       {"train.save_every", &T::saveEvery, {1, 1e12}, "steps from one checkpoint to the next"},
+      {"train.optimizer", &T::optimizer, {}, "muon: matrices of blocks by Muon, the rest by AdamW", {"adamw", "muon"}},
+      {"train.muon_lr", &T::muonLr, {0, endless, true}, "learning rate of Muon's matrices, in place of lr"},
+      {"train.momentum", &T::momentum, {0, 1, false, true}, "decay of Muon's mean of gradients"},
+      {"train.schedule", &T::schedule, {}, "how the learning rate falls", {"cosine", "linear"}},
+      {"train.cooldown", &T::cooldown, {0, 1}, "share of the steps, the last ones, in which a linear schedule falls"},
+      {"train.precision",
+       &T::precision,
+       {},
+       "of products; auto: bf16 where that is fast",
+       {"auto", "f32", "bf16", "f16"}},
+      {"train.recompute", &T::recompute, {}, "blocks: keep their inputs alone, compute them again", {"none", "blocks"}},
   };
   return settings;
 }
@@ -50,12 +67,18 @@ bool Range::holds(double value) const {
 std::string Setting::section() const { return std::string(name).substr(0, std::string_view(name).find('.')); }
 std::string Setting::key() const { return std::string(name).substr(std::string_view(name).find('.') + 1); }
 
-bool Setting::isText() const { return std::holds_alternative<std::string ModelConfig::*>(place); }
+bool Setting::isText() const {
+  return std::holds_alternative<std::string ModelConfig::*>(place) ||
+         std::holds_alternative<std::string TrainConfig::*>(place);
+}
 
 std::string Setting::type() const {
   const bool integer =
       std::holds_alternative<int64_t ModelConfig::*>(place) || std::holds_alternative<int64_t TrainConfig::*>(place);
-  return isText() ? "a text" : integer ? "an integer" : "a number";
+  if (choices.empty()) return isText() ? "a text" : integer ? "an integer" : "a number";
+  std::string text = choices.front();
+  for (size_t at = 1; at < choices.size(); ++at) text += (at + 1 < choices.size() ? ", " : " or ") + choices[at];
+  return text;
 }
 
 std::string Setting::rangeText() const {

@@ -20,10 +20,11 @@ struct Range {
 struct Setting {
   const char *name;  ///< section.key
   std::variant<int64_t ModelConfig::*, double ModelConfig::*, std::string ModelConfig::*, int64_t TrainConfig::*,
-               double TrainConfig::*>
+               double TrainConfig::*, std::string TrainConfig::*>
       place;
   Range range;  ///< of numbers
   const char *meaning;
+  std::vector<std::string> choices = {};  ///< the texts that it may be; empty: any
 
   std::string section() const;
   std::string key() const;
@@ -33,7 +34,7 @@ struct Setting {
   void visit(Config &config, Visit visit) const {
     std::visit([&](auto member) { visit(of(config, member)); }, place);
   }
-  std::string type() const;       ///< "an integer", "a number", "a text"
+  std::string type() const;       ///< "an integer", "a number", "a text", "learned, rotary or none"
   std::string rangeText() const;  ///< "from 1 to 1000", "above 0"; empty for texts
 
  private:

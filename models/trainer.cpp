@@ -14,6 +14,8 @@
 #include "models/gpt.h"
 #include "models/interrupt.h"
 #include "models/metrics.h"
+#include "models/optimizer.h"
+#include "models/precision.h"
 #include "models/progress.h"
 #include "models/run_lock.h"
 #include "models/settings.h"
@@ -23,30 +25,6 @@ namespace weft {
 namespace {
 
 using torch::Tensor;
-
-/// Weight decay on matrices only: not on biases, norms, spans or the embeddings' positions.
-std::unique_ptr<torch::optim::AdamW> makeOptimizer(Gpt &model, const TrainConfig &config) {
-  std::vector<Tensor> matrices, others;
-  for (auto &parameter : model->named_parameters()) {
-    const bool matrix = parameter.value().dim() >= 2 && parameter.key().find(".weight") != std::string::npos;
-    (matrix ? matrices : others).push_back(parameter.value());
-  }
-  auto options = [&](double decay) {
-    return std::make_unique<torch::optim::AdamWOptions>(
-        torch::optim::AdamWOptions(config.lr).betas({config.beta1, config.beta2}).weight_decay(decay));
-  };
-  std::vector<torch::optim::OptimizerParamGroup> groups;
-  groups.emplace_back(matrices, options(config.weightDecay));
-  groups.emplace_back(others, options(0));
-  return std::make_unique<torch::optim::AdamW>(groups, torch::optim::AdamWOptions(config.lr));
-}
-
-double learningRate(const TrainConfig &config, int64_t step) {
-  if (step < config.warmup) return config.lr * static_cast<double>(step + 1) / static_cast<double>(config.warmup);
-  const double span = std::max<double>(1, static_cast<double>(config.steps - config.warmup));
-  const double share = std::min(1.0, static_cast<double>(step - config.warmup) / span);
-  return config.lrMin + (config.lr - config.lrMin) * 0.5 * (1 + std::cos(M_PI * share));
-}
 
 /// A step's memory is taken piece by piece, and a system that runs out ends the process without a word.
 void demandMemory(const Config &config) {
@@ -80,21 +58,28 @@ void noteChanges(const TrainConfig &before, const TrainConfig &now) {
 /// What is trained, after `step` steps.
 struct Training {
   Gpt model{nullptr};
-  std::unique_ptr<torch::optim::AdamW> optimizer;
+  std::unique_ptr<Optimizer> optimizer;
+  LossScale scale{"f32"};
   int64_t step = 0;
 };
 
-/// From the checkpoint in the run's directory where there is one, else from the start.
-Training begin(const TrainOptions &options) {
-  const Config &config = options.config;
+/// From the checkpoint in the run's directory where there is one, else from the start. Says in `config` what precision
+/// "auto" is: that of the run so far, whatever this machine would choose.
+Training begin(const TrainOptions &options, Config &config) {
   const std::string path = options.directory + "/checkpoint.pt";
   const bool exists = std::filesystem::exists(path);
   torch::manual_seed(config.train.seed);
   Training training;
+  auto prepare = [&] {
+    config.train.precision = resolvePrecision(config.train.precision, options.device);
+    training.model->recompute = config.train.recompute == "blocks";
+    training.optimizer = std::make_unique<Optimizer>(training.model, config.train);
+    training.scale = LossScale(config.train.precision);
+  };
   if (!exists) {
     training.model = Gpt(config.model);
     training.model->to(options.device);
-    training.optimizer = makeOptimizer(training.model, config.train);
+    prepare();
     return training;
   }
   if (!options.resume) throw std::runtime_error(path + " exists; go on with --resume, or give a new --out");
@@ -102,11 +87,13 @@ Training begin(const TrainOptions &options) {
   if (printConfig({checkpoint.config.model, {}}) != printConfig({config.model, {}}))
     throw std::runtime_error("the checkpoint in " + options.directory +
                              " is of another model; resume with its config, or give a new --out");
-  noteChanges(checkpoint.config.train, config.train);
+  if (config.train.precision == "auto") config.train.precision = checkpoint.config.train.precision;
   training.model = checkpoint.model;
   training.step = checkpoint.step;
-  training.optimizer = makeOptimizer(training.model, config.train);
+  prepare();
+  noteChanges(checkpoint.config.train, config.train);
   loadOptimizer(checkpoint, *training.optimizer);
+  if (checkpoint.lossScale.defined()) training.scale.restore(checkpoint.lossScale);
   return training;
 }
 
@@ -125,33 +112,44 @@ void demandFinite(Training &training, const StepFigures &figures) {
 }
 
 /// One step. None, and nothing changed, where a signal came before it was complete.
-std::optional<StepFigures> takeStep(Training &training, const TrainOptions &options, const TextData &data) {
-  const TrainConfig &settings = options.config.train;
-  const int64_t context = options.config.model.context;
+std::optional<StepFigures> takeStep(Training &training, const Config &config, const TextData &data) {
+  const TrainConfig &settings = config.train;
+  const int64_t context = config.model.context;
   Gpt &model = training.model;
   // The state of a step follows from the seed and its number alone, so a resumed run repeats it.
   torch::manual_seed(settings.seed * 1000003 + training.step);
   StepFigures figures;
-  figures.learningRate = learningRate(settings, training.step);
-  for (auto &group : training.optimizer->param_groups())
-    static_cast<torch::optim::AdamWOptions &>(group.options()).lr(figures.learningRate);
-  training.optimizer->zero_grad();
+  const double share = learningRateShare(settings, training.step);
+  figures.learningRate = share * settings.lr;
+  training.optimizer->zeroGradients();
   for (int64_t part = 0; part < settings.accumulate; ++part) {
     if (interrupted()) return std::nullopt;
     const auto [inputs, targets] =
         sampleBatch(data.train, settings.batch, context, settings.seed, training.step * settings.accumulate + part);
-    figures.tokens = inputs.to(options.device);
-    const Tensor logits = model->forward(figures.tokens);
-    const Tensor entropy =
-        torch::nn::functional::cross_entropy(logits.view({-1, 256}), targets.to(options.device).view({-1}));
-    const Tensor total = (entropy + settings.spanReg * model->reachCost()) / settings.accumulate;
-    total.backward();
+    figures.tokens = inputs.to(model->device());
+    Tensor logits, reach;
+    {
+      const Autocast autocast(settings.precision, model->device());
+      logits = model->forward(figures.tokens);
+      reach = model->reachCost();
+    }
+    const Tensor entropy = torch::nn::functional::cross_entropy(logits.to(torch::kFloat).view({-1, 256}),
+                                                                targets.to(model->device()).view({-1}));
+    const Tensor total = (entropy + settings.spanReg * reach) / settings.accumulate;
+    (total * training.scale.value()).backward();
     figures.loss += entropy.item<double>() / static_cast<double>(settings.accumulate);
   }
+  figures.lossScale = training.scale.value();
+  if (training.scale.isActive())
+    for (const Tensor &parameter : model->parameters())
+      if (parameter.grad().defined()) parameter.mutable_grad().div_(training.scale.value());
   figures.gradientNorm =
       torch::nn::utils::clip_grad_norm_(model->parameters(), settings.clip > 0 ? settings.clip : HUGE_VAL);
-  demandFinite(training, figures);
-  training.optimizer->step();
+  // Gradients that a scale took out of f16's range leave the weights as they are.
+  const bool mendable = std::isfinite(figures.loss) && training.scale.value() > LossScale::least;
+  const bool taken = training.scale.update(std::isfinite(figures.gradientNorm));
+  if (taken || !mendable) demandFinite(training, figures);
+  if (taken) training.optimizer->step(share);
   ++training.step;
   return figures;
 }
@@ -159,7 +157,7 @@ std::optional<StepFigures> takeStep(Training &training, const TrainOptions &opti
 }  // namespace
 
 int train(const TrainOptions &options, const TextData &data) {
-  const Config &config = options.config;
+  Config config = options.config;
   const TrainConfig &settings = config.train;
   if (data.train.size(0) <= config.model.context)
     throw std::runtime_error("expected more bytes to train on than model.context = " +
@@ -169,12 +167,12 @@ int train(const TrainOptions &options, const TextData &data) {
   makeFolder(options.directory);
   const RunLock lock(options.directory);
   removeLeftovers(options.directory);
-  Training training = begin(options);
+  Training training = begin(options, config);
   MetricsFile metrics(options.directory + "/metrics.jsonl", training.step);
   Progress progress(config, training.model, metrics.last());
-  std::fprintf(stderr, "%s: %lld parameters, %s\npeak: %.1f f32 GFLOP/s, %s\n", config.model.attention.c_str(),
+  std::fprintf(stderr, "%s: %lld parameters, %s\npeak: %.1f %s GFLOP/s, %s\n", config.model.attention.c_str(),
                static_cast<long long>(training.model->parameterCount()), data.description.c_str(),
-               1e-9 * progress.peak().rate, progress.peak().of.c_str());
+               1e-9 * progress.peak().rate, settings.precision.c_str(), progress.peak().of.c_str());
   if (options.beforeFirstStep) {
     const Tensor tokens =
         sampleBatch(data.train, settings.batch, config.model.context, settings.seed, 0).first.to(options.device);
@@ -185,7 +183,7 @@ int train(const TrainOptions &options, const TextData &data) {
   auto save = [&] {
     if (savedStep == training.step) return;
     metrics.sync();
-    saveCheckpoint(options.directory, config, training.step, training.model, *training.optimizer);
+    saveCheckpoint(options.directory, config, training.step, training.model, *training.optimizer, training.scale);
     savedStep = training.step;
   };
   auto stop = [&] {
@@ -200,7 +198,7 @@ int train(const TrainOptions &options, const TextData &data) {
 
   progress.start(training.step);
   while (training.step < settings.steps) {
-    const std::optional<StepFigures> step = takeStep(training, options, data);
+    const std::optional<StepFigures> step = takeStep(training, config, data);
     if (!step) return stop();
     if (training.step % settings.logEvery == 0 || training.step == settings.steps) {
       const ProgressFigures figures = progress.measure(training.step, step->tokens);
@@ -208,7 +206,7 @@ int train(const TrainOptions &options, const TextData &data) {
         metrics.append(metricsEntry(*step, figures));
       } catch (const std::exception &) {
         // The steps are not lost with their figures.
-        saveCheckpoint(options.directory, config, training.step, training.model, *training.optimizer);
+        saveCheckpoint(options.directory, config, training.step, training.model, *training.optimizer, training.scale);
         throw;
       }
       printProgress(*step, figures, settings.steps);

@@ -1,4 +1,4 @@
-// Training: AdamW, warm-up and cosine, clipping, checkpoints, metrics.
+// Training: an optimizer and its schedule, precision, clipping, checkpoints, metrics.
 #pragma once
 
 #include <functional>

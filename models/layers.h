@@ -1,0 +1,39 @@
+// Parts of a transformer's block that a setting chooses.
+#pragma once
+
+#include <string>
+
+#include <torch/torch.h>
+
+namespace weft {
+
+/// "layer": LayerNorm with scale and shift. "rms": RMSNorm with a scale alone (Zhang and Sennrich, 2019).
+class NormImpl : public torch::nn::Module {
+ public:
+  NormImpl(const std::string &kind, int64_t width);
+  torch::Tensor forward(const torch::Tensor &x);
+
+ private:
+  torch::Tensor weight, bias;
+};
+TORCH_MODULE(Norm);
+
+/// Between the two products of a block's network: GELU, the square of ReLU (So et al., "Primer", 2021), or SwiGLU
+/// (Shazeer, 2020), which takes x [..., 2 N] to [..., N].
+torch::Tensor activate(const std::string &network, const torch::Tensor &x);
+
+/// Of rows their root mean square taken to 1.
+torch::Tensor unitRms(const torch::Tensor &x);
+
+/// Rotary positions (Su et al., "RoFormer", 2021): feature n of a head's first half and feature n of its second half
+/// are turned by position / base^(2n / D), base 10,000.
+struct Rotation {
+  torch::Tensor cosine, sine;  ///< [T, 1, 1, D / 2]; null: nothing is turned
+
+  static Rotation ofPositions(int64_t count, int64_t headDim);
+  Rotation slice(int64_t first, int64_t count) const;
+  /// x [B, T, N, H, D] -> the same shape.
+  torch::Tensor apply(const torch::Tensor &x) const;
+};
+
+}  // namespace weft
