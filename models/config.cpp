@@ -150,6 +150,8 @@ void checkTogether(const Config &c, const std::string &origin) {
   const int64_t headDim = c.model.width / c.model.heads;
   demand(headDim >= 16 && headDim <= 256,
          "expected a head dim (width / heads) from 16 to 256, got " + std::to_string(headDim));
+  demand(c.model.positions != "rotary" || headDim % 2 == 0,
+         "expected an even head dim (width / heads) for rotary positions, got " + std::to_string(headDim));
   demand(c.train.lrMin <= c.train.lr,
          "expected train.lr_min of at most train.lr, got " + text(c.train.lrMin) + " and " + text(c.train.lr));
 }

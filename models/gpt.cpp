@@ -56,7 +56,8 @@ GptImpl::GptImpl(const ModelConfig &config) : config(config), variant(lastingTex
   embedding = register_parameter("embedding", torch::randn({256, config.width}) * 0.02);
   if (config.positions == "learned")
     position = register_parameter("position", torch::randn({config.context, config.width}) * 0.02);
-  if (config.positions == "rotary") rotation = Rotation::ofPositions(config.context, config.width / config.heads);
+  if (config.positions == "rotary")
+    rotation = Rotation::ofPositions(config.context, config.heads, config.width / config.heads);
   for (int64_t at = 0; at < config.layers; ++at)
     blocks.push_back(register_module("block" + std::to_string(at), Block(config)));
   norm = register_module("norm", Norm(config.norm, config.width));
@@ -97,8 +98,7 @@ Tensor GptImpl::enter(size_t at, const Tensor &x, int64_t first) const {
 
 Rotation GptImpl::rotationOf(const Tensor &x, int64_t first) {
   // Made once of the model's device: no parameter, so no checkpoint holds it.
-  if (rotation.cosine.defined() && rotation.cosine.device() != x.device())
-    rotation = {rotation.cosine.to(x.device()), rotation.sine.to(x.device())};
+  if (rotation.turns.defined() && rotation.turns.device() != x.device()) rotation.turns = rotation.turns.to(x.device());
   return rotation.slice(first, x.size(1));
 }
 

@@ -12,30 +12,22 @@ namespace {
 
 constexpr double epsilon = 1e-5, rotationBase = 10000;
 
-/// The turn and, its inverse being its transpose, its gradient: two passes over x, nothing kept but the angles.
+/// The turn as a product of complex numbers, and, its inverse being its transpose, its gradient. One long loop a text,
+/// however few features a head has.
 class Turn : public torch::autograd::Function<Turn> {
  public:
-  static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &cosine, const Tensor &sine) {
-    context->save_for_backward({cosine, sine});
-    return turn(x, cosine, sine, 1);
+  static Tensor forward(AutogradContext *context, const Tensor &x, const Tensor &turns) {
+    context->save_for_backward({turns});
+    return turn(x, turns);
   }
   static variable_list backward(AutogradContext *context, const variable_list &gradients) {
-    const auto angles = context->get_saved_variables();
-    return {turn(gradients[0], angles[0], angles[1], -1), Tensor(), Tensor()};
+    return {turn(gradients[0], context->get_saved_variables()[0].conj()), Tensor()};
   }
 
  private:
-  static Tensor turn(const Tensor &x, const Tensor &cosine, const Tensor &sine, double sign) {
-    const int64_t half = x.size(-1) / 2;
-    const Tensor whole = x.contiguous();
-    const Tensor out = torch::empty_like(whole);
-    const Tensor first = whole.slice(-1, 0, half), second = whole.slice(-1, half);
-    Tensor one = out.slice(-1, 0, half), two = out.slice(-1, half);
-    at::mul_out(one, first, cosine);
-    one.addcmul_(second, sine, -sign);
-    at::mul_out(two, second, cosine);
-    two.addcmul_(first, sine, sign);
-    return out;
+  static Tensor turn(const Tensor &x, const Tensor &turns) {
+    const Tensor pairs = x.to(torch::kFloat).contiguous().view({x.size(0), -1, 2});
+    return torch::view_as_real(torch::view_as_complex(pairs) * turns).view(x.sizes()).to(x.scalar_type());
   }
 };
 
@@ -60,21 +52,21 @@ Tensor activate(const std::string &network, const Tensor &x) {
 
 Tensor unitRms(const Tensor &x) { return at::rms_norm(x, {x.size(-1)}, {}, epsilon); }
 
-Rotation Rotation::ofPositions(int64_t count, int64_t headDim) {
+Rotation Rotation::ofPositions(int64_t count, int64_t heads, int64_t headDim) {
   const int64_t half = headDim / 2;
   const Tensor speed =
       torch::pow(rotationBase, torch::arange(half, torch::kDouble) * (-2.0 / static_cast<double>(headDim)));
-  const Tensor angle = torch::outer(torch::arange(count, torch::kDouble), speed).view({count, 1, 1, half});
-  return {angle.cos().to(torch::kFloat), angle.sin().to(torch::kFloat)};
+  const Tensor angle = torch::outer(torch::arange(count, torch::kDouble), speed);
+  const Tensor turns = torch::polar(torch::ones_like(angle), angle).to(torch::kComplexFloat);
+  return {turns.view({count, 1, half}).expand({count, 2 * heads, half}).reshape({count, 2 * heads * half})};
 }
 
 Rotation Rotation::slice(int64_t first, int64_t count) const {
-  if (!cosine.defined()) return {};
-  return {cosine.slice(0, first, first + count), sine.slice(0, first, first + count)};
+  return turns.defined() ? Rotation{turns.slice(0, first, first + count)} : Rotation{};
 }
 
-Tensor Rotation::apply(const Tensor &x) const {
-  return cosine.defined() ? Turn::apply(x, cosine.to(x.scalar_type()), sine.to(x.scalar_type())) : x;
+Tensor Rotation::apply(const Tensor &queriesAndKeys) const {
+  return turns.defined() ? Turn::apply(queriesAndKeys, turns.reshape({-1})) : queriesAndKeys;
 }
 
 }  // namespace weft

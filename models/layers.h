@@ -25,15 +25,15 @@ torch::Tensor activate(const std::string &network, const torch::Tensor &x);
 /// Of rows their root mean square taken to 1.
 torch::Tensor unitRms(const torch::Tensor &x);
 
-/// Rotary positions (Su et al., "RoFormer", 2021): feature n of a head's first half and feature n of its second half
-/// are turned by position / base^(2n / D), base 10,000.
+/// Rotary positions (Su et al., "RoFormer", 2021): features 2 n and 2 n + 1 of a query or a key are turned by
+/// position / base^(2n / D), base 10,000.
 struct Rotation {
-  torch::Tensor cosine, sine;  ///< [T, 1, 1, D / 2]; null: nothing is turned
+  torch::Tensor turns;  ///< complex [T, 2 H D / 2], of queries and keys; null: nothing is turned
 
-  static Rotation ofPositions(int64_t count, int64_t headDim);
+  static Rotation ofPositions(int64_t count, int64_t heads, int64_t headDim);
   Rotation slice(int64_t first, int64_t count) const;
-  /// x [B, T, N, H, D] -> the same shape.
-  torch::Tensor apply(const torch::Tensor &x) const;
+  /// [B, T, 2, H, D] -> the same shape and type.
+  torch::Tensor apply(const torch::Tensor &queriesAndKeys) const;
 };
 
 }  // namespace weft

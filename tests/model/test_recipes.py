@@ -57,8 +57,8 @@ class Parts(Recipe):
 
         def turned(x):
             angle = torch.outer(torch.arange(length, dtype=torch.double), 10000.0 ** (-torch.arange(dim // 2, dtype=torch.double) * 2 / dim))
-            number = torch.complex(x[..., :dim // 2], x[..., dim // 2:]) * torch.polar(torch.ones_like(angle), angle)[:, None]
-            return torch.cat([number.real, number.imag], -1)
+            number = torch.view_as_complex(x.reshape(*x.shape[:-1], dim // 2, 2)) * torch.polar(torch.ones_like(angle), angle)[:, None]
+            return torch.view_as_real(number).flatten(-2)
 
         distance = torch.arange(length)[:, None] - torch.arange(length)
         x = w["embedding"][tokens]
@@ -228,6 +228,8 @@ class Precisions(Recipe):
         for setting, message in [("precision=fp8", 'expected auto, f32, bf16 or f16 at train.precision, got "fp8"'), ("norm=batch", 'expected layer or rms at model.norm, got "batch"'),
                                  ("network=3", "expected gelu, relu2 or swiglu at model.network, got"), ("optimizer=sgd", "expected adamw or muon at train.optimizer")]:
             self.assertIn(message, self.train("x", "--set", setting, code=1).stderr)
+        message = "expected an even head dim (width / heads) for rotary positions, got 17"
+        self.assertIn(message, self.train("x", *settings(["width=34", "positions=rotary"]), code=1).stderr)
 
 
 if __name__ == "__main__":
