@@ -8,7 +8,9 @@ import json
 import math
 import os
 import re
+import signal
 import sys
+import time
 import xml.etree.ElementTree
 
 COLOURS = ["#3266cc", "#d4572e", "#2c9a63", "#8b53c7", "#c79a1c", "#d0478f", "#1a9cb0", "#7a7f87"]
@@ -99,6 +101,7 @@ def drawing(text):
 class Page:
     def __init__(self, title):
         self.title, self.parts, self.figures = title, [], {}
+        self.reload = 0  # seconds after which a browser loads the page anew; 0: never
 
     def text(self, words, kind="", code=""):
         """kind: "soft", "bad"; `code` follows the words."""
@@ -153,11 +156,12 @@ class Page:
         if self.figures:
             from plotly.offline import get_plotlyjs
             plotly = f"<script>{get_plotlyjs()}</script>"
+        again = f"setTimeout(() => location.reload(), {1000 * self.reload:.0f});" if self.reload else ""
         figures = json.dumps(self.figures).replace("<", "\\u003c")  # neither ends the script nor opens a comment in it; the rest is ASCII
         page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
                 f'<meta name="color-scheme" content="light dark"><title>{html.escape(self.title)}</title><style>{STYLE}</style></head><body><main>'
                 f"<h1>{html.escape(self.title)}</h1>{''.join(self.parts)}</main>{plotly}"
-                f"<script>const FIGURES = {figures};{SCRIPT}</script></body></html>")
+                f"<script>{again}const FIGURES = {figures};{SCRIPT}</script></body></html>")
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with open(path + ".tmp", "w", encoding="utf-8", errors="replace") as file:  # names of files need not be UTF-8
             file.write(page)

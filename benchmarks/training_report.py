@@ -1,4 +1,4 @@
-"""Runs of weft train side by side: training_report.py PAGE.html RUN..."""
+"""Runs of weft train side by side: training_report.py PAGE.html SECONDS RUN...; the page loads itself anew after so many seconds, of 0 never"""
 
 
 def whole(line):
@@ -9,13 +9,18 @@ def whole(line):
         return None
 
 
-def load(folder):
+def load(folder, live):
+    """None, for a live page, of a run that is about to begin."""
     path = os.path.join(folder, "metrics.jsonl")
     if not os.path.exists(path):
+        if live:
+            return None
         sys.exit(f"{folder} holds no metrics.jsonl: expected a folder of weft train")
     with open(path, encoding="utf-8") as file:
         metrics = [entry for entry in map(whole, file) if entry]
     if not metrics:
+        if live:
+            return None
         sys.exit(f"{path} is empty: the run has not logged a step yet")
     run = {"name": os.path.basename(os.path.normpath(folder)), "metrics": metrics, "eval": None, "sample": None, "masks": None}
     for split in ("test", "val"):
@@ -42,9 +47,31 @@ def smooth(values, width=9):
     return [sum(values[max(0, i - width + 1): i + 1]) / len(values[max(0, i - width + 1): i + 1]) for i in range(len(values))]
 
 
+def validated(run):
+    """The least bits per character of validation while it trained, and its step."""
+    found = [(m["val_bpc"], m["step"]) for m in run["metrics"] if "val_bpc" in m]
+    if not found:
+        return ("", "x")
+    bpc, step = min(found)
+    return (f"{bpc:.3f} (step {step:,})", bpc)
+
+
 def main():
-    runs = [load(folder) for folder in sys.argv[2:]]
+    seconds, folders = float(sys.argv[2]), sys.argv[3:]
+    if seconds:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who starts this again and again ends it
+    loaded = [(folder, load(folder, seconds > 0)) for folder in folders]
+    runs = [run for _, run in loaded if run]
     page = Page("Weft: training runs compared")
+    page.reload = seconds
+    if seconds:
+        page.text(f"As of {time.strftime('%H:%M:%S')}; loads itself anew every {seconds:g} s.", "soft")
+    for folder, run in loaded:
+        if not run:
+            page.text(f"{folder} has not logged a step yet.", "soft")
+    if not runs:
+        page.write(sys.argv[1])
+        return
     data = next((r["eval"]["data"] for r in runs if r["eval"]), None)
     if data:
         page.text(data + ".")
@@ -52,18 +79,23 @@ def main():
     rows = []
     for run in runs:
         last, e = run["metrics"][-1], run["eval"]
-        rows.append([run["name"], e["attention"] if e else "", (f"{e['bpc']:.3f} ({e['split']}, {e['bytes']:,} bytes)", e["bpc"]) if e else ("not evaluated", "x"),
+        rows.append([run["name"], e["attention"] if e else "", (f"{e['bpc']:.3f} ({e['split']}, {e['bytes']:,} bytes)", e["bpc"]) if e else ("not evaluated", "x"), validated(run),
                      (f"{100 * last['kept_tiles']:.0f} %", last["kept_tiles"]), (f"{last['mean_span']:.0f}", last["mean_span"]),
                      (f"{sorted(m['tokens_per_second'] for m in run['metrics'])[len(run['metrics']) // 2]:,.0f}", last["tokens_per_second"]),
                      (f"{last.get('seconds', 0):.0f}", last.get("seconds", 0)), (f"{last.get('flops', 0) / 1e12:.3g}", last.get("flops", 0)), utilisation(run["metrics"]), (str(last["step"]), last["step"])])
-    page.table(["run", "attention", "bpc", "kept tiles", "mean span", "tokens/s", "seconds", "TFLOP", "MFU", "steps"], rows)
+    page.table(["run", "attention", "bpc", "best val bpc", "kept tiles", "mean span", "tokens/s", "seconds", "TFLOP", "MFU", "steps"], rows)
 
     page.heading("Bits per character")
     figures = []
     for key, words in (("step", "steps"), ("seconds", "seconds of training"), ("flops", "FLOPs")):
         have = [r for r in runs if key in r["metrics"][-1]]
-        figures.append((f"bpc of training batches against {words}", [line(r["name"], [m[key] for m in r["metrics"]], smooth([m["bpc"] for m in r["metrics"]]), COLOURS[i % 8], mode="lines")
-                        for i, r in enumerate(have)], {"xaxis": {"title": {"text": words}, "exponentformat": "SI"}, "yaxis": {"title": {"text": "bpc (mean of 9 entries)"}}}))
+        data = []
+        for i, r in enumerate(have):
+            data.append(line(r["name"], [m[key] for m in r["metrics"]], smooth([m["bpc"] for m in r["metrics"]]), COLOURS[i % 8], mode="lines"))
+            val = [m for m in r["metrics"] if "val_bpc" in m]
+            if val:
+                data.append(line(f"{r['name']}, validation", [m[key] for m in val], [m["val_bpc"] for m in val], COLOURS[i % 8], "dot"))
+        figures.append((f"bpc of training batches against {words}", data, {"xaxis": {"title": {"text": words}, "exponentformat": "SI"}, "yaxis": {"title": {"text": "bpc (mean of 9 entries)"}}}))
     page.charts(figures)
 
     page.heading("Kept tiles and speed")

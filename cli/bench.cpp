@@ -1,4 +1,4 @@
-// weft bench: generated kernels beside their peers, as a table, JSON and one HTML page. weft report: training runs.
+// weft bench: generated kernels beside their peers, as a table, JSON and one HTML page.
 #include <unistd.h>
 
 #include <cstdio>
@@ -183,26 +183,6 @@ void addBench(CLI::App &app, Action &action) {
                    "OLD.json NEW.json: print regressions beyond noise; exit 1 where there are any")
       ->expected(2);
   command->callback([&action, options] { action = [options] { return run(*options); }; });
-}
-
-void addReport(CLI::App &app, Action &action) {
-  struct Options {
-    std::vector<std::string> runs;
-    std::string out = "runs/training.html";
-  };
-  auto options = std::make_shared<Options>();
-  CLI::App *command = app.add_subcommand("report", "Compare training runs on one HTML page");
-  command->add_option("runs", options->runs, "Folders of weft train")->required();
-  command->add_option("--out", options->out, "The page")->capture_default_str();
-  command->callback([&action, options] {
-    action = [options] {
-      std::vector<std::string> arguments{options->out};
-      arguments.insert(arguments.end(), options->runs.begin(), options->runs.end());
-      if (const int code = runPython(bench::trainingScript, arguments); code != 0) return code;
-      std::printf("report   %s\n", options->out.c_str());
-      return 0;
-    };
-  });
 }
 
 }  // namespace weft::cli

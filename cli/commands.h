@@ -17,8 +17,10 @@ void addCompile(CLI::App &app, Action &action);
 void addData(CLI::App &app, Action &action);
 void addTrain(CLI::App &app, Action &action);
 void addEval(CLI::App &app, Action &action);
+void addExport(CLI::App &app, Action &action);
 void addRun(CLI::App &app, Action &action);
 void addSample(CLI::App &app, Action &action);
+void addSweep(CLI::App &app, Action &action);
 void addTune(CLI::App &app, Action &action);
 void addVariants(CLI::App &app, Action &action);
 

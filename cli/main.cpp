@@ -29,9 +29,11 @@ int main(int argc, char **argv) {
       "  weft data                                         enwik8, to train on\n"
       "  weft train --config models/configs/small_span_periodic.json --data FILE --out runs/a\n"
       "  weft eval --checkpoint runs/a --data FILE         bpc, spans, kept tiles, masks\n"
+      "  weft sweep --config FILE --vary lr=1e-3,3e-3      a training run for each value, the best first\n"
       "  weft report runs/a runs/b                         training runs side by side, one HTML page\n"
       "  weft bench --peers sdpa,flex                      kernels beside their peers: table, JSON, HTML\n"
-      "  weft sample --checkpoint runs/a --prompt 'The '   text\n"};
+      "  weft sample --checkpoint runs/a --prompt 'The '   text\n"
+      "  weft export --checkpoint runs/a --out a.safetensors   the model for other programs\n"};
   app.require_subcommand(1);
   weft::cli::Action action;
   weft::cli::addVariants(app, action);
@@ -41,6 +43,8 @@ int main(int argc, char **argv) {
   weft::cli::addTrain(app, action);
   weft::cli::addEval(app, action);
   weft::cli::addSample(app, action);
+  weft::cli::addExport(app, action);
+  weft::cli::addSweep(app, action);
   weft::cli::addRun(app, action);
   weft::cli::addTune(app, action);
   weft::cli::addBench(app, action);

@@ -1,56 +1,23 @@
-// weft train, weft eval, weft sample: the GPT at the terminal.
-#include <chrono>
+// weft train, weft eval: the GPT at the terminal.
 #include <cstdio>
+#include <filesystem>
 
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/model_options.h"
 #include "cli/settings_table.h"
 #include "cli/tuning.h"
 #include "models/checkpoint.h"
 #include "models/evaluate.h"
 #include "models/interrupt.h"
-#include "models/sample.h"
 #include "models/statistics.h"
 #include "models/trainer.h"
 #include "models/user_files.h"
 #include "ops/attention.h"
-#include "runtime/environment.h"
 
 namespace weft::cli {
 namespace {
-
-std::string dataPath(const std::string &given) {
-  if (!given.empty()) return given;
-  if (std::string path = environment::data(); !path.empty()) return path;
-  return "data/enwik8";
-}
-
-/// Longer is no file of settings.
-constexpr size_t configLimit = 1 << 20;
-
-void addData(CLI::App *command, std::string &path, uint64_t &limit) {
-  limit = static_cast<uint64_t>(defaultTextLimit);
-  command->add_option("--data", path, "Text: raw, .gz or .zip (default: WEFT_DATA, else data/enwik8)");
-  command
-      ->add_option("--data-limit", limit,
-                   "Refuse more text than this, also inside an archive: bytes, or 500MB, 8GiB (default: 4GiB)")
-      ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 50));
-}
-
-void addDevice(CLI::App *command, std::string &device) {
-  device = "cpu";
-  command->add_option("--device", device, "cpu, cuda, cuda:N or ptx-emulator (slow, checks all)")
-      ->envname("WEFT_DEVICE")
-      ->capture_default_str();
-}
-
-torch::Device prepare(const std::string &device) {
-  if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
-  catchInterrupts();
-  return ops::useDevice(device);
-}
 
 struct EvalOptions {
   std::string checkpoint, data, split = "val", picture, device;
@@ -91,8 +58,10 @@ nlohmann::json toJson(const std::vector<HeadStatistics> &heads, const std::vecto
 int runEval(const EvalOptions &options) {
   const torch::Device device = prepare(options.device);
   Checkpoint checkpoint = loadCheckpoint(options.checkpoint, device);
-  const std::string picture = options.picture.empty() ? options.checkpoint + "/masks.svg" : options.picture,
-                    figures = options.checkpoint + "/eval_" + options.split + ".json";
+  const std::filesystem::path place = options.checkpoint;
+  const std::filesystem::path folder = std::filesystem::is_directory(place) ? place : place.parent_path();
+  const std::string picture = options.picture.empty() ? (folder / "masks.svg").string() : options.picture,
+                    figures = (folder / ("eval_" + options.split + ".json")).string();
   for (const std::string &written : {picture, figures}) demandReplaceable(written);
   const TextData data = loadText(dataPath(options.data), static_cast<int64_t>(options.dataLimit));
   const torch::Tensor &text = options.split == "test"  ? data.test
@@ -116,15 +85,17 @@ int runEval(const EvalOptions &options) {
   printHeads(heads);
   // The figure of a part would pass for that of the split.
   if (!result.complete) return interruptCode();
-  const nlohmann::json all({{"bpc", result.bpc},
-                            {"bytes", result.bytes},
-                            {"split", options.split},
-                            {"stride", stride},
-                            {"step", checkpoint.step},
-                            {"attention", checkpoint.config.model.attention},
-                            {"data", data.description},
-                            {"kept_tiles", kept},
-                            {"heads", toJson(heads, unmaskedKeys(checkpoint.model, tokens))}});
+  const nlohmann::json all(
+      {{"bpc", result.bpc},
+       {"bytes", result.bytes},
+       {"split", options.split},
+       {"stride", stride},
+       {"step", checkpoint.step},
+       {"checkpoint", std::filesystem::is_directory(place) ? "checkpoint.pt" : place.filename().string()},
+       {"attention", checkpoint.config.model.attention},
+       {"data", data.description},
+       {"kept_tiles", kept},
+       {"heads", toJson(heads, unmaskedKeys(checkpoint.model, tokens))}});
   // A path may hold bytes that are not UTF-8.
   writeFile(figures, all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   writeFile(picture, maskPicture(checkpoint.model, tokens));
@@ -136,7 +107,7 @@ int runEval(const EvalOptions &options) {
 
 void addTrain(CLI::App &app, Action &action) {
   struct Options {
-    std::string config, data, out, device;
+    std::string config, data, out, init, device;
     uint64_t dataLimit;
     bool resume = false, tune = false;
     std::string tuneBudget = "60s";
@@ -145,12 +116,13 @@ void addTrain(CLI::App &app, Action &action) {
   auto o = std::make_shared<Options>();
   CLI::App *command = app.add_subcommand("train", "Train the GPT with generated attention kernels");
   command->add_option("--config", o->config, "JSON file, see models/configs")->required();
-  addData(command, o->data, o->dataLimit);
+  addText(command, o->data, o->dataLimit);
   command->add_option("--out", o->out, "Directory for checkpoint.pt and metrics.jsonl")->required();
   command->add_option_function<std::string>(
       "--steps", [o](const std::string &steps) { o->settings.push_back("train.steps=" + steps); },
       "Overrides train.steps");
   command->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
+  command->add_option("--init", o->init, "Begin with the weights of this checkpoint or .safetensors file");
   command->add_flag("--tune", o->tune, "Tune the model's attention before the first step");
   command->add_option("--tune-budget", o->tuneBudget, "Time for --tune")->capture_default_str();
   command->add_option_function<std::vector<std::string>>(
@@ -168,8 +140,12 @@ void addTrain(CLI::App &app, Action &action) {
   command->callback([&action, o] {
     action = [o] {
       const torch::Device device = prepare(o->device);
-      TrainOptions options{
-          parseConfig(readUserFile(o->config, configLimit), o->config, o->settings), o->out, o->resume, device, {}};
+      TrainOptions options{parseConfig(readUserFile(o->config, configLimit), o->config, o->settings),
+                           o->out,
+                           o->resume,
+                           device,
+                           {},
+                           o->init};
       if (o->tune)
         options.beforeFirstStep = [budget = parseSeconds(o->tuneBudget)](Gpt &model, const torch::Tensor &tokens) {
           return tuneModel(model, tokens, budget);
@@ -182,8 +158,8 @@ void addTrain(CLI::App &app, Action &action) {
 void addEval(CLI::App &app, Action &action) {
   auto o = std::make_shared<EvalOptions>();
   CLI::App *command = app.add_subcommand("eval", "Bits per character, and what each head does");
-  command->add_option("--checkpoint", o->checkpoint, "Directory of a trained model")->required();
-  addData(command, o->data, o->dataLimit);
+  addCheckpoint(command, o->checkpoint);
+  addText(command, o->data, o->dataLimit);
   command->add_option("--split", o->split, "val or test")
       ->check(CLI::IsMember({"val", "test", "train"}))
       ->capture_default_str();
@@ -193,44 +169,6 @@ void addEval(CLI::App &app, Action &action) {
   command->add_option("--picture", o->picture, "SVG of every head's mask (default: masks.svg beside the checkpoint)");
   addDevice(command, o->device);
   command->callback([&action, o] { action = [o] { return runEval(*o); }; });
-}
-
-void addSample(CLI::App &app, Action &action) {
-  struct Options {
-    std::string checkpoint, prompt = "The ", device;
-    int64_t length = 400;
-    bool recompute = false;
-    double temperature = 0.8;
-    uint64_t seed = 1;
-  };
-  auto o = std::make_shared<Options>();
-  CLI::App *command = app.add_subcommand("sample", "Write text");
-  command->add_option("--checkpoint", o->checkpoint, "Directory of a trained model")->required();
-  command->add_option("--prompt", o->prompt, "Text to go on from")->capture_default_str();
-  command->add_option("--length", o->length, "Bytes to write")->capture_default_str();
-  command->add_option("--temperature", o->temperature, "0 takes the most likely byte")->capture_default_str();
-  command->add_flag("--no-cache", o->recompute, "Compute the whole context for each byte");
-  command->add_option("--seed", o->seed, "Of the random choices")->capture_default_str();
-  addDevice(command, o->device);
-  command->callback([&action, o] {
-    action = [o] {
-      const torch::Device device = prepare(o->device);
-      Checkpoint checkpoint = loadCheckpoint(o->checkpoint, device);
-      std::fputs(o->prompt.c_str(), stdout);
-      int64_t made = 0;
-      const auto start = std::chrono::steady_clock::now();
-      sample(checkpoint.model, o->prompt, o->length, o->temperature, o->seed, !o->recompute, [&](char c) {
-        std::fputc(c, stdout);
-        std::fflush(stdout);
-        ++made;
-      });
-      std::fputc('\n', stdout);
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      std::fprintf(stderr, "%lld bytes, %.0f a second\n", static_cast<long long>(made),
-                   static_cast<double>(made) / std::max(seconds, 1e-9));
-      return interruptCode();
-    };
-  });
 }
 
 }  // namespace weft::cli

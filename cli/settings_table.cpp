@@ -18,7 +18,7 @@ std::string describeSettings() {
     auto padded = [](std::string text, size_t width) {
       return text.resize(std::max(text.size() + 2, width), ' '), text;
     };
-    table += padded(name, 20) + padded(standard, 17) + padded(values, 38) + meaning + "\n";
+    table += padded(name, 22) + padded(standard, 17) + padded(values, 38) + meaning + "\n";
   };
   row("setting", "default", "values", "meaning");
   for (const Setting &setting : allSettings()) {

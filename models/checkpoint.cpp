@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "models/exchange.h"
 #include "models/user_files.h"
 #include "runtime/atomic_file.h"
 #include "runtime/sha256.h"
@@ -15,15 +16,15 @@ namespace fs = std::filesystem;
 
 using torch::Tensor;
 
-static std::string pathOf(const std::string &directory) { return (fs::path(directory) / "checkpoint.pt").string(); }
+std::string checkpointIn(const std::string &directory) { return (fs::path(directory) / "checkpoint.pt").string(); }
 
 /// What follows the archive; readers of zip archives look past it.
 static std::string digestLine(std::string_view archive) {
   return "\nweft checkpoint, sha256 of what precedes this line: " + sha256(archive) + "\n";
 }
 
-void saveCheckpoint(const std::string &directory, const Config &config, int64_t step, Gpt &model,
-                    const Optimizer &optimizer, const LossScale &scale) {
+void saveCheckpoint(const std::string &path, const Config &config, int64_t step, Gpt &model,
+                    const Optimizer &optimizer, const LossScale &scale, std::optional<double> bpc) {
   torch::serialize::OutputArchive archive, weights, state;
   model->save(weights);
   optimizer.save(state);
@@ -32,6 +33,7 @@ void saveCheckpoint(const std::string &directory, const Config &config, int64_t 
   archive.write("loss_scale", scale.state(), true);
   archive.write("step", c10::IValue(step));
   archive.write("config", c10::IValue(printConfig(config)));
+  if (bpc) archive.write("bpc", c10::IValue(*bpc));
   // To memory first: torch's own file writer ends the process when the disk is full.
   std::string bytes;
   archive.save_to([&](const void *data, size_t size) {
@@ -39,28 +41,33 @@ void saveCheckpoint(const std::string &directory, const Config &config, int64_t 
     return size;
   });
   bytes += digestLine(bytes);
-  if (const std::string reason = replaceFile(pathOf(directory), bytes); !reason.empty())
-    throw std::runtime_error("cannot write " + pathOf(directory) + ": " + reason +
-                             "; the checkpoint before it is untouched");
+  if (const std::string reason = replaceFile(path, bytes); !reason.empty())
+    throw std::runtime_error("cannot write " + path + ": " + reason + "; the checkpoint before it is untouched");
+}
+
+/// The file meant by a run's folder, or by its own name.
+static std::string fileAt(const std::string &place) {
+  const bool named = fs::exists(place) ? !fs::is_directory(place) : fs::path(place).extension() == ".pt";
+  const std::string path = named ? place : checkpointIn(place);
+  if (!fs::exists(path)) throw std::runtime_error("no checkpoint at " + path + "; train one with: weft train");
+  if (named && !fs::is_regular_file(path))
+    throw std::runtime_error("expected the folder of a training run, or a checkpoint in it, got " + place);
+  demandFile(path);
+  return path;
 }
 
 /// The archive of a checkpoint whose digest is right.
-static std::string readArchive(const std::string &directory) {
-  const std::string path = pathOf(directory);
-  if (fs::exists(directory) && !fs::is_directory(directory))
-    throw std::runtime_error("expected the folder of a training run, got " + directory);
-  if (!fs::exists(path)) throw std::runtime_error("no checkpoint at " + path + "; train one with: weft train");
-  demandFile(path);
+static std::string readArchive(const std::string &path) {
   std::string bytes;
   if (!readFile(path, bytes)) throw std::runtime_error("cannot open " + path + " for reading");
   static const size_t lineBytes = digestLine({}).size();
   const size_t archiveBytes = bytes.size() < lineBytes ? 0 : bytes.size() - lineBytes;
   // Without a digest, damage in the tensors cannot be told from trained weights: such a file is refused too.
   if (std::string_view(bytes).substr(archiveBytes) != digestLine(std::string_view(bytes).substr(0, archiveBytes)))
-    throw std::runtime_error(path +
-                             " is damaged: it does not end with the SHA-256 of its content (nor do checkpoints of "
-                             "versions before these digests). "
-                             "Restore a copy, or train anew");
+    throw std::runtime_error(
+        path +
+        " is no checkpoint, or is damaged: it does not end with the SHA-256 of its content (nor do "
+        "checkpoints of versions before these digests). Restore a copy, or train anew");
   bytes.resize(archiveBytes);
   return bytes;
 }
@@ -96,20 +103,22 @@ static void loadModel(Gpt &model, torch::serialize::InputArchive &weights) {
   model->load(weights);
 }
 
-[[noreturn]] static void refuse(const std::string &directory, const std::string &reason) {
-  throw std::runtime_error(pathOf(directory) + " does not fit this program: " + reason);
+[[noreturn]] static void refuse(const std::string &path, const std::string &reason) {
+  throw std::runtime_error(path + " does not fit this program: " + reason);
 }
 
-Checkpoint loadCheckpoint(const std::string &directory, torch::Device device) {
-  const std::string bytes = readArchive(directory);
+Checkpoint loadCheckpoint(const std::string &place, torch::Device device) {
+  if (isExported(place)) return importModel(place, device);
+  const std::string path = fileAt(place), bytes = readArchive(path);
   Checkpoint checkpoint;
   try {
     torch::serialize::InputArchive archive, weights;
     archive.load_from(bytes.data(), bytes.size(), device);
-    c10::IValue step, config;
+    c10::IValue step, config, bpc;
     archive.read("step", step);
     archive.read("config", config);
     checkpoint.step = step.toInt();
+    if (archive.try_read("bpc", bpc)) checkpoint.bpc = bpc.toDouble();
     checkpoint.config = parseConfig(config.toStringRef(), "its config");
     checkpoint.model = Gpt(checkpoint.config.model);
     checkpoint.model->to(device);
@@ -118,9 +127,9 @@ Checkpoint loadCheckpoint(const std::string &directory, torch::Device device) {
     archive.read("optimizer", checkpoint.optimizer);
     archive.try_read("loss_scale", checkpoint.lossScale, true);
   } catch (const c10::Error &error) {
-    refuse(directory, error.what_without_backtrace());
+    refuse(path, error.what_without_backtrace());
   } catch (const std::exception &error) {
-    refuse(directory, error.what());
+    refuse(path, error.what());
   }
   return checkpoint;
 }

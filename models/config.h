@@ -41,6 +41,9 @@ struct TrainConfig {
   double cooldown = 0.5;            ///< share of the steps in which a linear schedule falls
   std::string precision = "auto";   ///< auto, f32, bf16, f16: see models/precision.h
   std::string recompute = "none";   ///< none, blocks: what the backward pass computes again instead of keeping it
+  int64_t validateEvery = 0, validateBytes = 65536;
+  double saveMinutes = 0;
+  int64_t keep = 1;
 };
 
 struct Config {

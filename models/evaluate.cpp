@@ -12,7 +12,7 @@ namespace weft {
 
 using torch::Tensor;
 
-Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limit) {
+Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limit, bool show) {
   torch::NoGradGuard guard;
   model->eval();
   const int64_t context = model->config.context;
@@ -25,7 +25,7 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
   constexpr int64_t rows = 16;
   Evaluation result;
   double sum = 0;
-  const bool terminal = isatty(STDERR_FILENO);
+  const bool terminal = show && isatty(STDERR_FILENO);
   // Windows start at 0, stride, 2 stride, ...; the last one ends with the text.
   std::vector<std::pair<int64_t, int64_t>> windows{{0, context}};  // start, bytes that count
   for (int64_t done = context; done < end - 1;) {

@@ -15,7 +15,8 @@ struct Evaluation {
 };
 
 /// Each window of `context` bytes moves on by `stride`; of each only the last `stride` bytes count
-/// (of the first, all). Stops early when interrupted. `limit` > 0 evaluates that many bytes only.
-Evaluation evaluate(Gpt &model, const torch::Tensor &text, int64_t stride, int64_t limit = 0);
+/// (of the first, all). Stops early when interrupted. `limit` > 0 evaluates that many bytes only. With `show`, a
+/// terminal is told how far it is.
+Evaluation evaluate(Gpt &model, const torch::Tensor &text, int64_t stride, int64_t limit = 0, bool show = true);
 
 }  // namespace weft

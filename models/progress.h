@@ -4,7 +4,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +33,7 @@ struct ProgressFigures {
   double tokensPerSecond = 0;
   double utilisation = 0, peakRate = 0;  ///< share of a peak in FLOP/s
   double span = 0, kept = 0;             ///< means over heads: bytes, share of dense tiles
+  std::optional<double> validation;      ///< bits per character, where it was validated
   double seconds = 0, flops = 0;         ///< of all steps of the run, earlier processes' among them
   /// One list a layer for each learned name, and for the kept tiles.
   std::map<std::string, std::vector<std::vector<double>>> perHead;
@@ -44,8 +47,27 @@ class Progress {
   const Roof &peak() const { return roof; }
   /// The clock of the steps after `step` starts.
   void start(int64_t step);
+  /// The first step of a process has been taken. It compiles kernels, or tunes them: its time counts, but no speed is
+  /// told by it where there are others.
+  void firstDone();
   /// Of the steps up to `step`, the last of which read `tokens`.
   ProgressFigures measure(int64_t step, const torch::Tensor &tokens);
+  /// On stderr; on a terminal one line that is written over, no longer than the terminal is wide. Its speed is of the
+  /// last few measures.
+  void show(const StepFigures &step, const ProgressFigures &figures);
+
+  /// The clock stands while this lives: for what is no training.
+  class Pause {
+   public:
+    explicit Pause(Progress &progress) : progress(progress) {}
+    ~Pause() { progress.lastTime += std::chrono::steady_clock::now() - begin; }
+    Pause(const Pause &) = delete;
+    Pause &operator=(const Pause &) = delete;
+
+   private:
+    Progress &progress;
+    std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
+  };
 
  private:
   const Config &config;
@@ -56,11 +78,16 @@ class Progress {
   double secondsSpent, flopsSpent;
   std::chrono::steady_clock::time_point lastTime{};
   int64_t lastStep = 0;
+  double slowSeconds = 0;  ///< of the first step, until it is measured
+  /// Steps and their seconds, of the last few measures.
+  std::deque<std::pair<int64_t, double>> recent;
+  bool firstAlone = false;           ///< `recent` is the first step's alone
+  std::optional<double> validation;  ///< the newest
 };
 
 /// An entry of metrics.jsonl.
 nlohmann::json metricsEntry(const StepFigures &step, const ProgressFigures &progress);
-/// On stderr; on a terminal one line that is written over.
-void printProgress(const StepFigures &step, const ProgressFigures &progress, int64_t steps);
+/// What of it TensorBoard draws, by the same names.
+std::vector<std::pair<std::string, double>> scalarsOf(const StepFigures &step, const ProgressFigures &progress);
 
 }  // namespace weft

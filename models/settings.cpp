@@ -56,6 +56,13 @@ const std::vector<Setting> &allSettings() {
        "of products; auto: bf16 where that is fast",
        {"auto", "f32", "bf16", "f16"}},
       {"train.recompute", &T::recompute, {}, "blocks: keep their inputs alone, compute them again", {"none", "blocks"}},
+      {"train.validate_every", &T::validateEvery, {0, 1e12}, "steps from one validation to the next; 0: none"},
+      {"train.validate_bytes", &T::validateBytes, {1, 1e12}, "first bytes of the validation split that are predicted"},
+      {"train.save_minutes",
+       &T::saveMinutes,
+       {0, endless},
+       "minutes to the next checkpoint at most; 0: by steps alone"},
+      {"train.keep", &T::keep, {1, 10000}, "newest checkpoints that are kept"},
   };
   return settings;
 }

@@ -11,8 +11,11 @@
 #include <nlohmann/json.hpp>
 
 #include "models/checkpoint.h"
+#include "models/event_file.h"
+#include "models/exchange.h"
 #include "models/gpt.h"
 #include "models/interrupt.h"
+#include "models/keeper.h"
 #include "models/metrics.h"
 #include "models/optimizer.h"
 #include "models/precision.h"
@@ -20,6 +23,7 @@
 #include "models/run_lock.h"
 #include "models/settings.h"
 #include "models/user_files.h"
+#include "models/validation.h"
 
 namespace weft {
 namespace {
@@ -61,12 +65,13 @@ struct Training {
   std::unique_ptr<Optimizer> optimizer;
   LossScale scale{"f32"};
   int64_t step = 0;
+  bool fromCheckpoint = false;
 };
 
 /// From the checkpoint in the run's directory where there is one, else from the start. Says in `config` what precision
 /// "auto" is: that of the run so far, whatever this machine would choose.
 Training begin(const TrainOptions &options, Config &config) {
-  const std::string path = options.directory + "/checkpoint.pt";
+  const std::string path = checkpointIn(options.directory);
   const bool exists = std::filesystem::exists(path);
   torch::manual_seed(config.train.seed);
   Training training;
@@ -78,6 +83,7 @@ Training begin(const TrainOptions &options, Config &config) {
   };
   if (!exists) {
     training.model = Gpt(config.model);
+    if (!options.init.empty()) loadWeights(training.model, options.init);
     training.model->to(options.device);
     prepare();
     return training;
@@ -90,6 +96,7 @@ Training begin(const TrainOptions &options, Config &config) {
   if (config.train.precision == "auto") config.train.precision = checkpoint.config.train.precision;
   training.model = checkpoint.model;
   training.step = checkpoint.step;
+  training.fromCheckpoint = true;
   prepare();
   noteChanges(checkpoint.config.train, config.train);
   loadOptimizer(checkpoint, *training.optimizer);
@@ -106,9 +113,9 @@ void demandFinite(Training &training, const StepFigures &figures) {
       if (where.empty() && parameter.value().grad().defined() &&
           !torch::isfinite(parameter.value().grad()).all().item<bool>())
         where = "the gradient of " + parameter.key();
-  throw std::runtime_error("step " + std::to_string(training.step) + ": the loss is " + std::to_string(figures.loss) +
-                           "; the first value that is not finite is in " + (where.empty() ? "the loss itself" : where) +
-                           ". The last checkpoint is untouched; a lower train.lr may help");
+  throw Diverged("step " + std::to_string(training.step) + ": the loss is " + std::to_string(figures.loss) +
+                 "; the first value that is not finite is in " + (where.empty() ? "the loss itself" : where) +
+                 ". The last checkpoint is untouched; a lower train.lr may help");
 }
 
 /// One step. None, and nothing changed, where a signal came before it was complete.
@@ -164,6 +171,7 @@ int train(const TrainOptions &options, const TextData &data) {
                              std::to_string(config.model.context) + ", got " + std::to_string(data.train.size(0)));
   if (options.device.is_cpu()) demandMemory(config);
   [[maybe_unused]] const VariantInputs known(config.model);  // says what is wrong before there is a folder
+  const Validation validation(config, data);
   makeFolder(options.directory);
   const RunLock lock(options.directory);
   removeLeftovers(options.directory);
@@ -179,15 +187,14 @@ int train(const TrainOptions &options, const TextData &data) {
     if (const int code = options.beforeFirstStep(training.model, tokens); code != 0) return code;
   }
   training.model->train();
-  int64_t savedStep = -1;
-  auto save = [&] {
-    if (savedStep == training.step) return;
-    metrics.sync();
-    saveCheckpoint(options.directory, config, training.step, training.model, *training.optimizer, training.scale);
-    savedStep = training.step;
-  };
+  Keeper keeper(options.directory, settings, training.fromCheckpoint ? std::optional(training.step) : std::nullopt,
+                [&](const std::string &path, std::optional<double> bpc) {
+                  metrics.sync();
+                  saveCheckpoint(path, config, training.step, training.model, *training.optimizer, training.scale, bpc);
+                });
+  EventFile events(options.directory, training.step);
   auto stop = [&] {
-    save();
+    keeper.save(training.step);
     std::fprintf(stderr, "\ninterrupted at step %lld; saved. Go on with --resume\n",
                  static_cast<long long>(training.step));
     return interruptCode();
@@ -197,25 +204,31 @@ int train(const TrainOptions &options, const TextData &data) {
                  static_cast<long long>(settings.steps));
 
   progress.start(training.step);
-  while (training.step < settings.steps) {
+  for (bool first = true; training.step < settings.steps; first = false) {
     const std::optional<StepFigures> step = takeStep(training, config, data);
     if (!step) return stop();
-    if (training.step % settings.logEvery == 0 || training.step == settings.steps) {
-      const ProgressFigures figures = progress.measure(training.step, step->tokens);
+    if (first) progress.firstDone();
+    std::optional<double> validated;
+    const bool validate = validation.due(training.step);
+    if (validate || training.step % settings.logEvery == 0 || training.step == settings.steps) {
+      ProgressFigures figures = progress.measure(training.step, step->tokens);
+      if (validate) validated = figures.validation = validation.measure(training.model);
       try {
         metrics.append(metricsEntry(*step, figures));
+        events.append(training.step, scalarsOf(*step, figures));
       } catch (const std::exception &) {
         // The steps are not lost with their figures.
-        saveCheckpoint(options.directory, config, training.step, training.model, *training.optimizer, training.scale);
+        saveCheckpoint(checkpointIn(options.directory), config, training.step, training.model, *training.optimizer,
+                       training.scale);
         throw;
       }
-      printProgress(*step, figures, settings.steps);
+      progress.show(*step, figures);
       progress.start(training.step);
     }
     if (interrupted()) return stop();
-    if (training.step % settings.saveEvery == 0) save();
+    const Progress::Pause pause(progress);
+    keeper.stepDone(training.step, validated);
   }
-  save();
   if (isatty(STDERR_FILENO)) std::fprintf(stderr, "\n");
   return 0;
 }

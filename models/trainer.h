@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <stdexcept>
 #include <string>
 
 #include "models/config.h"
@@ -18,11 +19,17 @@ struct TrainOptions {
   /// Called, where given, with the model and a batch of tokens [batch, context] before the first step, to tune for
   /// instance. Anything but 0 ends the training with that code.
   std::function<int(Gpt &model, const torch::Tensor &tokens)> beforeFirstStep;
+  std::string
+      init;  ///< a checkpoint, or a file of safetensors, whose weights a new run begins with; empty: random ones
+};
+
+/// A loss or a gradient was not finite.
+struct Diverged : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 /// Trains to config.train.steps. Returns 0 when done and interruptCode() after a signal (state saved).
-/// Throws std::runtime_error with what is wrong, e.g. where a loss was not finite or another process trains in the
-/// directory.
+/// Throws Diverged, or std::runtime_error with what else is wrong, e.g. where another process trains in the directory.
 int train(const TrainOptions &options, const TextData &data);
 
 }  // namespace weft

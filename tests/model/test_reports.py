@@ -362,7 +362,7 @@ class Training(unittest.TestCase):
             for attention in ("span_periodic", "causal", "adaptive_span"):
                 config, out = os.path.join(folder, attention + ".json"), os.path.join(folder, attention)
                 with open(config, "w") as file:
-                    json.dump(tiny(attention), file)
+                    json.dump(tiny(attention, validate_every=5 if attention == "causal" else 0), file)
                 run("train", "--config", config, "--data", data, "--out", out)
                 run("eval", "--checkpoint", out, "--data", data)
                 runs.append(out)
@@ -376,6 +376,10 @@ class Training(unittest.TestCase):
 
             def look(driver):
                 text = driver.execute_script("return document.body.innerText")
+                self.assertRegex(text, r"best val bpc\b")
+                self.assertEqual(len(re.findall(r"\(step \d+\)", text)), 1)
+                names = driver.execute_script("return FIGURES.chart0.data.map(d => d.name)")
+                self.assertEqual(names, ["span_periodic", "causal", "causal, validation", "adaptive_span"])
                 for words in ("Bits per character", "What each head learned", "Unmasked keys a head", "Samples", "span_periodic", "adaptive_span"):
                     self.assertIn(words, text)
                 return driver.execute_script("return [document.documentElement.scrollWidth, innerWidth, Object.keys(FIGURES).length]")
@@ -384,6 +388,55 @@ class Training(unittest.TestCase):
                 self.assertLessEqual(scroll, inner)
                 self.assertEqual(charts, 3 + 2 + 4 + 3)  # span, period, ratio; span of the other; keys of three
             self.assertIn("holds no metrics.jsonl", run("report", folder, "--out", page, code=1).stderr)
+
+    def test_live(self):
+        """A page that is there before the first step, follows the run in a browser, and rests after Ctrl-C."""
+        with tempfile.TemporaryDirectory() as folder:
+            out, page = os.path.join(folder, "a"), os.path.join(folder, "page.html")
+            os.mkdir(out)
+            process = subprocess.Popen([WEFT, "report", out, "--out", page, "--live", "1"], stdout=subprocess.PIPE, text=True)
+            self.addCleanup(process.stdout.close)
+            self.addCleanup(process.kill)
+            self.assertIn("written anew every 1 s until Ctrl-C", process.stdout.readline())
+
+            def shown(words):
+                """The page, when it has them."""
+                for _ in range(600):
+                    self.assertIsNone(process.poll())
+                    if os.path.exists(page):
+                        with open(page, encoding="utf-8") as file:
+                            text = file.read()
+                        if words in text:
+                            return text
+                    time.sleep(0.1)
+                self.fail(words + " is not on the page")
+
+            def log(step):
+                entry = {"step": step, "bpc": 2.0, "kept_tiles": 0.5, "mean_span": 8.0, "tokens_per_second": 10.0, "seconds": 1.0, "flops": 1e9}
+                with open(os.path.join(out, "metrics.jsonl"), "a") as file:
+                    file.write(json.dumps(entry) + "\n")
+            shown("has not logged a step yet")
+            log(11)
+            self.assertIn("location.reload(), 1000)", shown(">11</td>"))
+
+            def look(driver):
+                from selenium.common.exceptions import WebDriverException
+                log(12)
+                for _ in range(600):
+                    try:
+                        if "12" in driver.execute_script("return [...document.querySelectorAll('tbody td')].map(t => t.textContent)"):
+                            return
+                    except WebDriverException:  # between two pages
+                        pass
+                    time.sleep(0.1)
+                self.fail("the browser does not follow")
+            browse(page, 1280, look)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(timeout=60), 0)
+            with open(page, encoding="utf-8") as file:
+                text = file.read()
+            self.assertIn(">12</td>", text)
+            self.assertNotIn("location.reload(), 1000", text)
 
     def test_any_text_stands_as_it_is(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -80,7 +80,7 @@ class Stops(Run):
     def test_a_kill_at_any_moment_loses_no_figure(self):
         # WEFT_KILLS=200 takes some minutes.
         kills, chance = int(os.environ.get("WEFT_KILLS", "8")), random.Random(5)
-        self.write(tiny(steps=12 * kills, save_every=2))
+        self.write(tiny(steps=12 * kills, save_every=2, keep=3, validate_every=3, validate_bytes=256))
         self.train("whole")
         command = ["train", "--config", self.config, "--data", self.data, "--out", self.path("killed"), "--resume"]
         inside = 0
@@ -101,6 +101,10 @@ class Stops(Run):
         self.assertGreater(inside, 0)
         run(*command)
         self.assertEqual(self.losses("whole"), self.losses("killed"))
+        # Nor a file: the same ones are kept.
+        kept = lambda out: {name for name in os.listdir(self.path(out)) if name.endswith(".pt")}
+        self.assertEqual(kept("whole"), {"best.pt", "checkpoint.pt", *(f"checkpoint-{12 * kills - back}.pt" for back in (2, 4))})
+        self.assertEqual(kept("killed"), kept("whole"))
 
 
 class Files(Run):

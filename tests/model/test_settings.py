@@ -100,7 +100,7 @@ class Paths(RunFolder, unittest.TestCase):
                 self.assertIn(message, run("train", "--config", self.config, "--data", self.data, "--out", path, code=1).stderr)
         os.mkdir(self.path("hollow"))
         os.mkfifo(self.path("hollow/checkpoint.pt"))
-        for message, path in [("expected the folder of a training run", fifo), ("expected the folder of a training run", self.data), ("no checkpoint", missing),
+        for message, path in [("expected the folder of a training run", fifo), ("is no checkpoint, or is damaged", self.data), ("no checkpoint", missing),
                               ("got the pipe", self.path("hollow"))]:
             with self.subTest(("--checkpoint", path)):
                 self.assertIn(message, run("sample", "--checkpoint", path, code=1).stderr)
@@ -118,6 +118,12 @@ class Paths(RunFolder, unittest.TestCase):
         self.assertIn("expected a length of 0 or more, got -1", sample("--length", "-1", code=1).stderr)
         for temperature in ("-0.5", "nan"):
             self.assertIn("expected a temperature of 0 or more", sample("--temperature", temperature, code=1).stderr)
+        for message, *wrong in [("expected a top k from 1 to 256, got 0", "--top-k", "0"), ("expected a top k from 1 to 256, got 257", "--top-k", "257"),
+                                ("expected a top p above 0, at most 1, got 0", "--top-p", "0"), ("expected a top p above 0, at most 1, got 1.5", "--top-p", "1.5"),
+                                ("expected a top p above 0", "--top-p", "nan"), ("expected a temperature of 0 or more, got inf", "--temperature", "inf"),
+                                ("expected a text to stop before, got an empty one", "--stop", "")]:
+            with self.subTest(wrong):
+                self.assertIn(message, sample(*wrong, code=1).stderr)
         # The coldest is as good as frozen.
         self.assertEqual(sample("--length", "5", "--temperature", "1e-300").stdout, sample("--length", "5", "--temperature", "0").stdout)
 

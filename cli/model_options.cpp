@@ -1,0 +1,44 @@
+#include "cli/model_options.h"
+
+#include "models/data.h"
+#include "models/interrupt.h"
+#include "ops/attention.h"
+#include "runtime/environment.h"
+
+namespace weft::cli {
+
+std::string dataPath(const std::string &given) {
+  if (!given.empty()) return given;
+  if (std::string path = environment::data(); !path.empty()) return path;
+  return "data/enwik8";
+}
+
+void addText(CLI::App *command, std::string &path, uint64_t &limit) {
+  limit = static_cast<uint64_t>(defaultTextLimit);
+  command->add_option("--data", path, "Text: raw, .gz or .zip (default: WEFT_DATA, else data/enwik8)");
+  command
+      ->add_option("--data-limit", limit,
+                   "Refuse more text than this, also inside an archive: bytes, or 500MB, 8GiB (default: 4GiB)")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 50));
+}
+
+void addCheckpoint(CLI::App *command, std::string &place) {
+  command->add_option("--checkpoint", place, "A run's folder, or a checkpoint: runs/a/best.pt, model.safetensors")
+      ->required();
+}
+
+void addDevice(CLI::App *command, std::string &device) {
+  device = "cpu";
+  command->add_option("--device", device, "cpu, cuda, cuda:N or ptx-emulator (slow, checks all)")
+      ->envname("WEFT_DEVICE")
+      ->capture_default_str();
+}
+
+torch::Device prepare(const std::string &device) {
+  if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
+  catchInterrupts();
+  return ops::useDevice(device);
+}
+
+}  // namespace weft::cli
