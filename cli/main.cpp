@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "models/interrupt.h"
+#include "models/launch.h"
 #include "models/spelling.h"
 
 /// What is wrong with the first word, or nothing: CLI11 would only say that it misses a command.
@@ -61,9 +62,9 @@ int main(int argc, char **argv) {
     if (lost && !weft::interrupted()) throw std::runtime_error("cannot write to standard output");
     return code;
   } catch (const c10::Error &error) {
-    std::fprintf(stderr, "weft: %s\n", error.what_without_backtrace());
+    std::fprintf(stderr, "weft: %s%s\n", weft::rankPrefix().c_str(), error.what_without_backtrace());
   } catch (const std::exception &error) {
-    std::fprintf(stderr, "weft: %s\n", error.what());
+    std::fprintf(stderr, "weft: %s%s\n", weft::rankPrefix().c_str(), error.what());
   }
   return 1;
 }

@@ -56,20 +56,28 @@ nlohmann::json toJson(const std::vector<HeadStatistics> &heads, const std::vecto
 }
 
 int runEval(const EvalOptions &options) {
-  const torch::Device device = prepare(options.device);
-  Checkpoint checkpoint = loadCheckpoint(options.checkpoint, device);
+  const Launch launch = readLaunch();
+  const torch::Device device = prepare(options.device, launch);
+  const auto processes = std::make_shared<Processes>(launch, device);
+  // The first process alone reads the checkpoint, prints and writes: the others may be on machines without its folder.
+  Checkpoint checkpoint = parseCheckpoint(processes->fromFirst([&] { return readCheckpoint(options.checkpoint); }),
+                                          options.checkpoint, device);
   const std::filesystem::path place = options.checkpoint;
   const std::filesystem::path folder = std::filesystem::is_directory(place) ? place : place.parent_path();
   const std::string picture = options.picture.empty() ? (folder / "masks.svg").string() : options.picture,
                     figures = (folder / ("eval_" + options.split + ".json")).string();
-  for (const std::string &written : {picture, figures}) demandReplaceable(written);
+  if (processes->first())
+    for (const std::string &written : {picture, figures}) demandReplaceable(written);
   const TextData data = loadText(dataPath(options.data), static_cast<int64_t>(options.dataLimit));
   const torch::Tensor &text = options.split == "test"  ? data.test
                               : options.split == "val" ? data.validation
                                                        : data.train;
+  processes->demandSameText(text);
   const int64_t context = checkpoint.config.model.context;
   const int64_t stride = options.stride > 0 ? options.stride : context / 2;
-  const Evaluation result = evaluate(checkpoint.model, text, stride, options.limit);
+  const Evaluation result = evaluate(checkpoint.model, text, stride, options.limit, true, processes);
+  processes->wait();
+  if (!processes->first()) return processes->interruptCode();
   const torch::Tensor tokens = text.slice(0, 0, context).to(torch::kInt64).unsqueeze(0).to(device);
   checkpoint.model->eval();
   const auto heads = headStatistics(checkpoint.model, tokens);
@@ -84,7 +92,7 @@ int runEval(const EvalOptions &options) {
               100 * (1 - kept / causalShare(context)));
   printHeads(heads);
   // The figure of a part would pass for that of the split.
-  if (!result.complete) return interruptCode();
+  if (!result.complete) return processes->interruptCode();
   const nlohmann::json all(
       {{"bpc", result.bpc},
        {"bytes", result.bytes},
@@ -100,7 +108,7 @@ int runEval(const EvalOptions &options) {
   writeFile(figures, all.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   writeFile(picture, maskPicture(checkpoint.model, tokens));
   std::printf("\nmasks    %s\n", picture.c_str());
-  return interruptCode();
+  return processes->interruptCode();
 }
 
 }  // namespace
@@ -139,18 +147,21 @@ void addTrain(CLI::App &app, Action &action) {
   addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
-      const torch::Device device = prepare(o->device);
-      TrainOptions options{parseConfig(readUserFile(o->config, configLimit), o->config, o->settings),
-                           o->out,
-                           o->resume,
-                           device,
-                           {},
-                           o->init};
+      const Launch launch = readLaunch();
+      const torch::Device device = prepare(o->device, launch);
+      TrainOptions options;
+      options.config = parseConfig(readUserFile(o->config, configLimit), o->config, o->settings);
+      options.directory = o->out;
+      options.resume = o->resume;
+      options.device = device;
+      options.init = o->init;
       if (o->tune)
         options.beforeFirstStep = [budget = parseSeconds(o->tuneBudget)](Gpt &model, const torch::Tensor &tokens) {
           return tuneModel(model, tokens, budget);
         };
-      return train(options, loadText(dataPath(o->data), static_cast<int64_t>(o->dataLimit)));
+      const TextData data = loadText(dataPath(o->data), static_cast<int64_t>(o->dataLimit));
+      options.processes = std::make_shared<Processes>(launch, device);
+      return train(options, data);
     };
   });
 }

@@ -35,9 +35,10 @@ void addDevice(CLI::App *command, std::string &device) {
       ->capture_default_str();
 }
 
-torch::Device prepare(const std::string &device) {
+torch::Device prepare(const std::string &device, const Launch &launch) {
   if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
   catchInterrupts();
+  if (device == "cuda" && launch.size > 1) return ops::useDevice("cuda:" + std::to_string(launch.localRank));
   return ops::useDevice(device);
 }
 

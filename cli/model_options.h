@@ -7,6 +7,8 @@
 #include <torch/torch.h>
 #include <CLI/CLI.hpp>
 
+#include "models/launch.h"
+
 namespace weft::cli {
 
 /// Longer is no file of settings.
@@ -19,7 +21,8 @@ std::string dataPath(const std::string &given);
 /// --checkpoint.
 void addCheckpoint(CLI::App *command, std::string &place);
 void addDevice(CLI::App *command, std::string &device);
-/// Threads, signals and the device, before anything is computed.
-torch::Device prepare(const std::string &device);
+/// Threads, signals and the device, before anything is computed. Of "cuda" each process of a machine has a GPU of its
+/// own.
+torch::Device prepare(const std::string &device, const Launch &launch = {});
 
 }  // namespace weft::cli

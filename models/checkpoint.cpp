@@ -23,8 +23,8 @@ static std::string digestLine(std::string_view archive) {
   return "\nweft checkpoint, sha256 of what precedes this line: " + sha256(archive) + "\n";
 }
 
-void saveCheckpoint(const std::string &path, const Config &config, int64_t step, Gpt &model,
-                    const Optimizer &optimizer, const LossScale &scale, std::optional<double> bpc) {
+void saveCheckpoint(const std::string &path, const Config &config, int64_t step, Gpt &model, const Optimizer &optimizer,
+                    const LossScale &scale, std::optional<double> bpc) {
   torch::serialize::OutputArchive archive, weights, state;
   model->save(weights);
   optimizer.save(state);
@@ -56,8 +56,9 @@ static std::string fileAt(const std::string &place) {
   return path;
 }
 
-/// The archive of a checkpoint whose digest is right.
-static std::string readArchive(const std::string &path) {
+std::string readCheckpoint(const std::string &place) {
+  if (isExported(place)) return readExported(place);
+  const std::string path = fileAt(place);
   std::string bytes;
   if (!readFile(path, bytes)) throw std::runtime_error("cannot open " + path + " for reading");
   static const size_t lineBytes = digestLine({}).size();
@@ -108,8 +109,12 @@ static void loadModel(Gpt &model, torch::serialize::InputArchive &weights) {
 }
 
 Checkpoint loadCheckpoint(const std::string &place, torch::Device device) {
-  if (isExported(place)) return importModel(place, device);
-  const std::string path = fileAt(place), bytes = readArchive(path);
+  return parseCheckpoint(readCheckpoint(place), place, device);
+}
+
+Checkpoint parseCheckpoint(const std::string &bytes, const std::string &place, torch::Device device) {
+  if (isExported(place)) return importModel(bytes, place, device);
+  const std::string path = fs::is_directory(place) ? checkpointIn(place) : place;
   Checkpoint checkpoint;
   try {
     torch::serialize::InputArchive archive, weights;

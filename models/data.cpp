@@ -68,12 +68,18 @@ TextData loadText(const std::string &path, int64_t limit) {
 
 std::pair<torch::Tensor, torch::Tensor> sampleBatch(const torch::Tensor &text, int64_t batch, int64_t context,
                                                     uint64_t seed, uint64_t step) {
+  return sampleRows(text, {0, batch}, context, seed, step);
+}
+
+std::pair<torch::Tensor, torch::Tensor> sampleRows(const torch::Tensor &text, Rows rows, int64_t context, uint64_t seed,
+                                                   uint64_t step) {
   const int64_t last = text.size(0) - context - 1;
   if (last < 0) throw std::runtime_error("expected a text longer than the context of " + std::to_string(context));
   std::seed_seq sequence{seed, step};
   std::mt19937_64 random(sequence);
-  torch::Tensor inputs = torch::empty({batch, context}, torch::kInt64), targets = torch::empty_like(inputs);
-  for (int64_t row = 0; row < batch; ++row) {
+  random.discard(static_cast<unsigned long long>(rows.first));  // a number a row
+  torch::Tensor inputs = torch::empty({rows.count, context}, torch::kInt64), targets = torch::empty_like(inputs);
+  for (int64_t row = 0; row < rows.count; ++row) {
     const int64_t start = static_cast<int64_t>(random() % static_cast<uint64_t>(last + 1));
     inputs[row] = text.slice(0, start, start + context).to(torch::kInt64);
     targets[row] = text.slice(0, start + 1, start + context + 1).to(torch::kInt64);

@@ -12,7 +12,8 @@ namespace weft {
 
 using torch::Tensor;
 
-Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limit, bool show) {
+Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limit, bool show,
+                    const std::shared_ptr<Processes> &processes) {
   torch::NoGradGuard guard;
   model->eval();
   const int64_t context = model->config.context;
@@ -25,7 +26,7 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
   constexpr int64_t rows = 16;
   Evaluation result;
   double sum = 0;
-  const bool terminal = show && isatty(STDERR_FILENO);
+  const bool terminal = show && isatty(STDERR_FILENO) && processes->first();
   // Windows start at 0, stride, 2 stride, ...; the last one ends with the text.
   std::vector<std::pair<int64_t, int64_t>> windows{{0, context}};  // start, bytes that count
   for (int64_t done = context; done < end - 1;) {
@@ -33,7 +34,10 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
     windows.push_back({done + count - context, count});
     done += count;
   }
-  for (size_t first = 0; first < windows.size(); first += rows) {
+  // Batches of windows, the same ones however many processes take turns at them.
+  size_t read = 0;
+  const auto processRows = static_cast<size_t>(rows * processes->size());
+  for (size_t first = static_cast<size_t>(rows * processes->rank()); first < windows.size(); first += processRows) {
     const size_t last = std::min(windows.size(), first + rows);
     std::vector<Tensor> inputs, targets;
     for (size_t at = first; at < last; ++at) {
@@ -53,15 +57,17 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
                  .item<double>();
       result.bytes += count;
     }
+    read += last - first;
     if (terminal)
       std::fprintf(stderr, "\r%3.0f%%  bpc %.4f ",
                    100.0 * static_cast<double>(last) / static_cast<double>(windows.size()),
                    sum / M_LN2 / static_cast<double>(result.bytes));
-    if (interrupted()) {
-      result.complete = last == windows.size();
-      break;
-    }
+    if (interrupted()) break;
   }
+  const std::vector<double> all = processes->sum({sum, static_cast<double>(result.bytes), static_cast<double>(read)});
+  sum = all[0];
+  result.bytes = static_cast<int64_t>(all[1]);
+  result.complete = all[2] == static_cast<double>(windows.size());
   if (terminal) std::fprintf(stderr, "\n");
   result.bpc = sum / M_LN2 / static_cast<double>(result.bytes);
   return result;

@@ -15,13 +15,6 @@ using torch::Tensor;
 
 constexpr char configKey[] = "weft_config", stepKey[] = "weft_step";
 
-TensorFile readTensors(const std::string &path) {
-  demandFile(path);
-  std::string bytes;
-  if (!readFile(path, bytes)) throw std::runtime_error("cannot open " + path + " for reading");
-  return parseTensors(bytes, path);
-}
-
 std::string describe(const Tensor &tensor) {
   std::ostringstream text;
   text << tensor.scalar_type() << ' ' << tensor.sizes();
@@ -61,6 +54,13 @@ void demandRoom(const ModelConfig &config, const TensorFile &file) {
 
 }  // namespace
 
+std::string readExported(const std::string &path) {
+  demandFile(path);
+  std::string bytes;
+  if (!readFile(path, bytes)) throw std::runtime_error("cannot open " + path + " for reading");
+  return bytes;
+}
+
 bool isExported(const std::string &path) { return path.ends_with(".safetensors"); }
 
 std::string exportModel(Checkpoint &checkpoint) {
@@ -73,8 +73,8 @@ std::string exportModel(Checkpoint &checkpoint) {
   return printTensors(file);
 }
 
-Checkpoint importModel(const std::string &path, torch::Device device) {
-  TensorFile file = readTensors(path);
+Checkpoint importModel(const std::string &bytes, const std::string &path, torch::Device device) {
+  TensorFile file = parseTensors(bytes, path);
   if (!file.metadata.contains(configKey))
     throw std::runtime_error(path + " does not say its config (" + configKey +
                              " of its metadata); weft train --init takes its weights, with --config");
@@ -94,7 +94,7 @@ Checkpoint importModel(const std::string &path, torch::Device device) {
 }
 
 void loadWeights(Gpt &model, const std::string &place) {
-  if (isExported(place)) return put(model, readTensors(place).tensors, place);
+  if (isExported(place)) return put(model, parseTensors(readExported(place), place).tensors, place);
   const Checkpoint checkpoint = loadCheckpoint(place);
   std::map<std::string, Tensor> weights;
   for (const auto &parameter : checkpoint.model->named_parameters()) weights[parameter.key()] = parameter.value();

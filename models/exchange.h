@@ -11,9 +11,11 @@ namespace weft {
 std::string exportModel(Checkpoint &checkpoint);
 /// Whether `path` is named as such files are.
 bool isExported(const std::string &path);
-/// The file's config, step and weights. Throws std::runtime_error where it is no such file, says nothing of its config,
-/// or has other tensors than its config asks for.
-Checkpoint importModel(const std::string &path, torch::Device device = torch::kCPU);
+/// The bytes of the file. Throws std::runtime_error where it cannot be read.
+std::string readExported(const std::string &path);
+/// Config, step and weights of such a file; errors name `path`. Throws std::runtime_error where the bytes are of no
+/// such file, say nothing of a config, or hold other tensors than the config asks for.
+Checkpoint importModel(const std::string &bytes, const std::string &path, torch::Device device = torch::kCPU);
 /// Puts the weights of a checkpoint or of a file of safetensors, which need not say its config, into `model`. Throws
 /// std::runtime_error where they are of another model.
 void loadWeights(Gpt &model, const std::string &place);

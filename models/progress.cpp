@@ -13,9 +13,10 @@ namespace weft {
 
 using Clock = std::chrono::steady_clock;
 
-Progress::Progress(const Config &config, Gpt &model, const nlohmann::json &last)
+Progress::Progress(const Config &config, Gpt &model, const nlohmann::json &last, int64_t processes)
     : config(config),
       model(model),
+      processes(static_cast<double>(processes)),
       device(model->device().is_cuda() ? Device{Device::Kind::Cuda, model->device().index()} : Device{}),
       type(config.train.precision == "f32" ? ElementType::F32 : ElementType::BF16),
       roof(bench::peakOf(device, type).value_or(Roof{})),
@@ -59,9 +60,9 @@ ProgressFigures Progress::measure(int64_t step, const torch::Tensor &tokens) {
     for (const auto &[name, value] : head.learned) put(name, value);
     put("kept_tiles", head.keptTiles);
   }
-  if (achieved > roof.rate) roof = bench::raisedPeak(device, type, achieved);
-  figures.peakRate = roof.rate;
-  figures.utilisation = achieved / roof.rate;
+  if (achieved / processes > roof.rate) roof = bench::raisedPeak(device, type, achieved / processes);
+  figures.peakRate = roof.rate * processes;
+  figures.utilisation = achieved / figures.peakRate;
   return figures;
 }
 

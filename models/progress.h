@@ -41,8 +41,9 @@ struct ProgressFigures {
 
 class Progress {
  public:
-  /// `last`: the newest entry of the run's metrics; an empty object where there is none.
-  Progress(const Config &config, Gpt &model, const nlohmann::json &last);
+  /// `last`: the newest entry of the run's metrics; an empty object where there is none. `processes` share the steps,
+  /// each with the peak that is measured in this one.
+  Progress(const Config &config, Gpt &model, const nlohmann::json &last, int64_t processes = 1);
 
   const Roof &peak() const { return roof; }
   /// The clock of the steps after `step` starts.
@@ -72,6 +73,7 @@ class Progress {
  private:
   const Config &config;
   Gpt model;
+  double processes;
   Device device;
   ElementType type;  ///< of the products
   Roof roof;

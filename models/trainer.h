@@ -2,12 +2,14 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <stdexcept>
 #include <string>
 
 #include "models/config.h"
 #include "models/data.h"
 #include "models/gpt.h"
+#include "models/processes.h"
 
 namespace weft {
 
@@ -16,6 +18,8 @@ struct TrainOptions {
   std::string directory;  ///< checkpoint.pt and metrics.jsonl go here
   bool resume = false;
   torch::Device device = torch::kCPU;
+  /// They share the steps; rank 0 alone writes. After a restart by torchrun they resume by themselves.
+  std::shared_ptr<Processes> processes = std::make_shared<Processes>();
   /// Called, where given, with the model and a batch of tokens [batch, context] before the first step, to tune for
   /// instance. Anything but 0 ends the training with that code.
   std::function<int(Gpt &model, const torch::Tensor &tokens)> beforeFirstStep;

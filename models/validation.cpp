@@ -26,8 +26,8 @@ Validation::Validation(const Config &config, const TextData &data)
 
 bool Validation::due(int64_t step) const { return every > 0 && (step % every == 0 || step == steps); }
 
-std::optional<double> Validation::measure(Gpt &model) const {
-  const Evaluation result = evaluate(model, text, stride, bytes, false);
+std::optional<double> Validation::measure(Gpt &model, const std::shared_ptr<Processes> &processes) const {
+  const Evaluation result = evaluate(model, text, stride, bytes, false, processes);
   model->train();
   if (!result.complete) return std::nullopt;
   return result.bpc;

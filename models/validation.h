@@ -2,11 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "models/config.h"
 #include "models/data.h"
 #include "models/gpt.h"
+#include "models/processes.h"
 
 namespace weft {
 
@@ -17,9 +19,9 @@ class Validation {
 
   /// After each train.validate_every steps, and after the last one.
   bool due(int64_t step) const;
-  /// Bits per character of the first train.validate_bytes of the split, the same ones each time. Draws no random number
-  /// and leaves the model training. None where a signal came before its end.
-  std::optional<double> measure(Gpt &model) const;
+  /// All processes call it. Bits per character of the first train.validate_bytes of the split, the same ones each time.
+  /// Draws no random number and leaves the model training. None where a signal came before its end.
+  std::optional<double> measure(Gpt &model, const std::shared_ptr<Processes> &processes) const;
 
  private:
   int64_t every, bytes, steps, stride;

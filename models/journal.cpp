@@ -1,0 +1,54 @@
+#include "models/journal.h"
+
+#include <cstdio>
+
+#include "models/checkpoint.h"
+
+namespace weft {
+
+Journal::Journal(const std::string &directory, const Config &config, Training &training, const TextData &data,
+                 const Processes &processes)
+    : directory(directory),
+      config(config),
+      training(training),
+      metrics(directory + "/metrics.jsonl", training.step),
+      progress(config, training.model, metrics.last(), processes.size()),
+      keeper(directory, config.train, training.fromCheckpoint ? std::optional(training.step) : std::nullopt,
+             [this](const std::string &path, std::optional<double> bpc) { write(path, bpc); }),
+      events(directory, training.step) {
+  std::fprintf(stderr, "%s: %lld parameters, %s\npeak: %.1f %s GFLOP/s, %s\n", config.model.attention.c_str(),
+               static_cast<long long>(training.model->parameterCount()), data.description.c_str(),
+               1e-9 * progress.peak().rate, config.train.precision.c_str(), progress.peak().of.c_str());
+  if (processes.alone()) return;
+  auto some = [](int64_t count, const char *what) {
+    return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+  };
+  std::fprintf(stderr, "%lld processes, each with %s and %s\n", static_cast<long long>(processes.size()),
+               some(processes.part(config.train.batch).count, "text").c_str(),
+               some(torch::get_num_threads(), "thread").c_str());
+}
+
+void Journal::log(const StepFigures &step, const ProgressFigures &figures) {
+  try {
+    metrics.append(metricsEntry(step, figures));
+    events.append(training.step, scalarsOf(step, figures));
+  } catch (const std::exception &) {
+    // The steps are not lost with their figures.
+    saveCheckpoint(checkpointIn(directory), config, training.step, training.model, *training.optimizer, training.scale);
+    throw;
+  }
+  progress.show(step, figures);
+  progress.start(training.step);
+}
+
+void Journal::stepDone(std::optional<double> validated) {
+  const Progress::Pause pause(progress);
+  keeper.stepDone(training.step, validated);
+}
+
+void Journal::write(const std::string &path, std::optional<double> bpc) {
+  metrics.sync();
+  saveCheckpoint(path, config, training.step, training.model, *training.optimizer, training.scale, bpc);
+}
+
+}  // namespace weft

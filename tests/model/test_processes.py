@@ -1,0 +1,235 @@
+"""Several processes train one model: with the losses of one process, and none is left behind when one ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+import torch.distributed
+
+from training import WEFT, RunFolder, run, tiny
+
+# The same figures every time; waits end long before this on any machine that works.
+os.environ["WEFT_THREADS"] = "1"
+PATIENCE = 240
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+
+
+def settings(attention="span_periodic", **train):
+    """Without dropout, whose random numbers are each process's own."""
+    config = tiny(attention, **train)
+    config["model"]["dropout"] = 0
+    return config
+
+
+class Processes(RunFolder, unittest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.write(settings(batch=8))
+
+    def command(self, out, *args):
+        return ["train", "--config", self.config, "--data", self.data, "--out", self.path(out), *args]
+
+    def start(self, *args, count=2, env=lambda rank: {}):
+        """Processes as torchrun starts them, with its store in this process: the system chooses the port."""
+        self.store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        processes = []
+        for rank in range(count):
+            own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": self.store.port, "TORCHELASTIC_USE_AGENT_STORE": True, **env(rank)}
+            processes.append(subprocess.Popen([WEFT, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                              env={**os.environ, **{name: str(value) for name, value in own.items()}}))
+        for process in processes:
+            self.addCleanup(process.stdout.close)
+            self.addCleanup(process.stderr.close)
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+        return processes
+
+    def end(self, processes, codes=(0, 0)):
+        """What each wrote to its output and its errors."""
+        texts = [process.communicate(timeout=PATIENCE) for process in processes]
+        self.assertEqual([process.returncode for process in processes], list(codes), texts)
+        return texts
+
+    def together(self, *args, codes=(0, 0), **options):
+        return self.end(self.start(*args, count=len(codes), **options), codes)
+
+    def steps(self, process, count):
+        """Reads on until that many steps are logged."""
+        for line in process.stderr:
+            count -= "tok/s" in line
+            if count == 0:
+                return
+        self.fail("the run ended")
+
+    def same(self, one, other, tolerance):
+        """Losses and norms of gradients, relative."""
+        figures = [[(entry["step"], entry["loss"], entry["grad_norm"]) for entry in self.metrics(run)] for run in (one, other)]
+        self.assertEqual([row[0] for row in figures[0]], [row[0] for row in figures[1]])
+        for left, right in zip(*figures):
+            for a, b in zip(left[1:], right[1:]):
+                self.assertLessEqual(abs(a - b), tolerance * abs(a), (left, right))
+
+
+class Figures(Processes):
+    # Sums of f32 in another order, and what becomes of that in a dozen steps.
+    ROUNDING = 2e-5
+
+    def test_losses_are_those_of_one_process(self):
+        # Spans with their regulariser; several batches a step, and a content network; tables; inputs without gradients.
+        for name, attention, train in [("span", "span_periodic", {"span_reg": 1e-3, "clip": 0.5}), ("gate", "row_gate", {"accumulate": 2, "clip": 0}),
+                                       ("table", "relative_bias", {"steps": 4}), ("window", "sliding_window", {"steps": 4})]:
+            with self.subTest(name):
+                self.write(settings(attention, batch=4, **train))
+                self.train(name)
+                texts = self.together(*self.command(name + "2"))
+                self.same(name, name + "2", self.ROUNDING)
+                # The first alone prints, once.
+                self.assertEqual(texts[1], ("", ""))
+                self.assertEqual(len(re.findall("parameters", texts[0][1])), 1)
+                self.assertIn("2 processes, 2 texts in each of 1 threads", texts[0][1])
+                self.assertEqual(texts[0][0], "")
+
+    def test_dropout_is_each_process_its_own(self):
+        # All texts are the same, so processes with the same random numbers would be copies of one with half the batch.
+        with open(self.path("a.txt"), "w") as file:
+            file.write("a" * 20000)
+        self.data = self.path("a.txt")
+        config = tiny(batch=2, steps=1)
+        config["model"]["dropout"] = 0.5
+        self.write(config)
+        self.train("half")
+        self.together(*self.command("both", "--set", "batch=4"))
+        half, both = self.losses("half")[0][1], self.losses("both")[0][1]
+        self.assertGreater(abs(half - both), 1e-4 * half)
+
+    def test_resumed_with_as_many_or_others(self):
+        self.together(*self.command("whole"))
+        self.together(*self.command("a", "--steps", "6"))
+        os.rename(self.path("a"), self.path("b"))
+        run("train", "--config", self.config, "--data", self.data, "--out", self.path("c"), "--steps", "6")
+        self.together(*self.command("b", "--resume"))
+        self.together(*self.command("c", "--resume"))
+        # Bit for bit; the learning rate of a run of 6 steps is another, so only its own continuation is compared.
+        self.together(*self.command("d", "--steps", "6"))
+        self.train("d", "--resume")
+        self.same("b", "c", self.ROUNDING)
+        self.same("b", "d", self.ROUNDING)
+        texts = self.together(*self.command("b"), codes=(1, 1))
+        self.assertIn("go on with --resume", texts[0][1])
+        self.assertIn("another of the 2 processes has ended", texts[1][1])
+
+    def test_evaluation(self):
+        self.train("a")
+        arguments = ["eval", "--checkpoint", self.path("a"), "--data", self.data, "--split", "test", "--stride", "16"]
+
+        def result():
+            with open(self.path("a/eval_test.json")) as file:
+                return json.load(file)
+        one = run(*arguments).stdout
+        expected = result()
+        os.remove(self.path("a/eval_test.json"))
+        texts = self.together(*arguments)
+        self.assertEqual(texts, [(one, ""), ("", "")])
+        self.assertAlmostEqual(result()["bpc"], expected["bpc"], delta=1e-12)
+        self.assertEqual(result()["bytes"], expected["bytes"])
+
+
+class Ends(Processes):
+    def test_one_that_is_lost(self):
+        for lost in (0, 1):
+            with self.subTest(lost=lost):
+                out = f"lost{lost}"
+                processes = self.start(*self.command(out, "--steps", "100000", "--set", "save_every=3"))
+                self.steps(processes[0], 4)
+                processes[lost].kill()
+                begin = time.monotonic()
+                codes = [1, 1]
+                codes[lost] = -signal.SIGKILL
+                text = self.end(processes, codes)[1 - lost][1]
+                self.assertLess(time.monotonic() - begin, 60)
+                self.assertIn(f"weft: rank {1 - lost}: another of the 2 processes has ended", text)
+                if lost == 1:
+                    # The first one loses no step.
+                    last = self.metrics(out)[-1]["step"]
+                    self.assertIn(f"step {last} is saved", text)
+                    self.assertIn(f"step {last} of {last}: nothing", self.train(out, "--resume", "--steps", str(last)).stderr)
+
+    def test_a_signal_to_one_stops_all_at_the_same_step(self):
+        processes = self.start(*self.command("a", "--steps", "100000", "--set", "save_every=50000"))
+        self.steps(processes[0], 3)
+        processes[1].send_signal(signal.SIGTERM)
+        texts = self.end(processes, (143, 143))
+        last = self.metrics("a")[-1]["step"]
+        self.assertIn(f"interrupted at step {last}; saved", texts[0][1])
+        self.assertEqual(texts[1][1], "")
+        self.together(*self.command("a", "--resume", "--steps", str(last + 1)))
+
+    def test_an_error_of_all_and_of_one(self):
+        for text in self.together(*self.command("a", "--set", "batch=5"), codes=(1, 1)):
+            self.assertIn("train.batch = 5 texts cannot be shared equally by 2 processes; a batch of 4 or 6 can", text[1])
+        self.assertFalse(os.path.exists(self.path("a")))
+        # A copy of the text that is another.
+        with open(self.path("other.txt"), "w") as file:
+            file.write("other words " * 3000)
+        texts = self.together(*self.command("a")[:3], "--out", self.path("a"), codes=(1, 1),
+                              env=lambda rank: {"WEFT_DATA": self.path("other.txt") if rank else self.data})
+        self.assertIn("rank 1 has another text than rank 0", texts[1][1])
+        for environment, error in [({"WORLD_SIZE": "two"}, "expected WORLD_SIZE from 1"), ({"WORLD_SIZE": "2"}, "expected RANK from 0 to 1, got ''"),
+                                   ({"WORLD_SIZE": "2", "RANK": "2"}, "expected RANK from 0 to 1, got '2'"),
+                                   ({"WORLD_SIZE": "2", "RANK": "1"}, "expected MASTER_ADDR")]:
+            self.assertIn(error, self.train("a", code=1, env=environment).stderr)
+        self.train("a", "--steps", "1", env={"WORLD_SIZE": "1"})
+
+
+class Torchrun(Processes):
+    def launch(self, *args, options=()):
+        process = subprocess.Popen([*TORCHRUN, "--standalone", "--no-python", "--nproc-per-node", "2", "--monitor-interval", "0.1", *options, WEFT, *args],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+        def finish():
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stderr.close()
+        self.addCleanup(finish)
+        return process
+
+    def workers(self, launcher):
+        """By rank."""
+        found = {}
+        for process in subprocess.run(["ps", "-o", "pid=", "--ppid", str(launcher.pid)], capture_output=True, text=True).stdout.split():
+            with open(f"/proc/{process}/environ", "rb") as file:
+                rank = re.search(rb"(?:^|\0)RANK=(\d+)", file.read())
+            if rank:
+                found[int(rank[1])] = int(process)
+        return found
+
+    def test_a_restart_goes_on_from_the_last_checkpoint(self):
+        self.write(settings(batch=4, steps=60, save_every=5))
+        self.train("whole")
+        launcher = self.launch(*self.command("a"), options=("--max-restarts", "1"))
+        self.steps(launcher, 7)
+        os.kill(self.workers(launcher)[1], signal.SIGKILL)
+        text = launcher.communicate(timeout=PATIENCE)[1]
+        self.assertEqual(launcher.returncode, 0, text)
+        self.assertEqual([step for step, _ in self.losses("a")], list(range(1, 61)), text)
+        self.same("whole", "a", 1e-3)
+
+    def test_a_signal_to_torchrun_saves(self):
+        launcher = self.launch(*self.command("a", "--steps", "100000", "--set", "save_every=50000"))
+        self.steps(launcher, 3)
+        launcher.send_signal(signal.SIGTERM)
+        text = launcher.communicate(timeout=PATIENCE)[1]
+        last = self.metrics("a")[-1]["step"]
+        self.assertIn(f"interrupted at step {last}; saved", text)
+        self.assertIn(f"step {last} of {last}: nothing", self.train("a", "--resume", "--steps", str(last)).stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
