@@ -1,5 +1,6 @@
 #include "models/process_group.h"
 
+#include <algorithm>
 #include <thread>
 
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -26,6 +27,13 @@ std::string firstLine(const std::exception &error) {
   return text.substr(0, text.find('\n'));
 }
 
+/// Of "[file:line] Connection closed by peer [address]. This is typically ..." the middle.
+std::string cause(const std::exception &error) {
+  std::string text = firstLine(error);
+  if (text.starts_with('[')) text.erase(0, std::min(text.size(), text.find("] ") + 2));
+  return text.substr(0, text.find(". "));
+}
+
 /// Runs what needs the other processes.
 template <typename Operation>
 void together(const Launch &launch, Operation operation) {
@@ -33,7 +41,7 @@ void together(const Launch &launch, Operation operation) {
     operation();
   } catch (const std::exception &error) {
     throw LostProcess("another of the " + std::to_string(launch.size) +
-                      " processes has ended, or cannot be reached any more (" + firstLine(error) + ")");
+                      " processes has ended, or cannot be reached any more (" + cause(error) + ")");
   }
 }
 
