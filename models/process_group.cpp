@@ -16,7 +16,6 @@ namespace {
 
 using torch::Tensor;
 using Group = c10d::ProcessGroup;
-using Seconds = std::chrono::seconds;
 
 /// Of an operation, and of a process that the others wait for at the start.
 constexpr std::chrono::minutes usualPatience{30}, startPatience{10};

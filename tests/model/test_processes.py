@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,9 @@ def settings(attention="span_periodic", **train):
 
 
 class Processes(RunFolder, unittest.TestCase):
+    # Sums of f32 in another order, and what becomes of that in a few dozen steps: 2e-7 where it was measured.
+    ROUNDING = 5e-6
+
     def setUp(self):
         super().setUp()
         self.write(settings(batch=8))
@@ -77,9 +81,6 @@ class Processes(RunFolder, unittest.TestCase):
 
 
 class Figures(Processes):
-    # Sums of f32 in another order, and what becomes of that in a dozen steps.
-    ROUNDING = 2e-5
-
     def test_losses_are_those_of_one_process(self):
         # Spans with their regulariser; several batches a step, and a content network; tables; inputs without gradients.
         for name, attention, train in [("span", "span_periodic", {"span_reg": 1e-3, "clip": 0.5}), ("gate", "row_gate", {"accumulate": 2, "clip": 0}),
@@ -109,18 +110,19 @@ class Figures(Processes):
         self.assertGreater(abs(half - both), 1e-4 * half)
 
     def test_resumed_with_as_many_or_others(self):
+        # A learning rate that does not depend on the number of steps.
+        self.write(settings(batch=8, warmup=0, lr=1e-3, lr_min=1e-3))
         self.together(*self.command("whole"))
-        self.together(*self.command("a", "--steps", "6"))
-        os.rename(self.path("a"), self.path("b"))
-        run("train", "--config", self.config, "--data", self.data, "--out", self.path("c"), "--steps", "6")
-        self.together(*self.command("b", "--resume"))
-        self.together(*self.command("c", "--resume"))
-        # Bit for bit; the learning rate of a run of 6 steps is another, so only its own continuation is compared.
-        self.together(*self.command("d", "--steps", "6"))
-        self.train("d", "--resume")
-        self.same("b", "c", self.ROUNDING)
-        self.same("b", "d", self.ROUNDING)
-        texts = self.together(*self.command("b"), codes=(1, 1))
+        self.together(*self.command("two", "--steps", "6"))
+        shutil.copytree(self.path("two"), self.path("fewer"))
+        self.train("more", "--steps", "6")
+        self.together(*self.command("two", "--resume"))
+        self.together(*self.command("more", "--resume"))
+        self.train("fewer", "--resume")
+        self.same("whole", "two", 0)
+        self.same("whole", "more", self.ROUNDING)
+        self.same("whole", "fewer", self.ROUNDING)
+        texts = self.together(*self.command("two"), codes=(1, 1))
         self.assertIn("go on with --resume", texts[0][1])
         self.assertIn("another of the 2 processes has ended", texts[1][1])
 
@@ -228,7 +230,7 @@ class Torchrun(Processes):
         text = launcher.communicate(timeout=PATIENCE)[1]
         self.assertEqual(launcher.returncode, 0, text)
         self.assertEqual([step for step, _ in self.losses("a")], list(range(1, 61)), text)
-        self.same("whole", "a", 1e-3)
+        self.same("whole", "a", self.ROUNDING)
 
     def test_a_signal_to_torchrun_saves(self):
         launcher = self.launch(*self.command("a", "--steps", "100000", "--set", "save_every=50000"))
