@@ -170,7 +170,12 @@ json sweep(const SweepOptions &options, const TextData &data) {
     makeFolder(folder(run));
     writeFile(noteIn(folder(run)), note.dump(1) + "\n");
     try {
-      if (train({run.config, folder(run), true, options.device, {}, {}}, data) != 0) return save(false);
+      TrainOptions training;
+      training.config = run.config;
+      training.directory = folder(run);
+      training.resume = true;
+      training.device = options.device;
+      if (train(training, data) != 0) return save(false);
       const json figures = figuresOf(folder(run), run, options.device, data);
       if (figures.is_null()) return save(false);
       note.update(figures);
