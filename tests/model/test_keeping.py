@@ -1,11 +1,13 @@
 """What a training run validates, keeps and tells TensorBoard."""
 
+import fcntl
 import json
 import os
+import pty
 import re
-import signal
 import struct
 import subprocess
+import termios
 import time
 import unittest
 
@@ -54,6 +56,30 @@ class Validation(RunFolder, unittest.TestCase):
         self.train("a", "--resume", "--set", "validate_every=1", "validate_bytes=100000", "--steps", "12")
         spent, entries = time.time() - start, self.metrics("a")
         self.assertLess(entries[-1]["seconds"] - entries[3]["seconds"], spent / 2)
+
+    def test_a_terminal_has_one_line(self):
+        """As wide as the terminal is, with the newest validation in sight."""
+        for width, cut in ((200, False), (70, True)):
+            master, slave = pty.openpty()
+            fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+            process = subprocess.Popen([WEFT, "train", "--config", self.config, "--data", self.data, "--out", self.path(str(width)), "--set", "validate_every=5"], stderr=slave)
+            os.close(slave)
+            text = b""
+            while True:
+                try:
+                    text += os.read(master, 4096)
+                except OSError:  # the other end is closed
+                    break
+            os.close(master)
+            self.assertEqual(process.wait(), 0)
+            lines = [line for line in text.decode().split("\r\033[K")[1:]]
+            self.assertEqual(len(lines), 12)
+            for step, line in enumerate(lines, 1):
+                self.assertLess(len(line.rstrip("\r\n")), width)
+                self.assertEqual("  val " in line, step >= 5)
+                self.assertEqual("  kept " in line, not cut)
+            self.assertNotIn("left", lines[-1])
+            self.assertEqual("left" in lines[0], not cut)
 
     def test_too_little_to_validate_on(self):
         for message, setting in [("expected train.validate_bytes of at least model.context = 64, got 63", "validate_bytes=63"),
