@@ -34,10 +34,7 @@ void put(Gpt &model, const std::map<std::string, Tensor> &weights, const std::st
   }
   for (const auto &[name, weight] : weights)
     if (!parameters.contains(name)) refuse("it has a tensor '" + name + "'");
-  for (const auto &parameter : parameters) {
-    Tensor own = parameter.value();
-    own.copy_(weights.at(parameter.key()));
-  }
+  for (const auto &parameter : parameters) parameter.value().copy_(weights.at(parameter.key()));
 }
 
 /// A config alone must not take the machine's memory.
