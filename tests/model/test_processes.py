@@ -21,8 +21,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
 
 def settings(attention="span_periodic", **train):
-    """Without dropout, whose random numbers are each process's own."""
-    config = tiny(attention, **train)
+    """Without dropout, whose random numbers are each process's own, and without the rounding of sums to 16 bits."""
+    config = tiny(attention, **{"precision": "f32", **train})
     config["model"]["dropout"] = 0
     return config
 
@@ -84,7 +84,8 @@ class Figures(Processes):
     def test_losses_are_those_of_one_process(self):
         # Spans with their regulariser; several batches a step, and a content network; tables; inputs without gradients.
         for name, attention, train in [("span", "span_periodic", {"span_reg": 1e-3, "clip": 0.5}), ("gate", "row_gate", {"accumulate": 2, "clip": 0}),
-                                       ("table", "relative_bias", {"steps": 4}), ("window", "sliding_window", {"steps": 4})]:
+                                       ("table", "relative_bias", {"steps": 4}), ("window", "sliding_window", {"steps": 4}),
+                                       ("again", "adaptive_span", {"steps": 4, "recompute": "blocks", "optimizer": "muon", "accumulate": 2})]:
             with self.subTest(name):
                 self.write(settings(attention, batch=4, **train))
                 self.train(name)
@@ -95,6 +96,14 @@ class Figures(Processes):
                 self.assertEqual(len(re.findall("parameters", texts[0][1])), 1)
                 self.assertIn("2 processes, each with 2 texts and 1 thread", texts[0][1])
                 self.assertEqual(texts[0][0], "")
+
+    def test_sixteen_bits(self):
+        # Each process rounds the sums of its own texts: to 8 bits of bf16, and to 11 of f16, whose scale all share.
+        for precision, tolerance in (("bf16", 1e-2), ("f16", 2e-3)):
+            self.write(settings(batch=4, steps=4, precision=precision))
+            self.train(precision)
+            self.together(*self.command(precision + "2"))
+            self.same(precision, precision + "2", tolerance)
 
     def test_dropout_is_each_process_its_own(self):
         # All texts are the same, so processes with the same random numbers would be copies of one with half the batch.
