@@ -1,5 +1,9 @@
 #include "cli/model_options.h"
 
+#include <malloc.h>
+
+#include <climits>
+
 #include "models/data.h"
 #include "models/interrupt.h"
 #include "ops/attention.h"
@@ -38,6 +42,9 @@ void addDevice(CLI::App *command, std::string &device) {
 torch::Device prepare(const std::string &device, const Launch &launch) {
   if (const int threads = environment::threads(); threads > 0) torch::set_num_threads(threads);
   catchInterrupts();
+  // Each step takes the same memory again. Given back to the system in between, it would be cleared anew, page by page.
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);  // more than that glibc refuses
+  mallopt(M_TRIM_THRESHOLD, INT_MAX);
   if (device == "cuda" && launch.size > 1) return ops::useDevice("cuda:" + std::to_string(launch.localRank));
   return ops::useDevice(device);
 }

@@ -116,7 +116,9 @@ void Optimizer::stepMuon(double share) {
     }
   }
   for (auto &[shape, list] : steps) {
-    const Tensor all = orthogonalized(torch::stack(list));
+    // A few bits of a direction are enough where the gradients had no more.
+    Tensor all = torch::stack(list);
+    all = config.precision == "f32" ? orthogonalized(all) : orthogonalized(all.to(torch::kBFloat16));
     // A tall matrix then gives outputs as large as a square one.
     const double scale = std::sqrt(std::max(1.0, static_cast<double>(shape.first) / static_cast<double>(shape.second)));
     const std::vector<Tensor> &own = places[shape];
@@ -132,7 +134,7 @@ Tensor orthogonalized(const Tensor &x) {
   constexpr double a = 3.4445, b = -4.7750, c = 2.0315;  // of Jordan et al.: steepest at 0
   const bool tall = x.size(-2) > x.size(-1);
   Tensor y = tall ? x.transpose(-1, -2) : x;
-  y = y / (y.square().sum({-2, -1}, true).sqrt() + 1e-7);
+  y = (y / (y.to(torch::kFloat).square().sum({-2, -1}, true).sqrt() + 1e-7)).to(x.scalar_type());
   for (int round = 0; round < 5; ++round) {
     const Tensor square = torch::matmul(y, y.transpose(-1, -2));
     y = a * y + torch::matmul(b * square + c * torch::matmul(square, square), y);
