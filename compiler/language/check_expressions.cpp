@@ -1,6 +1,7 @@
 #include "compiler/language/check_expressions.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "compiler/dims.h"
@@ -48,6 +49,25 @@ bool joinConditions(Expr &expr) {
   }
   expr.type = Type::Bool;
   return true;
+}
+
+/// The operation that gave a float and may have rounded it; null where it is as it was read or written.
+const Expr *roundingOf(const Expr &value) {
+  const Expr *expr = &value;
+  while (expr->kind == Kind::Let ||
+         (expr->kind == Kind::Call && (expr->function == Function::Neg || expr->function == Function::Abs)))
+    expr = expr->args[0].get();
+  const bool computed = expr->kind == Kind::Dot || (expr->kind == Kind::Call && expr->function != Function::ToFloat);
+  return computed ? expr : nullptr;
+}
+
+/// True for `a / b` of two ints.
+bool dividesInts(const Expr &expr) {
+  auto isInt = [](const ExprPtr &arg) {
+    return arg->kind == Kind::Number ? arg->value == std::floor(arg->value)
+                                     : arg->kind == Kind::Call && arg->function == Function::ToFloat;
+  };
+  return expr.kind == Kind::Call && expr.function == Function::Div && std::ranges::all_of(expr.args, isInt);
 }
 
 /// Rows that a dot may take.
@@ -316,6 +336,23 @@ void ExpressionChecker::checkDot(Expr &expr) {
   expr.type = Type::Float;
 }
 
+/// Reports `==` and `!=` of floats that need not be what they are on paper.
+bool ExpressionChecker::comparesExactly(const Expr &expr) {
+  if (expr.function != Function::Eq && expr.function != Function::Ne) return true;
+  for (const ExprPtr &arg : expr.args)
+    if (const Expr *rounding = roundingOf(*arg)) {
+      const std::string sign = spelling(expr.function);
+      report(arg->range,
+             "expected ints, or floats that no arithmetic has rounded, in '" + sign + "', got a computed float",
+             dividesInts(*rounding) ? "'/' makes a float of two ints; a div b is the int floor(a / b)"
+             : expr.function == Function::Eq
+                 ? "write abs(a - b) < eps, or a <= b and a >= b where only the same float counts"
+                 : "write abs(a - b) >= eps, or a < b or a > b where any other float counts");
+      return false;
+    }
+  return true;
+}
+
 void ExpressionChecker::checkCall(Expr &expr) {
   for (ExprPtr &arg : expr.args) {
     check(arg);
@@ -349,7 +386,9 @@ void ExpressionChecker::checkCall(Expr &expr) {
       for (size_t at = 0; at < expr.args.size(); ++at)
         if (!number(at)) return;
       expr.type = promote(0);
-      if (typing == Typing::Compare) expr.type = Type::Bool;
+      if (typing == Typing::Same) return;
+      if (expr.type == Type::Float && !comparesExactly(expr)) return void(expr.type = Type::Unknown);
+      expr.type = Type::Bool;
       return;
     case Typing::Float:
     case Typing::ToInt:

@@ -45,6 +45,7 @@ class ExpressionChecker {
   void checkDot(ast::Expr &expr);
   void checkCall(ast::Expr &expr);
   void checkPooled(ast::Expr &expr);
+  bool comparesExactly(const ast::Expr &expr);
   int rowSide(const ast::Expr &expr);
 };
 

@@ -15,7 +15,7 @@ from typing import Callable
 
 import torch
 
-from ._expressions import Node, binary, call, choice, negation, number
+from ._expressions import Node, binary, call, choice, negation, number, same
 
 EXACT = 1 << 24  # ints below are exact as floats
 
@@ -215,8 +215,8 @@ def _pow(t, result, base, exponent):
     x, n = t.as_number(t.lift(base), t.lift(base).kind != "float"), t.as_number(t.lift(exponent), True)
     # Of a base below 0 there are powers of whole exponents alone. No branch is NaN for others' values: gradients pass through all.
     size, parity = call("pow", call("abs", x), n), binary("mod", n, number(2.0))
-    odd = choice(binary("==", parity, number(1.0)), negation(size), call("log", number(-1.0)))
-    below = choice(binary("==", parity, number(0.0)), size, odd)
+    odd = choice(same(parity, number(1.0)), negation(size), call("log", number(-1.0)))
+    below = choice(same(parity, number(0.0)), size, odd)
     return (choice(binary("<", x, number(0.0)), below, size),)
 
 
@@ -299,7 +299,7 @@ def constants(t, *values) -> list[float]:
 @operation("sinc")
 def _sinc(t, result, a):
     x = t.as_number(t.lift(a), True)
-    still, angle = binary("==", x, number(0.0)), binary("*", x, number(math.pi))
+    still, angle = same(x, number(0.0)), binary("*", x, number(math.pi))
     return (choice(still, number(1.0), binary("/", call("sin", angle), choice(still, number(1.0), angle))),)
 
 
@@ -366,7 +366,7 @@ def _atanh(t, result, a):
 def _heaviside(t, result, a, values):
     x, at_zero = t.as_number(t.lift(a)), t.as_number(t.lift(values))
     one, zero = (number(1), number(0)) if result.kind == "int" else (number(1.0), number(0.0))
-    return (choice(binary("==", x, number(0)), at_zero, choice(binary("<", x, number(0)), zero, one)),)
+    return (choice(same(x, number(0)), at_zero, choice(binary("<", x, number(0)), zero, one)),)
 
 
 @operation("deg2rad")
@@ -387,8 +387,8 @@ def _nan_to_num(t, result, a, nan=None, posinf=None, neginf=None):
     nan, above, below = constants(t, *(other if own is None else own for own, other in ((nan, 0.0), (posinf, most), (neginf, -most))))
     if not all(math.isfinite(own) for own in (nan, above, below)):
         raise NotImplementedError("nan_to_num to what is not finite")
-    infinite = choice(binary("==", x, Node("inf")), number(above), choice(binary("==", x, negation(Node("inf"))), number(below), x))
-    return (choice(binary("!=", x, x), number(nan), infinite),)
+    infinite = choice(same(x, Node("inf")), number(above), choice(same(x, negation(Node("inf"))), number(below), x))
+    return (choice(same(x, x), infinite, number(nan)),)
 
 
 @operation("sinh")

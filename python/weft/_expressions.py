@@ -50,6 +50,11 @@ def inversion(arg: Node) -> Node:
     return Node("not {}", (arg,), NOT, (NOT,))
 
 
+def same(left: Node, right: Node) -> Node:
+    """`==` of floats, computed ones among them, of which the language refuses it; false of NaN."""
+    return binary("and", binary("<=", left, right), binary(">=", left, right))
+
+
 def choice(condition: Node, yes: Node, no: Node) -> Node:
     return Node("if {} then {} else {}", (condition, yes, no), IF, (OR, OR, IF))
 

@@ -6,7 +6,7 @@ import builtins
 
 from . import _activations  # noqa: F401, its part of the table
 from ._arithmetic import EXACT, OPERATIONS, Result, both, bounded, kind_of, numbers, operation, truncated
-from ._expressions import Node, binary, call, choice, inversion, negation, number
+from ._expressions import Node, binary, call, choice, inversion, negation, number, same
 
 __all__ = ["EXACT", "INPLACE", "OPERATIONS", "WRAPPING", "Result", "convert", "kind_of", "truncated"]
 
@@ -77,7 +77,11 @@ def _comparison(sign):
         x, y = t.lift(a), t.lift(b)
         if x.kind == y.kind == "bool" and sign in ("==", "!="):
             return (binary(sign, x.node, y.node),)
-        return (binary(sign, t.as_number(x), t.as_number(y)),)
+        left, right = t.as_number(x), t.as_number(y)
+        if sign in ("==", "!=") and "float" in (x.kind, y.kind):
+            node = same(left, right)
+            return (node if sign == "==" else inversion(node),)
+        return (binary(sign, left, right),)
 
     return apply
 
@@ -91,13 +95,13 @@ for _names, _spelling in ((("eq",), "=="), (("ne", "not_equal"), "!="), (("lt", 
 @operation("isnan")
 def _isnan(t, result, a):
     x = t.lift(a)
-    return (binary("!=", x.node, x.node) if x.kind == "float" else Node("false"),)
+    return (inversion(same(x.node, x.node)) if x.kind == "float" else Node("false"),)
 
 
 @operation("isinf")
 def _isinf(t, result, a):
     x = t.lift(a)
-    return (binary("==", call("abs", x.node), Node("inf")) if x.kind == "float" else Node("false"),)
+    return (same(call("abs", x.node), Node("inf")) if x.kind == "float" else Node("false"),)
 
 
 @operation("isfinite")

@@ -16,7 +16,7 @@ from typing import Any, Callable, Sequence
 import torch
 
 from . import _expressions as ex
-from ._expressions import Node, binary, choice, number
+from ._expressions import Node, binary, choice, inversion, number, same
 from ._operations import EXACT, INPLACE, OPERATIONS, WRAPPING, Result, convert, kind_of, truncated
 from ._rows import RowProducts
 from ._traced import Indexing, Input, Products, Read, Traced, flat, same_tensor
@@ -215,6 +215,8 @@ class Tracer(RowProducts):
         return self.as_number(value) if value.kind == "bool" else truncated(value.node, False)
 
     def as_condition(self, value: Traced) -> Node:
+        if value.kind == "float":
+            return inversion(same(value.node, number(0)))
         return value.node if value.kind == "bool" else binary("!=", value.node, number(0))
 
     # Operations

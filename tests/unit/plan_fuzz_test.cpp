@@ -176,9 +176,15 @@ class MaskGenerator {
       case 5: return "(" + whole(depth) + sign + whole(depth) + ")";
       case 8: return "(fj[j] == (" + whole(0) + sign + whole(0) + "))";
       // Far from any number that tanh or exp of a quarter gives.
-      case 6: return pick(2) ? "(tanh(x2[i, j]) " + sign + " 0.3)" : "(exp(xj[j] - d / 4) " + sign + " 1.7)";
-      default: return "(" + real(depth) + sign + real(depth) + ")";
+      case 6: return pick(2) ? compared("tanh(x2[i, j])", sign, "0.3") : compared("exp(xj[j] - d / 4)", sign, "1.7");
+      default: return compared(real(depth), sign, real(depth));
     }
+  }
+  /// Two floats. The language refuses `==` of computed ones.
+  static std::string compared(const std::string &a, const std::string &sign, const std::string &b) {
+    if (sign != " == " && sign != " != ") return "(" + a + sign + b + ")";
+    const std::string same = "(" + a + " <= " + b + " and " + a + " >= " + b + ")";
+    return sign == " == " ? same : "(not " + same + ")";
   }
   std::string weight() {
     switch (pick(4)) {
