@@ -268,12 +268,21 @@ def either(seen: Callable, now: Callable, *args):
     return apart(now, *args)
 
 
+def _watched() -> bool:
+    """Whether Dynamo sees the frames of this thread. Being hidden from it slows each call of a function down."""
+    try:
+        return torch._C._dynamo.eval_frame.get_eval_frame_callback() is not None
+    except AttributeError:  # another torch
+        return True
+
+
 def apart(now: Callable, *args):
     """`now(*args)`, where Dynamo does not look on: a graph breaks there."""
     global _disabled
-    if torch.compiler.is_dynamo_compiling():
+    compiling = torch.compiler.is_dynamo_compiling()
+    if compiling:
         _ready()
-    if "torch._dynamo" not in sys.modules:  # its import takes a second
+    if "torch._dynamo" not in sys.modules or not (compiling or _watched()):  # its import takes a second
         return now(*args)
     if _disabled is None:
         _disabled = torch._dynamo.disable(lambda now, *args: now(*args), reason="Weft traces functions by itself")

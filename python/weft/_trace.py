@@ -45,6 +45,8 @@ class Tracer(RowProducts):
         # Ints below 2^24 are exact as floats. Texts are the same for all sizes that are.
         self.b, self.h, self.i, self.j = (Node(name, low=0, high=EXACT - 1 if self.sizes.get(dim, 0) <= EXACT else None) for name, dim in zip("bhij", "BHTS"))
 
+        self.query = self.i  # what functions are given for it
+
     # What functions are given
 
     def index(self, node: Node, dtype=torch.int32) -> Traced:
@@ -52,7 +54,7 @@ class Tracer(RowProducts):
 
     def pair(self) -> list[Traced]:
         """b, h, i and j, as functions get them: anew for each, as they may be changed in place."""
-        return [self.index(own) for own in (self.b, self.h, self.i, self.j)]
+        return [self.index(own) for own in (self.b, self.h, self.query, self.j)]
 
     def scaled_product(self, scale: float | None) -> Node:
         """The logit before any function: without a scale that of D, so that the text serves all D."""

@@ -6,14 +6,16 @@ device of the tensors. On CPUs gradients work too; no mask is built; new lengths
 
 from __future__ import annotations
 
+import functools
 import inspect
+import re
 from typing import Callable
 
 import torch
 from torch.nn.attention import flex_attention as _flex
 from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, and_masks, noop_mask, or_masks
 
-from . import _compiled, _library  # noqa: F401
+from . import _compiled, _functional, _library  # noqa: F401
 from ._expressions import binary, number
 from ._memo import remembered
 from ._variant import call as call_operator
@@ -143,8 +145,22 @@ def _kept(mask: _flex.BlockMask) -> Callable | None:
 
 
 def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, times=1.0):
+    if query.shape[2] == 1 and 0 < key.shape[1] < query.shape[1] and sink is None and not dropout and not _functional.active():
+        source, names, more = _traced(query, key, value, score_mod, block_mask, scale, None, 0.0, times, one_query=True)
+        if _is_of_any_head(source):
+            # The heads that share keys are the rows of one tile: each key is looked at once for all of them.
+            rows = query.squeeze(2).unflatten(1, (key.shape[1], -1))
+            out = call_operator(source, names, [rows, key, value, *more], lse)
+            return tuple(own.flatten(1, 2).unsqueeze(2) for own in out) if lse else out.flatten(1, 2).unsqueeze(2)
     source, names, more = _traced(query, key, value, score_mod, block_mask, scale, sink, dropout, times)
     return call_operator(source, names, [query, key, value, *more], lse)
+
+
+@functools.lru_cache(maxsize=512)
+def _is_of_any_head(source: str) -> bool:
+    """A text that says the same of all heads, q's aside, and nothing of queries."""
+    once = all(len(re.findall(rf"\b{dim}\b", source)) == 1 for dim in "HT")
+    return once and not re.search(r"\bh\b", source)
 
 
 # A power of two: the log-sum-exp of scores this much larger is their maximum, but for 64 / 2^64.
@@ -175,13 +191,23 @@ def _attend(query, key, value, *more):
     return _compiled.either(_attend_seen, _attend_now, query, key, value, *more)
 
 
-def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0, times=1.0) -> tuple[str, list[str], list[torch.Tensor]]:
-    """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]. `times`: what all logits are multiplied by."""
+def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0, times=1.0, one_query=False) -> tuple[str, list[str], list[torch.Tensor]]:
+    """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]. `times`: what all logits are multiplied by.
+    `one_query`: q_idx is 0; no text where it has to be a row's."""
     scale = None if scale is None else float(scale)
     sizes = {"B": query.shape[0], "H": query.shape[1], "G": key.shape[1], "T": query.shape[2], "S": key.shape[2]}
 
     def trace():
         t = _compiled.tracer(sizes, query)
+        if one_query:
+            t.query = number(0)
+            try:
+                return t, stated(t)
+            except NotImplementedError:
+                return t, ""
+        return t, stated(t)
+
+    def stated(t):
         statements = t.score(score_mod, scale)
         if times != 1:
             statements = [(what, binary("*", own, number(times)) if what == "score" else own) for what, own in statements]
@@ -190,11 +216,11 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
             statements += t.statements("where", t.trace(kept, *t.pair()))
         if sink is not None:
             statements.append(("sink", t._getitem(sink, (t.index(t.h),)).node))
-        return t, t.text("flex", statements, [f"dropout {dropout!r}"] if dropout else [])
+        return t.text("flex", statements, [f"dropout {dropout!r}"] if dropout else [])
 
     # The blocks of masks that are more than their function are tensors made anew.
     mask = block_mask.mask_mod if _is_its_function(block_mask) else block_mask
-    text, inputs = remembered((score_mod, mask, sink), (scale, dropout, times, sizes["H"], sizes["G"]), sizes, trace)
+    text, inputs = remembered((score_mod, mask, sink), (scale, dropout, times, one_query, sizes["H"], sizes["G"]), sizes, trace)
     return text, ["q", "k", "v", *inputs], list(inputs.values())
 
 

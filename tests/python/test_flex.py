@@ -3,6 +3,7 @@
 import os
 import sys
 import unittest
+from unittest import mock
 
 import torch
 from torch.nn.attention import flex_attention as flex
@@ -377,6 +378,28 @@ class FlexAttention(Case):
         ):
             with self.assertRaisesRegex(error, words):
                 call()
+
+    def test_one_query_of_shared_keys(self):
+        """The heads that share keys are the rows of one tile, where functions say the same of all heads."""
+        q, (k, v) = torch.randn(B, 8, 1, 32, requires_grad=True), (torch.randn(B, 2, S, 32, requires_grad=True) for _ in range(2))
+        shift, table, slope, x, y = torch.tensor(40), torch.randn(B, 1, S), torch.rand(8), torch.randn(B, 8, 1, 16), torch.randn(B, S, 16)
+        cases = {
+            "plain": (None, None, 4), "mask": (None, lambda b, h, i, j: i + shift >= j, 4), "cap": (lambda s, b, h, i, j: 5 * torch.tanh(s / 5), None, 4),
+            "table": (lambda s, b, h, i, j: s + table[b, i, j], None, 4), "slope": (lambda s, b, h, i, j: s - slope[h] * (j - i), None, 1),
+            "head": (lambda s, b, h, i, j: s - 0.01 * h * j, None, 1), "mask of heads": (None, lambda b, h, i, j: j % 2 == h % 2, 1),
+            "rows": (lambda s, b, h, i, j: s + torch.dot(x[b, h, i], y[b, j]), None, 1),
+        }
+        for name, (score, mask, rows) in cases.items():
+            with self.subTest(name):
+                with mock.patch("weft.flex.call_operator", wraps=weft.flex.call_operator) as operator:
+                    got, lse = flex_attention(q, k, v, score, mask and create_block_mask(mask, None, None, 1, S), enable_gqa=True, return_lse=True)
+                self.assertEqual(operator.call_args.args[2][0].shape, (B, 8 // rows, rows, 32))
+                self.assertEqual(lse.shape, (B, 8, 1))
+                want = math(q, k, v, score, mask)
+                self.near(got, want)
+                cotangent = torch.randn_like(want)
+                for own, exact in zip(torch.autograd.grad(got, (q, k, v), cotangent), torch.autograd.grad(want, (q, k, v), cotangent)):
+                    self.near(own, exact, 2e-5)
 
     def test_gradients_have_the_same_bits_each_run(self):
         bias = torch.randn(H, 2 * T, requires_grad=True)
