@@ -1,7 +1,6 @@
 #include "ops/inspection.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <stdexcept>
 
 #include <torch/library.h>
@@ -10,7 +9,6 @@
 #include <nlohmann/json.hpp>
 
 #include "compiler/call_plan.h"
-#include "compiler/default_schedule.h"
 #include "compiler/description.h"
 #include "ops/attention.h"
 #include "ops/broadcast.h"
@@ -19,6 +17,7 @@
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
 #include "runtime/ptxas.h"
+#include "runtime/schedule.h"
 
 namespace weft::ops {
 namespace {
@@ -82,14 +81,8 @@ std::string emit(const std::string &variant, const std::string &stage, const std
   request.type = typeNamed(dtype);
   for (const InputInfo &input : request.variant->inputs())
     if (input.isRow) request.dims[input.dims.back()] = headDim;
-  const bool backward = kernel.starts_with("backward");
-  if (isGpu(request.target)) {
-    const int capability = std::atoi(request.target.c_str() + 3);
-    const int64_t room = limitsOfArchitecture(capability / 10, capability % 10).sharedBytesPerBlock;
-    request.schedule = defaultSchedule(*request.variant, request.target, request.dims, backward, request.type, room);
-  } else {
-    request.schedule = defaultSchedule(*request.variant, request.target, request.dims, backward);
-  }
+  request.schedule =
+      deviceSchedule(*request.variant, request.type, request.dims, request.target, kernel.starts_with("backward"));
   std::string note;
   return stageText(request, stage, note);
 }

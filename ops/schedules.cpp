@@ -4,10 +4,10 @@
 #include <mutex>
 #include <numeric>
 
-#include "compiler/default_schedule.h"
 #include "ops/arguments.h"
 #include "ops/devices.h"
 #include "runtime/environment.h"
+#include "runtime/schedule.h"
 #include "runtime/sha256.h"
 
 namespace weft::ops {
@@ -105,15 +105,13 @@ Schedule untunedSchedule(const Variant &variant, const CallShape &shape, const D
 
 Schedule untunedSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
                          const Device &device, bool backward) {
-  if (device.kind == Device::Kind::Cpu) return defaultSchedule(variant, "host", headDims, backward);
+  if (device.kind == Device::Kind::Cpu) return deviceSchedule(variant, type, headDims, device, backward);
   using Key = std::tuple<std::string, ElementType, std::map<std::string, int64_t>, std::string, bool>;
   static std::mutex mutex;
   static std::map<Key, Schedule> known;
   std::lock_guard lock(mutex);
   auto [slot, added] = known.try_emplace(Key{variant.source(), type, headDims, architectureOf(device), backward});
-  if (added)
-    slot->second = defaultSchedule(variant, architectureOf(device), headDims, backward, type,
-                                   limitsOf(device).sharedBytesPerBlock);
+  if (added) slot->second = deviceSchedule(variant, type, headDims, device, backward);
   return slot->second;
 }
 

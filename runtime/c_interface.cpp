@@ -5,8 +5,8 @@
 #include <stdexcept>
 #include <thread>
 
-#include "compiler/default_schedule.h"
 #include "runtime/call.h"
+#include "runtime/schedule.h"
 #include "runtime/weft.h"
 
 struct weft_variant {
@@ -115,9 +115,7 @@ weft_call *compileCall(const weft_variant *variant, weft_purpose purpose, weft_t
       throw std::invalid_argument("expected the size of dim " + input.dims.back() + ", in which rows of '" +
                                   input.name + "' end");
   const bool backward = purpose == WEFT_BACKWARD, cpu = place.kind == Device::Kind::Cpu;
-  request.schedule = cpu ? defaultSchedule(own, request.target, request.dims, backward)
-                         : defaultSchedule(own, architectureOf(place), request.dims, backward, request.type,
-                                           limitsOf(place).sharedBytesPerBlock);
+  request.schedule = deviceSchedule(own, request.type, request.dims, place, backward);
   CallForm form;
   form.purpose = backward ? Purpose::Backward : Purpose::Forward;
   if (!cpu) form.backward = own.hasTwoPassBackward(true) ? BackwardForm::TwoPass : BackwardForm::FusedQueries;
