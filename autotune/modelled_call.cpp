@@ -6,14 +6,17 @@
 namespace weft::autotune {
 namespace {
 
+std::shared_ptr<const Variant> variantOf(const Problem &problem) {
+  return ops::variantOfCall(problem.variant, problem.names, problem.tensors);
+}
 ops::CallShape shapeOf(const Problem &problem) {
-  return ops::shapeOf(findVariant(problem.variant), problem.names, problem.tensors);
+  return ops::shapeOf(variantOf(problem), problem.names, problem.tensors);
 }
 Device standIn(const timeline::Chip &chip) { return parseDevice("ptx-emulator:" + timeline::architecture(chip)); }
 
 Schedule untunedOf(const Problem &problem, const timeline::Chip &chip) {
   const ops::CallShape shape = shapeOf(problem);
-  return ops::untunedSchedule(*findVariant(problem.variant), shape, standIn(chip), problem.backward);
+  return ops::untunedSchedule(*variantOf(problem), shape, standIn(chip), problem.backward);
 }
 
 /// Of the CPU, that cuts what is kept as the GPU would.
@@ -27,8 +30,7 @@ Schedule hostSchedule(const Schedule &schedule) {
 }  // namespace
 
 ModelledCall::ModelledCall(const Problem &problem, const timeline::Chip &chip)
-    : ModelledCall(problem, chip, findVariant(problem.variant), shapeOf(problem), standIn(chip),
-                   untunedOf(problem, chip)) {}
+    : ModelledCall(problem, chip, variantOf(problem), shapeOf(problem), standIn(chip), untunedOf(problem, chip)) {}
 
 ModelledCall::ModelledCall(const Problem &problem, const timeline::Chip &chip,
                            const std::shared_ptr<const Variant> &variant, const ops::CallShape &shape,

@@ -16,13 +16,16 @@ namespace weft::autotune {
 
 using Clock = std::chrono::steady_clock;
 
+static std::shared_ptr<const Variant> variantOf(const Problem &problem) {
+  return ops::variantOfCall(problem.variant, problem.names, problem.tensors);
+}
+
 Trial::Trial(const Problem &problem, const Schedule &schedule)
-    : Trial(problem, schedule, ops::shapeOf(findVariant(problem.variant), problem.names, problem.tensors)) {}
+    : Trial(problem, schedule, ops::shapeOf(variantOf(problem), problem.names, problem.tensors)) {}
 
 Trial::Trial(const Problem &problem, const Schedule &schedule, const ops::CallShape &shape)
     : problem(problem),
-      set(findVariant(problem.variant), ops::elementType(shape.type), shape.headDims, ops::deviceOf(problem.tensors),
-          schedule) {
+      set(variantOf(problem), ops::elementType(shape.type), shape.headDims, ops::deviceOf(problem.tensors), schedule) {
   form =
       ops::Binding(set, problem.names, problem.tensors).form(problem.backward ? Purpose::Backward : Purpose::Forward);
 }

@@ -56,7 +56,7 @@ class Search {
   Search(const Problem &problem, const TuneOptions &options)
       : problem(problem),
         options(options),
-        variant(findVariant(problem.variant)),
+        variant(ops::variantOfCall(problem.variant, problem.names, problem.tensors)),
         device(ops::deviceOf(problem.tensors)),
         cache(device),
         random(options.seed + 1),
@@ -380,7 +380,7 @@ const bool registered = [] {
   ops::setTuner(
       [](const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors, bool backward) {
         Problem problem{variant, names, tensors.vec(), backward, ""};
-        const ops::CallShape shape = ops::shapeOf(findVariant(variant), names, tensors);
+        const ops::CallShape shape = ops::shapeOf(ops::variantOfCall(variant, names, tensors), names, tensors);
         problem.shape = "1," + std::to_string(bucketOf(shape.heads)) + "," + std::to_string(bucketOf(shape.rows)) +
                         "," + std::to_string(shape.headDims.begin()->second);
         tune(problem, {});

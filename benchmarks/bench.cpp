@@ -115,9 +115,9 @@ double errorAgainstDouble(Case work, torch::Device device) {
   work.shape.H = 2;
   work.shape.T = 192;
   work.span = work.span > 0 ? std::min<int64_t>(work.span, 96) : 0;
-  auto variant = findVariant(work.variant);
   const ops::SampleInputs inputs =
-      ops::sampleInputs(*variant, work.shape, ops::scalarType(work.type), device, work.span);
+      ops::sampleInputs(*findVariant(work.variant), work.shape, ops::scalarType(work.type), device, work.span);
+  const auto variant = ops::variantOfCall(work.variant, inputs.names, inputs.tensors);
   std::map<std::string, reference::Array> arrays;
   for (size_t at = 0; at < inputs.names.size(); ++at) arrays[inputs.names[at]] = toArray(inputs.tensors[at]);
   const Tensor out = ops::attention(work.variant, inputs.names, inputs.tensors);

@@ -59,7 +59,7 @@ void addCheck(CLI::App &app, Action &action) {
 void addCompile(CLI::App &app, Action &action) {
   struct Options {
     std::string variant, kernel = "forward", target = "cpu", type = "f32", stage = "tile", deviceModel, shape;
-    int64_t headDim = 64, span = 0;
+    int64_t headDim = 64, terms = 8, span = 0;
     Schedule schedule;
   };
   auto options = std::make_shared<Options>();
@@ -79,6 +79,8 @@ void addCompile(CLI::App &app, Action &action) {
   command->add_option("--stages", options->schedule.stages, "GPU: tiles of a streamed operand in shared memory, 1 to 4")
       ->capture_default_str();
   command->add_option("--head-dim", options->headDim, "Size of the dims that rows end in")->capture_default_str();
+  command->add_option("--terms", options->terms, "Size of the dims that count terms, as in any(n < N, ...)")
+      ->capture_default_str();
   command->add_option("--dtype", options->type, "f32, bf16, f16 or, on CPUs, f64")
       ->check(CLI::IsMember({"f32", "bf16", "f16", "f64"}))
       ->capture_default_str();
@@ -119,7 +121,7 @@ void addCompile(CLI::App &app, Action &action) {
                              chosen ? std::optional(options->schedule) : std::nullopt);
       }
       CompileRequest request;
-      request.variant = findVariant(options->variant);
+      request.variant = ops::variantWithTerms(options->variant, options->terms);
       request.kernel = options->kernel;
       request.type = *rowTypeNamed(options->type);
       request.schedule = options->schedule;

@@ -32,16 +32,17 @@ int printTimeline(const std::string &variant, const std::string &kernel, const s
                   const std::string &deviceModel, const ops::SampleShape &shape, int64_t span,
                   const std::optional<Schedule> &schedule) {
   const timeline::Chip &chip = timeline::chip(deviceModel);
-  const auto known = kernelNames(*findVariant(variant), true, true);
+  const autotune::Problem problem = problemOf(variant, kernel.starts_with("backward"), type, shape, span);
+  const auto own = ops::variantOfCall(variant, problem.names, problem.tensors);
+  const auto known = kernelNames(*own, true, true);
   if (std::ranges::find(known, kernel) == known.end()) {
     std::string names;
     for (const std::string &name : known) names += (names.empty() ? "" : ", ") + name;
     throw std::runtime_error("no kernel '" + kernel + "'; the variant has " + names);
   }
-  const autotune::Problem problem = problemOf(variant, kernel.starts_with("backward"), type, shape, span);
   const autotune::ModelledCall call(problem, chip);
   const Schedule used = schedule ? *schedule : call.untuned();
-  if (const std::string wrong = illegal(used, *findVariant(variant)); !wrong.empty()) throw std::runtime_error(wrong);
+  if (const std::string wrong = illegal(used, *own); !wrong.empty()) throw std::runtime_error(wrong);
   std::printf("%s [%s] %s, %s\n", findVariant(variant)->name().c_str(), shape.text().c_str(), type.c_str(),
               describe(used, timeline::architecture(chip)).c_str());
   std::fputs(timeline::page(call.timeline().predict(kernel, used)).c_str(), stdout);

@@ -10,6 +10,7 @@
 #include "compiler/pipeline.h"
 #include "compiler/target/cpu/object_code.h"
 #include "compiler/target/target.h"
+#include "compiler/terms.h"
 
 namespace weft {
 
@@ -81,6 +82,9 @@ CompileResult compile(const CompileRequest &request) {
   if (!request.variant) return fail("expected a variant, got none");
   if (std::ranges::find(rowTypes, request.type) == std::end(rowTypes))
     return fail(std::string("expected element type f32, bf16, f16 or f64, got ") + name(request.type));
+  if (const auto terms = termDims(*request.variant); !terms.empty())
+    return fail("expected a variant whose numbers of terms are written, got dim " + terms[0] + " as one of '" +
+                request.variant->name() + "'");
   const bool wide = request.type == ElementType::F64;
   if (wide && isGpu(request.target)) return fail("f64 runs on CPUs alone, got target \"" + request.target + "\"");
   if (std::string wrong = illegal(request.schedule, *request.variant); !wrong.empty()) return fail(std::move(wrong));

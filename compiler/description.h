@@ -16,4 +16,7 @@ struct VariantDescription {
 };
 VariantDescription describe(const Variant &variant);
 
+/// "8", "T", "S / 64 + 1".
+std::string print(const Bound &bound);
+
 }  // namespace weft

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "compiler/description.h"
 #include "compiler/language/ast.h"
 
 namespace weft {
@@ -33,7 +34,7 @@ std::optional<Bounds> InputRange::typical(const std::map<std::string, int64_t> &
   return std::nullopt;
 }
 
-static std::string print(const Bound &bound) {
+std::string print(const Bound &bound) {
   if (bound.dim.empty()) return ast::number(bound.offset, false);
   std::string text = bound.dim;
   if (bound.divisor != 1) text += " / " + ast::number(bound.divisor, false);

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "compiler/dims.h"
+#include "compiler/terms.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
 
@@ -101,6 +102,7 @@ Signature::Signature(std::shared_ptr<const Variant> own, std::vector<std::string
       headDims.push_back(own.back());
   }
   std::sort(headDims.begin(), headDims.end(), [&](int a, int b) { return dims[a] < dims[b]; });
+  for (const std::string &dim : weft::termDims(*variant)) termDims.push_back(find(dims, dim));
 }
 
 const c10::SymInt &Arguments::size(const std::string &dim) const { return sizes[find(signature->dims, dim)]; }
@@ -183,6 +185,31 @@ Arguments checkArguments(const Signature &signature, at::TensorList tensors) {
                 map.device());
   }
   return result;
+}
+
+std::string sourceOfCall(const Signature &signature, at::TensorList tensors) {
+  checkCount(signature.names.size(), tensors.size());
+  std::map<std::string, int64_t> sizes;
+  for (size_t n = 0; n < signature.places.size(); ++n) {
+    const at::Tensor &tensor = tensors[signature.places[n]];
+    const std::vector<int> &own = signature.inputDims[n];
+    if (tensor.dim() != static_cast<int64_t>(own.size())) checkArguments(signature, tensors);  // says so
+    for (size_t d = 0; d < own.size(); ++d)
+      if (std::ranges::count(signature.termDims, own[d]))
+        sizes[signature.dims[own[d]]] = tensor.sym_size(static_cast<int64_t>(d)).guard_int(__FILE__, __LINE__);
+  }
+  try {
+    return sourceWith(*signature.variant, sizes);
+  } catch (const std::invalid_argument &error) {
+    TORCH_CHECK(false, "weft: ", error.what());
+  }
+}
+
+std::shared_ptr<const Variant> variantOfCall(c10::string_view variant, const std::vector<std::string> &names,
+                                             at::TensorList tensors) {
+  auto found = variantOrThrow(variant);
+  if (termDims(*found).empty()) return found;
+  return variantOrThrow(sourceOfCall(Signature(found, names, tensors.size()), tensors));
 }
 
 int64_t rowsKept(const Variant &variant) { return static_cast<int64_t>(variant.keptRows().size()); }

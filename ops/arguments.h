@@ -17,6 +17,9 @@ int find(const std::vector<std::string> &list, const std::string &name);
 
 /// findVariant (see variant_library.h), its errors as c10::Error.
 std::shared_ptr<const Variant> variantOrThrow(c10::string_view variant);
+/// The same, as a call with these tensors computes it: with the sizes of dims that count terms in their places.
+std::shared_ptr<const Variant> variantOfCall(c10::string_view variant, const std::vector<std::string> &names,
+                                             at::TensorList tensors);
 
 /// What the names of a call's tensors say, whatever the tensors are.
 struct Signature {
@@ -31,6 +34,7 @@ struct Signature {
   std::vector<std::string> dims;            ///< dimNames
   std::vector<std::vector<int>> inputDims;  ///< of each input: positions in `dims`
   std::vector<int> headDims;                ///< those that rows end in, in the order of their names
+  std::vector<int> termDims;                ///< those that count terms (compiler/terms.h)
 };
 
 /// What a call's tensors say. Sizes may be symbols, of meta tensors; what needs a number is then not checked.
@@ -52,6 +56,9 @@ int64_t rowsKept(const Variant &variant);
 /// Checks what a backward pass gets beside the arguments; `rows`, [rowsKept, B, H, T], comes from the forward pass.
 void checkGradients(const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse);
+
+/// The text of the variant that a call computes, of a signature whose dims count terms.
+std::string sourceOfCall(const Signature &signature, at::TensorList tensors);
 
 /// Shape of the map of chosen tiles of a variant that selects any.
 std::vector<c10::SymInt> selectionShape(const Arguments &arguments);

@@ -35,14 +35,14 @@ std::string lastingOrThrow(const std::string &variant) {
 
 std::tuple<at::Tensor, at::Tensor> forward(c10::string_view variant, const c10::List<std::string> &names,
                                            at::TensorList tensors) {
-  const auto site = callSite(variant, names, tensors.size());
+  const auto site = callSite(variant, names, tensors);
   return runForward(bindCall(*site, tensors, false));
 }
 
 std::vector<at::Tensor> backward(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors,
                                  const at::Tensor &o, const at::Tensor &rows, const at::Tensor &dO,
                                  const std::optional<at::Tensor> &dLse) {
-  const auto site = callSite(variant, names, tensors.size());
+  const auto site = callSite(variant, names, tensors);
   checkGradients(checkArguments(site->signature, tensors), tensors, o, rows, dO, dLse);
   const std::vector<at::Tensor> own = runBackward(bindCall(*site, tensors, true), o, rows, dO, dLse);
   std::vector<at::Tensor> gradients(tensors.size());
@@ -59,7 +59,7 @@ std::vector<at::Tensor> backward(c10::string_view variant, const c10::List<std::
 
 std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variant, const c10::List<std::string> &names,
                                                at::TensorList tensors) {
-  const auto site = callSite(variant, names, tensors.size());
+  const auto site = callSite(variant, names, tensors);
   const Arguments arguments = checkArguments(site->signature, tensors);
   const c10::SymInt B = arguments.size("B"), H = arguments.size("H"), T = arguments.size("T");
   const at::Tensor &value = tensors[site->signature.places[site->variant().keySets()[0].values]];
@@ -71,7 +71,7 @@ std::tuple<at::Tensor, at::Tensor> forwardMeta(c10::string_view variant, const c
 std::vector<at::Tensor> backwardMeta(c10::string_view variant, const c10::List<std::string> &names,
                                      at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                                      const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
-  const auto site = callSite(variant, names, tensors.size());
+  const auto site = callSite(variant, names, tensors);
   checkGradients(checkArguments(site->signature, tensors), tensors, o, rows, dO, dLse);
   std::vector<at::Tensor> gradients(tensors.size());
   for (size_t at = 0; at < site->variant().inputs().size(); ++at) {
@@ -184,7 +184,7 @@ std::vector<at::Tensor> narrowed(at::TensorList tensors) {
 
 at::Tensor selectTiles(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   at::NoGradGuard guard;
-  const auto site = callSite(variant, names, tensors.size());
+  const auto site = callSite(variant, names, tensors);
   if (auto wide = broadcast(site->signature, tensors)) return selectTiles(variant, names, *wide);
   demandSelection(site->variant());
   if (selectsInDouble(*site, tensors)) return selectTiles(variant, names, narrowed(tensors));
@@ -192,7 +192,7 @@ at::Tensor selectTiles(c10::string_view variant, const c10::List<std::string> &n
 }
 
 at::Tensor selectMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
-  const auto site = callSite(variant, names, tensors.size());
+  const auto site = callSite(variant, names, tensors);
   if (auto wide = broadcast(site->signature, tensors)) return selectMeta(variant, names, *wide);
   demandSelection(site->variant());
   return at::empty_symint(selectionShape(checkArguments(site->signature, tensors)),
@@ -212,7 +212,7 @@ void demandSoftmax(c10::string_view variant) {
 template <auto &run>
 std::tuple<at::Tensor, at::Tensor> compute(c10::string_view variant, const c10::List<std::string> &names,
                                            at::TensorList tensors) {
-  const auto site = callSite(variant, names, tensors.size());
+  const auto site = callSite(variant, names, tensors);
   if (auto wide = broadcast(site->signature, tensors)) return compute<run>(variant, names, *wide);
   if (!tensors.empty() && lacksSeed(*site)) {
     Completed call(variant, names, tensors);
@@ -254,7 +254,7 @@ bool needsGraph(at::TensorList tensors) {
 
 variable_list applyAutograd(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   const std::string text = lastingOrThrow(std::string(variant));
-  const auto site = callSite(text, names, tensors.size());
+  const auto site = callSite(text, names, tensors);
   if (auto wide = broadcast(site->signature, tensors)) return applyAutograd(text, names, *wide);
   Completed call(text, names, tensors);
   if (lacksSeed(*site) && !tensors.empty()) call.add("seed", drawnSeed(tensors[0].device()));
@@ -332,12 +332,12 @@ static std::tuple<at::Tensor, at::Tensor> withLseOfJoined(c10::string_view varia
 /// For functions of Python that stand between a call and its kernels.
 static std::vector<at::Tensor> broadcastTensors(c10::string_view variant, const c10::List<std::string> &names,
                                                 at::TensorList tensors) {
-  return broadcast(callSite(variant, names, tensors.size())->signature, tensors).value_or(tensors.vec());
+  return broadcast(callSite(variant, names, tensors)->signature, tensors).value_or(tensors.vec());
 }
 
 KeptTiles keptTiles(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors) {
   at::NoGradGuard guard;
-  const auto site = callSite(variant, toList(names), tensors.size());
+  const auto site = callSite(variant, toList(names), tensors);
   if (auto wide = broadcast(site->signature, tensors)) return keptTiles(variant, names, *wide);
   if (selectsInDouble(*site, tensors)) return keptTiles(variant, names, narrowed(tensors));
   const Binding call = bindCall(*site, tensors, false);
@@ -357,7 +357,7 @@ at::Tensor maskShares(const std::string &variant, const Names &givenNames, std::
   // What is chosen is chosen by the true queries.
   Names names = givenNames;
   const Completed given(variant, toList(names), tensors);
-  if (lacksSelection(*callSite(variant, given.names, tensors.size()))) {
+  if (lacksSelection(*callSite(variant, given.names, tensors))) {
     names.push_back("selection");
     tensors.push_back(callSelect(given));
   }

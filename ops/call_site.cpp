@@ -74,18 +74,24 @@ KernelSet &sharedSet(const CallSite &site, const Arguments &arguments, CallNumbe
 
 void setTuner(Tuner own) { tuner = own; }
 
-std::shared_ptr<CallSite> callSite(c10::string_view variant, const c10::List<std::string> &names, size_t tensors) {
+static std::shared_ptr<CallSite> siteOf(std::string_view text, const c10::List<std::string> &names, size_t tensors) {
   static thread_local Recent recent;
-  const std::string_view text(variant.data(), variant.size());
   const auto found = std::find_if(recent.sites.begin(), recent.sites.end(), [&](const auto &site) {
     return site && site->text == text && same(site->signature.names, names);
   });
   const bool known = found != recent.sites.end();
-  if (known && ((*found)->lasting || variantOrThrow(variant) == (*found)->signature.variant)) return *found;
+  if (known && ((*found)->lasting || variantOrThrow(text) == (*found)->signature.variant)) return *found;
   const std::string own(text);
   auto made = std::make_shared<CallSite>(
-      CallSite{own, isLasting(own), Signature(variantOrThrow(variant), {names.begin(), names.end()}, tensors), {}});
+      CallSite{own, isLasting(own), Signature(variantOrThrow(text), {names.begin(), names.end()}, tensors), {}});
   return (known ? *found : recent.sites[recent.next++ % recent.sites.size()]) = std::move(made);
+}
+
+std::shared_ptr<CallSite> callSite(c10::string_view variant, const c10::List<std::string> &names,
+                                   at::TensorList tensors) {
+  auto site = siteOf({variant.data(), variant.size()}, names, tensors.size());
+  if (site->signature.termDims.empty()) return site;
+  return siteOf(sourceOfCall(site->signature, tensors), names, tensors.size());
 }
 
 static KernelSet &setFor(CallSite &site, const Arguments &arguments, at::TensorList tensors, bool backward) {
@@ -108,7 +114,7 @@ Binding bindCall(const std::string &variant, const std::vector<std::string> &nam
                  bool backward) {
   c10::List<std::string> list;
   for (const std::string &name : names) list.push_back(name);
-  return bindCall(*callSite(variant, list, tensors.size()), tensors, backward);
+  return bindCall(*callSite(variant, list, tensors), tensors, backward);
 }
 
 }  // namespace weft::ops

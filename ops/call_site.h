@@ -1,4 +1,5 @@
-// What a variant and a list of names say of every call that has them, found once a thread: calls repeat.
+// What a variant and a list of names say of every call that has them, found once a thread: calls repeat. Where dims
+// count terms, of every call with these sizes of them.
 #pragma once
 
 #include <memory>
@@ -26,7 +27,8 @@ struct CallSite {
 };
 
 /// Belongs to the calling thread. Throws c10::Error for names or variants that are wrong.
-std::shared_ptr<CallSite> callSite(c10::string_view variant, const c10::List<std::string> &names, size_t tensors);
+std::shared_ptr<CallSite> callSite(c10::string_view variant, const c10::List<std::string> &names,
+                                   at::TensorList tensors);
 
 /// A call, checked, with its kernels: in tuned schedules where the cache has them and in default ones else.
 Binding bindCall(CallSite &site, at::TensorList tensors, bool backward);

@@ -94,8 +94,8 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
 
 at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
                         const Pages *pages) {
-  const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   std::vector<std::string> names(nameList.begin(), nameList.end());
+  const std::shared_ptr<const Variant> variant = variantOfCall(variantText, names, tensors);
   std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
   if (variant->hasDropout() && find(names, "seed") < 0 && !tensors.empty()) {
     names.push_back("seed");
@@ -162,8 +162,8 @@ at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &n
 
 at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
                      const Pages *pages) {
-  const std::shared_ptr<const Variant> variant = variantOrThrow(variantText);
   const std::vector<std::string> names(nameList.begin(), nameList.end());
+  const std::shared_ptr<const Variant> variant = variantOfCall(variantText, names, tensors);
   std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
   TORCH_CHECK(
       variant->rows() == TileRows::Queries, "weft: decode", pages ? "_paged" : "", " '", variant->name(),

@@ -10,7 +10,9 @@
 
 #include "compiler/call_plan.h"
 #include "compiler/description.h"
+#include "compiler/terms.h"
 #include "ops/attention.h"
+#include "ops/binding.h"
 #include "ops/broadcast.h"
 #include "ops/devices.h"
 #include "ops/schedules.h"
@@ -53,6 +55,21 @@ ElementType typeNamed(const std::string &text) {
   throw std::runtime_error("expected f32, bf16, f16 or f64 as the type, got '" + text + "'");
 }
 
+/// A number, or the text of one that hangs on sizes; null where that side is open.
+Json json(const std::optional<Bound> &bound) {
+  if (!bound) return nullptr;
+  return bound->dim.empty() ? Json(bound->offset) : Json(print(*bound));
+}
+
+Json rangeOf(const InputRange &values) {
+  return {{"text", print(values)},
+          {"low", json(values.low)},
+          {"high", json(values.high)},
+          {"typical_low", json(values.typicalLow)},
+          {"typical_high", json(values.typicalHigh)},
+          {"rising", values.rising}};
+}
+
 Json descriptionOf(const Variant &variant) {
   Json inputs = Json::array();
   for (const InputInfo &input : variant.inputs())
@@ -61,7 +78,7 @@ Json descriptionOf(const Variant &variant) {
                                : input.isInt ? "int"
                                              : "bool"},
                       {"dims", input.dims},
-                      {"values", print(input.values)},
+                      {"values", rangeOf(input.values)},
                       {"row", input.isRow},
                       {"gradient", input.hasGradient}});
   const VariantDescription own = weft::describe(variant);
@@ -73,9 +90,9 @@ Json descriptionOf(const Variant &variant) {
 }
 
 std::string emit(const std::string &variant, const std::string &stage, const std::string &target,
-                 const std::string &kernel, const std::string &dtype, int64_t headDim) {
+                 const std::string &kernel, const std::string &dtype, int64_t headDim, int64_t terms) {
   CompileRequest request;
-  request.variant = findVariant(variant);
+  request.variant = variantWithTerms(variant, terms);
   request.target = target == "cpu" ? "host" : target;
   request.kernel = kernel;
   request.type = typeNamed(dtype);
@@ -87,10 +104,20 @@ std::string emit(const std::string &variant, const std::string &stage, const std
   return stageText(request, stage, note);
 }
 
+/// What a direction of a call runs. The backward pass has what the forward one drew and chose.
+CallPlan planOf(const std::shared_ptr<const Variant> &variant, const Names &names, at::TensorList tensors,
+                const CallShape &shape, const Device &device, const Schedule &schedule, bool backward) {
+  KernelSet set(variant, elementType(shape.type), shape.headDims, device, schedule);
+  CallForm form = Binding(set, names, tensors).form(backward ? Purpose::Backward : Purpose::Forward);
+  form.seedGiven |= variant->hasDropout();
+  form.selectionGiven |= variant->selects() && (backward || set.type == ElementType::F64);
+  return planCall(*variant, set.type, schedule, form);
+}
+
 /// What a call does, direction by direction.
 std::string explain(const std::string &variant, const c10::List<std::string> &given, at::TensorList tensors) {
   const Names names(given.begin(), given.end());
-  const auto own = findVariant(variant);
+  const auto own = variantOfCall(variant, names, tensors);
   std::vector<at::Tensor> list = tensors.vec();
   if (auto wide = broadcast(Signature(own, names, list.size()), list)) list = *wide;
   const KeptTiles kept = keptTiles(variant, names, list);
@@ -101,9 +128,14 @@ std::string explain(const std::string &variant, const c10::List<std::string> &gi
               {"T", shape.T},           {"S", shape.S},
               {"tiles", kept.total},    {"kept", kept.kept},
               {"reach", kept.reach},    {"keys", kept.keys}};
-  for (const bool backward : {false, true})
-    result[backward ? "backward" : "forward"] =
-        weft::describe(chosenSchedule(*own, shape, device, backward), targetOf(device));
+  for (const bool backward : {false, true}) {
+    const char *direction = backward ? "backward" : "forward";
+    const Schedule schedule = chosenSchedule(*own, shape, device, backward);
+    const CallPlan plan = planOf(own, names, list, shape, device, schedule, backward);
+    result[direction] = weft::describe(schedule, targetOf(device));
+    result["plan"][direction] = print(plan);
+    for (const CallPlan::Step &step : plan.steps) result["kernels"][direction].push_back(step.kernel);
+  }
   return result.dump();
 }
 
@@ -118,6 +150,13 @@ at::Tensor shares(const std::string &variant, const c10::List<std::string> &name
 }
 
 }  // namespace
+
+std::shared_ptr<const Variant> variantWithTerms(const std::string &variant, int64_t terms) {
+  auto found = findVariant(variant);
+  std::map<std::string, int64_t> sizes;
+  for (const std::string &dim : termDims(*found)) sizes[dim] = terms;
+  return sizes.empty() ? found : findVariant(sourceWith(*found, sizes));
+}
 
 const Names &stageNames() {
   static const Names names = [] {
@@ -155,7 +194,8 @@ TORCH_LIBRARY_FRAGMENT(weft, library) {
   library.def("library() -> str[]", ops::library);
   library.def("describe(str variant) -> str",
               [](const std::string &variant) { return descriptionOf(*findVariant(variant)).dump(); });
-  library.def("emit(str variant, str stage, str target, str kernel, str dtype, int head_dim) -> str", emit);
+  library.def("emit(str variant, str stage, str target, str kernel, str dtype, int head_dim, int terms=8) -> str",
+              emit);
   library.def("explain(str variant, str[] names, Tensor[] tensors) -> str");
   library.def("mask_shares(str variant, str[] names, Tensor[] tensors) -> Tensor");
 }

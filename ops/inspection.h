@@ -2,8 +2,8 @@
 //
 //   torch.ops.weft.library() -> names of the library's variants
 //   torch.ops.weft.describe(variant) -> JSON: its inputs, sets of keys, what it has
-//   torch.ops.weft.emit(variant, stage, target, kernel, dtype, head_dim) -> the text of a stage
-//   torch.ops.weft.explain(variant, names, tensors) -> JSON: kept tiles, schedules and kernels of a call
+//   torch.ops.weft.emit(variant, stage, target, kernel, dtype, head_dim, terms) -> the text of a stage
+//   torch.ops.weft.explain(variant, names, tensors) -> JSON: kept tiles, schedules, kernels and plans of a call
 //   torch.ops.weft.mask_shares(variant, names, tensors) -> [H, T, S], see maskShares in ops/attention.h
 #pragma once
 
@@ -12,6 +12,9 @@
 #include "compiler/compiler.h"
 
 namespace weft::ops {
+
+/// The variant with one size for all dims that count terms (compiler/terms.h): calls of tensors have their own.
+std::shared_ptr<const Variant> variantWithTerms(const std::string &variant, int64_t terms);
 
 /// The names of the stages: ast, weft, tile, llvm; of a CPU vector, asm, obj; of a GPU nvvm, ptx, cubin, sass; plan.
 const std::vector<std::string> &stageNames();

@@ -1,5 +1,6 @@
 #include "ops/sample_inputs.h"
 
+#include "compiler/terms.h"
 #include "ops/arguments.h"
 #include "ops/phase_order.h"
 
@@ -82,6 +83,7 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
              {"D", shape.D}, {"E", shape.D}, {"N", 2 * T}, {"M", (T + 63) / 64}};
   for (const InputInfo &input : variant.inputs())
     if (const int axis = input.groupAxis(); axis >= 0) dims[input.dims[axis]] = shape.H;
+  for (const std::string &dim : termDims(variant)) dims[dim] = 8;
   const std::map<std::string, torch::Tensor> sorted = sampleByPhase(variant, shape.H, T);
   SampleInputs inputs;
   for (size_t position = 0; position < variant.inputs().size(); ++position) {

@@ -1,10 +1,12 @@
 // The C interface: runtime/weft.h.
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <thread>
 
+#include "compiler/terms.h"
 #include "runtime/call.h"
 #include "runtime/schedule.h"
 #include "runtime/weft.h"
@@ -15,7 +17,8 @@ struct weft_variant {
 struct weft_call {
   std::shared_ptr<const weft::Variant> variant;
   std::unique_ptr<weft::Call> own;
-  std::vector<std::string> dims;  ///< those that come with the call
+  std::vector<std::string> dims;         ///< those that come with the call
+  std::map<std::string, int64_t> terms;  ///< of these, what is compiled of one size alone
   std::string plan;
 };
 
@@ -60,6 +63,9 @@ std::vector<int64_t> allDims(const weft_call *call, const int64_t *dims) {
   for (size_t at = 0; at < plan.dimsGiven(); ++at) {
     const std::string what = "dim " + plan.dims[at].name;
     if (dims[at] < 0) throw std::invalid_argument("expected a size of " + what + ", got " + std::to_string(dims[at]));
+    if (auto own = call->terms.find(plan.dims[at].name); own != call->terms.end() && own->second != dims[at])
+      throw std::invalid_argument("expected " + std::to_string(own->second) + " for " + what +
+                                  ", the number of terms it is compiled of, got " + std::to_string(dims[at]));
   }
   return dimsOf(plan, {dims, dims + plan.dimsGiven()});
 }
@@ -95,14 +101,20 @@ weft_role roleOf(CallPlan::Owner owner) {
   }
 }
 
+std::shared_ptr<const Variant> parsed(const std::string &text) {
+  ParseResult result = parse(text, "<text>");
+  if (!result.diagnostics.empty()) throw std::invalid_argument(render(result.diagnostics));
+  if (result.variants.size() != 1)
+    throw std::invalid_argument("expected a text with one variant, got " + std::to_string(result.variants.size()));
+  return result.variants[0];
+}
+
 weft_call *compileCall(const weft_variant *variant, weft_purpose purpose, weft_type type, const char *device, int count,
                        const char *const *rowDims, const int64_t *rowSizes) {
   auto call = std::make_unique<weft_call>();
-  call->variant = given(variant, "a variant").own;
-  const Variant &own = *call->variant;
+  const Variant &open = *given(variant, "a variant").own;
   const Device place = parseDevice(&given(device, "the name of a device"));
   CompileRequest request;
-  request.variant = call->variant;
   request.type = typeOf(type);
   request.target = targetOf(place);
   if (count > 0) {
@@ -110,6 +122,10 @@ weft_call *compileCall(const weft_variant *variant, weft_purpose purpose, weft_t
     given(rowDims, "the names of row dims");
   }
   for (int at = 0; at < count; ++at) request.dims[&given(rowDims[at], "the name of a dim")] = rowSizes[at];
+  call->variant = termDims(open).empty() ? variant->own : parsed(sourceWith(open, request.dims));
+  for (const std::string &dim : termDims(open)) call->terms[dim] = request.dims.at(dim);
+  request.variant = call->variant;
+  const Variant &own = *call->variant;
   for (const InputInfo &input : own.inputs())
     if (input.isRow && !request.dims.count(input.dims.back()))
       throw std::invalid_argument("expected the size of dim " + input.dims.back() + ", in which rows of '" +
@@ -176,13 +192,8 @@ int weft_api_version(void) { return WEFT_API_VERSION; }
 const char *weft_error(void) { return weft::lastError.c_str(); }
 
 weft_variant *weft_parse(const char *text) {
-  return guarded(static_cast<weft_variant *>(nullptr), [&] {
-    weft::ParseResult result = weft::parse(&weft::given(text, "a text"), "<text>");
-    if (!result.diagnostics.empty()) throw std::invalid_argument(weft::render(result.diagnostics));
-    if (result.variants.size() != 1)
-      throw std::invalid_argument("expected a text with one variant, got " + std::to_string(result.variants.size()));
-    return new weft_variant{result.variants[0]};
-  });
+  return guarded(static_cast<weft_variant *>(nullptr),
+                 [&] { return new weft_variant{weft::parsed(&weft::given(text, "a text"))}; });
 }
 void weft_variant_free(weft_variant *variant) { delete variant; }
 const char *weft_variant_name(const weft_variant *variant) { return variant ? variant->own->name().c_str() : ""; }

@@ -68,7 +68,7 @@ const char *weft_variant_name(const weft_variant *variant);
 
 /* A call in the device's default schedule, its kernels compiled or found in the cache of kernels. `device`: "cpu",
  * "cuda", "cuda:1" or "ptx-emulator". Rows end in `count` dims of these names and sizes, 1 to 256 each: kernels are
- * made for them. */
+ * made for them, and for those of dims that count terms, as in any(n < N, ...), 1 to 64. */
 weft_call *weft_compile(const weft_variant *variant, weft_purpose purpose, weft_type type, const char *device,
                         int count, const char *const *row_dims, const int64_t *row_sizes);
 void weft_call_free(weft_call *call);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <optional>
 
+#include "compiler/dims.h"
 #include "compiler/language/nodes.h"
+#include "compiler/terms.h"
 
 namespace weft {
 
@@ -235,6 +237,33 @@ bool ExpressionParser::atTerms() const {
          !definitions.count(peek().text);
 }
 
+/// Of `word`, from the number or its name on. A dim's size is known when the call is.
+int64_t ExpressionParser::parseTermCount(const Token &word) {
+  const Token bound = tokens[position];
+  const auto constant = wholeConstants.find(bound.text);
+  const bool written = bound.kind == Token::Kind::Integer, named = constant != wholeConstants.end(),
+             size = !written && !named && dims.count(bound.text) > 0;
+  if (!written && !named && !size)
+    fail("the number of terms, an integer, an int constant or a dim of an input", "as in: any(n < 8, list[i, n] == j)");
+  ++position;
+  if (size) {
+    if (isLeadingDim(bound.text) || bound.text == "T" || bound.text == "S") {
+      report(bound.range, "expected a dim of an input's own as the number of terms, got " + bound.text,
+             "terms are written out in the kernel: few, and as many in each call, as in: any(n < N, list[h, n] == j)");
+      throw SyntaxError();
+    }
+    termCounts.push_back({bound.text, bound.range});
+    return 2;
+  }
+  const double count = written ? parseNumber(bound) : static_cast<double>(constant->second);
+  if (count < 1 || count > mostTerms) {
+    report(bound.range,
+           "expected from 1 to " + std::to_string(mostTerms) + " terms of '" + word.text + "', got " + bound.text);
+    throw SyntaxError();
+  }
+  return static_cast<int64_t>(count);
+}
+
 // terms := ('any' | 'all' | 'sum') '(' name '<' (integer | name) ',' expr ')'
 [[gnu::noinline]] ExprPtr ExpressionParser::parseTerms() {
   const Token word = tokens[position];
@@ -242,24 +271,14 @@ bool ExpressionParser::atTerms() const {
   Definition term;
   term.parameters = {expectName("the name of the number of a term").text};
   ++position;
-  const Token bound = tokens[position];
-  const auto constant = wholeConstants.find(bound.text);
-  if (bound.kind != Token::Kind::Integer && constant == wholeConstants.end())
-    fail("the number of terms, an integer or an int constant", "as in: any(n < 8, list[i, n] == j)");
-  ++position;
-  const double count = constant == wholeConstants.end() ? parseNumber(bound) : static_cast<double>(constant->second);
-  if (count < 1 || count > mostTerms) {
-    report(bound.range,
-           "expected from 1 to " + std::to_string(mostTerms) + " terms of '" + word.text + "', got " + bound.text);
-    throw SyntaxError();
-  }
+  const int64_t count = parseTermCount(word);
   expect(",", "before the term");
   term.body = parseExpr();
   expect(")", "after the term");
   const SourceRange range{word.range.begin, lastEnd()};
   std::vector<ExprPtr> terms;
-  for (int at = 0; at < count; ++at) {
-    terms.push_back(unfolding(term, {ast::makeNumber(at, range, ast::Type::Int)}, range,
+  for (int64_t at = 0; at < count; ++at) {
+    terms.push_back(unfolding(term, {ast::makeNumber(static_cast<double>(at), range, ast::Type::Int)}, range,
                               "a number in '" + word.text + "', got an input named '" + term.parameters[0] + "'"));
   }
   return shallow(joined(*joinerOf(word.text), terms, 0, terms.size()), range);

@@ -1,8 +1,12 @@
 // Recursive descent over expressions.
 #pragma once
 
+#include <map>
+#include <set>
+
 #include "compiler/language/ast.h"
 #include "compiler/language/definitions.h"
+#include "compiler/language/parser.h"
 #include "compiler/language/token_stream.h"
 
 namespace weft {
@@ -16,6 +20,8 @@ class ExpressionParser : public TokenStream {
   bool inSelect = false;                          ///< pooled rows are known there
   Definitions definitions;                        ///< of the variant
   std::map<std::string, int64_t> wholeConstants;  ///< its ints
+  std::set<std::string> dims;                     ///< of its inputs
+  std::vector<TermCount> termCounts;              ///< of all variants
   size_t unfolded = 0;                            ///< expressions that calls of them stand for
 
   ast::ExprPtr parseExpr();
@@ -26,7 +32,6 @@ class ExpressionParser : public TokenStream {
 
  private:
   static constexpr int maxDepth = 100;
-  static constexpr int64_t mostTerms = 64;
 
   [[noreturn]] void tooDeep(SourceRange range);
   /// What a definition stands for; `wanted`: what an argument is that is read at an index, and no input.
@@ -36,6 +41,7 @@ class ExpressionParser : public TokenStream {
   ast::ExprPtr shallow(ast::ExprPtr expr, SourceRange range);
   bool atTerms() const;
   ast::ExprPtr parseTerms();
+  int64_t parseTermCount(const Token &word);
   ast::ExprPtr segmentOf(SourceRange range, const std::vector<ast::ExprPtr> &args);
   ast::ExprPtr unfoldedCall(const Token &token, const Definition &definition, const std::vector<ast::ExprPtr> &args);
 

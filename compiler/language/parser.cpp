@@ -9,6 +9,8 @@ using ast::ExprPtr;
 
 class Parser : ExpressionParser {
  public:
+  using ExpressionParser::termCounts;
+
   Parser(std::string_view source, std::vector<Token> tokens, Diagnostics &diagnostics)
       : ExpressionParser(std::move(tokens), diagnostics), source(source) {}
 
@@ -47,6 +49,7 @@ class Parser : ExpressionParser {
     definitions.clear();
     unfolded = 0;
     wholeConstants.clear();
+    dims.clear();
     const int begin = peek().range.begin;
     if (!at("attention")) fail("'attention'", "a variant starts with: attention name(q: [B, H, T, D], ...) {");
     ++position;
@@ -142,6 +145,7 @@ class Parser : ExpressionParser {
       while (accept(","));
     }
     expect("]", "after the dims");
+    dims.insert(input.dims.begin(), input.dims.end());
     input.valuesRange.begin = peek().range.begin;
     input.values = parseValues();
     input.valuesRange.end = lastEnd();
@@ -332,6 +336,13 @@ class Parser : ExpressionParser {
 };
 
 }  // namespace
+
+std::vector<TermCount> termCounts(std::string_view source) {
+  Diagnostics diagnostics(source, "");
+  Parser parser(source, tokenize(source), diagnostics);
+  parser.run();
+  return parser.termCounts;
+}
 
 ParsedVariants parseFile(std::string_view source, Diagnostics &diagnostics) {
   // A bound on the words, and the parser's on nesting, keep time, memory and every stack small.

@@ -1,6 +1,9 @@
 // Output and gradients of a variant, row by row: what each key gets, then what it passes back.
 
+#include <stdexcept>
+
 #include "compiler/dims.h"
+#include "compiler/language/parser.h"
 #include "compiler/oracle/evaluator.h"
 #include "compiler/oracle/normalizers.h"
 #include "compiler/oracle/selection.h"
@@ -148,6 +151,8 @@ class Attention {
 
 Result evaluate(const ast::Variant &variant, const std::map<std::string, Array> &inputs,
                 const std::vector<double> &cotangent) {
+  if (!termCounts(variant.source).empty())
+    throw std::invalid_argument("expected a variant whose numbers of terms are written");
   return Attention(variant, inputs, cotangent).run();
 }
 

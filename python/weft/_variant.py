@@ -49,6 +49,22 @@ def call(source: str, names: list[str], tensors: list[torch.Tensor], lse: bool):
     return _told(op.default, source, names, tensors)
 
 
+class Values(str):
+    """What a declaration says of an input's values: its text, as in "in 0 .. T typical T / 2", and the numbers in it. A bound that hangs
+    on sizes is a text, as in "T / 2"; None: nothing is said of that side."""
+
+    low: float | str | None
+    high: float | str | None
+    typical: tuple[float | str, float | str] | None  #: from the one to the other
+    rising: bool  #: along the last dim they do not fall
+
+    def __new__(cls, text: str = "", low=None, high=None, typical_low=None, typical_high=None, rising: bool = False):
+        own = super().__new__(cls, text)
+        own.low, own.high, own.rising = low, high, rising
+        own.typical = None if typical_low is None else (typical_low, typical_high)
+        return own
+
+
 @dataclass(frozen=True)
 class Input:
     """A declared input of a variant."""
@@ -56,7 +72,7 @@ class Input:
     name: str
     type: str  #: float, int or bool
     dims: tuple[str, ...]  #: their names, as in ("B", "H", "T", "D")
-    values: str  #: what its declaration says of them, as in "in 0 .. T typical T / 2"; empty where nothing
+    values: Values  #: what its declaration says of them: a text, empty where nothing, with low, high, typical and rising
     row: bool  #: an operand of products: has the element type of the call (float32, bfloat16, float16 or, on CPUs, float64)
     gradient: bool  #: a gradient can reach it
 
@@ -66,7 +82,8 @@ class Input:
 
 
 class Explanation(dict):
-    """What a call does: `kept` tiles of `tiles` for each (b, h), the reach of a query, schedules forward and backward."""
+    """What a call does: `kept` tiles of `tiles` for each (b, h), the reach of a query; of each direction, "forward" and "backward", its
+    schedule, its `kernels` in order, and its `plan`: a table of buffers and kernels."""
 
     @property
     def kept_share(self) -> float:
@@ -78,14 +95,18 @@ class Explanation(dict):
         """Of the products of a forward pass, q k' and p v, over kept tiles: 2 multiply-adds count as 4."""
         return int(self.kept_share * self["B"] * self["H"] * self["T"] * self["keys"] * 2 * (self["D"] + self["E"]))
 
+    @property
+    def backward_flops(self) -> int:
+        """Of the products of a backward pass: q k', do v', and one for each of dq, dk, dv. Two passes compute two of them twice."""
+        return int(self.kept_share * self["B"] * self["H"] * self["T"] * self["keys"] * 2 * (3 * self["D"] + 2 * self["E"]))
+
     def __str__(self) -> str:
         return "\n".join(
             [
                 f"{self['variant']} on {self['device']}, B = {self['B']}, H = {self['H']}, T = {self['T']}, S = {self['S']}",
                 f"  kept tiles  {sum(self['kept'])} of {self['tiles'] * len(self['kept'])} ({self.kept_share:.1%})",
-                f"  products    {self.flops / 1e9:.3f} GFLOP forward",
-                f"  forward     {self['forward']}",
-                f"  backward    {self['backward']}",
+                f"  products    {self.flops / 1e9:.3f} GFLOP forward, {self.backward_flops / 1e9:.3f} backward",
+                *(f"  {way:<10}  {self[way]}: {', '.join(self['kernels'][way])}" for way in ("forward", "backward")),
             ]
         )
 
@@ -169,7 +190,7 @@ class _Attention:
         return _told(_ops.decode, *self._bind(_given(q, k, v, inputs)))
 
     def explain(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> Explanation:
-        """Kept tiles, schedules and the cost of this call."""
+        """Kept tiles, cost, schedules and plans of this call."""
         return explained(*self._bind(_given(q, k, v, inputs)))
 
     def mask(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> Mask:
@@ -185,14 +206,15 @@ class _Attention:
         return [dict(json.loads(_told(_ops.tune, *call, own, budget, again)), direction="backward" if own else "forward") for own in directions]
 
 
-    def compile(self, emit: str = "ptx", *, target: str | None = None, kernel: str = "forward", dtype: str | torch.dtype = "bf16", head_dim: int = 64) -> str:
+    def compile(self, emit: str = "ptx", *, target: str | None = None, kernel: str = "forward", dtype: str | torch.dtype = "bf16", head_dim: int = 64, terms: int = 8) -> str:
         """The text of a stage of one kernel: ast, weft, tile, llvm; of a CPU vector, asm; of a GPU nvvm, ptx, sass; plan.
 
-        `target`: cpu, a CPU that LLVM knows, or a GPU such as sm_80 or sm_90a (default: what the stage is of).
+        `target`: cpu, a CPU that LLVM knows, or a GPU such as sm_80 or sm_90a (default: what the stage is of). `head_dim`: the size of dims
+        that rows end in; `terms`: of those that count terms, as in any(n < N, ...).
         """
         target = target or ("sm_80" if emit in ("nvvm", "ptx", "sass", "cubin") else "cpu")
         names = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16", torch.float64: "f64"}
-        return _told(_ops.emit, self._text(), emit, target, kernel, names.get(dtype, dtype), head_dim)
+        return _told(_ops.emit, self._text(), emit, target, kernel, names.get(dtype, dtype), head_dim, terms)
 
     def _text(self) -> str:
         """What stands for the variant where no tensors are given."""
@@ -203,7 +225,7 @@ class _Attention:
 
 
 def _inputs(described: dict) -> tuple[Input, ...]:
-    return tuple(Input(**{**own, "dims": tuple(own["dims"])}) for own in described["inputs"])
+    return tuple(Input(**{**own, "dims": tuple(own["dims"]), "values": Values(**own["values"])}) for own in described["inputs"])
 
 
 def _given(q, k, v, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -94,7 +94,58 @@ class Variants(unittest.TestCase):
         self.assertLess(told.kept_share, 0.15)
         self.assertEqual(told["T"], 1024)
         self.assertEqual(told.flops, int(told.kept_share * 2 * 1024 * 1024 * 2 * 64))
-        self.assertIn("kept tiles", str(told))
+        self.assertEqual(told.backward_flops, int(told.kept_share * 2 * 1024 * 1024 * 2 * 5 * 32))
+        for text in ("kept tiles", "GFLOP forward", f"forward     {told['forward']}: plan_band, forward"):
+            self.assertIn(text, str(told))
+        self.assertEqual(told["kernels"]["forward"], ["plan_band", "forward"])
+        self.assertEqual(told["kernels"]["backward"][:2], ["plan_band", "backward_delta"])
+        for text in ("o     ", "[B, H, T, E]", "steps, where B, H, T > 0"):
+            self.assertIn(text, told["plan"]["forward"])
+        self.assertIn("dv ", told["plan"]["backward"])
+
+    def test_plans_of_variants_that_draw_and_choose(self):
+        text = "attention own(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E]) { score dot(q[i], k[j]) dropout 0.1 where i >= j select tiles(16, 16) { keep diagonal keep first 1 } }"
+        for dtype in (torch.float32, torch.float64):
+            kernels = weft.variant(text).explain(*(own.to(dtype) for own in (self.q, self.k, self.v)))["kernels"]
+            self.assertEqual("select_0" in kernels["forward"], dtype == torch.float32)  # of float64 tiles are chosen before
+            self.assertNotIn("select_0", kernels["backward"])
+
+    def test_what_inputs_may_be(self):
+        own = {one.name: one.values for one in weft.variant(
+            "attention t(q: [B, H, T, D], v: [B, H, S, E], a: [H] in 2 .. 8 typical T / 2, n: int [] in ..S / 64 + 1, e: int [B, T] in 0.. rising) { score a[h] + n + e[i] }").inputs}
+        self.assertEqual(own["a"], "in 2 .. 8 typical T / 2")
+        self.assertEqual([(one.low, one.high, one.typical, one.rising) for one in own.values()],
+                         [(None, None, None, False)] * 2 + [(2, 8, ("T / 2", "T / 2"), False), (None, "S / 64 + 1", None, False), (0, None, None, True)])
+        self.assertFalse(own["q"])
+
+    def test_terms_of_the_calls_number(self):
+        own = weft.variant("attention own(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], bias: [H, N], far: int [N]) { score dot(q[i], k[j]) / sqrt(D) + "
+                           "sum(n < N, bias[h, n] * (i - j == far[n])) where i >= j or any(n < N, far[n] == j - i) }")
+        q, k, v = (one.detach().requires_grad_() for one in (self.q, self.k, self.v))
+        distance = torch.arange(90)[:, None] - torch.arange(90)
+        for count in (1, 5, 3, 5):
+            bias, far = torch.randn(4, count, requires_grad=True), torch.randint(0, 40, (count,))
+            o = own(q, k, v, bias=bias, far=far)
+            same = (distance[..., None] == far).float()
+            keys, values = (one.repeat_interleave(2, 1) for one in (k, v))
+            scores = q @ keys.transpose(-1, -2) / q.shape[-1] ** 0.5 + torch.einsum("hn,ijn->hij", bias, same)
+            kept = (distance >= 0) | (-distance[..., None] == far).any(-1)
+            want = scores.masked_fill(~kept, -torch.inf).softmax(-1) @ values
+            self.assertLess((o - want).abs().max().item(), 1e-5)
+            cotangent = torch.randn_like(want)
+            for got, exact in zip(torch.autograd.grad(o, (q, k, v, bias), cotangent), torch.autograd.grad(want, (q, k, v, bias), cotangent)):
+                self.assertLess((got - exact).abs().max().item(), 1e-4)
+            self.assertLess((own.decode(q[:, :, -1:], k, v, bias=bias, far=far) - own(q, k, v, bias=bias, far=far)[:, :, -1:]).abs().max().item(), 1e-5)
+            self.assertEqual(own.explain(q, k, v, bias=bias, far=far)["T"], 90)
+        compiled = torch.compile(lambda *given: own(*given[:3], bias=given[3], far=given[4]).sin(), fullgraph=True, backend="aot_eager")
+        for count in (2, 4):
+            given = q, k, v, torch.randn(4, count, requires_grad=True), torch.randint(0, 40, (count,))
+            self.assertLess((compiled(*given) - own(*given[:3], bias=given[3], far=given[4]).sin()).abs().max().item(), 1e-6)
+        with self.assertRaisesRegex(weft.Error, "variant 'own': expected dim N, a number of terms, from 1 to 64, got 65"):
+            own(q, k, v, bias=torch.randn(4, 65), far=torch.zeros(65, dtype=torch.int32))
+        with self.assertRaisesRegex(weft.Error, "expected dim N of input 'far' to be 3 as in 'bias'"):
+            own(q, k, v, bias=torch.randn(4, 3), far=torch.zeros(4, dtype=torch.int32))
+        self.assertEqual(len(own.compile("weft", terms=3)) < len(own.compile("weft", terms=30)), True)
 
     def test_keys_of_each_querys_own(self):
         q, k, v = torch.randn(2, 6, 40, 32), torch.randn(2, 2, 64, 32), torch.randn(2, 2, 64, 32)

@@ -5,12 +5,14 @@
 #include <algorithm>
 
 #include "tests/unit/inputs.h"
+#include "tests/unit/terms.h"
 
 namespace weft::testing {
 
-void expectTheOracles(const std::shared_ptr<const Variant> &variant,
+void expectTheOracles(const std::shared_ptr<const Variant> &given,
                       const std::map<std::string, reference::Array> &inputs, const std::vector<double> &cotangent,
                       const Comparison &comparison) {
+  const auto variant = withTerms(given, inputs);
   const auto want = reference::evaluate(variant->tree(), inputs, cotangent);
   for (const Device &device : {Device{}, Device{Device::Kind::PtxEmulator, 0}}) {
     SCOPED_TRACE(name(device));

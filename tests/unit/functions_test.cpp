@@ -6,6 +6,7 @@
 #include <functional>
 #include <random>
 
+#include "runtime/weft.h"
 #include "tests/unit/compare.h"
 #include "tests/unit/inputs.h"
 
@@ -126,6 +127,30 @@ TEST(Terms, areJoined) {
   compare("def wave(a, n) = cos(a * (n + 1) / 8) " + product +
           "+ sum(n < 6, table[h, n] * wave(i - j, n) + sum(m < 2, 0.1 * memory[h, m + n]))");
   compare(product + "+ 0.1 * sum(n < 64, flag[n]) + any(n < 1, i > j)");
+  // As many as the call's memory has: 8.
+  compare("def wave(n) = sum(m < M, 0.1 * memory[h, m] * cos(n * m)) where i >= j and all(n < M, i - j != 3 * n) " +
+          product + "+ wave(i - j) + sum(n < M, n * x[j]) / 100");
+}
+
+TEST(Terms, areGivenToTheInterfaceInC) {
+  weft_variant *variant = weft_parse(
+      "attention t(q: [B,H,T,D], k: [B,H,S,D], v: [B,H,S,E], a: [N]) { score dot(q[i], k[j]) + sum(n < N, a[n] * j) }");
+  ASSERT_TRUE(variant) << weft_error();
+  const char *const rows[] = {"D", "E", "N"};
+  const int64_t sizes[] = {16, 16, 3};
+  EXPECT_FALSE(weft_compile(variant, WEFT_FORWARD, WEFT_F32, "cpu", 2, rows, sizes));
+  EXPECT_STREQ(weft_error(), "variant 't': expected dim N, a number of terms, from 1 to 64, got none");
+  weft_call *call = weft_compile(variant, WEFT_FORWARD, WEFT_F32, "cpu", 3, rows, sizes);
+  ASSERT_TRUE(call) << weft_error();
+  std::vector<int64_t> dims(weft_call_dims(call), 16);
+  int at = 0;
+  while (std::string(weft_call_dim(call, at)) != "N") ++at;
+  EXPECT_LT(weft_call_shape(call, 3, dims.data(), nullptr), 0);
+  EXPECT_STREQ(weft_error(), "expected 3 for dim N, the number of terms it is compiled of, got 16");
+  dims[at] = 3;
+  EXPECT_GE(weft_call_shape(call, 3, dims.data(), nullptr), 12) << weft_error();
+  weft_call_free(call);
+  weft_variant_free(variant);
 }
 
 TEST(Guards, coverTheIndexBehindThem) {

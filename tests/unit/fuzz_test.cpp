@@ -10,6 +10,7 @@
 #include "tests/unit/environment_setting.h"
 #include "tests/unit/hostile_text.h"
 #include "tests/unit/inputs.h"
+#include "tests/unit/terms.h"
 
 namespace weft::testing {
 namespace {
@@ -33,7 +34,7 @@ class Generator {
                        ",S,R],\n"
                        "  c: [H], r: [B,H,T], x: [" +
                        (pick(2) ? "G" : "G2") + ",S], table: [" + some +
-                       ",N], tau: [], flag: bool [B,S], tag: int [T],\n"
+                       ",N], tau: [], flag: bool [B,S], tag: int [T], pick: int [H,W], warp: [W],\n"
                        "  sk: [B," +
                        keys + ",M,D], sv: [B,G,M,E], sw: [B," + heads +
                        ",M,R], sx: [G,M], sflag: bool [B,M], marks: int [P] in 0 .. S rising, list: int " + list +
@@ -90,7 +91,7 @@ class Generator {
   std::string number(int depth) {
     if (depth == 0) return leaf();
     const std::string a = number(depth - 1);
-    switch (pick(17)) {
+    switch (pick(18)) {
       case 0: return "(" + a + " + " + number(depth - 1) + ")";
       case 1: return "(" + a + " - " + number(depth - 1) + ")";
       case 2: return "(0.5 * " + a + " * tanh(" + number(depth - 1) + "))";
@@ -107,7 +108,8 @@ class Generator {
       case 13: return "log2(1.5 + sin(" + a + "))";
       case 14: return "tan(0.7 * tanh(" + a + "))";
       // Behind a condition an index may leave its dim.
-      case 15: return "(if d >= 0 and d < N then table[h, d] else " + a + ")";
+      case 15: return "(0.5 * " + a + " * tanh(sum(n < W, warp[n] * sin(n + d / 16.0))))";
+      case 16: return "(if d >= 0 and d < N then table[h, d] else " + a + ")";
       default: return leaf();
     }
   }
@@ -128,7 +130,7 @@ class Generator {
         default: break;
       }
     }
-    switch (pick(13)) {
+    switch (pick(14)) {
       case 0: return "(i >= j)";
       case 1: return "(d < 40)";
       case 2: return "(d mod 3 != 1)";
@@ -141,6 +143,7 @@ class Generator {
       case 9: return "(flag[j] + (d << 1 < 50) > 0)";
       case 10: return "any(n < 3, abs(tag[i] + 9 * n - j) < 4)";
       case 11: return "(segment(marks, i) == segment(marks, j))";
+      case 12: return "(d < 12 or any(n < W, abs(9 * pick[h, n] - j) < 5))";
       default: return "(floor(i / 8.0) >= floor(j / 8.0))";
     }
   }
@@ -166,6 +169,13 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
                 width,
                 width};
     auto inputs = randomInputs(*variant, shape, seed);
+    // Few terms: a text has as many steps as the sizes say.
+    for (const char *name : {"pick", "warp"}) {
+      reference::Array &own = inputs[name];
+      own.shape.back() = 2 + static_cast<int64_t>(seed % 2);
+      own.values.resize(name == std::string("pick") ? own.shape[0] * own.shape[1] : own.shape[0]);
+    }
+    variant = withTerms(variant, inputs);
     if (half)
       for (const InputInfo &input : variant->inputs())
         if (input.isRow)

@@ -1,7 +1,7 @@
 // Each mistake has its own message, at its place, and says what would be right.
 #include <gtest/gtest.h>
 
-#include "compiler/compiler.h"
+#include "compiler/terms.h"
 
 namespace weft {
 namespace {
@@ -29,6 +29,10 @@ TEST(Diagnostics, nameTheMistakeAndItsPlace) {
       {head + "score dot(q[i], x[j]) }", 3, "unknown input 'x'"},
       {head + "score foo(1) }", 3, "unknown function 'foo'"},
       {head + "where any(n, i == n) }", 3, "expected how many terms 'any' has, as 'n < 8' before a comma"},
+      {head + "where any(n < many, i == n) }", 3,
+       "expected the number of terms, an integer, an int constant or a dim of an input, got 'many'"},
+      {head + "where any(n < T, i == n) }", 3, "expected a dim of an input's own as the number of terms, got T"},
+      {head + "where any(n < 65, i == n) }", 3, "expected from 1 to 64 terms of 'any', got 65"},
       {head + "score i // 64 }", 3, "expected a statement, got '//'"},
       {head + "score 1.0 where r[i] * 2 == 1 }", 3,
        "expected ints, or floats that no arithmetic has rounded, in '==', got a computed float"},
@@ -209,6 +213,31 @@ TEST(Compile, refusesWhatItCannotDo) {
   request.target = "host";
   request.kernel = "sideways";
   EXPECT_NE(compile(request).error.find("has no kernel 'sideways'"), std::string::npos);
+}
+
+TEST(Terms, areAsManyAsTheCallSays) {
+  const std::string text =
+      "attention t(q: [B, H, T, D], v: [B, H, S, E], a: [N], p: int [H, M])\n{ def f(x) = sum(n < N, a[n] * x)\n"
+      "where any(M < M, p[h, M] == j) score f(i) + all(n < 2, n < j) + f(j) }";
+  const auto variant = parse(text, "t.weft").variants.at(0);
+  EXPECT_EQ(termDims(*variant), (std::vector<std::string>{"M", "N"}));
+  const std::string written = sourceWith(*variant, {{"M", 12}, {"N", 1}, {"T", 900}});
+  EXPECT_EQ(written,
+            "attention t(q: [B, H, T, D], v: [B, H, S, E], a: [N], p: int [H, M])\n{ def f(x) = sum(n < 1, a[n] * x)\n"
+            "where any(M < 12, p[h, M] == j) score f(i) + all(n < 2, n < j) + f(j) }");
+  EXPECT_TRUE(termDims(*parse(written, "t.weft").variants.at(0)).empty());
+  for (const auto &[sizes, got] : std::initializer_list<std::pair<std::map<std::string, int64_t>, const char *>>{
+           {{{"M", 4}}, "none"}, {{{"M", 4}, {"N", 0}}, "0"}, {{{"M", 4}, {"N", 65}}, "65"}})
+    try {
+      sourceWith(*variant, sizes);
+      ADD_FAILURE() << got;
+    } catch (const std::invalid_argument &error) {
+      EXPECT_EQ(error.what(), std::string("variant 't': expected dim N, a number of terms, from 1 to 64, got ") + got);
+    }
+  CompileRequest request;
+  request.variant = variant;
+  request.dims = {{"D", 64}, {"E", 64}};
+  EXPECT_EQ(compile(request).error, "expected a variant whose numbers of terms are written, got dim M as one of 't'");
 }
 
 TEST(Compile, sameRequestSameImage) {
