@@ -125,7 +125,8 @@ void addTrain(CLI::App &app, Action &action) {
   CLI::App *command = app.add_subcommand("train", "Train the GPT with generated attention kernels");
   command->add_option("--config", o->config, "JSON file, see models/configs")->required();
   addText(command, o->data, o->dataLimit);
-  command->add_option("--out", o->out, "Directory for checkpoint.pt and metrics.jsonl")->required();
+  command->add_option("--out", o->out, "Directory of the run: checkpoints, metrics.jsonl, TensorBoard's events")
+      ->required();
   command->add_option_function<std::string>(
       "--steps", [o](const std::string &steps) { o->settings.push_back("train.steps=" + steps); },
       "Overrides train.steps");

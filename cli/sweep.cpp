@@ -1,5 +1,6 @@
 // weft sweep: a training run for each combination of settings.
 #include <cstdio>
+#include <stdexcept>
 
 #include "cli/commands.h"
 #include "cli/model_options.h"
@@ -28,6 +29,9 @@ void addSweep(CLI::App &app, Action &action) {
   addDevice(command, o->device);
   command->callback([&action, o] {
     action = [o] {
+      if (readLaunch().size > 1)
+        throw std::invalid_argument(
+            "weft sweep trains one run after another in one process; under torchrun start weft train for each");
       o->sweep.device = prepare(o->device);
       o->sweep.config = readUserFile(o->config, configLimit);
       o->sweep.origin = o->config;

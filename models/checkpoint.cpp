@@ -2,11 +2,11 @@
 
 #include <chrono>
 #include <filesystem>
-#include <sstream>
 #include <stdexcept>
 #include <string_view>
 
 #include "models/exchange.h"
+#include "models/tensor_text.h"
 #include "models/user_files.h"
 #include "runtime/atomic_file.h"
 #include "runtime/sha256.h"
@@ -71,12 +71,6 @@ std::string readCheckpoint(const std::string &place) {
         "checkpoints of versions before these digests). Restore a copy, or train anew");
   bytes.resize(archiveBytes);
   return bytes;
-}
-
-static std::string describe(const Tensor &tensor) {
-  std::ostringstream text;
-  text << tensor.scalar_type() << ' ' << tensor.sizes();
-  return text.str();
 }
 
 static void demandSame(const std::string &name, const Tensor &loaded, const Tensor &expected) {

@@ -7,6 +7,7 @@
 
 #include "models/text_bytes.h"
 #include "models/user_files.h"
+#include "runtime/sha256.h"
 
 namespace weft {
 namespace {
@@ -66,9 +67,11 @@ TextData loadText(const std::string &path, int64_t limit) {
   return data;
 }
 
-std::pair<torch::Tensor, torch::Tensor> sampleBatch(const torch::Tensor &text, int64_t batch, int64_t context,
-                                                    uint64_t seed, uint64_t step) {
-  return sampleRows(text, {0, batch}, context, seed, step);
+std::string digest(const TextData &data) {
+  std::string parts;
+  for (const torch::Tensor &part : {data.train, data.validation, data.test})
+    parts += sha256({reinterpret_cast<const char *>(part.data_ptr<uint8_t>()), static_cast<size_t>(part.size(0))});
+  return sha256(parts);
 }
 
 std::pair<torch::Tensor, torch::Tensor> sampleRows(const torch::Tensor &text, Rows rows, int64_t context, uint64_t seed,

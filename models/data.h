@@ -21,16 +21,16 @@ constexpr int64_t defaultTextLimit = int64_t{4} << 30;
 /// held).
 TextData loadText(const std::string &path, int64_t limit = defaultTextLimit);
 
+/// SHA-256 of the whole text, in hexadecimal digits.
+std::string digest(const TextData &data);
+
 /// Of a batch's rows `count` from `first` on.
 struct Rows {
   int64_t first = 0, count = 0;
 };
 
-/// Inputs and targets [batch, context] (int64) of random places in `text`: the same for the same
-/// seed and step.
-std::pair<torch::Tensor, torch::Tensor> sampleBatch(const torch::Tensor &text, int64_t batch, int64_t context,
-                                                    uint64_t seed, uint64_t step);
-/// These rows of the batch: [rows.count, context].
+/// Inputs and targets [rows.count, context] (int64): of the batch of a step, random places in `text`, these rows. The
+/// same for the same seed and step.
 std::pair<torch::Tensor, torch::Tensor> sampleRows(const torch::Tensor &text, Rows rows, int64_t context, uint64_t seed,
                                                    uint64_t step);
 

@@ -1,10 +1,10 @@
 #include "models/exchange.h"
 
 #include <charconv>
-#include <sstream>
 #include <stdexcept>
 
 #include "models/safetensors.h"
+#include "models/tensor_text.h"
 #include "models/user_files.h"
 #include "runtime/atomic_file.h"
 
@@ -14,12 +14,6 @@ namespace {
 using torch::Tensor;
 
 constexpr char configKey[] = "weft_config", stepKey[] = "weft_step";
-
-std::string describe(const Tensor &tensor) {
-  std::ostringstream text;
-  text << tensor.scalar_type() << ' ' << tensor.sizes();
-  return text.str();
-}
 
 /// All of them, and no others.
 void put(Gpt &model, const std::map<std::string, Tensor> &weights, const std::string &origin) {

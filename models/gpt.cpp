@@ -75,8 +75,7 @@ void GptImpl::initialize() {
         name.find(".input_") != std::string::npos)
       continue;
     // Layers that end in the residual stream start smaller, as in GPT-2.
-    const bool residual =
-        name.find("output.weight") != std::string::npos || name.find("down.weight") != std::string::npos;
+    const bool residual = name.ends_with(".attention.output.weight") || name.ends_with(".down.weight");
     parameter.value().normal_(0, residual ? 0.02 / std::sqrt(2.0 * config.layers) : 0.02);
   }
   for (auto &parameter : named_parameters()) {

@@ -66,7 +66,8 @@ class GptImpl : public torch::nn::Module {
   int64_t parameterCount() const;
   /// True for matrices between a block's features, which Muon and weight decay are for: weights of its products.
   static bool isMatrix(const std::string &name, const torch::Tensor &parameter);
-  /// Of how many matrices, one below the other, such a parameter consists: of q, k and v, say.
+  /// Of how many matrices, one below the other, such a parameter of a block's own consists: of q, k and v, say. The
+  /// small networks of a variant's inputs count as one.
   static int64_t matricesIn(const std::string &name, const ModelConfig &config);
   /// Floating-point operations of a forward and backward pass for each token; `kept` is the share of
   /// attention tiles computed.

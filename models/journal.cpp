@@ -14,7 +14,7 @@ Journal::Journal(const std::string &directory, const Config &config, Training &t
       metrics(directory + "/metrics.jsonl", training.step),
       progress(config, training.model, metrics.last(), processes.size()),
       keeper(directory, config.train, training.fromCheckpoint ? std::optional(training.step) : std::nullopt,
-             [this](const std::string &path, std::optional<double> bpc) { write(path, bpc); }),
+             training.bpc, [this](const std::string &path, std::optional<double> bpc) { write(path, bpc); }),
       events(directory, training.step) {
   std::fprintf(stderr, "%s: %lld parameters, %s\npeak: %.1f %s GFLOP/s, %s\n", config.model.attention.c_str(),
                static_cast<long long>(training.model->parameterCount()), data.description.c_str(),
@@ -34,11 +34,22 @@ void Journal::log(const StepFigures &step, const ProgressFigures &figures) {
     events.append(training.step, scalarsOf(step, figures));
   } catch (const std::exception &) {
     // The steps are not lost with their figures.
-    saveCheckpoint(checkpointIn(directory), config, training.step, training.model, *training.optimizer, training.scale);
+    figuresLost = true;
+    keeper.save(training.step);
     throw;
   }
   progress.show(step, figures);
   progress.start(training.step);
+}
+
+void Journal::logValidation(double bpc) {
+  nlohmann::json entry = metrics.last();
+  if (entry.value("step", int64_t{-1}) == training.step) {
+    entry["val_bpc"] = bpc;
+    metrics.append(entry);
+  }
+  events.append(training.step, {{"val_bpc", bpc}});
+  keeper.stepDone(training.step, bpc);
 }
 
 void Journal::stepDone(std::optional<double> validated) {
@@ -47,7 +58,7 @@ void Journal::stepDone(std::optional<double> validated) {
 }
 
 void Journal::write(const std::string &path, std::optional<double> bpc) {
-  metrics.sync();
+  if (!figuresLost) metrics.sync();
   saveCheckpoint(path, config, training.step, training.model, *training.optimizer, training.scale, bpc);
 }
 

@@ -24,6 +24,9 @@ class Journal {
   /// Puts them into metrics and events and onto the terminal; the clock starts anew. Throws std::runtime_error where
   /// they cannot be written, with the steps saved.
   void log(const StepFigures &step, const ProgressFigures &figures);
+  /// Of the newest step of a run that goes on, whose validation had been cut short: its entry is written once more,
+  /// with the bits per character.
+  void logValidation(double bpc);
   /// Saves what is due after a step; `validated`: bits per character, where that was measured after it.
   void stepDone(std::optional<double> validated);
   /// Saves checkpoint.pt, unless it is of this step already.
@@ -37,6 +40,7 @@ class Journal {
   Progress progress;
   Keeper keeper;
   EventFile events;
+  bool figuresLost = false;  ///< they could not be written
 
   void write(const std::string &path, std::optional<double> bpc);
 };

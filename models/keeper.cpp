@@ -63,9 +63,16 @@ double bestOf(const std::string &path, const TrainConfig &now) {
 
 }  // namespace
 
-Keeper::Keeper(std::string own, const TrainConfig &settings, std::optional<int64_t> saved, Write how)
-    : directory(std::move(own)), config(settings), savedStep(saved), write(std::move(how)) {
-  if (saved && config.validateEvery > 0) best = bestOf(path("best.pt"), config);
+Keeper::Keeper(std::string own, const TrainConfig &settings, std::optional<int64_t> saved, std::optional<double> bpc,
+               Write how)
+    : directory(std::move(own)), config(settings), savedStep(saved), savedBpc(bpc), write(std::move(how)) {
+  if (!saved || config.validateEvery == 0) return;
+  best = bestOf(path("best.pt"), config);
+  // Killed between the two.
+  if (bpc && *bpc < best) {
+    addName(checkpointIn(directory), path("best.pt"));
+    best = *bpc;
+  }
 }
 
 std::string Keeper::path(const std::string &name) const { return (fs::path(directory) / name).string(); }
@@ -76,7 +83,7 @@ bool Keeper::due(int64_t step) const {
 }
 
 void Keeper::stepDone(int64_t step, std::optional<double> bpc) {
-  if (due(step) || step == config.steps) save(step, bpc);
+  if (due(step) || step == config.steps || (savedStep == step && bpc)) save(step, bpc);
   if (!bpc || *bpc >= best) return;
   if (savedStep == step) addName(checkpointIn(directory), path("best.pt"));
   else write(path("best.pt"), bpc);
@@ -84,11 +91,12 @@ void Keeper::stepDone(int64_t step, std::optional<double> bpc) {
 }
 
 void Keeper::save(int64_t step, std::optional<double> bpc) {
-  if (savedStep == step) return;
+  if (savedStep == step && (!bpc || savedBpc == bpc)) return;
   // Under keep = 1 files named so are not ours.
-  if (config.keep > 1 && savedStep) addName(checkpointIn(directory), path(nameOf(*savedStep)));
+  if (config.keep > 1 && savedStep && savedStep != step) addName(checkpointIn(directory), path(nameOf(*savedStep)));
   write(checkpointIn(directory), bpc);
   savedStep = step;
+  savedBpc = bpc;
   savedAt = Clock::now();
   if (config.keep > 1) removeOld();
 }

@@ -19,12 +19,14 @@ class Keeper {
  public:
   /// Writes what is trained to the file `path`, whole or not at all; `bpc` is of its validation, where there was one.
   using Write = std::function<void(const std::string &path, std::optional<double> bpc)>;
-  /// `saved`: the step of the checkpoint.pt that is there; none where a run begins.
-  Keeper(std::string directory, const TrainConfig &config, std::optional<int64_t> saved, Write write);
+  /// `saved`: the step of the checkpoint.pt that is there, and bits per character where it was validated; none where a
+  /// run begins.
+  Keeper(std::string directory, const TrainConfig &config, std::optional<int64_t> saved, std::optional<double> bpc,
+         Write write);
 
   /// After each step: saves what is due.
   void stepDone(int64_t step, std::optional<double> bpc);
-  /// Saves checkpoint.pt, unless it is of this step already.
+  /// Saves checkpoint.pt, unless it is of this step, and has its bits per character, already.
   void save(int64_t step, std::optional<double> bpc = {});
 
  private:
@@ -32,6 +34,7 @@ class Keeper {
   std::string directory;
   TrainConfig config;
   std::optional<int64_t> savedStep;
+  std::optional<double> savedBpc;
   Clock::time_point savedAt = Clock::now();
   double best = std::numeric_limits<double>::infinity();
   Write write;

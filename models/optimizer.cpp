@@ -4,8 +4,9 @@
 #include <array>
 #include <cmath>
 #include <map>
-#include <sstream>
 #include <stdexcept>
+
+#include "models/tensor_text.h"
 
 namespace weft {
 
@@ -14,12 +15,6 @@ using torch::Tensor;
 namespace {
 
 constexpr double adamEpsilon = 1e-8;
-
-std::string describe(const Tensor &tensor) {
-  std::ostringstream text;
-  text << tensor.scalar_type() << ' ' << tensor.sizes();
-  return text.str();
-}
 
 }  // namespace
 

@@ -64,7 +64,7 @@ void Processes::demandSame(const std::string &what, const std::string &text) {
 
 void Processes::demandSameText(const Tensor &bytes) {
   if (!group) return;
-  demandSame("text", std::to_string(bytes.size(0)) + " " + std::to_string(bytes.sum(torch::kInt64).item<int64_t>()));
+  demandSame("text", {reinterpret_cast<const char *>(bytes.data_ptr<uint8_t>()), static_cast<size_t>(bytes.size(0))});
 }
 
 std::vector<double> Processes::sum(std::vector<double> values) {

@@ -52,7 +52,7 @@ class Processes {
   void copyFromFirst(const std::vector<torch::Tensor> &tensors);
   /// Throws std::runtime_error where `text` is not what the first process has; `what` names it.
   void demandSame(const std::string &what, const std::string &text);
-  /// The same for the bytes of a split, which each machine has a copy of, by their count and sum.
+  /// The same for the bytes of a split, uint8 [bytes], which each machine has a copy of.
   void demandSameText(const torch::Tensor &bytes);
   /// Each added up over the processes. All hear of a signal that any of them had: see interruptCode.
   std::vector<double> sum(std::vector<double> values);

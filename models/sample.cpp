@@ -109,7 +109,8 @@ void sample(Gpt &model, const std::string &prompt, const SampleOptions &options,
     } else if (decoder->position() == 0) {
       logits = decoder->advance(newest(context))[-1].cpu();
     } else if (decoder->position() == model->config.context) {
-      // Positions are learned: past the last one the text goes on from its newer half.
+      // There are as many positions as the model was trained on: past the last one the text goes on from its newer
+      // half.
       decoder->reset();
       logits = decoder->advance(newest(std::max<size_t>(1, context / 2)))[-1].cpu();
     } else {

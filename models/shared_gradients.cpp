@@ -36,7 +36,7 @@ static std::unique_ptr<c10d::Reducer> makeReducer(const c10::intrusive_ptr<c10d:
   auto buckets = std::get<0>(c10d::compute_bucket_assignment_by_size(parameters, limits));
   // Gradients come in about the order from the last parameter to the first; after the first pass the Reducer knows.
   std::reverse(buckets.begin(), buckets.end());
-  // Not as views of the buckets: zero_grad of torch's C++ optimizers fails on views.
+  // Not as views of the buckets: the optimizer lets go of gradients between steps.
   return std::make_unique<c10d::Reducer>(parameters, std::move(buckets), group,
                                          std::vector<bool>(parameters.size(), false), c10d::kDefaultBucketBytesCap,
                                          /*find_unused_parameters=*/false, /*gradient_as_bucket_view=*/false,

@@ -143,11 +143,14 @@ std::vector<SweepRun> sweepRuns(const SweepOptions &options) {
 json sweep(const SweepOptions &options, const TextData &data) {
   const std::vector<SweepRun> runs = sweepRuns(options);
   auto folder = [&](const SweepRun &run) { return (fs::path(options.directory) / run.name).string(); };
+  const std::string text = digest(data);
   std::vector<json> notes;
   for (const SweepRun &run : runs) {
     notes.push_back(readNote(folder(run)));
     if (notes.back().contains("config") && notes.back()["config"] != json::parse(printConfig(run.config)))
       throw std::runtime_error(folder(run) + " is a run of other settings; give a new --out");
+    if (notes.back().contains("text") && notes.back()["text"] != text)
+      throw std::runtime_error(folder(run) + " is a run on another text; give a new --out");
   }
   makeFolder(options.directory);
   auto save = [&](bool complete) {
@@ -166,7 +169,7 @@ json sweep(const SweepOptions &options, const TextData &data) {
     std::fprintf(stderr, "\n[%zu/%zu] %s%s\n", at + 1, runs.size(), run.name.c_str(),
                  isDone(notes[at]) ? ": done before" : "");
     if (isDone(notes[at])) continue;
-    json note{{"config", json::parse(printConfig(run.config))}};
+    json note{{"config", json::parse(printConfig(run.config))}, {"text", text}};
     makeFolder(folder(run));
     writeFile(noteIn(folder(run)), note.dump(1) + "\n");
     try {

@@ -12,6 +12,7 @@
 #include "models/training.h"
 #include "models/user_files.h"
 #include "models/validation.h"
+#include "ops/variant_library.h"
 
 namespace weft {
 namespace {
@@ -21,11 +22,13 @@ using torch::Tensor;
 /// A step's memory is taken piece by piece, and a system that runs out ends the process without a word.
 void demandMemory(const Config &config, const Processes &processes) {
   // What the backward pass of a token keeps at least: of a block two norms, q, k, v, o, the sum, and the network's
-  // inner layer twice, four times as wide; the logits and their gradient.
-  const double floats =
-      static_cast<double>(config.model.layers) * 15 * static_cast<double>(config.model.width) + 2 * 256;
-  const int64_t texts = config.train.batch / processes.size() * processes.here();
-  const double needed = 4 * floats * static_cast<double>(texts) * static_cast<double>(config.model.context);
+  // inner layer twice; the logits and their gradient. Blocks that are computed again keep what they are given.
+  const ModelConfig &model = config.model;
+  const double width = static_cast<double>(model.width), layers = static_cast<double>(model.layers);
+  const double block = 7 * width + 2 * static_cast<double>(model.innerWidth());
+  const double blocks = config.train.recompute == "blocks" ? layers * width + block : layers * block;
+  const double floats = blocks + 2 * 256, bytes = config.train.precision == "f32" ? 4 : 2;
+  const double needed = bytes * floats * static_cast<double>(texts) * static_cast<double>(config.model.context);
   const double all = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   auto text = [](double bytes) { return std::to_string(static_cast<int64_t>(bytes / (1 << 30))) + " GiB"; };
   if (needed > all)
@@ -49,6 +52,7 @@ int train(const TrainOptions &options, const TextData &data) {
   [[maybe_unused]] const VariantInputs known(config.model);  // says what is wrong before there is a folder
   const Validation validation(config, data);
   processes.demandSame("config", printConfig(config));
+  processes.demandSame("attention", lastingText(config.model.attention));
   processes.demandSameText(data.train);
   std::optional<RunLock> lock;
   if (processes.first()) {
@@ -81,32 +85,38 @@ int train(const TrainOptions &options, const TextData &data) {
     std::fprintf(stderr, "step %lld of %lld: nothing is left to do\n", static_cast<long long>(training.step),
                  static_cast<long long>(settings.steps));
 
+  Batches batches(data.train, rows, config.model.context, settings.seed, options.device);
+  // A signal cut short the validation of the newest step.
+  if (training.fromCheckpoint && validation.due(training.step) && !training.bpc) {
+    const std::optional<double> validated = validation.measure(training.model, options.processes);
+    if (validated && journal) journal->logValidation(*validated);
+  }
   if (journal) journal->start();
   for (bool first = true; training.step < settings.steps; first = false) {
-    std::optional<StepFigures> step;
     try {
-      step = takeStep(training, config, processes, data);
+      const std::optional<StepFigures> step = takeStep(training, config, processes, batches);
+      if (!step) return stop();
+      if (journal && first) journal->firstStepDone();
+      const bool validate = validation.due(training.step);
+      std::optional<ProgressFigures> figures;
+      if (journal && (validate || training.step % settings.logEvery == 0 || training.step == settings.steps))
+        figures = journal->measure(*step);
+      std::optional<double> validated;
+      if (validate) validated = validation.measure(training.model, options.processes);
+      if (figures) {
+        figures->validation = validated;
+        journal->log(*step, *figures);
+      }
+      if (journal) journal->stepDone(validated);
+      if (processes.interrupted()) return stop();
     } catch (const LostProcess &) {
+      // Where others are asked for something, the model is as a whole number of steps left it.
       if (journal) {
         journal->save();
         std::fprintf(stderr, "\nstep %lld is saved; go on with --resume\n", static_cast<long long>(training.step));
       }
       throw;
     }
-    if (!step) return stop();
-    if (journal && first) journal->firstStepDone();
-    const bool validate = validation.due(training.step);
-    std::optional<ProgressFigures> figures;
-    if (journal && (validate || training.step % settings.logEvery == 0 || training.step == settings.steps))
-      figures = journal->measure(*step);
-    std::optional<double> validated;
-    if (validate) validated = validation.measure(training.model, options.processes);
-    if (figures) {
-      figures->validation = validated;
-      journal->log(*step, *figures);
-    }
-    if (processes.interrupted()) return stop();
-    if (journal) journal->stepDone(validated);
   }
   if (journal) journal->save();
   if (journal && isatty(STDERR_FILENO)) std::fprintf(stderr, "\n");

@@ -15,7 +15,7 @@ namespace weft {
 
 struct TrainOptions {
   Config config;
-  std::string directory;  ///< checkpoint.pt and metrics.jsonl go here
+  std::string directory;  ///< checkpoints, metrics.jsonl and events go here
   bool resume = false;
   torch::Device device = torch::kCPU;
   /// They share the steps; rank 0 alone writes. After a restart by torchrun they resume by themselves.

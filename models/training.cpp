@@ -28,18 +28,17 @@ void noteChanges(const TrainConfig &before, const TrainConfig &now) {
   }
 }
 
-void demandFinite(Training &training, const StepFigures &figures) {
+void demandFinite(Training &training, const StepFigures &figures, const std::string &precision) {
   if (std::isfinite(figures.loss) && std::isfinite(figures.gradientNorm)) return;
-  Gpt &model = training.model;
-  std::string where = model->firstNonFinite(figures.tokens);
-  if (where.empty())
-    for (auto &parameter : model->named_parameters())
-      if (where.empty() && parameter.value().grad().defined() &&
-          !torch::isfinite(parameter.value().grad()).all().item<bool>())
-        where = "the gradient of " + parameter.key();
+  std::string where;
+  {
+    const Autocast autocast(precision, training.model->device());
+    where = training.model->firstNonFinite(figures.tokens);
+  }
+  if (where.empty()) where = std::isfinite(figures.loss) ? "a gradient" : "the loss itself";
   throw Diverged("step " + std::to_string(training.step) + ": the loss is " + std::to_string(figures.loss) +
-                 "; the first value that is not finite is in " + (where.empty() ? "the loss itself" : where) +
-                 ". The last checkpoint is untouched; a lower train.lr may help");
+                 "; the first value that is not finite is in " + where +
+                 ". The last checkpoint is untouched; a lower train.lr may help, under Muon a lower train.muon_lr");
 }
 
 }  // namespace
@@ -79,14 +78,14 @@ Training begin(const TrainOptions &options, Config &config) {
     prepare();
     if (processes.first()) noteChanges(checkpoint.config.train, config.train);
     loadOptimizer(checkpoint, *training.optimizer);
-    if (checkpoint.lossScale.defined()) training.scale.restore(checkpoint.lossScale);
+    if (checkpoint.config.train.precision == "f16") training.scale.restore(checkpoint.lossScale);
+    if (checkpoint.config.train.validateBytes == config.train.validateBytes) training.bpc = checkpoint.bpc;
   }
   processes.copyFromFirst(training.model->parameters());
   return training;
 }
 
-std::optional<StepFigures> takeStep(Training &training, const Config &config, Processes &processes,
-                                    const TextData &data) {
+std::optional<StepFigures> takeStep(Training &training, const Config &config, Processes &processes, Batches &batches) {
   const TrainConfig &settings = config.train;
   Gpt &model = training.model;
   const std::vector<Tensor> parameters = model->parameters();
@@ -99,17 +98,16 @@ std::optional<StepFigures> takeStep(Training &training, const Config &config, Pr
   training.optimizer->zeroGradients();
   for (int64_t part = 0; part < settings.accumulate; ++part) {
     if (part > 0 ? processes.askInterrupted() : processes.interrupted()) return std::nullopt;
-    const auto [inputs, targets] = sampleRows(data.train, processes.part(settings.batch), config.model.context,
-                                              settings.seed, training.step * settings.accumulate + part);
-    figures.tokens = inputs.to(model->device());
+    const auto [inputs, targets] = batches.take(training.step * settings.accumulate + part);
+    figures.tokens = inputs;
     Tensor logits, reach;
     {
       const Autocast autocast(settings.precision, model->device());
       logits = model->forward(figures.tokens);
       reach = model->reachCost();
     }
-    const Tensor entropy = torch::nn::functional::cross_entropy(logits.to(torch::kFloat).view({-1, 256}),
-                                                                targets.to(model->device()).view({-1}));
+    const Tensor entropy =
+        torch::nn::functional::cross_entropy(logits.to(torch::kFloat).view({-1, 256}), targets.view({-1}));
     const Tensor total = (entropy + settings.spanReg * reach) / settings.accumulate;
     processes.backward(total * training.scale.value(), parameters,
                        part + 1 < settings.accumulate ? Gradients::Own
@@ -125,7 +123,7 @@ std::optional<StepFigures> takeStep(Training &training, const Config &config, Pr
   // Gradients that a scale took out of f16's range leave the weights as they are.
   const bool mendable = std::isfinite(figures.loss) && training.scale.value() > LossScale::least;
   const bool taken = training.scale.update(std::isfinite(figures.gradientNorm));
-  if (taken || !mendable) demandFinite(training, figures);
+  if (taken || !mendable) demandFinite(training, figures, settings.precision);
   if (taken) training.optimizer->step(share);
   ++training.step;
   return figures;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "models/batches.h"
 #include "models/optimizer.h"
 #include "models/precision.h"
 #include "models/progress.h"
@@ -17,6 +18,7 @@ struct Training {
   LossScale scale{"f32"};
   int64_t step = 0;  ///< steps that were taken
   bool fromCheckpoint = false;
+  std::optional<double> bpc;  ///< of its validation, where the checkpoint had one of the bytes that are validated now
 };
 
 /// From the checkpoint in the run's directory where there is one, else from the start. All processes have the first
@@ -26,7 +28,6 @@ Training begin(const TrainOptions &options, Config &config);
 
 /// One step. None, and nothing changed, where a signal came before it was complete. Throws Diverged, and LostProcess
 /// before anything of the step has changed the model.
-std::optional<StepFigures> takeStep(Training &training, const Config &config, Processes &processes,
-                                    const TextData &data);
+std::optional<StepFigures> takeStep(Training &training, const Config &config, Processes &processes, Batches &batches);
 
 }  // namespace weft
