@@ -57,7 +57,7 @@ json figuresOf(const std::string &directory, const SweepRun &run, const torch::D
   if (entries.empty()) throw std::runtime_error(directory + "/metrics.jsonl has no entries");
   double sum = 0;
   const size_t counted = std::min(meanOf, entries.size());
-  for (size_t at = entries.size() - counted; at < entries.size(); ++at) sum += entries[at].value("bpc", NAN);
+  for (size_t at = entries.size() - counted; at < entries.size(); ++at) sum += entries[at].value("bpc", std::nan(""));
   json figures{{"train_bpc", sum / static_cast<double>(counted)},
                {"seconds", entries.back().value("seconds", 0.0)},
                {"step", entries.back().value("step", int64_t{0})}};
