@@ -28,6 +28,7 @@ void demandMemory(const Config &config, const Processes &processes) {
   const double block = 7 * width + 2 * static_cast<double>(model.innerWidth());
   const double blocks = config.train.recompute == "blocks" ? layers * width + block : layers * block;
   const double floats = blocks + 2 * 256, bytes = config.train.precision == "f32" ? 4 : 2;
+  const int64_t texts = config.train.batch / processes.size() * processes.here();
   const double needed = bytes * floats * static_cast<double>(texts) * static_cast<double>(config.model.context);
   const double all = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   auto text = [](double bytes) { return std::to_string(static_cast<int64_t>(bytes / (1 << 30))) + " GiB"; };
