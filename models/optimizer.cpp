@@ -1,7 +1,6 @@
 #include "models/optimizer.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 #include <stdexcept>
@@ -52,7 +51,7 @@ void Optimizer::save(torch::serialize::OutputArchive &archive) const {
 
 void Optimizer::load(torch::serialize::InputArchive &archive) {
   const torch::NoGradGuard guard;
-  eachState([&](std::string key, Tensor tensor) {
+  eachState([&](std::string key, const Tensor &tensor) {
     std::replace(key.begin(), key.end(), '.', '/');
     Tensor read;
     if (!archive.try_read(key, read, true))
