@@ -12,7 +12,7 @@ namespace weft {
 
 class Batches {
  public:
-  /// Of places in `text`, uint8 [bytes], which must outlive this: see sampleRows.
+  /// Of places in `text`, uint8 [bytes]: see sampleRows.
   Batches(const torch::Tensor &text, Rows rows, int64_t context, uint64_t seed, torch::Device device);
 
   /// Inputs and targets int64 [rows.count, context] of batch `number`, on the device. The next one is begun on a thread

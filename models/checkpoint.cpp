@@ -52,15 +52,13 @@ static std::string fileAt(const std::string &place) {
   if (!fs::exists(path)) throw std::runtime_error("no checkpoint at " + path + "; train one with: weft train");
   if (named && !fs::is_regular_file(path))
     throw std::runtime_error("expected the folder of a training run, or a checkpoint in it, got " + place);
-  demandFile(path);
   return path;
 }
 
 std::string readCheckpoint(const std::string &place) {
-  if (isExported(place)) return readExported(place);
+  if (isExported(place)) return readWhole(place);
   const std::string path = fileAt(place);
-  std::string bytes;
-  if (!readFile(path, bytes)) throw std::runtime_error("cannot open " + path + " for reading");
+  std::string bytes = readWhole(path);
   static const size_t lineBytes = digestLine({}).size();
   const size_t archiveBytes = bytes.size() < lineBytes ? 0 : bytes.size() - lineBytes;
   // Without a digest, damage in the tensors cannot be told from trained weights: such a file is refused too.
@@ -74,8 +72,7 @@ std::string readCheckpoint(const std::string &place) {
 }
 
 static void demandSame(const std::string &name, const Tensor &loaded, const Tensor &expected) {
-  if (describe(loaded) != describe(expected))
-    throw std::runtime_error(name + " is " + describe(loaded) + ", expected " + describe(expected));
+  if (const std::string wrong = mismatch(loaded, expected); !wrong.empty()) throw std::runtime_error(name + wrong);
 }
 
 /// The tensor `name`, path.of.modules.name, as it lies in an archive.

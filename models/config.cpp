@@ -107,10 +107,8 @@ void read(const json &value, const Setting &setting, double &field, const std::s
 }
 
 void read(const json &value, const Setting &setting, std::string &field, const std::string &origin) {
-  const bool known =
-      setting.choices.empty() || (value.is_string() && std::find(setting.choices.begin(), setting.choices.end(),
-                                                                 value.get<std::string>()) != setting.choices.end());
-  if (!value.is_string() || !known)
+  const std::vector<std::string> &choices = setting.choices;
+  if (!value.is_string() || (!choices.empty() && std::ranges::count(choices, value.get<std::string>()) == 0))
     refuse(origin, "expected " + setting.type() + " at " + std::string(setting.name) + ", got " + show(value));
   field = value.get<std::string>();
   if (field.empty()) refuse(origin, "expected a text at " + std::string(setting.name) + ", got an empty one");

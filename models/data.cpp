@@ -67,10 +67,13 @@ TextData loadText(const std::string &path, int64_t limit) {
   return data;
 }
 
+std::string_view bytesOf(const torch::Tensor &text) {
+  return {reinterpret_cast<const char *>(text.data_ptr<uint8_t>()), static_cast<size_t>(text.size(0))};
+}
+
 std::string digest(const TextData &data) {
   std::string parts;
-  for (const torch::Tensor &part : {data.train, data.validation, data.test})
-    parts += sha256({reinterpret_cast<const char *>(part.data_ptr<uint8_t>()), static_cast<size_t>(part.size(0))});
+  for (const torch::Tensor &part : {data.train, data.validation, data.test}) parts += sha256(bytesOf(part));
   return sha256(parts);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include <torch/torch.h>
 
@@ -21,6 +22,8 @@ constexpr int64_t defaultTextLimit = int64_t{4} << 30;
 /// held).
 TextData loadText(const std::string &path, int64_t limit = defaultTextLimit);
 
+/// Of a text or a part of it, uint8 [bytes]; they stay the tensor's.
+std::string_view bytesOf(const torch::Tensor &text);
 /// SHA-256 of the whole text, in hexadecimal digits.
 std::string digest(const TextData &data);
 

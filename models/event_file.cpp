@@ -13,6 +13,8 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "models/user_files.h"
+
 namespace weft {
 namespace {
 
@@ -150,12 +152,7 @@ void EventFile::write(std::string_view event) {
   std::string record = length + littleEndian(maskedCrc32c(length));
   record += event;
   record += littleEndian(maskedCrc32c(event));
-  for (size_t done = 0; done < record.size();) {
-    const ssize_t part = ::write(file, record.data() + done, record.size() - done);
-    if (part < 0 && errno == EINTR) continue;
-    if (part <= 0) throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
-    done += static_cast<size_t>(part);
-  }
+  writeAll(file, record, path);
 }
 
 }  // namespace weft

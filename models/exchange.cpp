@@ -6,7 +6,6 @@
 #include "models/safetensors.h"
 #include "models/tensor_text.h"
 #include "models/user_files.h"
-#include "runtime/atomic_file.h"
 
 namespace weft {
 namespace {
@@ -23,8 +22,8 @@ void put(Gpt &model, const std::map<std::string, Tensor> &weights, const std::st
   for (const auto &parameter : parameters) {
     const auto found = weights.find(parameter.key());
     if (found == weights.end()) refuse("it has no " + parameter.key());
-    if (describe(found->second) != describe(parameter.value()))
-      refuse(parameter.key() + " is " + describe(found->second) + ", expected " + describe(parameter.value()));
+    if (const std::string wrong = mismatch(found->second, parameter.value()); !wrong.empty())
+      refuse(parameter.key() + wrong);
   }
   for (const auto &[name, weight] : weights)
     if (!parameters.contains(name)) refuse("it has a tensor '" + name + "'");
@@ -44,13 +43,6 @@ void demandRoom(const ModelConfig &config, const TensorFile &file) {
 }
 
 }  // namespace
-
-std::string readExported(const std::string &path) {
-  demandFile(path);
-  std::string bytes;
-  if (!readFile(path, bytes)) throw std::runtime_error("cannot open " + path + " for reading");
-  return bytes;
-}
 
 bool isExported(const std::string &path) { return path.ends_with(".safetensors"); }
 
@@ -85,7 +77,7 @@ Checkpoint importModel(const std::string &bytes, const std::string &path, torch:
 }
 
 void loadWeights(Gpt &model, const std::string &place) {
-  if (isExported(place)) return put(model, parseTensors(readExported(place), place).tensors, place);
+  if (isExported(place)) return put(model, parseTensors(readWhole(place), place).tensors, place);
   const Checkpoint checkpoint = loadCheckpoint(place);
   std::map<std::string, Tensor> weights;
   for (const auto &parameter : checkpoint.model->named_parameters()) weights[parameter.key()] = parameter.value();

@@ -11,8 +11,6 @@ namespace weft {
 std::string exportModel(Checkpoint &checkpoint);
 /// Whether `path` is named as such files are.
 bool isExported(const std::string &path);
-/// The bytes of the file. Throws std::runtime_error where it cannot be read.
-std::string readExported(const std::string &path);
 /// Config, step and weights of such a file; errors name `path`. Throws std::runtime_error where the bytes are of no
 /// such file, say nothing of a config, or hold other tensors than the config asks for.
 Checkpoint importModel(const std::string &bytes, const std::string &path, torch::Device device = torch::kCPU);

@@ -11,7 +11,6 @@
 
 #include "models/checkpoint.h"
 #include "models/user_files.h"
-#include "runtime/atomic_file.h"
 
 namespace weft {
 namespace {
@@ -27,9 +26,7 @@ void addName(const fs::path &from, const fs::path &to) {
     return;
   }
   // File systems without such names: a copy.
-  std::string bytes;
-  if (!readFile(from, bytes)) throw std::runtime_error("cannot open " + from.string() + " for reading");
-  writeFile(to.string(), bytes);
+  writeFile(to.string(), readWhole(from.string()));
 }
 
 constexpr std::string_view start = "checkpoint-", end = ".pt";

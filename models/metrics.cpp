@@ -11,7 +11,6 @@
 #include <stdexcept>
 
 #include "models/user_files.h"
-#include "runtime/atomic_file.h"
 
 namespace weft {
 
@@ -27,9 +26,8 @@ static bool isEntry(const json &entry) {
 
 MetricsFile::MetricsFile(const std::string &own, int64_t step) : path(own) {
   if (std::filesystem::exists(path)) {
-    demandFile(path);
-    std::string before, kept, line;
-    if (!readFile(path, before)) throw std::runtime_error("cannot open " + path + " for reading");
+    const std::string before = readWhole(path);
+    std::string kept, line;
     int64_t dropped = 0;
     for (std::istringstream in(before); std::getline(in, line);) {
       const json entry = json::parse(line, nullptr, false);
@@ -54,13 +52,7 @@ MetricsFile::~MetricsFile() {
 }
 
 void MetricsFile::append(const json &entry) {
-  const std::string line = entry.dump() + "\n";
-  for (size_t done = 0; done < line.size();) {
-    const ssize_t part = write(file, line.data() + done, line.size() - done);
-    if (part < 0 && errno == EINTR) continue;
-    if (part <= 0) throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
-    done += static_cast<size_t>(part);
-  }
+  writeAll(file, entry.dump() + "\n", path);
   newest = entry;
 }
 

@@ -33,33 +33,31 @@ Optimizer::Optimizer(Gpt &model, const TrainConfig &config) : config(config) {
 
 template <class Visit>
 void Optimizer::eachState(Visit visit) const {
+  auto named = [&](std::string name, const char *what, const Tensor &tensor) {
+    std::ranges::replace(name, '.', '/');
+    visit(name + what, tensor);
+  };
   for (const Adam &adam : adams) {
-    visit(adam.name + ":mean", adam.mean);
-    visit(adam.name + ":square", adam.square);
-    visit(adam.name + ":steps", adam.steps);
+    named(adam.name, ":mean", adam.mean);
+    named(adam.name, ":square", adam.square);
+    named(adam.name, ":steps", adam.steps);
   }
-  for (const Momentum &momentum : momenta) visit(momentum.name + ":momentum", momentum.mean);
+  for (const Momentum &momentum : momenta) named(momentum.name, ":momentum", momentum.mean);
 }
 
 void Optimizer::save(torch::serialize::OutputArchive &archive) const {
-  eachState([&](std::string key, const Tensor &tensor) {
-    // A dot would be the name of a module.
-    std::replace(key.begin(), key.end(), '.', '/');
-    archive.write(key, tensor, true);
-  });
+  eachState([&](const std::string &key, const Tensor &tensor) { archive.write(key, tensor, true); });
 }
 
 void Optimizer::load(torch::serialize::InputArchive &archive) {
   const torch::NoGradGuard guard;
-  eachState([&](std::string key, const Tensor &tensor) {
-    std::replace(key.begin(), key.end(), '.', '/');
+  eachState([&](const std::string &key, const Tensor &tensor) {
     Tensor read;
     if (!archive.try_read(key, read, true))
       throw std::runtime_error("the checkpoint's optimizer does not fit: it has no '" + key +
                                "', so train.optimizer was another, or an earlier version wrote it");
-    if (describe(read) != describe(tensor))
-      throw std::runtime_error("the checkpoint's optimizer does not fit: '" + key + "' is " + describe(read) +
-                               ", expected " + describe(tensor));
+    if (const std::string wrong = mismatch(read, tensor); !wrong.empty())
+      throw std::runtime_error("the checkpoint's optimizer does not fit: '" + key + "'" + wrong);
     tensor.copy_(read);
   });
 }
@@ -101,13 +99,11 @@ void Optimizer::stepMuon(double share) {
     const Tensor &gradient = momentum.parameter.grad();
     if (!gradient.defined()) continue;
     momentum.mean.lerp_(gradient, 1 - config.momentum);
-    const Tensor ahead = gradient.lerp(momentum.mean, config.momentum);
-    for (int64_t part = 0; part < momentum.parts; ++part) {
-      const Tensor step = ahead.chunk(momentum.parts, 0)[static_cast<size_t>(part)];
-      const std::pair shape(step.size(0), step.size(1));
-      steps[shape].push_back(step);
-      places[shape].push_back(momentum.parameter.chunk(momentum.parts, 0)[static_cast<size_t>(part)]);
-    }
+    const std::vector<Tensor> ahead = gradient.lerp(momentum.mean, config.momentum).chunk(momentum.parts, 0),
+                              own = momentum.parameter.chunk(momentum.parts, 0);
+    const std::pair shape(own[0].size(0), own[0].size(1));
+    steps[shape].insert(steps[shape].end(), ahead.begin(), ahead.end());
+    places[shape].insert(places[shape].end(), own.begin(), own.end());
   }
   for (auto &[shape, list] : steps) {
     // A few bits of a direction are enough where the gradients had no more.

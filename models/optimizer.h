@@ -46,7 +46,8 @@ class Optimizer {
 
   void stepAdam(double share);
   void stepMuon(double share);
-  /// Calls visit(key, tensor) for all that a checkpoint holds.
+  /// Calls visit(key, tensor) for all that a checkpoint holds: "block0/up/weight:mean", for a dot would be the name of
+  /// a module.
   template <class Visit>
   void eachState(Visit visit) const;
 };

@@ -53,19 +53,16 @@ void Processes::copyFromFirst(const std::vector<Tensor> &tensors) {
   group->broadcast(plain);
 }
 
-void Processes::demandSame(const std::string &what, const std::string &text) {
+void Processes::demandSame(const std::string &what, std::string_view text) {
   if (!group) return;
-  const std::string others = fromFirst([&] { return sha256(text); });
-  const bool same = others == sha256(text);
+  const std::string own = sha256(text);
+  const bool same = fromFirst([&] { return own; }) == own;
   if (sum({same ? 0.0 : 1.0})[0] == 0) return;
   throw std::runtime_error(same ? "another process has another " + what + " than rank 0"
                                 : "rank " + std::to_string(rank()) + " has another " + what + " than rank 0");
 }
 
-void Processes::demandSameText(const Tensor &bytes) {
-  if (!group) return;
-  demandSame("text", {reinterpret_cast<const char *>(bytes.data_ptr<uint8_t>()), static_cast<size_t>(bytes.size(0))});
-}
+void Processes::demandSameText(const Tensor &bytes) { demandSame("text", bytesOf(bytes)); }
 
 std::vector<double> Processes::sum(std::vector<double> values) {
   if (!group) return values;

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <torch/torch.h>
@@ -51,7 +52,7 @@ class Processes {
   /// Puts those of the first process into the tensors of the others.
   void copyFromFirst(const std::vector<torch::Tensor> &tensors);
   /// Throws std::runtime_error where `text` is not what the first process has; `what` names it.
-  void demandSame(const std::string &what, const std::string &text);
+  void demandSame(const std::string &what, std::string_view text);
   /// The same for the bytes of a split, uint8 [bytes], which each machine has a copy of.
   void demandSameText(const torch::Tensor &bytes);
   /// Each added up over the processes. All hear of a signal that any of them had: see interruptCode.

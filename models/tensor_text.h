@@ -1,4 +1,4 @@
-// What a tensor is, for messages.
+// What tensors are, for messages.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 
 namespace weft {
 
-/// "Float [256, 32]".
-std::string describe(const torch::Tensor &tensor);
+/// " is Float [256, 32], expected Float [256, 64]"; empty where type and sizes are the same.
+std::string mismatch(const torch::Tensor &got, const torch::Tensor &expected);
 
 }  // namespace weft

@@ -17,8 +17,6 @@
 namespace weft {
 namespace {
 
-using torch::Tensor;
-
 /// A step's memory is taken piece by piece, and a system that runs out ends the process without a word.
 void demandMemory(const Config &config, const Processes &processes) {
   // What the backward pass of a token keeps at least: of a block two norms, q, k, v, o, the sum, and the network's
@@ -64,12 +62,10 @@ int train(const TrainOptions &options, const TextData &data) {
   Training training = begin(options, config);
   std::optional<Journal> journal;  // of the first process
   if (processes.first()) journal.emplace(options.directory, config, training, data, processes);
+  Batches batches(data.train, rows, config.model.context, settings.seed, options.device);
   if (options.beforeFirstStep) {
     int code = 0;
-    if (processes.firstHere()) {
-      const Tensor tokens = sampleRows(data.train, rows, config.model.context, settings.seed, 0).first;
-      code = options.beforeFirstStep(training.model, tokens.to(options.device));
-    }
+    if (processes.firstHere()) code = options.beforeFirstStep(training.model, batches.take(0).first);
     if (code = processes.wait(code); code != 0) return code;
   }
   training.model->train();
@@ -86,7 +82,6 @@ int train(const TrainOptions &options, const TextData &data) {
     std::fprintf(stderr, "step %lld of %lld: nothing is left to do\n", static_cast<long long>(training.step),
                  static_cast<long long>(settings.steps));
 
-  Batches batches(data.train, rows, config.model.context, settings.seed, options.device);
   // A signal cut short the validation of the newest step.
   if (training.fromCheckpoint && validation.due(training.step) && !training.bpc) {
     const std::optional<double> validated = validation.measure(training.model, options.processes);

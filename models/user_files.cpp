@@ -1,5 +1,9 @@
 #include "models/user_files.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <stdexcept>
 
@@ -33,15 +37,20 @@ void demandFile(const std::string &path) {
   if (type != fs::file_type::regular) throw std::runtime_error("expected a file, got the " + kindOf(type) + " " + path);
 }
 
+std::string readWhole(const std::string &path) {
+  demandFile(path);
+  std::string text;
+  if (!readFile(path, text)) throw std::runtime_error("cannot open " + path + " for reading");
+  return text;
+}
+
 std::string readUserFile(const std::string &path, size_t limit) {
   demandFile(path);
   std::error_code code;
   if (const auto size = fs::file_size(path, code); !code && size > limit)
     throw std::runtime_error("expected at most " + std::to_string(limit) + " bytes in " + path + ", got " +
                              std::to_string(size));
-  std::string text;
-  if (!readFile(path, text)) throw std::runtime_error("cannot open " + path + " for reading");
-  return text;
+  return readWhole(path);
 }
 
 void makeFolder(const std::string &path) {
@@ -64,6 +73,15 @@ void writeFile(const std::string &path, const std::string &text) {
   demandReplaceable(path);
   if (const std::string wrong = replaceFile(path, text); !wrong.empty())
     throw std::runtime_error("cannot write " + path + ": " + wrong);
+}
+
+void writeAll(int file, std::string_view bytes, const std::string &path) {
+  while (!bytes.empty()) {
+    const ssize_t part = write(file, bytes.data(), bytes.size());
+    if (part < 0 && errno == EINTR) continue;
+    if (part <= 0) throw std::runtime_error("cannot write " + path + ": " + std::strerror(errno));
+    bytes.remove_prefix(static_cast<size_t>(part));
+  }
 }
 
 }  // namespace weft
