@@ -130,6 +130,10 @@ void addTrain(CLI::App &app, Action &action) {
   command->add_option_function<std::string>(
       "--steps", [o](const std::string &steps) { o->settings.push_back("train.steps=" + steps); },
       "Overrides train.steps");
+  command->add_option_function<std::string>(
+      "--context-parallel",
+      [o](const std::string &processes) { o->settings.push_back("train.context_parallel=" + processes); },
+      "Processes that share each text (train.context_parallel), of those that torchrun starts");
   command->add_flag("--resume", o->resume, "Go on from the checkpoint in --out");
   command->add_option("--init", o->init, "Begin with the weights of this checkpoint or .safetensors file");
   command->add_flag("--tune", o->tune, "Tune the model's attention before the first step");

@@ -4,6 +4,7 @@
 
 #include "compiler/internal_error.h"
 #include "compiler/language/ast.h"
+#include "compiler/origin.h"
 
 namespace weft {
 namespace {
@@ -335,6 +336,7 @@ std::vector<std::string> dimNames(const Variant &variant) {
   for (const InputInfo &input : variant.inputs())
     for (const std::string &dim : input.dims)
       if (!has(names, dim)) names.push_back(dim);
+  if (hasOrigin(variant)) names.insert(names.end(), originDims.begin(), originDims.end());
   return names;
 }
 

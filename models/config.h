@@ -42,6 +42,7 @@ struct TrainConfig {
   std::string precision = "auto";   ///< auto, f32, bf16, f16: see models/precision.h
   std::string recompute = "none";   ///< none, blocks: what the backward pass computes again instead of keeping it
   int64_t validateEvery = 0, validateBytes = 65536;
+  int64_t contextParallel = 1;  ///< processes that share each sequence
   double saveMinutes = 0;
   int64_t keep = 1;
 };

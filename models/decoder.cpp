@@ -76,20 +76,21 @@ Tensor Decoder::advance(const Tensor &tokens) {
   torch::NoGradGuard guard;
   const auto variant = findVariant(model->config.attention);
   const Tensor logits =
-      model->forward(tokens.unsqueeze(0).to(model->device()), done, [&](size_t layer, const AttentionInputs &call) {
-        AttentionInputs whole = call;
-        const int64_t reach = reachOf(layer, call);
-        for (const InputInfo &input : variant->inputs())
-          for (size_t at = 0; at < call.names.size(); ++at)
-            if (call.names[at] == input.name && input.isRow && (!input.querySide || input.isPooled)) {
-              // What a selection pools is cached too: the tile before the newest token chooses.
-              const Tensor newest = keep(layers[layer][input.name], call.tensors[at], reach);
-              if (n == 1) whole.tensors[at] = newest;
-            }
-        // The first tokens see one another; a later one sees the cache.
-        return n > 1 ? ops::attention(model->config.attention, call.names, call.tensors)
-                     : ops::decode(model->config.attention, whole.names, whole.tensors);
-      });
+      model->forward(tokens.unsqueeze(0).to(model->device()), {{done, n}},
+                     [&](size_t layer, const AttentionInputs &call) {
+                       AttentionInputs whole = call;
+                       const int64_t reach = reachOf(layer, call);
+                       for (const InputInfo &input : variant->inputs())
+                         for (size_t at = 0; at < call.names.size(); ++at)
+                           if (call.names[at] == input.name && input.isRow && (!input.querySide || input.isPooled)) {
+                             // What a selection pools is cached too: the tile before the newest token chooses.
+                             const Tensor newest = keep(layers[layer][input.name], call.tensors[at], reach);
+                             if (n == 1) whole.tensors[at] = newest;
+                           }
+                       // The first tokens see one another; a later one sees the cache.
+                       return n > 1 ? ops::attention(model->config.attention, call.names, call.tensors)
+                                    : ops::decode(model->config.attention, whole.names, whole.tensors);
+                     });
   done += n;
   return logits[0];
 }

@@ -84,21 +84,23 @@ void GptImpl::initialize() {
   }
 }
 
-Tensor GptImpl::embed(const Tensor &tokens, int64_t first) {
-  const int64_t end = first + tokens.size(1);
+static Places wholeOf(const Tensor &tokens) { return {{0, tokens.size(1)}}; }
+
+Tensor GptImpl::embed(const Tensor &tokens, const Places &places) {
+  const int64_t end = places.back().first + places.back().count;
   TORCH_CHECK(end <= config.context, "expected at most ", config.context, " tokens, got ", end);
   const Tensor x = torch::embedding(embedding, tokens);
-  return dropout(position.defined() ? x + position.slice(0, first, end) : x);
+  return dropout(position.defined() ? x + at(places, position) : x);
 }
 
-Tensor GptImpl::enter(size_t at, const Tensor &x, int64_t first) const {
-  return at > 0 && position.defined() ? x + position.slice(0, first, first + x.size(1)) : x;
+Tensor GptImpl::enter(size_t number, const Tensor &x, const Places &places) const {
+  return number > 0 && position.defined() ? x + at(places, position) : x;
 }
 
-Rotation GptImpl::rotationOf(const Tensor &x, int64_t first) {
+Rotation GptImpl::rotationOf(const Tensor &x, const Places &places) {
   // Made once of the model's device: no parameter, so no checkpoint holds it.
   if (rotation.turns.defined() && rotation.turns.device() != x.device()) rotation.turns = rotation.turns.to(x.device());
-  return rotation.slice(first, x.size(1));
+  return rotation.at(places);
 }
 
 Attend GptImpl::whole() const {
@@ -106,18 +108,22 @@ Attend GptImpl::whole() const {
 }
 
 Tensor GptImpl::forward(const Tensor &tokens) {
-  return forward(tokens, 0, [attend = whole()](size_t, const AttentionInputs &call) { return attend(call); });
+  if (share && is_training())
+    return forward(tokens, share->places(tokens.size(1) * share->size),
+                   [this](size_t, const AttentionInputs &call) { return share->attend(variant, call); });
+  return forward(tokens, wholeOf(tokens),
+                 [attend = whole()](size_t, const AttentionInputs &call) { return attend(call); });
 }
 
-Tensor GptImpl::forward(const Tensor &tokens, int64_t first,
+Tensor GptImpl::forward(const Tensor &tokens, const Places &places,
                         const std::function<Tensor(size_t, const AttentionInputs &)> &attend) {
-  Tensor x = embed(tokens, first);
-  const Rotation turned = rotationOf(x, first);
+  Tensor x = embed(tokens, places);
+  const Rotation turned = rotationOf(x, places);
   for (size_t at = 0; at < blocks.size(); ++at) {
     auto block = [own = blocks[at], at, turned, attend](const Tensor &x) mutable {
       return own(x, turned, [&](const AttentionInputs &call) { return attend(at, call); });
     };
-    x = enter(at, x, first);
+    x = enter(at, x, places);
     x = recompute && is_training() ? recomputed(block, x) : block(x);
   }
   return output ? output(norm(x)) : torch::linear(norm(x), embedding);
@@ -132,10 +138,11 @@ Tensor GptImpl::reachCost() const {
 std::vector<AttentionInputs> GptImpl::attentionInputs(const Tensor &tokens) {
   torch::NoGradGuard guard;
   std::vector<AttentionInputs> all;
-  Tensor x = embed(tokens);
-  const Rotation turned = rotationOf(x, 0);
+  const Places places = wholeOf(tokens);
+  Tensor x = embed(tokens, places);
+  const Rotation turned = rotationOf(x, places);
   for (size_t at = 0; at < blocks.size(); ++at) {
-    x = enter(at, x, 0);
+    x = enter(at, x, places);
     all.push_back(blocks[at]->attention->inputs(blocks[at]->norm1(x), turned));
     x = blocks[at](x, turned, whole());
   }
@@ -147,11 +154,12 @@ std::string GptImpl::firstNonFinite(const Tensor &tokens) {
   auto finite = [](const Tensor &x) { return torch::isfinite(x).all().item<bool>(); };
   for (auto &parameter : named_parameters())
     if (!finite(parameter.value())) return "parameter " + parameter.key();
-  Tensor x = embed(tokens);
+  const Places places = wholeOf(tokens);
+  Tensor x = embed(tokens, places);
   if (!finite(x)) return "the embedding";
-  const Rotation turned = rotationOf(x, 0);
+  const Rotation turned = rotationOf(x, places);
   for (size_t at = 0; at < blocks.size(); ++at) {
-    x = enter(at, x, 0);
+    x = enter(at, x, places);
     if (!finite(blocks[at]->attention(blocks[at]->norm1(x), turned, whole())))
       return "the attention of layer " + std::to_string(at);
     x = blocks[at](x, turned, whole());

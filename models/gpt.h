@@ -14,6 +14,8 @@
 
 #include "models/config.h"
 #include "models/layers.h"
+#include "models/places.h"
+#include "models/sequence_share.h"
 #include "models/variant_inputs.h"
 
 namespace weft {
@@ -52,10 +54,11 @@ TORCH_MODULE(Block);
 class GptImpl : public torch::nn::Module {
  public:
   explicit GptImpl(const ModelConfig &config);
-  /// tokens int64 [B, T], T up to the context -> logits [B, T, 256].
+  /// tokens int64 [B, T], T up to the context -> logits [B, T, 256]. In training, where processes share sequences,
+  /// those of the own part.
   torch::Tensor forward(const torch::Tensor &tokens);
-  /// The same for tokens at positions `first` .. of a longer text, whose attention `attend` computes by layer.
-  torch::Tensor forward(const torch::Tensor &tokens, int64_t first,
+  /// The same for tokens at these places of a longer text, whose attention `attend` computes by layer.
+  torch::Tensor forward(const torch::Tensor &tokens, const Places &places,
                         const std::function<torch::Tensor(size_t layer, const AttentionInputs &)> &attend);
   torch::Tensor reachCost() const;  ///< sum over layers: see VariantInputs
   torch::Device device() const { return embedding.device(); }
@@ -77,6 +80,8 @@ class GptImpl : public torch::nn::Module {
   std::vector<Block> blocks;
   /// Training keeps the inputs of blocks alone, and computes them again in the backward pass.
   bool recompute = false;
+  /// Of processes that share each sequence in training; null where each has whole ones.
+  c10::intrusive_ptr<SequenceShare> share;
 
  private:
   torch::Tensor embedding, position;  ///< no `position` where it is not learned
@@ -85,10 +90,10 @@ class GptImpl : public torch::nn::Module {
   torch::nn::Dropout dropout{nullptr};
   Rotation rotation;  ///< of all positions of the context
   void initialize();
-  torch::Tensor embed(const torch::Tensor &tokens, int64_t first = 0);
-  /// Block `at` for tokens from position `first` on.
-  torch::Tensor enter(size_t at, const torch::Tensor &x, int64_t first) const;
-  Rotation rotationOf(const torch::Tensor &x, int64_t first);
+  torch::Tensor embed(const torch::Tensor &tokens, const Places &places);
+  /// What block `at` is given.
+  torch::Tensor enter(size_t at, const torch::Tensor &x, const Places &places) const;
+  Rotation rotationOf(const torch::Tensor &x, const Places &places);
   Attend whole() const;  ///< by the operator, over all tokens
   std::string variant;   ///< of the whole run, whatever becomes of its file
 };

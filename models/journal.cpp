@@ -23,9 +23,16 @@ Journal::Journal(const std::string &directory, const Config &config, Training &t
   auto some = [](int64_t count, const char *what) {
     return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
   };
-  std::fprintf(stderr, "%lld processes, each with %s and %s\n", static_cast<long long>(processes.size()),
-               some(processes.part(config.train.batch).count, "text").c_str(),
-               some(torch::get_num_threads(), "thread").c_str());
+  const int64_t sharing = config.train.contextParallel;
+  const std::string texts = some(processes.part(config.train.batch, sharing).count, "text"),
+                    threads = some(torch::get_num_threads(), "thread");
+  const auto count = static_cast<long long>(processes.size());
+  if (sharing == 1)
+    std::fprintf(stderr, "%lld processes, each with %s and %s\n", count, texts.c_str(), threads.c_str());
+  else
+    std::fprintf(stderr,
+                 "%lld processes, in groups of %lld that share each text; each group with %s, each process with %s\n",
+                 count, static_cast<long long>(sharing), texts.c_str(), threads.c_str());
 }
 
 void Journal::log(const StepFigures &step, const ProgressFigures &figures) {

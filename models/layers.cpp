@@ -61,8 +61,8 @@ Rotation Rotation::ofPositions(int64_t count, int64_t heads, int64_t headDim) {
   return {turns.view({count, 1, half}).expand({count, 2 * heads, half}).reshape({count, 2 * heads * half})};
 }
 
-Rotation Rotation::slice(int64_t first, int64_t count) const {
-  return turns.defined() ? Rotation{turns.slice(0, first, first + count)} : Rotation{};
+Rotation Rotation::at(const Places &places) const {
+  return turns.defined() ? Rotation{weft::at(places, turns)} : Rotation{};
 }
 
 Tensor Rotation::apply(const Tensor &queriesAndKeys) const {

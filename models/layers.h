@@ -5,6 +5,8 @@
 
 #include <torch/torch.h>
 
+#include "models/places.h"
+
 namespace weft {
 
 /// "layer": LayerNorm with scale and shift. "rms": RMSNorm with a scale alone (Zhang and Sennrich, 2019).
@@ -31,7 +33,7 @@ struct Rotation {
   torch::Tensor turns;  ///< complex [T, 2 H D / 2], of queries and keys; null: nothing is turned
 
   static Rotation ofPositions(int64_t count, int64_t heads, int64_t headDim);
-  Rotation slice(int64_t first, int64_t count) const;
+  Rotation at(const Places &places) const;
   /// [B, T, 2, H, D] -> the same shape and type.
   torch::Tensor apply(const torch::Tensor &queriesAndKeys) const;
 };

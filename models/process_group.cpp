@@ -74,10 +74,47 @@ void awaitAll(c10d::Store &store, const Launch &launch) {
   }
 }
 
+c10::intrusive_ptr<Group> makeGroup(const c10::intrusive_ptr<c10d::Store> &store, int rank, int size,
+                                    torch::Device device) {
+  const c10::intrusive_ptr<c10d::Backend> gloo =
+      c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size,
+                                                  c10d::ProcessGroupGloo::Options::create_default(usualPatience));
+  auto group = c10::make_intrusive<Group>(store, rank, size);
+  group->setDefaultBackend(Group::BackendType::GLOO);
+  group->setBackend(torch::kCPU, Group::BackendType::GLOO, gloo);
+  if (device.is_cuda()) {
+    const auto nccl = makeNcclBackend(store, rank, size);
+    group->setBackend(torch::kCUDA, nccl ? Group::BackendType::NCCL : Group::BackendType::GLOO, nccl ? nccl : gloo);
+  }
+  return group;
+}
+
+/// By the name that this torch has for it.
+template <class AnyGroup>
+c10::intrusive_ptr<c10d::Work> allToAll(AnyGroup &group, Tensor to, Tensor from, std::vector<int64_t> toCounts,
+                                        std::vector<int64_t> fromCounts) {
+  if constexpr (requires { group.all_to_all_single(to, from, toCounts, fromCounts); })
+    return group.all_to_all_single(to, from, toCounts, fromCounts);
+  else return group.alltoall_base(to, from, toCounts, fromCounts);
+}
+
+class PendingWork : public Pending {
+ public:
+  PendingWork(const Launch &launch, c10::intrusive_ptr<c10d::Work> work) : launch(launch), work(std::move(work)) {}
+  void wait() override {
+    together(launch, [&] { work->wait(); });
+  }
+
+ private:
+  Launch launch;
+  c10::intrusive_ptr<c10d::Work> work;
+};
+
 class TorchGroup : public ProcessGroup {
  public:
-  TorchGroup(const Launch &launch, const c10::intrusive_ptr<Group> &group)
-      : launch(launch), group(group), gradients(group) {}
+  TorchGroup(const Launch &launch, const c10::intrusive_ptr<c10d::Store> &store, torch::Device device,
+             const c10::intrusive_ptr<Group> &group)
+      : launch(launch), store(store), device(device), group(group), gradients(group) {}
 
   void sum(Tensor tensor, std::chrono::minutes patience) override { reduce(tensor, c10d::ReduceOp::SUM, patience); }
   void maximum(Tensor tensor, std::chrono::minutes patience) override { reduce(tensor, c10d::ReduceOp::MAX, patience); }
@@ -110,6 +147,24 @@ class TorchGroup : public ProcessGroup {
     }
   }
 
+  std::unique_ptr<Pending> exchange(const Tensor &sent, const std::vector<int64_t> &counts, const Tensor &received,
+                                    const std::vector<int64_t> &receivedCounts) override {
+    c10::intrusive_ptr<c10d::Work> work;
+    together(launch, [&] { work = allToAll(*group, received, sent, receivedCounts, counts); });
+    return std::make_unique<PendingWork>(launch, work);
+  }
+
+  std::unique_ptr<ProcessGroup> part(int64_t number, int64_t rank, int64_t size) override {
+    Launch own = launch;
+    own.rank = rank;
+    own.size = size;
+    const std::string name = "of_" + std::to_string(size) + "_number_" + std::to_string(number);
+    const auto place = c10::make_intrusive<c10d::PrefixStore>(name, store);
+    c10::intrusive_ptr<Group> made;
+    together(launch, [&] { made = makeGroup(place, static_cast<int>(rank), static_cast<int>(size), device); });
+    return std::make_unique<TorchGroup>(own, place, device, made);
+  }
+
  private:
   void reduce(Tensor &tensor, c10d::ReduceOp::RedOpType operation, std::chrono::minutes patience) {
     together(launch, [&] {
@@ -122,6 +177,8 @@ class TorchGroup : public ProcessGroup {
   }
 
   Launch launch;
+  c10::intrusive_ptr<c10d::Store> store;
+  torch::Device device;
   c10::intrusive_ptr<Group> group;
   SharedGradients gradients;
 };
@@ -130,22 +187,11 @@ class TorchGroup : public ProcessGroup {
 
 std::unique_ptr<ProcessGroup> joinGroup(const Launch &launch, torch::Device device) {
   const auto store = reachStore(launch);
-  const int rank = static_cast<int>(launch.rank), size = static_cast<int>(launch.size);
   c10::intrusive_ptr<Group> group;
   awaitAll(*store, launch);
-  together(launch, [&] {
-    const c10::intrusive_ptr<c10d::Backend> gloo =
-        c10::make_intrusive<c10d::ProcessGroupGloo>(store, rank, size,
-                                                    c10d::ProcessGroupGloo::Options::create_default(usualPatience));
-    group = c10::make_intrusive<Group>(store, rank, size);
-    group->setDefaultBackend(Group::BackendType::GLOO);
-    group->setBackend(torch::kCPU, Group::BackendType::GLOO, gloo);
-    if (device.is_cuda()) {
-      const auto nccl = makeNcclBackend(store, rank, size);
-      group->setBackend(torch::kCUDA, nccl ? Group::BackendType::NCCL : Group::BackendType::GLOO, nccl ? nccl : gloo);
-    }
-  });
-  return std::make_unique<TorchGroup>(launch, group);
+  together(launch,
+           [&] { group = makeGroup(store, static_cast<int>(launch.rank), static_cast<int>(launch.size), device); });
+  return std::make_unique<TorchGroup>(launch, store, device, group);
 }
 
 }  // namespace weft

@@ -18,6 +18,14 @@ struct LostProcess : std::runtime_error {
   using runtime_error::runtime_error;
 };
 
+/// An operation that goes on while this process does other things.
+class Pending {
+ public:
+  virtual ~Pending() = default;
+  /// Until it is done. Throws LostProcess.
+  virtual void wait() = 0;
+};
+
 class ProcessGroup {
  public:
   virtual ~ProcessGroup() = default;
@@ -32,6 +40,14 @@ class ProcessGroup {
   virtual void backward(const torch::Tensor &loss, const std::vector<torch::Tensor> &parameters) = 0;
   /// The gradients of `parameters`, of those that have one, become their means over the processes.
   virtual void average(const std::vector<torch::Tensor> &parameters) = 0;
+  /// Bytes for each process of the group, and from each, one behind the other: uint8 [sum of the counts]. Both tensors
+  /// stay as they are until it is done.
+  virtual std::unique_ptr<Pending> exchange(const torch::Tensor &sent, const std::vector<int64_t> &counts,
+                                            const torch::Tensor &received,
+                                            const std::vector<int64_t> &receivedCounts) = 0;
+  /// A group of `size` of these processes, of which this one is number `rank`; groups of one size have numbers. All
+  /// processes call it.
+  virtual std::unique_ptr<ProcessGroup> part(int64_t number, int64_t rank, int64_t size) = 0;
 };
 
 /// Waits until all processes of `launch` are there. Tensors lie on CPU and on `device`. Throws std::runtime_error: one

@@ -17,16 +17,26 @@ Processes::Processes(const Launch &launch, torch::Device device) : launch(launch
   if (launch.size > 1) group = joinGroup(launch, device);
 }
 
-Rows Processes::part(int64_t batch) const {
-  if (batch % size() != 0) {
-    const int64_t below = batch / size() * size();
+Rows Processes::part(int64_t batch, int64_t sharing) const {
+  if (size() % sharing != 0)
+    throw std::runtime_error("train.context_parallel = " + std::to_string(sharing) + " does not divide the " +
+                             std::to_string(size()) + (alone() ? " process" : " processes") +
+                             " of this run; torchrun --nproc-per-node starts so many");
+  const int64_t parts = size() / sharing;
+  if (batch % parts != 0) {
+    const int64_t below = batch / parts * parts;
     throw std::runtime_error("train.batch = " + std::to_string(batch) + " texts cannot be shared equally by " +
-                             std::to_string(size()) + " processes; a batch of " +
-                             (below > 0 ? std::to_string(below) + " or " : "") + std::to_string(below + size()) +
-                             " can (train.batch is of all processes together)");
+                             std::to_string(parts) + (sharing > 1 ? " groups of processes" : " processes") +
+                             "; a batch of " + (below > 0 ? std::to_string(below) + " or " : "") +
+                             std::to_string(below + parts) + " can (train.batch is of all processes together)");
   }
-  const int64_t count = batch / size();
-  return {rank() * count, count};
+  const int64_t count = batch / parts;
+  return {rank() / sharing * count, count};
+}
+
+c10::intrusive_ptr<SequenceShare> Processes::share(int64_t count) {
+  const int64_t own = rank() % count;
+  return c10::make_intrusive<SequenceShare>(group->part(rank() / count, own, count), own, count);
 }
 
 uint64_t Processes::seed(uint64_t common) const {

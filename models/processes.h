@@ -14,6 +14,7 @@
 #include "models/data.h"
 #include "models/launch.h"
 #include "models/process_group.h"
+#include "models/sequence_share.h"
 
 namespace weft {
 
@@ -40,12 +41,16 @@ class Processes {
   /// True where torchrun started all of them anew after one had failed.
   bool restarted() const { return launch.restarts > 0; }
 
-  /// The rows of this process of a batch. Throws std::runtime_error where the processes do not divide it.
-  Rows part(int64_t batch) const;
+  /// The rows of this process of a batch whose texts `sharing` processes share each. Throws std::runtime_error where
+  /// the processes, or groups of so many, do not divide it.
+  Rows part(int64_t batch, int64_t sharing = 1) const;
   /// A seed of this process's own, of one that all have: that itself where rank is 0.
   uint64_t seed(uint64_t common) const;
 
   // All processes call each of these, in the same order.
+
+  /// This process among the `count` that share sequences: those of ranks next to each other.
+  c10::intrusive_ptr<SequenceShare> share(int64_t count);
 
   /// The bytes that `make` gives in the first process, for all.
   std::string fromFirst(const std::function<std::string()> &make);

@@ -26,8 +26,9 @@ void demandMemory(const Config &config, const Processes &processes) {
   const double block = 7 * width + 2 * static_cast<double>(model.innerWidth());
   const double blocks = config.train.recompute == "blocks" ? layers * width + block : layers * block;
   const double floats = blocks + 2 * 256, bytes = config.train.precision == "f32" ? 4 : 2;
-  const int64_t texts = config.train.batch / processes.size() * processes.here();
-  const double needed = bytes * floats * static_cast<double>(texts) * static_cast<double>(config.model.context);
+  const double texts =
+      static_cast<double>(config.train.batch * processes.here()) / static_cast<double>(processes.size());
+  const double needed = bytes * floats * texts * static_cast<double>(config.model.context);
   const double all = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   auto text = [](double bytes) { return std::to_string(static_cast<int64_t>(bytes / (1 << 30))) + " GiB"; };
   if (needed > all)
@@ -35,6 +36,28 @@ void demandMemory(const Config &config, const Processes &processes) {
                              std::to_string(config.model.context) + " bytes take at least " + text(needed) +
                              " at once, of the " + text(all) +
                              " of this machine; take fewer, and train.accumulate batches a step");
+}
+
+/// Of processes that share each text.
+void demandParts(const Config &config) {
+  const int64_t sharing = config.train.contextParallel;
+  if (sharing == 1) return;
+  if (readsAllTokens(*findVariant(config.model.attention)))
+    throw std::runtime_error("the inputs of '" + config.model.attention +
+                             "' are made of all tokens at once; with train.context_parallel = " +
+                             std::to_string(sharing) + " no process has them");
+  if (config.model.context % (2 * sharing) != 0)
+    throw std::runtime_error("model.context = " + std::to_string(config.model.context) + ": expected a multiple of " +
+                             std::to_string(2 * sharing) + ", two pieces for each of " + std::to_string(sharing) +
+                             " processes (train.context_parallel)");
+  const int64_t piece = config.model.context / (2 * sharing);
+  for (const SelectionInfo::Round &round : findVariant(config.model.attention)->selection().rounds)
+    if (piece % round.tileQ != 0 || piece % round.tileK != 0)
+      throw std::runtime_error("'" + config.model.attention + "' chooses tiles of " + std::to_string(round.tileQ) +
+                               " x " + std::to_string(round.tileK) + ": expected pieces of whole tiles, got " +
+                               std::to_string(piece) +
+                               " tokens, a part of model.context = " + std::to_string(config.model.context) + " for " +
+                               std::to_string(2 * sharing) + " pieces");
 }
 
 }  // namespace
@@ -46,9 +69,10 @@ int train(const TrainOptions &options, const TextData &data) {
     throw std::runtime_error("expected more bytes to train on than model.context = " +
                              std::to_string(config.model.context) + ", got " + std::to_string(data.train.size(0)));
   Processes &processes = *options.processes;
-  const Rows rows = processes.part(settings.batch);
+  const Rows rows = processes.part(settings.batch, settings.contextParallel);
   if (options.device.is_cpu()) demandMemory(config, processes);
   [[maybe_unused]] const VariantInputs known(config.model);  // says what is wrong before there is a folder
+  demandParts(config);
   const Validation validation(config, data);
   processes.demandSame("config", printConfig(config));
   processes.demandSame("attention", lastingText(config.model.attention));

@@ -82,6 +82,10 @@ Training begin(const TrainOptions &options, Config &config) {
     if (checkpoint.config.train.validateBytes == config.train.validateBytes) training.bpc = checkpoint.bpc;
   }
   processes.copyFromFirst(training.model->parameters());
+  if (config.train.contextParallel > 1) {
+    training.model->share = processes.share(config.train.contextParallel);
+    training.places = training.model->share->places(config.model.context);
+  }
   return training;
 }
 
@@ -100,14 +104,15 @@ std::optional<StepFigures> takeStep(Training &training, const Config &config, Pr
     if (part > 0 ? processes.askInterrupted() : processes.interrupted()) return std::nullopt;
     const auto [inputs, targets] = batches.take(training.step * settings.accumulate + part);
     figures.tokens = inputs;
+    auto own = [&](const Tensor &all) { return training.places.empty() ? all : at(training.places, all, 1); };
     Tensor logits, reach;
     {
       const Autocast autocast(settings.precision, model->device());
-      logits = model->forward(figures.tokens);
+      logits = model->forward(own(inputs));
       reach = model->reachCost();
     }
     const Tensor entropy =
-        torch::nn::functional::cross_entropy(logits.to(torch::kFloat).view({-1, 256}), targets.view({-1}));
+        torch::nn::functional::cross_entropy(logits.to(torch::kFloat).view({-1, 256}), own(targets).reshape({-1}));
     const Tensor total = (entropy + settings.spanReg * reach) / settings.accumulate;
     processes.backward(total * training.scale.value(), parameters,
                        part + 1 < settings.accumulate ? Gradients::Own

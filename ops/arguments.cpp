@@ -1,6 +1,7 @@
 #include "ops/arguments.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "compiler/dims.h"
@@ -50,7 +51,8 @@ void checkCount(size_t names, size_t tensors) {
 
 void checkNames(const Variant &variant, const std::vector<std::string> &names) {
   for (const std::string &name : names) {
-    bool known = (name == "seed" && variant.hasDropout()) || (name == "selection" && variant.selects());
+    bool known =
+        (name == "seed" && variant.hasDropout()) || (name == "selection" && variant.selects()) || name == "origin";
     for (const InputInfo &input : variant.inputs()) known |= input.name == name;
     std::string inputs;
     if (!known)
@@ -82,6 +84,33 @@ void checkShape(const Variant &variant, const char *name, const at::Tensor &tens
               shapeText(expected), ", got ", shapeText(tensor.sym_sizes()));
 }
 
+/// The sizes of originDims: what the call says, or a piece that is the whole.
+void placePiece(Arguments &arguments, at::TensorList tensors) {
+  const Signature &signature = *arguments.signature;
+  std::array<c10::SymInt, 4> sizes{0, 0, arguments.size("T"), arguments.size("S")};
+  if (signature.origin >= 0) {
+    const at::Tensor &origin = tensors[signature.origin];
+    TORCH_CHECK(origin.scalar_type() == at::kLong && origin.dim() == 1 && origin.sym_size(0) == 4 &&
+                    (origin.is_cpu() || origin.is_meta()),
+                where(*signature.variant),
+                "expected 'origin' to be an int64 tensor of 4 elements on the CPU: where the first query and the first "
+                "key stand, and how many queries and keys there are in all; got ",
+                origin.scalar_type(), " ", shapeText(origin.sym_sizes()), " on ", origin.device());
+    // Shapes hang on none of them.
+    if (origin.is_cpu()) {
+      const int64_t *given = origin.contiguous().const_data_ptr<int64_t>();
+      std::copy(given, given + 4, sizes.begin());
+      for (const int side : {0, 1}) {
+        const auto length = arguments.size(side ? "S" : "T").maybe_as_int();
+        TORCH_CHECK(!length || (given[side] >= 0 && given[side] + *length <= given[side + 2]),
+                    where(*signature.variant), "expected 'origin' to say ", side ? "keys" : "queries",
+                    " of the whole sequence, got ", *length, " from ", given[side], " on, of ", given[side + 2]);
+      }
+    }
+  }
+  for (size_t at = 0; at < sizes.size(); ++at) arguments.sizes[find(signature.dims, originDims[at])] = sizes[at];
+}
+
 }  // namespace
 
 Signature::Signature(std::shared_ptr<const Variant> own, std::vector<std::string> ownNames, size_t tensors)
@@ -91,6 +120,11 @@ Signature::Signature(std::shared_ptr<const Variant> own, std::vector<std::string
   TORCH_CHECK(find(names, "v") >= 0, "weft: expected a tensor named 'v' among the names");
   seed = find(names, "seed");
   selection = find(names, "selection");
+  if (std::ranges::none_of(variant->inputs(), [](const InputInfo &input) { return input.name == "origin"; }))
+    origin = find(names, "origin");
+  TORCH_CHECK(origin < 0 || !variant->selects() || selection >= 0, where(*variant),
+              "expected 'selection' beside 'origin': tiles are chosen of the whole sequence, by weft::select, and the "
+              "tiles of a piece are a part of its map");
   for (const InputInfo &input : variant->inputs()) {
     const int at = find(names, input.name);
     TORCH_CHECK(at >= 0, where(*variant), "expected input '", input.name, "' ", dimsText(input), ", got none");
@@ -143,6 +177,7 @@ Arguments checkArguments(const Signature &signature, at::TensorList tensors) {
   for (int position : {0, 1, 3})
     TORCH_CHECK(from[position], where(variant), "no tensor has the dim ", signature.dims[position]);
   if (!from[2]) result.sizes[2] = result.sizes[1];
+  if (hasOrigin(variant)) placePiece(result, tensors);
   // What needs numbers; symbols are checked when they have become some.
   auto number = [&](int position) { return result.sizes[position].maybe_as_int(); };
   const auto heads = number(1), groups = number(2), queries = number(3);
@@ -199,7 +234,10 @@ std::string sourceOfCall(const Signature &signature, at::TensorList tensors) {
         sizes[signature.dims[own[d]]] = tensor.sym_size(static_cast<int64_t>(d)).guard_int(__FILE__, __LINE__);
   }
   try {
-    return sourceWith(*signature.variant, sizes);
+    // Both are counted from places in the variant's own text, and terms stand behind the parameters.
+    std::string text = sourceWith(*signature.variant, sizes);
+    if (signature.origin < 0 || hasOrigin(*signature.variant)) return text;
+    return sourceWithOrigin(*signature.variant, std::move(text));
   } catch (const std::invalid_argument &error) {
     TORCH_CHECK(false, "weft: ", error.what());
   }
@@ -208,8 +246,9 @@ std::string sourceOfCall(const Signature &signature, at::TensorList tensors) {
 std::shared_ptr<const Variant> variantOfCall(c10::string_view variant, const std::vector<std::string> &names,
                                              at::TensorList tensors) {
   auto found = variantOrThrow(variant);
-  if (termDims(*found).empty()) return found;
-  return variantOrThrow(sourceOfCall(Signature(found, names, tensors.size()), tensors));
+  if (termDims(*found).empty() && find(names, "origin") < 0) return found;
+  const Signature signature(found, names, tensors.size());
+  return signature.isOpen() ? variantOrThrow(sourceOfCall(signature, tensors)) : found;
 }
 
 int64_t rowsKept(const Variant &variant) { return static_cast<int64_t>(variant.keptRows().size()); }

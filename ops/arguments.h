@@ -9,6 +9,7 @@
 #include <torch/torch.h>
 
 #include "compiler/call_plan.h"
+#include "compiler/origin.h"
 
 namespace weft::ops {
 
@@ -17,7 +18,7 @@ int find(const std::vector<std::string> &list, const std::string &name);
 
 /// findVariant (see variant_library.h), its errors as c10::Error.
 std::shared_ptr<const Variant> variantOrThrow(c10::string_view variant);
-/// The same, as a call with these tensors computes it: with the sizes of dims that count terms in their places.
+/// The same, as a call with these tensors computes it: see sourceOfCall.
 std::shared_ptr<const Variant> variantOfCall(c10::string_view variant, const std::vector<std::string> &names,
                                              at::TensorList tensors);
 
@@ -28,13 +29,16 @@ struct Signature {
 
   std::shared_ptr<const Variant> variant;
   std::vector<std::string> names;
-  std::vector<int> places;                  ///< of each input of the variant among the tensors
-  int seed = -1, selection = -1;            ///< places of these; below 0: not given
-  int queries = -1;                         ///< place of the first rows of queries; below 0: there are none
-  std::vector<std::string> dims;            ///< dimNames
-  std::vector<std::vector<int>> inputDims;  ///< of each input: positions in `dims`
-  std::vector<int> headDims;                ///< those that rows end in, in the order of their names
-  std::vector<int> termDims;                ///< those that count terms (compiler/terms.h)
+  std::vector<int> places;                     ///< of each input of the variant among the tensors
+  int seed = -1, selection = -1, origin = -1;  ///< places of these; below 0: not given
+  int queries = -1;                            ///< place of the first rows of queries; below 0: there are none
+  std::vector<std::string> dims;               ///< dimNames
+  std::vector<std::vector<int>> inputDims;     ///< of each input: positions in `dims`
+  std::vector<int> headDims;                   ///< those that rows end in, in the order of their names
+  std::vector<int> termDims;                   ///< those that count terms (compiler/terms.h)
+
+  /// True where a call computes another text than the variant's: see sourceOfCall.
+  bool isOpen() const { return !termDims.empty() || (origin >= 0 && !hasOrigin(*variant)); }
 };
 
 /// What a call's tensors say. Sizes may be symbols, of meta tensors; what needs a number is then not checked.
@@ -57,7 +61,8 @@ int64_t rowsKept(const Variant &variant);
 void checkGradients(const Arguments &arguments, at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse);
 
-/// The text of the variant that a call computes, of a signature whose dims count terms.
+/// The text of the variant that a call computes, of a signature that is open: with the sizes of dims that count terms
+/// in their places, and with the parameter `origin` where the call gives one.
 std::string sourceOfCall(const Signature &signature, at::TensorList tensors);
 
 /// Shape of the map of chosen tiles of a variant that selects any.

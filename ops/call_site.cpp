@@ -90,7 +90,7 @@ static std::shared_ptr<CallSite> siteOf(std::string_view text, const c10::List<s
 std::shared_ptr<CallSite> callSite(c10::string_view variant, const c10::List<std::string> &names,
                                    at::TensorList tensors) {
   auto site = siteOf({variant.data(), variant.size()}, names, tensors.size());
-  if (site->signature.termDims.empty()) return site;
+  if (!site->signature.isOpen()) return site;
   return siteOf(sourceOfCall(site->signature, tensors), names, tensors.size());
 }
 

@@ -49,6 +49,7 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
   const std::string where = std::string("weft: ") + (pages ? "decode_paged" : "decode") + " '" + variant.name() + "': ";
   TORCH_CHECK(names.size() == tensors.size(), where, "expected as many names as tensors, got ", names.size(), " and ",
               tensors.size());
+  TORCH_CHECK(find(names, "origin") < 0, where, "expected no 'origin': the newest of all tokens looks at all of them");
   const auto place = std::find(names.begin(), names.end(), "v") - names.begin();
   TORCH_CHECK(static_cast<size_t>(place) < names.size(), where, "expected a tensor named 'v' among the names");
   const at::Tensor &value = tensors[place];

@@ -102,9 +102,10 @@ def Weft_RandomOp : WeftOp<"random", [Pure]> {
   let summary = "the pair's uniform number in [0, 1) from Philox4x32-10";
   let description = [{
     Counter (i, j, b * H + h, offset), key seed; the same in forward and backward. `set` is the number of the pair's set of
-    keys, from 0; it stands above the bits of j. `%u = weft.random`
+    keys, from 0; it stands above the bits of j. With `origin`, i and j count from the first query and key of the whole
+    sequence. `%u = weft.random`
   }];
-  let arguments = (ins DefaultValuedAttr<I32Attr, "0">:$set);
+  let arguments = (ins DefaultValuedAttr<I32Attr, "0">:$set, UnitAttr:$origin);
   let results = (outs Real:$result);
   let assemblyFormat = "attr-dict";
 }

@@ -141,6 +141,8 @@ struct Variant {
   std::string name;
   std::string source;  ///< the text of this variant, from `attention` to `}`
   SourceRange range;
+  int parameters = 0;   ///< where in `source` the first of them begins
+  bool origin = false;  ///< the tensors of a call are a piece of a longer sequence: see compiler/origin.h
   std::vector<Input> inputs;
   std::vector<Constant> constants;
   std::vector<KeySet> sets{1};    ///< the first one is that of v, any others those of `also`

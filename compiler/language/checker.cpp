@@ -10,8 +10,10 @@
 #include "compiler/language/check_expressions.h"
 #include "compiler/language/cost.h"
 #include "compiler/language/guards.h"
+#include "compiler/language/origin.h"
 #include "compiler/language/selection.h"
 #include "compiler/language/walk.h"
+#include "compiler/origin_dims.h"
 
 namespace weft {
 namespace {
@@ -46,6 +48,7 @@ class Checker {
         report(set.weight->range, std::string("expected no weight with ") + variant.normalizer->name,
                "none is agreed on: a term of the score says how much a pair counts, a gate scales what it adds");
     if (diagnostics.size() > before) return;
+    if (variant.origin) placeIndices(variant);
     guardIndices(variant);
     if (compileSteps(variant) > mostSteps)
       report(variant.range,
@@ -80,7 +83,7 @@ class Checker {
       declare(input.name, input.range);
       for (size_t at = 0; at < input.dims.size(); ++at) {
         const std::string &dim = input.dims[at];
-        if (dim == "page" || dim == "pages")
+        if (dim == "page" || dim == "pages" || std::ranges::count(originDims, dim))
           report(input.range, "expected another dim than '" + dim + "', which is one of the kernels");
         if (dim == "B" && at != 0) report(input.range, "expected B to be the first dim of '" + input.name + "'");
         const bool afterBatch = at == 0 || (at == 1 && input.dims[0] == "B");

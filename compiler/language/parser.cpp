@@ -57,6 +57,7 @@ class Parser : ExpressionParser {
     variant->name = name.text;
     variant->range = name.range;
     expect("(", "after the variant's name");
+    variant->parameters = lastEnd() - begin;
     do {
       if (at(")")) break;
       parseParameter(*variant);
@@ -108,8 +109,8 @@ class Parser : ExpressionParser {
     return values;
   }
 
-  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | name ':' ['int' | 'bool'] '[' (dim (','
-  // dim)*)? ']' values
+  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | 'origin' | name ':' ['int' | 'bool'] '[' (dim
+  // (',' dim)*)? ']' values
   void parseParameter(ast::Variant &variant) {
     if (accept("const")) {
       const Token name = expectName("the constant's name");
@@ -132,6 +133,11 @@ class Parser : ExpressionParser {
       return;
     }
     const Token name = expectName("an input's name");
+    if (name.text == "origin" && (at(",") || at(")"))) {
+      if (variant.origin) report(name.range, "expected 'origin' once");
+      variant.origin = true;
+      return;
+    }
     ast::Input input;
     input.name = name.text;
     input.range = name.range;

@@ -23,6 +23,13 @@ struct RowState {
   std::string tensor() const { return source == Source::Forward ? std::string("row.") + name : name; }
 };
 
+/// How what a query gets of its keys piece by piece becomes what it gets of all of them.
+enum class Joining {
+  None,       ///< not at all: a row needs all its keys at once
+  Sum,        ///< added up
+  LogSumExp,  ///< by the log-sum-exp of the pieces; the rows "peak" and "scale" then serve the whole
+};
+
 struct NormalizerFacts {
   const char *name;        ///< after `normalize`
   bool logSumExp = false;  ///< has a log-sum-exp to give out, and takes a cotangent of it
@@ -30,7 +37,8 @@ struct NormalizerFacts {
   bool weight = true;      ///< takes a `weight`
   bool ordered = false;    ///< what a key gets hangs on the keys after it: no lists of keys, no two-pass backward form
   bool delta = false;      ///< the backward pass starts with the kernel backward_delta
-  int keyPasses = 1;       ///< how many loops over keys the text of its largest kernel has (see language/cost.h)
+  Joining joining = Joining::None;
+  int keyPasses = 1;  ///< how many loops over keys the text of its largest kernel has (see language/cost.h)
   std::span<const RowState> rows = {};
 };
 

@@ -3,7 +3,7 @@
 
 namespace weft {
 
-extern constexpr NormalizerFacts noneFacts{.name = "none"};
+extern constexpr NormalizerFacts noneFacts{.name = "none", .joining = Joining::Sum};
 
 namespace {
 

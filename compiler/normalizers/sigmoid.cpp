@@ -3,7 +3,7 @@
 
 namespace weft {
 
-extern constexpr NormalizerFacts sigmoidFacts{.name = "sigmoid"};
+extern constexpr NormalizerFacts sigmoidFacts{.name = "sigmoid", .joining = Joining::Sum};
 
 namespace {
 

@@ -13,8 +13,12 @@
 
 namespace weft {
 
-extern constexpr NormalizerFacts softmaxFacts{
-    .name = "softmax", .logSumExp = true, .sink = true, .delta = true, .rows = softmaxRows};
+extern constexpr NormalizerFacts softmaxFacts{.name = "softmax",
+                                              .logSumExp = true,
+                                              .sink = true,
+                                              .delta = true,
+                                              .joining = Joining::LogSumExp,
+                                              .rows = softmaxRows};
 
 namespace {
 

@@ -8,6 +8,7 @@
 
 #include "compiler/dims.h"
 #include "compiler/oracle/functions.h"
+#include "compiler/origin_dims.h"
 
 namespace weft::reference {
 
@@ -49,6 +50,12 @@ Evaluator::Evaluator(const ast::Variant &variant, const std::map<std::string, Ar
   }
   if (!dims.count("G")) dims["G"] = dims["H"];
   heads = dims["H"];
+  if (!variant.origin) return;
+  // A piece of a longer sequence where the inputs say so, else the whole.
+  const auto given = inputs.find("origin");
+  const std::vector<double> whole{0, 0, static_cast<double>(dims["T"]), static_cast<double>(dims["S"])};
+  for (size_t at = 0; at < originDims.size(); ++at)
+    dims[originDims[at]] = static_cast<int64_t>((given == inputs.end() ? whole : given->second.values).at(at));
 }
 
 void Evaluator::start(int64_t nb, int64_t nh, int64_t ni, int64_t nj, bool record) {

@@ -1,6 +1,7 @@
 #include "compiler/target/scalar_region.h"
 
 #include "compiler/dims.h"
+#include "compiler/origin_dims.h"
 #include "llvm/ADT/STLExtras.h"
 
 namespace weft::target {
@@ -51,7 +52,7 @@ void ScalarRegion::emitBlock(mlir::Block &block) {
     } else if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
       mapping.map(dim.getResult(), emit.toI32(slots.dim(dim.getDim().str())));
     } else if (auto number = mlir::dyn_cast<dialect::RandomOp>(op)) {
-      mapping.map(op.getResult(0), random(static_cast<int>(number.getSet())));
+      mapping.map(op.getResult(0), random(number));
     } else if (auto maskOp = mlir::dyn_cast<dialect::MaskOp>(op)) {
       if (context.full) {
         mask = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getBoolAttr(true));
@@ -255,14 +256,20 @@ Value ScalarRegion::element(dialect::ReadOp op, llvm::ArrayRef<Value> indices) {
 
 /// Philox4x32-10 (Salmon et al. 2011), counter (i, j, b * H + h, offset), key seed; the first word's
 /// upper 24 bits as a number in [0, 1).
-Value ScalarRegion::random(int set) {
+Value ScalarRegion::random(dialect::RandomOp op) {
+  const int64_t set = op.getSet();
+  // Other keys than those of v belong to the whole sequence.
+  auto placed = [&](Value index, bool queries) {
+    if (!op.getOrigin() || (!queries && set > 0)) return index;
+    return emit.add(index, slots.dim(originDims[queries ? 0 : 1]));
+  };
   auto vectorI32 = [&](Value scalar) { return emit.splat(scalar); };
   auto constant = [&](uint32_t value) { return vectorI32(emit.i32(static_cast<int32_t>(value))); };
   auto low = [&](Value wide) { return emit.toI32(wide); };
   auto high = [&](Value wide) { return emit.toI32(arith::ShRUIOp::create(emit.b, emit.loc, wide, emit.i64(32))); };
-  Value x0 = slots.headRows() ? vectorI32(low(slots.queryOf(context.batch)))
-                              : emit.add(vectorI32(low(context.i)), emit.iota());
-  Value x1 = vectorI32(low(emit.add(context.j, emit.i64(int64_t{set} << 30))));
+  Value x0 = slots.headRows() ? vectorI32(low(placed(slots.queryOf(context.batch), true)))
+                              : emit.add(vectorI32(low(placed(context.i, true))), emit.iota());
+  Value x1 = vectorI32(low(emit.add(placed(context.j, false), emit.i64(set << 30))));
   Value x2 = vectorI32(low(slots.rowNumber(context.batch, context.head, context.i)));
   if (slots.headRows()) x2 = emit.add(x2, emit.iota());
   Value x3 = vectorI32(low(slots.seed(1)));

@@ -65,7 +65,7 @@ class ScalarRegion {
   /// The indices of what the whole head reads alike (i32), at where the head is known; none of others. Moves the
   /// builder there.
   std::vector<Value> indicesOfHead(dialect::ReadOp op);
-  Value random(int set);
+  Value random(dialect::RandomOp op);
   void checkOutside();
   static bool isVector(Value value) { return mlir::isa<mlir::VectorType>(value.getType()); }
 };

@@ -103,8 +103,8 @@ class AstLowering {
       }
       if (set.gate) results.push_back({"gate", lower(*set.gate)});
       if (variant.dropout && *variant.dropout > 0) {
-        mlir::Value random =
-            dialect::RandomOp::create(builder, scalar.loc, dialect::realType(builder.getContext()), number);
+        mlir::Value random = dialect::RandomOp::create(builder, scalar.loc, dialect::realType(builder.getContext()),
+                                                       number, variant.origin);
         mlir::Value kept = scalar.map(Function::Ge, {random, scalar.constant(*variant.dropout)});
         results.push_back(
             {"dropout", scalar.select(kept, scalar.constant(1 / (1 - *variant.dropout)), scalar.constant(0))});

@@ -7,6 +7,7 @@
 
 #include "compiler/dims.h"
 #include "compiler/kernel_image.h"
+#include "compiler/origin_dims.h"
 #include "compiler/passes.h"
 #include "compiler/transforms/scalar_builder.h"
 #include "llvm/ADT/DenseMap.h"
@@ -79,7 +80,7 @@ Range rangeOf(mlir::Operation &op, const Ranges &ranges) {
     return {static_cast<int64_t>(*value), static_cast<int64_t>(*value)};
   if (auto dim = mlir::dyn_cast<dialect::DimOp>(op)) {
     const llvm::StringRef name = dim.getDim();
-    const bool limited = isLeadingDim(name) || name == "T" || name == "S";
+    const bool limited = isLeadingDim(name) || name == "T" || name == "S" || llvm::is_contained(originDims, name);
     return {0, limited ? largestExtent : Range().hi};
   }
   auto map = mlir::dyn_cast<dialect::MapOp>(op);

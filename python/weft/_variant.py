@@ -239,7 +239,8 @@ def _tensors(given: Mapping[str, Any]) -> tuple[list[str], list[torch.Tensor]]:
     names, tensors = [], []
     for name, value in given.items():
         names.append(name)
-        tensors.append(value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device=device))
+        # Where a piece of a sequence stands the host must know.
+        tensors.append(value if isinstance(value, torch.Tensor) else torch.as_tensor(value, device="cpu" if name == "origin" else device))
     return names, tensors
 
 

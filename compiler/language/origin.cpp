@@ -1,0 +1,117 @@
+#include "compiler/language/origin.h"
+
+#include <limits>
+#include <vector>
+
+#include "compiler/language/nodes.h"
+#include "compiler/language/walk.h"
+#include "compiler/origin.h"
+
+namespace weft {
+
+bool hasOrigin(const Variant &variant) { return variant.tree().origin; }
+
+std::string sourceWithOrigin(const Variant &variant) { return sourceWithOrigin(variant, variant.source()); }
+std::string sourceWithOrigin(const Variant &variant, std::string text) {
+  return text.insert(static_cast<size_t>(variant.tree().parameters), "origin, ");
+}
+
+Joining joiningOf(const Variant &variant) {
+  return variant.tree().keys ? Joining::None : variant.tree().normalizer->joining;
+}
+
+bool hasOnce(const Variant &variant) { return variant.tree().sink || variant.tree().sets.size() > 1; }
+
+namespace ast {
+namespace {
+
+using Kind = Expr::Kind;
+
+ExprPtr dim(const char *name) {
+  ExprPtr node = makeNode(Kind::Dim, {}, Type::Int);
+  node->name = name;
+  return node;
+}
+
+/// True for a node that is the index alone.
+bool is(const Expr &expr, Index index) { return expr.kind == Kind::Index && expr.index == index; }
+
+/// Of the statements about one set of keys. Expressions may be shared by several: each changes once.
+class Placing {
+ public:
+  explicit Placing(Variant &variant) : variant(variant) {}
+
+  void place(ExprPtr &root, const KeySet &set) {
+    if (!root) return;
+    std::vector<Expr *> found;
+    argumentsFirst(*root, placed, [&](const Expr &expr) {
+      // The variant is ours to complete.
+      found.push_back(const_cast<Expr *>(&expr));
+      return true;
+    });
+    for (Expr *expr : found) {
+      if (expr->kind == Kind::Dim && expr->name == "T") expr->name = originDims[2];
+      else if (expr->kind == Kind::Dim && expr->name == "S") expr->name = originDims[3];
+      for (size_t at = 0; at < expr->args.size(); ++at) placeArgument(*expr, at, set);
+    }
+    root = global(root, set);
+  }
+
+ private:
+  Variant &variant;
+  Visited placed;
+  const ExprPtr firstQuery = dim(originDims[0]), firstKey = dim(originDims[1]);
+
+  bool ownKeys(const KeySet &set) const { return &set == &variant.sets[0]; }
+
+  /// Where an expression is the index i or j itself: that of the whole sequence.
+  ExprPtr global(const ExprPtr &expr, const KeySet &set) {
+    const bool query = is(*expr, Index::i);
+    if (!query && !(is(*expr, Index::j) && ownKeys(set))) return expr;
+    return made(Function::Add, expr, query ? firstQuery : firstKey);
+  }
+
+  ExprPtr made(Function function, const ExprPtr &index, const ExprPtr &first) {
+    ExprPtr call = makeCall(function, index->range, {index, first}, Type::Int);
+    placed.insert(call.get());
+    return call;
+  }
+
+  void placeArgument(Expr &expr, size_t at, const KeySet &set) {
+    ExprPtr &arg = expr.args[at];
+    const std::string *dim = nullptr;
+    if (expr.kind == Kind::Read && !expr.segment) dim = &variant.inputs[expr.input].dims[at];
+    const bool queries = dim && *dim == "T", keys = dim && *dim == "S";
+    if (!queries && !keys) {
+      arg = global(arg, set);
+      return;
+    }
+    if (is(*arg, queries ? Index::i : Index::j) && (queries || ownKeys(set))) return;
+    arg = made(Function::Sub, global(arg, set), queries ? firstQuery : firstKey);
+  }
+};
+
+}  // namespace
+
+void placeIndices(Variant &variant) {
+  Placing placing(variant);
+  for (KeySet &set : variant.sets) {
+    for (Let &let : set.lets) placing.place(let.value, set);
+    for (ExprPtr &where : set.wheres) placing.place(where, set);
+    for (ExprPtr *expr : {&set.score, &set.weight, &set.gate}) placing.place(*expr, set);
+  }
+  placing.place(variant.sink, variant.sets[0]);
+  auto holdsFirst = [&](SourceRange range) {
+    return makeCall(Function::Eq, range, {dim(originDims[1]), makeNumber(0, range, Type::Int)}, Type::Bool);
+  };
+  for (size_t at = 1; at < variant.sets.size(); ++at)
+    variant.sets[at].wheres.push_back(holdsFirst(variant.sets[at].range));
+  if (!variant.sink) return;
+  const SourceRange range = variant.sink->range;
+  const double none = -std::numeric_limits<double>::infinity();
+  variant.sink = makeCall(Function::Select, range,
+                          {holdsFirst(range), variant.sink, makeNumber(none, range, Type::Float)}, Type::Float);
+}
+
+}  // namespace ast
+}  // namespace weft

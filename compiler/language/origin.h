@@ -1,0 +1,14 @@
+// Indices of the whole sequence in a variant whose tensors are a piece of it.
+#pragma once
+
+#include "compiler/language/ast.h"
+
+namespace weft::ast {
+
+/// In every statement of a checked variant: i becomes i + first_query and, of the keys of v, j becomes j + first_key, T
+/// all_queries and S all_keys; of an index into a dim T or S that start is taken again. What a row has but once, a sink
+/// and other keys than those of v, counts in the piece that holds the first key of all. Of a `select` nothing changes:
+/// tiles are chosen of the whole sequence.
+void placeIndices(Variant &variant);
+
+}  // namespace weft::ast

@@ -1,0 +1,460 @@
+#include "models/shared_attention.h"
+
+#include <algorithm>
+
+#include "ops/layout.h"
+#include "ops/variant_library.h"
+
+namespace weft {
+
+using torch::Tensor;
+
+namespace {
+
+/// Of a group's operation in the midst of a step.
+constexpr std::chrono::minutes patience{30};
+/// Where tensors begin among bytes: at a multiple of any type's size.
+constexpr int64_t alignment = 64;
+
+int64_t roomOf(const Tensor &tensor) {
+  const auto bytes = static_cast<int64_t>(tensor.nbytes());
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
+}  // namespace
+
+SharedAttention::SharedAttention(SequenceShare &share, const std::string &variant,
+                                 const std::vector<std::string> &names, const Tensors &tensors)
+    : share(share), variant(variant), names(names), tensors(tensors), facts(findVariant(variant)) {
+  for (size_t at = 0; at < names.size(); ++at) {
+    Input &input = inputs.emplace_back();
+    for (const InputInfo &info : facts->inputs()) {
+      if (info.name != names[at]) continue;
+      const auto dim = [&](const char *name) { return std::ranges::find(info.dims, name) - info.dims.begin(); };
+      const auto rank = static_cast<int64_t>(info.dims.size()), T = dim("T"), S = dim("S");
+      TORCH_CHECK(T == rank || S == rank, "weft: variant '", facts->name(), "': input '", info.name,
+                  "' has the dims T and S; where processes share a sequence, expected inputs of queries or of keys");
+      input = {T < rank   ? Side::Queries
+               : S < rank ? Side::Keys
+                          : Side::All,
+               std::min(T, S), 1, info.isRow, info.isPooled};
+      if (T < rank) length = tensors[at].size(T) / 2;
+    }
+  }
+  whole = joiningOf(*facts) == Joining::None;
+  if (const KeyListInfo &lists = facts->keyList(); lists.tile > 1) {
+    const std::string &name = facts->inputs()[lists.input].name;
+    Input &input = inputs[std::ranges::find(names, name) - names.begin()];
+    input = {Side::Queries, tensors[&input - inputs.data()].dim() - 2, lists.tile};
+    TORCH_CHECK(length % lists.tile == 0, "weft: variant '", facts->name(), "' has a list of keys for each ",
+                lists.tile, " queries: expected pieces of such tiles, got ", length, " tokens");
+  }
+  if (!facts->selects()) return;
+  const SelectionInfo::Round &round = facts->selection().rounds.back();
+  TORCH_CHECK(length % round.tileQ == 0 && length % round.tileK == 0, "weft: variant '", facts->name(),
+              "' chooses tiles of ", round.tileQ, " x ", round.tileK, ": expected pieces of whole tiles, got ", length,
+              " tokens");
+}
+
+void SharedAttention::prepare() {
+  selection = findSelection();
+  needs = findNeeds();
+}
+
+void SharedAttention::prepare(const std::vector<Tensor> &known) {
+  needs = known[0];
+  selection = known[1];
+}
+
+// ---- what is needed ------------------------------------------------------------------------
+
+bool SharedAttention::needed(int64_t queries, int64_t keys) const {
+  return needs.const_data_ptr<uint8_t>()[queries * share.pieces() + keys] != 0;
+}
+
+std::vector<int64_t> SharedAttention::wanted(int64_t owner, int64_t by) const {
+  std::vector<int64_t> result;
+  const std::vector<int64_t> queries = share.piecesOf(by);
+  for (const int64_t piece : share.piecesOf(owner))
+    if (std::ranges::any_of(queries, [&](int64_t own) { return needed(own, piece); })) result.push_back(piece);
+  return result;
+}
+
+bool SharedAttention::anyIn(int64_t step) const {
+  for (int64_t owner = 0; owner < share.size; ++owner)
+    if (!wanted(owner, (owner + step) % share.size).empty()) return true;
+  return false;
+}
+
+Tensor SharedAttention::findNeeds() {
+  const int64_t count = share.pieces();
+  if (whole) return torch::ones({count, count}, torch::kUInt8);
+  // Small inputs of keys say which tiles are kept; of rows nothing but their shapes is read.
+  std::vector<bool> small;
+  for (const Input &input : inputs) small.push_back(input.side == Side::Keys && !input.isRow);
+  const Tensors told = gathered(Side::Keys, small), like = own(Side::Keys, ownPieces()[0]);
+  Tensor found = torch::zeros({count, count}, torch::kInt32);
+  for (const int64_t queries : ownPieces())
+    for (int64_t piece = 0; piece < count; ++piece) {
+      Tensors keys = like;
+      for (size_t at = 0; at < keys.size(); ++at)
+        if (told[at].defined()) keys[at] = told[at].narrow(inputs[at].axis, piece * length, length);
+      if (ops::keepsAny(variant, pieceNames(), pieceTensors(queries, keys, piece))) found[queries][piece] = 1;
+    }
+  share.group().sum(found, patience);
+  return found.to(torch::kUInt8);
+}
+
+Tensor SharedAttention::findSelection() {
+  if (!facts->selects()) return {};
+  Tensors all = tensors;
+  for (const Side side : {Side::Queries, Side::Keys}) {
+    std::vector<bool> read;
+    for (const Input &input : inputs) read.push_back(input.side == side && (!input.isRow || input.isPooled));
+    const Tensors told = gathered(side, read);
+    for (size_t at = 0; at < all.size(); ++at) {
+      if (inputs[at].side != side) continue;
+      std::vector<int64_t> sizes = all[at].sizes().vec();
+      sizes[inputs[at].axis] = share.pieces() * length;
+      // What no select reads is there for its shape.
+      all[at] = told[at].defined() ? told[at] : all[at].narrow(inputs[at].axis, 0, 1).expand(sizes);
+    }
+  }
+  return ops::selectTiles(variant, names, all);
+}
+
+// ---- how it comes --------------------------------------------------------------------------
+
+SharedAttention::Tensors SharedAttention::own(Side side, int64_t piece) const {
+  const int64_t place = piece == ownPieces()[0] ? 0 : 1;
+  Tensors result(tensors.size());
+  for (size_t at = 0; at < tensors.size(); ++at)
+    if (const auto &[own, axis, tokens, isRow, isPooled] = inputs[at]; own == side)
+      result[at] = tensors[at].narrow(axis, place * length / tokens, length / tokens);
+  return result;
+}
+
+Tensor SharedAttention::packed(const std::vector<Tensors> &pieces) {
+  int64_t room = 0;
+  for (const Tensors &piece : pieces)
+    for (const Tensor &own : piece)
+      if (own.defined()) room += roomOf(own);
+  Tensor bytes;
+  int64_t begin = 0;
+  for (const Tensors &piece : pieces)
+    for (const Tensor &own : piece) {
+      if (!own.defined()) continue;
+      if (!bytes.defined()) bytes = torch::empty({room}, own.options().dtype(torch::kUInt8).requires_grad(false));
+      const auto count = static_cast<int64_t>(own.nbytes());
+      bytes.narrow(0, begin, count).view(own.scalar_type()).view(own.sizes()).copy_(own);
+      begin += roomOf(own);
+    }
+  return bytes;
+}
+
+SharedAttention::Tensors SharedAttention::unpacked(const Tensor &bytes, int64_t &begin, const Tensors &like) const {
+  Tensors result(like.size());
+  for (size_t at = 0; at < like.size(); ++at) {
+    if (!like[at].defined()) continue;
+    const auto count = static_cast<int64_t>(like[at].nbytes());
+    result[at] = bytes.narrow(0, begin, count).view(like[at].scalar_type()).view(like[at].sizes());
+    begin += roomOf(like[at]);
+  }
+  return result;
+}
+
+SharedAttention::Arriving SharedAttention::exchange(const std::vector<std::vector<Tensors>> &sent,
+                                                    const std::vector<std::vector<int64_t>> &received,
+                                                    const Tensors &like) {
+  Arriving result;
+  int64_t room = 0, begin = 0;
+  for (const Tensor &own : like)
+    if (own.defined()) room += roomOf(own);
+  std::vector<Tensors> all;
+  std::vector<int64_t> counts, receivedCounts;
+  for (int64_t process = 0; process < share.size; ++process) {
+    all.insert(all.end(), sent[process].begin(), sent[process].end());
+    counts.push_back(static_cast<int64_t>(sent[process].size()) * room);
+    receivedCounts.push_back(static_cast<int64_t>(received[process].size()) * room);
+    for (const int64_t piece : received[process]) result.pieces.push_back({piece, begin}), begin += room;
+  }
+  const auto bytes = tensors[0].options().dtype(torch::kUInt8).requires_grad(false);
+  result.sent = packed(all);
+  if (!result.sent.defined()) result.sent = torch::empty({0}, bytes);
+  result.received = torch::empty({begin}, bytes);
+  share.bytesSent += result.sent.numel();
+  result.pending = share.group().exchange(result.sent, counts, result.received, receivedCounts);
+  return result;
+}
+
+std::vector<SharedAttention::Piece> SharedAttention::arrived(Arriving &arriving, const Tensors &like) const {
+  if (arriving.pending) arriving.pending->wait();
+  arriving.pending.reset();
+  std::vector<Piece> result;
+  for (auto [piece, begin] : arriving.pieces) result.push_back({piece, unpacked(arriving.received, begin, like)});
+  return result;
+}
+
+SharedAttention::Arriving SharedAttention::begin(int64_t step) {
+  std::vector<std::vector<Tensors>> sent(share.size);
+  std::vector<std::vector<int64_t>> received(share.size);
+  if (!anyIn(step)) return {};
+  for (const int64_t piece : wanted(share.rank, peer(step))) sent[peer(step)].push_back(own(Side::Keys, piece));
+  received[peer(-step)] = wanted(peer(-step), share.rank);
+  return exchange(sent, received, own(Side::Keys, ownPieces()[0]));
+}
+
+SharedAttention::Tensors SharedAttention::gathered(Side side, const std::vector<bool> &mine) {
+  auto only = [&](Tensors piece) {
+    for (size_t at = 0; at < piece.size(); ++at)
+      if (!mine[at]) piece[at] = Tensor();
+    return piece;
+  };
+  std::vector<Tensors> pieces(share.pieces());
+  for (const int64_t piece : ownPieces()) pieces[piece] = only(own(side, piece));
+  const Tensors like = pieces[ownPieces()[0]];
+  if (std::ranges::none_of(like, [](const Tensor &own) { return own.defined(); })) return like;
+  std::vector<std::vector<Tensors>> sent(share.size);
+  std::vector<std::vector<int64_t>> received(share.size);
+  for (int64_t process = 0; process < share.size; ++process) {
+    if (process == share.rank) continue;
+    for (const int64_t piece : ownPieces()) sent[process].push_back(pieces[piece]);
+    received[process] = share.piecesOf(process);
+  }
+  Arriving arriving = exchange(sent, received, like);
+  for (Piece &own : arrived(arriving, like)) pieces[own.first] = std::move(own.second);
+  Tensors result(tensors.size());
+  for (size_t at = 0; at < result.size(); ++at) {
+    if (!like[at].defined()) continue;
+    Tensors parts;
+    for (const Tensors &piece : pieces) parts.push_back(piece[at]);
+    result[at] = torch::cat(parts, inputs[at].axis);
+  }
+  return result;
+}
+
+// ---- what is computed of it ----------------------------------------------------------------
+
+ops::Names SharedAttention::pieceNames() const {
+  ops::Names result = names;
+  result.push_back("origin");
+  if (selection.defined()) result.push_back("selection");
+  return result;
+}
+
+SharedAttention::Tensors SharedAttention::pieceTensors(int64_t queries, const Tensors &keys, int64_t first) const {
+  const Tensors own = this->own(Side::Queries, queries);
+  Tensors result;
+  int64_t keyCount = 0;
+  for (size_t at = 0; at < tensors.size(); ++at) {
+    result.push_back(inputs[at].side == Side::Queries ? own[at]
+                     : inputs[at].side == Side::Keys  ? keys[at]
+                                                      : tensors[at]);
+    if (inputs[at].side == Side::Keys) keyCount = keys[at].size(inputs[at].axis);
+  }
+  const int64_t all = share.pieces() * length;
+  result.push_back(torch::tensor({queries * length, first * length, all, all}, torch::kInt64));
+  if (selection.defined()) {
+    const SelectionInfo::Round &round = facts->selection().rounds.back();
+    result.push_back(selection.narrow(2, queries * length / round.tileQ, length / round.tileQ)
+                         .narrow(3, first * length / round.tileK, keyCount / round.tileK));
+  }
+  return result;
+}
+
+SharedAttention::Tensors SharedAttention::noKeys() const {
+  Tensors keys = own(Side::Keys, ownPieces()[0]);
+  for (size_t at = 0; at < keys.size(); ++at)
+    if (keys[at].defined()) keys[at] = keys[at].narrow(inputs[at].axis, 0, 0);
+  return keys;
+}
+
+void SharedAttention::visitPairs(const std::function<void(int64_t, int64_t, const Tensors &)> &visit,
+                                 const std::function<void(int64_t)> &stepDone) {
+  const std::vector<int64_t> queries = ownPieces();
+  const Tensors like = own(Side::Keys, queries[0]);
+  std::vector<Piece> here;
+  for (const int64_t piece : queries) here.push_back({piece, own(Side::Keys, piece)});
+  for (int64_t step = 0; step < share.size; ++step) {
+    Arriving next;
+    if (step + 1 < share.size) next = begin(step + 1);
+    for (const auto &[piece, keys] : here)
+      for (int64_t number = 0; number < 2; ++number)
+        if (needed(queries[number], piece)) visit(number, piece, keys);
+    stepDone(step);
+    if (step + 1 < share.size) here = arrived(next, like);
+  }
+  // What a row has but once stands in the first piece of all.
+  for (int64_t number = 0; number < 2; ++number) {
+    bool any = false;
+    for (int64_t piece = 0; piece < share.pieces(); ++piece) any |= needed(queries[number], piece);
+    if (!any || (hasOnce(*facts) && !needed(queries[number], 0))) visit(number, 0, noKeys());
+  }
+}
+
+std::tuple<Tensor, Tensor> SharedAttention::forward() {
+  const std::vector<int64_t> queries = ownPieces();
+  Tensor o, rows;
+  auto take = [&](int64_t number, const Tensor &ownO, const Tensor &ownRows) {
+    if (!o.defined()) {
+      const auto sizes = ownO.sizes();
+      o = ops::emptyRows({sizes[0], sizes[1], 2 * length, sizes[3]}, true,
+                         tensors[std::ranges::find(names, "v") - names.begin()].options().requires_grad(false));
+      rows = torch::empty({ownRows.size(0), sizes[0], sizes[1], 2 * length}, ownRows.options());
+    }
+    o.narrow(2, number * length, length).copy_(ownO);
+    rows.narrow(3, number * length, length).copy_(ownRows);
+  };
+  if (whole) {
+    std::vector<bool> all;
+    for (const Input &input : inputs) all.push_back(input.side == Side::Keys);
+    const Tensors keys = gathered(Side::Keys, all);
+    for (int64_t number = 0; number < 2; ++number) {
+      const auto [ownO, ownRows] = ops::forwardOfPiece(variant, pieceNames(), pieceTensors(queries[number], keys, 0));
+      take(number, ownO, ownRows);
+    }
+    return {o, rows};
+  }
+  std::vector<ops::JoinedRows> joined(2, ops::JoinedRows(*facts));
+  visitPairs(
+      [&](int64_t number, int64_t piece, const Tensors &keys) {
+        const auto [ownO, ownRows] =
+            ops::forwardOfPiece(variant, pieceNames(), pieceTensors(queries[number], keys, piece));
+        joined[number].add(ownO, ownRows);
+      },
+      [](int64_t) {});
+  for (int64_t number = 0; number < 2; ++number) take(number, joined[number].o(), joined[number].rows());
+  return {o, rows};
+}
+
+/// Sums in f32 or more, of the own tokens.
+class SharedAttention::Gradients {
+ public:
+  explicit Gradients(const SharedAttention &call) : call(call) {
+    for (const Tensor &own : call.tensors)
+      sums.push_back(own.is_floating_point() ? torch::zeros(own.sizes(), wide(own)) : Tensor());
+  }
+
+  static torch::TensorOptions wide(const Tensor &own) {
+    return own.options().requires_grad(false).dtype(own.scalar_type() == torch::kDouble ? torch::kDouble
+                                                                                        : torch::kFloat);
+  }
+
+  /// Of inputs of one side, of all their tokens or of one of the own pieces, the `number`th.
+  void add(Side side, const Tensors &gradients, int64_t number = 0) {
+    for (size_t at = 0; at < sums.size(); ++at) {
+      const Input &input = call.inputs[at];
+      if (input.side != side || !sums[at].defined() || !gradients[at].defined()) continue;
+      Tensor &sum = sums[at];
+      if (side == Side::All) sum.add_(gradients[at]);
+      else sum.narrow(input.axis, number * call.length, call.length).add_(gradients[at]);
+    }
+  }
+
+  Tensors finished() const {
+    Tensors result;
+    for (size_t at = 0; at < sums.size(); ++at)
+      result.push_back(sums[at].defined() ? sums[at].to(call.tensors[at].scalar_type()) : Tensor());
+    return result;
+  }
+
+ private:
+  const SharedAttention &call;
+  Tensors sums;
+};
+
+std::vector<Tensor> SharedAttention::backward(const Tensor &o, const Tensor &rows, const Tensor &dO) {
+  const std::vector<int64_t> queries = ownPieces();
+  Gradients sums(*this);
+  auto part = [&](const Tensor &tensor, int64_t axis, int64_t number) {
+    return tensor.narrow(axis, number * length, length);
+  };
+  /// Of the keys of this call in f32, as they are sent; the rest is summed up.
+  auto compute = [&](int64_t number, int64_t first, const Tensors &keys) {
+    Tensors all = ops::backwardOfPiece(variant, pieceNames(), pieceTensors(queries[number], keys, first),
+                                       part(o, 2, number), part(rows, 3, number), part(dO, 2, number));
+    sums.add(Side::Queries, all, number);
+    sums.add(Side::All, all);
+    all.resize(tensors.size());
+    for (size_t at = 0; at < all.size(); ++at)
+      if (inputs[at].side != Side::Keys) all[at] = Tensor();
+    return all;
+  };
+  auto narrowed = [&](Tensors gradients) {
+    for (size_t at = 0; at < gradients.size(); ++at)
+      if (gradients[at].defined()) gradients[at] = gradients[at].to(tensors[at].scalar_type());
+    return gradients;
+  };
+  // Those of integers are not sent.
+  Tensors like = own(Side::Keys, queries[0]);
+  for (Tensor &own : like)
+    if (own.defined() && !own.is_floating_point()) own = Tensor();
+  auto give = [&](const std::vector<std::pair<int64_t, Tensors>> &pieces,
+                  const std::vector<std::vector<int64_t>> &back) {
+    std::vector<std::vector<Tensors>> sent(share.size);
+    for (const auto &[piece, gradients] : pieces) sent[share.ownerOf(piece)].push_back(narrowed(gradients));
+    return exchange(sent, back, like);
+  };
+  auto addOwn = [&](int64_t piece, const Tensors &gradients) {
+    sums.add(Side::Keys, gradients, piece == queries[0] ? 0 : 1);
+  };
+  auto takeBack = [&](Arriving &arriving) {
+    for (const auto &[piece, gradients] : arrived(arriving, like)) addOwn(piece, gradients);
+  };
+  auto added = [&](Tensors &sum, const Tensors &gradients) {
+    if (sum.empty()) sum.resize(gradients.size());
+    for (size_t at = 0; at < sum.size(); ++at) {
+      if (!gradients[at].defined()) continue;
+      if (sum[at].defined()) sum[at].add_(gradients[at]);
+      else sum[at] = torch::empty(gradients[at].sizes(), Gradients::wide(gradients[at])).copy_(gradients[at]);
+    }
+  };
+
+  if (whole) {
+    std::vector<bool> all;
+    for (const Input &input : inputs) all.push_back(input.side == Side::Keys);
+    const Tensors keys = gathered(Side::Keys, all);
+    Tensors sum;
+    for (int64_t number = 0; number < 2; ++number) added(sum, compute(number, 0, keys));
+    std::vector<Piece> others;
+    std::vector<std::vector<int64_t>> back(share.size, queries);
+    back[share.rank].clear();
+    for (int64_t process = 0; process < share.size; ++process)
+      for (const int64_t piece : share.piecesOf(process)) {
+        Tensors own(sum.size());
+        for (size_t at = 0; at < sum.size(); ++at)
+          if (sum[at].defined()) own[at] = sum[at].narrow(inputs[at].axis, piece * length, length);
+        if (process == share.rank) addOwn(piece, own);
+        else others.push_back({piece, own});
+      }
+    Arriving arriving = give(others, back);
+    takeBack(arriving);
+    return sums.finished();
+  }
+
+  std::vector<Piece> found;
+  Arriving returning;
+  visitPairs(
+      [&](int64_t number, int64_t piece, const Tensors &keys) {
+        const Tensors gradients = compute(number, piece, keys);
+        const bool none = std::ranges::all_of(keys, [&](const Tensor &own) { return !own.defined() || !own.numel(); });
+        if (none) return;
+        const auto place = std::ranges::find(found, piece, &Piece::first);
+        added(place == found.end() ? found.emplace_back(piece, Tensors()).second : place->second, gradients);
+      },
+      [&](int64_t step) {
+        if (step == 0) {
+          for (const auto &[piece, gradients] : found) addOwn(piece, gradients);
+        } else if (anyIn(step)) {
+          takeBack(returning);
+          std::vector<std::vector<int64_t>> back(share.size);
+          back[peer(step)] = wanted(share.rank, peer(step));
+          returning = give(found, back);
+        }
+        found.clear();
+      });
+  takeBack(returning);
+  return sums.finished();
+}
+
+}  // namespace weft

@@ -1,0 +1,92 @@
+#include "ops/pieces.h"
+
+#include <algorithm>
+
+#include "ops/call_site.h"
+#include "ops/kept_pattern.h"
+
+namespace weft::ops {
+namespace {
+
+using at::Tensor;
+
+c10::List<std::string> toList(const Names &names) {
+  c10::List<std::string> list;
+  for (const std::string &name : names) list.push_back(name);
+  return list;
+}
+
+/// exp(part - whole): 0 where there is nothing at all.
+Tensor shareOf(const Tensor &part, const Tensor &whole) {
+  return at::where(at::isneginf(whole), at::zeros({}, whole.options()), (part - whole).exp());
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor> forwardOfPiece(const std::string &variant, const Names &names,
+                                          const std::vector<Tensor> &tensors) {
+  using Schema = std::tuple<Tensor, Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList);
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::_forward_keeping_rows", "").typed<Schema>();
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return op.call(variant, toList(names), tensors);
+}
+
+std::vector<Tensor> backwardOfPiece(const std::string &variant, const Names &names, const std::vector<Tensor> &tensors,
+                                    const Tensor &o, const Tensor &rows, const Tensor &dO) {
+  using Schema = std::vector<Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList, const Tensor &,
+                                     const Tensor &, const Tensor &, const std::optional<Tensor> &);
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::_backward_from_rows", "").typed<Schema>();
+  at::AutoDispatchBelowADInplaceOrView guard;
+  std::vector<Tensor> gradients = op.call(variant, toList(names), tensors, o, rows, dO, std::nullopt);
+  for (size_t at = 0; at < gradients.size(); ++at)
+    if (!tensors[at].is_floating_point()) gradients[at] = Tensor();
+  return gradients;
+}
+
+bool keepsAny(const std::string &variant, const Names &names, const std::vector<Tensor> &tensors) {
+  at::NoGradGuard guard;
+  const auto site = callSite(variant, toList(names), tensors);
+  const Binding call = bindCall(*site, tensors, false);
+  if (call.T == 0 || call.S == 0) return false;
+  const KeptPattern pattern(call);
+  for (int64_t head = 0; head < call.B * call.H; ++head)
+    if (pattern.count(head, call.set.schedule.tileQ, call.set.schedule.tileK).kept > 0) return true;
+  return false;
+}
+
+Tensor selectTiles(const std::string &variant, const Names &names, const std::vector<Tensor> &tensors) {
+  using Schema = Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::select", "").typed<Schema>();
+  at::AutoDispatchBelowADInplaceOrView guard;
+  return op.call(variant, toList(names), tensors);
+}
+
+JoinedRows::JoinedRows(const Variant &variant) : byLogSumExp(joiningOf(variant) == Joining::LogSumExp) {
+  TORCH_CHECK(joiningOf(variant) != Joining::None, "weft: variant '", variant.name(),
+              "': a query needs all of its keys at once");
+  const std::vector<std::string> names = variant.keptRows();
+  scale = std::ranges::find(names, "row.scale") - names.begin();
+}
+
+void JoinedRows::add(const Tensor &o, const Tensor &rows) {
+  if (empty()) {
+    sum = o.to(rows.scalar_type());
+    kept = rows;
+    return;
+  }
+  if (!byLogSumExp) {
+    sum.add_(o);
+    return;
+  }
+  // p = w shift exp(s - peak) scale for every key, with the peak, the scale and the shift of the piece that has most of
+  // the mass: those of another might leave the range of f32.
+  const Tensor before = kept[0], added = rows[0], all = at::logaddexp(before, added);
+  const Tensor shareBefore = shareOf(before, all), shareAdded = shareOf(added, all), more = added > before;
+  Tensor joined = at::where(more, rows, kept);
+  joined[scale].mul_(at::where(more, shareAdded, shareBefore));
+  joined[0].copy_(all);
+  sum = sum * shareBefore.unsqueeze(-1) + o * shareAdded.unsqueeze(-1);
+  kept = joined;
+}
+
+}  // namespace weft::ops
