@@ -3,7 +3,7 @@
 context_parallel.py PROGRAM [--tokens 16384,65536] [--dtype f32] [--processes 2]
 
 Each process has one thread, so that what two save is their own doing. Times are medians of the slowest process; bytes are those that
-one process sends to the others. A Markdown table.
+all send to one another. A Markdown table.
 """
 
 import argparse

@@ -77,6 +77,7 @@ int main(int count, char **arguments) {
           std::ranges::sort(all);
           return all[all.size() / 2];
         };
+        const std::vector<double> sent = processes.sum({static_cast<double>(bytes[0]), static_cast<double>(bytes[1])});
         if (processes.first())
           std::printf("%s\n", nlohmann::ordered_json{{"variant", own.name},
                                                      {"tokens", tokens},
@@ -84,8 +85,8 @@ int main(int count, char **arguments) {
                                                      {"threads", torch::get_num_threads()},
                                                      {"forward_ms", 1e3 * median(times[0])},
                                                      {"backward_ms", 1e3 * median(times[1])},
-                                                     {"forward_bytes", bytes[0]},
-                                                     {"backward_bytes", bytes[1]}}
+                                                     {"forward_bytes", sent[0]},
+                                                     {"backward_bytes", sent[1]}}
                                   .dump()
                                   .c_str());
         std::fflush(stdout);
