@@ -80,7 +80,8 @@ def all_runs(options):
                 rows.append({"name": name, "context": context, "seed": seed, "equal": "bytes", **same})
                 if name == "dense":
                     dense[seed] = same["flops"]
-                    rows.append({**rows[-1], "equal": "FLOPs"})
+                    if not options.bytes_only:
+                        rows.append({**rows[-1], "equal": "FLOPs"})
                 elif not options.bytes_only:
                     steps = max(1, round(options.steps * dense[seed] / same["flops"] / 10) * 10)
                     again = run(options.weft, options.text, place + "_flops", settings, steps, options.eval_bytes)

@@ -271,7 +271,9 @@ class Planner {
 
   void backward() {
     for (const char *dim : {"B", "H", "T"}) plan.needsAll.push_back(plan.dim(dim));
-    for (const KeySetInfo &keys : variant.keySets()) plan.needsAny.push_back(plan.dim(keys.dim));
+    // A sink has a gradient without any key.
+    if (!variant.tree().sink)
+      for (const KeySetInfo &keys : variant.keySets()) plan.needsAny.push_back(plan.dim(keys.dim));
     result(Owner::Input);
     plan.dO = add("do", type, sizes({"B", "H", "T", width()}), Owner::Input);
     for (size_t at = 0; at < variant.inputs().size(); ++at)

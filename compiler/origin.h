@@ -2,6 +2,7 @@
 // parameter `origin`; then its kernels take four numbers of the call as dims.
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "compiler/compiler.h"
@@ -14,9 +15,14 @@ bool hasOrigin(const Variant &variant);
 /// The variant's text with the parameter `origin`, which it does not have; or `text`, the same up to its parameters.
 std::string sourceWithOrigin(const Variant &variant);
 std::string sourceWithOrigin(const Variant &variant, std::string text);
+/// The text as it was before sourceWithOrigin; of a variant that says `origin` elsewhere, as it is.
+std::string sourceWithoutOrigin(const Variant &variant);
 
 /// Whether a query's keys may come piece by piece: with lists of keys, which name them all, not.
 Joining joiningOf(const Variant &variant);
+/// Rows, operands of products, of which the text also reads single numbers, as in q[i, 0]: what is kept may hang on
+/// them.
+std::set<std::string> rowsReadAlone(const Variant &variant);
 /// True where a row has something but once, whatever keys it has: a sink, or other keys than those of v.
 bool hasOnce(const Variant &variant);
 

@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <set>
 #include <stdexcept>
 
 #include <nlohmann/json.hpp>
 
+#include "models/json_keys.h"
 #include "models/settings.h"
 #include "models/spelling.h"
 
@@ -32,14 +32,10 @@ const Setting *findSetting(const std::string &name) {
   refuse(origin, unknownName("setting", name, meant, "weft train --help-settings"));
 }
 
-/// JSON whose objects name no key twice: of two values one would be dropped in silence.
 json parseJson(const std::string &text, const std::string &origin) {
-  std::vector<std::set<std::string>> open;
+  KeysOnce keys;
   auto look = [&](int, json::parse_event_t event, json &parsed) {
-    if (event == json::parse_event_t::object_start) open.emplace_back();
-    if (event == json::parse_event_t::object_end) open.pop_back();
-    if (event == json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second)
-      refuse(origin, "the key '" + parsed.get<std::string>() + "' is given twice");
+    if (const auto key = keys.repeated(event, parsed)) refuse(origin, "the key '" + *key + "' is given twice");
     return true;
   };
   try {

@@ -5,11 +5,12 @@
 #include <bit>
 #include <cstring>
 #include <optional>
-#include <set>
 #include <stdexcept>
 #include <vector>
 
 #include <nlohmann/json.hpp>
+
+#include "models/json_keys.h"
 
 namespace weft {
 namespace {
@@ -92,15 +93,12 @@ class Reader {
              std::to_string(bytes.size() - lengthBytes) + " are there");
     const std::string_view text = bytes.substr(lengthBytes, length);
     data = bytes.substr(lengthBytes + length);
-    // Of a name given twice one tensor would be dropped in silence. No object of the format lies deeper than 2.
-    std::vector<std::set<std::string>> open;
+    // No object of the format lies deeper than 2.
+    KeysOnce names;
     std::string wrong;
     auto look = [&](int depth, json::parse_event_t event, json &parsed) {
       if (depth > 3) wrong = "its header has lists in lists";
-      if (event == json::parse_event_t::object_start) open.emplace_back();
-      if (event == json::parse_event_t::object_end) open.pop_back();
-      if (event == json::parse_event_t::key && !open.back().insert(parsed.get<std::string>()).second)
-        wrong = "its header has the name '" + parsed.get<std::string>() + "' twice";
+      if (const auto name = names.repeated(event, parsed)) wrong = "its header has the name '" + *name + "' twice";
       return wrong.empty();
     };
     if (!text.starts_with('{')) refuse("its header does not begin with {");

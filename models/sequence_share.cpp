@@ -1,8 +1,11 @@
 #include "models/sequence_share.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 #include "models/shared_attention.h"
+#include "ops/arguments.h"
+#include "ops/variant_library.h"
 
 namespace weft {
 
@@ -62,7 +65,14 @@ Places SequenceShare::places(int64_t length) const {
 }
 
 Tensor SequenceShare::attend(const std::string &variant, const AttentionInputs &call) {
-  return AttendFunction::apply(Share::reclaim_copy(this), variant, call.names, torch::TensorList(call.tensors));
+  std::vector<std::string> names = call.names;
+  std::vector<Tensor> tensors = call.tensors;
+  // A query's pairs are all computed here, forward and backward: other processes may have other random numbers.
+  if (findVariant(variant)->hasDropout() && std::ranges::count(names, "seed") == 0) {
+    names.push_back("seed");
+    tensors.push_back(ops::drawnSeed(tensors[0].device()));
+  }
+  return AttendFunction::apply(Share::reclaim_copy(this), variant, names, torch::TensorList(tensors));
 }
 
 }  // namespace weft

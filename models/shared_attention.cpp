@@ -26,6 +26,7 @@ int64_t roomOf(const Tensor &tensor) {
 SharedAttention::SharedAttention(SequenceShare &share, const std::string &variant,
                                  const std::vector<std::string> &names, const Tensors &tensors)
     : share(share), variant(variant), names(names), tensors(tensors), facts(findVariant(variant)) {
+  const std::set<std::string> alone = rowsReadAlone(*facts);
   for (size_t at = 0; at < names.size(); ++at) {
     Input &input = inputs.emplace_back();
     for (const InputInfo &info : facts->inputs()) {
@@ -37,10 +38,14 @@ SharedAttention::SharedAttention(SequenceShare &share, const std::string &varian
       input = {T < rank   ? Side::Queries
                : S < rank ? Side::Keys
                           : Side::All,
-               std::min(T, S), 1, info.isRow, info.isPooled};
+               std::min(T, S), 1, info.isRow && !alone.contains(info.name), info.isPooled};
       if (T < rank) length = tensors[at].size(T) / 2;
     }
   }
+  for (size_t at = 0; at < names.size(); ++at)
+    TORCH_CHECK(inputs[at].side == Side::All || tensors[at].size(inputs[at].axis) == 2 * length, "weft: variant '",
+                facts->name(), "': expected two pieces of one length of queries and of keys, got input '", names[at],
+                "' of ", tensors[at].sizes());
   whole = joiningOf(*facts) == Joining::None;
   if (const KeyListInfo &lists = facts->keyList(); lists.tile > 1) {
     const std::string &name = facts->inputs()[lists.input].name;
@@ -369,7 +374,7 @@ std::vector<Tensor> SharedAttention::backward(const Tensor &o, const Tensor &row
   auto part = [&](const Tensor &tensor, int64_t axis, int64_t number) {
     return tensor.narrow(axis, number * length, length);
   };
-  /// Of the keys of this call in f32, as they are sent; the rest is summed up.
+  /// Of the keys of this call; the rest is summed up.
   auto compute = [&](int64_t number, int64_t first, const Tensors &keys) {
     Tensors all = ops::backwardOfPiece(variant, pieceNames(), pieceTensors(queries[number], keys, first),
                                        part(o, 2, number), part(rows, 3, number), part(dO, 2, number));

@@ -38,7 +38,7 @@ class SharedAttention {
     Side side = Side::All;
     int64_t axis = -1;      ///< the dim T or S
     int64_t tokens = 1;     ///< that an entry of this dim stands for: of lists of keys those that share one
-    bool isRow = false;     ///< a row of features for each token and head: what is large
+    bool isRow = false;     ///< of each token and head features that are read in products alone: what is large
     bool isPooled = false;  ///< such rows are looked at by a select
   };
   /// In the order of the inputs; undefined where they are not meant.

@@ -89,7 +89,10 @@ int train(const TrainOptions &options, const TextData &data) {
   Batches batches(data.train, rows, config.model.context, settings.seed, options.device);
   if (options.beforeFirstStep) {
     int code = 0;
-    if (processes.firstHere()) code = options.beforeFirstStep(training.model, batches.take(0).first);
+    // Of processes that share texts each computes pieces of them.
+    const int64_t parts = settings.contextParallel > 1 ? 2 * settings.contextParallel : 1;
+    if (processes.firstHere())
+      code = options.beforeFirstStep(training.model, batches.take(0).first.slice(1, 0, config.model.context / parts));
     if (code = processes.wait(code); code != 0) return code;
   }
   training.model->train();

@@ -98,7 +98,8 @@ void placePiece(Arguments &arguments, at::TensorList tensors) {
                 origin.scalar_type(), " ", shapeText(origin.sym_sizes()), " on ", origin.device());
     // Shapes hang on none of them.
     if (origin.is_cpu()) {
-      const int64_t *given = origin.contiguous().const_data_ptr<int64_t>();
+      const at::Tensor whole = origin.contiguous();
+      const int64_t *given = whole.const_data_ptr<int64_t>();
       std::copy(given, given + 4, sizes.begin());
       for (const int side : {0, 1}) {
         const auto length = arguments.size(side ? "S" : "T").maybe_as_int();
@@ -106,6 +107,11 @@ void placePiece(Arguments &arguments, at::TensorList tensors) {
                     where(*signature.variant), "expected 'origin' to say ", side ? "keys" : "queries",
                     " of the whole sequence, got ", *length, " from ", given[side], " on, of ", given[side + 2]);
       }
+      const auto keys = arguments.size("S").maybe_as_int();
+      TORCH_CHECK(joiningOf(*signature.variant) != Joining::None || !keys || *keys == given[3],
+                  where(*signature.variant),
+                  "a query needs all of its keys in one call; expected all of them beside 'origin', got ", *keys,
+                  " of ", given[3]);
     }
   }
   for (size_t at = 0; at < sizes.size(); ++at) arguments.sizes[find(signature.dims, originDims[at])] = sizes[at];
@@ -149,13 +155,13 @@ Arguments checkArguments(const Signature &signature, at::TensorList tensors) {
   result.sizes.assign(signature.dims.size(), c10::SymInt(-1));
   const at::Tensor &value = tensors[signature.places[variant.keySets()[0].values]];
   const at::ScalarType operands = result.type = value.scalar_type();
-  const c10::Device device = tensors[0].device();
+  const c10::Device device = value.device();
   std::vector<const std::string *> from(result.sizes.size());
   for (size_t n = 0; n < variant.inputs().size(); ++n) {
     const InputInfo &input = variant.inputs()[n];
     const at::Tensor &tensor = tensors[signature.places[n]];
-    TORCH_CHECK(tensor.device() == device, where(variant), "expected input '", input.name, "' on ", device, " like '",
-                signature.names[0], "', got it on ", tensor.device());
+    TORCH_CHECK(tensor.device() == device, where(variant), "expected input '", input.name, "' on ", device,
+                " like 'v', got it on ", tensor.device());
     const c10::SymIntArrayRef shape = tensor.sym_sizes();
     TORCH_CHECK(shape.size() == input.dims.size(), where(variant), "expected input '", input.name, "' with the dims ",
                 dimsText(input), ", got shape ", shapeText(shape));
@@ -235,7 +241,7 @@ std::string sourceOfCall(const Signature &signature, at::TensorList tensors) {
   }
   try {
     // Both are counted from places in the variant's own text, and terms stand behind the parameters.
-    std::string text = sourceWith(*signature.variant, sizes);
+    std::string text = signature.termDims.empty() ? signature.variant->source() : sourceWith(*signature.variant, sizes);
     if (signature.origin < 0 || hasOrigin(*signature.variant)) return text;
     return sourceWithOrigin(*signature.variant, std::move(text));
   } catch (const std::invalid_argument &error) {

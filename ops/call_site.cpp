@@ -83,7 +83,7 @@ static std::shared_ptr<CallSite> siteOf(std::string_view text, const c10::List<s
   if (known && ((*found)->lasting || variantOrThrow(text) == (*found)->signature.variant)) return *found;
   const std::string own(text);
   auto made = std::make_shared<CallSite>(
-      CallSite{own, isLasting(own), Signature(variantOrThrow(text), {names.begin(), names.end()}, tensors), {}});
+      CallSite{own, isLasting(own), Signature(variantOrThrow(text), {names.begin(), names.end()}, tensors), {}, {}});
   return (known ? *found : recent.sites[recent.next++ % recent.sites.size()]) = std::move(made);
 }
 
@@ -91,7 +91,10 @@ std::shared_ptr<CallSite> callSite(c10::string_view variant, const c10::List<std
                                    at::TensorList tensors) {
   auto site = siteOf({variant.data(), variant.size()}, names, tensors.size());
   if (!site->signature.isOpen()) return site;
-  return siteOf(sourceOfCall(site->signature, tensors), names, tensors.size());
+  if (!site->signature.termDims.empty()) return siteOf(sourceOfCall(site->signature, tensors), names, tensors.size());
+  // The same of all calls.
+  if (!site->placed) site->placed = siteOf(sourceOfCall(site->signature, tensors), names, tensors.size());
+  return site->placed;
 }
 
 static KernelSet &setFor(CallSite &site, const Arguments &arguments, at::TensorList tensors, bool backward) {

@@ -20,6 +20,7 @@ struct CallSite {
   std::string text;  ///< as the caller names the variant
   bool lasting;      ///< a text or a name of the library: no file that may be edited
   Signature signature;
+  std::shared_ptr<CallSite> placed;  ///< of the text with the parameter `origin`, where calls here give one
   /// Kernels that calls here have had.
   std::vector<std::pair<CallNumbers, KernelSet *>> sets;
 

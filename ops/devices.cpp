@@ -41,7 +41,9 @@ int threadCount() {
 }
 
 Device deviceOf(at::TensorList tensors) {
-  if (!tensors.empty() && tensors[0].device().is_cuda()) return {Device::Kind::Cuda, tensors[0].device().index()};
+  // Some may be there for the host: a seed, an origin.
+  for (const at::Tensor &tensor : tensors)
+    if (tensor.device().is_cuda()) return {Device::Kind::Cuda, tensor.device().index()};
   return hostDevice();
 }
 

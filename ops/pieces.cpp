@@ -16,9 +16,10 @@ c10::List<std::string> toList(const Names &names) {
   return list;
 }
 
-/// exp(part - whole): 0 where there is nothing at all.
-Tensor shareOf(const Tensor &part, const Tensor &whole) {
-  return at::where(at::isneginf(whole), at::zeros({}, whole.options()), (part - whole).exp());
+/// The share of the mass that one of two log-sum-exps has: 0 of nothing. Both shares add up to 1, however large the
+/// numbers are.
+Tensor shareOf(const Tensor &part, const Tensor &other) {
+  return at::where(at::isneginf(part), at::zeros({}, part.options()), (part - other).sigmoid());
 }
 
 }  // namespace
@@ -81,7 +82,7 @@ void JoinedRows::add(const Tensor &o, const Tensor &rows) {
   // p = w shift exp(s - peak) scale for every key, with the peak, the scale and the shift of the piece that has most of
   // the mass: those of another might leave the range of f32.
   const Tensor before = kept[0], added = rows[0], all = at::logaddexp(before, added);
-  const Tensor shareBefore = shareOf(before, all), shareAdded = shareOf(added, all), more = added > before;
+  const Tensor shareBefore = shareOf(before, added), shareAdded = shareOf(added, before), more = added > before;
   Tensor joined = at::where(more, rows, kept);
   joined[scale].mul_(at::where(more, shareAdded, shareBefore));
   joined[0].copy_(all);

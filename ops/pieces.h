@@ -25,7 +25,8 @@ std::vector<torch::Tensor> backwardOfPiece(const std::string &variant, const Nam
                                            const std::vector<torch::Tensor> &tensors, const torch::Tensor &o,
                                            const torch::Tensor &rows, const torch::Tensor &dO);
 
-/// True where the call keeps a tile, of any head. Of rows nothing but their shapes is read.
+/// True where the call keeps a tile, of any head. Of rows nothing but their shapes is read, but for those of
+/// rowsReadAlone.
 bool keepsAny(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors);
 
 /// The map of tiles that a variant chooses, of a whole sequence: bool [B, H, query tiles, key tiles].

@@ -4,6 +4,7 @@
 #include <mutex>
 #include <numeric>
 
+#include "compiler/origin.h"
 #include "ops/arguments.h"
 #include "ops/devices.h"
 #include "runtime/environment.h"
@@ -39,7 +40,8 @@ CallShape shapeOf(const std::shared_ptr<const Variant> &variant, const std::vect
 TuningKey tuningKey(const Variant &variant, const CallShape &shape, const Device &device, bool backward) {
   TuningKey key;
   key.variant = variant.name();
-  key.variantHash = sha256(variant.source());
+  // A piece of a sequence runs as the whole does.
+  key.variantHash = sha256(sourceWithoutOrigin(variant));
   key.type = elementType(shape.type);
   key.headDims = shape.headDims;
   key.backward = backward;

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "compiler/origin.h"
 #include "compiler/terms.h"
 #include "runtime/call.h"
 #include "runtime/schedule.h"
@@ -67,7 +68,17 @@ std::vector<int64_t> allDims(const weft_call *call, const int64_t *dims) {
       throw std::invalid_argument("expected " + std::to_string(own->second) + " for " + what +
                                   ", the number of terms it is compiled of, got " + std::to_string(dims[at]));
   }
-  return dimsOf(plan, {dims, dims + plan.dimsGiven()});
+  std::vector<int64_t> all = dimsOf(plan, {dims, dims + plan.dimsGiven()});
+  if (hasOrigin(*call->variant))
+    for (const int side : {0, 1}) {
+      const int64_t first = all[plan.dim(originDims[side])], length = all[plan.dim(side ? "S" : "T")],
+                    whole = all[plan.dim(originDims[side + 2])];
+      if (first + length > whole)
+        throw std::invalid_argument("expected " + std::string(originDims[side + 2]) + " of at least " +
+                                    std::to_string(first + length) + ", as " + originDims[side] + " and " +
+                                    (side ? "S" : "T") + " say, got " + std::to_string(whole));
+    }
+  return all;
 }
 
 ElementType typeOf(weft_type type) {
@@ -126,6 +137,10 @@ weft_call *compileCall(const weft_variant *variant, weft_purpose purpose, weft_t
   for (const std::string &dim : termDims(open)) call->terms[dim] = request.dims.at(dim);
   request.variant = call->variant;
   const Variant &own = *call->variant;
+  if (hasOrigin(own) && own.selects())
+    throw std::invalid_argument(
+        "expected no 'select' in a variant with the parameter 'origin': tiles are chosen of the "
+        "whole sequence");
   for (const InputInfo &input : own.inputs())
     if (input.isRow && !request.dims.count(input.dims.back()))
       throw std::invalid_argument("expected the size of dim " + input.dims.back() + ", in which rows of '" +

@@ -9,15 +9,46 @@
 
 namespace weft {
 
+static constexpr std::string_view parameter = "origin, ";
+
 bool hasOrigin(const Variant &variant) { return variant.tree().origin; }
 
 std::string sourceWithOrigin(const Variant &variant) { return sourceWithOrigin(variant, variant.source()); }
 std::string sourceWithOrigin(const Variant &variant, std::string text) {
-  return text.insert(static_cast<size_t>(variant.tree().parameters), "origin, ");
+  return text.insert(static_cast<size_t>(variant.tree().parameters), parameter);
+}
+std::string sourceWithoutOrigin(const Variant &variant) {
+  std::string text = variant.source();
+  const auto at = static_cast<size_t>(variant.tree().parameters);
+  if (text.compare(at, parameter.size(), parameter) == 0) text.erase(at, parameter.size());
+  return text;
 }
 
 Joining joiningOf(const Variant &variant) {
   return variant.tree().keys ? Joining::None : variant.tree().normalizer->joining;
+}
+
+std::set<std::string> rowsReadAlone(const Variant &variant) {
+  const ast::Variant &tree = variant.tree();
+  std::set<std::string> found;
+  ast::Visited seen;
+  auto look = [&](const ast::ExprPtr &root) {
+    if (!root) return;
+    ast::argumentsFirst(*root, seen, [&](const ast::Expr &expr) {
+      if (expr.kind == ast::Expr::Kind::Read && expr.type != ast::Type::Row &&
+          variant.inputs()[static_cast<size_t>(expr.input)].isRow)
+        found.insert(expr.name);
+      return true;
+    });
+  };
+  for (const ast::KeySet &set : tree.sets) {
+    for (const ast::ExprPtr &where : set.wheres) look(where);
+    for (const ast::ExprPtr &expr : {set.score, set.weight, set.gate}) look(expr);
+  }
+  for (const ast::Select &select : tree.selects)
+    for (const ast::Keep &keep : select.keeps)
+      for (const ast::ExprPtr &expr : {keep.value, keep.amount}) look(expr);
+  return found;
 }
 
 bool hasOnce(const Variant &variant) { return variant.tree().sink || variant.tree().sets.size() > 1; }
@@ -111,6 +142,21 @@ void placeIndices(Variant &variant) {
   const double none = -std::numeric_limits<double>::infinity();
   variant.sink = makeCall(Function::Select, range,
                           {holdsFirst(range), variant.sink, makeNumber(none, range, Type::Float)}, Type::Float);
+}
+
+int movedIndices(const Variant &variant, const Expr &read) {
+  int sides = 0;
+  for (size_t at = 0; variant.origin && at < read.args.size(); ++at) {
+    const Expr *index = read.args[at].get();
+    // Behind a condition (see guards.h).
+    if (index->kind == Kind::Call && index->function == Function::Select) index = index->args[1].get();
+    if (index->kind != Kind::Call || index->function != Function::Sub) continue;
+    for (const int side : {0, 1})
+      if (index->args[1]->kind == Kind::Dim && index->args[1]->name == originDims[side] &&
+          variant.inputs[read.input].dims[at] == (side == 0 ? "T" : "S"))
+        sides |= 1 << side;
+  }
+  return sides;
 }
 
 }  // namespace ast

@@ -11,4 +11,7 @@ namespace weft::ast {
 /// tiles are chosen of the whole sequence.
 void placeIndices(Variant &variant);
 
+/// Of a read the indices that placeIndices has taken back to the piece: 1: that into T, 2: that into S.
+int movedIndices(const Variant &variant, const Expr &read);
+
 }  // namespace weft::ast

@@ -1,5 +1,6 @@
 #include "compiler/target/scalar_region.h"
 
+#include "compiler/dialect/moved_index.h"
 #include "compiler/dims.h"
 #include "compiler/origin_dims.h"
 #include "llvm/ADT/STLExtras.h"
@@ -86,20 +87,23 @@ void ScalarRegion::emitBlock(mlir::Block &block) {
 }
 
 void ScalarRegion::checkOutside() {
-  for (Value condition : outside) {
+  auto check = [&](Value condition, bool ofKept) {
     auto with = [&](Value other) {
       if (isVector(condition) && !isVector(other)) other = emit.splat(other);
       if (!isVector(condition) && isVector(other)) condition = emit.splat(condition);
       condition = arith::AndIOp::create(emit.b, emit.loc, condition, other);
     };
-    if (mask) with(mask);
+    if (mask && ofKept) with(mask);
     if (context.inBounds) with(context.inBounds);
     if (isVector(condition))
       condition = vector::ReductionOp::create(emit.b, emit.loc, vector::CombiningKind::OR, condition);
     if (onOutside) onOutside(condition);
     else noteOutside(emit, slots, condition);
-  }
+  };
+  for (Value condition : outside) check(condition, true);
+  for (Value condition : outsidePiece) check(condition, false);
   outside.clear();
+  outsidePiece.clear();
 }
 
 void noteOutside(Emitter &emit, KernelArguments &slots, Value condition) {
@@ -107,7 +111,7 @@ void noteOutside(Emitter &emit, KernelArguments &slots, Value condition) {
   emit.when(condition, [&] { emit.store(emit.i32(1), status); });
 }
 
-std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::OperandRange indices) {
+std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::OperandRange indices, int moved) {
   const TensorInfo &info = slots.info(input.str());
   std::vector<Value> safe;
   for (auto [operand, dim] : llvm::zip(indices, info.dims)) {
@@ -138,7 +142,22 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
         coordinate != coordinates.end() && ((coordinate->second == Coordinate::I && dim == "T") ||
                                             (coordinate->second == Coordinate::J && dim == context.keyDim));
     // Unsigned: below 0 is far above; of an empty dim every index is outside.
-    if (!own) outside.push_back(arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::uge, index, size));
+    if (own) {
+      safe.push_back(clamped);
+      continue;
+    }
+    Value leaves = arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::uge, index, size);
+    outside.push_back(leaves);
+    const size_t side = dim == "T" ? 0 : 1;
+    if ((side == 0 || dim == "S") && (moved >> side & 1)) {
+      auto number = [&](size_t at) {
+        Value one = emit.toI32(slots.dim(originDims[at]));
+        return isVector(index) ? emit.splat(one) : one;
+      };
+      Value elsewhere = arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::ult,
+                                              emit.add(index, number(side)), number(side + 2));
+      outsidePiece.push_back(arith::AndIOp::create(emit.b, emit.loc, leaves, elsewhere));
+    }
     safe.push_back(clamped);
   }
   return safe;
@@ -174,8 +193,10 @@ Value ScalarRegion::read(dialect::ReadOp op) {
   // Loads stay where they are put: what a loop reads in each turn is loaded before it.
   mlir::OpBuilder::InsertionGuard guard(emit.b);
   if (op.getSegment()) {
+    // The query's index in the whole sequence is its own and where the piece begins.
+    const Value piece = dialect::ownIndex(op.getIndices().back());
     auto coordinateOf = [&](Value index) {
-      auto own = coordinates.find(index);
+      auto own = coordinates.find(piece && index == op.getIndices().back() ? piece : index);
       return own == coordinates.end() ? Coordinate::J : own->second;
     };
     std::vector<Value> indices;
@@ -189,8 +210,9 @@ Value ScalarRegion::read(dialect::ReadOp op) {
       if (info.dims.size() > 1 && isGroupDim(info.dims[info.dims.size() - 2]))
         indices.back() = emit.toI32(slots.groupOf(context.head, info.dims[info.dims.size() - 2]));
       x = emit.add(emit.splat(emit.toI32(context.i)), emit.iota());
+      if (piece) x = emit.add(x, emit.splat(emit.toI32(slots.dim(originDims[0]))));
     } else {
-      indices = safeIndices(op.getInput(), op.getIndices().drop_back());
+      indices = safeIndices(op.getInput(), op.getIndices().drop_back(), 0);
       x = lookup(op.getIndices().back());
     }
     if (llvm::any_of(indices, isVector) && !isVector(x)) x = emit.splat(x);
@@ -201,7 +223,8 @@ Value ScalarRegion::read(dialect::ReadOp op) {
     });
   }
   std::vector<Value> indices = indicesOfHead(op);
-  return element(op, indices.empty() ? safeIndices(op.getInput(), op.getIndices()) : indices);
+  return element(op,
+                 indices.empty() ? safeIndices(op.getInput(), op.getIndices(), dialect::movedIndices(op)) : indices);
 }
 
 Value ScalarRegion::element(dialect::ReadOp op, llvm::ArrayRef<Value> indices) {

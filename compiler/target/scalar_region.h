@@ -43,7 +43,8 @@ class ScalarRegion {
   /// Called for a value defined outside the region.
   std::function<Value(Value)> onOuter;
 
-  std::vector<Value> safeIndices(llvm::StringRef input, mlir::OperandRange indices);
+  /// `moved`: see dialect::movedIndices.
+  std::vector<Value> safeIndices(llvm::StringRef input, mlir::OperandRange indices, int moved = 0);
 
  private:
   Emitter &emit;
@@ -51,7 +52,8 @@ class ScalarRegion {
   RegionContext context;
   mlir::IRMapping mapping;
   llvm::DenseMap<Value, Coordinate> coordinates;
-  std::vector<Value> outside;  ///< conditions "this index left its dim"
+  std::vector<Value> outside;       ///< conditions "this index left its dim"
+  std::vector<Value> outsidePiece;  ///< "it is in the whole sequence and not in the call's piece of it"
   Value mask;
 
   Value lookup(Value value);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "compiler/dialect/moved_index.h"
 #include "compiler/transforms/operands_first.h"
 #include "mlir/IR/Matchers.h"
 
@@ -130,6 +131,8 @@ Interval IntervalBuilder::readInterval(dialect::ReadOp op) {
   Value last;
   int axis = -1;
   if (op.getSegment()) return segmentInterval(op);
+  // Of another piece of the sequence nothing is known here: the pair's own kernel says so.
+  if (dialect::movedIndices(op)) return whole(op.getType(), varies);
   for (auto [at, index] : llvm::enumerate(op.getIndices())) {
     Interval interval = of(index);
     indices.push_back(interval.lo);

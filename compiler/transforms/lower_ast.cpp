@@ -4,7 +4,9 @@
 #include <map>
 #include <unordered_map>
 
+#include "compiler/dialect/moved_index.h"
 #include "compiler/kernel_image.h"
+#include "compiler/language/origin.h"
 #include "compiler/language/selection.h"
 #include "compiler/transforms/scalar_builder.h"
 #include "llvm/ADT/STLExtras.h"
@@ -252,7 +254,9 @@ class AstLowering {
         mlir::Type type = expr.type == ast::Type::Float ? mlir::Type(dialect::realType(builder.getContext()))
                           : expr.type == ast::Type::Int ? mlir::Type(builder.getI32Type())
                                                         : mlir::Type(builder.getI1Type());
-        return dialect::ReadOp::create(builder, scalar.loc, type, expr.name, indices, expr.segment);
+        auto read = dialect::ReadOp::create(builder, scalar.loc, type, expr.name, indices, expr.segment);
+        if (const int moved = ast::movedIndices(variant, expr)) dialect::setMovedIndices(read, moved);
+        return read;
       }
       case Kind::Dot:
         return dialect::DotOp::create(builder, scalar.loc, dialect::realType(builder.getContext()),

@@ -214,10 +214,21 @@ class Texts(unittest.TestCase):
         o, l = call(none)
         self.assertTrue(torch.equal(o, torch.zeros_like(o)))
         torch.testing.assert_close(l, x["c"][None, :, None].expand_as(l).to(l.dtype))
+        c = x["c"].clone().requires_grad_()
+        call({**none, "c": c})[1].sum().backward()
+        torch.testing.assert_close(c.grad, torch.full_like(c, 2.0 * T))
         o, l = call({**none, "origin": torch.tensor([64, 1, 999, 999])})
         self.assertTrue(torch.isneginf(l).all() and not o.any())
         o, l = call({**x, "q": x["q"][:, :, :0], "origin": torch.tensor([64, 0, 999, 999])})
         self.assertEqual(tuple(o.shape), (2, 4, 0, 16))
+
+
+    def test_large_scores(self):
+        # A log-sum-exp of 20,000 has steps of 2^-9 in f32: shares of pieces must add up to 1 all the same.
+        ones = {**self.inputs(()), "v": torch.ones(2, 2, T, 16, dtype=torch.float64)}
+        text = text_of("where i >= j").replace("/ sqrt(D)", "/ sqrt(D) + 20000.0")
+        o = Pieces(text, text, ones, DIMS).joined({name: own.float() for name, own in ones.items()})
+        self.assertLess((o - 1).abs().max().item(), 3e-3)
 
 
 class Misuse(unittest.TestCase):
@@ -232,9 +243,29 @@ class Misuse(unittest.TestCase):
         self.fails("causal", "'origin' to say queries of the whole sequence, got 8 from 4 on, of 10", origin=torch.tensor([4, 0, 10, 10]))
         self.fails("causal", "'origin' to say keys of the whole sequence, got 8 from -1 on, of 10", origin=torch.tensor([0, -1, 10, 10]))
         self.fails("causal", "expected dim all_queries up to 268435456", origin=torch.tensor([0, 0, 2**40, 10]))
+        for variant, own in (("stick_breaking", {}), ("entmax15", {}), ("gathered", {"list": torch.zeros(1, 1, 4, dtype=torch.int64)})):
+            self.fails(variant, "a query needs all of its keys in one call.*got 8 of 16", origin=torch.tensor([8, 8, 16, 16]), **own)
         self.fails("block_sparse", "expected 'selection' beside 'origin'", origin=torch.tensor([0, 0, 8, 8]), tiles=torch.tensor([1]))
         with self.assertRaisesRegex(RuntimeError, "no 'origin'"):
             torch.ops.weft.decode("causal", ["q", "k", "v", "origin"], [torch.randn(1, 1, 1, 16)] + [torch.randn(1, 1, 8, 16)] * 2 + [torch.tensor([0, 0, 8, 8])])
+
+    def test_an_origin_with_strides(self):
+        x = {name: torch.randn(1, 1, 8, 16) for name in "qkv"}
+        call = lambda origin: torch.ops.weft.attention("causal", [*x, "origin"], [*x.values(), origin])
+        self.assertTrue(torch.equal(call(torch.tensor([4, 0, 16, 16])), call(torch.tensor([[4, 1], [0, 1], [16, 1], [16, 1]])[:, 0])))
+
+    def test_an_index_that_leaves_the_piece_in_a_mask(self):
+        # Whatever stands at the piece's end, what the mask would say of the place beyond it is not known.
+        text = "attention t(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], x: [S]) { score dot(q[i], k[j]) where x[max(j - 1, 0)] > 0.5 }"
+        for value in (0.0, 1.0):
+            self.fails(text, "an index of a kept pair left its dim", origin=torch.tensor([8, 8, 16, 16]), x=torch.full((8,), value))
+        doc = "attention t(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], doc: int [B, T]) { score dot(q[i], k[j]) where i >= j and doc[i] == doc[j] }"
+        self.fails(doc, "an index of a kept pair left its dim", origin=torch.tensor([8, 0, 16, 16]), doc=torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]]))
+        # In the piece that holds them, and where a condition keeps it from being used, it is none.
+        for start in (0, 8):
+            x = {name: torch.randn(1, 1, 8, 16) for name in "qkv"}
+            x.update(doc=torch.tensor([[0, 0, 0, 0, 1, 1, 1, 1]]), origin=torch.tensor([start, start, 16, 16]))
+            torch.ops.weft.attention(doc, list(x), list(x.values()))
 
     def test_an_index_that_leaves_the_piece(self):
         text = "attention t(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], x: [S]) { score dot(q[i], k[j]) + x[max(j - 1, 0)] where i >= j }"

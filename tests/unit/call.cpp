@@ -9,6 +9,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "compiler/origin.h"
 #include "runtime/call.h"
 #include "runtime/ptx_emulator/numbers.h"
 
@@ -105,6 +106,12 @@ class Arrays {
       grouped |= std::ranges::count(input.dims, "G") > 0;
     }
     if (!grouped) dims["G"] = dims["H"];
+    if (hasOrigin(variant)) {
+      const auto given = inputs.find("origin");
+      const std::vector<double> whole{0, 0, static_cast<double>(dims["T"]), static_cast<double>(dims["S"])};
+      for (size_t at = 0; at < originDims.size(); ++at)
+        dims[originDims[at]] = static_cast<int64_t>((given == inputs.end() ? whole : given->second.values).at(at));
+    }
     request.type = type;
   }
 

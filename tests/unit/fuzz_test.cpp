@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "compiler/normalizers/facts.h"
+#include "compiler/origin.h"
 #include "tests/unit/call.h"
 #include "tests/unit/environment_setting.h"
 #include "tests/unit/hostile_text.h"
@@ -176,6 +177,19 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
       own.values.resize(name == std::string("pick") ? own.shape[0] * own.shape[1] : own.shape[0]);
     }
     variant = withTerms(variant, inputs);
+    if (seed % 4 == 3) {
+      // A piece of a longer sequence, whose table has room for all distances.
+      variant = variantOf(sourceWithOrigin(*variant));
+      const double firstQuery = static_cast<double>(seed * 13 % 90), firstKey = static_cast<double>(seed * 5 % 80);
+      const double queries = firstQuery + static_cast<double>(shape.T) + 3,
+                   keys = firstKey + static_cast<double>(shape.S);
+      inputs["origin"] = {{4}, {firstQuery, firstKey, queries, keys}};
+      reference::Array &table = inputs["table"];
+      table.shape.back() = static_cast<int64_t>(queries + keys) + 1;
+      std::vector<double> values(table.shape[0] * table.shape[1]);
+      for (size_t at = 0; at < values.size(); ++at) values[at] = table.values[at % table.values.size()];
+      table.values = values;
+    }
     if (half)
       for (const InputInfo &input : variant->inputs())
         if (input.isRow)

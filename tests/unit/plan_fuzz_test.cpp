@@ -6,6 +6,7 @@
 
 #include <limits>
 
+#include "compiler/origin.h"
 #include "tests/unit/call.h"
 #include "tests/unit/environment_setting.h"
 #include "tests/unit/inputs.h"
@@ -208,6 +209,13 @@ TEST(PlanFuzz, tilesAreSafe) {
                       16, 16};
     auto inputs = randomInputs(*variant, shape, seed);
     for (const InputInfo &input : variant->inputs()) generator.fill(input, inputs[input.name].values);
+    if (seed % 4 == 3) {
+      // A piece of a longer sequence, near its beginning or where positions end.
+      variant = variantOf(sourceWithOrigin(*variant));
+      const double far = seed % 8 == 3 ? 0 : 0x1p28 - 100;
+      inputs["origin"] = {{4},
+                          {far + static_cast<double>(seed % 41), far + static_cast<double>(seed % 37), 0x1p28, 0x1p28}};
+    }
     CallOptions options;
     options.tileQ = options.tileK = 16;
     options.plansOnly = true;
