@@ -178,17 +178,21 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
     }
     variant = withTerms(variant, inputs);
     if (seed % 4 == 3) {
-      // A piece of a longer sequence, whose table has room for all distances.
+      // A piece of a longer sequence, whose table has room for all distances; lists are as long.
       variant = variantOf(sourceWithOrigin(*variant));
-      const double firstQuery = static_cast<double>(seed * 13 % 90), firstKey = static_cast<double>(seed * 5 % 80);
+      const auto firstQuery = static_cast<double>(seed * 13 % 90), firstKey = static_cast<double>(seed * 5 % 80);
       const double queries = firstQuery + static_cast<double>(shape.T) + 3,
                    keys = firstKey + static_cast<double>(shape.S);
       inputs["origin"] = {{4}, {firstQuery, firstKey, queries, keys}};
-      reference::Array &table = inputs["table"];
-      table.shape.back() = static_cast<int64_t>(queries + keys) + 1;
-      std::vector<double> values(table.shape[0] * table.shape[1]);
-      for (size_t at = 0; at < values.size(); ++at) values[at] = table.values[at % table.values.size()];
-      table.values = values;
+      for (const char *name : {"table", "list"}) {
+        reference::Array &own = inputs[name];
+        own.shape.back() = static_cast<int64_t>(queries + keys) + 1;
+        int64_t count = 1;
+        for (const int64_t size : own.shape) count *= size;
+        const std::vector<double> few = own.values;
+        for (size_t at = few.size(); at < static_cast<size_t>(count); ++at) own.values.push_back(few[at % few.size()]);
+        own.values.resize(static_cast<size_t>(count));
+      }
     }
     if (half)
       for (const InputInfo &input : variant->inputs())
