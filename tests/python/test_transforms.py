@@ -176,14 +176,16 @@ class Models(unittest.TestCase):
     def test_counted_flops(self):
         from torch.utils.flop_counter import FlopCounterMode
 
-        q, k, v = (torch.randn(1, 2, 1024, 32, requires_grad=True) for _ in range(3))
+        q, k, v = (torch.randn(1, 2, 1024, width, requires_grad=True) for width in (32, 32, 48))
         kept = weft.variant("sliding_window").explain(q, k, v, window=64)
+        # A pair takes products of 32 and of 48: q k' and p v; then q k', dq and dk, do v' and dv.
+        self.assertEqual(kept.flops * (3 * 32 + 2 * 48), kept.backward_flops * (32 + 48))
         with FlopCounterMode(display=False) as counter:
             out = weft.attention("sliding_window", q, k, v, window=64)
         self.assertEqual(counter.get_total_flops(), kept.flops)
         with FlopCounterMode(display=False) as counter:
             out.sum().backward()
-        self.assertEqual(counter.get_total_flops(), 5 * kept.flops // 2)
+        self.assertEqual(counter.get_total_flops(), kept.backward_flops)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             weft.attention("sliding_window", q, k, v, window=64)
         self.assertEqual(counter.get_total_flops(), kept.flops)

@@ -1,7 +1,9 @@
 """The wheel, in an environment of its own without the sources: made of this build, installed by pip, used."""
 
+import ast
 import glob
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -65,6 +67,7 @@ class Wheel(unittest.TestCase):
 
     def test_what_it_needs_is_there(self):
         checked = subprocess.run([sys.executable, "-m", "pip", "--python", self.python, "check"], capture_output=True, text=True, env=self.environment)
+        self.assertTrue(checked.stdout.strip(), checked.stderr)  # pip has looked
         self.assertNotIn("weft", checked.stdout, checked.stderr)
         named = self.run_python("import importlib.metadata as own; print(own.requires('weft'), own.metadata('weft')['License'])").stdout
         minor = ".".join(torch.__version__.split(".")[:2])
@@ -77,6 +80,26 @@ class Wheel(unittest.TestCase):
         self.assertIn("adaptive_span", result.stdout, result.stderr)
         result = subprocess.run([program, "run", "causal", "--shape", "1,2,128,32"], cwd=self.folder.name, capture_output=True, text=True, env=self.environment, timeout=120)
         self.assertIn("kept tiles", result.stdout, result.stderr)
+
+    def test_the_build_for_this_torch_is_taken(self):
+        # Builds for other versions lie beside it; this one's is loaded, by its minor version and not by its text.
+        (site,) = glob.glob(os.path.join(self.root, "lib", "python3*", "site-packages"))
+        for minor in ("2.1", "2.9", "3.0"):
+            other = os.path.join(site, "weft", "lib", "torch-" + minor)
+            os.makedirs(other)
+            self.addCleanup(shutil.rmtree, other)
+            with open(os.path.join(other, "libweft_torch.so"), "w") as file:
+                file.write("another torch's")
+        result = self.run_python("import weft, weft._library as own; print(own.path)")
+        minor = ".".join(torch.__version__.split(".")[:2])
+        self.assertEqual(os.path.basename(os.path.dirname(result.stdout.strip())), "torch-" + minor, result.stderr)
+        result = self.run_python("import torch; torch.__version__ = '2.10.0'; import weft")
+        self.assertIn(f"this build is for torch 2.1, 2.9, {minor}, 3.0, and torch 2.10.0 is installed", result.stderr)
+
+    def test_the_oldest_python_reads_it(self):
+        for path in glob.glob(os.path.join(SOURCE, "python", "weft", "*.py")):
+            with open(path) as file:
+                ast.parse(file.read(), path, feature_version=(3, 10))
 
     def test_what_is_inside(self):
         names = zipfile.ZipFile(self.wheel).namelist()
