@@ -6,11 +6,13 @@ import html
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence, Union
 
 import torch
 
 from ._variant import PythonVariant, Variant, variant
+
+Contender = Union[str, Variant, PythonVariant]
 
 MEDIANS_OF = 5  # calls at least
 
@@ -109,8 +111,12 @@ class _Contender:
             self.backwards.append(time.perf_counter() - middle)
 
 
-def bench(contenders, q=None, k=None, v=None, *, seconds: float = 1.0, backward: bool = True, **inputs) -> Bench:
-    """Times of variants on these tensors, in turns: medians of forward and backward passes, in about `seconds` for each contender.
+def bench(
+    contenders: Contender | Sequence[Contender] | Mapping[str, Contender | Callable[..., torch.Tensor]], q: torch.Tensor | None = None, k: torch.Tensor | None = None,
+    v: torch.Tensor | None = None, *, seconds: float = 1.0, backward: bool = True, **inputs: Any,
+) -> Bench:
+    """Times of variants on these tensors, q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], in turns: medians of forward and backward
+    passes, in about `seconds` for each contender.
 
     `contenders`: a variant (a name, a file, a text, `weft.variant(...)`, `weft.from_python(...)`), a list of them, or a dict from names
     to variants and functions of q, k and v. Each variant takes of `inputs` what it declares. The first is what the others are compared

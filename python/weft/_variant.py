@@ -15,6 +15,7 @@ from ._trace import Tracer
 
 _ops = torch.ops.weft
 Rows = Optional[torch.Tensor]
+Function = Optional[Callable[..., Any]]
 
 
 class Error(RuntimeError):
@@ -280,7 +281,7 @@ class Variant(_Attention):
 class PythonVariant(_Attention):
     """A variant whose expressions are functions of Python. What they capture is given with them, and gets gradients."""
 
-    def __init__(self, score=None, where=None, weight=None, gate=None, sink=None, *, normalize: str = "softmax", dropout: float = 0.0, scale: float | None = None, name: str = "from_python"):
+    def __init__(self, score: Function = None, where: Function = None, weight: Function = None, gate: Function = None, sink: Function = None, *, normalize: str = "softmax", dropout: float = 0.0, scale: float | None = None, name: str = "from_python"):
         self.functions = {"score": score, "where": where, "weight": weight, "gate": gate, "sink": sink}
         self.normalize, self.dropout, self.name = normalize, float(dropout), name
         self.scale = None if scale is None else float(scale)
@@ -365,12 +366,15 @@ def variant(source: str) -> Variant:
     return Variant(source)
 
 
-def from_python(score=None, where=None, weight=None, gate=None, sink=None, *, normalize="softmax", dropout=0.0, scale=None, name="from_python") -> PythonVariant:
+def from_python(
+    score: Function = None, where: Function = None, weight: Function = None, gate: Function = None, sink: Function = None, *, normalize: str = "softmax", dropout: float = 0.0,
+    scale: float | None = None, name: str = "from_python",
+) -> PythonVariant:
     """A variant of plain torch expressions on scalars, which are traced into Weft's language.
 
     score(s, b, h, i, j) gives the logit, s being q_i . k_j / sqrt(D) (or times `scale`); where(b, h, i, j) the pairs that are kept;
     weight(b, h, i, j) a factor inside the normaliser, gate(b, h, i, j) one after it; sink(b, h) an extra logit. Tensors that they
-    capture become inputs, float ones with gradients.
+    capture become inputs, float ones with gradients. What it gives is called with q [B, H, T, D], k [B, G, S, D], v [B, G, S, E].
 
     >>> slope = torch.nn.Parameter(torch.rand(8))
     >>> alibi = weft.from_python(score=lambda s, b, h, i, j: s - slope[h] * (i - j), where=lambda b, h, i, j: i >= j)
@@ -385,6 +389,9 @@ def attention(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = 
 def attention(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: Literal[True], **inputs: Any) -> tuple[torch.Tensor, torch.Tensor]: ...
 def attention(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: bool = False, **inputs: Any):
     """o [B, H, T, E] of a variant: a name of the library, a path, a text, or what `variant` and `from_python` give.
+
+    q [B, H, T, D], k [B, G, S, D] and v [B, G, S, E] of one type, G dividing H; `inputs` are what else the variant declares. With `lse`
+    also the log-sum-exp of each row, f32 [B, H, T].
 
     >>> o = weft.attention("adaptive_span", q, k, v, span=span)
     """
@@ -401,7 +408,8 @@ def decode(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = Non
 
 
 def tune(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, **options) -> list[dict]:
-    """The fastest schedules for calls like this one, kept for this machine: see Variant.tune."""
+    """The fastest schedules for calls like this one, q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], kept for this machine: see
+    Variant.tune."""
     own = Variant(variant) if isinstance(variant, str) else variant
     return own.tune(q, k, v, **options)
 

@@ -115,6 +115,42 @@ class Emulator(unittest.TestCase):
         self.compare("causal", torch.bfloat16, (1, 2, 2, 40, 40, 32), lambda t: t.transpose(1, 2).contiguous().transpose(1, 2))
         self.compare("causal", torch.bfloat16, (1, 2, 2, 40, 40, 32), lambda t: torch.nn.functional.pad(t, (1, 0))[..., 1:])
 
+    def test_sizes_of_one_are_broadcast(self):
+        text = """attention biased(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], bias: [B, H, T, S]) {
+          where i >= j  score dot(q[i], k[j]) / sqrt(D) + bias[i, j] }"""
+        torch.manual_seed(1)
+        B, H, T = 2, 2, 40
+        q, k, v, bias = (torch.randn(shape, requires_grad=True) for shape in ((B, H, T, 16), (1, H, T, 16), (1, H, T, 16), (1, 1, T, T)))
+        out = torch.ops.weft.attention(text, QKV + ["bias"], [q, k, v, bias])
+        causal = torch.zeros(T, T).masked_fill(torch.ones(T, T).triu(1).bool(), -torch.inf)
+        want = torch.nn.functional.scaled_dot_product_attention(q, k.expand(B, -1, -1, -1), v.expand(B, -1, -1, -1), (bias + causal).expand(B, H, T, T))
+        torch.testing.assert_close(out, want, atol=1e-5, rtol=1e-4)
+        cotangent = torch.randn_like(out)
+        for got, ref in zip(torch.autograd.grad(out, [q, k, v, bias], cotangent), torch.autograd.grad(want, [q, k, v, bias], cotangent)):
+            torch.testing.assert_close(got, ref, atol=5e-5, rtol=1e-3)
+
+    def test_pieces_of_a_sequence(self):
+        text = """attention pieces(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], c: [H], doc: int [B, T], key_doc: int [B, S]) {
+          where i >= j and i - j < 70 and doc[i] == key_doc[j]  score dot(q[i], k[j]) / sqrt(D) - 0.01 * j * c[h]  sink c[h]  dropout 0.25 }"""
+        torch.manual_seed(2)
+        x = {"q": torch.randn(1, 2, 128, 16), "k": torch.randn(1, 1, 128, 16), "v": torch.randn(1, 1, 128, 16), "c": torch.randn(2),
+             "doc": torch.randint(0, 3, (1, 128)).sort().values, "seed": torch.tensor([5, 1])}
+        x["key_doc"] = x["doc"]
+        leaves = [x[name].requires_grad_() for name in ("q", "k", "v", "c")]
+        whole, l = torch.ops.weft.attention_with_lse(text, list(x), list(x.values()))
+        parts = []
+        for key in (0, 64):
+            own = {**x, "q": x["q"][:, :, 64:], "doc": x["doc"][:, 64:], "origin": torch.tensor([64, key, 128, 128])}
+            own.update({name: x[name].narrow(-2 if name != "key_doc" else -1, key, 64) for name in ("k", "v", "key_doc")})
+            parts.append(torch.ops.weft.attention_with_lse(text, list(own), list(own.values())))
+        all = torch.logsumexp(torch.stack([rows for _, rows in parts]), 0)
+        joined = sum(o * torch.exp(rows - all).unsqueeze(-1) for o, rows in parts)
+        torch.testing.assert_close(joined, whole[:, :, 64:], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(all, l[:, :, 64:], atol=1e-5, rtol=1e-5)
+        cotangent = torch.randn_like(joined)
+        for got, ref in zip(torch.autograd.grad(joined, leaves, cotangent), torch.autograd.grad(whole[:, :, 64:], leaves, cotangent)):
+            torch.testing.assert_close(got, ref, atol=5e-5, rtol=1e-3)
+
     def test_out_of_bounds_is_an_error(self):
         q, k, v = (torch.randn(1, 1, 40, 32) for _ in range(3))
         with self.assertRaisesRegex(RuntimeError, "left its dim"):

@@ -3,6 +3,7 @@
 import unittest
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import weft
 from weft._nested import packed
@@ -83,6 +84,31 @@ class Nested(unittest.TestCase):
         for at, (a, b, c) in enumerate(zip(q.unbind(), k.unbind(), v.unbind())):
             want = torch.nn.functional.scaled_dot_product_attention(a[None], b[None], c[None], is_causal=True)[0]
             torch.testing.assert_close(out.unbind()[at], want, atol=1e-5, rtol=1e-5)
+
+    def test_rows_are_read_where_they_are(self):
+        storage = lambda own: own.untyped_storage().data_ptr()
+
+        class Copies(TorchDispatchMode):
+            """Operations that put rows anywhere but where they are; the kernels write theirs."""
+
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                out = func(*args, **(kwargs or {}))
+                for own in torch.utils._pytree.tree_leaves(out):
+                    if not isinstance(own, torch.Tensor) or own.is_nested or own.numel() < sum(LENGTHS) * H * D:
+                        continue
+                    if "weft" in str(func):
+                        known.add(storage(own))
+                    elif storage(own) not in known:
+                        found.append(str(func))
+                return out
+
+        values = torch.randn(3, sum(LENGTHS), H, D)
+        found, known = [], {storage(values)}
+        offsets = torch.tensor([0, *LENGTHS]).cumsum(0)
+        q, k, v = (torch.nested.nested_tensor_from_jagged(own, offsets).transpose(1, 2) for own in values.unbind())
+        with torch.no_grad(), Copies():
+            weft.attention("causal", q, k, v)
+        self.assertEqual(found, [])
 
     def test_cost_follows_the_sequences(self):
         text, _ = packed(FULL, True)

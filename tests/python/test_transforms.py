@@ -4,6 +4,7 @@ import os
 import tempfile
 import unittest
 import warnings
+from unittest import mock
 
 # Graphs that torch.compile keeps call the operator's inner passes of the build they were made with.
 kept_graphs = tempfile.TemporaryDirectory()
@@ -46,6 +47,15 @@ class Func(unittest.TestCase):
     def test_vjp(self):
         cotangent = torch.randn(2, 4, 30, 16)
         self.both(lambda f: lambda *x: vjp(f, *x)[1](cotangent), *self.x)
+
+    def test_vmap_computes_samples_together(self):
+        from weft import _functional
+
+        with mock.patch.object(_functional, "_one_by_one", side_effect=AssertionError("one call a sample")):
+            slopes = torch.rand(4)
+            samples = [own[None].expand(3, *own.shape) for own in self.x[:3]]
+            vmap(own, (0, 0, 0, None))(*samples, slopes)
+            vmap(grad(lambda *x: weft.attention("causal", *x).square().sum(), (0, 1, 2)))(*samples)
 
     def test_vmap(self):
         q, k, v, slope = self.x

@@ -39,8 +39,8 @@ class Generator {
                        "  sk: [B," +
                        keys + ",M,D], sv: [B,G,M,E], sw: [B," + heads +
                        ",M,R], sx: [G,M], sflag: bool [B,M], marks: int [P] in 0 .. S rising, list: int " + list +
-                       " in 0 .. S)\n{\n";
-    text += "  let d = i - j\n";
+                       " in 0 .. S,\n  const near: int = 12, const half = 0.5)\n{\n";
+    text += "  let d = i - j\n  def ramp(e, f) = clamp((e + half) / f, 0, 1)\n";
     if (pick(2)) text += "  let z = " + number(2) + "\n";
     hasLet = text.find("let z") != std::string::npos;
     for (int at = pick(3); at > 0; --at) text += "  where " + condition(2) + "\n";
@@ -92,7 +92,9 @@ class Generator {
   std::string number(int depth) {
     if (depth == 0) return leaf();
     const std::string a = number(depth - 1);
-    switch (pick(18)) {
+    switch (pick(20)) {
+      case 17: return "(" + a + " * ramp(d + near, 32.0))";
+      case 18: return "(if r[i] < inf then " + a + " else inf)";
       case 0: return "(" + a + " + " + number(depth - 1) + ")";
       case 1: return "(" + a + " - " + number(depth - 1) + ")";
       case 2: return "(0.5 * " + a + " * tanh(" + number(depth - 1) + "))";
@@ -131,7 +133,10 @@ class Generator {
         default: break;
       }
     }
-    switch (pick(14)) {
+    switch (pick(17)) {
+      case 13: return "all(n < 3, abs(tag[i] + 9 * n - j) > 2)";
+      case 14: return "(ramp(d, 24.0) < half or d < near)";
+      case 15: return "(d >= 0 and d < N and table[h, d] > 0.0)";
       case 0: return "(i >= j)";
       case 1: return "(d < 40)";
       case 2: return "(d mod 3 != 1)";

@@ -174,6 +174,28 @@ TEST(Diagnostics, showTheLineWithACaret) {
             "  hint: names are inputs, constants, lets, dims and the indices b h i j\n");
 }
 
+TEST(Diagnostics, knowWhatOtherLanguagesWrite) {
+  const struct {
+    const char *statement, *hint;
+  } habits[] = {
+      {"score c[h] where i > j && i < 9", "write: a and b"},
+      {"score c[h] where i > j || i < 9", "write: a or b"},
+      {"score c[h] where !(i > j)", "write: not a"},
+      {"score c[h] ** 2", "write: pow(a, b)"},
+      {"score i > j ? 1 : 2", "write: if c then a else b"},
+      {"# a comment\n score c[h]", "a comment begins with //"},
+      {"score c[h] where c[h] * 2.0 == 1.0", "write abs(a - b) < eps"},
+      {"score c[h] where i / 2 == j", "a div b is the int floor(a / b)"},
+      {"score c[h] select given(c) { keep diagonal }", "of a given map: select tiles(64, 64) { keep"},
+  };
+  for (const auto &[statement, hint] : habits) {
+    const std::string text = "attention t(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], c: [H]) { ";
+    EXPECT_NE(render(parse(text + statement + " }", "a").diagnostics).find(hint), std::string::npos)
+        << statement << "\n"
+        << render(parse(text + statement + " }", "a").diagnostics);
+  }
+}
+
 TEST(Diagnostics, severalAtOnce) {
   EXPECT_GE(parse(head + "score oops where nope weight never }", "a").diagnostics.size(), 3u);
 }

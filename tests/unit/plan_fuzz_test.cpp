@@ -79,7 +79,9 @@ class MaskGenerator {
   }
 
   std::string wholeLeaf() {
-    switch (pick(named && hasWhole ? 16 : 15)) {
+    switch (pick(named && hasWhole ? 18 : 17)) {
+      case 15: return "(if d >= 0 and d < T then ti[d] else 3)";
+      case 16: return "(fj[j] + 2 * f2[i, j])";
       case 0:
       case 1: return "i";
       case 2:
@@ -133,7 +135,7 @@ class MaskGenerator {
       case 4: return "tau";
       case 5: return "0.75";
       case 6: return "(" + wholeLeaf() + " / 4)";
-      case 7: return "(d / 8)";
+      case 7: return pick(4) ? "(d / 8)" : "inf";
       default: return "x";
     }
   }

@@ -61,6 +61,11 @@ const struct {
     {"keysBothWays",
      head + "weight sigmoid(share[h] * (i - j) / 50) select keys(16) { keep dot(mean(q), k) > share[h] } }",
      {1, 2, 1, 90, 150, 32, 16}},
+    {"given",
+     head.substr(0, head.find(')')) + ", map: bool [H, N, N]) { score dot(q[i], k[j]) / sqrt(D) where i >= j select "
+                                      "tiles(16, 32) { keep map[i div 16, "
+                                      "j div 32] keep diagonal } }",
+     {1, 2, 2, 200, 200, 16, 16}},
     {"document",
      head.substr(0, head.find(')')) +
          ", doc: int [B, T] in 0 .. 1 rising, key_doc: int [B, S] in 0 .. 1 rising) { score dot(q[i], k[j]) / sqrt(D) "
