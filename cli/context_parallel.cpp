@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "autotune/samples.h"
 #include "models/processes.h"
 #include "ops/attention.h"
 
@@ -73,18 +74,14 @@ int main(int count, char **arguments) {
             bytes[pass] = (share ? share->bytesSent : 0) - before;
           }
         }
-        auto median = [](std::vector<double> all) {
-          std::ranges::sort(all);
-          return all[all.size() / 2];
-        };
         const std::vector<double> sent = processes.sum({static_cast<double>(bytes[0]), static_cast<double>(bytes[1])});
         if (processes.first())
           std::printf("%s\n", nlohmann::ordered_json{{"variant", own.name},
                                                      {"tokens", tokens},
                                                      {"processes", processes.size()},
                                                      {"threads", torch::get_num_threads()},
-                                                     {"forward_ms", 1e3 * median(times[0])},
-                                                     {"backward_ms", 1e3 * median(times[1])},
+                                                     {"forward_ms", 1e3 * weft::autotune::median(times[0])},
+                                                     {"backward_ms", 1e3 * weft::autotune::median(times[1])},
                                                      {"forward_bytes", sent[0]},
                                                      {"backward_bytes", sent[1]}}
                                   .dump()

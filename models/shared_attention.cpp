@@ -95,9 +95,8 @@ Tensor SharedAttention::findNeeds() {
   const int64_t count = share.pieces();
   if (whole) return torch::ones({count, count}, torch::kUInt8);
   // Small inputs of keys say which tiles are kept; of rows nothing but their shapes is read.
-  std::vector<bool> small;
-  for (const Input &input : inputs) small.push_back(input.side == Side::Keys && !input.isRow);
-  const Tensors told = gathered(Side::Keys, small), like = own(Side::Keys, ownPieces()[0]);
+  const Tensors told = gathered(Side::Keys, [](const Input &input) { return !input.isRow; }),
+                like = own(Side::Keys, ownPieces()[0]);
   Tensor found = torch::zeros({count, count}, torch::kInt32);
   for (const int64_t queries : ownPieces())
     for (int64_t piece = 0; piece < count; ++piece) {
@@ -114,9 +113,7 @@ Tensor SharedAttention::findSelection() {
   if (!facts->selects()) return {};
   Tensors all = tensors;
   for (const Side side : {Side::Queries, Side::Keys}) {
-    std::vector<bool> read;
-    for (const Input &input : inputs) read.push_back(input.side == side && (!input.isRow || input.isPooled));
-    const Tensors told = gathered(side, read);
+    const Tensors told = gathered(side, [](const Input &input) { return !input.isRow || input.isPooled; });
     for (size_t at = 0; at < all.size(); ++at) {
       if (inputs[at].side != side) continue;
       std::vector<int64_t> sizes = all[at].sizes().vec();
@@ -209,10 +206,10 @@ SharedAttention::Arriving SharedAttention::begin(int64_t step) {
   return exchange(sent, received, own(Side::Keys, ownPieces()[0]));
 }
 
-SharedAttention::Tensors SharedAttention::gathered(Side side, const std::vector<bool> &mine) {
+SharedAttention::Tensors SharedAttention::gathered(Side side, const std::function<bool(const Input &)> &isMeant) {
   auto only = [&](Tensors piece) {
     for (size_t at = 0; at < piece.size(); ++at)
-      if (!mine[at]) piece[at] = Tensor();
+      if (!isMeant(inputs[at])) piece[at] = Tensor();
     return piece;
   };
   std::vector<Tensors> pieces(share.pieces());
@@ -311,9 +308,7 @@ std::tuple<Tensor, Tensor> SharedAttention::forward() {
     rows.narrow(3, number * length, length).copy_(ownRows);
   };
   if (whole) {
-    std::vector<bool> all;
-    for (const Input &input : inputs) all.push_back(input.side == Side::Keys);
-    const Tensors keys = gathered(Side::Keys, all);
+    const Tensors keys = allKeys();
     for (int64_t number = 0; number < 2; ++number) {
       const auto [ownO, ownRows] = ops::forwardOfPiece(variant, pieceNames(), pieceTensors(queries[number], keys, 0));
       take(number, ownO, ownRows);
@@ -416,9 +411,7 @@ std::vector<Tensor> SharedAttention::backward(const Tensor &o, const Tensor &row
   };
 
   if (whole) {
-    std::vector<bool> all;
-    for (const Input &input : inputs) all.push_back(input.side == Side::Keys);
-    const Tensors keys = gathered(Side::Keys, all);
+    const Tensors keys = allKeys();
     Tensors sum;
     for (int64_t number = 0; number < 2; ++number) added(sum, compute(number, 0, keys));
     std::vector<Piece> others;

@@ -84,8 +84,11 @@ class SharedAttention {
   std::vector<Piece> arrived(Arriving &arriving, const Tensors &like) const;
   /// The keys that go to the process `step` further on, and come from the one `step` before.
   Arriving begin(int64_t step);
-  /// Of this side the tensors of the whole sequence, of the inputs that `mine` has.
-  Tensors gathered(Side side, const std::vector<bool> &mine);
+  /// Of this side the tensors of the whole sequence, of the inputs that `isMeant`.
+  Tensors gathered(Side side, const std::function<bool(const Input &)> &isMeant);
+  Tensors allKeys() {
+    return gathered(Side::Keys, [](const Input &) { return true; });
+  }
 
   ops::Names pieceNames() const;
   /// A call of one of the own pieces of queries, and of keys from piece `first` on.

@@ -82,10 +82,7 @@ Training begin(const TrainOptions &options, Config &config) {
     if (checkpoint.config.train.validateBytes == config.train.validateBytes) training.bpc = checkpoint.bpc;
   }
   processes.copyFromFirst(training.model->parameters());
-  if (config.train.contextParallel > 1) {
-    training.model->share = processes.share(config.train.contextParallel);
-    training.places = training.model->share->places(config.model.context);
-  }
+  if (config.train.contextParallel > 1) training.model->share = processes.share(config.train.contextParallel);
   return training;
 }
 
@@ -93,6 +90,8 @@ std::optional<StepFigures> takeStep(Training &training, const Config &config, Pr
   const TrainConfig &settings = config.train;
   Gpt &model = training.model;
   const std::vector<Tensor> parameters = model->parameters();
+  const int64_t context = config.model.context;
+  const Places places = model->share ? model->share->places(context) : Places{{0, context}};
   // The state of a step follows from the seed and its number alone, so a resumed run repeats it.
   torch::manual_seed(processes.seed(settings.seed * 1000003 + training.step));
   StepFigures figures;
@@ -104,15 +103,14 @@ std::optional<StepFigures> takeStep(Training &training, const Config &config, Pr
     if (part > 0 ? processes.askInterrupted() : processes.interrupted()) return std::nullopt;
     const auto [inputs, targets] = batches.take(training.step * settings.accumulate + part);
     figures.tokens = inputs;
-    auto own = [&](const Tensor &all) { return training.places.empty() ? all : at(training.places, all, 1); };
     Tensor logits, reach;
     {
       const Autocast autocast(settings.precision, model->device());
-      logits = model->forward(own(inputs));
+      logits = model->forward(at(places, inputs, 1));
       reach = model->reachCost();
     }
-    const Tensor entropy =
-        torch::nn::functional::cross_entropy(logits.to(torch::kFloat).view({-1, 256}), own(targets).reshape({-1}));
+    const Tensor entropy = torch::nn::functional::cross_entropy(logits.to(torch::kFloat).view({-1, 256}),
+                                                                at(places, targets, 1).reshape({-1}));
     const Tensor total = (entropy + settings.spanReg * reach) / settings.accumulate;
     processes.backward(total * training.scale.value(), parameters,
                        part + 1 < settings.accumulate ? Gradients::Own

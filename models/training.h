@@ -16,7 +16,6 @@ struct Training {
   Gpt model{nullptr};
   std::unique_ptr<Optimizer> optimizer;
   LossScale scale{"f32"};
-  Places places;     ///< of each text those that this process computes; none: all
   int64_t step = 0;  ///< steps that were taken
   bool fromCheckpoint = false;
   std::optional<double> bpc;  ///< of its validation, where the checkpoint had one of the bytes that are validated now

@@ -7,12 +7,47 @@
 
 #include "ops/broadcast.h"
 #include "ops/call_site.h"
+#include "ops/inner_calls.h"
 #include "ops/kept_pattern.h"
 #include "ops/layout.h"
 #include "ops/passes.h"
 #include "ops/variant_library.h"
 
 namespace weft::ops {
+
+using ForwardSchema = std::tuple<at::Tensor, at::Tensor>(c10::string_view, const c10::List<std::string> &,
+                                                         at::TensorList);
+using BackwardSchema = std::vector<at::Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList,
+                                               const at::Tensor &, const at::Tensor &, const at::Tensor &,
+                                               const std::optional<at::Tensor> &);
+using AttentionSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
+
+c10::List<std::string> toList(const std::vector<std::string> &names) {
+  c10::List<std::string> list;
+  for (const std::string &name : names) list.push_back(name);
+  return list;
+}
+
+std::tuple<at::Tensor, at::Tensor> callForward(c10::string_view variant, const c10::List<std::string> &names,
+                                               at::TensorList tensors) {
+  static auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("weft::_forward_keeping_rows", "").typed<ForwardSchema>();
+  return op.call(variant, names, tensors);
+}
+std::vector<at::Tensor> callBackward(c10::string_view variant, const c10::List<std::string> &names,
+                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
+                                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
+  static auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("weft::_backward_from_rows", "").typed<BackwardSchema>();
+  return op.call(variant, names, tensors, o, rows, dO, dLse);
+}
+
+at::Tensor callSelect(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
+  at::AutoDispatchBelowADInplaceOrView guard;
+  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::select", "").typed<AttentionSchema>();
+  return op.call(variant, names, tensors);
+}
+
 namespace {
 
 using torch::autograd::AutogradContext;
@@ -86,28 +121,6 @@ std::vector<at::Tensor> backwardMeta(c10::string_view variant, const c10::List<s
   return gradients;
 }
 
-// ---- dispatch ------------------------------------------------------------------------------
-
-using ForwardSchema = std::tuple<at::Tensor, at::Tensor>(c10::string_view, const c10::List<std::string> &,
-                                                         at::TensorList);
-using BackwardSchema = std::vector<at::Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList,
-                                               const at::Tensor &, const at::Tensor &, const at::Tensor &,
-                                               const std::optional<at::Tensor> &);
-
-std::tuple<at::Tensor, at::Tensor> callForward(c10::string_view variant, const c10::List<std::string> &names,
-                                               at::TensorList tensors) {
-  static auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("weft::_forward_keeping_rows", "").typed<ForwardSchema>();
-  return op.call(variant, names, tensors);
-}
-std::vector<at::Tensor> callBackward(c10::string_view variant, const c10::List<std::string> &names,
-                                     at::TensorList tensors, const at::Tensor &o, const at::Tensor &rows,
-                                     const at::Tensor &dO, const std::optional<at::Tensor> &dLse) {
-  static auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("weft::_backward_from_rows", "").typed<BackwardSchema>();
-  return op.call(variant, names, tensors, o, rows, dO, dLse);
-}
-
 struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
   static variable_list forward(AutogradContext *context, const std::string &variant,
                                const c10::List<std::string> &names, at::TensorList tensors) {
@@ -160,13 +173,7 @@ struct Completed {
 bool lacksSeed(const CallSite &site) { return site.variant().hasDropout() && site.signature.seed < 0; }
 bool lacksSelection(const CallSite &site) { return site.variant().selects() && site.signature.selection < 0; }
 
-using AttentionSchema = at::Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
-
-at::Tensor callSelect(const Completed &call) {
-  at::AutoDispatchBelowADInplaceOrView guard;
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::select", "").typed<AttentionSchema>();
-  return op.call(call.variant, call.names, call.tensors);
-}
+at::Tensor callSelect(const Completed &call) { return ops::callSelect(call.variant, call.names, call.tensors); }
 
 /// Whether tiles are chosen by a call in float64: its kernels choose none.
 bool selectsInDouble(const CallSite &site, at::TensorList tensors) {
@@ -291,12 +298,6 @@ std::vector<at::Tensor> backwardAutograd(c10::string_view variant, const c10::Li
               "weft: the second derivative of attention is not supported; call backward without create_graph=True");
   at::AutoDispatchBelowADInplaceOrView guard;
   return callBackward(variant, names, tensors, o, rows, dO, dLse);
-}
-
-c10::List<std::string> toList(const Names &names) {
-  c10::List<std::string> list;
-  for (const std::string &name : names) list.push_back(name);
-  return list;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "ops/devices.h"
+#include "ops/inner_calls.h"
 #include "ops/schedules.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
@@ -115,9 +116,7 @@ Binding bindCall(CallSite &site, at::TensorList tensors, bool backward) {
 
 Binding bindCall(const std::string &variant, const std::vector<std::string> &names, at::TensorList tensors,
                  bool backward) {
-  c10::List<std::string> list;
-  for (const std::string &name : names) list.push_back(name);
-  return bindCall(*callSite(variant, list, tensors), tensors, backward);
+  return bindCall(*callSite(variant, toList(names), tensors), tensors, backward);
 }
 
 }  // namespace weft::ops

@@ -8,6 +8,7 @@
 #include "ops/broadcast.h"
 #include "ops/devices.h"
 #include "ops/execution.h"
+#include "ops/inner_calls.h"
 #include "ops/schedules.h"
 #include "ops/variant_library.h"
 
@@ -190,9 +191,7 @@ at::Tensor decodePagesMeta(c10::string_view variant, const c10::List<std::string
 
 torch::Tensor decode(const std::string &variant, const std::vector<std::string> &names,
                      const std::vector<torch::Tensor> &tensors) {
-  c10::List<std::string> list;
-  for (const std::string &name : names) list.push_back(name);
-  return decodeLast(variant, list, tensors);
+  return decodeLast(variant, toList(names), tensors);
 }
 
 void implementDecode(torch::Library &library) {

@@ -3,18 +3,13 @@
 #include <algorithm>
 
 #include "ops/call_site.h"
+#include "ops/inner_calls.h"
 #include "ops/kept_pattern.h"
 
 namespace weft::ops {
 namespace {
 
 using at::Tensor;
-
-c10::List<std::string> toList(const Names &names) {
-  c10::List<std::string> list;
-  for (const std::string &name : names) list.push_back(name);
-  return list;
-}
 
 /// The share of the mass that one of two log-sum-exps has: 0 of nothing. Both shares add up to 1, however large the
 /// numbers are.
@@ -26,19 +21,14 @@ Tensor shareOf(const Tensor &part, const Tensor &other) {
 
 std::tuple<Tensor, Tensor> forwardOfPiece(const std::string &variant, const Names &names,
                                           const std::vector<Tensor> &tensors) {
-  using Schema = std::tuple<Tensor, Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList);
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::_forward_keeping_rows", "").typed<Schema>();
   at::AutoDispatchBelowADInplaceOrView guard;
-  return op.call(variant, toList(names), tensors);
+  return callForward(variant, toList(names), tensors);
 }
 
 std::vector<Tensor> backwardOfPiece(const std::string &variant, const Names &names, const std::vector<Tensor> &tensors,
                                     const Tensor &o, const Tensor &rows, const Tensor &dO) {
-  using Schema = std::vector<Tensor>(c10::string_view, const c10::List<std::string> &, at::TensorList, const Tensor &,
-                                     const Tensor &, const Tensor &, const std::optional<Tensor> &);
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::_backward_from_rows", "").typed<Schema>();
   at::AutoDispatchBelowADInplaceOrView guard;
-  std::vector<Tensor> gradients = op.call(variant, toList(names), tensors, o, rows, dO, std::nullopt);
+  std::vector<Tensor> gradients = callBackward(variant, toList(names), tensors, o, rows, dO, std::nullopt);
   for (size_t at = 0; at < gradients.size(); ++at)
     if (!tensors[at].is_floating_point()) gradients[at] = Tensor();
   return gradients;
@@ -56,10 +46,7 @@ bool keepsAny(const std::string &variant, const Names &names, const std::vector<
 }
 
 Tensor selectTiles(const std::string &variant, const Names &names, const std::vector<Tensor> &tensors) {
-  using Schema = Tensor(c10::string_view, const c10::List<std::string> &, at::TensorList);
-  static auto op = c10::Dispatcher::singleton().findSchemaOrThrow("weft::select", "").typed<Schema>();
-  at::AutoDispatchBelowADInplaceOrView guard;
-  return op.call(variant, toList(names), tensors);
+  return callSelect(variant, toList(names), tensors);
 }
 
 JoinedRows::JoinedRows(const Variant &variant) : byLogSumExp(joiningOf(variant) == Joining::LogSumExp) {

@@ -141,11 +141,9 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
     const bool own =
         coordinate != coordinates.end() && ((coordinate->second == Coordinate::I && dim == "T") ||
                                             (coordinate->second == Coordinate::J && dim == context.keyDim));
+    safe.push_back(clamped);
+    if (own) continue;
     // Unsigned: below 0 is far above; of an empty dim every index is outside.
-    if (own) {
-      safe.push_back(clamped);
-      continue;
-    }
     Value leaves = arith::CmpIOp::create(emit.b, emit.loc, arith::CmpIPredicate::uge, index, size);
     outside.push_back(leaves);
     const size_t side = dim == "T" ? 0 : 1;
@@ -158,7 +156,6 @@ std::vector<Value> ScalarRegion::safeIndices(llvm::StringRef input, mlir::Operan
                                               emit.add(index, number(side)), number(side + 2));
       outsidePiece.push_back(arith::AndIOp::create(emit.b, emit.loc, leaves, elsewhere));
     }
-    safe.push_back(clamped);
   }
   return safe;
 }
@@ -212,7 +209,7 @@ Value ScalarRegion::read(dialect::ReadOp op) {
       x = emit.add(emit.splat(emit.toI32(context.i)), emit.iota());
       if (piece) x = emit.add(x, emit.splat(emit.toI32(slots.dim(originDims[0]))));
     } else {
-      indices = safeIndices(op.getInput(), op.getIndices().drop_back(), 0);
+      indices = safeIndices(op.getInput(), op.getIndices().drop_back());
       x = lookup(op.getIndices().back());
     }
     if (llvm::any_of(indices, isVector) && !isVector(x)) x = emit.splat(x);

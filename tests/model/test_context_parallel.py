@@ -16,16 +16,15 @@ class Shared(Processes):
         self.assertEqual(texts[1], ("", ""))
         return texts
 
-    def text(self, statements):
-        path = self.path(f"{len(statements)}.weft")
-        score = "" if "score" in statements else "score dot(q[i], k[j]) / sqrt(D)"
+    def text(self, name, statements, more=""):
+        path = self.path(name + ".weft")
         with open(path, "w") as file:
-            file.write(f"attention own(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], c: [H]) {{ {score} {statements} }}".replace("score q[i, 1]", "score dot(q[i], k[j]) / sqrt(D) + q[i, 1]"))
+            file.write("attention own(q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], c: [H]) { score dot(q[i], k[j]) / sqrt(D)" + more + " " + statements + " }")
         return path
 
     def test_dropout(self):
         # Random numbers are each process's own, so only the first loss is near.
-        config = settings(self.text("where i >= j dropout 0.2 sink c[h]"), batch=2, steps=3)
+        config = settings(self.text("dropped", "where i >= j dropout 0.2 sink c[h]"), batch=2, steps=3)
         self.write(config)
         self.train("one")
         self.together(*self.command("two"), "--context-parallel", "2")
@@ -36,8 +35,8 @@ class Shared(Processes):
         # of rows; a sink, which a row has once, though its window may leave the first piece; masks that read keys.
         for name, attention, options in [("span", "span_periodic", {"span_reg": 1e-3, "model": {"positions": "rotary"}}), ("dense", "causal", {"accumulate": 2}),
                                          ("table", "relative_bias", {}), ("slope", "alibi", {"model": {"positions": "none"}}),
-                                         ("near", self.text("where i >= j and i - j < 12 sink c[h]"), {}),
-                                         ("read", self.text("where i >= j where k[j, 0] > 0.0 or i - j < 3 score q[i, 1] * c[h]"), {}),
+                                         ("near", self.text("near", "where i >= j and i - j < 12 sink c[h]"), {}),
+                                         ("read", self.text("read", "where i >= j where k[j, 0] > 0.0 or i - j < 3", " + q[i, 1] * c[h]"), {}),
                                          ("content", "content_weight", {"recompute": "blocks"}), ("sink", "attention_sink", {"optimizer": "muon"}),
                                          ("window", "sliding_window", {})]:
             with self.subTest(name):

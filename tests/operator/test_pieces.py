@@ -112,10 +112,6 @@ def compared(pieces, inputs, dtype):
     return differences
 
 
-def pieces_of(variant, text, inputs, declared):
-    return Pieces(variant, text, inputs, declared)
-
-
 class Library(unittest.TestCase):
     def test_pieces_are_the_whole(self):
         for variant in VARIANTS:
