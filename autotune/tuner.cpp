@@ -8,6 +8,8 @@
 #include <random>
 #include <thread>
 
+#include <torch/utils.h>
+
 #include "autotune/call_timeline.h"
 #include "autotune/model.h"
 #include "autotune/samples.h"

@@ -1,6 +1,6 @@
 // The tuner from Python: torch.ops.weft.tune(variant, names, tensors, backward, budget, again) -> JSON.
 #include <torch/library.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <nlohmann/json.hpp>
 

@@ -6,6 +6,9 @@
 #include <fstream>
 #include <optional>
 
+#include <torch/utils.h>
+#include <torch/version.h>
+
 #include "autotune/samples.h"
 #include "autotune/trial.h"
 #include "autotune/turns.h"
@@ -212,9 +215,7 @@ json maskPicture(const Case &work) {
   const Tensor shares = ops::maskShares(work.variant, inputs.names, inputs.tensors).cpu();
   const Tensor relativeShares = shares / shares.amax(2, true).clamp_min(1e-20);
   const Tensor small =
-      torch::nn::functional::adaptive_max_pool2d(relativeShares.unsqueeze(0),
-                                                 torch::nn::functional::AdaptiveMaxPool2dFuncOptions({64, 64}))[0][0]
-          .contiguous();
+      std::get<0>(torch::adaptive_max_pool2d(relativeShares.unsqueeze(0), {64, 64}))[0][0].contiguous();
   json rows = json::array();
   for (int64_t row = 0; row < 64; ++row) {
     json line = json::array();

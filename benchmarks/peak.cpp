@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include <torch/utils.h>
+
 #include "benchmarks/peers.h"
 
 namespace weft::bench {

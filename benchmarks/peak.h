@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "compiler/kernel_image.h"
 #include "runtime/roof.h"

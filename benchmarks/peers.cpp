@@ -10,6 +10,8 @@
 #include <nlohmann/json.hpp>
 
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/utils.h>
 
 #include "benchmarks/scripts.h"
 #include "ops/attention.h"

@@ -5,6 +5,8 @@
 #include <optional>
 #include <thread>
 
+#include <torch/utils.h>
+
 #include "autotune/modelled_call.h"
 #include "benchmarks/results.h"
 #include "benchmarks/work.h"

@@ -6,6 +6,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "benchmarks/bench.h"
 #include "benchmarks/predictions.h"
 #include "benchmarks/results.h"

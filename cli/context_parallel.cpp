@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include <torch/utils.h>
 #include <nlohmann/json.hpp>
 
 #include "autotune/samples.h"

@@ -4,6 +4,8 @@
 
 #include <climits>
 
+#include <torch/utils.h>
+
 #include "models/data.h"
 #include "models/interrupt.h"
 #include "ops/attention.h"

@@ -2,6 +2,8 @@
 #include <chrono>
 #include <cstdio>
 
+#include <torch/utils.h>
+
 #include "cli/commands.h"
 #include "ops/attention.h"
 #include "ops/sample_inputs.h"

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "autotune/modelled_call.h"
 #include "ops/variant_library.h"
 

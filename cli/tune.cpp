@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "autotune/samples.h"
 #include "autotune/tuner.h"
 #include "cli/commands.h"

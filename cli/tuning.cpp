@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "autotune/samples.h"
 #include "models/interrupt.h"
 #include "ops/schedules.h"

@@ -4,7 +4,7 @@
 #include <future>
 #include <utility>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "models/data.h"
 

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include <torch/serialize/archive.h>
+
 #include "models/config.h"
 #include "models/gpt.h"
 #include "models/optimizer.h"

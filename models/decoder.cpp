@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "ops/attention.h"
 #include "ops/decode.h"
 #include "ops/variant_library.h"

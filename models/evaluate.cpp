@@ -6,6 +6,9 @@
 #include <cstdio>
 #include <stdexcept>
 
+#include <ATen/core/Reduction.h>
+#include <torch/utils.h>
+
 #include "models/interrupt.h"
 
 namespace weft {
@@ -46,9 +49,8 @@ Evaluation evaluate(Gpt &model, const Tensor &text, int64_t stride, int64_t limi
       targets.push_back(text.slice(0, start + 1, start + context + 1).to(torch::kInt64));
     }
     const Tensor logits = model->forward(torch::stack(inputs).to(model->device()));
-    const Tensor losses =
-        torch::nn::functional::cross_entropy(logits.transpose(1, 2), torch::stack(targets).to(model->device()),
-                                             torch::nn::functional::CrossEntropyFuncOptions().reduction(torch::kNone));
+    const Tensor losses = torch::cross_entropy_loss(logits.transpose(1, 2), torch::stack(targets).to(model->device()),
+                                                    {}, at::Reduction::None);
     for (size_t at = first; at < last; ++at) {
       const int64_t count = windows[at].second;
       sum += losses[static_cast<int64_t>(at - first)]

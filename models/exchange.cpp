@@ -3,6 +3,8 @@
 #include <charconv>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "models/safetensors.h"
 #include "models/tensor_text.h"
 #include "models/user_files.h"

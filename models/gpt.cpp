@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include <torch/utils.h>
+
 #include "models/recompute.h"
 #include "ops/attention.h"
 #include "ops/variant_library.h"

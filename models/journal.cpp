@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include <torch/utils.h>
+
 #include "models/checkpoint.h"
 
 namespace weft {

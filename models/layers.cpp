@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include <torch/csrc/autograd/custom_function.h>
+
 namespace weft {
 
 using torch::Tensor;

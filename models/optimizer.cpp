@@ -5,6 +5,8 @@
 #include <map>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "models/tensor_text.h"
 
 namespace weft {

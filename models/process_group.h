@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "models/launch.h"
 

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <stdexcept>
 
+#include <torch/utils.h>
+
 #include "models/interrupt.h"
 #include "runtime/sha256.h"
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "models/data.h"
 #include "models/launch.h"

@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <string_view>
 
+#include <torch/utils.h>
+
 #include "models/decoder.h"
 #include "models/interrupt.h"
 

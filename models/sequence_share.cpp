@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include "models/shared_attention.h"
 #include "ops/arguments.h"
 #include "ops/variant_library.h"

@@ -8,7 +8,7 @@
 #include <tuple>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "models/sequence_share.h"
 #include "ops/pieces.h"

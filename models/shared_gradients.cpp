@@ -4,7 +4,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace weft {
 

@@ -5,6 +5,8 @@
 #include <locale>
 #include <sstream>
 
+#include <torch/utils.h>
+
 #include "models/xml.h"
 #include "ops/attention.h"
 #include "ops/variant_library.h"
@@ -87,9 +89,7 @@ std::string maskPicture(Gpt &model, const Tensor &tokens) {
   for (int64_t layer = 0; layer < layers; ++layer) {
     const Tensor shares = ops::maskShares(model->config.attention, calls[layer].names, calls[layer].tensors);
     const Tensor relative = shares / shares.amax(2, true).clamp_min(1e-20);
-    const Tensor small =
-        torch::nn::functional::adaptive_max_pool2d(relative.unsqueeze(0),
-                                                   torch::nn::functional::AdaptiveMaxPool2dFuncOptions({cells, cells}));
+    const Tensor small = std::get<0>(torch::adaptive_max_pool2d(relative.unsqueeze(0), {cells, cells}));
     const auto learned = model->blocks[layer]->attention->made->learned();
     const int64_t y0 = top + layer * (side + gap);
     svg << "<text x=\"8\" y=\"" << y0 + side / 2 << "\">layer " << layer << "</text>\n";

@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace weft {
 

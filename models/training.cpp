@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include <torch/nn/utils/clip_grad.h>
+#include <torch/utils.h>
 #include <nlohmann/json.hpp>
 
 #include "models/checkpoint.h"
@@ -109,8 +111,8 @@ std::optional<StepFigures> takeStep(Training &training, const Config &config, Pr
       logits = model->forward(at(places, inputs, 1));
       reach = model->reachCost();
     }
-    const Tensor entropy = torch::nn::functional::cross_entropy(logits.to(torch::kFloat).view({-1, 256}),
-                                                                at(places, targets, 1).reshape({-1}));
+    const Tensor entropy =
+        torch::cross_entropy_loss(logits.to(torch::kFloat).view({-1, 256}), at(places, targets, 1).reshape({-1}));
     const Tensor total = (entropy + settings.spanReg * reach) / settings.accumulate;
     processes.backward(total * training.scale.value(), parameters,
                        part + 1 < settings.accumulate ? Gradients::Own

@@ -3,7 +3,9 @@
 #include <iterator>
 #include <sstream>
 
+#include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
+#include <torch/utils.h>
 
 #include "ops/broadcast.h"
 #include "ops/call_site.h"

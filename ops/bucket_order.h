@@ -1,7 +1,7 @@
 // Attention inside buckets (clusters, hashes): tokens sorted by bucket, so that a bucket's pairs lie in few tiles.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace weft::ops {
 

@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include <torch/library.h>
+#include <torch/utils.h>
 
 #include "ops/arguments.h"
 #include "ops/broadcast.h"

@@ -8,6 +8,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/Stream.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/cuda.h>
 
 #include "ops/attention.h"
 #include "runtime/environment.h"

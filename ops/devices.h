@@ -1,7 +1,7 @@
 // Where calls run: devices and threads as torch and the environment have them.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "runtime/device.h"
 

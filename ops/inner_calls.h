@@ -5,7 +5,7 @@
 #include <tuple>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace weft::ops {
 

@@ -4,7 +4,7 @@
 #include <stdexcept>
 
 #include <torch/library.h>
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include <nlohmann/json.hpp>
 

@@ -2,7 +2,7 @@
 // model copies nothing.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "ops/arguments.h"
 

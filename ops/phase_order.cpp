@@ -1,6 +1,7 @@
 #include "ops/phase_order.h"
 
 #include <torch/library.h>
+#include <torch/utils.h>
 
 #include "ops/attention.h"
 #include "ops/sorted_rows.h"

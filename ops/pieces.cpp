@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <torch/utils.h>
+
 #include "ops/call_site.h"
 #include "ops/inner_calls.h"
 #include "ops/kept_pattern.h"

@@ -6,7 +6,7 @@
 #include <tuple>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "compiler/origin.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 #include "ops/arguments.h"
 #include "runtime/schedule_cache.h"

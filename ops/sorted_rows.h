@@ -1,7 +1,7 @@
 // Rows of tokens in an order of each head's own.
 #pragma once
 
-#include <torch/torch.h>
+#include <torch/types.h>
 
 namespace weft::ops {
 
