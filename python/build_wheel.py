@@ -92,6 +92,7 @@ def torches(versions) -> str:
 
 
 def assemble(bundle: pathlib.Path, builds: dict, target: pathlib.Path) -> pathlib.Path:
+    run("cmake", "-DNM=nm", f"-DLIBRARIES={bundle / 'lib/libweft_compiler.so'};{bundle / 'lib/libweft_runtime.so'}", "-P", root / "tests" / "symbols.cmake")
     package = root / "python" / "weft"
     version = re.search(r'__version__ = "(.*)"', (package / "__init__.py").read_text()).group(1)
     tag = f"py3-none-{libc_tag()}"
