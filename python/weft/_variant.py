@@ -348,7 +348,10 @@ class PythonVariant(_Attention):
         if absent:
             raise TypeError(f"missing {' and '.join(absent)}: a variant of Python is called with q [B, H, T, D], k [B, G, S, D] and v [B, G, S, E]")
         q, k = given["q"], given["k"]
-        source, captured = self.trace({"B": q.shape[0], "H": q.shape[1], "G": k.shape[1], "T": q.shape[2], "S": k.shape[2]})
+        sizes = {"B": q.shape[0], "H": q.shape[1], "G": k.shape[1]}
+        if not q.is_nested and not k.is_nested:  # else each sequence has lengths of its own
+            sizes |= {"T": q.shape[2], "S": k.shape[2]}
+        source, captured = self.trace(sizes)
         twice = sorted(captured.keys() & given.keys())
         if twice:
             raise TypeError(f"unexpected {' and '.join(twice)}: the functions capture it already")
