@@ -46,6 +46,21 @@ class Functions(unittest.TestCase):
             with self.subTest(name), self.assertRaisesRegex(NotImplementedError, words):
                 flex_attention(q, k, v, maker({key: make().float() for key, make in captured.items()})[0])
 
+    def test_pytorchs_own_function(self):
+        """FlexAttention in eager mode, in float64. Numbers made of places alone it rounds to float32. Without Dynamo, which fails for three of
+        these and writes `(-1.0) ** q` into its graphs as `-1.0 ** q`, -1 for all q."""
+        for name, (maker, captured) in FUNCTIONS.items():
+            with self.subTest(name), mock.patch.object(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True):
+                torch.manual_seed(0)
+                q, k, v = (torch.randn(B, heads, length, width, dtype=torch.float64) for heads, length, width in ((H, T, 32), (H // 2, S, 32), (H // 2, S, 48)))
+                x = {"q": q, "k": k, "v": v, **{key: own.double() if own.is_floating_point() else own for key, own in ((key, make()) for key, make in captured.items())}}
+                score, mask = maker(x)
+                # It counts the parameters of functions.
+                theirs = mask and flex.create_block_mask(lambda b, h, i, j: mask(b, h, i, j), B, H, T, S, device="cpu")
+                want = flex.flex_attention(q, k, v, score and (lambda s, b, h, i, j: score(s, b, h, i, j)), theirs, enable_gqa=True)
+                got = flex_attention(q, k, v, score, mask and create_block_mask(mask, B, H, T, S, device="cpu"), enable_gqa=True)
+                self.assertLess((got - want).abs().max().item(), 2e-4 if name == "whole_floats" else 2e-6)
+
     def compare(self, name, dtype):
         worse = beyond(errors_of(name, dtype), dtype)
         self.assertFalse(worse, "\n".join(worse.values()))
