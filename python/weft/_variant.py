@@ -199,7 +199,7 @@ class _Attention:
         source, names, tensors = self._bind(_given(q, k, v, inputs))
         return Mask(json.loads(_told(_ops.describe, source))["name"], _told(_ops.mask_shares, source, names, tensors))
 
-    def tune(self, q: Rows = None, k: Rows = None, v: Rows = None, *, backward: bool | None = None, budget: float = 60.0, again: bool = False, **inputs: Any) -> list[dict]:
+    def tune(self, q: Rows = None, k: Rows = None, v: Rows = None, *, backward: bool | None = None, budget: float = 60.0, again: bool = False, **inputs: Any) -> list[dict[str, Any]]:
         """Finds the fastest schedule for calls like this one on their device, in `budget` seconds a direction, and keeps it for all
         processes of this machine. `backward`: that direction alone (None: both). `again`: forgets what is known."""
         call = self._bind(_given(q, k, v, inputs))
@@ -410,7 +410,7 @@ def decode(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = Non
     return variant.decode(q, k, v, **inputs)
 
 
-def tune(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, **options) -> list[dict]:
+def tune(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, **options: Any) -> list[dict[str, Any]]:
     """The fastest schedules for calls like this one, q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], kept for this machine: see
     Variant.tune."""
     own = Variant(variant) if isinstance(variant, str) else variant

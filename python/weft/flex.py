@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from typing import Callable
+from typing import Callable, Literal, overload
 
 import torch
 from torch.nn.attention import flex_attention as _flex
@@ -259,6 +259,21 @@ def _check(query, key, value, block_mask, enable_gqa):
             raise ValueError(f"block_mask was created for {dim}={own} but got {dim}={have}")
 
 
+@overload
+def flex_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, score_mod: Callable | None = None, block_mask: _flex.BlockMask | None = None, scale: float | None = None,
+    enable_gqa: bool = False, return_lse: Literal[False] = False, kernel_options: dict | None = None, *, return_aux: None = None,
+) -> torch.Tensor: ...
+@overload
+def flex_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, score_mod: Callable | None = None, block_mask: _flex.BlockMask | None = None, scale: float | None = None,
+    enable_gqa: bool = False, *, return_lse: Literal[True], kernel_options: dict | None = None, return_aux: None = None,
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+@overload
+def flex_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, score_mod: Callable | None = None, block_mask: _flex.BlockMask | None = None, scale: float | None = None,
+    enable_gqa: bool = False, return_lse: Literal[False] = False, kernel_options: dict | None = None, *, return_aux: AuxRequest,
+) -> tuple[torch.Tensor, AuxOutput]: ...
 def flex_attention(
     query: torch.Tensor,
     key: torch.Tensor,

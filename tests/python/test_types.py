@@ -1,0 +1,31 @@
+"""The package's types, as a typed program meets them."""
+
+import os
+import subprocess
+import sys
+import unittest
+
+HERE = os.path.join(os.environ["WEFT_SOURCE"], "tests", "python")
+
+
+class Types(unittest.TestCase):
+    def checked(self, file):
+        """What mypy says of a program that uses the package."""
+        command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary", "--cache-dir", os.path.join(os.environ["WEFT_CACHE_DIR"], "mypy"), file]
+        environment = {**os.environ, "MYPYPATH": os.path.join(os.environ["WEFT_SOURCE"], "python")}
+        return subprocess.run(command, env=environment, capture_output=True, text=True).stdout
+
+    def test_a_program_that_is_right(self):
+        self.assertEqual(self.checked(os.path.join(HERE, "typed_use.py")), "")
+
+    def test_mistakes_are_seen(self):
+        file = os.path.join(os.environ["WEFT_CACHE_DIR"], "mistakes.py")
+        with open(file, "w") as out:
+            out.write('import torch\nimport weft\nq = torch.zeros(1)\nout: int = weft.attention("causal", q, q, q)\nweft.variant(3)\nweft.variant("causal").sourc\n')
+        said = self.checked(file)
+        for words in ('expression has type "Tensor"', 'incompatible type "int"; expected "str"', 'has no attribute "sourc"'):
+            self.assertIn(words, said)
+
+
+if __name__ == "__main__":
+    unittest.main()
