@@ -92,7 +92,6 @@ def torches(versions) -> str:
 
 
 def assemble(bundle: pathlib.Path, builds: dict, target: pathlib.Path) -> pathlib.Path:
-    run("cmake", "-DNM=nm", f"-DLIBRARIES={bundle / 'lib/libweft_compiler.so'};{bundle / 'lib/libweft_runtime.so'}", "-P", root / "tests" / "symbols.cmake")
     package = root / "python" / "weft"
     version = re.search(r'__version__ = "(.*)"', (package / "__init__.py").read_text()).group(1)
     tag = f"py3-none-{libc_tag()}"
@@ -166,6 +165,8 @@ def main():
         builds = {version: taken(options.built, options.out / "taken") for version in versions}
         wheel = assemble(options.built, builds, options.out)
     else:
+        libraries = ";".join(str(options.bundle / "lib" / name) for name in ("libweft_compiler.so", "libweft_runtime.so"))
+        run("cmake", "-DNM=nm", f"-DLIBRARIES={libraries}", "-P", root / "tests" / "symbols.cmake")
         builds = {version: build(version, folder, options.bundle.resolve()) for version, folder in versions.items()}
         wheel = assemble(options.bundle, builds, options.out)
     if not options.built and wheel.stat().st_size > LARGEST:
