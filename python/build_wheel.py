@@ -121,8 +121,9 @@ def assemble(bundle: pathlib.Path, builds: dict, target: pathlib.Path) -> pathli
     # Of what is inside the libraries.
     for name in ("libllvm22", "nlohmann-json3-dev", "libcli11-dev", "libspdlog-dev", "libfmt9", "libzstd1"):
         own = pathlib.Path("/usr/share/doc", name, "copyright")
-        if own.is_file():
-            texts[f"{info}/licenses/{name}"] = own.read_text()
+        if not own.is_file():
+            raise SystemExit(f"{own} is missing: what is inside the libraries goes with its licence")
+        texts[f"{info}/licenses/{name}"] = own.read_text()
     target.mkdir(parents=True, exist_ok=True)
     for old in target.glob("weft-*.whl"):
         old.unlink()

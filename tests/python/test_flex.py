@@ -1,5 +1,6 @@
 """weft.flex_attention: FlexAttention's signature and meaning, against its own math in float64, with every gradient."""
 
+import inspect
 import os
 import sys
 import tempfile
@@ -37,8 +38,13 @@ def errors_of(name, dtype):
 
 
 class Functions(unittest.TestCase):
-    def test_there_are_many(self):
-        self.assertGreater(len(FUNCTIONS), 60)
+    def test_the_page_counts_them(self):
+        with open(os.path.join(os.environ["WEFT_SOURCE"], "docs", "flexattention.md")) as file:
+            page = file.read()
+        self.assertIn(f"has {len(FUNCTIONS)} that are taken", page)
+        self.assertIn(f"has {len(REFUSED)} that are refused", page)
+        for name in [*FUNCTIONS, *REFUSED]:
+            self.assertTrue(f"`{name}`" in page, name)
 
     def test_what_is_refused(self):
         q, k, v = torch.randn(B, H, T, 16), torch.randn(B, H, S, 16), torch.randn(B, H, S, 16)
@@ -91,6 +97,14 @@ class FlexAttention(Case):
         got = flex_attention(self.q, self.k, self.v, kernel_options={"BLOCK_M": 64})
         self.near(got, flex_attention(self.q, self.k, self.v), 1e-30)
         self.assertLessEqual(set(flex.__all__), set(weft.flex.__all__))
+        for function in (flex.flex_attention, flex.create_block_mask):
+            own = inspect.signature(getattr(weft.flex, function.__name__)).parameters
+            others = any(given.kind == given.VAR_KEYWORD for given in own.values())
+            for name, parameter in inspect.signature(function).parameters.items():
+                if name in own:
+                    self.assertEqual((own[name].default, own[name].kind), (parameter.default, parameter.kind), name)
+                else:
+                    self.assertTrue(others, f"{function.__name__} has no {name}")
 
     def test_log_sum_exp(self):
         out, lse = flex_attention(self.q, self.k, self.v, return_lse=True)

@@ -1,12 +1,17 @@
 """The Python package: variants as objects, variants written in Python."""
 
+import base64
 import functools
+import io
 import math
 import os
+import re
 import tempfile
 import unittest
 
+import numpy
 import torch
+from PIL import Image
 
 import weft
 
@@ -165,7 +170,12 @@ class Variants(unittest.TestCase):
         self.assertTrue(torch.equal(mask.kept, torch.ones(4, 90, 90, dtype=torch.bool).tril()))
         self.assertTrue(torch.allclose(mask.shares.sum(-1), torch.ones(4, 90)))
         self.assertIn("█", repr(mask))
-        self.assertEqual(mask._repr_html_().count("data:image/png;base64,"), 4)
+        pictures = re.findall('data:image/png;base64,([^"]*)', mask._repr_html_())
+        self.assertEqual(len(pictures), 4)
+        for picture, shares in zip(pictures, mask.shares):
+            grey = torch.from_numpy(numpy.array(Image.open(io.BytesIO(base64.b64decode(picture)))))
+            self.assertEqual(grey.shape, shares.shape)
+            self.assertLessEqual((grey - 255 * (1 - shares / shares.amax(-1, keepdim=True).clamp_min(1e-30))).abs().max().item(), 1)
 
     def test_stages(self):
         own = weft.variant("causal")
