@@ -11,6 +11,8 @@
 torch expressions, and `weft.flex_attention` takes what FlexAttention takes.
 """
 
+import os as _os
+
 from ._bench import Bench, Timing, bench
 from ._variant import Error, Explanation, Input, Mask, PythonVariant, SourceError, Variant, attention, decode, from_python, library, tune, variant
 from .flex import BlockMask, and_masks, create_block_mask, flex_attention, noop_mask, or_masks
@@ -32,7 +34,11 @@ _flops.register()
 
 __version__ = "0.1.0"
 
+#: for CMAKE_PREFIX_PATH, beside torch.utils.cmake_prefix_path: find_package(Weft CONFIG) of an installed wheel
+cmake_prefix_path: str = _os.path.dirname(_os.path.abspath(__file__))
+
 __all__ = [
     "Bench", "Timing", "bench", "Error", "Explanation", "Input", "Mask", "PythonVariant", "SourceError", "Variant", "attention", "decode", "from_python", "library",
     "tune", "variant", "BlockMask", "and_masks", "create_block_mask", "flex_attention", "noop_mask", "or_masks", "register_transformers",
+    "cmake_prefix_path",
 ]

@@ -91,6 +91,17 @@ class Wheel(unittest.TestCase):
         result = subprocess.run([*command, "--set", "train.batch=1", "model.context=64", "model.layers=1"], cwd=self.folder.name, capture_output=True, text=True, env=self.environment, timeout=120)
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
 
+    def test_from_c_and_cpp(self):
+        """tests/install/project beside the wheel: no LLVM, no sources of Weft."""
+        prefix = self.run_python("import weft; print(weft.cmake_prefix_path)").stdout.strip()
+        self.assertTrue(prefix.startswith(self.root), prefix)
+        build = os.path.join(self.folder.name, "project")
+        for command in (["cmake", "-S", os.path.join(SOURCE, "tests", "install", "project"), "-B", build, f"-DCMAKE_PREFIX_PATH={prefix};{torch.utils.cmake_prefix_path}"],
+                        ["cmake", "--build", build, "-j", "2"], [os.path.join(build, "from_c")], [os.path.join(build, "from_cpp")]):
+            result = subprocess.run(command, cwd=self.folder.name, capture_output=True, text=True, env=self.environment, timeout=600)
+            self.assertEqual(result.returncode, 0, f"{command}\n{result.stdout}\n{result.stderr}")
+        self.assertIn("largest error of o and of four gradients", result.stdout)
+
     def test_the_build_for_this_torch_is_taken(self):
         # Builds for other versions lie beside it; this one's is loaded, by its minor version and not by its text.
         (site,) = glob.glob(os.path.join(self.root, "lib", "python3*", "site-packages"))

@@ -37,5 +37,6 @@ assert_type(flex_attention(q, k, v, lambda s, b, h, i, j: s * 2, return_lse=True
 assert_type(flex_attention(q, k, v, return_aux=AuxRequest(lse=True)), tuple[Tensor, AuxOutput])
 
 found = weft.tune("causal", q, k, v, budget=5.0)
+assert_type(weft.cmake_prefix_path, str)
 assert_type(found, list[dict[str, Any]])
 assert_type(weft.bench(["causal", alibi], q, k, v, seconds=0.1), weft.Bench)

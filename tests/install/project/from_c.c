@@ -51,6 +51,30 @@ static void **memory_of(const weft_call *call, const int64_t *dims, int count, c
   return data;
 }
 
+/* The gradient of an input, of at most `count` numbers: as the call says, from what a backward pass wrote. */
+static void gradient_of(const weft_call *call, const weft_gradient *gradient, const int64_t *dims, const float *written, double *out, int count) {
+  int64_t shape[WEFT_MOST_DIMS], own[WEFT_MOST_DIMS], step[WEFT_MOST_DIMS] = {0}, group[WEFT_MOST_DIMS], next = 1;
+  const int64_t bytes = weft_call_shape(call, gradient->buffer, dims, shape);
+  const int64_t needed = weft_call_shape(call, gradient->input, dims, own) / (int64_t)sizeof(float);
+  weft_buffer input;
+  if (bytes < 0 || needed > count || weft_call_buffer(call, gradient->input, &input)) fail("weft_call_shape");
+  for (int64_t at = 0; at < needed; ++at) out[at] = 0;
+  /* Axes that are summed are gone in the input; the others are its dims in their order. */
+  int dim = input.rank;
+  for (int axis = gradient->rank - 1; axis >= 0; --axis) {
+    group[axis] = 1;
+    if (gradient->axes[axis] == WEFT_AXIS_SUMMED) continue;
+    if (gradient->axes[axis] == WEFT_AXIS_GROUPED) group[axis] = shape[axis] / own[dim - 1];
+    step[axis] = next;
+    next *= own[--dim];
+  }
+  for (int64_t at = 0; at < bytes / (int64_t)sizeof(float); ++at) {
+    int64_t place = gradient->rank ? 0 : at, rest = at;
+    for (int axis = gradient->rank - 1; axis >= 0; --axis) place += rest % shape[axis] / group[axis] * step[axis], rest /= shape[axis];
+    out[place] += written[at];
+  }
+}
+
 static void widen(const float *from, double *to, int count) {
   for (int at = 0; at < count; ++at) to[at] = from[at];
 }
@@ -99,6 +123,7 @@ int main(void) {
   if (weft_run(forward, dims, data, NULL, NULL, 2)) fail("weft_run");
 
   static double exact[H * T * D];
+  static double d_q[H * T * D], d_k[G * S * D], d_v[G * S * D];
   double worst = 0, d_slope[H] = {0};
   for (int h = 0; h < H; ++h)
     for (int i = 0; i < T; ++i) {
@@ -113,7 +138,15 @@ int main(void) {
         for (int c = 0; c < D; ++c) out[c] += p[j] * v[j * D + c], dp[j] += (double)d_o[(h * T + i) * D + c] * v[j * D + c];
         delta += p[j] * dp[j];
       }
-      for (int j = 0; j <= i; ++j) d_slope[h] -= p[j] * (dp[j] - delta) * (i - j);
+      for (int j = 0; j <= i; ++j) {
+        const double ds = p[j] * (dp[j] - delta);
+        d_slope[h] -= ds * (i - j);
+        for (int c = 0; c < D; ++c) {
+          d_q[(h * T + i) * D + c] += ds * k[j * D + c] / sqrt(D);
+          d_k[j * D + c] += ds * q[(h * T + i) * D + c] / sqrt(D); /* both heads share the keys */
+          d_v[j * D + c] += p[j] * d_o[(h * T + i) * D + c];
+        }
+      }
       for (int c = 0; c < D; ++c) worst = fmax(worst, fabs((exact[(h * T + i) * D + c] = out[c]) - o[(h * T + i) * D + c]));
       worst = fmax(worst, fabs(log(sum) - lse[h * T + i]));
     }
@@ -126,23 +159,23 @@ int main(void) {
   void **passed = memory_of(backward, dims, 7, names, own, forward, data);
   if (weft_run(backward, dims, passed, NULL, NULL, 0)) fail("weft_run");
   double error = 0;
+  int compared = 0;
   for (int at = 0; at < weft_call_gradients(backward); ++at) {
     weft_gradient gradient;
     weft_buffer input;
     if (weft_call_gradient(backward, at, &gradient) || weft_call_buffer(backward, gradient.input, &input)) fail("weft_call_gradient");
-    if (strcmp(input.name, "slope")) continue;
-    int64_t shape[WEFT_MOST_DIMS];
-    const int64_t bytes = weft_call_shape(backward, gradient.buffer, dims, shape);
-    const float *sums = passed[gradient.buffer];
-    /* [B, H, ...]: what belongs to a head lies together; B is 1. */
-    const int64_t each = bytes / (int64_t)sizeof(float) / H;
-    for (int h = 0; h < H; ++h) {
-      double sum = 0;
-      for (int64_t part = 0; part < each; ++part) sum += sums[h * each + part];
-      error = fmax(error, fabs(sum - d_slope[h]));
+    const char *wanted[] = {"q", "k", "v", "slope"};
+    const double *exact_gradients[] = {d_q, d_k, d_v, d_slope};
+    const int numbers[] = {H * T * D, G * S * D, G * S * D, H};
+    static double got[H * T * D];
+    for (int name = 0; name < 4; ++name) {
+      if (strcmp(input.name, wanted[name])) continue;
+      gradient_of(backward, &gradient, dims, passed[gradient.buffer], got, numbers[name]);
+      for (int place = 0; place < numbers[name]; ++place) error = fmax(error, fabs(got[place] - exact_gradients[name][place]));
+      ++compared;
     }
   }
-  printf("largest error of the gradient of slope: %.1e\n", error);
+  printf("largest error of the %d gradients: %.1e\n", compared, error);
 
   /* Mistakes are told, none ends the process. */
   if (weft_parse("attention x") || !strstr(weft_error(), "expected '(' after the variant's name")) return 2;
@@ -154,5 +187,5 @@ int main(void) {
   if (!weft_run(forward, dims, data, NULL, NULL, 0) || !strstr(weft_error(), "expected a size of dim T, got -1")) return 6;
   weft_call_free(forward);
   weft_call_free(backward);
-  return worst < 1e-5 && error < 1e-4 && wide < 1e-13 ? 0 : 7;
+  return worst < 1e-5 && error < 1e-4 && compared == 4 && wide < 1e-13 ? 0 : 7;
 }
