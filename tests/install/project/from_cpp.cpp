@@ -29,7 +29,8 @@ int main() {
   double worst = (o - want).abs().max().item<double>();
   const auto own = torch::autograd::grad({o}, {q, k, v, span}, {cotangent});
   const auto theirs = torch::autograd::grad({want}, {q, k, v, span}, {cotangent});
-  for (size_t at = 0; at < own.size(); ++at) worst = std::fmax(worst, (own[at] - theirs[at]).abs().max().item<double>());
+  for (size_t at = 0; at < own.size(); ++at)
+    worst = std::fmax(worst, (own[at] - theirs[at]).abs().max().item<double>());
   std::printf("o %s; largest error of o and of four gradients: %.1e\n", c10::str(o.sizes()).c_str(), worst);
 
   const auto kept = weft::ops::keptTiles("adaptive_span", {"q", "k", "v", "span"}, {q, k, v, span});
@@ -38,7 +39,8 @@ int main() {
 
   torch::NoGradGuard guard;
   const Tensor last = weft::ops::decode("causal", {"q", "k", "v"}, {q.slice(2, 199), k, v});
-  const Tensor all = torch::scaled_dot_product_attention(q.slice(2, 199), k.repeat_interleave(2, 1), v.repeat_interleave(2, 1));
+  const Tensor all =
+      torch::scaled_dot_product_attention(q.slice(2, 199), k.repeat_interleave(2, 1), v.repeat_interleave(2, 1));
   worst = std::fmax(worst, (last - all).abs().max().item<double>());
   try {
     weft::ops::attention("causal", {"q", "k", "v"}, {q, k, v.slice(2, 1)});
