@@ -25,7 +25,7 @@ struct FreeCall {
 using OwnVariant = std::unique_ptr<weft_variant, FreeVariant>;
 using OwnCall = std::unique_ptr<weft_call, FreeCall>;
 
-OwnCall compiled(const std::string &statements, const std::string &parameters = "") {
+OwnCall compiled(const std::string &statements, const std::string &parameters = "", const char *device = "cpu") {
   const std::string text = "attention t(" + parameters +
                            "q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E], c: [H]) { score dot(q[i], k[j]) / "
                            "sqrt(D) " +
@@ -34,7 +34,7 @@ OwnCall compiled(const std::string &statements, const std::string &parameters = 
   if (!variant) return nullptr;
   const char *const rows[] = {"D", "E"};
   const int64_t sizes[] = {D, D};
-  return OwnCall(weft_compile(variant.get(), WEFT_FORWARD, WEFT_F32, "cpu", 2, rows, sizes));
+  return OwnCall(weft_compile(variant.get(), WEFT_FORWARD, WEFT_F32, device, 2, rows, sizes));
 }
 
 std::vector<int64_t> dimsOf(const weft_call *call, const std::map<std::string, int64_t> &more = {}) {
@@ -111,6 +111,19 @@ TEST(Interface, oneCallRunsOnSeveralThreads) {
     EXPECT_EQ(runs[at]->of("lse"), alone.of("lse"));
     EXPECT_NE(errors[at].find("attention t" + std::to_string(at)), std::string::npos) << errors[at];
   }
+}
+
+TEST(Interface, devicesGiveTheSame) {
+  const OwnCall here = compiled("where i >= j sink c[h]"),
+                there = compiled("where i >= j sink c[h]", "", "ptx-emulator");
+  ASSERT_TRUE(here && there) << weft_error();
+  OwnRun want(here.get(), dimsOf(here.get())), got(there.get(), dimsOf(there.get()));
+  ASSERT_EQ(want(), 0) << weft_error();
+  ASSERT_EQ(got(), 0) << weft_error();
+  for (const char *name : {"o", "lse"})
+    for (size_t at = 0; at < want.of(name).size(); ++at) EXPECT_NEAR(got.of(name)[at], want.of(name)[at], 1e-4) << name;
+  EXPECT_FALSE(compiled("", "", "tpu"));
+  EXPECT_NE(std::string(weft_error()).find("tpu"), std::string::npos) << weft_error();
 }
 
 TEST(Interface, rowsMayHaveStrides) {
