@@ -18,12 +18,13 @@ class Layer(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.q, self.k, self.v, self.out = (torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(4))
-        self.span = torch.nn.Parameter(torch.full((HEADS,), 20.0))
+        self.span, self.slope = torch.nn.Parameter(torch.full((HEADS,), 20.0)), torch.nn.Parameter(torch.linspace(0.1, 0.4, HEADS))
+        self.variant = weft.from_python(score=lambda s, b, h, i, j: s - self.slope[h] * (i - j).abs())
 
     def forward(self, x):
         heads = self.span.shape[0]  # of this process
         q, k, v = (own(x).unflatten(-1, (heads, -1)).transpose(1, 2) for own in (self.q, self.k, self.v))
-        return self.out(weft.attention("adaptive_span", q, k, v, span=self.span).transpose(1, 2).flatten(2))
+        return self.out((weft.attention("adaptive_span", q, k, v, span=self.span) + self.variant(q, k, v)).transpose(1, 2).flatten(2))
 
 
 def model():
@@ -72,9 +73,10 @@ def tensor_parallel(rank, want):
     mesh = init_device_mesh("cpu", (PROCESSES,))
     parallelize_module(own, mesh, {"q": ColwiseParallel(), "k": ColwiseParallel(), "v": ColwiseParallel(), "out": RowwiseParallel()})
     heads = slice(rank * HEADS // PROCESSES, (rank + 1) * HEADS // PROCESSES)
-    own.span = torch.nn.Parameter(own.span.detach()[heads])
+    own.span, own.slope = (torch.nn.Parameter(part.detach()[heads]) for part in (own.span, own.slope))
     own(tokens()).square().mean().backward()
-    near(own.span.grad, want["span"][heads], "span")
+    for name in ("span", "slope"):
+        near(getattr(own, name).grad, want[name][heads], name)
     for name in ("q", "k", "v", "out"):
         near(getattr(own, name).weight.grad.full_tensor(), want[f"{name}.weight"], name)
 

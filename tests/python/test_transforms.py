@@ -122,11 +122,12 @@ class Layer(torch.nn.Module):
     def __init__(self, heads=4, width=64):
         super().__init__()
         self.heads, self.qkv, self.out = heads, torch.nn.Linear(width, 3 * width), torch.nn.Linear(width, width)
-        self.span = torch.nn.Parameter(torch.full((heads,), 20.0))
+        self.span, self.slope = torch.nn.Parameter(torch.full((heads,), 20.0)), torch.nn.Parameter(torch.linspace(0.1, 0.4, heads))
+        self.variant = weft.from_python(score=lambda s, b, h, i, j: s - self.slope[h] * (i - j).abs())
 
     def forward(self, x):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.out(weft.attention("adaptive_span", q, k, v, span=self.span).transpose(1, 2).flatten(2))
+        return self.out((weft.attention("adaptive_span", q, k, v, span=self.span) + self.variant(q, k, v)).transpose(1, 2).flatten(2))
 
 
 class Models(unittest.TestCase):
