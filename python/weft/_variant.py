@@ -187,25 +187,26 @@ class _Attention:
         return call(*self._bind(_given(q, k, v, inputs)), lse)
 
     def decode(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> torch.Tensor:
-        """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far. Without gradients."""
+        """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far, k [B, G, S, D], v [B, G, S, E]. Without
+        gradients. Raises weft.Error."""
         return _told(_ops.decode, *self._bind(_given(q, k, v, inputs)))
 
     def explain(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> Explanation:
-        """Kept tiles, cost, schedules and plans of this call."""
+        """Kept tiles, cost, schedules and plans of this call: q [B, H, T, D], k [B, G, S, D], v [B, G, S, E]."""
         return explained(*self._bind(_given(q, k, v, inputs)))
 
     def mask(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> Mask:
-        """What the masks and weights do to each pair of this call; T x S numbers a head, for pictures."""
+        """What the masks and weights do to each pair of this call, q [B, H, T, D], k [B, G, S, D], v [B, G, S, E]: [H, T, S] numbers, for
+        pictures."""
         source, names, tensors = self._bind(_given(q, k, v, inputs))
         return Mask(json.loads(_told(_ops.describe, source))["name"], _told(_ops.mask_shares, source, names, tensors))
 
     def tune(self, q: Rows = None, k: Rows = None, v: Rows = None, *, backward: bool | None = None, budget: float = 60.0, again: bool = False, **inputs: Any) -> list[dict[str, Any]]:
-        """Finds the fastest schedule for calls like this one on their device, in `budget` seconds a direction, and keeps it for all
+        """Finds the fastest schedule for calls like this one, q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], on their device, in `budget` seconds a direction, and keeps it for all
         processes of this machine. `backward`: that direction alone (None: both). `again`: forgets what is known."""
         call = self._bind(_given(q, k, v, inputs))
         directions = [False, True] if backward is None else [backward]
         return [dict(json.loads(_told(_ops.tune, *call, own, budget, again)), direction="backward" if own else "forward") for own in directions]
-
 
     def compile(self, emit: str = "ptx", *, target: str | None = None, kernel: str = "forward", dtype: str | torch.dtype = "bf16", head_dim: int = 64, terms: int = 8) -> str:
         """The text of a stage of one kernel: ast, weft, tile, llvm; of a CPU vector, asm; of a GPU nvvm, ptx, sass; plan.
@@ -404,7 +405,8 @@ def attention(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = 
 
 
 def decode(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> torch.Tensor:
-    """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far."""
+    """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far, k [B, G, S, D], v [B, G, S, E]. Without
+    gradients. Raises weft.Error."""
     if isinstance(variant, str):
         return _told(_ops.decode, variant, *_tensors(_given(q, k, v, inputs)))
     return variant.decode(q, k, v, **inputs)

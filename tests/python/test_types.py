@@ -5,6 +5,8 @@ import subprocess
 import sys
 import unittest
 
+import weft
+
 HERE = os.path.join(os.environ["WEFT_SOURCE"], "tests", "python")
 
 
@@ -17,6 +19,16 @@ class Types(unittest.TestCase):
 
     def test_a_program_that_is_right(self):
         self.assertEqual(self.checked(os.path.join(HERE, "typed_use.py")), "")
+
+    def test_docstrings_tell_shapes(self):
+        takes_rows = [weft.attention, weft.decode, weft.tune, weft.bench, weft.from_python]
+        takes_rows += [getattr(weft.Variant, name) for name in ("__call__", "decode", "explain", "mask", "tune")]
+        for own in takes_rows:
+            for shape in ("[B, H, ", "[B, G, S, D]", "[B, G, S, E]"):
+                self.assertIn(shape, own.__doc__, own)
+        for name in weft.__all__:
+            if name != "cmake_prefix_path":
+                self.assertTrue(getattr(weft, name).__doc__, name)
 
     def test_mistakes_are_seen(self):
         file = os.path.join(os.environ["WEFT_CACHE_DIR"], "mistakes.py")

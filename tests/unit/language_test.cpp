@@ -185,6 +185,7 @@ TEST(Diagnostics, knowWhatOtherLanguagesWrite) {
       {"score i > j ? 1 : 2", "write: if c then a else b"},
       {"# a comment\n score c[h]", "a comment begins with //"},
       {"score c[h] where c[h] * 2.0 == 1.0", "write abs(a - b) < eps"},
+      {"score c[h] where i // 2 == j\n", "ints are divided by div, as in: i div 64"},
       {"score c[h] where i / 2 == j", "a div b is the int floor(a / b)"},
       {"score c[h] select given(c) { keep diagonal }", "of a given map: select tiles(64, 64) { keep"},
   };
