@@ -5,6 +5,13 @@
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Verifier.h"
 #include "llvm/Passes/PassBuilder.h"
+#include "llvm/Transforms/InstCombine/InstCombine.h"
+#include "llvm/Transforms/Scalar/EarlyCSE.h"
+#include "llvm/Transforms/Scalar/GVN.h"
+#include "llvm/Transforms/Scalar/LICM.h"
+#include "llvm/Transforms/Scalar/LoopPassManager.h"
+#include "llvm/Transforms/Scalar/SROA.h"
+#include "llvm/Transforms/Scalar/SimplifyCFG.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
 #include "mlir/Conversion/ControlFlowToLLVM/ControlFlowToLLVM.h"
 #include "mlir/Conversion/FuncToLLVM/ConvertFuncToLLVMPass.h"
@@ -49,6 +56,23 @@ struct ApproximateMath : mlir::PassWrapper<ApproximateMath, mlir::OperationPass<
   }
 };
 
+/// For kernels whose loops are as the machine shall run them (vectors, blocks of registers): addresses are put
+/// together, what is computed twice or for nothing goes, what does not change leaves its loop. Of LLVM's -O2 the rest,
+/// most of its time, changed nothing that could be measured.
+llvm::ModulePassManager passesOfVectorKernels() {
+  llvm::FunctionPassManager passes;
+  passes.addPass(llvm::SROAPass(llvm::SROAOptions::ModifyCFG));
+  passes.addPass(llvm::EarlyCSEPass(/*UseMemorySSA=*/true));
+  passes.addPass(llvm::InstCombinePass());
+  passes.addPass(llvm::SimplifyCFGPass());
+  passes.addPass(llvm::createFunctionToLoopPassAdaptor(llvm::LICMPass(llvm::LICMOptions()), /*UseMemorySSA=*/true));
+  passes.addPass(llvm::GVNPass());
+  passes.addPass(llvm::SimplifyCFGPass());
+  llvm::ModulePassManager result;
+  result.addPass(llvm::createModuleToFunctionPassAdaptor(std::move(passes)));
+  return result;
+}
+
 }  // namespace
 
 std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext &context, llvm::TargetMachine &target) {
@@ -86,7 +110,6 @@ void optimize(llvm::Module &module, llvm::TargetMachine &target, Loops own) {
   llvm::ModuleAnalysisManager modules;
   llvm::PipelineTuningOptions tuning;
   tuning.LoopVectorization = own == Loops::Scalar;
-  tuning.LoopUnrolling = own != Loops::Vectors;
   tuning.SLPVectorization = false;
   llvm::PassBuilder builder(&target, tuning);
   builder.registerModuleAnalyses(modules);
@@ -94,7 +117,9 @@ void optimize(llvm::Module &module, llvm::TargetMachine &target, Loops own) {
   builder.registerFunctionAnalyses(functions);
   builder.registerLoopAnalyses(loops);
   builder.crossRegisterProxies(loops, functions, callGraph, modules);
-  builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(module, modules);
+  auto passes = own == Loops::Vectors ? passesOfVectorKernels()
+                                      : builder.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2);
+  passes.run(module, modules);
 }
 
 std::string emitFile(llvm::Module &module, llvm::TargetMachine &target, bool assembly) {

@@ -76,7 +76,7 @@ class Generator {
   int pick(int count) { return static_cast<int>(random() % static_cast<uint64_t>(count)); }
 
   std::string leaf() {
-    switch (pick(hasLet ? 10 : 9)) {
+    switch (pick(hasLet ? 12 : 11)) {
       case 0: return "c[h]";
       case 1: return "r[i]";
       case 2: return "x[j]";
@@ -86,6 +86,8 @@ class Generator {
       case 6: return "0.37";
       case 7: return "(d / 16.0)";
       case 8: return pick(2) ? "(segment(marks, j) / 8.0)" : "(segment(marks, i) / 8.0)";
+      case 9: return pick(2) ? "((tag[i] | j << 2) / 300.0)" : "((i ^ j) / 64.0)";
+      case 10: return pick(2) ? "((d & 12) / 8.0)" : "(((i >> 2) - (j >> 1) | 1) / 32.0)";
       default: return "z";
     }
   }
@@ -225,7 +227,8 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
     // Sums of programs that meet, one of five times.
     if (seed % 5 == 0) {
       options.device = parseDevice("ptx-emulator");
-      options.form = seed % 2 == 0 ? BackwardForm::FusedKeys : BackwardForm::FusedQueries;
+      constexpr BackwardForm forms[] = {BackwardForm::FusedKeys, BackwardForm::FusedQueries, BackwardForm::TwoPass};
+      options.form = forms[seed / 5 % 3];
       options.tileQ = std::min(options.tileQ, 32);
       options.tileK = std::min(options.tileK, 32);
       compare();
