@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import builtins
 
+import torch
+
 from . import _activations  # noqa: F401, its part of the table
 from ._arithmetic import EXACT, OPERATIONS, Result, both, bounded, kind_of, numbers, operation, truncated
 from ._expressions import Node, binary, call, choice, inversion, negation, number, same
+
+SHARED_BOUNDS = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 14)
 
 __all__ = ["EXACT", "INPLACE", "OPERATIONS", "WRAPPING", "Result", "convert", "kind_of", "truncated"]
 
@@ -44,8 +48,16 @@ def _clamp(t, result, a, min=None, max=None):
     (x,) = numbers(t, result, a)
     least, most = (None if bound is None else t.as_number(t.lift(bound)) for bound in (min, max))
     low, high = x.low, x.high
-    # At a bound the derivative is that of x, as torch's: max(x, bound) would share it.
-    if least and most:
+    # At a bound the derivative is that of x until torch 2.13; from 2.14 on that of a bound which is a number, 0, and half of
+    # each, as that of max, where it is a tensor.
+    if SHARED_BOUNDS:
+        node = x
+        for sign, spelling, bound, given in (("<=", "max", least, min), (">=", "min", most, max)):
+            if bound is not None:
+                node = call(spelling, node, bound) if isinstance(given, torch.Tensor) else choice(binary(sign, node, bound), bound, node)
+        if least is None and most is None:
+            return (x,)
+    elif least and most:
         node = call("clamp", x, least, most)
     elif least:
         node = choice(binary("<", x, least), least, x)

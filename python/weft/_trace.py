@@ -39,6 +39,7 @@ class Tracer(RowProducts):
         self.inputs: dict[tuple, Input] = {}
         self.wished: dict[int, str] = {}  # names of tensors, by id
         self.with_gradients = True
+        self.forwards: dict[types.CodeType, str] | None = None  # of torch.autograd.Functions
         self.opaque = False  # what a text hangs on is not all known
         self.heads = "G"  # the dim of k and v that counts them
         self.shared: dict[int, str] = {}  # dims of rows of keys, by how many they are
@@ -248,7 +249,7 @@ class Tracer(RowProducts):
             return rows
         known = OPERATIONS.get(key)
         if known is None or name == "__setitem__" or not _is_of_torch(function):
-            custom = _custom_function()
+            custom = self._custom_function()
             inside = f"torch.autograd.Function {custom} calls what Weft cannot trace: " if custom else ""
             raise NotImplementedError(f"{inside}{_source(function)} has no counterpart in Weft's language")
         operands = [self.lift(a) for a in flat((args, kwargs)) if isinstance(a, Traced)]
@@ -281,7 +282,7 @@ class Tracer(RowProducts):
         """What is differentiated is the expression that was traced."""
         if not (self.with_gradients and node.inputs and example.is_floating_point()):
             return
-        whose, custom = ", ".join(sorted(node.inputs)), _custom_function()
+        whose, custom = ", ".join(sorted(node.inputs)), self._custom_function()
         if custom:
             raise NotImplementedError(
                 f"torch.autograd.Function {custom} of what hangs on {whose}: its backward is not that of its forward, which alone could be traced. "
@@ -289,6 +290,18 @@ class Tracer(RowProducts):
             )
         if not torch.is_grad_enabled():
             raise NotImplementedError(f"torch.no_grad around what hangs on {whose}: give a detached copy of it beside the other")
+
+    def _custom_function(self) -> str | None:
+        """The name of the torch.autograd.Function whose forward is running inside of the traced function. Its `apply`, which is no frame
+        of Python's from torch 2.14 on, turns gradients off; what turns them on again was there before the trace began."""
+        if self.forwards is None or not torch.is_grad_enabled():
+            self.forwards = _forwards()
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code is not Tracer.trace.__code__:
+            if frame.f_code in self.forwards:
+                return self.forwards[frame.f_code]
+            frame = frame.f_back
+        return None
 
     def _in_place(self, function, key, args, kwargs):
         """x += y and x.add_(y), of a scalar of the pair: it becomes the result."""
@@ -413,14 +426,17 @@ def _is_of_torch(function) -> bool:
     return name.startswith("aten::")
 
 
-def _custom_function() -> str | None:
-    """The name of the torch.autograd.Function whose forward is running inside of the traced function."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code is not Tracer.trace.__code__:
-        if frame.f_code is torch.autograd.Function.apply.__func__.__code__:
-            return getattr(frame.f_locals.get("cls"), "__name__", "")
-        frame = frame.f_back
-    return None
+def _forwards() -> dict[types.CodeType, str]:
+    """The names of all torch.autograd.Functions, by the code of their forward."""
+    found: dict[types.CodeType, str] = {}
+    functions: list[type] = [torch.autograd.Function]
+    while functions:
+        own = functions.pop()
+        functions += own.__subclasses__()
+        code = getattr(getattr(own.__dict__.get("forward"), "__func__", None), "__code__", None)
+        if code is not None and own is not torch.autograd.Function:
+            found[code] = own.__name__
+    return found
 
 
 def _example(value):
