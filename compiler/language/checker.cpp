@@ -26,7 +26,6 @@ class Checker {
   Checker(Variant &variant, Diagnostics &diagnostics) : variant(variant), diagnostics(diagnostics) {}
 
   void run() {
-    const size_t before = diagnostics.size();
     checkInputs();
     scope.set = &variant.sets[0];
     scope.set->range = variant.range;
@@ -47,7 +46,8 @@ class Checker {
       if (set.weight && !variant.normalizer->weight)
         report(set.weight->range, std::string("expected no weight with ") + variant.normalizer->name,
                "none is agreed on: a term of the score says how much a pair counts, a gate scales what it adds");
-    if (diagnostics.size() > before) return;
+    // What the parser reported may have left names that mean nothing, of which nothing more is said above.
+    if (!diagnostics.empty()) return;
     if (variant.origin) placeIndices(variant);
     guardIndices(variant);
     if (compileSteps(variant) > mostSteps)

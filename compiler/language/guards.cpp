@@ -91,7 +91,7 @@ class Guards {
   }
 
   void guard(Expr &read, const Guard &own, const KeySet &set) {
-    const Input &input = variant.inputs[read.input];
+    const Input &input = variant.inputs.at(static_cast<size_t>(read.input));
     for (size_t at = 0; at < read.args.size(); ++at) {
       const std::string &dim = input.dims[at];
       const Expr &index = *read.args[at];
