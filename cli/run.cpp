@@ -31,8 +31,7 @@ int run(const Options &options) {
     if (options.backward) out.sum().backward();
     if (out.numel()) out.flatten()[0].item();  // waits for a GPU
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (!out.isfinite().all().item<bool>())
-      throw std::runtime_error("the output holds numbers that are not finite");
+    if (!out.isfinite().all().item<bool>()) throw std::runtime_error("the output holds numbers that are not finite");
     return seconds;
   };
   const bool emulated = device.kind == Device::Kind::PtxEmulator;
