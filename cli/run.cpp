@@ -4,6 +4,7 @@
 
 #include <torch/utils.h>
 
+#include "benchmarks/peers.h"
 #include "cli/commands.h"
 #include "ops/attention.h"
 #include "ops/sample_inputs.h"
@@ -29,7 +30,7 @@ int run(const Options &options) {
     const auto start = std::chrono::steady_clock::now();
     torch::Tensor out = ops::attention(options.variant, names, tensors);
     if (options.backward) out.sum().backward();
-    if (out.numel()) out.flatten()[0].item();  // waits for a GPU
+    bench::synchronize(place);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (!out.isfinite().all().item<bool>()) throw std::runtime_error("the output holds numbers that are not finite");
     return seconds;

@@ -49,7 +49,7 @@ def build(version: str, torch: pathlib.Path, bundle: pathlib.Path) -> pathlib.Pa
 
 
 def taken(folder: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Operator and command line of a build, as they lie in a wheel."""
+    """Operator and command line of a build, as they lie in a wheel, and beside them in `package` what C and C++ include and find."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     for name, rpath in (("lib/libweft_torch.so", "$ORIGIN/.."), ("bin/weft", "$ORIGIN:$ORIGIN/..:$ORIGIN/../../../torch/lib")):
@@ -57,6 +57,7 @@ def taken(folder: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
         shutil.copy2(folder / name, own)
         run("strip", "--strip-unneeded", own)
         run("cmake", f"-DFILE={own}", f"-DRPATH={rpath}", "-P", root / "python" / "cmake" / "rpath.cmake")
+    run("cmake", "--install", folder, "--component", "package", "--prefix", out / "package", stdout=subprocess.DEVNULL)
     return out
 
 
@@ -69,8 +70,6 @@ def libc_tag() -> str:
 
 
 LARGEST = 40_000_000  # bytes of a wheel
-
-HEADERS = {"weft.h": "runtime/weft.h", "runtime/device.h": "runtime/device.h", "ops/attention.h": "ops/attention.h", "ops/decode.h": "ops/decode.h"}
 
 METADATA = """Metadata-Version: 2.1
 Name: weft
@@ -93,7 +92,7 @@ def torches(versions) -> str:
     return f">={minors[0][0]}.{minors[0][1]},<{minors[-1][0]}.{minors[-1][1] + 1}"
 
 
-def assemble(bundle: pathlib.Path, builds: dict, cmake: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+def assemble(bundle: pathlib.Path, builds: dict, target: pathlib.Path) -> pathlib.Path:
     package = root / "python" / "weft"
     version = re.search(r'__version__ = "(.*)"', (package / "__init__.py").read_text()).group(1)
     tag = f"py3-none-{libc_tag()}"
@@ -111,11 +110,10 @@ def assemble(bundle: pathlib.Path, builds: dict, cmake: pathlib.Path, target: pa
     for folder, place in (("variants", root / "ops" / "variants"), ("configs", root / "models" / "configs")):
         for path in sorted(place.iterdir()):
             files[f"weft/{folder}/{path.name}"] = path
-    # find_package(Weft CONFIG), for C and C++.
-    for name, path in HEADERS.items():
-        files[f"weft/include/weft/{name}"] = root / path
-    for name in ("WeftConfig.cmake", "WeftConfigVersion.cmake"):
-        files[f"weft/lib/cmake/Weft/{name}"] = cmake / name
+    shown = next(iter(builds.values())) / "package"  # the same in all
+    for path in sorted(shown.rglob("*")):
+        if path.is_file():
+            files[f"weft/{path.relative_to(shown)}"] = path
     license_file = root / "python" / "LICENSE"
     readme = (root / "README.md").read_text()
     texts = {
@@ -171,12 +169,12 @@ def main():
         versions = {version: unpacked(version, options.cache) for version in options.torch}
     if options.built:
         builds = {version: taken(options.built, options.out / "taken") for version in versions}
-        wheel = assemble(options.built, builds, options.built, options.out)
+        wheel = assemble(options.built, builds, options.out)
     else:
         libraries = ";".join(str(options.bundle / "lib" / name) for name in ("libweft_compiler.so", "libweft_runtime.so"))
         run("cmake", "-DNM=nm", f"-DLIBRARIES={libraries}", "-P", root / "tests" / "symbols.cmake")
         builds = {version: build(version, folder, options.bundle.resolve()) for version, folder in versions.items()}
-        wheel = assemble(options.bundle, builds, options.bundle / "lib" / "cmake" / "Weft", options.out)
+        wheel = assemble(options.bundle, builds, options.out)
     if not options.built and wheel.stat().st_size > LARGEST:
         raise SystemExit(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB, expected at most {LARGEST / 1e6:.0f}")
     print(f"{wheel}: {wheel.stat().st_size / 1e6:.1f} MB, for torch {', '.join(versions)}")

@@ -150,12 +150,13 @@ int64_t roomOf(const CallPlan::Buffer &buffer, const int64_t *dims) {
 Call::Call(CallPlan own, const CompileRequest &request, const Device &device)
     : plan(std::move(own)), device(device), request(request), steps(plan.steps.size()), used(plan.buffers.size()) {
   // Kernels are compiled side by side, the first one here. A future that is left waits for its thread.
-  std::vector<std::future<Kernel>> others;
-  for (size_t at = 1; at < steps.size(); ++at)
-    others.push_back(std::async(std::launch::async, [this, at] { return load(plan.steps[at], false); }));
+  std::vector<std::future<Kernel>> kernels;
+  for (const CallPlan::Step &step : plan.steps)
+    kernels.push_back(std::async(kernels.empty() ? std::launch::deferred : std::launch::async,
+                                 [this, &step] { return load(step, false); }));
   for (size_t at = 0; at < steps.size(); ++at) {
     Kernel &kernel = steps[at].kernel;
-    kernel = at == 0 ? load(plan.steps[at], false) : others[at - 1].get();
+    kernel = kernels[at].get();
     for (const Slot &slot : kernel.slots)
       if (slot.kind == ArgumentSlot::Kind::Pointer || slot.kind == ArgumentSlot::Kind::Stride) used[slot.position] = 1;
     for (const int buffer : kernel.mapped) used[buffer] = 1;

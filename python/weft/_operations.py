@@ -47,6 +47,8 @@ for _names, _spelling in ((("maximum", "max", "fmax"), "max"), (("minimum", "min
 def _clamp(t, result, a, min=None, max=None):
     (x,) = numbers(t, result, a)
     least, most = (None if bound is None else t.as_number(t.lift(bound)) for bound in (min, max))
+    if least is None and most is None:
+        return (x,)
     low, high = x.low, x.high
     # At a bound the derivative is that of x until torch 2.13; from 2.14 on that of a bound which is a number, 0, and half of
     # each, as that of max, where it is a tensor.
@@ -55,16 +57,12 @@ def _clamp(t, result, a, min=None, max=None):
         for sign, spelling, bound, given in (("<=", "max", least, min), (">=", "min", most, max)):
             if bound is not None:
                 node = call(spelling, node, bound) if isinstance(given, torch.Tensor) else choice(binary(sign, node, bound), bound, node)
-        if least is None and most is None:
-            return (x,)
     elif least and most:
         node = call("clamp", x, least, most)
     elif least:
         node = choice(binary("<", x, least), least, x)
-    elif most:
-        node = choice(binary(">", x, most), most, x)
     else:
-        return (x,)
+        node = choice(binary(">", x, most), most, x)
     if least:
         low = least.low if low is None or (least.low is not None and least.low > low) else low
         high = None if high is None or least.high is None else builtins.max(high, least.high)

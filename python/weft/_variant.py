@@ -202,8 +202,8 @@ class _Attention:
         return Mask(json.loads(_told(_ops.describe, source))["name"], _told(_ops.mask_shares, source, names, tensors))
 
     def tune(self, q: Rows = None, k: Rows = None, v: Rows = None, *, backward: bool | None = None, budget: float = 60.0, again: bool = False, **inputs: Any) -> list[dict[str, Any]]:
-        """Finds the fastest schedule for calls like this one, q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], on their device, in `budget` seconds a direction, and keeps it for all
-        processes of this machine. `backward`: that direction alone (None: both). `again`: forgets what is known."""
+        """Finds the fastest schedule for calls like this one, q [B, H, T, D], k [B, G, S, D], v [B, G, S, E], on their device, in
+        `budget` seconds a direction, and keeps it for all processes of this machine. `backward`: that direction alone (None: both). `again`: forgets what is known."""
         call = self._bind(_given(q, k, v, inputs))
         directions = [False, True] if backward is None else [backward]
         return [dict(json.loads(_told(_ops.tune, *call, own, budget, again)), direction="backward" if own else "forward") for own in directions]

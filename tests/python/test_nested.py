@@ -30,14 +30,14 @@ class Nested(unittest.TestCase):
     def setUp(self):
         torch.manual_seed(0)
 
-    def compare(self, source, keys=LENGTHS, places=False, **shared):
+    def compare(self, source, keys=LENGTHS, places=False, captured=(), **shared):
         drawn = {"q": jagged(LENGTHS, H, None, D), "k": jagged(keys, G, None, D), "v": jagged(keys, G, None, D)}
         if places:
             drawn |= {"r": jagged(LENGTHS, H, None), "x": jagged(keys, None)}
         out, lse = weft.attention(source, lse=True, **{name: own for name, (own, _) in drawn.items()}, **shared)
         self.assertTrue(out.is_nested and lse.is_nested)
         self.assertEqual(out.shape[:2], (len(LENGTHS), H))
-        leaves = [own for _, each in drawn.values() for own in each] + [own for own in shared.values() if own.is_floating_point()]
+        leaves = [own for _, each in drawn.values() for own in each] + [own for own in shared.values() if own.is_floating_point()] + list(captured)
         cotangents = [torch.randn(H, length, D) for length in LENGTHS]
         got = torch.autograd.grad(sum((own * cotangent).sum() for own, cotangent in zip(out.unbind(), cotangents)), leaves)
         alone = [weft.attention(source, lse=True, **{name: each[at][None] for name, (_, each) in drawn.items()}, **shared) for at in range(len(LENGTHS))]
@@ -68,21 +68,11 @@ class Nested(unittest.TestCase):
     def test_functions_of_python(self):
         slope, table = torch.rand(H, requires_grad=True), torch.randn(H, 90, requires_grad=True)
         variant = weft.from_python(score=lambda s, b, h, i, j: s - slope[h] * (i - j).abs() + table[h, j.clamp(max=89)], where=lambda b, h, i, j: (i - j) % 3 < 2)
-        drawn = [jagged(lengths, heads, None, D) for lengths, heads in ((LENGTHS, H), (KEYS, G), (KEYS, G))]
-        out, lse = variant(*(own for own, _ in drawn), lse=True)
-        leaves = [own for _, each in drawn for own in each] + [slope, table]
-        cotangents = [torch.randn(H, length, D) for length in LENGTHS]
-        got = torch.autograd.grad(sum((own * cotangent).sum() for own, cotangent in zip(out.unbind(), cotangents)), leaves)
-        alone = [variant(*(each[at][None] for _, each in drawn), lse=True) for at in range(len(LENGTHS))]
-        for at, (own, rows) in enumerate(alone):
-            torch.testing.assert_close(out.unbind()[at], own[0], atol=1e-5, rtol=1e-5)
-            torch.testing.assert_close(lse.unbind()[at], rows[0], atol=1e-5, rtol=1e-5)
-        want = torch.autograd.grad(sum((own[0] * cotangent).sum() for (own, _), cotangent in zip(alone, cotangents)), leaves)
-        for own, other in zip(got, want):
-            torch.testing.assert_close(own, other, atol=2e-5, rtol=1e-4)
+        self.compare(variant, keys=KEYS, captured=(slope, table))
+        q, k, v = (jagged(lengths, heads, None, D)[0] for lengths, heads in ((LENGTHS, H), (KEYS, G), (KEYS, G)))
         bias = torch.randn(80, 80)
         with self.assertRaisesRegex(weft.Error, r"'bias' \[T, S\] beside nested tensors"):
-            weft.from_python(score=lambda s, b, h, i, j: s + bias[i, j])(*(own for own, _ in drawn))
+            weft.from_python(score=lambda s, b, h, i, j: s + bias[i, j])(q, k, v)
 
     def test_distances_need_no_starts(self):
         head = "attention a(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], r: [B, H, T], t: [H, N]) { %s score dot(q[i], k[j]) * r[i] }"
