@@ -138,7 +138,30 @@ class Complete(unittest.TestCase):
         self.check("docs/architecture.md", re.findall(r'WeftPass<"([\w-]+)">', read("compiler/Passes.td")))
 
     def test_variants(self):
-        self.check("docs/library.md", [name[:-5] for name in os.listdir(os.path.join(SOURCE, "ops/variants"))])
+        names = [name[:-5] for name in os.listdir(os.path.join(SOURCE, "ops/variants"))]
+        self.check("docs/library.md", names)
+        self.assertIn(f"one of {len(names)} variants", read("README.md"))
+
+    def test_functions_of_torch(self):
+        """The page lists what Python functions may call, under one of its names, and nothing else; operators of Python and
+        torch's words for them, makers of tensors and conversions it has a word for each kind."""
+        python = "from weft._operations import OPERATIONS\nfor name, function in OPERATIONS.items(): print(name, id(function))"
+        paths = dict(os.environ, PYTHONPATH=os.path.join(SOURCE, "python"))
+        told = subprocess.run([sys.executable, "-c", python], capture_output=True, text=True, timeout=240, env=paths, check=True).stdout
+        names = {}
+        for line in told.splitlines():
+            name, function = line.split()
+            names.setdefault(function, set()).add(name)
+        by_kind = set(
+            "add radd sub rsub mul rmul div rdiv truediv rtruediv floordiv rfloordiv remainder rmod rpow neg pos max min fmax fmin "
+            "clamp_min clamp_max expit eq ne not_equal lt less le less_equal gt greater ge greater_equal bitwise_and bitwise_or "
+            "bitwise_left_shift rlshift bitwise_right_shift rrshift and rand or ror where to detach "
+            "zeros_like ones_like full_like new_full new_tensor".split()
+        )
+        listed = set(re.findall(r"`(\w+)`", re.search(r"^What is known: (.*?)\n\n", read("docs/python.md"), re.MULTILINE | re.DOTALL)[1]))
+        self.assertGreater(len(names), 100)
+        self.assertEqual(listed - set().union(*names.values()), set(), "no such functions")
+        self.assertEqual([own for own in names.values() if not own & (listed | by_kind)], [], "docs/python.md does not name them")
 
     def test_environment(self):
         self.check("docs/command_line.md", re.findall(r'get\("(WEFT_\w+)"', read("runtime/environment.cpp")))

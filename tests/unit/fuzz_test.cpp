@@ -24,22 +24,20 @@ class Generator {
   std::string variant() {
     // A list for each query and keys by group: the heads of a group are the rows of a tile.
     const int lists = pick(8);
-    const std::string heads = lists == 0 ? "G"
-                              : pick(3)  ? "H"
-                                         : "G2",
-                      keys = lists == 0 || pick(4) ? "G" : "G2", some = pick(3) ? "H" : "G2",
+    const bool given = lists >= 3 && pick(4) == 0;
+    const std::string heads = lists == 0 ? "G" : groups("H"), keys = lists == 0 || pick(4) ? "G" : groups("G2"),
                       list = lists == 0   ? "[B,T,N]"
                              : lists == 1 ? "[B,H,T,N]"
                                           : "[B,H,N]";
     std::string text = "attention f(q: [B,H,T,D], k: [B," + keys + ",S,D], v: [B,G,S,E], u: [B,H,T,R], w: [B," + heads +
                        ",S,R],\n"
                        "  c: [H], r: [B,H,T], x: [" +
-                       (pick(2) ? "G" : "G2") + ",S], table: [" + some +
+                       groups("G") + ",S], table: [" + groups("H") +
                        ",N], tau: [], flag: bool [B,S], tag: int [T], pick: int [H,W], warp: [W],\n"
                        "  sk: [B," +
                        keys + ",M,D], sv: [B,G,M,E], sw: [B," + heads +
                        ",M,R], sx: [G,M], sflag: bool [B,M], marks: int [P] in 0 .. S rising, list: int " + list +
-                       " in 0 .. S,\n  const near: int = 12, const half = 0.5)\n{\n";
+                       " in 0 .. S,\n  map: bool [" + groups("H") + ",Z], const near: int = 12, const half = 0.5)\n{\n";
     text += "  let d = i - j\n  def ramp(e, f) = clamp((e + half) / f, 0, 1)\n";
     if (pick(2)) text += "  let z = " + number(2) + "\n";
     hasLet = text.find("let z") != std::string::npos;
@@ -54,10 +52,22 @@ class Generator {
     if (normalizer->sink && pick(3) == 0) text += "  sink c[h]\n";
     if (!normalizer->ordered && pick(3) == 0) text += also();
     if (!normalizer->ordered && lists < 3) text += lists < 2 ? "  keys = list[i]\n" : "  keys = list[h]\n";
+    if (given)
+      text += std::string("  select tiles(16, ") + (pick(2) ? "16" : "32") +
+              ") {\n    keep map[h, (3 * (i div 16) + j div 32) mod Z]\n    keep diagonal\n" +
+              (pick(2) ? "    keep first 1\n" : "") + "  }\n";
     return text + "}\n";
   }
 
  private:
+  /// What an input's heads may be: these, half of all times, or those that further groups share.
+  std::string groups(const char *usual) {
+    switch (pick(4)) {
+      case 0: return "G2";
+      case 1: return "G3";
+      default: return usual;
+    }
+  }
   /// The same kinds of statements of other keys: names of v's keys become theirs.
   std::string also() {
     hasLet = false;

@@ -72,6 +72,7 @@ inline std::map<std::string, reference::Array> randomInputs(const Variant &varia
                                       {"E", shape.E}, {"R", 16},      {"N", shape.T + shape.S}};
   // Groups that each lie in one of G: some of both where there is room.
   dims["G2"] = shape.G > 0 && shape.H % (2 * shape.G) == 0 ? 2 * shape.G : shape.H;
+  dims["G3"] = shape.G > 0 && shape.H % (4 * shape.G) == 0 ? 4 * shape.G : shape.G;
   std::map<std::string, reference::Array> inputs;
   for (size_t position = 0; position < variant.inputs().size(); ++position) {
     const InputInfo &input = variant.inputs()[position];

@@ -22,7 +22,7 @@ class MaskGenerator {
     std::string text =
         "attention f(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], ti: int [T], tj: int [B,S], t2: int [T,S], th: int "
         "[" +
-        std::string(pick(2) ? "H" : "G2") + ",T,S], u: int [" + (pick(2) ? "H" : "G2") +
+        std::string(pick(2) ? "H" : "G2") + ",T,S], u: int [" + (pick(2) ? "H" : "G3") +
         "], n: int [],\n"
         "  xi: [H,T], xj: [S], x2: [T,S], c: [H], tau: [], f2: bool [T,S], fj: bool [S])\n{\n  let d = i - j\n";
     if (pick(2)) text += "  let a = " + whole(2) + "\n";
