@@ -65,7 +65,7 @@ void checkNames(const Variant &variant, const std::vector<std::string> &names) {
 void checkType(const Variant &variant, const InputInfo &input, at::ScalarType type, at::ScalarType operands) {
   if (input.isRow) {
     TORCH_CHECK(type == operands, where(variant), "expected input '", input.name, "' of type ",
-                name(elementType(operands)), " like 'v', got ", type);
+                name(elementType(operands)), " like 'v', got ", name(elementType(type)));
   } else if (input.isFloat) {
     TORCH_CHECK(at::isFloatingType(type), where(variant), "expected input '", input.name, "' of a float type, got ",
                 type);

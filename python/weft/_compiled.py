@@ -150,8 +150,8 @@ def _pair(token):
     return tuple(token.new_empty(1, dtype=torch.int32) for _ in range(4))
 
 
-def _finish(token, q, k, v, name, words, times, more, kind, *values):
-    """The operator's result for these statements; `times`: what the score is multiplied by."""
+def _finish(token, q, k, v, name, words, sharp, dropout, more, kind, *values):
+    """The operator's result for these statements; `sharp`: of the score times SHARP."""
     if not _running():
         # What has a gradient gives it to the result.
         zero = sum(own.sum() * 0.0 for own in values if isinstance(own, torch.Tensor))
@@ -161,9 +161,7 @@ def _finish(token, q, k, v, name, words, times, more, kind, *values):
     statements = []
     for word, value in zip(words, values):
         statements += t.statements(word, t.lift(value))
-    if times != 1:
-        statements = [(word, binary("*", own, number(times)) if word == "score" else own) for word, own in statements]
-    source = t.text(name, statements, list(more))
+    source = t.text(name, sharpened(statements) if sharp else statements, [*dropped(dropout), *more])
     names, tensors = ["q", "k", "v"], [q, k, v]
     for own in t.inputs.values():
         names.append(own.name)
@@ -211,8 +209,24 @@ class _Whole(HigherOrderOperator):
 _whole = _Whole()
 
 
-def attention(q, k, v, functions, scale, name, more, kind, times=1.0):
+# A power of two: the log-sum-exp of scores this much larger is their maximum, but for 64 / 2^64.
+SHARP = 2.0**64
+
+
+def sharpened(statements):
+    """These with the score times SHARP."""
+    return [(word, binary("*", own, number(SHARP)) if word == "score" else own) for word, own in statements]
+
+
+def dropped(dropout: float) -> list[str]:
+    return [f"dropout {float(dropout)!r}"] if dropout else []
+
+
+def attention(q, k, v, functions, scale, name, more, kind, sharp=False, dropout=0.0):
     """The attention of `functions` by word (score, where, ...), where Dynamo looks on. `kind`: o, lse (o and that) or decode."""
+    # Of what may be a symbol of Dynamo's a value of this call: the symbol would be the first call's of a graph.
+    scale = None if scale is None else scale * 1.0
+    dropout = dropout * 1.0 if dropout else 0
 
     def body():
         token = _start(q, k, scale)
@@ -225,7 +239,7 @@ def attention(q, k, v, functions, scale, name, more, kind, times=1.0):
                 values.append(function(b, h))
             else:
                 values.append(function(b, h, i, j))
-        return _finish(token, q, k, v, name, tuple(word for word, _ in functions), times, more, kind, *values)
+        return _finish(token, q, k, v, name, tuple(word for word, _ in functions), sharp, dropout, more, kind, *values)
 
     return _whole(body)
 

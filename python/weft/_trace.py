@@ -251,7 +251,7 @@ class Tracer(RowProducts):
         if known is None or name == "__setitem__" or not _is_of_torch(function):
             custom = self._custom_function()
             inside = f"torch.autograd.Function {custom} calls what Weft cannot trace: " if custom else ""
-            raise NotImplementedError(f"{inside}{_source(function)} has no counterpart in Weft's language")
+            raise NotImplementedError(f"{inside}{_source(function)} has no counterpart in Weft's language{self._instead(key, args)}")
         operands = [self.lift(a) for a in flat((args, kwargs)) if isinstance(a, Traced)]
         for own in flat((args, kwargs)):
             if isinstance(own, torch.Tensor) and not isinstance(own, Traced) and own.dim() and name != "type_as":
@@ -268,6 +268,8 @@ class Tracer(RowProducts):
         if example is not None and isinstance(example, torch.Tensor) and example.dtype in NARROW and key in WRAPPING:
             if not (known is convert and operands[0].example.dtype == example.dtype):
                 raise NotImplementedError(f"{_source(function)} gives {example.dtype}, which wraps around: ints of kernels have 32 bits; convert to torch.int32 first")
+        if isinstance(example, torch.Tensor) and key in ("new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full") and example.shape == (1,):
+            example = example[0]  # in a graph a pair's scalars have the shape [1]
         if not isinstance(example, torch.Tensor) or example.dim():
             raise NotImplementedError(f"{_source(function)} of a pair's scalars gives no scalar")
         node, *finite = known(self, Result(example, function), *args, **kwargs)
@@ -277,6 +279,14 @@ class Tracer(RowProducts):
                 raise NotImplementedError(f"{_source(function)} of -inf: it may pass through torch.where, + and - alone, on its way to the score")
             finite = [None]
         return Traced.of(self, example, node, finite[0])
+
+    def _instead(self, key: str, args) -> str:
+        """What could be written for a function that is not known; empty where nothing is near."""
+        if not args or key not in ("sum", "mean", "amax", "amin", "max", "min", "prod", "norm", "any", "all", "argmax", "argmin", "cumsum"):
+            return ""
+        if isinstance(getattr(args[0], "read", None), Read):
+            return f": compute it of the captured tensor before, as in x.{key}(-1), and index what comes out"
+        return ": of few numbers write them out, as in sum((x[q_idx, n] - y[kv_idx, n]) ** 2 for n in range(3)); a product of two rows is torch.dot(x[b, h, q_idx], y[b, h, kv_idx])"
 
     def _check_gradient(self, node: Node, example: torch.Tensor):
         """What is differentiated is the expression that was traced."""

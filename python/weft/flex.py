@@ -16,7 +16,7 @@ from torch.nn.attention import flex_attention as _flex
 from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, and_masks, noop_mask, or_masks
 
 from . import _compiled, _functional, _library  # noqa: F401
-from ._expressions import binary, number
+from ._expressions import number
 from ._memo import remembered
 from ._variant import call as call_operator
 
@@ -32,8 +32,10 @@ class BlockMask(_flex.BlockMask):
     """FlexAttention's BlockMask: given by its blocks, as PyTorch's own; what `create_block_mask` makes finds its blocks when somebody
     asks for them, as Weft's kernels need the function alone."""
 
-    # B, H, the device and further arguments of one that is given by its function.
+    # The function, B, H, the device and further arguments of one that is given by its function.
     _given: tuple | None = None
+    # Its blocks, as they were found: names, tensors and the versions of these.
+    _found: tuple | None = None
 
     def __init__(self, *given, **named):
         """torch's arguments, blocks; or those of create_block_mask, a function first."""
@@ -55,14 +57,16 @@ class BlockMask(_flex.BlockMask):
         self.mask_mod = mask_mod
         self.seq_lengths = (Q_LEN, KV_LEN)
         self.BLOCK_SIZE = (BLOCK_SIZE, BLOCK_SIZE) if isinstance(BLOCK_SIZE, int) else tuple(BLOCK_SIZE)
-        self._given = (B, H, device, more)
+        self._given = (mask_mod, B, H, device, more)
 
     def __getattr__(self, name: str):
         if name.startswith("_") or self._given is None:
             raise AttributeError(name)
-        B, H, device, more = self._given
-        for key, value in vars(_flex.create_block_mask(self.mask_mod, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more)).items():
+        function, B, H, device, more = self._given
+        blocks = vars(_flex.create_block_mask(function, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more))
+        for key, value in blocks.items():
             self.__dict__.setdefault(key, value)
+        self._found = tuple((key, own, own._version) for key, own in blocks.items() if isinstance(own, torch.Tensor))
         if name not in self.__dict__:
             raise AttributeError(name)
         return self.__dict__[name]
@@ -71,13 +75,13 @@ class BlockMask(_flex.BlockMask):
     def shape(self) -> tuple[int, ...]:
         if self._given is None:
             return (*self.kv_indices.shape[:-2], *self.seq_lengths)
-        B, H, *_ = self._given
+        _, B, H, *_ = self._given
         return (B or 1, H or 1, *self.seq_lengths)
 
     def _adjust(self, new_q_len: int, new_kv_len: int) -> "BlockMask":
         if self._given is None:
             return super()._adjust(new_q_len, new_kv_len)
-        B, H, device, more = self._given
+        _, B, H, device, more = self._given
         return BlockMask(self.mask_mod, B, H, new_q_len, new_kv_len, device, self.BLOCK_SIZE, **more)
 
     def to(self, device):
@@ -85,20 +89,36 @@ class BlockMask(_flex.BlockMask):
             own = BlockMask.__new__(BlockMask)
             vars(own).update(vars(super().to(device)))
             return own
-        B, H, _, more = self._given
+        _, B, H, _, more = self._given
         return BlockMask(self.mask_mod, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more)
 
 
+_BLOCKS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices")
+
+
 def _is_its_function(mask: _flex.BlockMask) -> bool:
-    """One whose blocks say no more than its function."""
-    return isinstance(mask, BlockMask) and mask._given is not None
+    """One whose blocks say no more than its function: found of it, and as they were."""
+    if not isinstance(mask, BlockMask) or mask._given is None or mask.mask_mod is not mask._given[0]:
+        return False
+    if mask._found is None:
+        return not any(name in mask.__dict__ for name in _BLOCKS)  # given since
+    # A graph does not look at versions.
+    return not torch.compiler.is_dynamo_compiling() and all(mask.__dict__.get(key) is own and own._version == version for key, own, version in mask._found)
 
 
 def create_block_mask(mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, _compile=False, **more) -> BlockMask:
     """As torch.nn.attention.flex_attention.create_block_mask, at no cost: blocks are found when they are asked for."""
+    if not (mask_mod is None or callable(mask_mod)):
+        raise TypeError(f"expected mask_mod(b, h, q_idx, kv_idx), a function, got {type(mask_mod).__name__}")
     if not torch.compiler.is_dynamo_compiling() and _positional(mask_mod) not in (4, None):
         raise ValueError(f"expected mask_mod(b, h, q_idx, kv_idx), got a function of {_positional(mask_mod)} arguments")
+    if more.keys() - _MORE:
+        raise TypeError(f"create_block_mask() got an unexpected keyword argument '{min(more.keys() - _MORE)}'; expected {', '.join(sorted(_MORE))}")
     return BlockMask(noop_mask if mask_mod is None else mask_mod, B, H, Q_LEN, KV_LEN, device, BLOCK_SIZE, **more)
+
+
+# Of torch's create_block_mask, beside those named here.
+_MORE = inspect.signature(_flex.create_block_mask).parameters.keys() - {"mask_mod", "B", "H", "Q_LEN", "KV_LEN", "device", "BLOCK_SIZE", "_compile"}
 
 
 def _positional(function: Callable) -> int | None:
@@ -144,15 +164,15 @@ def _kept(mask: _flex.BlockMask) -> Callable | None:
     return kept
 
 
-def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, times=1.0):
+def _attend_now(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, sharp=False):
     if query.shape[2] == 1 and 0 < key.shape[1] < query.shape[1] and sink is None and not dropout and not _functional.active():
-        source, names, more = _traced(query, key, value, score_mod, block_mask, scale, None, 0.0, times, one_query=True)
+        source, names, more = _traced(query, key, value, score_mod, block_mask, scale, None, 0.0, sharp, one_query=True)
         if _is_of_any_head(source):
             # The heads that share keys are the rows of one tile: each key is looked at once for all of them.
             rows = query.squeeze(2).unflatten(1, (key.shape[1], -1))
             out = call_operator(source, names, [rows, key, value, *more], lse)
             return tuple(own.flatten(1, 2).unsqueeze(2) for own in out) if lse else out.flatten(1, 2).unsqueeze(2)
-    source, names, more = _traced(query, key, value, score_mod, block_mask, scale, sink, dropout, times)
+    source, names, more = _traced(query, key, value, score_mod, block_mask, scale, sink, dropout, sharp)
     return call_operator(source, names, [query, key, value, *more], lse)
 
 
@@ -163,17 +183,15 @@ def _is_of_any_head(source: str) -> bool:
     return once and not re.search(r"\bh\b", source)
 
 
-# A power of two: the log-sum-exp of scores this much larger is their maximum, but for 64 / 2^64.
-_SHARP = 2.0**64
-
-
-def _max_scores(query, key, value, score_mod, block_mask, scale):
+def _max_scores(lse, query, key, value, score_mod, block_mask, scale):
     """The greatest logit of each row, [B, Hq, L]; without gradients, as PyTorch's. One more forward pass."""
     with torch.no_grad():
-        return _attend(query, key, value, score_mod, block_mask, scale, True, None, 0.0, _SHARP)[1] / _SHARP
+        sharp = _attend(query, key, value, score_mod, block_mask, scale, True, None, 0.0, True)[1] / _compiled.SHARP
+        # So large a number is the log-sum-exp too; the sharpened ones leave the range of float32.
+        return torch.where(lse.abs() > 2.0**60, lse.detach(), sharp)
 
 
-def _attend_seen(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, times=1.0):
+def _attend_seen(query, key, value, score_mod, block_mask, scale, lse: bool, sink=None, dropout=0.0, sharp=False):
     """As `_attend_now`, where Dynamo looks on."""
     functions = [("score", score_mod)]
     kept = _kept(block_mask) if block_mask is not None else None
@@ -181,8 +199,7 @@ def _attend_seen(query, key, value, score_mod, block_mask, scale, lse: bool, sin
         functions.append(("where", kept))
     if sink is not None:
         functions.append(("sink", lambda b, h: sink[h]))
-    more = (f"dropout {dropout!r}",) if dropout else ()
-    return _compiled.attention(query, key, value, functions, scale, "flex", more, "lse" if lse else "o", times)
+    return _compiled.attention(query, key, value, functions, scale, "flex", (), "lse" if lse else "o", sharp, dropout)
 
 
 def _attend(query, key, value, *more):
@@ -191,8 +208,8 @@ def _attend(query, key, value, *more):
     return _compiled.either(_attend_seen, _attend_now, query, key, value, *more)
 
 
-def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0, times=1.0, one_query=False) -> tuple[str, list[str], list[torch.Tensor]]:
-    """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]. `times`: what all logits are multiplied by.
+def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=0.0, sharp=False, one_query=False) -> tuple[str, list[str], list[torch.Tensor]]:
+    """The text of a call's variant, and its inputs. `sink`: an extra logit a head, [H]. `sharp`: logits are multiplied by SHARP.
     `one_query`: q_idx is 0; no text where it has to be a row's."""
     scale = None if scale is None else float(scale)
     sizes = {"B": query.shape[0], "H": query.shape[1], "G": key.shape[1], "T": query.shape[2], "S": key.shape[2]}
@@ -209,18 +226,18 @@ def _traced(query, key, value, score_mod, block_mask, scale, sink=None, dropout=
 
     def stated(t):
         statements = t.score(score_mod, scale)
-        if times != 1:
-            statements = [(what, binary("*", own, number(times)) if what == "score" else own) for what, own in statements]
+        if sharp:
+            statements = _compiled.sharpened(statements)
         kept = _kept(block_mask) if block_mask is not None else None
         if kept is not None:
             statements += t.statements("where", t.trace(kept, *t.pair()))
         if sink is not None:
             statements.append(("sink", t._getitem(sink, (t.index(t.h),)).node))
-        return t.text("flex", statements, [f"dropout {dropout!r}"] if dropout else [])
+        return t.text("flex", statements, _compiled.dropped(dropout))
 
     # The blocks of masks that are more than their function are tensors made anew.
     mask = block_mask.mask_mod if _is_its_function(block_mask) else block_mask
-    text, inputs = remembered((score_mod, mask, sink), (scale, dropout, times, one_query, sizes["H"], sizes["G"]), sizes, trace)
+    text, inputs = remembered((score_mod, mask, sink), (scale, dropout, sharp, one_query, sizes["H"], sizes["G"]), sizes, trace)
     return text, ["q", "k", "v", *inputs], list(inputs.values())
 
 
@@ -242,8 +259,12 @@ def _check(query, key, value, block_mask, enable_gqa):
         raise ValueError(f"Expect number of query heads to be a multiple of kv heads for GQA but got Hq={Hq} and Hkv={Hkv}.")
     if Bq != Bkv and Bkv != 1:
         raise ValueError(f"Expect query and key/value to have the same batch size, but got Bq={Bq} and Bkv={Bkv}.")
+    if query.shape[3] != key.shape[3]:
+        raise ValueError(f"Expect query and key/value to have the same embedding dimension but got E={query.shape[3]} and E={key.shape[3]}.")
     if block_mask is None:
         return
+    if not isinstance(block_mask, _flex.BlockMask):
+        raise TypeError(f"expected block_mask to be a BlockMask, as create_block_mask(mask_mod, B, H, Q_LEN, KV_LEN) makes one, got {type(block_mask).__name__}")
     if getattr(block_mask.mask_mod, "__name__", "") == "_sliced_mask_mod_error":
         raise RuntimeError("Cannot use mask_mod from a sliced BlockMask")
     if min(block_mask.BLOCK_SIZE) < 1 << 30 and tuple(block_mask.seq_lengths) != (query.shape[2], key.shape[2]):
@@ -300,11 +321,10 @@ def flex_attention(
     _check(query, key, value, block_mask, enable_gqa)
     if return_lse and return_aux is not None:
         raise ValueError("Cannot specify both return_lse and return_aux: return_aux=AuxRequest(lse=True) is enough.")
-    peaks = None
-    if return_aux is not None and return_aux.max_scores:
-        peaks = _max_scores(query, key, value, score_mod, block_mask, scale)
-    if not (return_lse or (return_aux is not None and return_aux.lse)):
-        out = _attend(query, key, value, score_mod, block_mask, scale, False)
-        return out if return_aux is None else (out, AuxOutput(max_scores=peaks))
+    if return_aux is None:
+        return _attend(query, key, value, score_mod, block_mask, scale, return_lse)
+    if not (return_aux.lse or return_aux.max_scores):
+        return _attend(query, key, value, score_mod, block_mask, scale, False), AuxOutput()
     out, lse = _attend(query, key, value, score_mod, block_mask, scale, True)
-    return (out, lse) if return_aux is None else (out, AuxOutput(lse=lse, max_scores=peaks))
+    peaks = _max_scores(lse, query, key, value, score_mod, block_mask, scale) if return_aux.max_scores else None
+    return out, AuxOutput(lse=lse if return_aux.lse else None, max_scores=peaks)

@@ -131,6 +131,59 @@ class FlexAttention(Case):
         for width, factor in ((3, 0.5), (4, 0.25), (7, 1.5), (5, 0.125)):
             self.assertTrue(torch.allclose(compiled(self.q, width, factor), layer(self.q, width, factor), atol=1e-6))
 
+    def test_several_calls_of_a_graph_whose_numbers_are_symbols(self):
+        """dynamic=True makes symbols of floats too: of scales, dropout, defaults of functions."""
+        flex_attention, learnt = weft.flex_attention, torch.rand(4, requires_grad=True)
+        mask, variant = weft.create_block_mask(causal, None, None, 30, 30), weft.from_python(where=causal, normalize="sigmoid")
+        from weft import transformers
+
+        module = torch.nn.Module().train()
+        with_lse = lambda q, k, v: (lambda o, lse: o + lse[..., None])(*flex_attention(q, k, v, return_lse=True))
+        with_peaks = lambda q, k, v: flex_attention(q, k, v, decay(learnt), return_aux=torchs.AuxRequest(max_scores=True))
+        kinds = {
+            "plain": lambda q, k, v: flex_attention(q, k, v),
+            "scale": lambda q, k, v: flex_attention(q, k, v, scale=0.3),
+            "mask": lambda q, k, v: flex_attention(q, k, v, block_mask=mask),
+            "captured": lambda q, k, v: flex_attention(q, k, v, decay(learnt)),
+            "lse": with_lse,
+            "peaks": lambda q, k, v: (lambda o, aux: o + aux.max_scores[..., None])(*with_peaks(q, k, v)),
+            "from_python": variant,
+            "transformers": lambda q, k, v: transformers.attention(module, q, k, v, scaling=0.2)[0].transpose(1, 2),
+        }
+        q, k, v = (torch.randn(2, 4, 30, 16, requires_grad=True) for _ in range(3))
+        for name, call in kinds.items():
+            with self.subTest(name):
+                torch._dynamo.reset()
+                layers = lambda q, k, v, call=call: call(call(q, k, v), k, v)
+                leaves = [q, k, v, *([learnt] if name in ("captured", "peaks") else [])]
+                want, got = (self.gradients(own, (q, k, v), leaves) for own in (layers, torch.compile(layers, dynamic=True, fullgraph=True, backend="aot_eager")))
+                for a, b in zip(got, want):
+                    self.assertTrue(torch.allclose(a, b, rtol=1e-5, atol=1e-5))
+        dropped = weft.from_python(where=causal, dropout=0.5)
+        out = torch.compile(lambda q, k, v: dropped(dropped(q, k, v), k, v), dynamic=True, fullgraph=True, backend="aot_eager")(q, k, v)
+        self.assertTrue(out.isfinite().all())
+        self.assertTrue((out[:, :, 0] == 0).all(-1).any())  # a row of one key, dropped
+        torch._dynamo.reset()
+        scaled = lambda q, scale: flex_attention(flex_attention(q, k, v, scale=scale), k, v, scale=scale)
+        compiled = torch.compile(scaled, fullgraph=True, backend="aot_eager")
+        for scale in (0.3, 0.4, 0.5):
+            self.assertTrue(torch.allclose(compiled(q, scale), scaled(q, scale), atol=1e-6))
+
+    def test_masks_that_are_changed(self):
+        q, k, v = (torch.randn(1, 1, 300, 16) for _ in range(3))
+        mask = weft.create_block_mask(causal, None, None, 300, 300)
+        layer = lambda q: weft.flex_attention(q, k, v, block_mask=mask)
+        compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+        self.assertTrue(torch.equal(compiled(q), layer(q)))
+        mask.kv_num_blocks[0, 0, 2] = mask.full_kv_num_blocks[0, 0, 2] = 0
+        self.assertTrue(torch.allclose(compiled(q), layer(q), atol=1e-6))
+        self.assertEqual(layer(q)[0, 0, 256:].abs().max().item(), 0)
+
+    def test_an_index_made_of_another(self):
+        """In a graph the scalars of a pair have the shape [1]."""
+        table = torch.rand(1)
+        self.same(lambda q, k, v: weft.flex_attention(q, k, v, lambda s, b, h, i, j: s + table[h.new_zeros(h.shape)], enable_gqa=True), self.q, self.k, self.v)
+
     def test_types(self):
         for dtype in (torch.float64, torch.bfloat16):
             self.same(lambda *x: weft.flex_attention(*x, decay(self.slope)), *(torch.randn(2, 4, 30, 16, dtype=dtype, requires_grad=True) for _ in range(3)))

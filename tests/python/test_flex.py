@@ -126,6 +126,55 @@ class FlexAttention(Case):
             self.assertEqual((aux.max_scores.requires_grad, out.requires_grad), (False, True))
             self.near(aux.lse[..., 6:], flex_attention(q, k, v, score, mask, return_lse=True)[1][..., 6:], 1e-30)
 
+    def test_max_scores_of_any_size(self):
+        least = torch.finfo(torch.float32).min
+        logits = self.q.double() @ self.k.double().transpose(-1, -2) / 32**0.5
+        for name, score in {
+            "the least float": lambda s, b, h, i, j: torch.where((i > 5) & (i > j), s, least),
+            "large": lambda s, b, h, i, j: s * 1e22,
+            "small": lambda s, b, h, i, j: s * 1e-9,
+            "mixed": lambda s, b, h, i, j: s * torch.where(i > 9, 1e30, 0.5),
+            "none": lambda s, b, h, i, j: torch.where(j > i + 3, s, -float("inf")),
+        }.items():
+            with self.subTest(name):
+                i, j = torch.arange(T)[:, None], torch.arange(T)
+                want = score(logits, None, None, i, j).amax(-1)
+                got = flex_attention(self.q, self.k, self.v, score, return_aux=flex.AuxRequest(max_scores=True))[1].max_scores
+                self.assertTrue(torch.equal(got.isfinite(), want.isfinite()))
+                finite = want.isfinite()
+                self.assertLess(((got - want).abs() / want.abs())[finite].max().item(), 1e-5)
+
+    def test_masks_that_are_changed(self):
+        """What is done to a mask's blocks, or to its function, holds, as where it had been given by its blocks."""
+        q, k, v = (torch.randn(1, 1, 300, 16) for _ in range(3))
+
+        def emptied(mask):
+            mask.kv_num_blocks[0, 0, 2] = mask.full_kv_num_blocks[0, 0, 2] = 0
+
+        def fewer(mask):
+            mask.kv_num_blocks = mask.kv_num_blocks.clone()
+            mask.kv_num_blocks[0, 0, 1] = 0
+
+        def no_full(mask):
+            mask.full_kv_num_blocks = mask.full_kv_indices = None
+
+        def another(mask):
+            mask.mask_mod = lambda b, h, i, j: (i == j) | (i == j + 200)
+
+        for change in (emptied, fewer, no_full, another):
+            with self.subTest(change.__name__):
+                mask, want = (make(causal, None, None, 300, 300, device="cpu") for make in (create_block_mask, flex.create_block_mask))
+                before = flex_attention(q, k, v, block_mask=mask)
+                str(mask)  # finds its blocks
+                self.near(flex_attention(q, k, v, block_mask=mask), before, 1e-30)
+                fresh = create_block_mask(causal, None, None, 300, 300, device="cpu")
+                for own in (mask, want, fresh):
+                    change(own)
+                expected = flex_attention(q, k, v, block_mask=want)
+                self.assertGreater((expected - before).abs().max().item(), 0.1)
+                for own in (mask, fresh):
+                    self.near(flex_attention(q, k, v, block_mask=own), expected, 1e-30)
+
     def test_scale(self):
         self.near(flex_attention(self.q, self.k, self.v, scale=0.3), math(self.q, self.k, self.v, scale=0.3))
 
@@ -424,6 +473,12 @@ class FlexAttention(Case):
             (ValueError, "Cannot specify both", lambda: flex_attention(q, k, v, return_lse=True, return_aux=flex.AuxRequest(lse=True))),
             (ValueError, "expected query", lambda: flex_attention(q[0], k, v)),
             (ValueError, "mask_mod", lambda: create_block_mask(lambda s, b, h, i, j: s, None, None, 8, 8)),
+            (ValueError, "same embedding dimension", lambda: flex_attention(q, k[..., :16], v)),
+            (weft.Error, "input 'k' of type f32 like 'v', got f16", lambda: flex_attention(q, k.half(), v)),
+            (TypeError, "a function, got int", lambda: create_block_mask(3, None, None, 8, 8)),
+            (TypeError, "unexpected keyword argument 'nonsense'", lambda: create_block_mask(causal, None, None, 8, 8, nonsense=3)),
+            (TypeError, "expected block_mask to be a BlockMask.*got Tensor", lambda: flex_attention(q, k, v, block_mask=torch.ones(T, T))),
+            (NotImplementedError, r"compute it of the captured tensor before, as in x.sum\(-1\)", lambda: flex_attention(q, k, v, lambda s, b, h, i, j: s + q[b].sum(-1)[h, i])),
             (RuntimeError, "sliced", lambda: flex_attention(q, k, v, block_mask=flex.create_block_mask(causal, None, None, T, T, device="cpu")[:1])),
         ):
             with self.assertRaisesRegex(error, words):

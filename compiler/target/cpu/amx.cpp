@@ -37,6 +37,7 @@ void Amx::configure(Value scratch) {
   call("llvm.x86.ldtilecfg", {scratch});
 }
 void Amx::release() { call("llvm.x86.tilerelease", {}); }
+void Amx::stayAwake() { call("llvm.x86.tdpbf16ps", {tile(0), tile(6), tile(7)}); }
 
 void Amx::product(Value out, Value outStride, const Operand &a, const Operand &b, int64_t rows, int64_t columns,
                   int64_t depth, bool accumulate) {
@@ -112,6 +113,7 @@ void Amx::columns(Value source, Value stride, int64_t rows, int64_t columns, Val
   const Operand from{source, emit.mul(stride, emit.i64(2))};
   // Sixteen pairs of rows and 16 columns at a time: pairs of halves are words, and words are transposed.
   mlir::VectorType halves = vector(i16(), 16);
+  stayAwake();
   emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
     Value bytes = emit.mul(column, emit.i64(2));
     emit.loop(emit.i64(0), emit.i64(rows), 32, [&](Value row) {
@@ -179,6 +181,7 @@ void Amx::rowPairs(Value source, Value stride, Value valid, int64_t rows, int64_
 void Amx::roundPairs(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
   mlir::Type bf16 = emit.vectorOf(emit.b.getBF16Type()), halves = vector(i16(), 16);
   Value zero = emit.zeros();
+  stayAwake();
   emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
     auto load = [&](int64_t odd, int64_t column) -> Value {
       Value row = emit.add(emit.mul(pair, emit.i64(2)), emit.i64(odd));

@@ -99,16 +99,25 @@ class Pass {
     total = code.slots.rows();
     emit.loop(emit.i64(0), emit.i64(code.tileQ), together * emit.machine.lanes, [&](Value firstLane) {
       const Group group = begin(firstLane);
-      auto sums = emit.loop(emit.i64(0), keys, 1, group.inits, [&](Value j, mlir::ValueRange carried) {
-        std::vector<Value> next(carried.begin(), carried.end());
-        for (int v = 0; v < together; ++v) emitPair(group, v, j, next);
-        return next;
-      });
+      auto from = [&](Value first, Value end, mlir::ValueRange inits) {
+        return emit.loop(first, end, 1, inits, [&](Value j, mlir::ValueRange carried) {
+          std::vector<Value> next(carried.begin(), carried.end());
+          for (int v = 0; v < together; ++v) emitPair(group, v, j, next);
+          return next;
+        });
+      };
+      auto sums = !usesAmx(code.kernel)
+                      ? from(emit.i64(0), keys, group.inits)
+                      : emit.loop(emit.i64(0), keys, stretch, group.inits, [&](Value first, mlir::ValueRange carried) {
+                          code.amx.stayAwake();
+                          return from(first, emit.min(emit.add(first, emit.i64(stretch)), keys), carried);
+                        });
       finish(group, sums);
     });
   }
 
  private:
+  static constexpr int64_t stretch = 32;  ///< keys between two calls of Amx::stayAwake
   /// Vectors of queries that go through the keys side by side: their sums are independent chains.
   struct Group {
     std::vector<Value> inits;                   ///< of what the loop over keys carries, for each vector
