@@ -16,7 +16,15 @@
 // AMX: scf.for
 // AMX: llvm.call_intrinsic "llvm.x86.tilezero"
 // AMX: llvm.call_intrinsic "llvm.x86.tdpbf16ps"
-// AMX: arith.truncf {{.*}} vector<16xf32> to vector<16xbf16>
+// AMX: llvm.call_intrinsic "llvm.x86.tilestored64"
+// While pairs are computed the unit is kept awake, every 32 keys.
+// AMX: scf.for {{.*}} iter_args
+// AMX-NOT: tileloadd64
+// AMX: llvm.call_intrinsic "llvm.x86.tdpbf16ps"
+// AMX: scf.for {{.*}} iter_args
+// AMX: arith.cmpf ogt
+// Two registers of probabilities are rounded by one instruction.
+// AMX: llvm.call_intrinsic "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
 // AMX: llvm.call_intrinsic "llvm.x86.tileloadd64"
 // AMX: llvm.call_intrinsic "llvm.x86.tdpbf16ps"
 // AMX: llvm.call_intrinsic "llvm.x86.tilerelease"

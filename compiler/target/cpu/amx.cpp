@@ -26,6 +26,14 @@ Value Amx::interleaved(Value even, Value odd) {
   return shuffle(even, odd, order);
 }
 
+/// x0 y0 x1 y1 ... of a half of each lane of 128 bits, in words, as an instruction has it.
+Value Amx::unpacked(Value x, Value y, bool high) {
+  llvm::SmallVector<int64_t> order;
+  for (int64_t lane = 0; lane < 32; lane += 8)
+    for (int64_t at = lane + (high ? 4 : 0); at < lane + (high ? 8 : 4); ++at) order.append({at, 32 + at});
+  return shuffle(x, y, order);
+}
+
 void Amx::configure(Value scratch) {
   // Palette 1; bytes 16 to 31: bytes a row of each register; 48 to 55: rows.
   std::array<int64_t, 8> words{};
@@ -110,24 +118,35 @@ std::pair<Value, Value> Amx::padded(Value source, Value stride, Value valid, int
 }
 
 void Amx::columns(Value source, Value stride, int64_t rows, int64_t columns, Value memory) {
-  const Operand from{source, emit.mul(stride, emit.i64(2))};
-  // Sixteen pairs of rows and 16 columns at a time: pairs of halves are words, and words are transposed.
-  mlir::VectorType halves = vector(i16(), 16);
   stayAwake();
-  emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
-    Value bytes = emit.mul(column, emit.i64(2));
+  // 32 rows and 8 columns at a time. Lane l of register r has row 8 l + r; each lane is transposed in itself.
+  mlir::VectorType lane = vector(i16(), 8);
+  auto joined = [&](Value x, Value y) {
+    const int64_t count = mlir::cast<mlir::VectorType>(x.getType()).getDimSize(0);
+    llvm::SmallVector<int64_t> order;
+    for (int64_t at = 0; at < 2 * count; ++at) order.push_back(at);
+    return shuffle(x, y, order);
+  };
+  emit.loop(emit.i64(0), emit.i64(columns), 8, [&](Value column) {
     emit.loop(emit.i64(0), emit.i64(rows), 32, [&](Value row) {
-      std::vector<Value> words;
-      for (int pair = 0; pair < 16; ++pair) {
-        Value even = emit.load(halves, address(from, emit.add(row, emit.i64(2 * pair)), bytes), 2);
-        Value odd = emit.load(halves, address(from, emit.add(row, emit.i64(2 * pair + 1)), bytes), 2);
-        words.push_back(mlir::vector::BitCastOp::create(emit.b, emit.loc, emit.vectorOf(emit.b.getI32Type()),
-                                                        interleaved(even, odd)));
+      auto part = [&](int64_t number) {
+        Value own = emit.add(row, emit.i64(number));
+        return emit.load(lane, emit.at(source, emit.add(emit.mul(own, stride), column), i16()), 2);
+      };
+      std::vector<Value> registers;
+      for (int64_t r = 0; r < 8; ++r)
+        registers.push_back(joined(joined(part(r), part(r + 8)), joined(part(r + 16), part(r + 24))));
+      // Three times the halves of the list are shuffled, and so are each lane's words: the number of a row moves from
+      // that of the register to that of the word, a column's the other way.
+      for (int stage = 0; stage < 3; ++stage) {
+        std::vector<Value> next;
+        for (size_t at = 0; at < 4; ++at)
+          for (const bool high : {false, true}) next.push_back(unpacked(registers[at], registers[at + 4], high));
+        registers = std::move(next);
       }
-      words = emit.transpose(std::move(words));
-      for (int c = 0; c < 16; ++c) {
+      for (int64_t c = 0; c < 8; ++c) {
         Value to = emit.add(emit.mul(emit.add(column, emit.i64(c)), emit.i64(rows)), row);
-        emit.store(words[c], emit.at(memory, to, i16()), 2);
+        emit.store(registers[c], emit.at(memory, to, i16()), 2);
       }
     });
   });
@@ -179,23 +198,30 @@ void Amx::rowPairs(Value source, Value stride, Value valid, int64_t rows, int64_
 }
 
 void Amx::roundPairs(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
-  mlir::Type bf16 = emit.vectorOf(emit.b.getBF16Type()), halves = vector(i16(), 16);
   Value zero = emit.zeros();
+  llvm::SmallVector<int64_t> pairs;
+  for (int64_t at = 0; at < 16; ++at) pairs.append({at, 16 + at});
+  auto roundAll = [&](bool whole) {
+    emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
+      auto load = [&](int64_t odd, int64_t column) -> Value {
+        Value row = emit.add(emit.mul(pair, emit.i64(2)), emit.i64(odd));
+        Value value =
+            emit.load(emit.floats(), emit.at(source, emit.add(emit.mul(row, emit.i64(columns)), emit.i64(column))));
+        return whole ? value : arith::SelectOp::create(emit.b, emit.loc, emit.less(row, valid), value, zero);
+      };
+      for (int64_t c = 0; c < columns; c += 16) {
+        // One instruction rounds two registers, the second into the lower half.
+        Value both = llvmir::CallIntrinsicOp::create(emit.b, emit.loc, vector(emit.b.getBF16Type(), 32),
+                                                     emit.b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512"),
+                                                     mlir::ValueRange{load(1, c), load(0, c)})
+                         .getResult(0);
+        Value to = emit.add(emit.mul(pair, emit.i64(2 * columns)), emit.i64(2 * c));
+        emit.store(shuffle(both, both, pairs), emit.at(memory, to, i16()), 2);
+      }
+    });
+  };
   stayAwake();
-  emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
-    auto load = [&](int64_t odd, int64_t column) -> Value {
-      Value row = emit.add(emit.mul(pair, emit.i64(2)), emit.i64(odd));
-      Value value =
-          emit.load(emit.floats(), emit.at(source, emit.add(emit.mul(row, emit.i64(columns)), emit.i64(column))));
-      value = arith::SelectOp::create(emit.b, emit.loc, emit.less(row, valid), value, zero);
-      value = arith::TruncFOp::create(emit.b, emit.loc, bf16, value);
-      return arith::BitcastOp::create(emit.b, emit.loc, halves, value);
-    };
-    for (int64_t c = 0; c < columns; c += 16) {
-      Value to = emit.add(emit.mul(pair, emit.i64(2 * columns)), emit.i64(2 * c));
-      emit.store(interleaved(load(0, c), load(1, c)), emit.at(memory, to, i16()), 2);
-    }
-  });
+  emit.choose(emit.less(valid, emit.i64(rows)), [&] { roundAll(false); }, [&] { roundAll(true); });
 }
 
 void Amx::round(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
