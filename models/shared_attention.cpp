@@ -73,15 +73,20 @@ void SharedAttention::prepare(const std::vector<Tensor> &known) {
 
 // ---- what is needed ------------------------------------------------------------------------
 
-bool SharedAttention::needed(int64_t queries, int64_t keys) const {
-  return needs.const_data_ptr<uint8_t>()[queries * share.pieces() + keys] != 0;
+ops::KeyRange SharedAttention::needed(int64_t queries, int64_t keys) const {
+  const int *range = needs.const_data_ptr<int>() + 2 * (queries * share.pieces() + keys);
+  return {range[0], range[1]};
 }
 
-std::vector<int64_t> SharedAttention::wanted(int64_t owner, int64_t by) const {
-  std::vector<int64_t> result;
-  const std::vector<int64_t> queries = share.piecesOf(by);
-  for (const int64_t piece : share.piecesOf(owner))
-    if (std::ranges::any_of(queries, [&](int64_t own) { return needed(own, piece); })) result.push_back(piece);
+std::vector<SharedAttention::Part> SharedAttention::wanted(int64_t owner, int64_t by) const {
+  std::vector<Part> result;
+  for (const int64_t piece : share.piecesOf(owner)) {
+    ops::KeyRange all{length, 0};
+    for (const int64_t queries : share.piecesOf(by))
+      if (const ops::KeyRange range = needed(queries, piece); !range.empty())
+        all = {std::min(all.first, range.first), std::max(all.end, range.end)};
+    if (!all.empty()) result.push_back({piece, all});
+  }
   return result;
 }
 
@@ -93,20 +98,25 @@ bool SharedAttention::anyIn(int64_t step) const {
 
 Tensor SharedAttention::findNeeds() {
   const int64_t count = share.pieces();
-  if (whole) return torch::ones({count, count}, torch::kUInt8);
+  Tensor found = torch::zeros({count, count, 2}, torch::kInt32);
+  if (whole) {
+    found.select(2, 1).fill_(length);
+    return found;
+  }
   // Small inputs of keys say which tiles are kept; of rows nothing but their shapes is read.
   const Tensors told = gathered(Side::Keys, [](const Input &input) { return !input.isRow; }),
                 like = own(Side::Keys, ownPieces()[0]);
-  Tensor found = torch::zeros({count, count}, torch::kInt32);
   for (const int64_t queries : ownPieces())
     for (int64_t piece = 0; piece < count; ++piece) {
       Tensors keys = like;
       for (size_t at = 0; at < keys.size(); ++at)
         if (told[at].defined()) keys[at] = told[at].narrow(inputs[at].axis, piece * length, length);
-      if (ops::keepsAny(variant, pieceNames(), pieceTensors(queries, keys, piece))) found[queries][piece] = 1;
+      const ops::KeyRange range = ops::keptKeys(variant, pieceNames(), pieceTensors(queries, keys, piece * length));
+      found[queries][piece][0] = range.first;
+      found[queries][piece][1] = range.end;
     }
   share.group().sum(found, patience);
-  return found.to(torch::kUInt8);
+  return found;
 }
 
 Tensor SharedAttention::findSelection() {
@@ -133,6 +143,15 @@ SharedAttention::Tensors SharedAttention::own(Side side, int64_t piece) const {
   for (size_t at = 0; at < tensors.size(); ++at)
     if (const auto &[own, axis, tokens, isRow, isPooled] = inputs[at]; own == side)
       result[at] = tensors[at].narrow(axis, place * length / tokens, length / tokens);
+  return result;
+}
+
+SharedAttention::Tensors SharedAttention::narrowed(const Tensors &keys, const ops::KeyRange &tokens,
+                                                   int64_t first) const {
+  Tensors result = keys;
+  for (size_t at = 0; at < result.size(); ++at)
+    if (result[at].defined() && inputs[at].side == Side::Keys)
+      result[at] = result[at].narrow(inputs[at].axis, tokens.first - first, tokens.end - tokens.first);
   return result;
 }
 
@@ -166,19 +185,27 @@ SharedAttention::Tensors SharedAttention::unpacked(const Tensor &bytes, int64_t 
 }
 
 SharedAttention::Arriving SharedAttention::exchange(const std::vector<std::vector<Tensors>> &sent,
-                                                    const std::vector<std::vector<int64_t>> &received,
+                                                    const std::vector<std::vector<Part>> &received,
                                                     const Tensors &like) {
+  auto room = [](const Tensors &piece) {
+    int64_t bytes = 0;
+    for (const Tensor &own : piece)
+      if (own.defined()) bytes += roomOf(own);
+    return bytes;
+  };
   Arriving result;
-  int64_t room = 0, begin = 0;
-  for (const Tensor &own : like)
-    if (own.defined()) room += roomOf(own);
+  int64_t begin = 0;
   std::vector<Tensors> all;
   std::vector<int64_t> counts, receivedCounts;
   for (int64_t process = 0; process < share.size; ++process) {
     all.insert(all.end(), sent[process].begin(), sent[process].end());
-    counts.push_back(static_cast<int64_t>(sent[process].size()) * room);
-    receivedCounts.push_back(static_cast<int64_t>(received[process].size()) * room);
-    for (const int64_t piece : received[process]) result.pieces.push_back({piece, begin}), begin += room;
+    int64_t &count = counts.emplace_back(0), before = begin;
+    for (const Tensors &piece : sent[process]) count += room(piece);
+    for (const Part &part : received[process]) {
+      result.parts.push_back({part, begin});
+      begin += room(narrowed(like, part.tokens));
+    }
+    receivedCounts.push_back(begin - before);
   }
   const auto bytes = tensors[0].options().dtype(torch::kUInt8).requires_grad(false);
   result.sent = packed(all);
@@ -193,15 +220,17 @@ std::vector<SharedAttention::Piece> SharedAttention::arrived(Arriving &arriving,
   if (arriving.pending) arriving.pending->wait();
   arriving.pending.reset();
   std::vector<Piece> result;
-  for (auto [piece, begin] : arriving.pieces) result.push_back({piece, unpacked(arriving.received, begin, like)});
+  for (auto [part, begin] : arriving.parts)
+    result.push_back({part, unpacked(arriving.received, begin, narrowed(like, part.tokens))});
   return result;
 }
 
 SharedAttention::Arriving SharedAttention::begin(int64_t step) {
   std::vector<std::vector<Tensors>> sent(share.size);
-  std::vector<std::vector<int64_t>> received(share.size);
+  std::vector<std::vector<Part>> received(share.size);
   if (!anyIn(step)) return {};
-  for (const int64_t piece : wanted(share.rank, peer(step))) sent[peer(step)].push_back(own(Side::Keys, piece));
+  for (const Part &part : wanted(share.rank, peer(step)))
+    sent[peer(step)].push_back(narrowed(own(Side::Keys, part.piece), part.tokens));
   received[peer(-step)] = wanted(peer(-step), share.rank);
   return exchange(sent, received, own(Side::Keys, ownPieces()[0]));
 }
@@ -217,14 +246,14 @@ SharedAttention::Tensors SharedAttention::gathered(Side side, const std::functio
   const Tensors like = pieces[ownPieces()[0]];
   if (std::ranges::none_of(like, [](const Tensor &own) { return own.defined(); })) return like;
   std::vector<std::vector<Tensors>> sent(share.size);
-  std::vector<std::vector<int64_t>> received(share.size);
+  std::vector<std::vector<Part>> received(share.size);
   for (int64_t process = 0; process < share.size; ++process) {
     if (process == share.rank) continue;
     for (const int64_t piece : ownPieces()) sent[process].push_back(pieces[piece]);
-    received[process] = share.piecesOf(process);
+    for (const int64_t piece : share.piecesOf(process)) received[process].push_back(wholePiece(piece));
   }
   Arriving arriving = exchange(sent, received, like);
-  for (Piece &own : arrived(arriving, like)) pieces[own.first] = std::move(own.second);
+  for (Piece &own : arrived(arriving, like)) pieces[own.first.piece] = std::move(own.second);
   Tensors result(tensors.size());
   for (size_t at = 0; at < result.size(); ++at) {
     if (!like[at].defined()) continue;
@@ -255,11 +284,11 @@ SharedAttention::Tensors SharedAttention::pieceTensors(int64_t queries, const Te
     if (inputs[at].side == Side::Keys) keyCount = keys[at].size(inputs[at].axis);
   }
   const int64_t all = share.pieces() * length;
-  result.push_back(torch::tensor({queries * length, first * length, all, all}, torch::kInt64));
+  result.push_back(torch::tensor({queries * length, first, all, all}, torch::kInt64));
   if (selection.defined()) {
     const SelectionInfo::Round &round = facts->selection().rounds.back();
     result.push_back(selection.narrow(2, queries * length / round.tileQ, length / round.tileQ)
-                         .narrow(3, first * length / round.tileK, keyCount / round.tileK));
+                         .narrow(3, first / round.tileK, keyCount / round.tileK));
   }
   return result;
 }
@@ -271,26 +300,29 @@ SharedAttention::Tensors SharedAttention::noKeys() const {
   return keys;
 }
 
-void SharedAttention::visitPairs(const std::function<void(int64_t, int64_t, const Tensors &)> &visit,
-                                 const std::function<void(int64_t)> &stepDone) {
+void SharedAttention::visitPairs(
+    const std::function<void(int64_t, const Part &, const ops::KeyRange &, const Tensors &)> &visit,
+    const std::function<void(int64_t)> &stepDone) {
   const std::vector<int64_t> queries = ownPieces();
   const Tensors like = own(Side::Keys, queries[0]);
   std::vector<Piece> here;
-  for (const int64_t piece : queries) here.push_back({piece, own(Side::Keys, piece)});
+  for (const int64_t piece : queries) here.push_back({wholePiece(piece), own(Side::Keys, piece)});
   for (int64_t step = 0; step < share.size; ++step) {
     Arriving next;
     if (step + 1 < share.size) next = begin(step + 1);
-    for (const auto &[piece, keys] : here)
+    for (const auto &[part, keys] : here)
       for (int64_t number = 0; number < 2; ++number)
-        if (needed(queries[number], piece)) visit(number, piece, keys);
+        if (const ops::KeyRange seen = needed(queries[number], part.piece); !seen.empty())
+          visit(number, part, seen, narrowed(keys, seen, part.tokens.first));
     stepDone(step);
     if (step + 1 < share.size) here = arrived(next, like);
   }
   // What a row has but once stands in the first piece of all.
   for (int64_t number = 0; number < 2; ++number) {
     bool any = false;
-    for (int64_t piece = 0; piece < share.pieces(); ++piece) any |= needed(queries[number], piece);
-    if (!any || (hasOnce(*facts) && !needed(queries[number], 0))) visit(number, 0, noKeys());
+    for (int64_t piece = 0; piece < share.pieces(); ++piece) any |= !needed(queries[number], piece).empty();
+    const ops::KeyRange first = needed(queries[number], 0);
+    if (!any || (hasOnce(*facts) && (first.empty() || first.first > 0))) visit(number, {}, {}, noKeys());
   }
 }
 
@@ -317,9 +349,10 @@ std::tuple<Tensor, Tensor> SharedAttention::forward() {
   }
   std::vector<ops::JoinedRows> joined(2, ops::JoinedRows(*facts));
   visitPairs(
-      [&](int64_t number, int64_t piece, const Tensors &keys) {
+      [&](int64_t number, const Part &part, const ops::KeyRange &seen, const Tensors &keys) {
         const auto [ownO, ownRows] =
-            ops::forwardOfPiece(variant, pieceNames(), pieceTensors(queries[number], keys, piece));
+            ops::forwardOfPiece(variant, pieceNames(),
+                                pieceTensors(queries[number], keys, part.piece * length + seen.first));
         joined[number].add(ownO, ownRows);
       },
       [](int64_t) {});
@@ -340,14 +373,14 @@ class SharedAttention::Gradients {
                                                                                         : torch::kFloat);
   }
 
-  /// Of inputs of one side, of all their tokens or of one of the own pieces, the `number`th.
-  void add(Side side, const Tensors &gradients, int64_t number = 0) {
+  /// Of inputs of one side, of all their tokens or of one of the own pieces, the `number`th, from its token `first` on.
+  void add(Side side, const Tensors &gradients, int64_t number = 0, int64_t first = 0) {
     for (size_t at = 0; at < sums.size(); ++at) {
       const Input &input = call.inputs[at];
       if (input.side != side || !sums[at].defined() || !gradients[at].defined()) continue;
       Tensor &sum = sums[at];
       if (side == Side::All) sum.add_(gradients[at]);
-      else sum.narrow(input.axis, number * call.length, call.length).add_(gradients[at]);
+      else sum.narrow(input.axis, number * call.length + first, gradients[at].size(input.axis)).add_(gradients[at]);
     }
   }
 
@@ -380,7 +413,7 @@ std::vector<Tensor> SharedAttention::backward(const Tensor &o, const Tensor &row
       if (inputs[at].side != Side::Keys) all[at] = Tensor();
     return all;
   };
-  auto narrowed = [&](Tensors gradients) {
+  auto inTheirType = [&](Tensors gradients) {
     for (size_t at = 0; at < gradients.size(); ++at)
       if (gradients[at].defined()) gradients[at] = gradients[at].to(tensors[at].scalar_type());
     return gradients;
@@ -389,41 +422,45 @@ std::vector<Tensor> SharedAttention::backward(const Tensor &o, const Tensor &row
   Tensors like = own(Side::Keys, queries[0]);
   for (Tensor &own : like)
     if (own.defined() && !own.is_floating_point()) own = Tensor();
-  auto give = [&](const std::vector<std::pair<int64_t, Tensors>> &pieces,
-                  const std::vector<std::vector<int64_t>> &back) {
+  auto give = [&](const std::vector<Piece> &pieces, const std::vector<std::vector<Part>> &back) {
     std::vector<std::vector<Tensors>> sent(share.size);
-    for (const auto &[piece, gradients] : pieces) sent[share.ownerOf(piece)].push_back(narrowed(gradients));
+    for (const auto &[part, gradients] : pieces) sent[share.ownerOf(part.piece)].push_back(inTheirType(gradients));
     return exchange(sent, back, like);
   };
-  auto addOwn = [&](int64_t piece, const Tensors &gradients) {
-    sums.add(Side::Keys, gradients, piece == queries[0] ? 0 : 1);
+  auto addOwn = [&](const Part &part, const Tensors &gradients) {
+    sums.add(Side::Keys, gradients, part.piece == queries[0] ? 0 : 1, part.tokens.first);
   };
   auto takeBack = [&](Arriving &arriving) {
-    for (const auto &[piece, gradients] : arrived(arriving, like)) addOwn(piece, gradients);
+    for (const auto &[part, gradients] : arrived(arriving, like)) addOwn(part, gradients);
   };
-  auto added = [&](Tensors &sum, const Tensors &gradients) {
-    if (sum.empty()) sum.resize(gradients.size());
-    for (size_t at = 0; at < sum.size(); ++at) {
+  /// For the sums of gradients like these, of all tokens of a part.
+  auto zerosOf = [&](const Part &part, const Tensors &gradients) {
+    Tensors sums(gradients.size());
+    for (size_t at = 0; at < sums.size(); ++at) {
       if (!gradients[at].defined()) continue;
-      if (sum[at].defined()) sum[at].add_(gradients[at]);
-      else sum[at] = torch::empty(gradients[at].sizes(), Gradients::wide(gradients[at])).copy_(gradients[at]);
+      std::vector<int64_t> sizes = gradients[at].sizes().vec();
+      sizes[inputs[at].axis] = part.tokens.end - part.tokens.first;
+      sums[at] = torch::zeros(sizes, Gradients::wide(gradients[at]));
     }
+    return sums;
   };
 
   if (whole) {
     const Tensors keys = allKeys();
-    Tensors sum;
-    for (int64_t number = 0; number < 2; ++number) added(sum, compute(number, 0, keys));
+    Tensors sum = compute(0, 0, keys);
+    const Tensors other = compute(1, 0, keys);
+    for (size_t at = 0; at < sum.size(); ++at)
+      if (sum[at].defined()) sum[at] = sum[at].to(Gradients::wide(sum[at])) + other[at];
     std::vector<Piece> others;
-    std::vector<std::vector<int64_t>> back(share.size, queries);
+    std::vector<std::vector<Part>> back(share.size, {wholePiece(queries[0]), wholePiece(queries[1])});
     back[share.rank].clear();
     for (int64_t process = 0; process < share.size; ++process)
       for (const int64_t piece : share.piecesOf(process)) {
         Tensors own(sum.size());
         for (size_t at = 0; at < sum.size(); ++at)
           if (sum[at].defined()) own[at] = sum[at].narrow(inputs[at].axis, piece * length, length);
-        if (process == share.rank) addOwn(piece, own);
-        else others.push_back({piece, own});
+        if (process == share.rank) addOwn(wholePiece(piece), own);
+        else others.push_back({wholePiece(piece), own});
       }
     Arriving arriving = give(others, back);
     takeBack(arriving);
@@ -433,19 +470,20 @@ std::vector<Tensor> SharedAttention::backward(const Tensor &o, const Tensor &row
   std::vector<Piece> found;
   Arriving returning;
   visitPairs(
-      [&](int64_t number, int64_t piece, const Tensors &keys) {
-        const Tensors gradients = compute(number, piece, keys);
-        const bool none = std::ranges::all_of(keys, [&](const Tensor &own) { return !own.defined() || !own.numel(); });
-        if (none) return;
-        const auto place = std::ranges::find(found, piece, &Piece::first);
-        added(place == found.end() ? found.emplace_back(piece, Tensors()).second : place->second, gradients);
+      [&](int64_t number, const Part &part, const ops::KeyRange &seen, const Tensors &keys) {
+        const Tensors gradients = compute(number, part.piece * length + seen.first, keys);
+        if (seen.empty()) return;
+        if (found.empty() || found.back().first.piece != part.piece) found.push_back({part, zerosOf(part, gradients)});
+        const Tensors sums = narrowed(found.back().second, seen, part.tokens.first);
+        for (size_t at = 0; at < sums.size(); ++at)
+          if (sums[at].defined()) sums[at].add_(gradients[at]);
       },
       [&](int64_t step) {
         if (step == 0) {
-          for (const auto &[piece, gradients] : found) addOwn(piece, gradients);
+          for (const auto &[part, gradients] : found) addOwn(part, gradients);
         } else if (anyIn(step)) {
           takeBack(returning);
-          std::vector<std::vector<int64_t>> back(share.size);
+          std::vector<std::vector<Part>> back(share.size);
           back[peer(step)] = wanted(share.rank, peer(step));
           returning = give(found, back);
         }

@@ -43,11 +43,16 @@ class SharedAttention {
   };
   /// In the order of the inputs; undefined where they are not meant.
   using Tensors = std::vector<torch::Tensor>;
-  using Piece = std::pair<int64_t, Tensors>;
+  /// Of a piece the tokens that are meant, counted from its first one.
+  struct Part {
+    int64_t piece = 0;
+    ops::KeyRange tokens;
+  };
+  using Piece = std::pair<Part, Tensors>;
   struct Arriving {
     std::unique_ptr<Pending> pending;
     torch::Tensor sent, received;
-    std::vector<std::pair<int64_t, int64_t>> pieces;  ///< each, and where it begins in `received`
+    std::vector<std::pair<Part, int64_t>> parts;  ///< each, and where it begins in `received`
   };
   class Gradients;
 
@@ -59,27 +64,31 @@ class SharedAttention {
   std::vector<Input> inputs;
   int64_t length = 0;   ///< tokens of a piece
   bool whole = false;   ///< a query needs all its keys at once: they are gathered
-  torch::Tensor needs;  ///< uint8 [pieces, pieces]: whether queries (rows) keep a pair with keys (columns)
+  torch::Tensor needs;  ///< i32 [pieces, pieces, 2]: of a piece of keys (columns) those that queries (rows) see
   torch::Tensor
       selection;  ///< the tiles that the variant chooses, of the whole sequence; undefined where it chooses none
 
+  Part wholePiece(int64_t piece) const { return {piece, {0, length}}; }
   torch::Tensor findNeeds();
   torch::Tensor findSelection();
   std::vector<int64_t> ownPieces() const { return share.piecesOf(share.rank); }
   int64_t peer(int64_t step) const { return (share.rank + step + share.size) % share.size; }
-  bool needed(int64_t queries, int64_t keys) const;
-  /// Of a process's pieces those that another one's queries need.
-  std::vector<int64_t> wanted(int64_t owner, int64_t by) const;
+  /// Of a piece of keys those that a piece of queries sees.
+  ops::KeyRange needed(int64_t queries, int64_t keys) const;
+  /// Of a process's keys those that another one's queries need.
+  std::vector<Part> wanted(int64_t owner, int64_t by) const;
   /// True where any process waits for one of another's pieces in this step. All know the same.
   bool anyIn(int64_t step) const;
 
   /// Inputs of this side, of one of the own pieces.
   Tensors own(Side side, int64_t piece) const;
+  /// Of inputs of keys those of fewer tokens; `first`: of the token that they begin with.
+  Tensors narrowed(const Tensors &keys, const ops::KeyRange &tokens, int64_t first = 0) const;
   /// Bytes of the tensors that are there, from places that any type can be read at.
   static torch::Tensor packed(const std::vector<Tensors> &pieces);
   Tensors unpacked(const torch::Tensor &bytes, int64_t &begin, const Tensors &like) const;
-  /// For each process `sent`; from each those pieces that are like `like`.
-  Arriving exchange(const std::vector<std::vector<Tensors>> &sent, const std::vector<std::vector<int64_t>> &received,
+  /// For each process `sent`; from each these parts of pieces that are like `like`.
+  Arriving exchange(const std::vector<std::vector<Tensors>> &sent, const std::vector<std::vector<Part>> &received,
                     const Tensors &like);
   std::vector<Piece> arrived(Arriving &arriving, const Tensors &like) const;
   /// The keys that go to the process `step` further on, and come from the one `step` before.
@@ -91,14 +100,15 @@ class SharedAttention {
   }
 
   ops::Names pieceNames() const;
-  /// A call of one of the own pieces of queries, and of keys from piece `first` on.
+  /// A call of one of the own pieces of queries, and of keys that begin with the sequence's token `first`.
   Tensors pieceTensors(int64_t queries, const Tensors &keys, int64_t first) const;
   /// Keys without one, for what a row has but once.
   Tensors noKeys() const;
-  /// Calls `visit` for each own piece of queries, by its number among them, and the keys that it needs, as they come,
-  /// and `stepDone` behind those that come in one step.
-  void visitPairs(const std::function<void(int64_t own, int64_t piece, const Tensors &keys)> &visit,
-                  const std::function<void(int64_t step)> &stepDone);
+  /// Calls `visit` for each own piece of queries, by its number among them, and the keys that it needs, as they come:
+  /// of a part of a piece those `seen`. `stepDone` is called behind those that come in one step.
+  void visitPairs(
+      const std::function<void(int64_t own, const Part &part, const ops::KeyRange &seen, const Tensors &keys)> &visit,
+      const std::function<void(int64_t step)> &stepDone);
 };
 
 }  // namespace weft

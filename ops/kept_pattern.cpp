@@ -128,6 +128,25 @@ int64_t KeptPattern::reach() const {
   return std::min(most, sets[0].S);
 }
 
+std::pair<int64_t, int64_t> KeptPattern::keptKeys() const {
+  const auto &[S, bands, counts, entries] = sets[0];
+  int64_t first = S, end = 0;
+  auto see = [&](int64_t from, int64_t stop) {
+    if (from >= stop) return;
+    first = std::min(first, from);
+    end = std::max(end, stop);
+  };
+  // A band is of all queries of its head: from the first one's greatest distance to the last one's least.
+  for (size_t head = 0; head * 4 < bands.size(); ++head)
+    if (const int low = bands[head * 4], high = bands[head * 4 + 1]; low <= high)
+      see(std::max<int64_t>(-high, 0), std::min(T - low, S));
+  const int64_t others = (S + tileK - 1) / tileK;
+  for (size_t list = 0; list < counts.size(); ++list)
+    for (int64_t at = static_cast<int64_t>(list) * others, stop = at + counts[list]; at < stop; ++at)
+      see((entries[at] >> 1) * tileK, std::min(((entries[at] >> 1) + 1) * tileK, S));
+  return {std::min(first, end), end};
+}
+
 double KeptPattern::entropy(int64_t head) const {
   const auto &[S, bands, counts, entries] = sets[0];
   const int64_t rows = (T + tileQ - 1) / tileQ, others = (S + tileK - 1) / tileK;

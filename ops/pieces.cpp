@@ -1,6 +1,7 @@
 #include "ops/pieces.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include <torch/utils.h>
 
@@ -36,15 +37,16 @@ std::vector<Tensor> backwardOfPiece(const std::string &variant, const Names &nam
   return gradients;
 }
 
-bool keepsAny(const std::string &variant, const Names &names, const std::vector<Tensor> &tensors) {
+KeyRange keptKeys(const std::string &variant, const Names &names, const std::vector<Tensor> &tensors) {
   at::NoGradGuard guard;
   const auto site = callSite(variant, toList(names), tensors);
   const Binding call = bindCall(*site, tensors, false);
-  if (call.T == 0 || call.S == 0) return false;
-  const KeptPattern pattern(call);
-  for (int64_t head = 0; head < call.B * call.H; ++head)
-    if (pattern.count(head, call.set.schedule.tileQ, call.set.schedule.tileK).kept > 0) return true;
-  return false;
+  if (call.T == 0 || call.S == 0) return {};
+  const auto [first, end] = KeptPattern(call).keptKeys();
+  if (end <= first) return {};
+  int64_t tile = call.set.schedule.tileK;
+  if (call.set.variant->selects()) tile = std::lcm(tile, int64_t{call.set.variant->selection().rounds.back().tileK});
+  return {first / tile * tile, std::min((end + tile - 1) / tile * tile, call.S)};
 }
 
 Tensor selectTiles(const std::string &variant, const Names &names, const std::vector<Tensor> &tensors) {

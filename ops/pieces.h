@@ -25,9 +25,15 @@ std::vector<torch::Tensor> backwardOfPiece(const std::string &variant, const Nam
                                            const std::vector<torch::Tensor> &tensors, const torch::Tensor &o,
                                            const torch::Tensor &rows, const torch::Tensor &dO);
 
-/// True where the call keeps a tile, of any head. Of rows nothing but their shapes is read, but for those of
+/// Some of the keys of a call, one behind the other.
+struct KeyRange {
+  int64_t first = 0, end = 0;
+  bool empty() const { return end <= first; }
+};
+/// The keys of v among which those of all tiles are that the call keeps, of any head: whole tiles of keys, so that
+/// tiles are cut the same where other keys are not there. Of rows nothing but their shapes is read, but for those of
 /// rowsReadAlone.
-bool keepsAny(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors);
+KeyRange keptKeys(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors);
 
 /// The map of tiles that a variant chooses, of a whole sequence: bool [B, H, query tiles, key tiles].
 torch::Tensor selectTiles(const std::string &variant, const Names &names, const std::vector<torch::Tensor> &tensors);
