@@ -80,6 +80,15 @@ class Bench(unittest.TestCase):
         self.assertAlmostEqual(self.row("sliding_window")["kept_tiles"], 15 / 64)
         self.assertTrue(self.json["complete"])
 
+    def test_lists_of_each_query(self):
+        """An eighth of 512 keys for each query: what is kept and multiplied is counted by queries, not by tiles of them."""
+        out = os.path.join(self.folder.name, "lists")
+        run("bench", "--variants", "indexed", "--shapes", "1,2,512,32", "--peers", "", "--samples", "3", "--row-seconds", "0.2", "--direction", "forward", "--out", out)
+        with open(os.path.join(out, "results.json")) as file:
+            (row,) = json.load(file)["rows"]
+        self.assertAlmostEqual(row["kept_tiles"], 1 / 8)
+        self.assertEqual(row["flops"], 2 * 512 * 64 * 2 * (32 + 32))
+
     def test_no_row_lies_above_the_roof(self):
         self.assertIn("chains of f32 fma", self.json["peak_of"]["f32"])
         self.assertIn("measured", self.json["bandwidth_of"])
