@@ -3,8 +3,9 @@
 variants.py WEFT TEXT [--contexts 512,2048] [--seeds 1,2,3] [--steps 1500] [--only NAME,...] [--out runs/variants]
 
 Each model reads the same bytes in the same order for a seed. Then each is trained once more for the FLOPs that dense attention
-took: a sparse variant reads more bytes. Runs that are there are not run again; one that was interrupted goes on. Writes
-OUT.json, OUT.html and a Markdown table.
+took: a sparse variant reads more bytes. Runs that are there are not run again; one that was interrupted goes on. How fast each
+trains is measured apart, at the end and in turns, so that the long runs may share the machine. Writes OUT.json, OUT.html and a
+Markdown table.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 from page import COLOURS, Page, line
 
@@ -34,8 +36,9 @@ VARIANTS = {
 }
 
 
-def run(weft, text, folder, settings, steps, evaluated_bytes):
+def run(options, folder, settings, steps):
     """Trains to `steps` and evaluates on the test set; what both measured."""
+    weft, text = options.weft, options.text
     done = os.path.join(folder, "done.json")
     if os.path.exists(done):
         with open(done) as file:
@@ -45,10 +48,10 @@ def run(weft, text, folder, settings, steps, evaluated_bytes):
         sys.exit(f"{folder} holds a run of other settings; move it away, or give another --out")
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     resume = ["--resume"] if os.path.exists(os.path.join(folder, "checkpoint.pt")) else []
-    trained = subprocess.run([weft, "train", "--config", CONFIG, "--data", text, "--out", folder, *words, "--steps", str(steps), *resume])
+    trained = subprocess.run([weft, "train", "--config", options.config, "--data", text, "--out", folder, *words, "--steps", str(steps), *resume])
     if trained.returncode:
         sys.exit(trained.returncode)
-    evaluated = subprocess.run([weft, "eval", "--checkpoint", folder, "--data", text, "--split", "test", "--limit", str(evaluated_bytes)], stdout=subprocess.DEVNULL)
+    evaluated = subprocess.run([weft, "eval", "--checkpoint", folder, "--data", text, "--split", "test", "--limit", str(options.eval_bytes)], stdout=subprocess.DEVNULL)
     if evaluated.returncode:
         sys.exit(evaluated.returncode)
     with open(os.path.join(folder, "eval_test.json")) as file:
@@ -56,11 +59,40 @@ def run(weft, text, folder, settings, steps, evaluated_bytes):
     with open(os.path.join(folder, "metrics.jsonl")) as file:
         last = json.loads(file.readlines()[-1])
     result = {"settings": settings, "steps": steps, "bpc": evaluation["bpc"], "bytes": evaluation["bytes"], "data": evaluation["data"], "kept": evaluation["kept_tiles"],
-              "seconds": last["seconds"], "flops": last["flops"]}
+              "flops": last["flops"]}
     with open(done + ".tmp", "w") as file:
         json.dump(result, file)
     os.replace(done + ".tmp", done)
     return result
+
+
+def speeds(options, rounds=3):
+    """Bytes a second that each (context, name) trains with: the median over rounds in which all take their turn. Kept in OUT.speed.json."""
+    path = options.out + ".speed.json"
+    if os.path.exists(path):
+        with open(path) as file:
+            known = json.load(file)
+        if known["steps"] == options.timed_steps:
+            return {(context, name): rate for context, name, rate in known["rates"]}
+    found = {}
+    for _ in range(rounds):
+        for context in map(int, options.contexts.split(",")):
+            for name in options.only.split(","):
+                settings = {"context": context, "batch": max(1, BYTES_A_STEP // context), "train.log_every": 1, "train.validate_every": 0, **VARIANTS[name](context)}
+                words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+                with tempfile.TemporaryDirectory() as folder:
+                    done = subprocess.run([options.weft, "train", "--config", options.config, "--data", options.text, "--out", folder, *words, "--steps", str(options.timed_steps)],
+                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                    if done.returncode:
+                        sys.exit(f"training {name} for its speed failed with {done.returncode}")
+                    with open(os.path.join(folder, "metrics.jsonl")) as file:
+                        rates = [entry["tokens_per_second"] for entry in map(json.loads, file) if "tokens_per_second" in entry]
+                found.setdefault((context, name), []).append(statistics.median(rates[len(rates) // 3 :]))  # the first steps compile
+    rates = {key: statistics.median(own) for key, own in found.items()}
+    with open(path + ".tmp", "w") as file:
+        json.dump({"steps": options.timed_steps, "rates": [[*key, rate] for key, rate in rates.items()]}, file)
+    os.replace(path + ".tmp", path)
+    return rates
 
 
 def spread(values):
@@ -76,7 +108,7 @@ def all_runs(options):
             for seed in map(int, options.seeds.split(",")):
                 settings = {"context": context, "batch": max(1, BYTES_A_STEP // context), "seed": seed, **VARIANTS[name](context)}
                 place = os.path.join(options.out, f"{name.replace(' ', '_')}_{context}_{seed}")
-                same = run(options.weft, options.text, place, settings, options.steps, options.eval_bytes)
+                same = run(options, place, settings, options.steps)
                 rows.append({"name": name, "context": context, "seed": seed, "equal": "bytes", **same})
                 if name == "dense":
                     dense[seed] = same["flops"]
@@ -84,39 +116,41 @@ def all_runs(options):
                         rows.append({**rows[-1], "equal": "FLOPs"})
                 elif not options.bytes_only:
                     steps = max(1, round(options.steps * dense[seed] / same["flops"] / 10) * 10)
-                    again = run(options.weft, options.text, place + "_flops", settings, steps, options.eval_bytes)
+                    again = run(options, place + "_flops", settings, steps)
                     rows.append({"name": name, "context": context, "seed": seed, "equal": "FLOPs", **again})
-                write(options, rows)
+                write(options, rows, {})
     return rows
 
 
-def summarised(rows):
-    """A line for each variant, context and kind of budget."""
+def summarised(rows, rates):
+    """A line for each variant, context and kind of budget; `rates`: as `speeds` gives them."""
     keys = list(dict.fromkeys((r["context"], r["equal"], r["name"]) for r in rows))
     for context, equal, name in sorted(keys, key=lambda key: (key[0], key[1] == "FLOPs")):
         own = [r for r in rows if (r["context"], r["equal"], r["name"]) == (context, equal, name)]
         mean = lambda key: statistics.mean(r[key] for r in own)
-        yield {"context": context, "equal": equal, "name": name, "bpc": [r["bpc"] for r in own], "kept": mean("kept"), "seconds": mean("seconds"), "flops": mean("flops"),
-               "read": mean("steps") * BYTES_A_STEP}
+        read, rate = mean("steps") * BYTES_A_STEP, rates.get((context, name))
+        yield {"context": context, "equal": equal, "name": name, "bpc": [r["bpc"] for r in own], "kept": mean("kept"), "flops": mean("flops"), "read": read,
+               "rate": rate, "seconds": rate and read / rate}
 
 
-def write(options, rows):
+def write(options, rows, rates):
     with open(options.out + ".json.tmp", "w") as file:
         json.dump(rows, file, indent=1)
     os.replace(options.out + ".json.tmp", options.out + ".json")
     page = Page("Weft: what sparsity costs in quality")
-    page.text(f"{rows[0]['data']}. One small model ({os.path.basename(CONFIG)}) with each attention, {len(options.seeds.split(','))} seeds; bits per byte on {rows[0]['bytes']:,} bytes of the test set, mean "
+    page.text(f"{rows[0]['data']}. One small model ({os.path.basename(options.config)}) with each attention, {len(options.seeds.split(','))} seeds; bits per byte on {rows[0]['bytes']:,} bytes of the test set, mean "
               "and standard deviation. Once every model reads the same bytes, once each is trained for the FLOPs of the dense one.")
-    lines = list(summarised(rows))
+    lines = list(summarised(rows, rates))
     for context in dict.fromkeys(entry["context"] for entry in lines):
         for equal in ("bytes", "FLOPs"):
             own = [entry for entry in lines if (entry["context"], entry["equal"]) == (context, equal)]
             if not own:
                 continue
             page.heading(f"Context {context}, equal {equal}")
-            page.table(["attention", "bpc", "kept tiles", "TFLOP", "MB read", "seconds"],
+            page.table(["attention", "bpc", "kept tiles", "TFLOP", "MB read", "bytes a second", "seconds"],
                        [[e["name"], (spread(e["bpc"]), statistics.mean(e["bpc"])), (f"{100 * e['kept']:.0f} %", e["kept"]), (f"{e['flops'] / 1e12:.1f}", e["flops"]),
-                         (f"{e['read'] / 1e6:.1f}", e["read"]), (f"{e['seconds']:.0f}", e["seconds"])] for e in own])
+                         (f"{e['read'] / 1e6:.1f}", e["read"]),
+                         *((f"{e[key]:,.0f}", e[key]) if e[key] else "" for key in ("rate", "seconds"))] for e in own])
     figures = []
     for context in dict.fromkeys(entry["context"] for entry in lines):
         own = [entry for entry in lines if entry["context"] == context and entry["equal"] == "bytes"]
@@ -131,11 +165,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weft")
     parser.add_argument("text")
+    parser.add_argument("--config", default=CONFIG, help="of the model, but for its attention and context")
     parser.add_argument("--contexts", default="512,2048")
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--steps", type=int, default=1500, help=f"of {BYTES_A_STEP} bytes")
     parser.add_argument("--only", default=",".join(VARIANTS))
     parser.add_argument("--eval-bytes", type=int, default=500000, help="of the test set")
+    parser.add_argument("--timed-steps", type=int, default=30, help="of each run that only measures the speed of training")
     parser.add_argument("--bytes-only", action="store_true", help="no runs of equal FLOPs")
     parser.add_argument("--out", default="runs/variants")
     options = parser.parse_args()
@@ -146,8 +182,10 @@ def main():
         options.only = ",".join(["dense"] + [name for name in options.only.split(",") if name != "dense"])
     os.makedirs(options.out, exist_ok=True)
     rows = all_runs(options)
+    rates = speeds(options)
+    write(options, rows, rates)
     print("\n| context | equal | attention | bpc | kept | TFLOP | MB read | seconds |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for e in summarised(rows):
+    for e in summarised(rows, rates):
         print(f"| {e['context']} | {e['equal']} | {e['name']} | {spread(e['bpc'])} | {100 * e['kept']:.0f} % | {e['flops'] / 1e12:.1f} | {e['read'] / 1e6:.1f} | {e['seconds']:.0f} |")
     print(f"\n{options.out}.html")
 
