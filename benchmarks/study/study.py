@@ -1,0 +1,205 @@
+"""What sparse attention costs in quality, on tasks that small models learn from scratch.
+
+study.py run [--tasks recall,needle] [--lengths 512] [--evaluated 512,1024] [--variants ...] [--shares 0.5,0.25,0.1] [--modes free,trained] ...
+study.py report [--out runs/study]
+
+`free`: a model is trained with dense attention and evaluated with every variant and share. `trained`: each variant and share has a
+model of its own. Points that are there are not made again; one that was interrupted begins anew; several processes with one --out
+share the work. Writes OUT/points/*.json, and with `report` OUT/study.html and OUT/study.json.
+"""
+
+import argparse
+import itertools
+import os
+import statistics
+import sys
+import time
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+import torch.nn.functional as F
+from dials import DIALS, FIXED
+from model import Model
+from queue_of_points import claimed, path_of, read, write
+from tasks import NONE, TASKS, VOCABULARY, make
+
+# Batches of a task from this number on are no training text.
+HELD_OUT = 1 << 40
+
+
+def batch_of(task, seed, number, batch, length):
+    return tuple(map(torch.from_numpy, make(task, seed, number, batch, length)))
+
+
+@torch.no_grad()
+def accuracy(model, task, seed, length, texts, batch=8):
+    """The share of known tokens that the model gives first place, of how many, and seconds of a forward pass of a text (the median)."""
+    right = count = 0
+    seconds = []
+    for number in range((texts + batch - 1) // batch):
+        tokens, targets = batch_of(task, seed, HELD_OUT + number, batch, length)
+        start = time.perf_counter()
+        guessed = model(tokens).argmax(-1)
+        seconds.append((time.perf_counter() - start) / batch)
+        known = targets != NONE
+        right += int((guessed[known] == targets[known]).sum())
+        count += int(known.sum())
+    return right / count, count, statistics.median(seconds)
+
+
+def train(options, task, length, seed, variant, share):
+    """A model that has learned a task, and how it went. It stops where it knows the task."""
+    torch.manual_seed(seed)
+    model = Model(VOCABULARY, options.width, options.layers)
+    model.variant, model.share = variant, share
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.1)
+    shares = lambda step: min(1.0, (step + 1) / 50) * (1 - 0.9 * step / options.steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shares)
+    start, curve, known = time.monotonic(), [], 0.0
+    for step in range(options.steps):
+        tokens, targets = batch_of(task, seed, step, options.batch, length)
+        loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=NONE)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % options.check == 0 or step + 1 == options.steps:
+            known = accuracy(model, task, seed, length, 32)[0]
+            curve.append([step + 1, loss.item(), known])
+            print(f"\r  step {step + 1}/{options.steps}  loss {loss.item():.3f}  right {known:.1%}  {time.monotonic() - start:.0f} s ", end="", file=sys.stderr, flush=True)
+            if known >= options.enough:
+                break
+    print(file=sys.stderr)
+    return model, {"curve": curve, "steps": curve[-1][0], "accuracy": known, "seconds": time.monotonic() - start}
+
+
+def trained(options, task, length, seed, variant="causal", share=1.0):
+    """The model of such a point, trained now or before; None while another process trains it."""
+    recipe = {"steps": options.steps, "batch": options.batch, "width": options.width, "layers": options.layers, "lr": options.lr}
+    path = path_of(os.path.join(options.out, "models"), {"task": task, "length": length, "seed": seed, "variant": variant, "share": share})
+    weights = path.removesuffix(".json") + ".pt"
+    with claimed(path) as mine:
+        if not mine:
+            return None
+        if not os.path.exists(path):
+            print(f"training: {task}, length {length}, seed {seed}, {variant} {share:g}", file=sys.stderr)
+            model, told = train(options, task, length, seed, variant, share)
+            torch.save(model.state_dict(), weights + ".tmp")
+            os.replace(weights + ".tmp", weights)
+            write(path, {**recipe, **told})
+        told = read(path)
+        if any(told[key] != value for key, value in recipe.items()):
+            sys.exit(f"{path} is of another recipe; give another --out")
+        model = Model(VOCABULARY, options.width, options.layers)
+        model.load_state_dict(torch.load(weights, weights_only=True))
+        model.variant, model.share = variant, share
+        return model, told
+
+
+def evaluated(options, model, task, seed, variant, share, length):
+    model.variant, model.share = variant, share
+    model.told = []
+    model(batch_of(task, seed, HELD_OUT, 1, length)[0])
+    told, model.told = model.told, None
+    right, count, seconds = accuracy(model, task, seed, length, options.texts)
+    return {"accuracy": right, "count": count, "kept": statistics.mean(own.kept_share for own in told), "attention_flops": sum(own.flops for own in told), "seconds": seconds}
+
+
+def points(options):
+    """All that is asked for; those of one model one behind the other."""
+    for task, length, seed in itertools.product(options.tasks, options.lengths, options.seeds):
+        for mode, (variant, share) in itertools.product(options.modes, dials(options)):
+            for evaluated_length in options.evaluated or [length]:
+                yield {"mode": mode, "task": task, "length": length, "seed": seed, "variant": variant, "share": share, "evaluated": evaluated_length}
+
+
+def dials(options):
+    for variant in options.variants:
+        yield from [(variant, 1.0)] if variant in FIXED else [(variant, share) for share in options.shares]
+
+
+def run(options):
+    for folder in ("models", "points"):
+        os.makedirs(os.path.join(options.out, folder), exist_ok=True)
+    wanted = list(points(options))
+    waiting = list(wanted)
+    models = {}
+    while waiting:
+        later = []
+        for point in waiting:
+            path = path_of(os.path.join(options.out, "points"), point)
+            if os.path.exists(path):
+                continue
+            of = (point["task"], point["length"], point["seed"], *((point["variant"], point["share"]) if point["mode"] == "trained" else ()))
+            if of not in models:
+                models = {of: trained(options, *of)}  # one at a time
+            if models[of] is None:
+                models.clear()
+                later.append(point)  # another process is at it
+                continue
+            with claimed(path) as mine:
+                if mine and not os.path.exists(path):
+                    model, told = models[of]
+                    result = evaluated(options, model, point["task"], point["seed"], point["variant"], point["share"], point["evaluated"])
+                    write(path, {**point, **result, "trained_accuracy": told["accuracy"], "trained_steps": told["steps"]})
+                    done = sum(os.path.exists(path_of(os.path.join(options.out, "points"), own)) for own in wanted)
+                    print(f"[{done}/{len(wanted)}] {point['task']} {point['evaluated']} {point['variant']} {point['share']:g}: {result['accuracy']:.1%} of {result['count']}, kept {result['kept']:.1%}", flush=True)
+        if later:
+            time.sleep(2)
+        waiting = later
+    print(f"{len(wanted)} points in {options.out}; study.py report --out {options.out} shows them")
+
+
+def listed(kind, known=None):
+    def parse(text):
+        values = [kind(word) for word in text.split(",") if word]
+        unknown = [own for own in values if known is not None and own not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown '{unknown[0]}'; expected some of {', '.join(known)}")
+        return values
+
+    return parse
+
+
+def share(text):
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0 and up to 1, got {text}")
+    return value
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    shows = argparse.ArgumentDefaultsHelpFormatter
+    own = commands.add_parser("run", help="make the points that are not there", formatter_class=shows)
+    own.add_argument("--tasks", type=listed(str, TASKS), default="recall,induction,needle,variables", help=", ".join(TASKS))
+    own.add_argument("--lengths", type=listed(int), default="512", help="that models are trained with")
+    own.add_argument("--evaluated", type=listed(int), default="", help="lengths of the texts that they are evaluated on (default: the same)")
+    own.add_argument("--variants", type=listed(str, DIALS), default=",".join(DIALS))
+    own.add_argument("--shares", type=listed(share), default="0.75,0.5,0.25,0.1,0.05", help="of causal attention's pairs, that a variant should keep")
+    own.add_argument("--seeds", type=listed(int), default="1,2,3")
+    own.add_argument("--modes", type=listed(str, ("free", "trained")), default="free", help="free: trained dense; trained: each with its own variant and share")
+    own.add_argument("--steps", type=int, default=3000, help="at most")
+    own.add_argument("--check", type=int, default=100, help="steps from one look at what is known to the next")
+    own.add_argument("--enough", type=float, default=0.99, help="share of right tokens at which training stops")
+    own.add_argument("--batch", type=int, default=16)
+    own.add_argument("--width", type=int, default=64)
+    own.add_argument("--layers", type=int, default=2)
+    own.add_argument("--lr", type=float, default=3e-3)
+    own.add_argument("--texts", type=int, default=64, help="that a point is evaluated on")
+    page = commands.add_parser("report", help="write the page")
+    for command in (own, page):
+        command.add_argument("--out", default="runs/study")
+    options = parser.parse_args()
+    if options.command == "run":
+        return run(options)
+    from report_of_study import report
+
+    report(options.out)
+
+
+if __name__ == "__main__":
+    main()
