@@ -63,6 +63,8 @@ class BlockMask(_flex.BlockMask):
         if name.startswith("_") or self._given is None:
             raise AttributeError(name)
         function, B, H, device, more = self._given
+        if device is None:  # torch would take a GPU that its build knows, whether there is one or not
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         blocks = vars(_flex.create_block_mask(function, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more))
         for key, value in blocks.items():
             self.__dict__.setdefault(key, value)

@@ -314,6 +314,9 @@ class FlexAttention(Case):
         self.assertEqual(small.sparsity(), want.sparsity())
         self.assertTrue(torch.equal(small.to_dense(), want.to_dense()))
         self.assertEqual(small._adjust(128, 128).shape, (1, 1, 128, 128))
+        with mock.patch.object(flex, "create_block_mask", wraps=flex.create_block_mask) as make:
+            create_block_mask(causal, None, None, 256, 256).kv_indices
+        self.assertEqual(str(make.call_args.args[5]), "cuda" if torch.cuda.is_available() else "cpu")  # not what torch is built for
         self.assertEqual(str(weft.BlockMask(mask_mod=causal, B=1, H=1, Q_LEN=256, KV_LEN=256, device="cpu")), str(want))
 
     def same_with_gradients(self, x, score, reference=None, mask=None):
