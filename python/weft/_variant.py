@@ -285,7 +285,6 @@ class PythonVariant(_Attention):
     def __init__(self, score: Function = None, where: Function = None, weight: Function = None, gate: Function = None, sink: Function = None, *, normalize: str = "softmax", dropout: float = 0.0, scale: float | None = None, name: str = "from_python"):
         self.functions = {"score": score, "where": where, "weight": weight, "gate": gate, "sink": sink}
         self.normalize, self.dropout, self.name = normalize, float(dropout), name
-        self._more = () if normalize == "softmax" else (f"normalize {normalize}",)
         self.scale = None if scale is None else float(scale)
 
     def trace(self, sizes: Mapping[str, int] | None = None) -> tuple[str, dict[str, torch.Tensor]]:
@@ -300,7 +299,11 @@ class PythonVariant(_Attention):
         for word, function in self.functions.items():
             if word != "score" and function is not None:
                 statements += t.statements(word, t.trace(function, *t.pair()[: 2 if word == "sink" else 4]))
-        return t, t.text(self.name, statements, [*_compiled.dropped(self.dropout), *self._more])
+        return t, t.text(self.name, statements, [*_compiled.dropped(self.dropout), *self._more()])
+
+    def _more(self) -> tuple[str, ...]:
+        """Statements beside those of the functions and dropout."""
+        return () if self.normalize == "softmax" else ("normalize " + self.normalize,)
 
     @overload
     def __call__(self, q: Rows = None, k: Rows = None, v: Rows = None, *, lse: Literal[False] = False, **inputs: Any) -> torch.Tensor: ...
@@ -327,7 +330,7 @@ class PythonVariant(_Attention):
     def _seen(self, q, k, v, kind: str, inputs: dict):
         """Where Dynamo looks on."""
         functions = [(word, function) for word, function in self.functions.items() if function is not None or word == "score"]
-        return _compiled.attention(q, k, v, functions, self.scale, self.name, self._more, kind, False, self.dropout)
+        return _compiled.attention(q, k, v, functions, self.scale, self.name, self._more(), kind, False, self.dropout)
 
     @property
     def source(self) -> str:

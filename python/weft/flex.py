@@ -36,6 +36,8 @@ class BlockMask(_flex.BlockMask):
     _given: tuple | None = None
     # Its blocks, as they were found: names, tensors and the versions of these.
     _found: tuple | None = None
+    # Whether blocks were given since.
+    _reset: bool = False
 
     def __init__(self, *given, **named):
         """torch's arguments, blocks; or those of create_block_mask, a function first."""
@@ -68,10 +70,15 @@ class BlockMask(_flex.BlockMask):
         blocks = vars(_flex.create_block_mask(function, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more))
         for key, value in blocks.items():
             self.__dict__.setdefault(key, value)
-        self._found = tuple((key, own, own._version) for key, own in blocks.items() if isinstance(own, torch.Tensor))
+        self._found = tuple((key, own, _version(own)) for key, own in blocks.items() if isinstance(own, torch.Tensor))
         if name not in self.__dict__:
             raise AttributeError(name)
         return self.__dict__[name]
+
+    def __setattr__(self, name: str, value):
+        super().__setattr__(name, value)
+        if name in _BLOCKS and self._given is not None:
+            self._reset = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,13 +88,13 @@ class BlockMask(_flex.BlockMask):
         return (B or 1, H or 1, *self.seq_lengths)
 
     def _adjust(self, new_q_len: int, new_kv_len: int) -> "BlockMask":
-        if self._given is None:
+        if not _is_its_function(self):
             return super()._adjust(new_q_len, new_kv_len)
         _, B, H, device, more = self._given
         return BlockMask(self.mask_mod, B, H, new_q_len, new_kv_len, device, self.BLOCK_SIZE, **more)
 
     def to(self, device):
-        if self._given is None:
+        if not _is_its_function(self):
             own = BlockMask.__new__(BlockMask)
             vars(own).update(vars(super().to(device)))
             return own
@@ -100,12 +107,15 @@ _BLOCKS = ("kv_num_blocks", "kv_indices", "full_kv_num_blocks", "full_kv_indices
 
 def _is_its_function(mask: _flex.BlockMask) -> bool:
     """One whose blocks say no more than its function: found of it, and as they were."""
-    if not isinstance(mask, BlockMask) or mask._given is None or mask.mask_mod is not mask._given[0]:
+    if not isinstance(mask, BlockMask) or mask._given is None or mask._reset or mask.mask_mod is not mask._given[0]:
         return False
-    if mask._found is None:
-        return not any(name in mask.__dict__ for name in _BLOCKS)  # given since
-    # A graph does not look at versions.
-    return not torch.compiler.is_dynamo_compiling() and all(mask.__dict__.get(key) is own and own._version == version for key, own, version in mask._found)
+    # A graph does not look at versions: there a mask whose blocks were looked at is what they say.
+    return mask._found is None or not torch.compiler.is_dynamo_compiling() and all(_version(own) == version for key, own, version in mask._found)
+
+
+def _version(tensor: torch.Tensor) -> int | None:
+    """How often it was changed in place; None where that cannot be said."""
+    return None if torch.compiler.is_dynamo_compiling() or tensor.is_inference() else tensor._version
 
 
 def create_block_mask(mask_mod: Callable, B: int | None, H: int | None, Q_LEN: int, KV_LEN: int, device=None, BLOCK_SIZE=128, _compile=False, **more) -> BlockMask:

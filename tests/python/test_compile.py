@@ -171,13 +171,20 @@ class FlexAttention(Case):
 
     def test_masks_that_are_changed(self):
         q, k, v = (torch.randn(1, 1, 300, 16) for _ in range(3))
-        mask = weft.create_block_mask(causal, None, None, 300, 300)
+        mask = weft.create_block_mask(causal, None, None, 300, 300, device="cpu")
         layer = lambda q: weft.flex_attention(q, k, v, block_mask=mask)
         compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
         self.assertTrue(torch.equal(compiled(q), layer(q)))
         mask.kv_num_blocks[0, 0, 2] = mask.full_kv_num_blocks[0, 0, 2] = 0
         self.assertTrue(torch.allclose(compiled(q), layer(q), atol=1e-6))
         self.assertEqual(layer(q)[0, 0, 256:].abs().max().item(), 0)
+        blocks = mask.kv_num_blocks, mask.full_kv_num_blocks
+        mask = weft.create_block_mask(causal, None, None, 300, 300)  # nobody looks at its blocks before they are others
+        before = compiled(q)
+        self.assertGreater(before[0, 0, 256:].abs().max().item(), 0)
+        mask.kv_num_blocks, mask.full_kv_num_blocks = blocks
+        self.assertTrue(torch.allclose(compiled(q), layer(q), atol=1e-6))
+        self.assertEqual(compiled(q)[0, 0, 256:].abs().max().item(), 0)
 
     def test_an_index_made_of_another(self):
         """In a graph the scalars of a pair have the shape [1]."""
