@@ -69,15 +69,19 @@ def run(options, folder, settings, steps):
 def speeds(options, rounds=3):
     """Bytes a second that each (context, name) trains with: the median over rounds in which all take their turn. Kept in OUT.speed.json."""
     path = options.out + ".speed.json"
+    with open(options.config) as file:
+        recipe = {"steps": options.timed_steps, "config": json.load(file)}
+    rates, found = {}, {}
     if os.path.exists(path):
         with open(path) as file:
             known = json.load(file)
-        if known["steps"] == options.timed_steps:
-            return {(context, name): rate for context, name, rate in known["rates"]}
-    found = {}
+        if known["recipe"] == recipe:
+            rates = {(context, name): rate for context, name, rate in known["rates"]}
     for _ in range(rounds):
         for context in map(int, options.contexts.split(",")):
             for name in options.only.split(","):
+                if (context, name) in rates:
+                    continue
                 settings = {"context": context, "batch": max(1, BYTES_A_STEP // context), "train.log_every": 1, "train.validate_every": 0, **VARIANTS[name](context)}
                 words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
                 with tempfile.TemporaryDirectory() as folder:
@@ -88,9 +92,11 @@ def speeds(options, rounds=3):
                     with open(os.path.join(folder, "metrics.jsonl")) as file:
                         rates = [entry["tokens_per_second"] for entry in map(json.loads, file) if "tokens_per_second" in entry]
                 found.setdefault((context, name), []).append(statistics.median(rates[len(rates) // 3 :]))  # the first steps compile
-    rates = {key: statistics.median(own) for key, own in found.items()}
+    if not found:
+        return rates
+    rates.update({key: statistics.median(own) for key, own in found.items()})
     with open(path + ".tmp", "w") as file:
-        json.dump({"steps": options.timed_steps, "rates": [[*key, rate] for key, rate in rates.items()]}, file)
+        json.dump({"recipe": recipe, "rates": [[*key, rate] for key, rate in rates.items()]}, file)
     os.replace(path + ".tmp", path)
     return rates
 
@@ -139,7 +145,8 @@ def write(options, rows, rates):
     os.replace(options.out + ".json.tmp", options.out + ".json")
     page = Page("Weft: what sparsity costs in quality")
     page.text(f"{rows[0]['data']}. One small model ({os.path.basename(options.config)}) with each attention, {len(options.seeds.split(','))} seeds; bits per byte on {rows[0]['bytes']:,} bytes of the test set, mean "
-              "and standard deviation. Once every model reads the same bytes, once each is trained for the FLOPs of the dense one.")
+              "and standard deviation. Once every model reads the same bytes, once each is trained for the FLOPs of the dense one. Seconds are the bytes at the speed "
+              "of the first steps, measured apart: of learned spans before they have learned.")
     lines = list(summarised(rows, rates))
     for context in dict.fromkeys(entry["context"] for entry in lines):
         for equal in ("bytes", "FLOPs"):

@@ -34,7 +34,8 @@ class KeptPattern {
   /// Of how many of the newest keys the greatest distance is that a query of the call sees: S where keys are not kept
   /// by distance.
   int64_t reach() const;
-  /// The first of the keys of v that any tile keeps, and the one behind the last; the same where there are none.
+  /// The first of the keys of v that any tile keeps, and the one behind the last; the same where there are none. Where
+  /// single keys are chosen: places in the lists of them.
   std::pair<int64_t, int64_t> keptKeys() const;
   int64_t heads() const { return headCount; }
   /// Keys of v that a query can look at: S, or the length of its list.

@@ -44,6 +44,8 @@ KeyRange keptKeys(const std::string &variant, const Names &names, const std::vec
   if (call.T == 0 || call.S == 0) return {};
   const auto [first, end] = KeptPattern(call).keptKeys();
   if (end <= first) return {};
+  // Tiles of chosen keys are not tiles of keys.
+  if (call.set.variant->selectsKeys()) return {0, call.S};
   int64_t tile = call.set.schedule.tileK;
   if (call.set.variant->selects()) tile = std::lcm(tile, int64_t{call.set.variant->selection().rounds.back().tileK});
   return {first / tile * tile, std::min((end + tile - 1) / tile * tile, call.S)};

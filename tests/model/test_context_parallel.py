@@ -45,7 +45,7 @@ class Shared(Processes):
     def test_parts_of_pieces(self):
         # Pieces of four tiles and more, of which windows, spans and chosen tiles see some.
         for name, attention, options in [("near", self.text("near", "where i >= j and i - j < 70 sink c[h]"), {}), ("behind", self.text("behind", "where i - j > 300 and i - j < 420"), {}),
-                                         ("span", "adaptive_span", {"span_reg": 1e-3, "model": {"positions": "rotary"}}), ("content", "block_sparse", {})]:
+                                         ("span", "adaptive_span", {"span_reg": 1e-3, "model": {"positions": "rotary"}}), ("content", "block_sparse", {}), ("anchor", "anchor", {"model": {"layers": 1}})]:
             with self.subTest(name):
                 self.losses_are_those_of_one(name, attention, context=1024, steps=2, batch=1, **options)
 

@@ -35,7 +35,7 @@ def browse(page, width, look, dark=False):
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
         driver.get("file://" + page)
         # Drawn charts have an svg with a plot layer.
-        ready = "return Object.keys(FIGURES).length > 0 && Object.keys(FIGURES).every(id => document.querySelector('#' + id + ' svg.main-svg .cartesianlayer .subplot'))"
+        ready = "return typeof FIGURES !== 'undefined' && Object.keys(FIGURES).length > 0 && Object.keys(FIGURES).every(id => document.querySelector('#' + id + ' svg.main-svg .cartesianlayer .subplot'))"
         for _ in range(600):
             if driver.execute_script(ready):
                 break
