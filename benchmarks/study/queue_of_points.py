@@ -1,9 +1,9 @@
 """Work that several processes share and that goes on where it was: each point is a file, made once."""
 
 import contextlib
+import fcntl
 import json
 import os
-import socket
 
 
 def path_of(folder, point):
@@ -23,37 +23,13 @@ def write(path, result):
     os.replace(file.name, path)
 
 
-def _holder_is_gone(claim):
-    """Whether the process that claims a point was of this machine and is no more."""
-    try:
-        with open(claim) as file:
-            host, pid = file.read().split()
-        if host != socket.gethostname():
-            return False
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return True
-    except (FileNotFoundError, PermissionError):
-        pass
-    return False
-
-
 @contextlib.contextmanager
 def claimed(path):
-    """True for the one process that may make the point at `path` now; it may be there already."""
-    claim = path + ".claim"
-    while True:
+    """True for the one process that may make the point at `path` now; it may be there already. The claim ends with its process."""
+    with open(path + ".claim", "w") as file:
         try:
-            with open(claim, "x") as file:
-                file.write(f"{socket.gethostname()} {os.getpid()}")
-            break
-        except FileExistsError:
-            if not _holder_is_gone(claim):
-                yield False
-                return
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(claim)
-    try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
         yield True
-    finally:
-        os.remove(claim)

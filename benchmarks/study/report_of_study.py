@@ -24,7 +24,7 @@ def summarised(points):
         groups.setdefault(tuple(point[key] for key in keys), []).append(point)
     for key, own in sorted(groups.items()):
         mean = lambda name: statistics.mean(point[name] for point in own)
-        yield {**dict(zip(keys, key)), "seeds": [point["seed"] for point in own], "accuracies": [point["accuracy"] for point in own], "accuracy": mean("accuracy"),
+        yield {**dict(zip(keys, key)), "recipe": own[0]["recipe"], "seeds": [point["seed"] for point in own], "accuracies": [point["accuracy"] for point in own], "accuracy": mean("accuracy"),
                "kept": mean("kept"), "attention_flops": mean("attention_flops"), "seconds": mean("seconds")}
 
 
@@ -38,13 +38,15 @@ def pareto(entries, cost):
     return front
 
 
-def command(entry):
+def command(entry, defaults):
+    """What makes the points of an entry: options of the recipe where they are not the defaults."""
+    recipe = "".join(f" --{key} {value}" for key, value in entry["recipe"].items() if value != defaults[key])
     return (f"study.py run --modes {entry['mode']} --tasks {entry['task']} --lengths {entry['length']} --evaluated {entry['evaluated']} --variants {entry['variant']} "
-            f"--shares {entry['share']:g} --seeds {','.join(map(str, entry['seeds']))}")
+            f"--shares {entry['share']} --seeds {','.join(map(str, entry['seeds']))}{recipe}")
 
 
 def curves(entries, x, scale=1.0):
-    """A line a variant, and beside it what each seed has."""
+    """A line a variant."""
     names = list(dict.fromkeys(own["variant"] for own in entries))
     lines = []
     for at, name in enumerate(names):
@@ -53,7 +55,8 @@ def curves(entries, x, scale=1.0):
     return lines
 
 
-def report(out):
+def report(out, defaults):
+    """`defaults`: of the options that are part of a recipe."""
     points = [read(path) for path in sorted(glob.glob(os.path.join(glob.escape(out), "points", "*.json")))]
     if not points:
         sys.exit(f"no points in {out}: study.py run makes some")
@@ -63,19 +66,19 @@ def report(out):
         own["kept_of_causal"] = own["kept"] / whole.get((own["task"], own["evaluated"]), 1.0)
     page = Page("Weft: what sparse attention costs in quality")
     page.text(f"{len(points)} points: small models that learned each task from scratch; the share of tokens, of those that can be known, that a model gives first place. "
-              "free: trained with dense attention, evaluated with another; trained: trained and evaluated with it. Kept: tiles of 64 x 64, of all that are not above the diagonal's.")
+              "free: trained with dense attention, evaluated with another; trained: trained and evaluated with it. Kept: of all tiles of 64 x 64; dense causal attention keeps a little more than half.")
     for mode in dict.fromkeys(own["mode"] for own in entries):
         of_mode = [own for own in entries if own["mode"] == mode]
         tasks = list(dict.fromkeys(own["task"] for own in of_mode))
         page.heading(f"{mode}: which variant for which task")
         rows = []
-        for task in tasks:
-            own = [entry for entry in of_mode if entry["task"] == task and entry["length"] == entry["evaluated"]]
+        for task, length in dict.fromkeys((entry["task"], entry["length"]) for entry in of_mode):
+            own = [entry for entry in of_mode if (entry["task"], entry["length"], entry["evaluated"]) == (task, length, length)]
             dense = [entry for entry in own if entry["variant"] == "causal"]
-            sparse = sorted((entry for entry in own if entry["kept_of_causal"] <= SPARSE), key=lambda entry: -entry["accuracy"])
-            rows.append([task, spread(dense[0]["accuracies"]) if dense else "", *([f"{sparse[0]['variant']} {sparse[0]['share']:g}", spread(sparse[0]["accuracies"]),
+            sparse = sorted((entry for entry in own if dense and entry["kept_of_causal"] <= SPARSE), key=lambda entry: -entry["accuracy"])
+            rows.append([task, (str(length), length), spread(dense[0]["accuracies"]) if dense else "", *([f"{sparse[0]['variant']} {sparse[0]['share']:g}", spread(sparse[0]["accuracies"]),
                         f"{sparse[0]['kept_of_causal']:.0%}"] if sparse else ["", "", ""])])
-        page.table(["task", "dense", f"best that keeps up to {SPARSE:.0%} of causal's tiles", "right", "kept of causal's"], rows)
+        page.table(["task", "length", "dense", f"best that keeps up to {SPARSE:.0%} of causal's tiles", "right", "kept of causal's"], rows)
         for task in tasks:
             own = [entry for entry in of_mode if entry["task"] == task]
             same = [entry for entry in own if entry["length"] == entry["evaluated"]]
@@ -100,7 +103,7 @@ def report(out):
             page.table(["variant", "share", "length", "evaluated", "right", "kept", "MFLOP of attention", "ms", "command"],
                        [[entry["variant"], (f"{entry['share']:g}", entry["share"]), (str(entry["length"]), entry["length"]), (str(entry["evaluated"]), entry["evaluated"]),
                          (spread(entry["accuracies"]), entry["accuracy"]), (f"{entry['kept']:.0%}", entry["kept"]), (f"{entry['attention_flops'] / 1e6:.1f}", entry["attention_flops"]),
-                         (f"{1e3 * entry['seconds']:.1f}", entry["seconds"]), (command(entry), 0)] for entry in own])
+                         (f"{1e3 * entry['seconds']:.1f}", entry["seconds"]), command(entry, defaults)] for entry in own])
     page.write(os.path.join(out, "study.html"))
     write(os.path.join(out, "study.json"), {"points": points, "summary": entries})
     print(os.path.join(out, "study.html"))

@@ -5,7 +5,7 @@ study.py report [--out runs/study]
 
 `free`: a model is trained with dense attention and evaluated with every variant and share. `trained`: each variant and share has a
 model of its own. Points that are there are not made again; one that was interrupted begins anew; several processes with one --out
-share the work. Writes OUT/points/*.json, and with `report` OUT/study.html and OUT/study.json.
+share the work, but for their times, which then say little. Writes OUT/points/*.json, and with `report` OUT/study.html and OUT/study.json.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from model import Model
 from queue_of_points import claimed, path_of, read, write
 from tasks import NONE, TASKS, VOCABULARY, make
 
-# Batches of a task from this number on are no training text.
-HELD_OUT = 1 << 40
+# Batches of a task from these numbers on are no training text: those that say when a model knows its task, and those of the points.
+LOOKED_AT, HELD_OUT = 1 << 40, 1 << 41
 
 
 def batch_of(task, seed, number, batch, length):
@@ -33,19 +33,19 @@ def batch_of(task, seed, number, batch, length):
 
 
 @torch.no_grad()
-def accuracy(model, task, seed, length, texts, batch=8):
-    """The share of known tokens that the model gives first place, of how many, and seconds of a forward pass of a text (the median)."""
+def accuracy(model, task, seed, length, texts, first, batch):
+    """The share of known tokens that the model gives first place, of how many, and seconds of each forward pass."""
     right = count = 0
     seconds = []
     for number in range((texts + batch - 1) // batch):
-        tokens, targets = batch_of(task, seed, HELD_OUT + number, batch, length)
+        tokens, targets = batch_of(task, seed, first + number, batch, length)
         start = time.perf_counter()
         guessed = model(tokens).argmax(-1)
-        seconds.append((time.perf_counter() - start) / batch)
+        seconds.append(time.perf_counter() - start)
         known = targets != NONE
         right += int((guessed[known] == targets[known]).sum())
         count += int(known.sum())
-    return right / count, count, statistics.median(seconds)
+    return right / count, count, seconds
 
 
 def train(options, task, length, seed, variant, share):
@@ -66,7 +66,7 @@ def train(options, task, length, seed, variant, share):
         optimizer.step()
         schedule.step()
         if (step + 1) % options.check == 0 or step + 1 == options.steps:
-            known = accuracy(model, task, seed, length, 32)[0]
+            known = accuracy(model, task, seed, length, 32, LOOKED_AT, 8)[0]
             curve.append([step + 1, loss.item(), known])
             print(f"\r  step {step + 1}/{options.steps}  loss {loss.item():.3f}  right {known:.1%}  {time.monotonic() - start:.0f} s ", end="", file=sys.stderr, flush=True)
             if known >= options.enough:
@@ -75,9 +75,17 @@ def train(options, task, length, seed, variant, share):
     return model, {"curve": curve, "steps": curve[-1][0], "accuracy": known, "seconds": time.monotonic() - start}
 
 
+def recipe_of(options):
+    return {key: getattr(options, key) for key in RECIPE}
+
+
+# What says of a model how it was trained.
+RECIPE = ("steps", "check", "enough", "batch", "width", "layers", "lr")
+
+
 def trained(options, task, length, seed, variant="causal", share=1.0):
     """The model of such a point, trained now or before; None while another process trains it."""
-    recipe = {"steps": options.steps, "batch": options.batch, "width": options.width, "layers": options.layers, "lr": options.lr}
+    recipe = recipe_of(options)
     path = path_of(os.path.join(options.out, "models"), {"task": task, "length": length, "seed": seed, "variant": variant, "share": share})
     weights = path.removesuffix(".json") + ".pt"
     with claimed(path) as mine:
@@ -99,12 +107,14 @@ def trained(options, task, length, seed, variant="causal", share=1.0):
 
 
 def evaluated(options, model, task, seed, variant, share, length):
+    """Text by text: some variants choose by what is in a text."""
     model.variant, model.share = variant, share
-    model.told = []
-    model(batch_of(task, seed, HELD_OUT, 1, length)[0])
+    right, count, seconds = accuracy(model, task, seed, length, options.texts, HELD_OUT, 1)
+    model.told, looked_at = [], min(8, options.texts)
+    accuracy(model, task, seed, length, looked_at, HELD_OUT, 1)
     told, model.told = model.told, None
-    right, count, seconds = accuracy(model, task, seed, length, options.texts)
-    return {"accuracy": right, "count": count, "kept": statistics.mean(own.kept_share for own in told), "attention_flops": sum(own.flops for own in told), "seconds": seconds}
+    return {"accuracy": right, "count": count, "kept": statistics.mean(own.kept_share for own in told), "attention_flops": sum(own.flops for own in told) / looked_at,
+            "seconds": statistics.median(seconds[len(seconds) // 4 :])}  # the first ones compile
 
 
 def points(options):
@@ -125,12 +135,14 @@ def run(options):
         os.makedirs(os.path.join(options.out, folder), exist_ok=True)
     wanted = list(points(options))
     waiting = list(wanted)
-    models = {}
+    models, recipe = {}, {**recipe_of(options), "texts": options.texts}
     while waiting:
         later = []
         for point in waiting:
             path = path_of(os.path.join(options.out, "points"), point)
             if os.path.exists(path):
+                if read(path)["recipe"] != recipe:
+                    sys.exit(f"{path} is of another recipe; give another --out")
                 continue
             of = (point["task"], point["length"], point["seed"], *((point["variant"], point["share"]) if point["mode"] == "trained" else ()))
             if of not in models:
@@ -140,10 +152,12 @@ def run(options):
                 later.append(point)  # another process is at it
                 continue
             with claimed(path) as mine:
-                if mine and not os.path.exists(path):
+                if not mine:
+                    later.append(point)
+                elif not os.path.exists(path):
                     model, told = models[of]
                     result = evaluated(options, model, point["task"], point["seed"], point["variant"], point["share"], point["evaluated"])
-                    write(path, {**point, **result, "trained_accuracy": told["accuracy"], "trained_steps": told["steps"]})
+                    write(path, {**point, **result, "recipe": recipe, "trained_accuracy": told["accuracy"], "trained_steps": told["steps"]})
                     done = sum(os.path.exists(path_of(os.path.join(options.out, "points"), own)) for own in wanted)
                     print(f"[{done}/{len(wanted)}] {point['task']} {point['evaluated']} {point['variant']} {point['share']:g}: {result['accuracy']:.1%} of {result['count']}, kept {result['kept']:.1%}", flush=True)
         if later:
@@ -176,16 +190,16 @@ def main():
     shows = argparse.ArgumentDefaultsHelpFormatter
     own = commands.add_parser("run", help="make the points that are not there", formatter_class=shows)
     own.add_argument("--tasks", type=listed(str, TASKS), default="recall,induction,needle,variables", help=", ".join(TASKS))
-    own.add_argument("--lengths", type=listed(int), default="512", help="that models are trained with")
+    own.add_argument("--lengths", type=listed(int), default="2048", help="that models are trained with")
     own.add_argument("--evaluated", type=listed(int), default="", help="lengths of the texts that they are evaluated on (default: the same)")
     own.add_argument("--variants", type=listed(str, DIALS), default=",".join(DIALS))
-    own.add_argument("--shares", type=listed(share), default="0.75,0.5,0.25,0.1,0.05", help="of causal attention's pairs, that a variant should keep")
+    own.add_argument("--shares", type=listed(share), default="0.5,0.25,0.1,0.05", help="of causal attention's pairs, that a variant should keep")
     own.add_argument("--seeds", type=listed(int), default="1,2,3")
     own.add_argument("--modes", type=listed(str, ("free", "trained")), default="free", help="free: trained dense; trained: each with its own variant and share")
-    own.add_argument("--steps", type=int, default=3000, help="at most")
+    own.add_argument("--steps", type=int, default=3000, help="at most, of batches of --batch texts")
     own.add_argument("--check", type=int, default=100, help="steps from one look at what is known to the next")
     own.add_argument("--enough", type=float, default=0.99, help="share of right tokens at which training stops")
-    own.add_argument("--batch", type=int, default=16)
+    own.add_argument("--batch", type=int, default=8)
     own.add_argument("--width", type=int, default=64)
     own.add_argument("--layers", type=int, default=2)
     own.add_argument("--lr", type=float, default=3e-3)
@@ -198,7 +212,8 @@ def main():
         return run(options)
     from report_of_study import report
 
-    report(options.out)
+    defaults = own.parse_args([])
+    report(options.out, {key: getattr(defaults, key) for key in (*RECIPE, "texts")})
 
 
 if __name__ == "__main__":

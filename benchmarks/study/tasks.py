@@ -10,8 +10,8 @@ VOCABULARY = 256
 NONE = -1
 
 
-def _empty(batch, length, fill=0):
-    return np.full((batch, length), fill, dtype=np.int64), np.full((batch, length), NONE, dtype=np.int64)
+def _empty(batch, length):
+    return np.zeros((batch, length), dtype=np.int64), np.full((batch, length), NONE, dtype=np.int64)
 
 
 def _pairs(random, count, keys, values):

@@ -135,12 +135,13 @@ class Points(unittest.TestCase):
         self.assertTrue(path.endswith("task=recall_share=0.5.json"))
         with claimed(path) as mine, claimed(path) as other:
             self.assertEqual((mine, other), (True, False))
-        ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True).stdout.strip()
-        for holder, free in ((f"{os.uname().nodename} {ended}", True), (f"elsewhere {ended}", False), ("", True)):
-            with open(path + ".claim", "w") as file:
-                file.write(holder)
-            with claimed(path) as mine:
-                self.assertEqual(mine, free, holder)
+        with claimed(path) as mine:
+            self.assertTrue(mine)
+        # A process that dies holds nothing.
+        dying = f"import sys, os; sys.path.insert(0, {FOLDER!r}); from queue_of_points import claimed\nwith claimed({path!r}) as mine: os._exit(3 if mine else 1)"
+        self.assertEqual(subprocess.run([sys.executable, "-c", dying], timeout=60).returncode, 3)
+        with claimed(path) as mine:
+            self.assertTrue(mine)
 
     def test_run_and_report(self):
         asked = ("run", "--tasks", "recall", "--lengths", "128", "--evaluated", "128,256", "--variants", "causal,sliding_window", "--shares", "0.2", "--seeds", "1",
@@ -148,21 +149,25 @@ class Points(unittest.TestCase):
         self.assertIn("[8/8] recall 256 sliding_window 0.2: ", self.study(*asked).stdout)
         kept = {}
         for name in os.listdir(os.path.join(self.out, "points")):
+            if not name.endswith(".json"):
+                continue
             with open(os.path.join(self.out, "points", name)) as file:
                 point = json.load(file)
             self.assertTrue(0 <= point["accuracy"] <= 1 and point["count"] == point["evaluated"] // 16 * 8 and point["seconds"] > 0, point)
             kept[point["mode"], point["variant"], point["evaluated"]] = point["kept"]
         self.assertLess(kept["free", "sliding_window", 256], kept["free", "causal", 256])
-        files = {name: os.stat(os.path.join(self.out, folder, name)).st_mtime_ns for folder in ("points", "models") for name in os.listdir(os.path.join(self.out, folder))}
+        times = lambda: {name: os.stat(os.path.join(self.out, folder, name)).st_mtime_ns for folder in ("points", "models") for name in os.listdir(os.path.join(self.out, folder)) if not name.endswith(".claim")}
+        files = times()
         self.assertEqual(len(files), 8 + 2 * 2)  # a dense model and one of a window, each with what it learned
         os.remove(path_of(os.path.join(self.out, "points"), {"mode": "free", "task": "recall", "length": 128, "seed": 1, "variant": "causal", "share": 1.0, "evaluated": 128}))
         self.assertEqual(self.study(*asked).stdout.count("recall"), 1)
-        self.assertEqual(sum(os.stat(os.path.join(self.out, folder, name)).st_mtime_ns == files[name] for folder in ("points", "models") for name in os.listdir(os.path.join(self.out, folder))), 11)
-        self.assertIn("of another recipe", self.study(*asked, "--width", "32", "--lengths", "128", "--evaluated", "192", code=1).stderr)
+        self.assertEqual(sum(files[name] == now for name, now in times().items()), 11)
+        for other in (("--width", "32"), ("--texts", "4"), ("--width", "32", "--evaluated", "192")):
+            self.assertIn("of another recipe", self.study(*asked, *other, code=1).stderr)
         self.study("report", "--out", self.out)
         with open(os.path.join(self.out, "study.html")) as file:
             page = file.read()
-        for words in ("free: which variant for which task", "trained: recall", "right against kept tiles", "study.py run --modes free --tasks recall --lengths 128 --evaluated 256 --variants sliding_window"):
+        for words in ("free: which variant for which task", "trained: recall", "right against kept tiles", "study.py run --modes free --tasks recall --lengths 128 --evaluated 256 --variants sliding_window --shares 0.2 --seeds 1 --steps 4 --check 2 --batch 2 --texts 8"):
             self.assertIn(words, page)
 
     def test_pareto(self):
