@@ -90,8 +90,8 @@ def speeds(options, rounds=3):
                     if done.returncode:
                         sys.exit(f"training {name} for its speed failed with {done.returncode}")
                     with open(os.path.join(folder, "metrics.jsonl")) as file:
-                        rates = [entry["tokens_per_second"] for entry in map(json.loads, file) if "tokens_per_second" in entry]
-                found.setdefault((context, name), []).append(statistics.median(rates[len(rates) // 3 :]))  # the first steps compile
+                        steps = [entry["tokens_per_second"] for entry in map(json.loads, file) if "tokens_per_second" in entry]
+                found.setdefault((context, name), []).append(statistics.median(steps[len(steps) // 3 :]))  # the first steps compile
     if not found:
         return rates
     rates.update({key: statistics.median(own) for key, own in found.items()})

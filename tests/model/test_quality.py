@@ -54,6 +54,13 @@ class Quality(unittest.TestCase):
         before = {name: os.stat(name).st_mtime_ns for name in names}
         self.assertIn(self.run_it("--only", "dense,sliding window").stdout.strip(), shown)
         self.assertEqual({name: os.stat(name).st_mtime_ns for name in names}, before)
+        # What is asked for besides is trained, and timed with what is known of the others.
+        with open(self.out + ".speed.json") as file:
+            known = json.load(file)["rates"]
+        self.assertIn("| 256 | bytes | ALiBi | ", self.run_it("--only", "dense,ALiBi", "--bytes-only").stdout)
+        with open(self.out + ".speed.json") as file:
+            more = json.load(file)["rates"]
+        self.assertEqual((more[: len(known)], [name for _, name, _ in more]), (known, ["dense", "sliding window", "ALiBi"]))
         # Another seed would not be that run.
         self.assertIn("holds a run of other settings", self.run_it("--only", "dense", "--steps", "20", code=1).stderr)
         self.assertIn("unknown attention 'sparse'; expected some of dense,", self.run_it("--only", "sparse", code=2).stderr)
