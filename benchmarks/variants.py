@@ -36,9 +36,20 @@ VARIANTS = {
 }
 
 
+def settings_of(name, context):
+    return {"context": context, "batch": max(1, BYTES_A_STEP // context), **VARIANTS[name](context)}
+
+
+def train(options, folder, settings, steps, *more, **streams):
+    """Exits as the training does, where that fails."""
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    command = [options.weft, "train", "--config", options.config, "--data", options.text, "--out", folder, *words, "--steps", str(steps), *more]
+    if code := subprocess.run(command, **streams).returncode:
+        sys.exit(code)
+
+
 def run(options, folder, settings, steps):
     """Trains to `steps` and evaluates on the test set; what both measured."""
-    weft, text = options.weft, options.text
     done = os.path.join(folder, "done.json")
     if os.path.exists(done):
         with open(done) as file:
@@ -46,12 +57,9 @@ def run(options, folder, settings, steps):
         if result["steps"] == steps and result["settings"] == settings:
             return result
         sys.exit(f"{folder} holds a run of other settings; move it away, or give another --out")
-    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     resume = ["--resume"] if os.path.exists(os.path.join(folder, "checkpoint.pt")) else []
-    trained = subprocess.run([weft, "train", "--config", options.config, "--data", text, "--out", folder, *words, "--steps", str(steps), *resume])
-    if trained.returncode:
-        sys.exit(trained.returncode)
-    evaluated = subprocess.run([weft, "eval", "--checkpoint", folder, "--data", text, "--split", "test", "--limit", str(options.eval_bytes)], stdout=subprocess.DEVNULL)
+    train(options, folder, settings, steps, *resume)
+    evaluated = subprocess.run([options.weft, "eval", "--checkpoint", folder, "--data", options.text, "--split", "test", "--limit", str(options.eval_bytes)], stdout=subprocess.DEVNULL)
     if evaluated.returncode:
         sys.exit(evaluated.returncode)
     with open(os.path.join(folder, "eval_test.json")) as file:
@@ -82,13 +90,9 @@ def speeds(options, rounds=3):
             for name in options.only.split(","):
                 if (context, name) in rates:
                     continue
-                settings = {"context": context, "batch": max(1, BYTES_A_STEP // context), "train.log_every": 1, "train.validate_every": 0, **VARIANTS[name](context)}
-                words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
                 with tempfile.TemporaryDirectory() as folder:
-                    done = subprocess.run([options.weft, "train", "--config", options.config, "--data", options.text, "--out", folder, *words, "--steps", str(options.timed_steps)],
-                                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                    if done.returncode:
-                        sys.exit(f"training {name} for its speed failed with {done.returncode}")
+                    settings = {**settings_of(name, context), "train.log_every": 1, "train.validate_every": 0}
+                    train(options, folder, settings, options.timed_steps, stdout=subprocess.DEVNULL)
                     with open(os.path.join(folder, "metrics.jsonl")) as file:
                         steps = [entry["tokens_per_second"] for entry in map(json.loads, file) if "tokens_per_second" in entry]
                 found.setdefault((context, name), []).append(statistics.median(steps[len(steps) // 3 :]))  # the first steps compile
@@ -112,7 +116,7 @@ def all_runs(options):
         dense = {}
         for name in options.only.split(","):
             for seed in map(int, options.seeds.split(",")):
-                settings = {"context": context, "batch": max(1, BYTES_A_STEP // context), "seed": seed, **VARIANTS[name](context)}
+                settings = {**settings_of(name, context), "seed": seed}
                 place = os.path.join(options.out, f"{name.replace(' ', '_')}_{context}_{seed}")
                 same = run(options, place, settings, options.steps)
                 rows.append({"name": name, "context": context, "seed": seed, "equal": "bytes", **same})

@@ -20,6 +20,13 @@ int64_t roomOf(const Tensor &tensor) {
   const auto bytes = static_cast<int64_t>(tensor.nbytes());
   return (bytes + alignment - 1) / alignment * alignment;
 }
+/// Of those that are there.
+int64_t roomOf(const std::vector<Tensor> &tensors) {
+  int64_t room = 0;
+  for (const Tensor &own : tensors)
+    if (own.defined()) room += roomOf(own);
+  return room;
+}
 
 }  // namespace
 
@@ -157,9 +164,7 @@ SharedAttention::Tensors SharedAttention::narrowed(const Tensors &keys, const op
 
 Tensor SharedAttention::packed(const std::vector<Tensors> &pieces) {
   int64_t room = 0;
-  for (const Tensors &piece : pieces)
-    for (const Tensor &own : piece)
-      if (own.defined()) room += roomOf(own);
+  for (const Tensors &piece : pieces) room += roomOf(piece);
   Tensor bytes;
   int64_t begin = 0;
   for (const Tensors &piece : pieces)
@@ -187,12 +192,6 @@ SharedAttention::Tensors SharedAttention::unpacked(const Tensor &bytes, int64_t 
 SharedAttention::Arriving SharedAttention::exchange(const std::vector<std::vector<Tensors>> &sent,
                                                     const std::vector<std::vector<Part>> &received,
                                                     const Tensors &like) {
-  auto room = [](const Tensors &piece) {
-    int64_t bytes = 0;
-    for (const Tensor &own : piece)
-      if (own.defined()) bytes += roomOf(own);
-    return bytes;
-  };
   Arriving result;
   int64_t begin = 0;
   std::vector<Tensors> all;
@@ -200,10 +199,10 @@ SharedAttention::Arriving SharedAttention::exchange(const std::vector<std::vecto
   for (int64_t process = 0; process < share.size; ++process) {
     all.insert(all.end(), sent[process].begin(), sent[process].end());
     int64_t &count = counts.emplace_back(0), before = begin;
-    for (const Tensors &piece : sent[process]) count += room(piece);
+    for (const Tensors &piece : sent[process]) count += roomOf(piece);
     for (const Part &part : received[process]) {
       result.parts.push_back({part, begin});
-      begin += room(narrowed(like, part.tokens));
+      begin += roomOf(narrowed(like, part.tokens));
     }
     receivedCounts.push_back(begin - before);
   }
@@ -293,12 +292,7 @@ SharedAttention::Tensors SharedAttention::pieceTensors(int64_t queries, const Te
   return result;
 }
 
-SharedAttention::Tensors SharedAttention::noKeys() const {
-  Tensors keys = own(Side::Keys, ownPieces()[0]);
-  for (size_t at = 0; at < keys.size(); ++at)
-    if (keys[at].defined()) keys[at] = keys[at].narrow(inputs[at].axis, 0, 0);
-  return keys;
-}
+SharedAttention::Tensors SharedAttention::noKeys() const { return narrowed(own(Side::Keys, ownPieces()[0]), {}); }
 
 void SharedAttention::visitPairs(
     const std::function<void(int64_t, const Part &, const ops::KeyRange &, const Tensors &)> &visit,
@@ -435,14 +429,14 @@ std::vector<Tensor> SharedAttention::backward(const Tensor &o, const Tensor &row
   };
   /// For the sums of gradients like these, of all tokens of a part.
   auto zerosOf = [&](const Part &part, const Tensors &gradients) {
-    Tensors sums(gradients.size());
-    for (size_t at = 0; at < sums.size(); ++at) {
+    Tensors zeros(gradients.size());
+    for (size_t at = 0; at < zeros.size(); ++at) {
       if (!gradients[at].defined()) continue;
       std::vector<int64_t> sizes = gradients[at].sizes().vec();
       sizes[inputs[at].axis] = part.tokens.end - part.tokens.first;
-      sums[at] = torch::zeros(sizes, Gradients::wide(gradients[at]));
+      zeros[at] = torch::zeros(sizes, Gradients::wide(gradients[at]));
     }
-    return sums;
+    return zeros;
   };
 
   if (whole) {
@@ -474,9 +468,9 @@ std::vector<Tensor> SharedAttention::backward(const Tensor &o, const Tensor &row
         const Tensors gradients = compute(number, part.piece * length + seen.first, keys);
         if (seen.empty()) return;
         if (found.empty() || found.back().first.piece != part.piece) found.push_back({part, zerosOf(part, gradients)});
-        const Tensors sums = narrowed(found.back().second, seen, part.tokens.first);
-        for (size_t at = 0; at < sums.size(); ++at)
-          if (sums[at].defined()) sums[at].add_(gradients[at]);
+        const Tensors places = narrowed(found.back().second, seen, part.tokens.first);
+        for (size_t at = 0; at < places.size(); ++at)
+          if (places[at].defined()) places[at].add_(gradients[at]);
       },
       [&](int64_t step) {
         if (step == 0) {

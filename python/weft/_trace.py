@@ -268,7 +268,7 @@ class Tracer(RowProducts):
         if example is not None and isinstance(example, torch.Tensor) and example.dtype in NARROW and key in WRAPPING:
             if not (known is convert and operands[0].example.dtype == example.dtype):
                 raise NotImplementedError(f"{_source(function)} gives {example.dtype}, which wraps around: ints of kernels have 32 bits; convert to torch.int32 first")
-        if isinstance(example, torch.Tensor) and key in ("new_zeros", "new_ones", "new_full", "new_empty", "zeros", "ones", "full") and example.shape == (1,):
+        if isinstance(example, torch.Tensor) and key in ("new_zeros", "new_ones", "new_full") and example.shape == (1,):
             example = example[0]  # in a graph a pair's scalars have the shape [1]
         if not isinstance(example, torch.Tensor) or example.dim():
             raise NotImplementedError(f"{_source(function)} of a pair's scalars gives no scalar")
@@ -282,7 +282,7 @@ class Tracer(RowProducts):
 
     def _instead(self, key: str, args) -> str:
         """What could be written for a function that is not known; empty where nothing is near."""
-        if not args or key not in ("sum", "mean", "amax", "amin", "max", "min", "prod", "norm", "any", "all", "argmax", "argmin", "cumsum"):
+        if not args or key not in ("sum", "mean", "amax", "amin", "prod", "norm", "any", "all", "argmax", "argmin", "cumsum"):
             return ""
         if isinstance(getattr(args[0], "read", None), Read):
             return f": compute it of the captured tensor before, as in x.{key}(-1), and index what comes out"

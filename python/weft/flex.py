@@ -34,7 +34,7 @@ class BlockMask(_flex.BlockMask):
 
     # The function, B, H, the device and further arguments of one that is given by its function.
     _given: tuple | None = None
-    # Its blocks, as they were found: names, tensors and the versions of these.
+    # Its blocks, as they were found: tensors and their versions.
     _found: tuple | None = None
     # Whether blocks were given since.
     _reset: bool = False
@@ -70,7 +70,7 @@ class BlockMask(_flex.BlockMask):
         blocks = vars(_flex.create_block_mask(function, B, H, *self.seq_lengths, device, self.BLOCK_SIZE, **more))
         for key, value in blocks.items():
             self.__dict__.setdefault(key, value)
-        self._found = tuple((key, own, _version(own)) for key, own in blocks.items() if isinstance(own, torch.Tensor))
+        self._found = tuple((own, _version(own)) for own in blocks.values() if isinstance(own, torch.Tensor))
         if name not in self.__dict__:
             raise AttributeError(name)
         return self.__dict__[name]
@@ -110,7 +110,7 @@ def _is_its_function(mask: _flex.BlockMask) -> bool:
     if not isinstance(mask, BlockMask) or mask._given is None or mask._reset or mask.mask_mod is not mask._given[0]:
         return False
     # A graph does not look at versions: there a mask whose blocks were looked at is what they say.
-    return mask._found is None or not torch.compiler.is_dynamo_compiling() and all(_version(own) == version for key, own, version in mask._found)
+    return mask._found is None or not torch.compiler.is_dynamo_compiling() and all(_version(own) == version for own, version in mask._found)
 
 
 def _version(tensor: torch.Tensor) -> int | None:
