@@ -242,7 +242,7 @@ class FromPython(unittest.TestCase):
         self.assertIn("score dot(q[i], k[j]) / sqrt(D) - slope[h] * (i - j)", own.source)
 
     def test_every_statement(self):
-        span, gain, sink = torch.full((4,), 30.0, requires_grad=True), torch.randn(4, 100, requires_grad=True), torch.randn(4, requires_grad=True)
+        span, gain, sink = torch.full((4,), 30.3, requires_grad=True), torch.randn(4, 100, requires_grad=True), torch.randn(4, requires_grad=True)
         own = weft.from_python(where=lambda b, h, i, j: i >= j, weight=lambda b, h, i, j: ((32 + span[h] - (i - j)) / 32).clamp(0, 1),
                                gate=lambda b, h, i, j: torch.sigmoid(gain[h, j]), sink=lambda b, h: 2 * sink[h], scale=0.2)
         text = """attention same(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], span: [H], gain: [H, S], sink_of: [H]) {
