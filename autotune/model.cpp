@@ -22,6 +22,7 @@ Model::Model(const ops::Binding &call, const ops::KeptPattern &pattern, bool bac
   if (call.set.device.kind != Device::Kind::Cpu) return;
   facts = cpuFacts(environment::cpu());
   amx = facts.amx && call.set.type == ElementType::BF16;
+  pairs = facts.pairs && call.set.type == ElementType::BF16;
   auto size = [](int name, double otherwise) {
     const long bytes = sysconf(name);
     return bytes > 0 ? static_cast<double>(bytes) : otherwise;
@@ -47,6 +48,7 @@ const Model::Tiles &Model::tiles(int tileQ, int tileK) {
 /// a cycle), its r + v loads (two a cycle), or the four cycles an FMA waits for the one before.
 double Model::productCycles(double rows, double columns, double depth, int blockRows) const {
   if (amx) return std::ceil(rows / 16) * std::ceil(columns / 16) * (std::ceil(depth / 32) * 16 + 24);
+  if (pairs) depth = std::ceil(depth / 2);
   auto blocks = [&](double vectors) {
     double cycles = 0, left = rows;
     for (int r : {blockRows, 4, 2, 1}) {
@@ -68,9 +70,10 @@ double Model::cpuCycles(const Schedule &schedule, double tileQ, double tileK, bo
   const double vectors = tileQ * tileK / facts.lanes;
   const double logits = productCycles(tileK, tileQ, d, block), values = productCycles(e, tileQ, tileK, block);
   double cycles = 0;
-  // bf16 and f16 become f32, or pairs for AMX, as they are read.
-  const double converted = call.set.type == ElementType::F32 ? 0 : tileK * (d + e) / facts.lanes * (amx ? 1 : 2);
-  const double probabilities = amx ? vectors * 1.5 : 0;
+  // bf16 and f16 become f32, or pairs, as they are read.
+  const double converted =
+      call.set.type == ElementType::F32 ? 0 : tileK * (d + e) / facts.lanes * (amx || pairs ? 1 : 2);
+  const double probabilities = amx || pairs ? vectors * 1.5 : 0;
   if (!backward) {
     cycles = logits + values + vectors * 14 + e * tileQ / facts.lanes * 2 + converted + probabilities + 300;
   } else {

@@ -27,7 +27,7 @@ class Model {
   const double clockGhz;
   double d = 0, e = 0;  ///< widths of dots with q and k, of v
   CpuFacts facts;
-  bool amx = false;
+  bool amx = false, pairs = false;
   double firstCache = 0, secondCache = 0;  ///< bytes of L1 and L2 of a core
   std::map<std::pair<int, int>, Tiles> tilesBySize;
 

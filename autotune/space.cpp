@@ -35,7 +35,7 @@ void eraseTooLarge(std::vector<Schedule> &space, const ops::Binding &call, bool 
 std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   const bool cpu = call.set.device.kind == Device::Kind::Cpu;
   const std::string target = targetOf(call.set.device);
-  const bool amx = cpu && call.set.type == ElementType::BF16 && cpuFacts(target).amx;
+  const CpuFacts facts = cpu && call.set.type == ElementType::BF16 ? cpuFacts(target) : CpuFacts();
   std::vector<BackwardForm> forms{BackwardForm::Automatic};
   if (backward && call.set.variant->hasTwoPassBackward(call.G != call.H))
     forms = cpu ? std::vector{BackwardForm::Fused, BackwardForm::TwoPass}
@@ -43,13 +43,14 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   std::vector<int> tiles =
       cpu ? std::vector<int>{16, 32, 48, 64, 96, 128, 192, 256} : std::vector<int>{16, 32, 64, 128};
   // AMX works on steps of 32; other tiles would leave it unused.
-  if (amx) tiles = {32, 64, 96, 128, 192, 256};
+  if (facts.amx) tiles = {32, 64, 96, 128, 192, 256};
 
   const int64_t rows = ops::rowCount(call.set.variant->rows(), call.H, call.G, call.T);
   std::vector<Schedule> space{call.set.schedule};
   for (int tileQ : tiles)
     for (int tileK : tiles) {
       // Nothing is gained by tiles past the end of a short sequence.
+      if (facts.pairs && tileK % 32) continue;  // as would these leave products of pairs
       if (tileQ >= 2 * std::max<int64_t>(rows, tiles[0]) || tileK >= 2 * std::max<int64_t>(call.S, tiles[0])) continue;
       for (BackwardForm form : forms)
         for (Order order : {Order::TilesInner, Order::HeadsInner}) {
@@ -57,7 +58,7 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
           Schedule schedule{tileQ, tileK, 2, 6, order, form};
           if (cpu) {
             for (int blockRows : {6, 8, 12}) {
-              if (amx && blockRows != 6) continue;  // its products have no such blocks
+              if (facts.amx && blockRows != 6) continue;  // its products have no such blocks
               schedule.blockRows = blockRows;
               space.push_back(schedule);
             }

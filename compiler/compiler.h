@@ -202,6 +202,7 @@ struct CpuFacts {
   int lanes = 4;       ///< f32 elements of a vector register
   int registers = 16;  ///< vector registers
   bool amx = false;    ///< products of bf16 tiles
+  bool pairs = false;  ///< products of pairs of bf16
 };
 /// `target` is "host" or a CPU name LLVM knows.
 CpuFacts cpuFacts(const std::string &target);

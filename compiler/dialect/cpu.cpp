@@ -47,13 +47,14 @@ bool usesAmx(tile::KernelOp kernel) {
 Taken taken(ProductKind kind, tile::DotForm form, Side side) {
   const bool left = side == Side::Left;
   // One side is broadcast from where it lies; of the other, queries fill the lanes.
-  if (kind == ProductKind::Fma) return {left ? Layout::Columns : Layout::Strided, false};
+  if (kind == ProductKind::Fma) return {left ? Layout::Columns : Layout::Strided, false, 1};
+  const int64_t step = kind == ProductKind::Amx ? 32 : 2;
   switch (form) {
-    case tile::DotForm::NT: return {left ? Layout::ColumnPairs : Layout::Strided, true};
-    case tile::DotForm::NN: return {left ? Layout::ColumnPairs : Layout::Columns, true};
-    case tile::DotForm::TN: return {left ? Layout::Columns : Layout::RowPairs, true};
+    case tile::DotForm::NT: return {left ? Layout::ColumnPairs : Layout::Strided, true, step};
+    case tile::DotForm::NN: return {left ? Layout::ColumnPairs : Layout::Columns, true, step};
+    case tile::DotForm::TN: return {left ? Layout::Columns : Layout::RowPairs, true, step};
   }
-  return {Layout::Strided, true};
+  return {Layout::Strided, true, step};
 }
 
 namespace {

@@ -19,6 +19,7 @@ struct Machine {
   int lanes = 4;             ///< floats of a vector register; 1: values stay scalars (a GPU's thread)
   int registers = 16;        ///< vector registers
   bool amx = false;          ///< AMX tiles of bf16
+  bool pairs = false;        ///< dot products of pairs of bf16, faster than f32 FMA
   unsigned globalSpace = 0;  ///< address space of tensors
 };
 

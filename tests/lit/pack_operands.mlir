@@ -95,4 +95,33 @@ module @t {
     %o = cpu.product amx nn %s, %k add %start : tensor<64x80xf32> : tensor<64x64xf32>, tensor<64x80xf32> -> tensor<64x80xf32>
     cpu.product_into amx tn %s, %q into @dk[%b, %h] rows %qt : tensor<64x64xf32>, tensor<64x80xf32>
   }
+
+  // Pairs in vector registers: the same, but keys are read from where they are, with no more columns than there are, and
+  // sums are added in place.
+  // CHECK-LABEL: tile.kernel @pairs
+  // CHECK: %[[Q:.*]] = cpu.view @q[{{.*}}] rows {{.*}} : tensor<64x80xbf16, #cpu.layout<strided>>
+  // CHECK: %[[PAIRS:.*]] = cpu.pack %[[Q]] : {{.*}} -> tensor<64x80xbf16, #cpu.layout<column_pairs>>
+  // CHECK: %[[ROWPAIRS:.*]] = cpu.pack %[[Q]] : {{.*}} -> tensor<64x80xbf16, #cpu.layout<row_pairs>>
+  // CHECK: %[[K:.*]] = cpu.view @k
+  // CHECK: %[[WHOLE:.*]] = cpu.pad %[[K]] : {{.*}} -> tensor<64x80xbf16, #cpu.layout<strided>>
+  // CHECK: %[[COLUMNS:.*]] = cpu.pack %[[WHOLE]] : {{.*}} -> tensor<64x80xbf16, #cpu.layout<columns>>
+  // CHECK: %[[S:.*]] = cpu.product pairs nt %[[PAIRS]], %[[K]]
+  // CHECK: %[[P:.*]] = cpu.round %[[S]] to_end_of %[[COLUMNS]] : {{.*}} -> tensor<64x64xbf16, #cpu.layout<column_pairs>>
+  // CHECK: cpu.product pairs nn %[[P]], %[[COLUMNS]] add
+  // CHECK: %[[T:.*]] = cpu.round %[[S]] to_end_of %[[ROWPAIRS]] : {{.*}} -> tensor<64x64xbf16, #cpu.layout<columns>>
+  // CHECK-NOT: cpu.empty
+  // CHECK: cpu.product_into pairs tn %[[T]], %[[ROWPAIRS]] into @dk
+  tile.kernel @pairs grid query schedule<q = 64, k = 64> {
+  ^bb0(%b: i32, %h: i32, %qt: i32):
+    tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
+    tile.tensor @k : bf16 ["B", "H", "S", "D"] operand strided
+    tile.tensor @dk : f32 ["B", "H", "S", "D"] gradient strided
+    %q = tile.load @q[%b, %h] query rows %qt : tensor<64x80xf32>
+    %k = tile.load @k[%b, %h] key rows %qt : tensor<64x80xf32>
+    %zero = arith.constant 0.0 : f32
+    %start = tile.fill query %zero : tensor<64x80xf32>
+    %s = cpu.product pairs nt %q, %k : tensor<64x80xf32>, tensor<64x80xf32> -> tensor<64x64xf32>
+    %o = cpu.product pairs nn %s, %k add %start : tensor<64x80xf32> : tensor<64x64xf32>, tensor<64x80xf32> -> tensor<64x80xf32>
+    cpu.product_into pairs tn %s, %q into @dk[%b, %h] rows %qt : tensor<64x64xf32>, tensor<64x80xf32>
+  }
 }

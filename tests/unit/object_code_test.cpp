@@ -97,19 +97,32 @@ TEST(ObjectCode, allTypesRunOnAllKindsOfCpu) {
 #endif
   const std::string avx2 = "avx2 bmi1 bmi2 fma f16c movbe abm",
                     avx512 = avx2 + " avx512f avx512bw avx512dq avx512cd avx512vl";
-  const std::pair<const char *, std::string> cpus[] = {{"x86-64", ""},
-                                                       {"haswell", avx2},
-                                                       {"znver3", avx2 + " sse4a clwb sha_ni"},
-                                                       {"skylake-avx512", avx512},
-                                                       {"cascadelake", avx512 + " avx512_vnni"},
-                                                       {"cooperlake", avx512 + " avx512_vnni avx512_bf16"},
-                                                       {"sapphirerapids",
-                                                        avx512 + " avx512_bf16 avx512_fp16 amx_tile amx_bf16"}};
+  const std::pair<const char *, std::string> cpus[] = {
+      {"x86-64", ""},
+      {"haswell", avx2},
+      {"znver3", avx2 + " sse4a clwb sha_ni"},
+      {"skylake-avx512", avx512},
+      {"cascadelake", avx512 + " avx512_vnni"},
+      {"cooperlake", avx512 + " avx512_vnni avx512_bf16"},
+      {"sapphirerapids", avx512 + " avx512_bf16 avx512_fp16 amx_tile amx_bf16"},
+      // Has sse4a too, of no use in kernels: others can run these.
+      {"znver4", avx512 + " avx512_vnni avx512_bf16 avx512ifma " + "avx512vbmi avx512_vbmi2 avx512_bitalg gfni"}};
   // Half a step of a type's last bit for each rounding of operands, probabilities and results, of sums that take off
   // from one another.
   const std::pair<ElementType, double> types[] = {{ElementType::F32, 1e-5},
                                                   {ElementType::BF16, 0.03},
                                                   {ElementType::F16, 0.004}};
+  // The first of all; of bf16 in registers, the others too: rows that fill them and that do not, tiles with keys and
+  // queries that are not there, an odd number among these, and few queries.
+  struct Case {
+    const char *variant;
+    Shape shape;
+    int tileQ, tileK;
+  };
+  const Case cases[] = {{"content_weight", {1, 2, 2, 70, 70, 32, 32}, 64, 64},
+                        {"causal", {1, 4, 2, 101, 101, 16, 48}, 32, 32},
+                        {"adaptive_span", {1, 2, 2, 45, 45, 80, 64}, 16, 64},
+                        {"causal", {1, 2, 1, 33, 33, 24, 24}, 48, 48}};
   std::string run, left;
   for (const auto &[cpu, features] : cpus) {
     if (!machineHas(features)) {
@@ -118,10 +131,12 @@ TEST(ObjectCode, allTypesRunOnAllKindsOfCpu) {
     }
     run += std::string(" ") + cpu;
     for (const auto &[type, tolerance] : types)
-      for (const char *name : {"content_weight"}) {
-        SCOPED_TRACE(std::string(cpu) + " " + name + " " + weft::name(type));
-        const auto variant = variantOf(name);
-        const Shape shape{1, 2, 2, 70, 70, 32, 32};
+      for (const Case &own : cases) {
+        const bool halves = type == ElementType::BF16 && features.find("avx512_bf16") != std::string::npos;
+        if (&own != cases && !halves) continue;
+        const Shape &shape = own.shape;
+        SCOPED_TRACE(std::string(cpu) + " " + own.variant + " " + weft::name(type) + " " + std::to_string(shape.D));
+        const auto variant = variantOf(own.variant);
         auto inputs = randomInputs(*variant, shape, 3);
         for (const InputInfo &input : variant->inputs())
           if (input.isRow)
@@ -132,6 +147,7 @@ TEST(ObjectCode, allTypesRunOnAllKindsOfCpu) {
         CallOptions options;
         options.type = type;
         options.target = cpu;
+        options.tileQ = own.tileQ, options.tileK = own.tileK;
         const auto got = call(variant, inputs, cotangent, options);
         EXPECT_LT(relativeError(got.o, want.o.values), tolerance);
         for (auto &[input, gradient] : want.gradients)

@@ -12,28 +12,9 @@ void Amx::call(const char *intrinsic, llvm::ArrayRef<Value> args) {
 }
 Value Amx::tile(int number) { return arith::ConstantIntOp::create(emit.b, emit.loc, number, 8); }
 
-Value Amx::address(const Operand &operand, Value row, Value byte) {
+Value Amx::address(const HalfOperand &operand, Value row, Value byte) {
   return emit.at(operand.base, emit.add(emit.mul(row, operand.stride), byte), emit.b.getIntegerType(8));
 }
-Value Amx::shuffle(Value x, Value y, llvm::ArrayRef<int64_t> lanes) {
-  return mlir::vector::ShuffleOp::create(emit.b, emit.loc, x, y, lanes);
-}
-/// x0 y0 x1 y1 ... of two vectors of i16.
-Value Amx::interleaved(Value even, Value odd) {
-  const int64_t lanes = mlir::cast<mlir::VectorType>(even.getType()).getDimSize(0);
-  llvm::SmallVector<int64_t> order;
-  for (int64_t at = 0; at < lanes; ++at) order.append({at, lanes + at});
-  return shuffle(even, odd, order);
-}
-
-/// x0 y0 x1 y1 ... of a half of each lane of 128 bits, in words, as an instruction has it.
-Value Amx::unpacked(Value x, Value y, bool high) {
-  llvm::SmallVector<int64_t> order;
-  for (int64_t lane = 0; lane < 32; lane += 8)
-    for (int64_t at = lane + (high ? 4 : 0); at < lane + (high ? 8 : 4); ++at) order.append({at, 32 + at});
-  return shuffle(x, y, order);
-}
-
 void Amx::configure(Value scratch) {
   // Palette 1; bytes 16 to 31: bytes a row of each register; 48 to 55: rows.
   std::array<int64_t, 8> words{};
@@ -47,10 +28,10 @@ void Amx::configure(Value scratch) {
 void Amx::release() { call("llvm.x86.tilerelease", {}); }
 void Amx::stayAwake() { call("llvm.x86.tdpbf16ps", {tile(0), tile(6), tile(7)}); }
 
-void Amx::product(Value out, Value outStride, const Operand &a, const Operand &b, int64_t rows, int64_t columns,
+void Amx::product(Value out, Value outStride, const HalfOperand &a, const HalfOperand &b, int64_t rows, int64_t columns,
                   int64_t depth, bool accumulate) {
   Value outBytes = emit.mul(outStride, emit.i64(4));
-  const Operand sums{out, outBytes};
+  const HalfOperand sums{out, outBytes};
   // Blocks of 2 x 2 registers of sums (0 to 3), two of A (4, 5), two of B (6, 7).
   auto block = [&](Value m, Value n, int high, int wide) {
     Value nBytes = emit.mul(n, emit.i64(4));
@@ -83,159 +64,6 @@ void Amx::product(Value out, Value outStride, const Operand &a, const Operand &b
   const int64_t whole = rows / 32 * 32;
   if (whole) emit.loop(emit.i64(0), emit.i64(whole), 32, [&](Value m) { row(m, 2); });
   if (whole < rows) row(emit.i64(whole), 1);
-}
-
-std::pair<Value, Value> Amx::padded(Value source, Value stride, Value valid, int64_t rows, int64_t columns,
-                                    Value memory) {
-  const int64_t depth = depthOf(columns);
-  mlir::Type half = i16();
-  auto copy = [&] {
-    mlir::VectorType part = vector(half, 16);
-    Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(part));
-    emit.loop(emit.i64(0), emit.i64(rows), 1, [&](Value row) {
-      Value inside = emit.less(row, valid);
-      Value safe = arith::SelectOp::create(emit.b, emit.loc, inside, row, emit.i64(0));
-      for (int64_t c = 0; c < depth; c += 16) {
-        Value to = emit.at(memory, emit.add(emit.mul(row, emit.i64(depth)), emit.i64(c)), half);
-        if (c >= columns) {
-          emit.store(zero, to, 2);
-          continue;
-        }
-        Value value = emit.load(part, emit.at(source, emit.add(emit.mul(safe, stride), emit.i64(c)), half), 2);
-        emit.store(arith::SelectOp::create(emit.b, emit.loc, inside, value, zero), to, 2);
-      }
-    });
-  };
-  Value own = emit.i64(depth);
-  if (depth != columns) {
-    copy();
-    return {memory, own};
-  }
-  Value partial = emit.less(valid, emit.i64(rows));
-  emit.when(partial, copy);
-  return {arith::SelectOp::create(emit.b, emit.loc, partial, memory, source),
-          arith::SelectOp::create(emit.b, emit.loc, partial, own, stride)};
-}
-
-void Amx::columns(Value source, Value stride, int64_t rows, int64_t columns, Value memory) {
-  stayAwake();
-  // 32 rows and 8 columns at a time. Lane l of register r has row 8 l + r; each lane is transposed in itself.
-  mlir::VectorType lane = vector(i16(), 8);
-  auto joined = [&](Value x, Value y) {
-    const int64_t count = mlir::cast<mlir::VectorType>(x.getType()).getDimSize(0);
-    llvm::SmallVector<int64_t> order;
-    for (int64_t at = 0; at < 2 * count; ++at) order.push_back(at);
-    return shuffle(x, y, order);
-  };
-  emit.loop(emit.i64(0), emit.i64(columns), 8, [&](Value column) {
-    emit.loop(emit.i64(0), emit.i64(rows), 32, [&](Value row) {
-      auto part = [&](int64_t number) {
-        Value own = emit.add(row, emit.i64(number));
-        return emit.load(lane, emit.at(source, emit.add(emit.mul(own, stride), column), i16()), 2);
-      };
-      std::vector<Value> registers;
-      for (int64_t r = 0; r < 8; ++r)
-        registers.push_back(joined(joined(part(r), part(r + 8)), joined(part(r + 16), part(r + 24))));
-      // Three times the halves of the list are shuffled, and so are each lane's words: the number of a row moves from
-      // that of the register to that of the word, a column's the other way.
-      for (int stage = 0; stage < 3; ++stage) {
-        std::vector<Value> next;
-        for (size_t at = 0; at < 4; ++at)
-          for (const bool high : {false, true}) next.push_back(unpacked(registers[at], registers[at + 4], high));
-        registers = std::move(next);
-      }
-      for (int64_t c = 0; c < 8; ++c) {
-        Value to = emit.add(emit.mul(emit.add(column, emit.i64(c)), emit.i64(rows)), row);
-        emit.store(registers[c], emit.at(memory, to, i16()), 2);
-      }
-    });
-  });
-}
-
-void Amx::columnPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory) {
-  const int64_t depth = depthOf(columns);
-  mlir::Type words = emit.vectorOf(emit.b.getI32Type());
-  Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(words));
-  emit.loop(emit.i64(0), emit.i64(rows), 16, [&](Value row) {
-    for (int64_t column = 0; column < depth; column += 32) {
-      std::vector<Value> vectors;
-      for (int r = 0; r < 16; ++r) {
-        Value own = emit.add(row, emit.i64(r));
-        Value inside = emit.less(own, valid);
-        Value safe = arith::SelectOp::create(emit.b, emit.loc, inside, own, emit.i64(0));
-        Value from = emit.at(source, emit.add(emit.mul(safe, stride), emit.i64(column)), i16());
-        Value part = columns - column >= 32
-                         ? emit.load(words, from, 2)
-                         : Value(llvmir::MaskedLoadOp::create(emit.b, emit.loc, words, from,
-                                                              emit.firstLanes((columns - column) / 2), zero, 2));
-        vectors.push_back(arith::SelectOp::create(emit.b, emit.loc, inside, part, zero));
-      }
-      vectors = emit.transpose(std::move(vectors));
-      for (int pair = 0; pair < 16; ++pair) {
-        Value to = emit.add(emit.i64((column / 2 + pair) * rows), row);
-        emit.store(vectors[pair], emit.at(memory, to, emit.b.getI32Type()), 4);
-      }
-    }
-  });
-}
-
-void Amx::rowPairs(Value source, Value stride, Value valid, int64_t rows, int64_t columns, Value memory) {
-  mlir::VectorType halves = vector(i16(), 16);
-  Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(halves));
-  emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
-    auto load = [&](int64_t odd, int64_t column) -> Value {
-      Value own = emit.add(emit.mul(pair, emit.i64(2)), emit.i64(odd));
-      Value inside = emit.less(own, valid);
-      Value safe = arith::SelectOp::create(emit.b, emit.loc, inside, own, emit.i64(0));
-      Value from = emit.at(source, emit.add(emit.mul(safe, stride), emit.i64(column)), i16());
-      return arith::SelectOp::create(emit.b, emit.loc, inside, emit.load(halves, from, 2), zero);
-    };
-    for (int64_t c = 0; c < columns; c += 16) {
-      Value to = emit.add(emit.mul(pair, emit.i64(2 * columns)), emit.i64(2 * c));
-      emit.store(interleaved(load(0, c), load(1, c)), emit.at(memory, to, i16()), 2);
-    }
-  });
-}
-
-void Amx::roundPairs(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
-  Value zero = emit.zeros();
-  llvm::SmallVector<int64_t> pairs;
-  for (int64_t at = 0; at < 16; ++at) pairs.append({at, 16 + at});
-  auto roundAll = [&](bool whole) {
-    emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
-      auto load = [&](int64_t odd, int64_t column) -> Value {
-        Value row = emit.add(emit.mul(pair, emit.i64(2)), emit.i64(odd));
-        Value value =
-            emit.load(emit.floats(), emit.at(source, emit.add(emit.mul(row, emit.i64(columns)), emit.i64(column))));
-        return whole ? value : arith::SelectOp::create(emit.b, emit.loc, emit.less(row, valid), value, zero);
-      };
-      for (int64_t c = 0; c < columns; c += 16) {
-        // One instruction rounds two registers, the second into the lower half.
-        Value both = llvmir::CallIntrinsicOp::create(emit.b, emit.loc, vector(emit.b.getBF16Type(), 32),
-                                                     emit.b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512"),
-                                                     mlir::ValueRange{load(1, c), load(0, c)})
-                         .getResult(0);
-        Value to = emit.add(emit.mul(pair, emit.i64(2 * columns)), emit.i64(2 * c));
-        emit.store(shuffle(both, both, pairs), emit.at(memory, to, i16()), 2);
-      }
-    });
-  };
-  stayAwake();
-  emit.choose(emit.less(valid, emit.i64(rows)), [&] { roundAll(false); }, [&] { roundAll(true); });
-}
-
-void Amx::round(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
-  mlir::Type bf16 = emit.vectorOf(emit.b.getBF16Type());
-  emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
-    Value inside = emit.firstLanes(emit.sub(valid, column));
-    emit.loop(emit.i64(0), emit.i64(rows), 1, [&](Value row) {
-      Value index = emit.add(emit.mul(row, emit.i64(columns)), column);
-      Value value = emit.load(emit.floats(), emit.at(source, index));
-      value = arith::SelectOp::create(emit.b, emit.loc, inside, value, emit.zeros());
-      emit.store(arith::TruncFOp::create(emit.b, emit.loc, bf16, value), emit.at(memory, index, emit.b.getBF16Type()),
-                 2);
-    });
-  });
 }
 
 }  // namespace weft::cpu

@@ -1,7 +1,8 @@
 // Chooses what multiplies the tiles of a kernel.
 //
 // Before: tile.dot, tile.dot_into. After: cpu.product, cpu.product_into of one kind for the whole kernel: amx where the
-// CPU has it, rows are bf16, and tiles fill its registers; else fma. Test: choose_products.mlir
+// CPU has it, rows are bf16, and tiles fill its registers; pairs where it multiplies pairs of bf16; else fma.
+// Test: choose_products.mlir
 #include "compiler/internal_error.h"
 #include "compiler/passes.h"
 #include "compiler/target/cpu/object_code.h"
@@ -16,17 +17,19 @@ namespace {
 
 using target::Machine;
 
-/// AMX multiplies bf16: it makes 16 x 16 sums, two by two, of 32 terms at a time.
-bool fitsAmx(tile::KernelOp kernel, const Machine &machine) {
-  bool fits = machine.amx && target::rowType(kernel) == ElementType::BF16 && kernel.getTileQ() % 32 == 0 &&
-              kernel.getTileK() % 32 == 0;
+/// Rows of bf16 that fill registers, and tiles of keys that transpose 32 by 32.
+bool fitsHalves(tile::KernelOp kernel) {
+  bool fits = target::rowType(kernel) == ElementType::BF16 && kernel.getTileK() % 32 == 0;
   kernel.walk([&](tile::LoadOp load) { fits &= load.getResult().getType().getDimSize(1) % 16 == 0; });
   return fits;
 }
 
 /// The first kind that fits a kernel and a machine, the fastest before the others.
 cpu::ProductKind kindOf(tile::KernelOp kernel, const Machine &machine) {
-  if (fitsAmx(kernel, machine)) return cpu::ProductKind::Amx;
+  if (!fitsHalves(kernel)) return cpu::ProductKind::Fma;
+  // AMX makes 16 x 16 sums, two by two, of 32 terms at a time.
+  if (machine.amx && kernel.getTileQ() % 32 == 0) return cpu::ProductKind::Amx;
+  if (machine.pairs) return cpu::ProductKind::Pairs;
   return cpu::ProductKind::Fma;
 }
 

@@ -12,6 +12,8 @@ KernelCode::KernelCode(mlir::ModuleOp module, tile::KernelOp kernel, const Machi
       builder(module.getContext()),
       emit(builder, machine),
       slots(emit, kernel),
+      halves(emit),
+      usesAmx(cpu::usesAmx(kernel)),
       amx(emit),
       plan(emit, slots, scalars) {}
 

@@ -35,6 +35,8 @@ struct KernelCode {
   Emitter emit;
   target::KernelArguments slots;
   llvm::DenseMap<Value, Value> scalars;  ///< i32 / i1 / f32 of the kernel to i64 / i1 / f32
+  Halves halves;
+  const bool usesAmx;
   Amx amx;
   target::ScalarProgram plan;
   Value scratch;  ///< this thread's
@@ -46,6 +48,10 @@ struct KernelCode {
     for (mlir::Operation &op : block) lower(op);
   }
 
+  /// Among other work between products: see Amx::stayAwake.
+  void stayAwake() {
+    if (usesAmx) amx.stayAwake();
+  }
   /// The place of an operation's result, as assign-scratch has set it.
   Value place(mlir::OpResult result);
   Value scalar(Value value);

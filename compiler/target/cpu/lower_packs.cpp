@@ -62,20 +62,25 @@ void lower(KernelCode &code, PackOp op) {
   const int64_t rows = KernelCode::shapeOf(op.getSource())[0], columns = KernelCode::shapeOf(op.getSource())[1];
   const Layout layout = *layoutOf(op.getResult().getType());
   Value base = code.place(op->getResult(0));
-  if (layout == Layout::ColumnPairs)
-    code.amx.columnPairs(source.base, source.stride, source.valid, rows, columns, base);
-  else if (layout == Layout::RowPairs) code.amx.rowPairs(source.base, source.stride, source.valid, rows, columns, base);
-  else if (elementOf(op.getResult()) == ElementType::BF16)
-    code.amx.columns(source.base, source.stride, rows, KernelCode::shapeOf(op.getResult())[1], base);
-  else packColumns(code, source, elementOf(op.getSource()), base, rows, columns);
+  const int64_t packed = KernelCode::shapeOf(op.getResult())[1];
+  if (layout == Layout::ColumnPairs) {
+    code.halves.columnPairs(source.base, source.stride, source.valid, rows, columns, packed, base);
+  } else if (layout == Layout::RowPairs) {
+    code.halves.rowPairs(source.base, source.stride, source.valid, rows, columns, base);
+  } else if (elementOf(op.getResult()) == ElementType::BF16) {
+    code.stayAwake();
+    code.halves.columns(source.base, source.stride, rows, packed, base);
+  } else {
+    packColumns(code, source, elementOf(op.getSource()), base, rows, columns);
+  }
   code.tiles[op.getResult()] = {base, Value(), source.valid};
 }
 
 void lower(KernelCode &code, PadOp op) {
   const Tile source = code.tile(op.getSource());
   const auto shape = KernelCode::shapeOf(op.getSource());
-  auto [base, stride] =
-      code.amx.padded(source.base, source.stride, source.valid, shape[0], shape[1], code.place(op->getResult(0)));
+  auto [base, stride] = code.halves.padded(source.base, source.stride, source.valid, shape[0], shape[1],
+                                           KernelCode::shapeOf(op.getResult())[1], code.place(op->getResult(0)));
   code.tiles[op.getResult()] = {base, stride, source.valid};
 }
 
@@ -83,9 +88,12 @@ void lower(KernelCode &code, RoundOp op) {
   Value source = code.tile(op.getSource()).base, end = code.tile(op.getEnd()).valid;
   Value base = code.place(op->getResult(0));
   // In memory queries are columns.
-  if (layoutOf(op.getResult().getType()) == Layout::ColumnPairs)
-    code.amx.roundPairs(source, end, code.tileK, code.tileQ, base);
-  else code.amx.round(source, end, code.tileK, code.tileQ, base);
+  if (layoutOf(op.getResult().getType()) == Layout::ColumnPairs) {
+    code.stayAwake();
+    code.halves.roundPairs(source, end, code.tileK, code.tileQ, base);
+  } else {
+    code.halves.round(source, end, code.tileK, code.tileQ, base);
+  }
   code.tiles[op.getResult()] = {base};
 }
 

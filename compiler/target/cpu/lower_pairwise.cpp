@@ -106,10 +106,10 @@ class Pass {
           return next;
         });
       };
-      auto sums = !usesAmx(code.kernel)
+      auto sums = !code.usesAmx
                       ? from(emit.i64(0), keys, group.inits)
                       : emit.loop(emit.i64(0), keys, stretch, group.inits, [&](Value first, mlir::ValueRange carried) {
-                          code.amx.stayAwake();
+                          code.stayAwake();
                           return from(first, emit.min(emit.add(first, emit.i64(stretch)), keys), carried);
                         });
       finish(group, sums);

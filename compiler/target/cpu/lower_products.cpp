@@ -5,8 +5,8 @@
 namespace weft::cpu {
 namespace {
 
-/// A side of a product as AMX takes it.
-Amx::Operand operand(KernelCode &code, Value tile) {
+/// A side of a product of bf16.
+HalfOperand operand(KernelCode &code, Value tile) {
   Emitter &emit = code.emit;
   const Tile own = code.tile(tile);
   const auto shape = KernelCode::shapeOf(tile);
@@ -31,6 +31,48 @@ void multiplyAmx(KernelCode &code, ProductOp op, Value out) {
   else
     code.amx.product(out, emit.i64(code.tileQ), operand(code, op.getRhs()), operand(code, op.getLhs()), result[1],
                      code.tileQ, lhs[1], accumulate);
+}
+
+/// Of pairs: rows of A, whose columns are the terms, are broadcast; `rows` and `terms` are i64.
+Product productOfPairs(KernelCode &code, Value out, Value outStride, const Value &a, const Value &b, Value rows,
+                       int64_t columns, Value terms, bool accumulate) {
+  Emitter &emit = code.emit;
+  Value pairs = emit.div(emit.add(terms, emit.i64(1)), emit.i64(2));  // beside an odd one lie zeros
+  const HalfOperand left = operand(code, a), right = operand(code, b);
+  Product p{out,
+            outStride,
+            left.base,
+            emit.div(left.stride, emit.i64(2)),
+            emit.i64(1),
+            right.base,
+            emit.div(right.stride, emit.i64(4)),
+            rows,
+            pairs,
+            columns,
+            accumulate,
+            code.blockRows};
+  p.pairs = true;
+  return p;
+}
+
+void multiplyPairs(KernelCode &code, ProductOp op, Value out) {
+  Emitter &emit = code.emit;
+  const bool accumulate = op.getAcc() != nullptr;
+  const Tile rhs = code.tile(op.getRhs());
+  const int64_t columns = KernelCode::shapeOf(op.getRhs())[1];
+  Value queries = emit.i64(code.tileQ);
+  switch (op.getForm()) {
+    case tile::DotForm::NT:
+      return product(emit, productOfPairs(code, out, queries, op.getRhs(), op.getLhs(), rhs.valid, code.tileQ,
+                                          emit.i64(columns), accumulate));
+    case tile::DotForm::NN:
+      return product(emit, productOfPairs(code, out, queries, op.getRhs(), op.getLhs(), emit.i64(columns), code.tileQ,
+                                          rhs.valid, accumulate));
+    case tile::DotForm::TN:
+      return product(emit,
+                     productOfPairs(code, out, emit.i64(columns), op.getLhs(), op.getRhs(),
+                                    emit.i64(KernelCode::shapeOf(op.getResult())[0]), columns, rhs.valid, accumulate));
+  }
 }
 
 void multiplyFma(KernelCode &code, ProductOp op, Value out) {
@@ -97,7 +139,7 @@ void multiplyIntoAmx(KernelCode &code, ProductIntoOp op, const Target &to) {
   Emitter &emit = code.emit;
   const int64_t columns = KernelCode::shapeOf(op.getRhs())[1];
   Value sums = code.tile(op.getBy()).base;
-  const Amx::Operand lhs = operand(code, op.getLhs()), rhs = operand(code, op.getRhs());
+  const HalfOperand lhs = operand(code, op.getLhs()), rhs = operand(code, op.getRhs());
   auto multiply = [&](Value out, Value stride, bool accumulate) {
     code.amx.product(out, stride, lhs, rhs, code.tileK, columns, code.tileQ, accumulate);
   };
@@ -108,6 +150,19 @@ void multiplyIntoAmx(KernelCode &code, ProductIntoOp op, const Target &to) {
   if (to.listed) return byWay();
   // Of the last keys registers reach past the end.
   emit.choose(emit.less(to.valid, emit.i64(code.tileK)), byWay, [&] { multiply(to.base, to.stride, true); });
+}
+
+void multiplyIntoPairs(KernelCode &code, ProductIntoOp op, const Target &to) {
+  Emitter &emit = code.emit;
+  const int64_t columns = KernelCode::shapeOf(op.getRhs())[1];
+  Value queries = code.tile(op.getRhs()).valid;
+  auto multiply = [&](Value out, Value stride, bool accumulate) {
+    product(emit, productOfPairs(code, out, stride, op.getLhs(), op.getRhs(), to.valid, columns, queries, accumulate));
+  };
+  if (!to.listed) return multiply(to.base, to.stride, true);
+  Value sums = code.tile(op.getBy()).base;
+  multiply(sums, emit.i64(columns), false);
+  addRows(code, to, sums, columns);
 }
 
 void multiplyIntoFma(KernelCode &code, ProductIntoOp op, const Target &to) {
@@ -133,6 +188,7 @@ void lower(KernelCode &code, ProductOp op) {
   switch (op.getKind()) {
     case ProductKind::Fma: multiplyFma(code, op, out.base); break;
     case ProductKind::Amx: multiplyAmx(code, op, out.base); break;
+    case ProductKind::Pairs: multiplyPairs(code, op, out.base); break;
   }
   code.tiles[op.getResult()] = out;
 }
@@ -142,6 +198,7 @@ void lower(KernelCode &code, ProductIntoOp op) {
   switch (op.getKind()) {
     case ProductKind::Fma: return multiplyIntoFma(code, op, to);
     case ProductKind::Amx: return multiplyIntoAmx(code, op, to);
+    case ProductKind::Pairs: return multiplyIntoPairs(code, op, to);
   }
 }
 

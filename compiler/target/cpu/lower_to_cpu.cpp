@@ -29,15 +29,14 @@ void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel, const Machine &ma
   code.slots.setEntry(entry, entry->getArgument(0));
   builder.setInsertionPoint(entry->getTerminator());
 
-  const bool amx = usesAmx(kernel);
-  if (amx) code.amx.configure(code.scratch);
+  if (code.usesAmx) code.amx.configure(code.scratch);
   target::ProgramGrid grid(emit, code.slots, kernel);
   emit.loop(entry->getArgument(1), entry->getArgument(2), 1, [&](Value p) {
     grid.bind(p, code.scalars);
     code.plan.workspace = code.scratch;  // programs that have one keep no tiles
     code.lower(kernel.getBody().front());
   });
-  if (amx) code.amx.release();
+  if (code.usesAmx) code.amx.release();
 
   KernelImage image = grid.image(function.getSymName());
   if (auto bytes = kernel->getAttrOfType<mlir::IntegerAttr>(cpu::scratchBytes)) image.scratchBytes = bytes.getInt();

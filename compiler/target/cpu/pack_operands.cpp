@@ -2,9 +2,9 @@
 //
 // Before: tile.load, and products of a kind. After: every tile has a layout (#cpu.layout). A load is a cpu.view of the
 // tensor, or a cpu.gather of the keys that a list names, and what is made of it for those that use it: an f32
-// conversion (cpu.convert), queries in the lanes (cpu.pack), whole steps and pairs for AMX (cpu.pad, cpu.pack); each
-// once. The tiles of pairs that AMX multiplies are rounded (cpu.round). A cpu.product_into whose sums cannot all be
-// added in place has memory for them (cpu.empty). Test: pack_operands.mlir
+// conversion (cpu.convert), queries in the lanes (cpu.pack), whole steps and pairs for products of bf16 (cpu.pad,
+// cpu.pack); each once. The tiles of probabilities that these multiply are rounded (cpu.round). A cpu.product_into
+// whose sums cannot all be added in place has memory for them (cpu.empty). Test: pack_operands.mlir
 #include "compiler/passes.h"
 #include "compiler/target/tensors.h"
 
@@ -19,9 +19,6 @@ using cpu::Layout;
 using cpu::ProductKind;
 using cpu::Side;
 using mlir::Value;
-
-/// Terms of an AMX product's step.
-constexpr int64_t amxStep = 32;
 
 /// The kind and form of a product, and the side of it that a use is; none where it is no side of a product.
 struct Use {
@@ -61,7 +58,7 @@ class Operand {
     for (mlir::OpOperand &use : load.getResult().getUses())
       (taken(use).layout == Layout::Strided ? rowUses : packedUses).push_back(&use);
     llvm::stable_sort(packedUses, [](auto *x, auto *y) { return taken(*x).layout > taken(*y).layout; });
-    for (mlir::OpOperand *use : rowUses) use->set(inRows(taken(*use).half));
+    for (mlir::OpOperand *use : rowUses) use->set(inRows(taken(*use)));
     for (mlir::OpOperand *use : packedUses) use->set(packed(taken(*use)));
     load.erase();
   }
@@ -72,23 +69,26 @@ class Operand {
   mlir::Type element;
   bool listed;
   Value rows;              ///< in the tensor's type
-  Value whole, converted;  ///< for products: of AMX; of f32
+  Value whole, converted;  ///< for products: of bf16, in whole steps (a kernel's are all of one kind); of f32
   llvm::SmallDenseMap<Layout, Value, 4> packedAs;
 
   /// What is no side of a product reads rows of f32.
   static cpu::Taken taken(mlir::OpOperand &operand) {
     const auto use = useOf(operand);
-    return use ? cpu::taken(use->kind, use->form, use->side) : cpu::Taken{Layout::Strided, false};
+    return use ? cpu::taken(use->kind, use->form, use->side) : cpu::Taken{Layout::Strided, false, 1};
   }
 
-  Value inRows(bool half) {
-    if (half) {
-      const int64_t columns = load.getResult().getType().getDimSize(1);
-      if (!whole)
-        whole = cpu::PadOp::create(builder, load.getLoc(),
-                                   cpu::withLayout(rows.getType(), Layout::Strided, {}, wholeSteps(columns)), rows);
-      return whole;
-    }
+  /// All rows of the tile, those past the tensor's end zero.
+  Value padded(const cpu::Taken &as) {
+    if (!whole)
+      whole = cpu::PadOp::create(builder, load.getLoc(),
+                                 cpu::withLayout(rows.getType(), Layout::Strided, {}, wholeSteps(as)), rows);
+    return whole;
+  }
+
+  Value inRows(const cpu::Taken &as) {
+    // Registers of AMX take rows that are not there.
+    if (as.half) return as.step == 2 ? rows : padded(as);
     if (dialect::isReal(element)) return rows;
     if (!converted)
       converted =
@@ -101,19 +101,22 @@ class Operand {
   Value packed(const cpu::Taken &as) {
     Value &result = packedAs[as.layout];
     if (result) return result;
-    // The transposed of AMX reads all rows.
-    Value source = as.half && as.layout == Layout::Columns ? inRows(true) : rows;
+    // What transposes bf16 reads all rows.
+    Value source = as.half && as.layout == Layout::Columns ? padded(as) : rows;
     const int64_t columns = load.getResult().getType().getDimSize(1);
     result = cpu::PackOp::create(builder, load.getLoc(),
                                  cpu::withLayout(rows.getType(), as.layout,
                                                  as.half ? mlir::FloatType(builder.getBF16Type())
                                                          : dialect::realType(builder.getContext()),
-                                                 as.layout == Layout::ColumnPairs ? wholeSteps(columns) : columns),
+                                                 as.layout == Layout::ColumnPairs ? wholeSteps(as) : columns),
                                  source);
     return result;
   }
 
-  static int64_t wholeSteps(int64_t columns) { return (columns + amxStep - 1) / amxStep * amxStep; }
+  /// The columns, up to whole steps of a product.
+  int64_t wholeSteps(const cpu::Taken &as) {
+    return (load.getResult().getType().getDimSize(1) + as.step - 1) / as.step * as.step;
+  }
 };
 
 void setLayout(Value tile, Layout layout) { tile.setType(cpu::withLayout(tile.getType(), layout)); }
@@ -143,10 +146,10 @@ void setLayouts(mlir::Operation *op) {
   }
 }
 
-/// The left side of a product that AMX multiplies with rows is a tile of pairs, in f32.
+/// The left side of a product of bf16 with rows is a tile of pairs of a query and a key, in f32.
 template <class Product>
 void roundLeft(Product product) {
-  if (product.getKind() != ProductKind::Amx || product.getForm() == tile::DotForm::NT) return;
+  if (product.getKind() == ProductKind::Fma || product.getForm() == tile::DotForm::NT) return;
   mlir::OpBuilder builder(product);
   const cpu::Taken as = cpu::taken(product.getKind(), product.getForm(), Side::Left);
   Value lhs = product.getLhs();

@@ -10,11 +10,28 @@ namespace vector = mlir::vector;
 void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Value column, int vectors,
                   int64_t lastLanes) {
   auto lanesOf = [&](int v) { return v + 1 == vectors ? lastLanes : emit.machine.lanes; };
+  mlir::Type half = emit.b.getBF16Type(), halves = mlir::VectorType::get({2 * emit.machine.lanes}, half);
+  const unsigned halfBytes = 2;  // what rows of bf16 are aligned to
+  auto scalarAt = [&](Value pointer) -> Value {
+    if (!p.pairs) return emit.splat(emit.load(emit.real(), pointer));
+    return vector::BitCastOp::create(emit.b, emit.loc, mlir::cast<mlir::VectorType>(halves),
+                                     emit.splat(emit.load(emit.b.getI32Type(), pointer, halfBytes)));
+  };
+  auto vectorAt = [&](Value pointer, int64_t lanes) {
+    return p.pairs ? emit.load(halves, pointer, halfBytes) : emit.loadLanes(pointer, lanes);
+  };
+  auto step = [&](Value scalar, Value vector, Value sum) -> Value {
+    if (!p.pairs) return vector::FMAOp::create(emit.b, emit.loc, scalar, vector, sum);
+    return mlir::LLVM::CallIntrinsicOp::create(emit.b, emit.loc, emit.floats(),
+                                               emit.b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512"),
+                                               mlir::ValueRange{sum, scalar, vector})
+        .getResult(0);
+  };
   std::vector<Value> outRows, lhsRows;
   for (int r = 0; r < blockRows; ++r) {
     Value index = emit.add(row, emit.i64(r));
     outRows.push_back(emit.at(p.out, emit.add(emit.mul(index, p.outStride), column)));
-    lhsRows.push_back(emit.at(p.lhs, emit.mul(index, p.lhsRow)));
+    lhsRows.push_back(emit.at(p.lhs, emit.mul(index, p.lhsRow), p.pairs ? half : emit.real()));
   }
   Value rhs = emit.at(p.rhs, column);
   auto sumUp = [&](Value from, Value to) {
@@ -23,13 +40,12 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
                        Value source = emit.at(rhs, emit.mul(k, p.rhsStep));
                        std::vector<Value> columns, next;
                        for (int v = 0; v < vectors; ++v)
-                         columns.push_back(emit.loadLanes(emit.at(source, v * emit.machine.lanes), lanesOf(v)));
-                       Value step = emit.mul(k, p.lhsStep);
+                         columns.push_back(vectorAt(emit.at(source, v * emit.machine.lanes), lanesOf(v)));
+                       Value offset = emit.mul(k, p.lhsStep);
                        for (int r = 0; r < blockRows; ++r) {
-                         Value scalar = emit.splat(emit.load(emit.real(), emit.at(lhsRows[r], step)));
+                         Value scalar = scalarAt(emit.at(lhsRows[r], offset));
                          for (int v = 0; v < vectors; ++v)
-                           next.push_back(
-                               vector::FMAOp::create(emit.b, emit.loc, scalar, columns[v], carried[r * vectors + v]));
+                           next.push_back(step(scalar, columns[v], carried[r * vectors + v]));
                        }
                        return next;
                      });

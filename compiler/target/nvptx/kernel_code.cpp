@@ -35,7 +35,7 @@ KernelCode::KernelCode(mlir::ModuleOp module, tile::KernelOp kernel)
       tileQ(kernel.getTileQ()),
       tileK(kernel.getTileK()),
       builder(module.getContext()),
-      emit(builder, {1, 255, false, globalSpace}),
+      emit(builder, {.lanes = 1, .registers = 255, .globalSpace = globalSpace}),
       slots(emit, kernel),
       plan(emit, slots, scalars),
       thread(emit, warpsOf(kernel)) {}
