@@ -28,8 +28,9 @@ std::string describeSettings() {
     row(setting.name, standard, setting.type() + (range.empty() ? "" : " " + range), setting.meaning);
   }
   row("model.inputs", "{}", "an object",
-      "of inputs of the variant, in place of what it declares: {\"window\": 64}, or the range of a learned one: "
-      "{\"span\": [0, 99]}");
+      "of inputs of the variant, in place of what it declares: {\"window\": 64}, of each layer {\"window\": [[64], "
+      "[32]]}, "
+      "of each head {\"tiles\": [[1, 2], [3, 4]]}, or the range of a learned one: {\"span\": [0, 99]}");
   return table;
 }
 

@@ -115,19 +115,33 @@ void read(const json &value, const Setting &setting, std::string &field, const s
   }
 }
 
-/// {"window": 128, "span": [0, 256]}
-std::map<std::string, Bounds> readInputs(const json &values, const std::string &origin) {
+bool isFinite(const json &number) { return number.is_number() && std::isfinite(number.get<float>()); }
+
+/// [[64], [128]], [[64, 32], [128, 16]]; empty where it is none of these.
+std::vector<std::vector<double>> readLayers(const json &value) {
+  auto isLayer = [](const json &heads) {
+    return heads.is_array() && !heads.empty() && std::ranges::all_of(heads, isFinite);
+  };
+  if (!value.is_array() || value.empty() || !std::ranges::all_of(value, isLayer)) return {};
+  return value.get<std::vector<std::vector<double>>>();
+}
+
+/// {"window": 128, "span": [0, 256], "share": [[0.5, 0.25], [0.75, 0.5]]}
+std::map<std::string, GivenInput> readInputs(const json &values, const std::string &origin) {
   if (!values.is_object()) refuse(origin, "expected an object at '" + inputSection + "', got " + show(values));
-  std::map<std::string, Bounds> inputs;
+  std::map<std::string, GivenInput> inputs;
   for (auto &[name, value] : values.items()) {
-    auto isFinite = [](const json &number) { return number.is_number() && std::isfinite(number.get<float>()); };
+    if (auto layers = readLayers(value); !layers.empty()) {
+      inputs[name].layers = std::move(layers);
+      continue;
+    }
     const bool range = value.is_array() && value.size() == 2 && isFinite(value[0]) && isFinite(value[1]) &&
                        value[0].get<double>() < value[1].get<double>();
     if (!range && !isFinite(value))
       refuse(origin, "expected a number, or the lower and the upper end of a range, at " + inputSection + "." + name +
-                         ", got " + show(value));
+                         ", got " + show(value) + " (of each layer: [[1], [2]], of each head: [[1, 2], [3, 4]])");
     const json &low = range ? value[0] : value, &high = range ? value[1] : value;
-    inputs[name] = {low.get<double>(), high.get<double>()};
+    inputs[name].range = {low.get<double>(), high.get<double>()};
   }
   return inputs;
 }
@@ -146,6 +160,12 @@ void checkTogether(const Config &c, const std::string &origin) {
          "expected a head dim (width / heads) from 16 to 256, got " + std::to_string(headDim));
   demand(c.model.positions != "rotary" || headDim % 2 == 0,
          "expected an even head dim (width / heads) for rotary positions, got " + std::to_string(headDim));
+  for (const auto &[name, given] : c.model.inputs)
+    for (const std::vector<double> &heads : given.layers)
+      demand(static_cast<int64_t>(given.layers.size()) == c.model.layers &&
+                 (heads.size() == 1 || static_cast<int64_t>(heads.size()) == c.model.heads),
+             "expected at " + inputSection + "." + name + " an array of " + std::to_string(c.model.layers) +
+                 " layers, each an array of one value or of " + std::to_string(c.model.heads) + " heads' values");
   demand(c.train.lrMin <= c.train.lr,
          "expected train.lr_min of at most train.lr, got " + text(c.train.lrMin) + " and " + text(c.train.lr));
 }
@@ -178,8 +198,12 @@ std::string printConfig(const Config &config) {
   Config copy = config;
   for (const Setting &setting : allSettings())
     setting.visit(copy, [&](const auto &field) { data[setting.section()][setting.key()] = field; });
-  for (const auto &[name, bounds] : config.model.inputs)
-    data["model"]["inputs"][name] = bounds.low == bounds.high ? json(bounds.low) : json({bounds.low, bounds.high});
+  for (const auto &[name, given] : config.model.inputs) {
+    const auto [low, high] = given.range;
+    data["model"]["inputs"][name] = !given.layers.empty() ? json(given.layers)
+                                    : low == high         ? json(low)
+                                                          : json({low, high});
+  }
   return data.dump(2);
 }
 

@@ -10,6 +10,13 @@
 
 namespace weft {
 
+/// What a setting says of an input of the variant, in place of what that declares.
+struct GivenInput {
+  Bounds range{0, 0};  ///< a value, of both ends, or the range of a learned number
+  /// Instead, where there are any: of each layer the value of all heads, or of each of them.
+  std::vector<std::vector<double>> layers;
+};
+
 struct ModelConfig {
   int64_t layers = 4, heads = 4, width = 128, context = 256;
   double dropout = 0.2;
@@ -21,8 +28,8 @@ struct ModelConfig {
   std::string output = "tied";              ///< to the embedding, or of its own
   std::string qkNorm = "none";              ///< none, rms: of the queries and keys of each head
   int64_t inner = 0;                        ///< features inside of a block's network; 0: see innerWidth
-  /// Of inputs of the variant, by name, in place of what it declares: a value, or the range of a learned number.
-  std::map<std::string, Bounds> inputs;
+  /// Of the variant, by name.
+  std::map<std::string, GivenInput> inputs;
 
   /// Features inside of a block's network: those given, else four times the width. A gate takes a third matrix: 8/3 of
   /// the width for it, so that the network has as many parameters.

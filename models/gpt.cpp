@@ -13,11 +13,11 @@ namespace weft {
 namespace nn = torch::nn;
 using torch::Tensor;
 
-AttentionImpl::AttentionImpl(const ModelConfig &config) : config(config) {
+AttentionImpl::AttentionImpl(const ModelConfig &config, int64_t layer) : config(config) {
   const int64_t width = config.width;
   projection = register_module("projection", nn::Linear(nn::LinearOptions(width, 3 * width).bias(false)));
   output = register_module("output", nn::Linear(nn::LinearOptions(width, width).bias(false)));
-  made = register_module("made", VariantInputs(config));
+  made = register_module("made", VariantInputs(config, layer));
 }
 
 AttentionInputs AttentionImpl::inputs(const Tensor &x, const Rotation &rotation) {
@@ -38,11 +38,11 @@ Tensor AttentionImpl::forward(const Tensor &x, const Rotation &rotation, const A
   return output(o.transpose(1, 2).reshape({x.size(0), x.size(1), config.width}));
 }
 
-BlockImpl::BlockImpl(const ModelConfig &config) : network(config.network) {
+BlockImpl::BlockImpl(const ModelConfig &config, int64_t layer) : network(config.network) {
   const int64_t inner = config.innerWidth(), gates = network == "swiglu" ? 2 : 1;
   const bool biases = network == "gelu";
   norm1 = register_module("norm1", Norm(config.norm, config.width));
-  attention = register_module("attention", Attention(config));
+  attention = register_module("attention", Attention(config, layer));
   norm2 = register_module("norm2", Norm(config.norm, config.width));
   up = register_module("up", nn::Linear(nn::LinearOptions(config.width, gates * inner).bias(biases)));
   down = register_module("down", nn::Linear(nn::LinearOptions(inner, config.width).bias(biases)));
@@ -61,7 +61,7 @@ GptImpl::GptImpl(const ModelConfig &config) : config(config), variant(lastingTex
   if (config.positions == "rotary")
     rotation = Rotation::ofPositions(config.context, config.heads, config.width / config.heads);
   for (int64_t at = 0; at < config.layers; ++at)
-    blocks.push_back(register_module("block" + std::to_string(at), Block(config)));
+    blocks.push_back(register_module("block" + std::to_string(at), Block(config, at)));
   norm = register_module("norm", Norm(config.norm, config.width));
   dropout = register_module("dropout", nn::Dropout(config.dropout));
   if (config.output == "own")

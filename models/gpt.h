@@ -29,7 +29,8 @@ using Attend = std::function<torch::Tensor(const AttentionInputs &)>;
 
 class AttentionImpl : public torch::nn::Module {
  public:
-  explicit AttentionImpl(const ModelConfig &config);
+  /// Of the layer of this number.
+  AttentionImpl(const ModelConfig &config, int64_t layer);
   /// [B, T, width] -> the same. `rotation`: of the positions of x, see Rotation; null where none are told.
   torch::Tensor forward(const torch::Tensor &x, const Rotation &rotation, const Attend &attend);
   AttentionInputs inputs(const torch::Tensor &x, const Rotation &rotation);
@@ -43,7 +44,7 @@ TORCH_MODULE(Attention);
 
 class BlockImpl : public torch::nn::Module {
  public:
-  explicit BlockImpl(const ModelConfig &config);
+  BlockImpl(const ModelConfig &config, int64_t layer);
   torch::Tensor forward(const torch::Tensor &x, const Rotation &rotation, const Attend &attend);
   Attention attention{nullptr};
   Norm norm1{nullptr}, norm2{nullptr};

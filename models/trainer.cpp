@@ -71,7 +71,8 @@ int train(const TrainOptions &options, const TextData &data) {
   Processes &processes = *options.processes;
   const Rows rows = processes.part(settings.batch, settings.contextParallel);
   if (options.device.is_cpu()) demandMemory(config, processes);
-  [[maybe_unused]] const VariantInputs known(config.model);  // says what is wrong before there is a folder
+  for (int64_t layer = 0; layer < config.model.layers; ++layer) [[maybe_unused]]
+    const VariantInputs known(config.model, layer);  // says what is wrong before there is a folder
   demandParts(config);
   const Validation validation(config, data);
   processes.demandSame("config", printConfig(config));

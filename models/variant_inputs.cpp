@@ -13,6 +13,8 @@ using torch::Tensor;
 namespace {
 
 constexpr int64_t hiddenWidth = 64;
+/// A learned number begins no nearer to the ends of its range than this share of it, where it would learn nothing.
+constexpr double edge = 0.01;
 
 /// Of a call as long as the model's context.
 std::map<std::string, int64_t> sizesOf(const ModelConfig &config) {
@@ -52,7 +54,7 @@ bool readsAllTokens(const Variant &variant) {
   return std::any_of(variant.inputs().begin(), variant.inputs().end(), isQueryNumber);
 }
 
-VariantInputsImpl::VariantInputsImpl(const ModelConfig &config) : config(config) {
+VariantInputsImpl::VariantInputsImpl(const ModelConfig &config, int64_t layer) : config(config), layer(layer) {
   const auto variant = findVariant(config.attention);
   wave = variant->name().starts_with("span_periodic");
   const int64_t heads = config.heads;
@@ -104,8 +106,12 @@ void VariantInputsImpl::makeNumber(Made &made) {
   const InputInfo &info = made.info;
   made.range = info.values.bounds(sizes);
   Bounds typical = info.values.typical(sizes).value_or(Bounds{0, 0});
-  if (auto set = config.inputs.find(info.name); set != config.inputs.end()) {
-    const Bounds given = set->second;
+  const auto set = config.inputs.find(info.name);
+  const std::vector<double> own =  // of this layer
+      set == config.inputs.end() || set->second.layers.empty() ? std::vector<double>()
+                                                               : set->second.layers.at(static_cast<size_t>(layer));
+  if (set != config.inputs.end() && own.empty()) {
+    const Bounds given = set->second.range;
     if (made.source == Source::Value && given.low != given.high)
       throw std::invalid_argument("model.inputs." + info.name + ": expected one number, for nothing is learned of it");
     if (info.isInt && given.low != std::floor(given.low))
@@ -117,8 +123,14 @@ void VariantInputsImpl::makeNumber(Made &made) {
     }
   }
   const int64_t count = info.dims.empty() ? 1 : config.heads;
+  if (own.size() > static_cast<size_t>(count))
+    throw std::invalid_argument("model.inputs." + info.name +
+                                ": expected one value a layer, for it is no input by head");
+  if (info.isInt && std::ranges::any_of(own, [](double value) { return value != std::floor(value); }))
+    throw std::invalid_argument("model.inputs." + info.name + ": expected integers");
   Tensor first = torch::empty({count}, torch::kDouble);
-  for (int64_t at = 0; at < count; ++at) first[at] = firstValue(typical, at, count);
+  for (int64_t at = 0; at < count; ++at)
+    first[at] = own.empty() ? firstValue(typical, at, count) : own[own.size() == 1 ? 0 : static_cast<size_t>(at)];
   if (info.dims.empty()) first = first.squeeze(0);
   if (made.source == Source::Value) {
     made.parameter =
@@ -127,7 +139,7 @@ void VariantInputsImpl::makeNumber(Made &made) {
   }
   if (isBounded(made.range)) {
     const double width = std::max(made.range.high - made.range.low, 1e-30);
-    first = torch::logit(((first - made.range.low) / width).clamp(0.01, 0.99));
+    first = torch::logit(((first - made.range.low) / width).clamp(edge, 1 - edge));
   }
   made.parameter = register_parameter("input_" + info.name, first.to(torch::kFloat));
 }
@@ -141,6 +153,23 @@ std::map<std::string, Tensor> VariantInputsImpl::learned() const {
   for (const Made &made : inputs)
     if (made.source == Source::Number || made.source == Source::Table) values[made.info.name] = numberOf(made);
   return values;
+}
+
+std::map<std::string, Tensor> VariantInputsImpl::numbers() const {
+  std::map<std::string, Tensor> values = learned();
+  for (const Made &made : inputs)
+    if (made.source == Source::Value) values[made.info.name] = numberOf(made);
+  return values;
+}
+
+Bounds VariantInputsImpl::reachable(const std::string &name) const {
+  for (const Made &made : inputs) {
+    if (made.info.name != name || (made.source != Source::Number && made.source != Source::Value)) continue;
+    const double margin =
+        made.source == Source::Number && isBounded(made.range) ? edge * (made.range.high - made.range.low) : 0;
+    return {made.range.low + margin, made.range.high - margin};
+  }
+  throw std::invalid_argument("'" + name + "' is no number of variant '" + config.attention + "'");
 }
 
 Tensor VariantInputsImpl::reachCost() const {

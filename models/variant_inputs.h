@@ -6,7 +6,8 @@
 //   float [B, H, T or S, R]  rows of features, by a network of the token
 //   int [H], []              its value
 //
-// Values and first values are the typical ones for the model's context, or those of the setting model.inputs.
+// Values and first values are the typical ones for the model's context, or those of the setting model.inputs, which may
+// differ from layer to layer and from head to head.
 #pragma once
 
 #include <map>
@@ -34,14 +35,20 @@ bool readsAllTokens(const Variant &variant);
 
 class VariantInputsImpl : public torch::nn::Module {
  public:
-  /// Throws std::invalid_argument where the variant has an input that a model cannot make, or a setting names none of
-  /// its.
-  explicit VariantInputsImpl(const ModelConfig &config);
+  /// Of the layer of this number. Throws std::invalid_argument where the variant has an input that a model cannot make,
+  /// or a setting names none of its.
+  VariantInputsImpl(const ModelConfig &config, int64_t layer);
 
   /// Adds them to a call for tokens x: [B, T, width].
   void add(AttentionInputs &call, const torch::Tensor &x);
   /// Learned numbers and tables by name: [heads], [], [heads, N].
   std::map<std::string, torch::Tensor> learned() const;
+  /// These and values, all that does not hang on the tokens.
+  std::map<std::string, torch::Tensor> numbers() const;
+  /// The values that input `name` can have here: of a learned number those that its parameter reaches, of a value those
+  /// that the variant declares. An open side is infinite. Throws std::invalid_argument where it is no number, or one of
+  /// each head.
+  Bounds reachable(const std::string &name) const;
   /// The mean reach of the heads, a term of the loss: of numbers up to T; 0 without any.
   torch::Tensor reachCost() const;
 
@@ -56,6 +63,7 @@ class VariantInputsImpl : public torch::nn::Module {
   };
 
   ModelConfig config;
+  int64_t layer;
   bool wave = false;  ///< a learned period thins what a head sees
   std::vector<Made> inputs;
   torch::nn::Linear hidden{nullptr}, features{nullptr}, gates{nullptr};
