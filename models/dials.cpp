@@ -1,6 +1,7 @@
 #include "models/dials.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <stdexcept>
@@ -64,6 +65,14 @@ double meanPairs(const MassFigures &figures) {
   return sum / static_cast<double>(figures.heads.size());
 }
 
+/// A finite number that is all of `text`.
+std::optional<double> numberIn(const std::string &text) {
+  double value = 0;
+  const char *end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  return error == std::errc() && stop == end && std::isfinite(value) ? std::optional(value) : std::nullopt;
+}
+
 std::string number(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%g", value);
@@ -95,24 +104,21 @@ DialChoice chosenDial(const MassMeasure &measure, const std::string &given) {
   if (equals == std::string::npos) return choice;
   const std::string range = given.substr(equals + 1);
   const size_t points = range.find("..");
-  try {
-    size_t readLow = 0, readHigh = 0;
-    const std::string low = range.substr(0, points), high = points == std::string::npos ? "" : range.substr(points + 2);
-    choice.range = Bounds{std::stod(low, &readLow), std::stod(high, &readHigh)};
-    if (readLow == low.size() && readHigh == high.size() && std::isfinite(choice.range->low) &&
-        std::isfinite(choice.range->high) && choice.range->low < choice.range->high)
+  if (points != std::string::npos) {
+    const auto low = numberIn(range.substr(0, points)), high = numberIn(range.substr(points + 2));
+    if (low && high && *low < *high) {
+      choice.range = Bounds{*low, *high};
       return choice;
-  } catch (const std::logic_error &) {
-    // no numbers
+    }
   }
   throw std::invalid_argument("expected --dial " + choice.name +
                               "=LOW..HIGH, two numbers and the lower one first, got '" + given + "'");
 }
 
-SolvedDial solveDial(MassMeasure &measure, const DialChoice &dial, double target) {
-  const Gpt &model = measure.selecting();
+/// From the lower end of the range on, whichever end keeps less.
+static DialScale scaleOf(const MassMeasure &measure, const DialChoice &dial) {
   const InputInfo &input = inputOf(measure, dial.name);
-  Bounds range = model->blocks[0]->attention->made->reachable(dial.name);
+  Bounds range = measure.selecting()->blocks[0]->attention->made->reachable(dial.name);
   if (dial.range) {
     if (input.hasGradient && (dial.range->low < range.low || dial.range->high > range.high))
       throw std::invalid_argument("expected --dial " + dial.name + " between " + number(range.low) + " and " +
@@ -122,15 +128,21 @@ SolvedDial solveDial(MassMeasure &measure, const DialChoice &dial, double target
   }
   if (!std::isfinite(range.low) || !std::isfinite(range.high))
     throw std::invalid_argument("expected --dial " + dial.name + "=LOW..HIGH: its declaration names no range");
-  if (input.isInt) range = {std::ceil(range.low), std::floor(range.high)};
+  DialScale scale{dial.name, input.isInt, !input.dims.empty(), range.low, (range.high - range.low) / floatSteps,
+                  floatSteps};
+  if (!input.isInt) return scale;
+  scale.tight = std::ceil(range.low);
+  scale.step = 1;
+  scale.steps = std::max<int64_t>(0, static_cast<int64_t>(std::floor(range.high) - scale.tight));
+  return scale;
+}
+
+SolvedDial solveDial(MassMeasure &measure, const DialChoice &dial, double target) {
+  const Gpt &model = measure.selecting();
+  const InputInfo &input = inputOf(measure, dial.name);
   SolvedDial solved;
   DialScale &scale = solved.scale;
-  scale = {dial.name,
-           input.isInt,
-           !input.dims.empty(),
-           range.low,
-           input.isInt ? 1 : (range.high - range.low) / floatSteps,
-           input.isInt ? static_cast<int64_t>(range.high - range.low) : floatSteps};
+  scale = scaleOf(measure, dial);
   const auto layers = model->blocks.size();
   const size_t units = scale.byHead ? static_cast<size_t>(model->config.heads) : 1;
   int passes = 0;
@@ -149,10 +161,10 @@ SolvedDial solveDial(MassMeasure &measure, const DialChoice &dial, double target
   const double atLow = meanPairs(low), atHigh = meanPairs(loosest);
   if (atLow == atHigh)
     throw std::invalid_argument("expected a dial that changes what is kept, got " + dial.name + ": from " +
-                                number(range.low) + " to " + number(range.high) + " variant '" +
+                                number(scale.at(0)) + " to " + number(scale.at(scale.steps)) + " variant '" +
                                 model->config.attention + "' keeps the same share of the pairs");
   if (atLow > atHigh) {
-    scale.tight = range.high;
+    scale.tight = scale.at(scale.steps);
     scale.step = -scale.step;
     loosest = low;
   }
