@@ -30,6 +30,7 @@ int main(int argc, char **argv) {
       "  weft data                                         enwik8, to train on\n"
       "  weft train --config models/configs/small_span_periodic.json --data FILE --out runs/a\n"
       "  weft eval --checkpoint runs/a --data FILE         bpc, spans, kept tiles, masks\n"
+      "  weft eval --checkpoint runs/a --mass anchor       what a selection misses of a model's attention\n"
       "  weft sweep --config FILE --vary lr=1e-3,3e-3      a training run for each value, the best first\n"
       "  weft report runs/a runs/b                         training runs side by side, one HTML page\n"
       "  weft bench --peers sdpa,flex                      kernels beside their peers: table, JSON, HTML\n"
