@@ -15,6 +15,7 @@ void addReport(CLI::App &app, Action &action);
 void addCheck(CLI::App &app, Action &action);
 void addCompile(CLI::App &app, Action &action);
 void addData(CLI::App &app, Action &action);
+void addDecodeCost(CLI::App &app, Action &action);
 void addTrain(CLI::App &app, Action &action);
 void addEval(CLI::App &app, Action &action);
 void addExport(CLI::App &app, Action &action);

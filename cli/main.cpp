@@ -34,6 +34,7 @@ int main(int argc, char **argv) {
       "  weft sweep --config FILE --vary lr=1e-3,3e-3      a training run for each value, the best first\n"
       "  weft report runs/a runs/b                         training runs side by side, one HTML page\n"
       "  weft bench --peers sdpa,flex                      kernels beside their peers: table, JSON, HTML\n"
+      "  weft decode-cost sliding_window --device h100     time and memory traffic of a new token, by length\n"
       "  weft sample --checkpoint runs/a --prompt 'The '   text\n"
       "  weft export --checkpoint runs/a --out a.safetensors   the model for other programs\n"};
   app.require_subcommand(1);
@@ -50,6 +51,7 @@ int main(int argc, char **argv) {
   weft::cli::addRun(app, action);
   weft::cli::addTune(app, action);
   weft::cli::addBench(app, action);
+  weft::cli::addDecodeCost(app, action);
   weft::cli::addReport(app, action);
   if (const std::string unknown = unknownCommand(app, argc, argv); !unknown.empty()) {
     std::fprintf(stderr, "weft: %s\n", unknown.c_str());

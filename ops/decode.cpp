@@ -32,10 +32,7 @@ KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const CallSh
   static std::map<Key, std::unique_ptr<KernelSet>> sets;
   std::lock_guard lock(mutex);
   const ElementType type = elementType(shape.type);
-  Schedule schedule = untunedSchedule(*variant, type, shape.headDims, device, false);
-  schedule.tileQ = tileQ;  // divides every tile that a variant can select
-  schedule.order = Order::HeadsInner;
-  if (page > 0) schedule.tileK = static_cast<int>(std::gcd<int64_t>(schedule.tileK, page));  // a tile lies in one page
+  const Schedule schedule = decodeSchedule(*variant, type, shape.headDims, device, page);
   auto &slot = sets[{variant.get(), type, shape.headDims, static_cast<int>(device.kind), device.index,
                      page > 0 ? schedule.tileK : 0}];
   if (!slot) slot = std::make_unique<KernelSet>(variant, type, shape.headDims, device, schedule);
@@ -104,10 +101,7 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
     names.push_back("seed");
     all.push_back(drawnSeed(tensors[0].device()));
   }
-  TORCH_CHECK(
-      variant->rows() == TileRows::Queries, "weft: decode", pages ? "_paged" : "", " '", variant->name(),
-      "': expected keys that queries share; with a list for each query, call attention with T = 1 and the query's "
-      "position as an input, as in: where pos >= j");
+  demandSharedKeys(*variant, pages ? "decode_paged" : "decode");
   const Signature signature(variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);  // pages are no batch
   const Arguments arguments = checkArguments(signature, all);
@@ -168,10 +162,7 @@ at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> 
   const std::vector<std::string> names(nameList.begin(), nameList.end());
   const std::shared_ptr<const Variant> variant = variantOfCall(variantText, names, tensors);
   std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
-  TORCH_CHECK(
-      variant->rows() == TileRows::Queries, "weft: decode", pages ? "_paged" : "", " '", variant->name(),
-      "': expected keys that queries share; with a list for each query, call attention with T = 1 and the query's "
-      "position as an input, as in: where pos >= j");
+  demandSharedKeys(*variant, pages ? "decode_paged" : "decode");
   const Signature signature(variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);
   const Arguments arguments = checkArguments(signature, all);
@@ -190,9 +181,30 @@ at::Tensor decodePagesMeta(c10::string_view variant, const c10::List<std::string
 
 }  // namespace
 
+Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
+                        const Device &device, int64_t page) {
+  Schedule schedule = untunedSchedule(variant, type, headDims, device, false);
+  schedule.tileQ = tileQ;  // divides every tile that a variant can select
+  schedule.order = Order::HeadsInner;
+  if (page > 0) schedule.tileK = static_cast<int>(std::gcd<int64_t>(schedule.tileK, page));  // a tile lies in one page
+  return schedule;
+}
+
+void demandSharedKeys(const Variant &variant, const char *operation) {
+  TORCH_CHECK(
+      variant.rows() == TileRows::Queries, "weft: ", operation, " '", variant.name(),
+      "': expected keys that queries share; with a list for each query, call attention with T = 1 and the query's "
+      "position as an input, as in: where pos >= j");
+}
+
 torch::Tensor decode(const std::string &variant, const std::vector<std::string> &names,
                      const std::vector<torch::Tensor> &tensors) {
   return decodeLast(variant, toList(names), tensors);
+}
+
+torch::Tensor decodePaged(const std::string &variant, const std::vector<std::string> &names,
+                          const std::vector<torch::Tensor> &tensors, const torch::Tensor &pages, int64_t length) {
+  return decodePages(variant, toList(names), tensors, pages, length);
 }
 
 void implementDecode(torch::Library &library) {

@@ -13,9 +13,15 @@ static std::vector<int> values(const at::Tensor &tensor) {
   return {here.data_ptr<int>(), here.data_ptr<int>() + here.numel()};
 }
 
-KeptPattern::KeptPattern(const Binding &call)
+static CallForm formOf(const Binding &call, bool lastRowAlone) {
+  CallForm form = call.form(Purpose::KeptTiles);
+  form.lastTileOnly = lastRowAlone;
+  return form;
+}
+
+KeptPattern::KeptPattern(const Binding &call, bool lastRowAlone)
     : headCount(call.B * call.H), T(call.T), tileQ(call.set.schedule.tileQ), tileK(call.set.schedule.tileK) {
-  Execution pass(call, call.form(Purpose::KeptTiles));
+  Execution pass(call, formOf(call, lastRowAlone));
   pass.run();
   auto held = [&](int buffer) { return buffer < 0 ? std::vector<int>() : values(pass[buffer]); };
   for (const CallPlan::KeptTiles &kept : pass.plan.kept)
@@ -118,6 +124,23 @@ std::vector<KeptPattern::Turns> KeptPattern::turns(int64_t head, int64_t wantQ, 
     }
   }
   return result;
+}
+
+std::vector<int64_t> KeptPattern::lastRow(int64_t head, size_t set) const {
+  const auto &[S, bands, counts, entries] = sets.at(set);
+  std::vector<int64_t> tiles;
+  if (T == 0 || S == 0) return tiles;
+  const int64_t row = (T - 1) / tileQ;
+  if (!bands.empty()) {
+    const int low = bands[head * 4], high = bands[head * 4 + 1];
+    const int64_t from = std::max<int64_t>(row * tileQ - high, 0), to = std::min<int64_t>(T - 1 - low, S - 1);
+    for (int64_t tile = from / tileK; low <= high && to >= from && tile <= to / tileK; ++tile) tiles.push_back(tile);
+    return tiles;
+  }
+  const int64_t list = listOf(head, row), others = (S + tileK - 1) / tileK;
+  for (int64_t at = list * others, stop = at + counts[list]; at < stop; ++at) tiles.push_back(entries[at] >> 1);
+  std::sort(tiles.begin(), tiles.end());
+  return tiles;
 }
 
 int64_t KeptPattern::reach() const {

@@ -10,8 +10,9 @@ namespace weft::ops {
 
 class KeptPattern {
  public:
-  /// Finds the tiles that `call` keeps.
-  explicit KeptPattern(const Binding &call);
+  /// Finds the tiles that `call` keeps; `lastRowAlone`: those of the last row of tiles of each head, as decoding does,
+  /// where other rows then keep none. The call's schedule has HeadsInner for that.
+  explicit KeptPattern(const Binding &call, bool lastRowAlone = false);
 
   struct Count {
     int64_t kept = 0;     ///< tiles of the head
@@ -27,7 +28,11 @@ class KeptPattern {
   /// Of each tile of queries of a head, from the first; `byKeys`: of each tile of keys. `set`: of the variant's sets of
   /// keys. Tiles of another size than the plan's are full where those of the plan are that cover them.
   std::vector<Turns> turns(int64_t head, int64_t tileQ, int64_t tileK, size_t set, bool byKeys) const;
+  /// Numbers of the kept tiles of the last row of a head, from the first, as the plan cuts keys into tiles.
+  std::vector<int64_t> lastRow(int64_t head, size_t set) const;
   size_t setCount() const { return sets.size(); }
+  /// Keys of a set that a query can look at.
+  int64_t keysOf(size_t set) const { return sets.at(set).S; }
   /// Bits of the distribution of kept tiles of v over their distance, query tile less key tile: 0 where all are of one
   /// distance.
   double entropy(int64_t head) const;

@@ -77,12 +77,12 @@ torch::Tensor declared(const InputInfo &input, const std::vector<int64_t> &sizes
 }  // namespace
 
 SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::ScalarType type, torch::Device device,
-                          int64_t span) {
+                          int64_t span, bool shapesAlone) {
   const int64_t T = shape.T;
   Sizes dims{{"B", shape.B}, {"H", shape.H}, {"T", T},     {"S", T},
              {"D", shape.D}, {"E", shape.D}, {"N", 2 * T}, {"M", (T + 63) / 64}};
   for (const InputInfo &input : variant.inputs())
-    if (const int axis = input.groupAxis(); axis >= 0) dims[input.dims[axis]] = shape.H;
+    if (const int axis = input.groupAxis(); axis >= 0) dims[input.dims[axis]] = shape.G ? shape.G : shape.H;
   for (const std::string &dim : termDims(variant)) dims[dim] = 8;
   const std::map<std::string, torch::Tensor> sorted = sampleByPhase(variant, shape.H, T);
   SampleInputs inputs;
@@ -97,6 +97,8 @@ SampleInputs sampleInputs(const Variant &variant, const SampleShape &shape, at::
       const torch::Tensor keys = keyPositions(variant.keyList(), T);
       std::copy(keys.sizes().begin(), keys.sizes().end(), sizes.end() - keys.dim());
       value = keys.to(torch::kInt).expand(sizes).contiguous();
+    } else if (shapesAlone && input.isRow && !input.isPooled) {
+      value = torch::zeros({1}, type).expand(sizes);
     } else if (input.isBool) {
       value = torch::rand(sizes) < 0.02;
     } else if (span > 0 && isReach(input)) {

@@ -167,7 +167,7 @@ class Complete(unittest.TestCase):
         self.check("docs/command_line.md", re.findall(r'get\("(WEFT_\w+)"', read("runtime/environment.cpp")))
 
     def test_commands(self):
-        self.check("docs/command_line.md", ["weft " + name for name in re.findall(r"^  (\w+)  ", run("--help").stdout.split("Subcommands:")[1], re.MULTILINE)])
+        self.check("docs/command_line.md", ["weft " + name for name in re.findall(r"^  (\w[\w-]*)  ", run("--help").stdout.split("Subcommands:")[1], re.MULTILINE)])
 
 
 class References(unittest.TestCase):
@@ -205,7 +205,7 @@ class References(unittest.TestCase):
         for page in PAGES:
             for _, text in blocks(read(page), "sh"):
                 for line in text.replace("\\\n", " ").splitlines():
-                    match = re.search(r"(?:^|\s)(?:build/bin/)?weft (\w+)([^#]*)", line)
+                    match = re.search(r"(?:^|\s)(?:build/bin/)?weft (\w[\w-]*)([^#]*)", line)
                     if not match:
                         continue
                     command, rest = match.groups()
