@@ -70,7 +70,8 @@ DecodeSeconds secondsOf(const DecodeCount &count, const DecodeMachine &machine, 
   seconds.launches = kernel.call + machine.launch * (count.kernels + count.clears);
   seconds.choosing =
       together(memory(count.choosingBytes), kernel.choosing * static_cast<double>(count.tiles) / running);
-  seconds.memory = memory((stays ? count.keyBytes : count.headBytes) + count.inputBytes + count.queryBytes);
+  seconds.memory =
+      kernel.reading * memory((stays ? count.keyBytes : count.headBytes) + count.inputBytes + count.queryBytes);
   const double turns = std::max(static_cast<double>(count.keptTiles) / running, static_cast<double>(count.longest));
   seconds.arithmetic = kernel.tile * turns;
   seconds.all = seconds.launches + seconds.choosing + together(seconds.memory, seconds.arithmetic);

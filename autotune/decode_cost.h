@@ -40,6 +40,8 @@ struct DecodeKernel {
   double choosing = 0;  ///< of a tile of keys that is kept or not, for pooling, choosing and planning
   double call = 0;      ///< of a call whatever it reads, beside its launches
   double cached = 0;    ///< bytes/s at which `tile` and `choosing` read already; 0: they are of arithmetic alone
+  /// How many times as long as plain reading the kernel that attends takes to read what is in no cache of its own.
+  double reading = 1;
 };
 /// By a machine's peak, where the kernel is not measured.
 DecodeKernel kernelByPeak(const DecodeCount &count, const DecodeMachine &machine);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <set>
 #include <stdexcept>
 
@@ -225,10 +226,12 @@ ops::SampleInputs decodeInputs(const Variant &variant, const DecodeShape &shape,
                                      : dim == "M"               ? (shape.length + 63) / 64
                                      : dim == "D" || dim == "E" ? shape.D
                                                                 : 1);
-    if (numbers * 4 > most && !(input.isRow && shapesAlone && !input.isPooled))
-      throw std::runtime_error("input '" + input.name + "' of '" + variant.name() + "' would have " +
-                               std::to_string(static_cast<int64_t>(numbers * 4 / 1e9)) + " GB at " +
+    if (numbers * 4 > most && !(input.isRow && shapesAlone && !input.isPooled)) {
+      char size[32];
+      std::snprintf(size, sizeof size, "%.1f", numbers * 4 / 1e9);
+      throw std::runtime_error("input '" + input.name + "' of '" + variant.name() + "' would have " + size + " GB at " +
                                std::to_string(shape.length) + " tokens; expected up to 4: ask for a shorter length");
+    }
   }
   ops::SampleShape sizes{sequences, shape.H, shape.length, shape.D, shape.G};
   ops::SampleInputs inputs =

@@ -29,10 +29,12 @@ DecodeProbe probeDecoding(const std::string &variant, const DecodeShape &shape, 
 struct DecodeCheck {
   DecodeCount count;
   double measured = 0, predicted = 0;  ///< seconds
-  double uncertainty = 0;              ///< of what is measured: see samples.h
+  DecodeKernel kernel;                 ///< by which it was predicted
+  double uncertainty = 0;              ///< of the median of what is measured: see samples.h
   double bandwidth = 0;                ///< bytes/s of reading as many bytes as the call
 };
-/// Seconds are those of the clock or, on one thread, those that the thread has run: what else runs then does not count.
+/// Seconds are those of the clock or, on one thread, those that the thread has run: what else runs then counts less.
+/// All are the least of the turns.
 DecodeCheck checkDecoding(const std::string &variant, const DecodeShape &shape, DecodeMachine machine,
                           const std::function<bool()> &stop);
 

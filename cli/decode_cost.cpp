@@ -10,9 +10,10 @@
 //   "arithmetic_us", "bound", "predicted_tokens_per_second": of all sequences, "with_weights_tokens_per_second"}],
 //   "crossovers": [{"variant", "page", "with_weights", "length": null: at none of the lengths}],
 //   "kernels": measured, of a CPU [{"variant", "page", "tile_us", "choosing_us": of a tile on one thread, "call_us",
-//   "cached_gbs": at which these were read, "share_of_peak"}]}
+//   "cached_gbs": at which these were read, "reading": how many times as long as plain reading takes what comes from
+//   farther, "share_of_peak"}]}
 // of --check: "rows": [{"variant", "page", "length", "predicted_us", "measured_us", "ratio": measured over predicted,
-//   "uncertainty", "read_gbs"}], times of one layer's call.
+//   "uncertainty", "read_gbs", and the kernel's figures as above}], times of one layer's call.
 #include <unistd.h>
 
 #include <algorithm>
@@ -338,6 +339,7 @@ int Cost::predict() {
                                 {"choosing_us", 1e6 * own.choosing},
                                 {"call_us", 1e6 * own.call},
                                 {"cached_gbs", 1e-9 * own.cached},
+                                {"reading", own.reading},
                                 {"share_of_peak", curve.probe.shareOfPeak}});
   }
   all["crossovers"] = crossovers();
@@ -369,6 +371,11 @@ int Cost::check() {
                              {"measured_us", 1e6 * own.measured},
                              {"ratio", own.measured / own.predicted},
                              {"uncertainty", own.uncertainty},
+                             {"tile_us", 1e6 * own.kernel.tile},
+                             {"choosing_us", 1e6 * own.kernel.choosing},
+                             {"call_us", 1e6 * own.kernel.call},
+                             {"cached_gbs", 1e-9 * own.kernel.cached},
+                             {"reading", own.kernel.reading},
                              {"read_gbs", 1e-9 * own.bandwidth}});
     }
   write(all);
