@@ -152,9 +152,14 @@ class Probe {
       if (tiles == fewTiles) add("plain", decoding(variant, shape, false));
     }
     add("reading", reading(counts.back().headBytes));
+    // A plan of as many chosen tiles would take more than reading them.
+    if (chooses) return;
     // As many keys as make these bytes.
-    const double keyBytes = counts.back().headBytes / static_cast<double>(counts.back().keptTiles * tile);
-    shape.length = shape.span = static_cast<int64_t>(farBytes / (keyBytes * units)) / tile * tile;
+    constexpr int64_t mostTiles = 4096;
+    const double tileBytes =
+        counts.back().headBytes / static_cast<double>(std::max<int64_t>(counts.back().keptTiles, 1));
+    const auto tiles = static_cast<int64_t>(farBytes / std::max(tileBytes, 1.0) / units);
+    shape.length = shape.span = std::clamp(tiles, manyTiles, mostTiles) * tile;
     counts.push_back(countDecode(variant, shape, Device{}));
     add("far", decoding(variant, shape, true));
     add("reading far", reading(counts.back().headBytes));
@@ -166,7 +171,7 @@ class Probe {
     auto time = [&](size_t at) { return least(measured.at(at).samples); };
     const double all = time(0), choosing = time(1), plain = time(2), allMany = time(3), choosingMany = time(4);
     auto each = [&](int64_t tiles) { return static_cast<double>(tiles) / units; };
-    const DecodeCount &few = counts[0], &many = counts[1], &far = counts[2];
+    const DecodeCount &few = counts[0], &many = counts[1];
     DecodeKernel kernel;
     const double more = each(many.tiles - few.tiles);
     kernel.choosing = std::max(0.0, (choosingMany - choosing) / more);
@@ -176,13 +181,14 @@ class Probe {
     else kernel.tile = all / std::max(each(few.keptTiles), 1.0);
     kernel.call = std::max(0.0, plain - kernel.tile * each(few.keptTiles) - kernel.choosing * each(few.tiles));
     kernel.cached = many.headBytes / time(5);
+    if (chooses) return kernel;
     // What is left of a call whose keys come from far, beside what reading them takes longer than from a cache.
-    const double tiles = each(chooses ? far.tiles : far.keptTiles),
-                 left = time(6) - all - kernel.tile * (tiles - each(few.keptTiles)) -
-                        (chooses ? 0 : kernel.choosing * each(far.tiles - few.tiles));
+    const DecodeCount &far = counts[2];
+    const double left = time(6) - all - kernel.tile * each(far.keptTiles - few.keptTiles) -
+                        kernel.choosing * each(far.tiles - few.tiles);
     const double longer = time(7) - far.headBytes / kernel.cached;
-    constexpr double leastShare = 0.1, mostShare = 10;
-    if (longer > 0) kernel.reading = std::clamp(left / longer, leastShare, mostShare);
+    constexpr double most = 4;
+    if (longer > 0) kernel.reading = std::clamp(left / longer, 1.0, most);
     return kernel;
   }
   double flopsOfTile() const {
