@@ -140,7 +140,7 @@ void Cost::takeModel() {
   options.groups = 0;
   options.dim = config.width / config.heads;
   torch::NoGradGuard guard;
-  const Block block(config);
+  const Block block(config, 0);
   double own = 0;
   for (const auto &parameter : block->named_parameters())
     if (GptImpl::isMatrix("blocks.0." + parameter.key(), parameter.value()))
