@@ -1,11 +1,15 @@
 """What decoding a token costs, as a page: decode_cost.py COST.json PAGE.html"""
 
 
+def counted(count, what):
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def main():
     with open(sys.argv[1], encoding="utf-8") as file:
         cost = json.load(file)
     page = Page(f"Decoding with Weft on {cost['device']}")
-    page.text(f"{cost['type']}, {cost['batch']} sequences, {cost['layers']} layers, {cost['heads']} heads of {cost['dim']} over {cost['group_heads']} heads of keys.")
+    page.text(f"{cost['type']}, {counted(cost['batch'], 'sequence')}, {counted(cost['layers'], 'layer')}, {counted(cost['heads'], 'head')} of {cost['dim']} over {cost['group_heads']} heads of keys.")
     checked(page, cost) if cost["kind"] == "checked" else predicted(page, cost)
     page.write(sys.argv[2])
 

@@ -267,11 +267,14 @@ std::string nameOf(const json &row) {
 }
 
 void Cost::print(const json &all) const {
-  std::printf("%s: %s. %s, %lld sequences, %lld layers, %lld heads of %lld over %lld of keys\n", machine.name.c_str(),
+  auto counted = [](int64_t count, const char *what) {
+    return std::to_string(count) + " " + what + (count == 1 ? "" : "s");
+  };
+  std::printf("%s: %s. %s, %s, %s, %s of %lld over %lld of keys\n", machine.name.c_str(),
               machine.predicted ? "predicted by its data sheet, nothing is measured"
                                 : "predicted by what was measured of it now",
-              options.type.c_str(), static_cast<long long>(shape.B), static_cast<long long>(options.layers),
-              static_cast<long long>(shape.H), static_cast<long long>(shape.D), static_cast<long long>(shape.G));
+              options.type.c_str(), counted(shape.B, "sequence").c_str(), counted(options.layers, "layer").c_str(),
+              counted(shape.H, "head").c_str(), static_cast<long long>(shape.D), static_cast<long long>(shape.G));
   if (weights.bytes > 0)
     std::printf("weights: %.1f M parameters, %.1f MB, %.1f us a token, predicted\n", 1e-6 * weights.parameters,
                 1e-6 * weights.bytes, 1e6 * secondsOfWeights());
