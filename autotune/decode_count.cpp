@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #include "ops/binding.h"
-#include "ops/decode.h"
+#include "ops/decode_schedule.h"
 #include "ops/devices.h"
 #include "ops/kept_pattern.h"
 #include "ops/schedules.h"

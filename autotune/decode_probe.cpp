@@ -10,6 +10,7 @@
 #include "autotune/samples.h"
 #include "autotune/turns.h"
 #include "ops/decode.h"
+#include "ops/decode_schedule.h"
 #include "ops/devices.h"
 #include "ops/execution.h"
 #include "ops/schedules.h"

@@ -1,12 +1,11 @@
 #include "ops/decode.h"
 
-#include <numeric>
-
 #include <torch/library.h>
 #include <torch/utils.h>
 
 #include "ops/arguments.h"
 #include "ops/broadcast.h"
+#include "ops/decode_schedule.h"
 #include "ops/devices.h"
 #include "ops/execution.h"
 #include "ops/inner_calls.h"
@@ -15,9 +14,6 @@
 
 namespace weft::ops {
 namespace {
-
-/// Small tiles of queries, of which one row counts; the last tiles of all heads are the first programs.
-constexpr int tileQ = 16;
 
 /// Keys and values in pages: rows of [pages, G, page, D] tensors, which ones a table says.
 struct Pages {
@@ -180,22 +176,6 @@ at::Tensor decodePagesMeta(c10::string_view variant, const c10::List<std::string
 }
 
 }  // namespace
-
-Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
-                        const Device &device, int64_t page) {
-  Schedule schedule = untunedSchedule(variant, type, headDims, device, false);
-  schedule.tileQ = tileQ;  // divides every tile that a variant can select
-  schedule.order = Order::HeadsInner;
-  if (page > 0) schedule.tileK = static_cast<int>(std::gcd<int64_t>(schedule.tileK, page));  // a tile lies in one page
-  return schedule;
-}
-
-void demandSharedKeys(const Variant &variant, const char *operation) {
-  TORCH_CHECK(
-      variant.rows() == TileRows::Queries, "weft: ", operation, " '", variant.name(),
-      "': expected keys that queries share; with a list for each query, call attention with T = 1 and the query's "
-      "position as an input, as in: where pos >= j");
-}
 
 torch::Tensor decode(const std::string &variant, const std::vector<std::string> &names,
                      const std::vector<torch::Tensor> &tensors) {

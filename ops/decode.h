@@ -13,14 +13,10 @@
 // length). A page has a multiple of 16 tokens; all sequences have `length` of them. Nothing is copied.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
 #include <torch/types.h>
-
-#include "compiler/compiler.h"
-#include "runtime/device.h"
 
 namespace weft::ops {
 
@@ -30,11 +26,5 @@ torch::Tensor decode(const std::string &variant, const std::vector<std::string> 
 
 torch::Tensor decodePaged(const std::string &variant, const std::vector<std::string> &names,
                           const std::vector<torch::Tensor> &tensors, const torch::Tensor &pages, int64_t length);
-
-/// The schedule of these calls; with pages, of `page` tokens each (0: without).
-Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
-                        const Device &device, int64_t page);
-/// Throws c10::Error where each query of the variant has a list of keys of its own: it cannot be decoded so.
-void demandSharedKeys(const Variant &variant, const char *operation);
 
 }  // namespace weft::ops

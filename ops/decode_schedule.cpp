@@ -1,0 +1,30 @@
+#include "ops/decode_schedule.h"
+
+#include <numeric>
+
+#include <c10/util/Exception.h>
+
+#include "ops/schedules.h"
+
+namespace weft::ops {
+
+/// Small tiles of queries, of which one row counts; the last tiles of all heads are the first programs.
+static constexpr int tileQ = 16;
+
+Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
+                        const Device &device, int64_t page) {
+  Schedule schedule = untunedSchedule(variant, type, headDims, device, false);
+  schedule.tileQ = tileQ;  // divides every tile that a variant can select
+  schedule.order = Order::HeadsInner;
+  if (page > 0) schedule.tileK = static_cast<int>(std::gcd<int64_t>(schedule.tileK, page));  // a tile lies in one page
+  return schedule;
+}
+
+void demandSharedKeys(const Variant &variant, const char *operation) {
+  TORCH_CHECK(
+      variant.rows() == TileRows::Queries, "weft: ", operation, " '", variant.name(),
+      "': expected keys that queries share; with a list for each query, call attention with T = 1 and the query's "
+      "position as an input, as in: where pos >= j");
+}
+
+}  // namespace weft::ops
