@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <set>
 #include <stdexcept>
 
@@ -227,8 +226,7 @@ ops::SampleInputs decodeInputs(const Variant &variant, const DecodeShape &shape,
                                      : dim == "D" || dim == "E" ? shape.D
                                                                 : 1);
     if (numbers * 4 > most && !(input.isRow && shapesAlone && !input.isPooled)) {
-      char size[32];
-      std::snprintf(size, sizeof size, "%.1f", numbers * 4 / 1e9);
+      const std::string size = std::to_string(static_cast<int64_t>(std::ceil(numbers * 4 / 1e9)));
       throw std::runtime_error("input '" + input.name + "' of '" + variant.name() + "' would have " + size + " GB at " +
                                std::to_string(shape.length) + " tokens; expected up to 4: ask for a shorter length");
     }

@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 #include <stdexcept>
 
@@ -152,15 +154,14 @@ void Cost::takeModel() {
 
 void Cost::takeValue(const std::string &text) {
   const size_t sign = text.find('=');
-  size_t used = 0;
   double value = 0;
-  try {
-    if (sign != std::string::npos) value = std::stod(text.substr(sign + 1), &used);
-  } catch (const std::exception &) {
-    used = 0;
+  bool read = sign != std::string::npos && sign > 0;
+  if (read) {
+    const char *end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + sign + 1, end, value);
+    read = error == std::errc() && stop == end && std::isfinite(value);
   }
-  if (sign == 0 || sign == std::string::npos || used == 0 || sign + 1 + used != text.size())
-    throw std::runtime_error("expected --set NAME=NUMBER, got '" + text + "'");
+  if (!read) throw std::runtime_error("expected --set NAME=NUMBER, got '" + text + "'");
   values[text.substr(0, sign)] = value;
 }
 
