@@ -49,8 +49,8 @@ std::vector<Schedule> searchSpace(const ops::Binding &call, bool backward) {
   std::vector<Schedule> space{call.set.schedule};
   for (int tileQ : tiles)
     for (int tileK : tiles) {
+      if (facts.pairs && tileK % 32) continue;  // other tiles of keys would leave products of pairs unused
       // Nothing is gained by tiles past the end of a short sequence.
-      if (facts.pairs && tileK % 32) continue;  // as would these leave products of pairs
       if (tileQ >= 2 * std::max<int64_t>(rows, tiles[0]) || tileK >= 2 * std::max<int64_t>(call.S, tiles[0])) continue;
       for (BackwardForm form : forms)
         for (Order order : {Order::TilesInner, Order::HeadsInner}) {

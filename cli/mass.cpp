@@ -6,6 +6,7 @@
 #include "cli/eval_options.h"
 #include "models/dials.h"
 #include "models/mass.h"
+#include "models/spelling.h"
 #include "models/user_files.h"
 #include "ops/variant_library.h"
 
@@ -14,12 +15,6 @@ namespace {
 
 /// Windows that are read where no --limit says how many bytes.
 constexpr int64_t defaultWindows = 32;
-
-std::string shortNumber(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%g", value);
-  return text;
-}
 
 /// The dial of a head, and whether its target is met.
 double valueOf(const SolvedDial &solved, const HeadMass &head) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 #include <stdexcept>
 
 #include <torch/utils.h>
@@ -22,13 +21,6 @@ constexpr int64_t floatSteps = 4096, widest = 16;
 const InputInfo &inputOf(const MassMeasure &measure, const std::string &name) {
   const auto &inputs = findVariant(measure.selecting()->config.attention)->inputs();
   return *std::ranges::find(inputs, name, &InputInfo::name);
-}
-
-std::string listed(const std::vector<std::string> &names) {
-  std::string text;
-  for (size_t at = 0; at < names.size(); ++at)
-    text += (at == 0 ? "" : at + 1 < names.size() ? ", " : " or ") + names[at];
-  return text;
 }
 
 /// Positions on a scale, of each layer and each head or all.
@@ -73,12 +65,6 @@ std::optional<double> numberIn(const std::string &text) {
   return error == std::errc() && stop == end && std::isfinite(value) ? std::optional(value) : std::nullopt;
 }
 
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%g", value);
-  return text;
-}
-
 }  // namespace
 
 DialChoice chosenDial(const MassMeasure &measure, const std::string &given) {
@@ -95,10 +81,11 @@ DialChoice chosenDial(const MassMeasure &measure, const std::string &given) {
   DialChoice choice{given.substr(0, equals), {}};
   if (choice.name.empty() && names.size() == 1) choice.name = names[0];
   if (choice.name.empty())
-    throw std::invalid_argument("expected --dial " + listed(names) + ", for variant '" + variant + "' has several");
+    throw std::invalid_argument("expected --dial " + listed(names, "or") + ", for variant '" + variant +
+                                "' has several");
   if (std::ranges::count(names, choice.name) == 0) {
     const std::string meant = nearestName(choice.name, names);
-    throw std::invalid_argument("expected --dial " + listed(names) + ", got '" + choice.name + "'" +
+    throw std::invalid_argument("expected --dial " + listed(names, "or") + ", got '" + choice.name + "'" +
                                 (meant.empty() || names.size() == 1 ? "" : "; did you mean '" + meant + "'?"));
   }
   if (equals == std::string::npos) return choice;
@@ -121,9 +108,9 @@ static DialScale scaleOf(const MassMeasure &measure, const DialChoice &dial) {
   Bounds range = measure.selecting()->blocks[0]->attention->made->reachable(dial.name);
   if (dial.range) {
     if (input.hasGradient && (dial.range->low < range.low || dial.range->high > range.high))
-      throw std::invalid_argument("expected --dial " + dial.name + " between " + number(range.low) + " and " +
-                                  number(range.high) + ", which a model can learn, got " + number(dial.range->low) +
-                                  ".." + number(dial.range->high));
+      throw std::invalid_argument("expected --dial " + dial.name + " between " + shortNumber(range.low) + " and " +
+                                  shortNumber(range.high) + ", which a model can learn, got " +
+                                  shortNumber(dial.range->low) + ".." + shortNumber(dial.range->high));
     range = *dial.range;
   }
   if (!std::isfinite(range.low) || !std::isfinite(range.high))
@@ -161,7 +148,7 @@ SolvedDial solveDial(MassMeasure &measure, const DialChoice &dial, double target
   const double atLow = meanPairs(low), atHigh = meanPairs(loosest);
   if (atLow == atHigh)
     throw std::invalid_argument("expected a dial that changes what is kept, got " + dial.name + ": from " +
-                                number(scale.at(0)) + " to " + number(scale.at(scale.steps)) + " variant '" +
+                                shortNumber(scale.at(0)) + " to " + shortNumber(scale.at(scale.steps)) + " variant '" +
                                 model->config.attention + "' keeps the same share of the pairs");
   if (atLow > atHigh) {
     scale.tight = scale.at(scale.steps);

@@ -10,6 +10,7 @@
 
 #include "models/decoder.h"
 #include "models/interrupt.h"
+#include "models/spelling.h"
 
 namespace weft {
 
@@ -17,21 +18,15 @@ using torch::Tensor;
 
 namespace {
 
-std::string show(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%g", value);
-  return text;
-}
-
 void check(const SampleOptions &options) {
   if (!(options.temperature >= 0 && std::isfinite(options.temperature)))
-    throw std::invalid_argument("expected a temperature of 0 or more, got " + show(options.temperature));
+    throw std::invalid_argument("expected a temperature of 0 or more, got " + shortNumber(options.temperature));
   if (options.length < 0)
     throw std::invalid_argument("expected a length of 0 or more, got " + std::to_string(options.length));
   if (options.topK < 1 || options.topK > 256)
     throw std::invalid_argument("expected a top k from 1 to 256, got " + std::to_string(options.topK));
   if (!(options.topP > 0 && options.topP <= 1))
-    throw std::invalid_argument("expected a top p above 0, at most 1, got " + show(options.topP));
+    throw std::invalid_argument("expected a top p above 0, at most 1, got " + shortNumber(options.topP));
   for (const std::string &stop : options.stop)
     if (stop.empty()) throw std::invalid_argument("expected a text to stop before, got an empty one");
 }

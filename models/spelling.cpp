@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdio>
 
 namespace weft {
 
@@ -38,6 +39,19 @@ std::string unknownName(const std::string &kind, const std::string &name, const 
                         const std::string &lister) {
   return "unknown " + kind + " '" + name + "'" + (meant.empty() ? ";" : "; did you mean '" + meant + "'?") + " `" +
          lister + "` lists them all";
+}
+
+std::string listed(const std::vector<std::string> &names, const std::string &last) {
+  std::string text;
+  for (size_t at = 0; at < names.size(); ++at)
+    text += (at == 0 ? "" : at + 1 < names.size() ? ", " : " " + last + " ") + names[at];
+  return text;
+}
+
+std::string shortNumber(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
 }
 
 }  // namespace weft

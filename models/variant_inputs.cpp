@@ -4,6 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "models/spelling.h"
 #include "ops/variant_library.h"
 
 namespace weft {
@@ -31,12 +32,8 @@ Tensor within(Bounds range, const Tensor &raw) {
 }
 bool isQueryNumber(const InputInfo &input) { return input.isFloat && isOf(input, {"B", "H", "T"}); }
 
-std::string listed(const std::vector<std::string> &names) {
-  if (names.empty()) return "which has none but q, k and v";
-  std::string text = "which has ";
-  for (size_t at = 0; at < names.size(); ++at)
-    text += (at == 0 ? "" : at + 1 < names.size() ? ", " : " and ") + names[at];
-  return text;
+std::string havingOf(const std::vector<std::string> &names) {
+  return names.empty() ? "which has none but q, k and v" : "which has " + listed(names, "and");
 }
 
 /// Of head `at` of `count` its first value: the heads spread over what is typical, by equal factors where that has
@@ -85,7 +82,7 @@ VariantInputsImpl::VariantInputsImpl(const ModelConfig &config, int64_t layer) :
   for (const auto &[name, unused] : config.inputs)
     if (std::find(names.begin(), names.end(), name) == names.end())
       throw std::invalid_argument("model.inputs: expected inputs of variant '" + config.attention + "', " +
-                                  listed(names) + ", got '" + name + "'");
+                                  havingOf(names) + ", got '" + name + "'");
 }
 
 VariantInputsImpl::Source VariantInputsImpl::sourceOf(const InputInfo &info) const {

@@ -106,7 +106,7 @@ TEST(ObjectCode, allTypesRunOnAllKindsOfCpu) {
       {"cooperlake", avx512 + " avx512_vnni avx512_bf16"},
       {"sapphirerapids", avx512 + " avx512_bf16 avx512_fp16 amx_tile amx_bf16"},
       // Has sse4a too, of no use in kernels: others can run these.
-      {"znver4", avx512 + " avx512_vnni avx512_bf16 avx512ifma " + "avx512vbmi avx512_vbmi2 avx512_bitalg gfni"}};
+      {"znver4", avx512 + " avx512_vnni avx512_bf16 avx512ifma avx512vbmi avx512_vbmi2 avx512_bitalg gfni"}};
   // Half a step of a type's last bit for each rounding of operands, probabilities and results, of sums that take off
   // from one another.
   const std::pair<ElementType, double> types[] = {{ElementType::F32, 1e-5},

@@ -15,6 +15,7 @@ Value Amx::tile(int number) { return arith::ConstantIntOp::create(emit.b, emit.l
 Value Amx::address(const HalfOperand &operand, Value row, Value byte) {
   return emit.at(operand.base, emit.add(emit.mul(row, operand.stride), byte), emit.b.getIntegerType(8));
 }
+
 void Amx::configure(Value scratch) {
   // Palette 1; bytes 16 to 31: bytes a row of each register; 48 to 55: rows.
   std::array<int64_t, 8> words{};
