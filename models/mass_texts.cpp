@@ -1,92 +1,14 @@
 #include "models/mass_texts.h"
 
 #include <algorithm>
-#include <cctype>
 #include <map>
 #include <stdexcept>
-#include <string_view>
 #include <vector>
+
+#include "compiler/statements.h"
 
 namespace weft {
 namespace {
-
-using Words = std::vector<std::string>;
-
-bool isNamePart(char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_'; }
-
-/// Names, numbers and signs of a checked text, without its comments.
-Words wordsOf(std::string_view text) {
-  Words words;
-  for (size_t at = 0; at < text.size();) {
-    size_t end = at + 1;
-    if (std::isspace(static_cast<unsigned char>(text[at]))) {
-      at = end;
-      continue;
-    }
-    if (text.substr(at, 2) == "//") {
-      at = std::min(text.find('\n', at), text.size());
-      continue;
-    }
-    if (isNamePart(text[at]) || text[at] == '.') {
-      // A number may have a point and a sign in it: 1.5e-3. Two points stand between bounds.
-      const bool number = !std::isalpha(static_cast<unsigned char>(text[at])) && text[at] != '_';
-      auto goesOn = [&](size_t place) {
-        if (isNamePart(text[place])) return true;
-        if (!number) return false;
-        if (text[place] == '.') return text.substr(place, 2) != ".." && text[place - 1] != '.';
-        return (text[place] == '-' || text[place] == '+') && (text[place - 1] == 'e' || text[place - 1] == 'E');
-      };
-      if (text.substr(at, 2) == "..") ++end;
-      else
-        while (end < text.size() && goesOn(end)) ++end;
-    } else if (end < text.size() && text[end] == '=') {
-      ++end;  // ==, >=, ...
-    }
-    words.emplace_back(text.substr(at, end - at));
-    at = end;
-  }
-  return words;
-}
-
-std::string joined(const Words &words, const char *between = " ") {
-  std::string text;
-  for (const std::string &word : words) text += (text.empty() ? "" : between) + word;
-  return text;
-}
-
-struct Statement {
-  std::string keyword;
-  Words words;  ///< with the keyword
-  Words behind() const { return {words.begin() + 1, words.end()}; }
-};
-
-struct Text {
-  Words head;  ///< up to the brace
-  std::vector<Statement> statements;
-};
-
-bool beginsStatement(const Words &words, size_t at) {
-  static const std::set<std::string> keywords = {"let",  "where",   "score",     "weight", "gate",
-                                                 "sink", "dropout", "normalize", "select"};
-  const bool definition =
-      words[at] == "def" && at + 2 < words.size() && words[at + 2] == "(" && isNamePart(words[at + 1][0]);
-  return keywords.count(words[at]) > 0 || definition;
-}
-
-Text parted(const std::string &source) {
-  const Words words = wordsOf(source);
-  const auto brace = std::find(words.begin(), words.end(), "{");
-  Text text{{words.begin(), brace}, {}};
-  int depth = 0;
-  for (size_t at = static_cast<size_t>(brace - words.begin()) + 1; at + 1 < words.size(); ++at) {
-    const std::string &word = words[at];
-    if (depth == 0 && beginsStatement(words, at)) text.statements.push_back({word, {}});
-    depth += word == "{" || word == "(" || word == "[";
-    depth -= word == "}" || word == ")" || word == "]";
-    text.statements.back().words.push_back(word);
-  }
-  return text;
-}
 
 /// `words` with what `let`s name in their names' places.
 Words unfolded(const Words &words, const std::map<std::string, Words> &lets) {
@@ -104,7 +26,7 @@ Words unfolded(const Words &words, const std::map<std::string, Words> &lets) {
   return result;
 }
 
-std::string written(const Text &text, const Words &more) {
+std::string written(const StatementText &text, const Words &more) {
   std::string all = joined(text.head) + " {\n  where i >= j\n";
   for (const std::string &line : more) all += "  " + line + "\n";
   return all + "}\n";
@@ -124,7 +46,7 @@ MassTexts massTexts(const Variant &variant) {
     refuse(variant, "a variant that looks at all keys", "whose keys are named by lists");
   if (variant.keySets().size() > 1)
     refuse(variant, "a variant of the keys of v", "which has more keys in the same softmax");
-  const Text text = parted(variant.source());
+  const StatementText text = statementsOf(variant);
   std::map<std::string, Words> lets;
   Words common, masks, scores, weights, selects, definitions;
   Words score, choosing;
