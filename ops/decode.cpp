@@ -3,6 +3,7 @@
 #include <torch/library.h>
 #include <torch/utils.h>
 
+#include "compiler/lengths.h"
 #include "ops/arguments.h"
 #include "ops/broadcast.h"
 #include "ops/decode_schedule.h"
@@ -33,6 +34,19 @@ KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const CallSh
                      page > 0 ? schedule.tileK : 0}];
   if (!slot) slot = std::make_unique<KernelSet>(variant, type, shape.headDims, device, schedule);
   return *slot;
+}
+
+/// The variant that the call computes: with the parameter `lengths` where the call says them.
+std::shared_ptr<const Variant> variantOfDecode(c10::string_view text, const std::vector<std::string> &names,
+                                               at::TensorList tensors, const char *operation) {
+  if (find(names, "lengths") < 0) return variantOfCall(text, names, tensors);
+  const std::shared_ptr<const Variant> found = variantOrThrow(text);
+  if (std::ranges::any_of(found->inputs(), [](const InputInfo &input) { return input.name == "lengths"; }))
+    return variantOfCall(text, names, tensors);
+  TORCH_CHECK(!found->selects() && !found->hasDropout(), "weft: ", operation, " '", found->name(), "': expected no ",
+              found->selects() ? "'select'" : "'dropout'",
+              " in a variant that is called with 'lengths': it is made for whole sequences");
+  return variantOfCall(sourceWithLengths(*found), names, tensors);
 }
 
 bool inPages(const InputInfo &input, const Pages *pages) { return pages && input.isRow && input.dims[2] == "S"; }
@@ -72,8 +86,8 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
             {pages->table.size(0), all[at].size(1), pages->length, all[at].size(3)});
         continue;
       }
-      // The one query stands for all T = S of them: a stride of 0.
-      for (size_t dim = 0; dim < input.dims.size(); ++dim) {
+      // The one query stands for all T = S of them: a stride of 0. With lengths T are the newest ones.
+      for (size_t dim = 0; dim < input.dims.size() && !hasLengths(variant); ++dim) {
         // What a selection pools is needed whole: the tile before this one chooses.
         if (input.dims[dim] != "T" || sizes[dim] == S) continue;
         if (input.isPooled)
@@ -91,13 +105,14 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
 at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
                         const Pages *pages) {
   std::vector<std::string> names(nameList.begin(), nameList.end());
-  const std::shared_ptr<const Variant> variant = variantOfCall(variantText, names, tensors);
+  const char *const operation = pages ? "decode_paged" : "decode";
+  const std::shared_ptr<const Variant> variant = variantOfDecode(variantText, names, tensors, operation);
   std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
   if (variant->hasDropout() && find(names, "seed") < 0 && !tensors.empty()) {
     names.push_back("seed");
     all.push_back(drawnSeed(tensors[0].device()));
   }
-  demandSharedKeys(*variant, pages ? "decode_paged" : "decode");
+  demandSharedKeys(*variant, operation);
   const Signature signature(variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);  // pages are no batch
   const Arguments arguments = checkArguments(signature, all);
@@ -107,7 +122,7 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   KernelSet &set = decodeSet(variant, shapeOf(arguments), device, pages ? value.size(2) : 0);
   const Binding call(set, arguments, all);
   CallForm form = call.form(Purpose::Forward);
-  form.lastTileOnly = true;
+  form.lastTileOnly = !hasLengths(*variant);
   form.paged = pages != nullptr;
   std::vector<int64_t> pageDims;
   if (pages) pageDims = {value.size(2), pages->table.size(1), value.size(0)};
@@ -119,7 +134,8 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
     pass.bind(pass.plan.pages, pages->table);
   }
   pass.run();
-  const at::Tensor &rows = pass[pass.plan.o];  // those of the last tile
+  const at::Tensor &rows = pass[pass.plan.o];
+  if (!form.lastTileOnly) return rows;
   return rows.slice(2, rows.size(2) - 1, rows.size(2)).contiguous();
 }
 
@@ -156,14 +172,16 @@ at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &n
 at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
                      const Pages *pages) {
   const std::vector<std::string> names(nameList.begin(), nameList.end());
-  const std::shared_ptr<const Variant> variant = variantOfCall(variantText, names, tensors);
+  const std::shared_ptr<const Variant> variant =
+      variantOfDecode(variantText, names, tensors, pages ? "decode_paged" : "decode");
   std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
   demandSharedKeys(*variant, pages ? "decode_paged" : "decode");
   const Signature signature(variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);
   const Arguments arguments = checkArguments(signature, all);
   const at::Tensor &value = tensors[signature.places[variant->keySets()[0].values]];
-  return at::empty_symint({arguments.size("B"), arguments.size("H"), 1, value.sym_size(3)}, value.options());
+  const c10::SymInt rows = hasLengths(*variant) ? arguments.size("T") : c10::SymInt(1);
+  return at::empty_symint({arguments.size("B"), arguments.size("H"), rows, value.sym_size(3)}, value.options());
 }
 at::Tensor decodeMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {
   return shapeOnly(variant, names, tensors, nullptr);

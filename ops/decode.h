@@ -11,6 +11,10 @@
 // The same where rows of keys lie in pages: k, v and other operands of dots with an S dim are pools [P, G, page, D],
 // and row j of sequence b is row j mod page of pool entry pages[b, j / page] (an integer tensor [B, n], n * page >=
 // length). A page has a multiple of 16 tokens; all sequences have `length` of them. Nothing is copied.
+//
+// A tensor named `lengths`, integers [B], gives each sequence a length of its own, up to the S keys (`length` in pages)
+// that there is room for, and lets T be any number of newest tokens: o [B, H, T, E] are the last T rows of attention
+// over the lengths[b] tokens of each sequence. Rows of keys past them are not looked at, but must be finite numbers.
 #pragma once
 
 #include <string>

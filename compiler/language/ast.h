@@ -143,6 +143,7 @@ struct Variant {
   SourceRange range;
   int parameters = 0;   ///< where in `source` the first of them begins
   bool origin = false;  ///< the tensors of a call are a piece of a longer sequence: see compiler/origin.h
+  int lengths = -1;     ///< the input that tells each sequence's keys (see compiler/lengths.h): position in `inputs`
   std::vector<Input> inputs;
   std::vector<Constant> constants;
   std::vector<KeySet> sets{1};    ///< the first one is that of v, any others those of `also`

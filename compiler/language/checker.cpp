@@ -39,6 +39,7 @@ class Checker {
       report(variant.sink->range, "expected a sink of b and h only, got one of i or j", "as in: sink c[h]");
     checkSelects();
     if (variant.keys) checkKeys(*variant.keys);
+    if (variant.lengths >= 0) checkLengths();
     for (size_t at = 1; at < variant.sets.size(); ++at) checkAlso(variant.sets[at]);
     if (variant.sink && !variant.normalizer->sink)
       report(variant.sink->range, "expected 'normalize softmax' with a sink");
@@ -48,7 +49,7 @@ class Checker {
                "none is agreed on: a term of the score says how much a pair counts, a gate scales what it adds");
     // What the parser reported may have left names that mean nothing, of which nothing more is said above.
     if (!diagnostics.empty()) return;
-    if (variant.origin) placeIndices(variant);
+    if (variant.origin || variant.lengths >= 0) placeIndices(variant);
     guardIndices(variant);
     if (compileSteps(variant) > mostSteps)
       report(variant.range,
@@ -286,6 +287,17 @@ class Checker {
     if (variant.normalizer->ordered)
       wrong(std::string("expected another normaliser than ") + variant.normalizer->name +
             " with lists of keys: they have no order");
+  }
+
+  /// What is made of all of a sequence cannot be made of its newest queries.
+  void checkLengths() {
+    const SourceRange range = variant.inputs[variant.lengths].range;
+    const std::string expected = "expected no 'lengths' in a variant with ";
+    if (variant.origin) report(range, expected + "'origin', which says where all sequences stand");
+    if (!variant.selects.empty()) report(range, expected + "a 'select', which chooses tiles of whole sequences");
+    if (variant.keys && variant.keys->tile > 0)
+      report(range, expected + "lists of keys for each of its queries, or tiles of them");
+    if (variant.dropout) report(range, expected + "'dropout', which drops pairs of whole sequences");
   }
 
   void checkSelects() {

@@ -5,11 +5,18 @@
 
 #include "compiler/language/nodes.h"
 #include "compiler/language/walk.h"
+#include "compiler/lengths.h"
 #include "compiler/origin.h"
 
 namespace weft {
 
-static constexpr std::string_view parameter = "origin, ";
+static constexpr std::string_view parameter = "origin, ", lengthsParameter = "lengths, ";
+
+bool hasLengths(const Variant &variant) { return variant.tree().lengths >= 0; }
+std::string sourceWithLengths(const Variant &variant) {
+  std::string text = variant.source();
+  return text.insert(static_cast<size_t>(variant.tree().parameters), lengthsParameter);
+}
 
 bool hasOrigin(const Variant &variant) { return variant.tree().origin; }
 
@@ -70,7 +77,12 @@ bool is(const Expr &expr, Index index) { return expr.kind == Kind::Index && expr
 /// Of the statements about one set of keys. Expressions may be shared by several: each changes once.
 class Placing {
  public:
-  explicit Placing(Variant &variant) : variant(variant) {}
+  explicit Placing(Variant &variant) : variant(variant) {
+    if (variant.lengths < 0) return;
+    // The newest queries end where their sequence does.
+    firstQuery = made(Function::Sub, length(), dim("T"));
+    for (const ExprPtr &arg : firstQuery->args) placed.insert(arg.get());
+  }
 
   void place(ExprPtr &root, const KeySet &set) {
     if (!root) return;
@@ -81,25 +93,51 @@ class Placing {
       return true;
     });
     for (Expr *expr : found) {
-      if (expr->kind == Kind::Dim && expr->name == "T") expr->name = originDims[2];
-      else if (expr->kind == Kind::Dim && expr->name == "S") expr->name = originDims[3];
+      if (expr->kind == Kind::Dim) placeDim(*expr);
       for (size_t at = 0; at < expr->args.size(); ++at) placeArgument(*expr, at, set);
     }
     root = global(root, set);
   }
 
+  /// lengths[b]
+  ExprPtr length() {
+    ExprPtr read = makeNode(Kind::Read, {}, Type::Int);
+    beLength(*read);
+    return read;
+  }
+
  private:
   Variant &variant;
   Visited placed;
-  const ExprPtr firstQuery = dim(originDims[0]), firstKey = dim(originDims[1]);
+  ExprPtr firstQuery = dim(originDims[0]);
+  const ExprPtr firstKey = dim(originDims[1]);
+
+  void beLength(Expr &expr) {
+    expr.kind = Kind::Read;
+    expr.name = variant.inputs[variant.lengths].name;
+    expr.input = variant.lengths;
+    ExprPtr b = makeNode(Kind::Index, {}, Type::Int);
+    b->index = Index::b;
+    placed.insert(b.get());
+    expr.args = {b};
+  }
+  void placeDim(Expr &expr) {
+    if (expr.name != "T" && expr.name != "S") return;
+    if (variant.lengths >= 0) beLength(expr);
+    else expr.name = originDims[expr.name == "T" ? 2 : 3];
+  }
 
   bool ownKeys(const KeySet &set) const { return &set == &variant.sets[0]; }
 
   /// Where an expression is the index i or j itself: that of the whole sequence.
   ExprPtr global(const ExprPtr &expr, const KeySet &set) {
     const bool query = is(*expr, Index::i);
-    if (!query && !(is(*expr, Index::j) && ownKeys(set))) return expr;
+    if (!query && !movesKeys(*expr, set)) return expr;
     return made(Function::Add, expr, query ? firstQuery : firstKey);
+  }
+  /// With `lengths` all keys are there, from 0 on.
+  bool movesKeys(const Expr &expr, const KeySet &set) const {
+    return is(expr, Index::j) && ownKeys(set) && variant.lengths < 0;
   }
 
   ExprPtr made(Function function, const ExprPtr &index, const ExprPtr &first) {
@@ -118,6 +156,10 @@ class Placing {
       return;
     }
     if (is(*arg, queries ? Index::i : Index::j) && (queries || ownKeys(set))) return;
+    if (keys && variant.lengths >= 0) {
+      arg = global(arg, set);
+      return;
+    }
     arg = made(Function::Sub, global(arg, set), queries ? firstQuery : firstKey);
   }
 };
@@ -132,6 +174,13 @@ void placeIndices(Variant &variant) {
     for (ExprPtr *expr : {&set.score, &set.weight, &set.gate}) placing.place(*expr, set);
   }
   placing.place(variant.sink, variant.sets[0]);
+  if (variant.lengths >= 0) {
+    KeySet &own = variant.sets[0];
+    ExprPtr j = makeNode(Kind::Index, own.range, Type::Int);
+    j->index = Index::j;
+    own.wheres.push_back(makeCall(Function::Lt, own.range, {j, placing.length()}, Type::Bool));
+    return;
+  }
   auto holdsFirst = [&](SourceRange range) {
     return makeCall(Function::Eq, range, {dim(originDims[1]), makeNumber(0, range, Type::Int)}, Type::Bool);
   };

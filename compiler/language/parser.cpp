@@ -109,8 +109,16 @@ class Parser : ExpressionParser {
     return values;
   }
 
-  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | 'origin' | name ':' ['int' | 'bool'] '[' (dim
-  // (',' dim)*)? ']' values
+  void addInput(ast::Variant &variant, ast::Input input) {
+    if (variant.inputs.size() == maxInputs) {
+      report(input.range, "expected at most " + std::to_string(maxInputs) + " inputs");
+      throw SyntaxError();
+    }
+    variant.inputs.push_back(std::move(input));
+  }
+
+  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | 'origin' | 'lengths'
+  //            | name ':' ['int' | 'bool'] '[' (dim (',' dim)*)? ']' values
   void parseParameter(ast::Variant &variant) {
     if (accept("const")) {
       const Token name = expectName("the constant's name");
@@ -141,6 +149,16 @@ class Parser : ExpressionParser {
     ast::Input input;
     input.name = name.text;
     input.range = name.range;
+    if (name.text == "lengths" && (at(",") || at(")"))) {
+      // One input named so: a second one is no new name.
+      variant.lengths = static_cast<int>(variant.inputs.size());
+      input.element = ast::ElementClass::Int;
+      input.dims = {"B"};
+      input.values.low = Bound{};
+      input.values.high = Bound{"S"};
+      addInput(variant, std::move(input));
+      return;
+    }
     expect(":", "after the input's name");
     if (accept("int")) input.element = ast::ElementClass::Int;
     else if (accept("bool")) input.element = ast::ElementClass::Bool;
@@ -158,11 +176,7 @@ class Parser : ExpressionParser {
     if (input.dims.size() > maxDims)
       report(name.range, "expected an input of at most " + std::to_string(maxDims) + " dims, got " +
                              std::to_string(input.dims.size()));
-    if (variant.inputs.size() == maxInputs) {
-      report(name.range, "expected at most " + std::to_string(maxInputs) + " inputs");
-      throw SyntaxError();
-    }
-    variant.inputs.push_back(std::move(input));
+    addInput(variant, std::move(input));
   }
 
   template <class Slot>

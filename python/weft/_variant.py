@@ -187,8 +187,9 @@ class _Attention:
         return call(*self._bind(_given(q, k, v, inputs)), lse)
 
     def decode(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> torch.Tensor:
-        """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far, k [B, G, S, D], v [B, G, S, E]. Without
-        gradients. Raises weft.Error."""
+        """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far, k [B, G, S, D], v [B, G, S, E]. With
+        `lengths`, integers [B], sequence b has the first lengths[b] keys alone, and q [B, H, T, D] are its T newest tokens: o [B, H, T, E].
+        Without gradients. Raises weft.Error."""
         return _told(_ops.decode, *self._bind(_given(q, k, v, inputs)))
 
     def explain(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> Explanation:
@@ -406,8 +407,9 @@ def attention(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = 
 
 
 def decode(variant: str | Variant | PythonVariant, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> torch.Tensor:
-    """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far, k [B, G, S, D], v [B, G, S, E]. Without
-    gradients. Raises weft.Error."""
+    """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far, k [B, G, S, D], v [B, G, S, E]. With
+    `lengths`, integers [B], sequence b has the first lengths[b] keys alone, and q [B, H, T, D] are its T newest tokens: o [B, H, T, E].
+    Without gradients. Raises weft.Error."""
     if isinstance(variant, str):
         return _told(_ops.decode, variant, *_tensors(_given(q, k, v, inputs)))
     return variant.decode(q, k, v, **inputs)

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "compiler/lengths.h"
 #include "compiler/normalizers/facts.h"
 #include "compiler/origin.h"
 #include "tests/unit/call.h"
@@ -169,7 +170,7 @@ class Generator {
 
 TEST(Fuzz, randomVariantsMatchTheReference) {
   const uint64_t first = setting("WEFT_FUZZ_SEED", 1), count = setting("WEFT_FUZZ_COUNT", 40);
-  int compared = 0;
+  int compared = 0, ofLengths = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     const std::string text = Generator(seed).variant();
     SCOPED_TRACE("seed " + std::to_string(seed) + "\n" + text);
@@ -194,6 +195,29 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
       own.values.resize(name == std::string("pick") ? own.shape[0] * own.shape[1] : own.shape[0]);
     }
     variant = withTerms(variant, inputs);
+    const auto roomFor = [&](double positions) {
+      for (const char *name : {"table", "list"}) {
+        reference::Array &own = inputs[name];
+        own.shape.back() = static_cast<int64_t>(positions) + 1;
+        int64_t count = 1;
+        for (const int64_t size : own.shape) count *= size;
+        const std::vector<double> few = own.values;
+        for (size_t at = few.size(); at < static_cast<size_t>(count); ++at) own.values.push_back(few[at % few.size()]);
+        own.values.resize(static_cast<size_t>(count));
+      }
+    };
+    if (seed % 4 == 1) {
+      // Sequences with lengths of their own, where the variant can have them.
+      const ParseResult own = parse(sourceWithLengths(*variant), "fuzz");
+      if (own.diagnostics.empty()) {
+        variant = own.variants.at(0);
+        inputs["lengths"] = {{shape.B}, {}};
+        for (int64_t b = 0; b < shape.B; ++b)
+          inputs["lengths"].values.push_back(static_cast<double>((seed * 17 + 31 * b) % (shape.S + 1)));
+        roomFor(static_cast<double>(shape.T + shape.S));
+        ++ofLengths;
+      }
+    }
     if (seed % 4 == 3) {
       // A piece of a longer sequence, whose table has room for all distances; lists are as long.
       variant = variantOf(sourceWithOrigin(*variant));
@@ -201,15 +225,7 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
       const double queries = firstQuery + static_cast<double>(shape.T) + 3,
                    keys = firstKey + static_cast<double>(shape.S);
       inputs["origin"] = {{4}, {firstQuery, firstKey, queries, keys}};
-      for (const char *name : {"table", "list"}) {
-        reference::Array &own = inputs[name];
-        own.shape.back() = static_cast<int64_t>(queries + keys) + 1;
-        int64_t count = 1;
-        for (const int64_t size : own.shape) count *= size;
-        const std::vector<double> few = own.values;
-        for (size_t at = few.size(); at < static_cast<size_t>(count); ++at) own.values.push_back(few[at % few.size()]);
-        own.values.resize(static_cast<size_t>(count));
-      }
+      roomFor(queries + keys);
     }
     if (half)
       for (const InputInfo &input : variant->inputs())
@@ -246,8 +262,9 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
     ++compared;
     if (HasFailure()) break;
   }
-  std::printf("fuzz: %d variants compared, seeds %llu to %llu\n", compared, static_cast<unsigned long long>(first),
-              static_cast<unsigned long long>(first + count - 1));
+  if (count >= 40) EXPECT_GT(ofLengths, 0);
+  std::printf("fuzz: %d variants compared, %d of sequences with lengths of their own, seeds %llu to %llu\n", compared,
+              ofLengths, static_cast<unsigned long long>(first), static_cast<unsigned long long>(first + count - 1));
   EXPECT_GT(compared, 0);
 }
 

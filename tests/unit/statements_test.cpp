@@ -44,7 +44,8 @@ TEST(Statements, areKnownFromNamesInThem) {
   const auto variant = variantOf(
       "attention t(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], also: [H], keys: [S], def: [H])\n"
       "{ // let a comment be none\n"
-      "  def near(x) = abs(x) < 1.5e-3 let d = i - j + 7 // of tokens\n where near(also[h] + keys[j] + def[h]) or d <= 0\n"
+      "  def near(x) = abs(x) < 1.5e-3 let d = i - j + 7 // of tokens\n where near(also[h] + keys[j] + def[h]) or d <= "
+      "0\n"
       "  select tiles(64, 64) { let x = dot(mean(q), mean(k)) keep topk(x, 2) } score dot(q[i], k[j]) sink also[h] }");
   ASSERT_TRUE(variant);
   const StatementText text = statementsOf(*variant);
