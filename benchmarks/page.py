@@ -13,7 +13,7 @@ import sys
 import time
 import xml.etree.ElementTree
 
-COLOURS = ["#3266cc", "#d4572e", "#2c9a63", "#8b53c7", "#c79a1c", "#d0478f", "#1a9cb0", "#7a7f87"]
+COLOURS = ["#3266cc", "#d4572e", "#2c9a63", "#8b53c7", "#c79a1c", "#d0478f", "#1a9cb0", "#7a7f87", "#6f8f1a", "#9a5a2e", "#4a3fa0", "#e39ab5"]
 
 STYLE = """
 :root{--fg:#1b2230;--bg:#fbfbfc;--card:#fff;--line:#dde1e7;--soft:#667085;--accent:#3266cc}

@@ -10,13 +10,14 @@ HEADS_OF = 32  # features of a head
 
 
 def rotated(x):
-    """Rotary positions of [B, H, T, D]."""
+    """Rotary positions of [B, H, T, D] in half of the features; the other half matches contents wherever they stand."""
+    x, still = x.split(x.shape[-1] // 2, -1)
     half = x.shape[-1] // 2
     speed = 10000.0 ** (-torch.arange(half) / half)
     angle = torch.arange(x.shape[2])[:, None] * speed
     cos, sin = angle.cos(), angle.sin()
     a, b = x[..., :half], x[..., half:]
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos, still), -1)
 
 
 class Attention(nn.Module):
@@ -24,10 +25,14 @@ class Attention(nn.Module):
         super().__init__()
         self.model = [model]  # no submodule
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        # A short convolution (Arora et al. 2023; Allen-Zhu 2025): what stood just before a token is known without attention, and what is
+        # far from it by attention alone.
+        self.before = nn.Conv1d(3 * width, 3 * width, 4, groups=3 * width, bias=False)
 
     def forward(self, x):
         model = self.model[0]
-        q, k, v = self.qkv(x).unflatten(-1, (3, -1, HEADS_OF)).permute(2, 0, 3, 1, 4)
+        qkv = self.before(F.pad(self.qkv(x).transpose(1, 2), (3, 0))).transpose(1, 2)
+        q, k, v = qkv.unflatten(-1, (3, -1, HEADS_OF)).permute(2, 0, 3, 1, 4)
         q, k = rotated(q), rotated(k)
         inputs = DIALS[model.variant](model.share, q.detach(), k.detach())
         if model.told is not None:

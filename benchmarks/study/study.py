@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from dials import DIALS, FIXED
 from model import Model
 from queue_of_points import claimed, path_of, read, write
-from tasks import NONE, TASKS, VOCABULARY, make
+from tasks import NONE, SHORTEST, TASKS, VOCABULARY, make
 
 # Batches of a task from these numbers on are no training text: those that say when a model knows its task, and those of the points.
 LOOKED_AT, HELD_OUT = 1 << 40, 1 << 41
+NEARLY = 0.9  # share of right tokens at which texts become longer
 
 
 def batch_of(task, seed, number, batch, length):
@@ -49,16 +50,18 @@ def accuracy(model, task, seed, length, texts, first, batch):
 
 
 def train(options, task, length, seed, variant, share):
-    """A model that has learned a task, and how it went. It stops where it knows the task."""
+    """A model that has learned a task, and how it went. Texts are short at first, and twice as long where it nearly knows the task; it stops
+    where it knows it at the full length."""
     torch.manual_seed(seed)
     model = Model(VOCABULARY, options.width, options.layers)
     model.variant, model.share = variant, share
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=0.1)
     shares = lambda step: min(1.0, (step + 1) / 50) * (1 - 0.9 * step / options.steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, shares)
-    start, curve, known = time.monotonic(), [], 0.0
+    start, curve, known, own = time.monotonic(), [], 0.0, min(options.shortest, length)
     for step in range(options.steps):
-        tokens, targets = batch_of(task, seed, step, options.batch, length)
+        more = length // own  # as many tokens of shorter texts
+        tokens, targets = batch_of(task, seed, step, options.batch * more, own)
         loss = F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten(), ignore_index=NONE)
         optimizer.zero_grad()
         loss.backward()
@@ -66,13 +69,17 @@ def train(options, task, length, seed, variant, share):
         optimizer.step()
         schedule.step()
         if (step + 1) % options.check == 0 or step + 1 == options.steps:
-            known = accuracy(model, task, seed, length, 32, LOOKED_AT, 8)[0]
-            curve.append([step + 1, loss.item(), known])
-            print(f"\r  step {step + 1}/{options.steps}  loss {loss.item():.3f}  right {known:.1%}  {time.monotonic() - start:.0f} s ", end="", file=sys.stderr, flush=True)
-            if known >= options.enough:
+            known = accuracy(model, task, seed, own, 32 * more, LOOKED_AT, 8 * more)[0]
+            curve.append([step + 1, own, loss.item(), known])
+            print(f"\r  step {step + 1}/{options.steps}  length {own}  loss {loss.item():.3f}  right {known:.1%}  {time.monotonic() - start:.0f} s ", end="", file=sys.stderr, flush=True)
+            if own == length and known >= options.enough:
                 break
+            if own < length and known >= NEARLY:
+                own = min(2 * own, length)
     print(file=sys.stderr)
-    return model, {"curve": curve, "steps": curve[-1][0], "accuracy": known, "seconds": time.monotonic() - start}
+    if curve[-1][1] < length:
+        known = accuracy(model, task, seed, length, 32, LOOKED_AT, 8)[0]
+    return model, {"curve": curve, "steps_made": curve[-1][0], "accuracy": known, "seconds": time.monotonic() - start}
 
 
 def recipe_of(options):
@@ -80,7 +87,7 @@ def recipe_of(options):
 
 
 # What says of a model how it was trained.
-RECIPE = ("steps", "check", "enough", "batch", "width", "layers", "lr")
+RECIPE = ("steps", "check", "enough", "shortest", "batch", "width", "layers", "lr")
 
 
 def trained(options, task, length, seed, variant="causal", share=1.0):
@@ -157,7 +164,7 @@ def run(options):
                 elif not os.path.exists(path):
                     model, told = models[of]
                     result = evaluated(options, model, point["task"], point["seed"], point["variant"], point["share"], point["evaluated"])
-                    write(path, {**point, **result, "recipe": recipe, "trained_accuracy": told["accuracy"], "trained_steps": told["steps"]})
+                    write(path, {**point, **result, "recipe": recipe, "trained_accuracy": told["accuracy"], "trained_steps": told["steps_made"]})
                     done = sum(os.path.exists(path_of(os.path.join(options.out, "points"), own)) for own in wanted)
                     print(f"[{done}/{len(wanted)}] {point['task']} {point['evaluated']} {point['variant']} {point['share']:g}: {result['accuracy']:.1%} of {result['count']}, kept {result['kept']:.1%}", flush=True)
         if later:
@@ -189,17 +196,18 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     shows = argparse.ArgumentDefaultsHelpFormatter
     own = commands.add_parser("run", help="make the points that are not there", formatter_class=shows)
-    own.add_argument("--tasks", type=listed(str, TASKS), default="recall,induction,needle,variables", help=", ".join(TASKS))
+    own.add_argument("--tasks", type=listed(str, TASKS), default="recall,recall_in_noise,induction,needle", help=", ".join(TASKS))
     own.add_argument("--lengths", type=listed(int), default="2048", help="that models are trained with")
     own.add_argument("--evaluated", type=listed(int), default="", help="lengths of the texts that they are evaluated on (default: the same)")
     own.add_argument("--variants", type=listed(str, DIALS), default=",".join(DIALS))
     own.add_argument("--shares", type=listed(share), default="0.5,0.25,0.1,0.05", help="of causal attention's pairs, that a variant should keep")
     own.add_argument("--seeds", type=listed(int), default="1,2,3")
     own.add_argument("--modes", type=listed(str, ("free", "trained")), default="free", help="free: trained dense; trained: each with its own variant and share")
-    own.add_argument("--steps", type=int, default=3000, help="at most, of batches of --batch texts")
-    own.add_argument("--check", type=int, default=100, help="steps from one look at what is known to the next")
+    own.add_argument("--steps", type=int, default=1500, help="at most, of batches of --batch texts of the full length, or as many tokens")
+    own.add_argument("--shortest", type=int, default=SHORTEST, help="length of the first texts of a training")
+    own.add_argument("--check", type=int, default=25, help="steps from one look at what is known to the next")
     own.add_argument("--enough", type=float, default=0.99, help="share of right tokens at which training stops")
-    own.add_argument("--batch", type=int, default=8)
+    own.add_argument("--batch", type=int, default=4)
     own.add_argument("--width", type=int, default=64)
     own.add_argument("--layers", type=int, default=2)
     own.add_argument("--lr", type=float, default=3e-3)

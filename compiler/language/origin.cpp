@@ -99,11 +99,16 @@ class Placing {
     root = global(root, set);
   }
 
-  /// lengths[b]
-  ExprPtr length() {
-    ExprPtr read = makeNode(Kind::Read, {}, Type::Int);
-    beLength(*read);
-    return read;
+  /// Queries and keys outside of the sequence are not there.
+  void bound(KeySet &set) {
+    auto index = [&](Index own) {
+      ExprPtr node = makeNode(Kind::Index, set.range, Type::Int);
+      node->index = own;
+      return global(node, set);
+    };
+    set.wheres.push_back(
+        makeCall(Function::Ge, set.range, {index(Index::i), makeNumber(0, set.range, Type::Int)}, Type::Bool));
+    if (ownKeys(set)) set.wheres.push_back(makeCall(Function::Lt, set.range, {index(Index::j), length()}, Type::Bool));
   }
 
  private:
@@ -112,6 +117,12 @@ class Placing {
   ExprPtr firstQuery = dim(originDims[0]);
   const ExprPtr firstKey = dim(originDims[1]);
 
+  ExprPtr length() {
+    ExprPtr read = makeNode(Kind::Read, {}, Type::Int);
+    beLength(*read);
+    return read;
+  }
+  /// lengths[b]
   void beLength(Expr &expr) {
     expr.kind = Kind::Read;
     expr.name = variant.inputs[variant.lengths].name;
@@ -175,10 +186,7 @@ void placeIndices(Variant &variant) {
   }
   placing.place(variant.sink, variant.sets[0]);
   if (variant.lengths >= 0) {
-    KeySet &own = variant.sets[0];
-    ExprPtr j = makeNode(Kind::Index, own.range, Type::Int);
-    j->index = Index::j;
-    own.wheres.push_back(makeCall(Function::Lt, own.range, {j, placing.length()}, Type::Bool));
+    for (KeySet &set : variant.sets) placing.bound(set);
     return;
   }
   auto holdsFirst = [&](SourceRange range) {

@@ -9,7 +9,8 @@ namespace weft::ast {
 /// all_queries and S all_keys; of an index into a dim T or S that start is taken again. What a row has but once, a sink
 /// and other keys than those of v, counts in the piece that holds the first key of all. Of a `select` nothing changes:
 /// tiles are chosen of the whole sequence.
-/// With `lengths`: i becomes i + lengths[b] - T, T and S lengths[b], and keys from lengths[b] on are masked.
+/// With `lengths`: i becomes i + lengths[b] - T, T and S lengths[b], and queries before 0 and keys from
+/// lengths[b] on are masked.
 void placeIndices(Variant &variant);
 
 /// Of a read the indices that placeIndices has taken back to the piece: 1: that into T, 2: that into S.

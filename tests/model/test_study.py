@@ -170,6 +170,19 @@ class Points(unittest.TestCase):
         for words in ("free: which variant for which task", "trained: recall", "right against kept tiles", "study.py run --modes free --tasks recall --lengths 128 --evaluated 256 --variants sliding_window --shares 0.2 --seeds 1 --steps 4 --check 2 --batch 2 --texts 8"):
             self.assertIn(words, page)
 
+    def test_stops_and_lengthens(self):
+        """A model that knows enough is not trained on, texts become longer where it nearly knows, and what is there is known again."""
+        asked = ("run", "--tasks", "recall", "--lengths", "256", "--variants", "causal", "--seeds", "1", "--steps", "9", "--check", "2", "--batch", "1", "--texts", "4", "--out", self.out)
+        self.study(*asked, "--enough", "0")
+        with open(os.path.join(self.out, "models", "task=recall_length=256_seed=1_variant=causal_share=1.0.json")) as file:
+            told = json.load(file)
+        self.assertEqual([length for _, length, _, _ in told["curve"]], [64] * 5)
+        self.assertEqual((told["steps"], told["steps_made"]), (9, 9))
+        self.study(*asked, "--enough", "0", "--shortest", "256", "--out", self.out + "2")
+        with open(os.path.join(self.out + "2", "models", "task=recall_length=256_seed=1_variant=causal_share=1.0.json")) as file:
+            self.assertEqual(json.load(file)["steps_made"], 2)
+        self.assertNotIn("[1/1]", self.study(*asked, "--enough", "0", "--shortest", "256", "--out", self.out + "2").stdout)
+
     def test_pareto(self):
         entries = [{"seconds": seconds, "accuracy": accuracy} for seconds, accuracy in ((3, 0.9), (1, 0.5), (2, 0.4), (4, 0.9), (2, 0.7))]
         self.assertEqual([(own["seconds"], own["accuracy"]) for own in pareto(entries, "seconds")], [(1, 0.5), (2, 0.7), (3, 0.9)])

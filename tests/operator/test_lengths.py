@@ -35,7 +35,7 @@ def of_sequence(name, x, b, length):
 
 
 def newest(name, x, lengths, count):
-    """Queries and what else counts them: the last `count` of each sequence; of shorter ones the first are anything."""
+    """Queries and what else counts them: the last `count` of each sequence; what stands before it is anything."""
     out = dict(x)
     for own in declarations.inputs(name):
         if "T" not in own.dims:
@@ -67,6 +67,7 @@ class Lengths(unittest.TestCase):
         for b, length in enumerate(lengths):
             alone = of_sequence(name, x, b, length)
             want, there = attention(name, list(alone), list(alone.values())), min(count, length)
+            self.assertEqual(got[b, :, : count - there].abs().sum(), 0)  # before the sequence
             error = (got[b, :, count - there :].float() - want[0, :, length - there :].float()).abs().max().item()
             self.assertLess(error, (2e-6 if dtype == torch.float32 else 2e-2) * max(1, want.abs().max().item()), f"{name} {length} {count}")
 
