@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from page import COLOURS, Page, line
 from queue_of_points import read, write
 
+TALL = {"height": 440, "legend": {"orientation": "h", "y": -0.3}}  # room for a line for each variant
 SPARSE = 0.3  # the greatest share of kept tiles that the summary calls sparse
 
 
@@ -86,7 +87,7 @@ def report(out, defaults):
             figures = []
             for length in dict.fromkeys(entry["length"] for entry in same):
                 here = [entry for entry in same if entry["length"] == length]
-                figures.append((f"length {length}: right against kept tiles", curves(here, "kept", 100), {"xaxis": {"title": {"text": "kept tiles, % of all"}}, "yaxis": {"title": {"text": "right, %"}}}))
+                figures.append((f"length {length}: right against kept tiles", curves(here, "kept", 100), {**TALL, "xaxis": {"title": {"text": "kept tiles, % of all"}}, "yaxis": {"title": {"text": "right, %"}}}))
                 front = pareto(here, "seconds")
                 figures.append((f"length {length}: right against the time of a text", [line(entry["variant"], [1e3 * entry["seconds"]], [100 * entry["accuracy"]], COLOURS[at % len(COLOURS)], mode="markers")
                                                                                        for at, entry in enumerate(here)]
@@ -98,7 +99,7 @@ def report(out, defaults):
                     middle = sorted({entry["share"] for entry in longer if entry["share"] < 1}) or [1.0]
                     share = middle[len(middle) // 2]
                     figures.append((f"trained at {length}: right against the length of the text, share {share:g}", curves([entry for entry in longer if entry["share"] in (share, 1.0)], "evaluated"),
-                                    {"xaxis": {"title": {"text": "tokens"}, "type": "log"}, "yaxis": {"title": {"text": "right, %"}}}))
+                                    {**TALL, "xaxis": {"title": {"text": "tokens"}, "type": "log"}, "yaxis": {"title": {"text": "right, %"}}}))
             page.charts(figures)
             page.table(["variant", "share", "length", "evaluated", "right", "kept", "MFLOP of attention", "ms", "command"],
                        [[entry["variant"], (f"{entry['share']:g}", entry["share"]), (str(entry["length"]), entry["length"]), (str(entry["evaluated"]), entry["evaluated"]),
