@@ -32,6 +32,7 @@ class Counter {
     count.tileQ = schedule.tileQ;
     count.tileK = schedule.tileK;
     onGpu = device.kind != Device::Kind::Cpu;
+    rows = schedule.blockRows == 1 ? 1 : schedule.tileQ;
   }
 
   DecodeCount all() {
@@ -60,6 +61,7 @@ class Counter {
   CallPlan plan;
   DecodeCount count;
   bool onGpu = false;
+  int rows = 1;                                       ///< of a tile that are multiplied
   std::map<std::string, std::set<std::string>> read;  ///< of each kernel: the tensors that it is given
 
   static double sequences(int64_t number) { return static_cast<double>(number); }
@@ -152,7 +154,7 @@ class Counter {
     }
     if (set == 0 && variant.selectsKeys()) count.inputBytes += sequences(shape.B) * keys * 4;  // the lists
     count.flops += sequences(shape.B) * keys * 2 * widths;
-    count.executedFlops += sequences(shape.B) * whole * count.tileQ * 2 * widths;
+    count.executedFlops += sequences(shape.B) * whole * rows * 2 * widths;
   }
 
   /// A kernel that pools, chooses or plans, for the last row of tiles.
@@ -255,7 +257,8 @@ DecodeCount countDecode(const std::string &text, const DecodeShape &shape, const
   ops::demandSharedKeys(*variant, shape.page > 0 ? "decode_paged" : "decode");
   const ops::CallShape sizes = ops::shapeOf(variant, inputs.names, inputs.tensors);
   const ElementType type = ops::elementType(sizes.type);
-  const Schedule schedule = ops::decodeSchedule(*variant, type, sizes.headDims, device, shape.page);
+  const bool few = ops::standsAlone(*variant) && ops::fewQueries(1, device);
+  const Schedule schedule = ops::decodeSchedule(*variant, type, sizes.headDims, device, shape.page, few);
   const bool onHost = device.kind == Device::Kind::Cpu;
   ops::KernelSet set(variant, type, sizes.headDims, Device{}, onHost ? schedule : hostSchedule(schedule));
   const ops::Binding call(set, inputs.names, inputs.tensors);

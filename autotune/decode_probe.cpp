@@ -113,9 +113,9 @@ std::function<double()> choosing(const std::string &text, const DecodeShape &sha
   const auto variant = ops::variantOfCall(text, own->inputs.names, own->inputs.tensors);
   const ops::CallShape sizes = ops::shapeOf(variant, own->inputs.names, own->inputs.tensors);
   const ElementType type = ops::elementType(sizes.type);
-  own->set =
-      std::make_unique<ops::KernelSet>(variant, type, sizes.headDims, Device{},
-                                       ops::decodeSchedule(*variant, type, sizes.headDims, Device{}, shape.page));
+  own->set = std::make_unique<ops::KernelSet>(variant, type, sizes.headDims, Device{},
+                                              ops::decodeSchedule(*variant, type, sizes.headDims, Device{}, shape.page,
+                                                                  false));
   own->call = std::make_unique<ops::Binding>(*own->set, own->inputs.names, own->inputs.tensors);
   return timed([own] {
     CallForm form = own->call->form(Purpose::KeptTiles);

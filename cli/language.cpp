@@ -90,7 +90,9 @@ void addCompile(CLI::App &app, Action &action) {
                       "Queries a tile of backward_dkdv and backward_keys; default: --tile-q");
   command->add_option("--keys-k", options->schedule.keysK,
                       "Keys a tile of backward_dkdv and backward_keys; default: --tile-k");
-  command->add_option("--block", options->schedule.blockRows, "CPU: rows of a register block, 6, 8 or 12")
+  command
+      ->add_option("--block", options->schedule.blockRows,
+                   "CPU: rows of a register block, 6, 8 or 12; 1: queries one by one, where they are few")
       ->capture_default_str();
   command->add_flag_callback(
       "--heads-inner", [options] { options->schedule.order = Order::HeadsInner; },

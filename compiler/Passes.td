@@ -59,7 +59,10 @@ def ExpandExp : WeftPass<"expand-exp"> {
 
 def ChooseProducts : WeftPass<"choose-products"> {
   let summary = "chooses what multiplies the tiles of a kernel";
-  let options = [Option<"cpu", "cpu", "std::string", "\"host\"", "what LLVM calls the CPU, or host">];
+  let options = [
+    Option<"cpu", "cpu", "std::string", "\"host\"", "what LLVM calls the CPU, or host">,
+    Option<"blockRows", "block-rows", "int", "6", "rows of a register block; 1: queries are few">
+  ];
 }
 
 def PackOperands : WeftPass<"pack-operands"> {

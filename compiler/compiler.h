@@ -144,7 +144,8 @@ constexpr int backwardForms = 5;
 struct Schedule {
   int tileQ = 64, tileK = 64;  ///< multiples of 16, from 16 to 256
   int stages = 2;              ///< GPU: tiles of a streamed operand in shared memory, 1 to 4
-  int blockRows = 6;           ///< CPU: rows of a register block of products: 6, 8 or 12
+  int blockRows = 6;           ///< CPU: rows of a register block of products: 6, 8 or 12; 1: queries are few, and go
+                               ///< through the keys one by one
   Order order = Order::TilesInner;
   BackwardForm form = BackwardForm::Automatic;
   int keysQ = 0, keysK = 0;  ///< the tiles of backward_dkdv or backward_keys, and of its lists; 0: tileQ, tileK

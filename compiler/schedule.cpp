@@ -90,8 +90,8 @@ std::string illegal(const Schedule &schedule) {
     if (std::string wrong = illegalTiles(schedule.keysQ, schedule.keysK); !wrong.empty()) return wrong;
   if (schedule.stages < 1 || schedule.stages > 4)
     return "expected 1 to 4 stages, got " + std::to_string(schedule.stages);
-  if (schedule.blockRows != 6 && schedule.blockRows != 8 && schedule.blockRows != 12)
-    return "expected register blocks of 6, 8 or 12 rows, got " + std::to_string(schedule.blockRows);
+  if (schedule.blockRows != 1 && schedule.blockRows != 6 && schedule.blockRows != 8 && schedule.blockRows != 12)
+    return "expected register blocks of 6, 8 or 12 rows, or 1, got " + std::to_string(schedule.blockRows);
   return {};
 }
 

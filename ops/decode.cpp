@@ -4,6 +4,7 @@
 #include <torch/utils.h>
 
 #include "compiler/lengths.h"
+#include "compiler/origin.h"
 #include "ops/arguments.h"
 #include "ops/broadcast.h"
 #include "ops/decode_schedule.h"
@@ -23,31 +24,52 @@ struct Pages {
 };
 
 KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const CallShape &shape, const Device &device,
-                     int64_t page) {
-  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int, int>;
+                     int64_t page, bool few) {
+  using Key = std::tuple<const Variant *, ElementType, std::map<std::string, int64_t>, int, int, int, bool>;
   static std::mutex mutex;
   static std::map<Key, std::unique_ptr<KernelSet>> sets;
   std::lock_guard lock(mutex);
   const ElementType type = elementType(shape.type);
-  const Schedule schedule = decodeSchedule(*variant, type, shape.headDims, device, page);
+  const Schedule schedule = decodeSchedule(*variant, type, shape.headDims, device, page, few);
   auto &slot = sets[{variant.get(), type, shape.headDims, static_cast<int>(device.kind), device.index,
-                     page > 0 ? schedule.tileK : 0}];
+                     page > 0 ? schedule.tileK : 0, few}];
   if (!slot) slot = std::make_unique<KernelSet>(variant, type, shape.headDims, device, schedule);
   return *slot;
 }
 
-/// The variant that the call computes: with the parameter `lengths` where the call says them.
+/// The variant with the parameter `lengths`, or else `origin`: its queries are the newest ones alone. Null where it is
+/// made of whole sequences, or its text would become too long.
+std::shared_ptr<const Variant> withNewest(const std::shared_ptr<const Variant> &variant, bool lengths) {
+  if (!lengths && (!standsAlone(*variant) || hasOrigin(*variant) || hasLengths(*variant))) return nullptr;
+  struct Made {
+    std::shared_ptr<const Variant> of, variant;
+  };
+  static std::mutex mutex;
+  static std::map<std::pair<const Variant *, bool>, Made> all;
+  std::lock_guard lock(mutex);
+  Made &made = all[{variant.get(), lengths}];
+  if (!made.of) {
+    made.of = variant;
+    const ParseResult parsed = parse(lengths ? sourceWithLengths(*variant) : sourceWithOrigin(*variant), "decode");
+    if (parsed.diagnostics.empty()) made.variant = variantOrThrow(parsed.variants[0]->source());
+  }
+  return made.variant;
+}
+
+/// The variant that the call computes.
 std::shared_ptr<const Variant> variantOfDecode(c10::string_view text, const std::vector<std::string> &names,
                                                at::TensorList tensors, const char *operation) {
-  if (find(names, "lengths") < 0) return variantOfCall(text, names, tensors);
   const std::shared_ptr<const Variant> found = variantOrThrow(text);
-  if (std::ranges::any_of(found->inputs(), [](const InputInfo &input) { return input.name == "lengths"; }))
-    return variantOfCall(text, names, tensors);
-  TORCH_CHECK(!found->selects() && !found->hasDropout(), "weft: ", operation, " '", found->name(), "': expected no ",
-              found->selects() ? "'select'" : "'dropout'",
+  const bool own = std::ranges::any_of(found->inputs(), [](const InputInfo &input) { return input.name == "lengths"; });
+  const bool lengths = find(names, "lengths") >= 0 && !own;
+  TORCH_CHECK(!lengths || (!found->selects() && !found->hasDropout()), "weft: ", operation, " '", found->name(),
+              "': expected no ", found->selects() ? "'select'" : "'dropout'",
               " in a variant that is called with 'lengths': it is made for whole sequences");
-  return variantOfCall(sourceWithLengths(*found), names, tensors);
+  if (const auto made = withNewest(found, lengths)) return variantOfCall(made->source(), names, tensors);
+  return variantOfCall(lengths ? sourceWithLengths(*found) : found->source(), names, tensors);
 }
+/// True where its queries are the newest ones alone.
+bool ofNewest(const Variant &variant) { return hasLengths(variant) || hasOrigin(variant); }
 
 bool inPages(const InputInfo &input, const Pages *pages) { return pages && input.isRow && input.dims[2] == "S"; }
 
@@ -86,16 +108,23 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
             {pages->table.size(0), all[at].size(1), pages->length, all[at].size(3)});
         continue;
       }
-      // The one query stands for all T = S of them: a stride of 0. With lengths T are the newest ones.
+      // The one query stands for all T = S of them: a stride of 0.
       for (size_t dim = 0; dim < input.dims.size() && !hasLengths(variant); ++dim) {
         // What a selection pools is needed whole: the tile before this one chooses.
-        if (input.dims[dim] != "T" || sizes[dim] == S) continue;
+        if (input.dims[dim] != "T") continue;
+        if (sizes[dim] == S) {
+          if (ofNewest(variant)) {
+            all[at] = all[at].narrow_symint(static_cast<int64_t>(dim), S - 1, 1);
+            sizes[dim] = 1;
+          }
+          continue;
+        }
         if (input.isPooled)
           TORCH_CHECK(false, where, "expected dim T of input '", input.name, "' to be all tokens so far, ", S, ", got ",
                       sizes[dim]);
         TORCH_CHECK(sizes[dim] == 1, where, "expected dim T of input '", input.name,
                     "' to be 1, the newest token, got ", sizes[dim]);
-        sizes[dim] = S;
+        if (!ofNewest(variant)) sizes[dim] = S;
       }
       all[at] = all[at].expand_symint(sizes);
     }
@@ -113,16 +142,22 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
     all.push_back(drawnSeed(tensors[0].device()));
   }
   demandSharedKeys(*variant, operation);
+  const at::Tensor &value = tensors[static_cast<size_t>(find(names, "v"))];
+  if (hasOrigin(*variant)) {
+    const int64_t count = pages ? pages->length : value.size(2);
+    names.emplace_back("origin");
+    all.push_back(at::tensor({count - 1, int64_t{0}, count, count}, at::kLong));
+  }
   const Signature signature(variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);  // pages are no batch
   const Arguments arguments = checkArguments(signature, all);
-  const at::Tensor &value = tensors[signature.places[variant->keySets()[0].values]];
   at::NoGradGuard guard;
   const Device device = deviceOf(tensors);
-  KernelSet &set = decodeSet(variant, shapeOf(arguments), device, pages ? value.size(2) : 0);
+  const bool few = ofNewest(*variant) && fewQueries(arguments.size("T").expect_int(), device);
+  KernelSet &set = decodeSet(variant, shapeOf(arguments), device, pages ? value.size(2) : 0, few);
   const Binding call(set, arguments, all);
   CallForm form = call.form(Purpose::Forward);
-  form.lastTileOnly = !hasLengths(*variant);
+  form.lastTileOnly = !ofNewest(*variant);
   form.paged = pages != nullptr;
   std::vector<int64_t> pageDims;
   if (pages) pageDims = {value.size(2), pages->table.size(1), value.size(0)};

@@ -9,9 +9,16 @@
 
 namespace weft::ops {
 
-/// The schedule of these calls; with pages, of `page` tokens each (0: without).
+/// The schedule of calls with so many queries (see fewQueries); with pages, of `page` tokens each (0: without).
 Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
-                        const Device &device, int64_t page);
+                        const Device &device, int64_t page, bool few);
+/// True where so many queries are multiplied one by one.
+inline bool fewQueries(int64_t queries, const Device &device) {
+  return queries <= 4 && device.kind == Device::Kind::Cpu;
+}
+/// True where the newest queries are a piece of the sequence, T of them at its end; else they are the last of a tile of
+/// T = S: what a selection pools of queries, or a list of keys for a tile of them, is of whole tiles.
+bool standsAlone(const Variant &variant);
 /// Throws c10::Error where each query of the variant has a list of keys of its own: it cannot be decoded so.
 void demandSharedKeys(const Variant &variant, const char *operation);
 

@@ -13,7 +13,8 @@ class CpuEnum<string name, string summary, list<I32EnumAttrCase> cases> : I32Enu
 def Cpu_ProductKind : CpuEnum<"ProductKind", "what multiplies tiles", [
   I32EnumAttrCase<"Fma", 0, "fma">,  // f32 in vector registers, one side broadcast from memory
   I32EnumAttrCase<"Amx", 1, "amx">,  // bf16 in AMX tiles
-  I32EnumAttrCase<"Pairs", 2, "pairs">  // pairs of bf16 in vector registers, one side broadcast from memory
+  I32EnumAttrCase<"Pairs", 2, "pairs">,  // pairs of bf16 in vector registers, one side broadcast from memory
+  I32EnumAttrCase<"ByRow", 3, "by_row">  // f32, a query with one key after another, whose rows fill the lanes
 ]>;
 
 // Of a tile with rows r and columns c; sizes are those of its type.

@@ -48,6 +48,10 @@ Taken taken(ProductKind kind, tile::DotForm form, Side side) {
   const bool left = side == Side::Left;
   // One side is broadcast from where it lies; of the other, queries fill the lanes.
   if (kind == ProductKind::Fma) return {left ? Layout::Columns : Layout::Strided, false, 1};
+  if (kind == ProductKind::ByRow) {
+    if (!left) return {Layout::Strided, false, 1, true};
+    return {form == tile::DotForm::NT ? Layout::Strided : Layout::Columns, false, 1};
+  }
   const int64_t step = kind == ProductKind::Amx ? 32 : 2;
   switch (form) {
     case tile::DotForm::NT: return {left ? Layout::ColumnPairs : Layout::Strided, true, step};
@@ -78,6 +82,7 @@ bool takes(ProductKind kind, tile::DotForm form, Side side, mlir::Value tile) {
   const Taken wanted = taken(kind, form, side);
   // Rows that lie side by side are as good as strided ones.
   const bool lies = *layout == wanted.layout || (wanted.layout == Layout::Strided && *layout == Layout::Rows);
+  if (wanted.stored) return lies;
   return lies &&
          (wanted.half ? typeOf(tile).getElementType().isBF16() : dialect::isReal(typeOf(tile).getElementType()));
 }

@@ -31,6 +31,7 @@ struct Taken {
   Layout layout;  ///< strided: rows will do as well
   bool half;      ///< bf16; else f32
   int64_t step;   ///< terms that are multiplied at a time: columns of rows and of column pairs come in whole steps
+  bool stored = false;  ///< in the type that they have in their tensor
 };
 Taken taken(ProductKind kind, tile::DotForm form, Side side);
 

@@ -1,6 +1,15 @@
 // RUN: weft-opt %s --choose-products=cpu=haswell | FileCheck %s --check-prefixes=CHECK,FMA
 // RUN: weft-opt %s --choose-products=cpu=sapphirerapids | FileCheck %s --check-prefixes=CHECK,AMX
 // RUN: weft-opt %s --choose-products=cpu=znver5 | FileCheck %s --check-prefixes=CHECK,PAIRS
+// RUN: weft-opt %s --choose-products="cpu=sapphirerapids block-rows=1" | FileCheck %s --check-prefixes=BYROW
+
+// Few queries go through the keys one by one, but in kernels that sum over queries.
+// BYROW-LABEL: tile.kernel @whole
+// BYROW: cpu.product amx nt
+// BYROW-LABEL: tile.kernel @few
+// BYROW: cpu.product by_row nt
+// BYROW-LABEL: tile.kernel @f32
+// BYROW: cpu.product by_row nt
 
 // bf16 in whole registers: AMX where the CPU has it, else pairs where it multiplies them.
 // CHECK-LABEL: tile.kernel @whole

@@ -49,6 +49,23 @@ module @t {
     cpu.product_into fma tn %s, %q into @dk[%b, %h] rows %qt : tensor<64x64xf32>, tensor<64x64xf32>
   }
 
+  // Few queries: rows of queries become f32, keys and values stay in their type.
+  // CHECK-LABEL: tile.kernel @by_row
+  // CHECK: %[[Q:.*]] = cpu.view @q[{{.*}}] rows {{.*}} : tensor<16x64xbf16, #cpu.layout<strided>>
+  // CHECK: %[[ROWS:.*]] = cpu.convert %[[Q]] : {{.*}} -> tensor<16x64xf32, #cpu.layout<rows>>
+  // CHECK: %[[K:.*]] = cpu.view @k[{{.*}}] rows {{.*}} : tensor<64x64xbf16, #cpu.layout<strided>>
+  // CHECK: %[[S:.*]] = cpu.product by_row nt %[[ROWS]], %[[K]] : {{.*}} -> tensor<16x64xf32, #cpu.layout<columns>>
+  // CHECK: cpu.product by_row nn %[[S]], %[[K]] : {{.*}} -> tensor<16x64xf32, #cpu.layout<columns>>
+  tile.kernel @by_row grid query schedule<q = 16, k = 64> {
+  ^bb0(%b: i32, %h: i32, %qt: i32):
+    tile.tensor @q : bf16 ["B", "H", "T", "D"] operand strided
+    tile.tensor @k : bf16 ["B", "H", "S", "D"] operand strided
+    %q = tile.load @q[%b, %h] query rows %qt : tensor<16x64xf32>
+    %k = tile.load @k[%b, %h] key rows %qt : tensor<64x64xf32>
+    %s = cpu.product by_row nt %q, %k : tensor<16x64xf32>, tensor<64x64xf32> -> tensor<16x64xf32>
+    %o = cpu.product by_row nn %s, %k : tensor<16x64xf32>, tensor<64x64xf32> -> tensor<16x64xf32>
+  }
+
   // Keys that a list names are gathered, and sums of theirs go by way of memory.
   // CHECK-LABEL: tile.kernel @listed
   // CHECK: %[[K:.*]] = cpu.gather @k[{{.*}}] rows {{.*}} : tensor<64x64xf32, #cpu.layout<rows>>

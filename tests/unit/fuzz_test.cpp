@@ -239,6 +239,7 @@ TEST(Fuzz, randomVariantsMatchTheReference) {
     CallOptions options{16 << seed % 3, 16 << seed / 3 % 3, seed % 2 == 0 ? BackwardForm::TwoPass : BackwardForm::Fused,
                         2};
     if (half) options.type = ElementType::BF16;
+    if (seed % 4 == 1 || seed % 7 == 0) options.schedule.blockRows = 1;  // as in decoding: queries one by one
     auto compare = [&] {
       auto got = call(variant, inputs, cotangent, options);
       EXPECT_FALSE(got.outside);

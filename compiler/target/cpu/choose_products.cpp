@@ -1,7 +1,8 @@
 // Chooses what multiplies the tiles of a kernel.
 //
 // Before: tile.dot, tile.dot_into. After: cpu.product, cpu.product_into of one kind for the whole kernel: amx where the
-// CPU has it, rows are bf16, and tiles fill its registers; pairs where it multiplies pairs of bf16; else fma.
+// CPU has it, rows are bf16, and tiles fill its registers; pairs where it multiplies pairs of bf16; else fma. Of few
+// queries (block-rows is 1) by_row, in kernels that go through the keys of a tile of queries.
 // Test: choose_products.mlir
 #include "compiler/internal_error.h"
 #include "compiler/passes.h"
@@ -24,8 +25,17 @@ bool fitsHalves(tile::KernelOp kernel) {
   return fits;
 }
 
+/// Scores and sums of values alone: what a forward pass multiplies.
+bool attendsAlone(tile::KernelOp kernel) {
+  bool attends = kernel.getGrid() == tile::Grid::Query;
+  kernel.walk([&](tile::DotOp dot) { attends &= dot.getForm() != tile::DotForm::TN; });
+  kernel.walk([&](tile::DotIntoOp) { attends = false; });
+  return attends;
+}
+
 /// The first kind that fits a kernel and a machine, the fastest before the others.
-cpu::ProductKind kindOf(tile::KernelOp kernel, const Machine &machine) {
+cpu::ProductKind kindOf(tile::KernelOp kernel, const Machine &machine, bool few) {
+  if (few && attendsAlone(kernel)) return cpu::ProductKind::ByRow;
   if (!fitsHalves(kernel)) return cpu::ProductKind::Fma;
   // AMX makes 16 x 16 sums, two by two, of 32 terms at a time.
   if (machine.amx && kernel.getTileQ() % 32 == 0) return cpu::ProductKind::Amx;
@@ -33,8 +43,8 @@ cpu::ProductKind kindOf(tile::KernelOp kernel, const Machine &machine) {
   return cpu::ProductKind::Fma;
 }
 
-void choose(tile::KernelOp kernel, const Machine &machine) {
-  const cpu::ProductKind kind = kindOf(kernel, machine);
+void choose(tile::KernelOp kernel, const Machine &machine, bool few) {
+  const cpu::ProductKind kind = kindOf(kernel, machine, few);
   mlir::OpBuilder builder(kernel.getContext());
   kernel.walk([&](mlir::Operation *op) {
     builder.setInsertionPoint(op);
@@ -56,7 +66,7 @@ struct ChooseProducts : impl::ChooseProductsBase<ChooseProducts> {
   using ChooseProductsBase::ChooseProductsBase;
   void runOnOperation() override {
     const bool chosen = attempt(getOperation(), [&] {
-      getOperation().walk([&](tile::KernelOp kernel) { choose(kernel, cpu::machineOf(cpu)); });
+      getOperation().walk([&](tile::KernelOp kernel) { choose(kernel, cpu::machineOf(cpu), blockRows == 1); });
     });
     if (!chosen) signalPassFailure();
   }

@@ -43,6 +43,12 @@ Value KernelCode::scalar(Value value) {
   return found->second;
 }
 
+Value KernelCode::queries() {
+  internalCheck(kernel.getGrid() == tile::Grid::Query, "cpu lowering", "queries of another program's tile");
+  Value first = emit.mul(scalar(kernel.getBody().front().getArgument(2)), emit.i64(tileQ));
+  return emit.min(emit.sub(slots.rows(), first), emit.i64(tileQ));
+}
+
 Tile &KernelCode::tile(Value value) {
   auto found = tiles.find(value);
   internalCheck(found != tiles.end(), "cpu lowering", "tile without a place");

@@ -55,6 +55,8 @@ struct KernelCode {
   /// The place of an operation's result, as assign-scratch has set it.
   Value place(mlir::OpResult result);
   Value scalar(Value value);
+  /// Queries of the tile of a program over them, i64.
+  Value queries();
   Tile &tile(Value value);
   static llvm::ArrayRef<int64_t> shapeOf(Value value) {
     return mlir::cast<mlir::RankedTensorType>(value.getType()).getShape();

@@ -1,6 +1,7 @@
 // Products of tiles.
 #include "compiler/target/cpu/kernel_code.h"
 #include "compiler/target/cpu/product.h"
+#include "compiler/target/cpu/row_product.h"
 
 namespace weft::cpu {
 namespace {
@@ -98,6 +99,18 @@ void multiplyFma(KernelCode &code, ProductOp op, Value out) {
   }
 }
 
+void multiplyByRow(KernelCode &code, ProductOp op, Value out) {
+  Emitter &emit = code.emit;
+  const Tile lhs = code.tile(op.getLhs()), rhs = code.tile(op.getRhs());
+  const ElementType type =
+      target::elementOf(mlir::cast<mlir::RankedTensorType>(op.getRhs().getType()).getElementType());
+  const auto shape = KernelCode::shapeOf(op.getRhs());
+  const RowProduct p{out,       code.tileQ, code.queries(), rhs.base, rhs.stride,
+                     rhs.valid, shape[0],   shape[1],       type,     op.getAcc() != nullptr};
+  if (op.getForm() == tile::DotForm::NT) dotRows(emit, p, lhs.base, lhs.stride);
+  else sumRows(emit, p, lhs.base);
+}
+
 /// Where the sums of a cpu.product_into belong.
 struct Target {
   Value base, stride;  ///< of the tensor's rows; of listed keys, of all of them
@@ -189,6 +202,7 @@ void lower(KernelCode &code, ProductOp op) {
     case ProductKind::Fma: multiplyFma(code, op, out.base); break;
     case ProductKind::Amx: multiplyAmx(code, op, out.base); break;
     case ProductKind::Pairs: multiplyPairs(code, op, out.base); break;
+    case ProductKind::ByRow: multiplyByRow(code, op, out.base); break;
   }
   code.tiles[op.getResult()] = out;
 }
@@ -199,6 +213,7 @@ void lower(KernelCode &code, ProductIntoOp op) {
     case ProductKind::Fma: return multiplyIntoFma(code, op, to);
     case ProductKind::Amx: return multiplyIntoAmx(code, op, to);
     case ProductKind::Pairs: return multiplyIntoPairs(code, op, to);
+    case ProductKind::ByRow: internalCheck(false, "cpu lowering", "sums of keys by rows of queries");
   }
 }
 

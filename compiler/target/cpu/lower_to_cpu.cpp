@@ -15,7 +15,7 @@ namespace weft::cpu {
 namespace {
 
 void lowerKernel(mlir::ModuleOp module, tile::KernelOp kernel, const Machine &machine, int blockRows) {
-  KernelCode code(module, kernel, machine, blockRows);
+  KernelCode code(module, kernel, machine, std::max(blockRows, 6));
   mlir::OpBuilder &builder = code.builder;
   Emitter &emit = code.emit;
   builder.setInsertionPointToEnd(module.getBody());

@@ -87,6 +87,7 @@ class Operand {
   }
 
   Value inRows(const cpu::Taken &as) {
+    if (as.stored) return rows;
     // Registers of AMX take rows that are not there.
     if (as.half) return as.step == 2 ? rows : padded(as);
     if (dialect::isReal(element)) return rows;
@@ -149,7 +150,8 @@ void setLayouts(mlir::Operation *op) {
 /// The left side of a product of bf16 with rows is a tile of pairs of a query and a key, in f32.
 template <class Product>
 void roundLeft(Product product) {
-  if (product.getKind() == ProductKind::Fma || product.getForm() == tile::DotForm::NT) return;
+  if (!cpu::taken(product.getKind(), product.getForm(), Side::Left).half || product.getForm() == tile::DotForm::NT)
+    return;
   mlir::OpBuilder builder(product);
   const cpu::Taken as = cpu::taken(product.getKind(), product.getForm(), Side::Left);
   Value lhs = product.getLhs();

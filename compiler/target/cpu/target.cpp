@@ -14,7 +14,7 @@ class Cpu : public target::Target {
   bool isGpu() const override { return false; }
 
   void addPasses(mlir::OpPassManager &passes, const CompileRequest &request) const override {
-    passes.addPass(createChooseProducts({request.target}));
+    passes.addPass(createChooseProducts({request.target, request.schedule.blockRows}));
     passes.addPass(createPackOperands());
     passes.addPass(createAssignScratch({request.target}));
     passes.addPass(createLowerToCpu({request.target, request.schedule.blockRows}));
