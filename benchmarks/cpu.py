@@ -165,6 +165,35 @@ def lists(rounds, T=1024, S=4096, D=64):
     return rows
 
 
+def decoding(rounds, H=8, D=64):
+    """The newest token of B sequences of S tokens, beside SDPA and beside torch's sum over as many bytes; and of sequences whose lengths
+    differ, beside SDPA with a mask of the longest."""
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        for B, G, S in ((1, 8, 16384), (16, 8, 1024), (16, 8, 128), (4, 2, 4096)):
+            torch.manual_seed(0)
+            q = torch.randn(B, H, 1, D).to(dtype)
+            k, v = (torch.randn(B, G, S, D).to(dtype) for _ in "kv")
+            bytes = 2 * k.numel() * k.element_size()
+            as_many = torch.randn(bytes // 4)
+            lengths = torch.randint(1, S + 1, (B,))
+            seen = (torch.arange(S) < lengths[:, None])[:, None, None]
+            peer = lambda mask=None: F.scaled_dot_product_attention(q, k, v, mask, enable_gqa=G < H)
+            weft = lambda: torch.ops.weft.decode("causal", QKV, [q, k, v])
+            varied = lambda: torch.ops.weft.decode("causal", [*QKV, "lengths"], [q, k, v, lengths])
+            for got, mask in ((weft(), None), (varied(), seen)):
+                assert (got.double() - peer(mask).double()).abs().max().item() < (1e-5 if dtype == torch.float32 else 0.05)
+            with torch.no_grad():
+                t = interleave({"weft": weft, "sdpa": peer, "read": lambda: as_many.sum()}, 5 * rounds)
+                u = interleave({"weft": varied, "sdpa": lambda: peer(seen)}, 5 * rounds)
+            name = f"decode {str(dtype)[6:]} {B} x {S}, {G} heads of keys"
+            rows.append(dict(row=name, weft_ms=1e3 * t["weft"], peer="SDPA", peer_ms=1e3 * t["sdpa"], ratio=t["sdpa"] / t["weft"], gbs=bytes / t["weft"] / 1e9,
+                             memory_share=t["read"] / t["weft"]))
+            if B > 1:
+                rows.append(dict(row=f"{name}, lengths up to that", weft_ms=1e3 * u["weft"], peer="SDPA with a mask", peer_ms=1e3 * u["sdpa"], ratio=u["sdpa"] / u["weft"]))
+    return rows
+
+
 def single(rounds=3000, H=8, D=64):
     """What a call costs that computes nearly nothing."""
     q, k, v = make(1, H, 1, D, torch.float32)
@@ -240,6 +269,8 @@ def main():
                 text += "   " + row["peer"]
             if "gflops" in row:
                 text += f"   {row['gflops']:5.0f} GFLOP/s"
+            if "gbs" in row:
+                text += f"   {row['gbs']:5.1f} GB/s   {row['memory_share']:5.0%} of reading"
             if "kept" in row:
                 text += f"   kept {row['kept']:5.1%}   time {row['time_share']:5.1%}"
             if "mib" in row:
@@ -252,6 +283,7 @@ def main():
     show(proportional(args.rounds))
     show(periodic(args.rounds))
     show(lists(args.rounds))
+    show(decoding(args.rounds))
     show(single())
     show(starts(args.library))
     show(memory(args.library))

@@ -23,6 +23,8 @@ Joining joiningOf(const Variant &variant);
 /// Rows, operands of products, of which the text also reads single numbers, as in q[i, 0]: what is kept may hang on
 /// them.
 std::set<std::string> rowsReadAlone(const Variant &variant);
+/// True where an entry of a query is read elsewhere than at the pair's own query, as in x[i - 1] or doc[b, j].
+bool readsOtherQueries(const Variant &variant);
 /// True where a row has something but once, whatever keys it has: a sink, or other keys than those of v.
 bool hasOnce(const Variant &variant);
 

@@ -1,5 +1,7 @@
 #include "ops/decode.h"
 
+#include <algorithm>
+
 #include <torch/library.h>
 #include <torch/utils.h>
 
@@ -56,27 +58,41 @@ std::shared_ptr<const Variant> withNewest(const std::shared_ptr<const Variant> &
   return made.variant;
 }
 
-/// The variant that the call computes.
-std::shared_ptr<const Variant> variantOfDecode(c10::string_view text, const std::vector<std::string> &names,
-                                               at::TensorList tensors, const char *operation) {
+/// The variant that a call computes.
+struct Computed {
+  std::shared_ptr<const Variant> variant;
+  enum class Queries { LastOfAll, Newest, OfLengths } queries;  ///< the last of T = S; T = 1; T of each sequence
+
+  bool alone() const { return queries != Queries::LastOfAll; }
+};
+using Queries = Computed::Queries;
+
+Computed variantOfDecode(c10::string_view text, const std::vector<std::string> &names, at::TensorList tensors,
+                         const char *operation) {
   const std::shared_ptr<const Variant> found = variantOrThrow(text);
   const bool own = std::ranges::any_of(found->inputs(), [](const InputInfo &input) { return input.name == "lengths"; });
   const bool lengths = find(names, "lengths") >= 0 && !own;
-  TORCH_CHECK(!lengths || (!found->selects() && !found->hasDropout()), "weft: ", operation, " '", found->name(),
-              "': expected no ", found->selects() ? "'select'" : "'dropout'",
-              " in a variant that is called with 'lengths': it is made for whole sequences");
-  if (const auto made = withNewest(found, lengths)) return variantOfCall(made->source(), names, tensors);
-  return variantOfCall(lengths ? sourceWithLengths(*found) : found->source(), names, tensors);
+  if (lengths) {
+    const char *const unfit = found->selects()            ? "'select'"
+                              : found->hasDropout()       ? "'dropout'"
+                              : found->keyList().tile > 0 ? "lists of keys for each query, or for tiles of them,"
+                                                          : nullptr;
+    TORCH_CHECK(!unfit, "weft: ", operation, " '", found->name(), "': expected no ", unfit,
+                " in a variant that is called with 'lengths': it is made for whole sequences");
+  }
+  if (const auto made = withNewest(found, lengths))
+    return {variantOfCall(made->source(), names, tensors), lengths ? Queries::OfLengths : Queries::Newest};
+  if (lengths) return {variantOfCall(sourceWithLengths(*found), names, tensors), Queries::OfLengths};  // says why not
+  return {variantOfCall(found->source(), names, tensors), hasLengths(*found) ? Queries::OfLengths : Queries::LastOfAll};
 }
-/// True where its queries are the newest ones alone.
-bool ofNewest(const Variant &variant) { return hasLengths(variant) || hasOrigin(variant); }
 
 bool inPages(const InputInfo &input, const Pages *pages) { return pages && input.isRow && input.dims[2] == "S"; }
 
-/// The tensors as those of T = S queries of which the last one counts, without a copy; of pages, rows that stand for
-/// their shape.
-std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std::string> &names, at::TensorList tensors,
-                                  const Pages *pages) {
+/// The tensors with the queries that the variant computes: of T = S those of which the last one counts, without a copy.
+/// Of pages, rows that stand for their shape.
+std::vector<at::Tensor> withQueries(const Computed &computed, const std::vector<std::string> &names,
+                                    at::TensorList tensors, const Pages *pages) {
+  const Variant &variant = *computed.variant;
   const std::string where = std::string("weft: ") + (pages ? "decode_paged" : "decode") + " '" + variant.name() + "': ";
   TORCH_CHECK(names.size() == tensors.size(), where, "expected as many names as tensors, got ", names.size(), " and ",
               tensors.size());
@@ -108,12 +124,11 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
             {pages->table.size(0), all[at].size(1), pages->length, all[at].size(3)});
         continue;
       }
-      // The one query stands for all T = S of them: a stride of 0.
-      for (size_t dim = 0; dim < input.dims.size() && !hasLengths(variant); ++dim) {
+      for (size_t dim = 0; dim < input.dims.size() && computed.queries != Queries::OfLengths; ++dim) {
         // What a selection pools is needed whole: the tile before this one chooses.
         if (input.dims[dim] != "T") continue;
         if (sizes[dim] == S) {
-          if (ofNewest(variant)) {
+          if (computed.alone()) {
             all[at] = all[at].narrow_symint(static_cast<int64_t>(dim), S - 1, 1);
             sizes[dim] = 1;
           }
@@ -124,27 +139,37 @@ std::vector<at::Tensor> asLastRow(const Variant &variant, const std::vector<std:
                       sizes[dim]);
         TORCH_CHECK(sizes[dim] == 1, where, "expected dim T of input '", input.name,
                     "' to be 1, the newest token, got ", sizes[dim]);
-        if (!ofNewest(variant)) sizes[dim] = S;
+        if (!computed.alone()) sizes[dim] = S;  // the one query stands for all of them: a stride of 0
       }
       all[at] = all[at].expand_symint(sizes);
     }
   return all;
 }
 
+/// Of tensors of a CPU: on a GPU the look would have to be waited for.
+void checkLengths(const at::Tensor &lengths, int64_t most, const char *operation) {
+  if (!lengths.is_cpu() || lengths.numel() == 0) return;
+  const auto [least, greatest] = lengths.to(at::kLong).aminmax();
+  TORCH_CHECK(least.item<int64_t>() >= 0 && greatest.item<int64_t>() <= most, "weft: ", operation,
+              ": expected lengths from 0 to ", most, ", the tokens that there is room for, got ", least.item<int64_t>(),
+              " to ", greatest.item<int64_t>());
+}
+
 at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
                         const Pages *pages) {
   std::vector<std::string> names(nameList.begin(), nameList.end());
   const char *const operation = pages ? "decode_paged" : "decode";
-  const std::shared_ptr<const Variant> variant = variantOfDecode(variantText, names, tensors, operation);
-  std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
+  const Computed computed = variantOfDecode(variantText, names, tensors, operation);
+  const std::shared_ptr<const Variant> &variant = computed.variant;
+  std::vector<at::Tensor> all = withQueries(computed, names, tensors, pages);
   if (variant->hasDropout() && find(names, "seed") < 0 && !tensors.empty()) {
     names.push_back("seed");
     all.push_back(drawnSeed(tensors[0].device()));
   }
   demandSharedKeys(*variant, operation);
   const at::Tensor &value = tensors[static_cast<size_t>(find(names, "v"))];
-  if (hasOrigin(*variant)) {
-    const int64_t count = pages ? pages->length : value.size(2);
+  const int64_t count = pages ? pages->length : value.dim() == 4 ? value.size(2) : 1;
+  if (computed.queries == Queries::Newest) {
     names.emplace_back("origin");
     all.push_back(at::tensor({count - 1, int64_t{0}, count, count}, at::kLong));
   }
@@ -153,11 +178,12 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   const Arguments arguments = checkArguments(signature, all);
   at::NoGradGuard guard;
   const Device device = deviceOf(tensors);
-  const bool few = ofNewest(*variant) && fewQueries(arguments.size("T").expect_int(), device);
+  if (computed.queries == Queries::OfLengths) checkLengths(tensors[find(names, "lengths")], count, operation);
+  const bool few = computed.alone() && fewQueries(arguments.size("T").expect_int(), device);
   KernelSet &set = decodeSet(variant, shapeOf(arguments), device, pages ? value.size(2) : 0, few);
   const Binding call(set, arguments, all);
   CallForm form = call.form(Purpose::Forward);
-  form.lastTileOnly = !ofNewest(*variant);
+  form.lastTileOnly = !computed.alone();
   form.paged = pages != nullptr;
   std::vector<int64_t> pageDims;
   if (pages) pageDims = {value.size(2), pages->table.size(1), value.size(0)};
@@ -194,8 +220,13 @@ at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &n
     if (names.get(at) == "v" && tensors[at].dim() == 4 && table.numel() > 0 && !table.is_cuda()) {
       // On a GPU the look would have to be waited for.
       const int64_t page = std::max<int64_t>(tensors[at].size(2), 1),
-                    used = std::min<int64_t>((length + page - 1) / page, entries.size(1));
-      const at::Tensor own = entries.slice(1, 0, used);
+                    used = std::clamp<int64_t>((length + page - 1) / page, 0, entries.size(1));
+      at::Tensor own = entries.slice(1, 0, used);
+      // Pages past a sequence's own are not looked at.
+      const int lengths = find(std::vector<std::string>(names.begin(), names.end()), "lengths");
+      if (lengths >= 0 && static_cast<size_t>(lengths) < tensors.size() && tensors[lengths].is_cpu() &&
+          tensors[lengths].dim() == 1 && tensors[lengths].size(0) == own.size(0))
+        own = own.masked_fill(at::arange(used).mul(page) >= tensors[lengths].to(at::kLong).unsqueeze(1), 0);
       TORCH_CHECK(used == 0 || (own.min().item<int>() >= 0 && own.max().item<int>() < tensors[at].size(0)),
                   "weft: decode_paged: expected page numbers from 0 to ", tensors[at].size(0) - 1, ", got ",
                   own.min().item<int>(), " to ", own.max().item<int>());
@@ -207,15 +238,15 @@ at::Tensor decodePages(c10::string_view variant, const c10::List<std::string> &n
 at::Tensor shapeOnly(c10::string_view variantText, const c10::List<std::string> &nameList, at::TensorList tensors,
                      const Pages *pages) {
   const std::vector<std::string> names(nameList.begin(), nameList.end());
-  const std::shared_ptr<const Variant> variant =
-      variantOfDecode(variantText, names, tensors, pages ? "decode_paged" : "decode");
-  std::vector<at::Tensor> all = asLastRow(*variant, names, tensors, pages);
+  const Computed computed = variantOfDecode(variantText, names, tensors, pages ? "decode_paged" : "decode");
+  const std::shared_ptr<const Variant> &variant = computed.variant;
+  std::vector<at::Tensor> all = withQueries(computed, names, tensors, pages);
   demandSharedKeys(*variant, pages ? "decode_paged" : "decode");
   const Signature signature(variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);
   const Arguments arguments = checkArguments(signature, all);
   const at::Tensor &value = tensors[signature.places[variant->keySets()[0].values]];
-  const c10::SymInt rows = hasLengths(*variant) ? arguments.size("T") : c10::SymInt(1);
+  const c10::SymInt rows = computed.queries == Queries::OfLengths ? arguments.size("T") : c10::SymInt(1);
   return at::empty_symint({arguments.size("B"), arguments.size("H"), rows, value.sym_size(3)}, value.options());
 }
 at::Tensor decodeMeta(c10::string_view variant, const c10::List<std::string> &names, at::TensorList tensors) {

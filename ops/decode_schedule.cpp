@@ -4,11 +4,12 @@
 
 #include <c10/util/Exception.h>
 
+#include "compiler/origin.h"
 #include "ops/schedules.h"
 
 namespace weft::ops {
 
-/// Small tiles of queries, of which one row counts; the last tiles of all heads are the first programs.
+/// Small tiles, of few queries; the last tiles of all heads are the first programs.
 static constexpr int tileQ = 16;
 
 Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map<std::string, int64_t> &headDims,
@@ -21,7 +22,9 @@ Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map
   return schedule;
 }
 
-bool standsAlone(const Variant &variant) { return !variant.selects() && variant.keyList().tile == 0; }
+bool standsAlone(const Variant &variant) {
+  return !variant.selects() && variant.keyList().tile == 0 && !readsOtherQueries(variant);
+}
 
 void demandSharedKeys(const Variant &variant, const char *operation) {
   TORCH_CHECK(

@@ -16,8 +16,9 @@ Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map
 inline bool fewQueries(int64_t queries, const Device &device) {
   return queries <= 4 && device.kind == Device::Kind::Cpu;
 }
-/// True where the newest queries are a piece of the sequence, T of them at its end; else they are the last of a tile of
-/// T = S: what a selection pools of queries, or a list of keys for a tile of them, is of whole tiles.
+/// True where the newest query can be a call of its own, at the end of its sequence; else it is the last of T = S: what
+/// a selection pools of queries, or a list of keys for a tile of them, is of whole tiles, and an entry of another query
+/// must be there.
 bool standsAlone(const Variant &variant);
 /// Throws c10::Error where each query of the variant has a list of keys of its own: it cannot be decoded so.
 void demandSharedKeys(const Variant &variant, const char *operation);

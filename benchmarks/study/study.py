@@ -105,7 +105,7 @@ def trained(options, task, length, seed, variant="causal", share=1.0):
             os.replace(weights + ".tmp", weights)
             write(path, {**recipe, **told})
         told = read(path)
-        if any(told[key] != value for key, value in recipe.items()):
+        if any(told.get(key) != value for key, value in recipe.items()):
             sys.exit(f"{path} is of another recipe; give another --out")
         model = Model(VOCABULARY, options.width, options.layers)
         model.load_state_dict(torch.load(weights, weights_only=True))

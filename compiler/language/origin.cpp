@@ -58,6 +58,28 @@ std::set<std::string> rowsReadAlone(const Variant &variant) {
   return found;
 }
 
+bool readsOtherQueries(const Variant &variant) {
+  const ast::Variant &tree = variant.tree();
+  bool found = false;
+  ast::Visited seen;
+  auto look = [&](const ast::ExprPtr &root) {
+    if (!root) return;
+    ast::argumentsFirst(*root, seen, [&](const ast::Expr &expr) {
+      if (expr.kind != ast::Expr::Kind::Read) return true;
+      const std::vector<std::string> &dims = tree.inputs[static_cast<size_t>(expr.input)].dims;
+      for (size_t at = 0; at < expr.args.size() && at < dims.size(); ++at)
+        found |= dims[at] == "T" && (expr.segment || expr.args[at]->kind != ast::Expr::Kind::Index ||
+                                     expr.args[at]->index != ast::Index::i);
+      return true;
+    });
+  };
+  for (const ast::KeySet &set : tree.sets) {
+    for (const ast::ExprPtr &where : set.wheres) look(where);
+    for (const ast::ExprPtr &expr : {set.score, set.weight, set.gate}) look(expr);
+  }
+  return found;
+}
+
 bool hasOnce(const Variant &variant) { return variant.tree().sink || variant.tree().sets.size() > 1; }
 
 namespace ast {

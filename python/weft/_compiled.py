@@ -158,6 +158,8 @@ def _finish(token, q, k, v, name, words, sharp, dropout, more, kind, *values):
         out, lse = _ops.attention_with_lse(_ANY, ["q", "k", "v"], [q, k, v])
         return out[:, :, :1].detach() if kind == "decode" else (out + zero, lse + zero) if kind == "lse" else out + zero
     t = token.tracer
+    if kind == "decode":
+        t.lengths = {**t.lengths, "T": t.lengths["S"]}  # it takes its own of all queries
     statements = []
     for word, value in zip(words, values):
         statements += t.statements(word, t.lift(value))

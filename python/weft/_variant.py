@@ -171,7 +171,7 @@ class Mask:
 class _Attention:
     """What every kind of variant can do, once it has a text for the tensors of a call."""
 
-    def _bind(self, tensors: Mapping[str, Any]) -> tuple[str, list[str], list[torch.Tensor]]:
+    def _bind(self, tensors: Mapping[str, Any], decoding: bool = False) -> tuple[str, list[str], list[torch.Tensor]]:
         raise NotImplementedError
 
     @overload
@@ -190,7 +190,7 @@ class _Attention:
         """The attention of the newest token alone, [B, H, 1, E]: q [B, H, 1, D], all keys so far, k [B, G, S, D], v [B, G, S, E]. With
         `lengths`, integers [B], sequence b has the first lengths[b] keys alone, and q [B, H, T, D] are its T newest tokens: o [B, H, T, E].
         Without gradients. Raises weft.Error."""
-        return _told(_ops.decode, *self._bind(_given(q, k, v, inputs)))
+        return _told(_ops.decode, *self._bind(_given(q, k, v, inputs), decoding=True))
 
     def explain(self, q: Rows = None, k: Rows = None, v: Rows = None, **inputs: Any) -> Explanation:
         """Kept tiles, cost, schedules and plans of this call: q [B, H, T, D], k [B, G, S, D], v [B, G, S, E]."""
@@ -267,7 +267,7 @@ class Variant(_Attention):
         self.selects: bool = described["selects"]
         self.__doc__ = self.source
 
-    def _bind(self, given):
+    def _bind(self, given, decoding=False):
         return self.given, *_tensors(given)
 
     def _text(self) -> str:
@@ -346,14 +346,14 @@ class PythonVariant(_Attention):
     def _text(self) -> str:
         return self.source
 
-    def _bind(self, given):
+    def _bind(self, given, decoding=False):
         absent = [name for name in "qkv" if given.get(name) is None]
         if absent:
             raise TypeError(f"missing {' and '.join(absent)}: a variant of Python is called with q [B, H, T, D], k [B, G, S, D] and v [B, G, S, E]")
         q, k = given["q"], given["k"]
         sizes = {"B": q.shape[0], "H": q.shape[1], "G": k.shape[1]}
         if not q.is_nested and not k.is_nested:  # else each sequence has lengths of its own
-            sizes |= {"T": q.shape[2], "S": k.shape[2]}
+            sizes |= {"T": k.shape[2] if decoding else q.shape[2], "S": k.shape[2]}  # decode takes its own of all queries
         source, captured = self.trace(sizes)
         twice = sorted(captured.keys() & given.keys())
         if twice:

@@ -52,8 +52,32 @@ class Decode(unittest.TestCase):
             decode("block_sparse", ["q", "k", "v", "tiles"], [q[:, :, :1], k, k, torch.ones(2, dtype=torch.int64)])
         with self.assertRaisesRegex(RuntimeError, "expected input 'k'"):
             decode("causal", ["q", "v"], [q[:, :, :1], k])
+        with self.assertRaisesRegex(RuntimeError, "expected input 'v'|expected v|dims"):
+            decode("causal", ["q", "k", "v"], [q[:, :, :1], k, k[0, 0]])
         with self.assertRaisesRegex(RuntimeError, "at least one key"):
             decode("causal", ["q", "k", "v"], [q[:, :, :1], k[:, :, :0], k[:, :, :0]])
+
+    def test_texts_that_say_origin(self):
+        """Of no call with pieces: the newest token of all, also where tiles or lists are of whole sequences."""
+        S = 130
+        q, k, v = (torch.randn(1, 2, S, 16) for _ in range(3))
+        lists = torch.rand(1, 2, 3, S).argsort(-1)[..., :40]
+        texts = {
+            "score dot(q[i], k[j]) where i >= j": {},
+            "score dot(q[i], k[j]) keys = stripes[i div 64]": {"stripes": lists},
+            "score dot(q[i], k[j]) where i >= j select tiles(64, 64) { keep diagonal }": {},
+            "score dot(q[i], k[j]) where doc[b, i] == doc[b, j]": {"doc": torch.arange(S)[None] // 50},
+            "score dot(q[i], k[j]) + (if i > 0 then x[i - 1] else 0.0)": {"x": torch.randn(S)},
+        }
+        for statements, more in texts.items():
+            declared = "".join({"stripes": ", stripes: int [B, H, M, N]", "doc": ", doc: int [B, T]", "x": ", x: [T]"}[name] for name in more)
+            for parameter in ("", "origin, "):
+                text = f"attention t({parameter}q: [B, H, T, D], k: [B, H, S, D], v: [B, H, S, E]{declared}) {{ {statements} }}"
+                x = {"q": q, "k": k, "v": v, **more}
+                want = attention(text, list(x), list(x.values())) if "select" not in text or not parameter else attention(text.replace(parameter, ""), list(x), list(x.values()))
+                x["q"] = q[:, :, -1:]
+                with self.subTest(text):
+                    torch.testing.assert_close(decode(text, list(x), list(x.values())), want[:, :, -1:], atol=5e-6, rtol=5e-6)
 
     def test_autocast(self):
         q, k = torch.randn(1, 2, 1, 16), torch.randn(1, 2, 32, 16)

@@ -123,6 +123,16 @@ class Variants(unittest.TestCase):
                          [(None, None, None, False)] * 2 + [(2, 8, ("T / 2", "T / 2"), False), (None, "S / 64 + 1", None, False), (0, None, None, True)])
         self.assertFalse(own["q"])
 
+    def test_decode_takes_the_newest_of_what_is_captured(self):
+        bias = torch.randn(90)
+        own = weft.from_python(score=lambda s, b, h, i, j: s + bias[i] * (j % 2), where=lambda b, h, i, j: i >= j)
+        q, k, v = (one.detach() for one in (self.q, self.k, self.v))
+        want = own(q, k, v)[:, :, -1:]
+        torch.testing.assert_close(own.decode(q[:, :, -1:], k, v), want, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(torch.compile(lambda q, k, v: own.decode(q, k, v), fullgraph=True)(q[:, :, -1:], k, v), want, atol=1e-5, rtol=1e-5)
+        with self.assertRaisesRegex(weft.Error, "dim T"):
+            own.decode(q[:, :, -2:], k, v, lengths=torch.full((q.shape[0],), 90))
+
     def test_terms_of_the_calls_number(self):
         own = weft.variant("attention own(q: [B, H, T, D], k: [B, G, S, D], v: [B, G, S, E], bias: [H, N], far: int [N]) { score dot(q[i], k[j]) / sqrt(D) + "
                            "sum(n < N, bias[h, n] * (i - j == far[n])) where i >= j or any(n < N, far[n] == j - i) }")

@@ -25,7 +25,7 @@ bool fitsHalves(tile::KernelOp kernel) {
   return fits;
 }
 
-/// Scores and sums of values alone: what a forward pass multiplies.
+/// Products of a tile of queries with rows of keys alone: those of a forward pass, and of backward_dq.
 bool attendsAlone(tile::KernelOp kernel) {
   bool attends = kernel.getGrid() == tile::Grid::Query;
   kernel.walk([&](tile::DotOp dot) { attends &= dot.getForm() != tile::DotForm::TN; });

@@ -9,10 +9,10 @@ namespace vector = mlir::vector;
 
 using Parts = std::vector<Value>;
 
-/// body(first element, elements) for each register of a row.
+/// body(first element, elements) for each register of a row's elements from `from` up to `to`.
 template <class Body>
-void eachPart(const Emitter &emit, int64_t columns, Body body) {
-  for (int64_t c = 0; c < columns; c += emit.machine.lanes) body(c, std::min<int64_t>(emit.machine.lanes, columns - c));
+void eachPart(const Emitter &emit, int64_t from, int64_t to, Body body) {
+  for (int64_t c = from; c < to; c += emit.machine.lanes) body(c, std::min<int64_t>(emit.machine.lanes, to - c));
 }
 
 /// Part of row `j`, in f32.
@@ -45,7 +45,7 @@ void dotRows(Emitter &emit, const RowProduct &p, Value queryRows, Value queryStr
   clear(emit, p, p.tileK);
   emit.loop(emit.i64(0), p.queries, 1, [&](Value i) {
     Parts query;
-    eachPart(emit, p.columns, [&](int64_t c, int64_t count) {
+    eachPart(emit, 0, p.columns, [&](int64_t c, int64_t count) {
       query.push_back(emit.loadLanes(emit.at(queryRows, emit.add(emit.mul(i, queryStride), emit.i64(c))), count));
     });
     Value last = emit.sub(p.keys, emit.i64(1));
@@ -54,7 +54,7 @@ void dotRows(Emitter &emit, const RowProduct &p, Value queryRows, Value queryStr
       for (int key = 0; key < lanes; ++key) {
         // The last key stands for those that are not there.
         Value row = rowOf(emit, p, emit.min(emit.add(first, emit.i64(key)), last)), sum;
-        eachPart(emit, p.columns, [&](int64_t c, int64_t count) {
+        eachPart(emit, 0, p.columns, [&](int64_t c, int64_t count) {
           Value part = partOf(emit, p, row, c, count), &own = query[static_cast<size_t>(c / lanes)];
           sum = sum ? emit.fma(part, own, sum) : Value(mlir::arith::MulFOp::create(emit.b, emit.loc, part, own));
         });
@@ -71,21 +71,26 @@ void dotRows(Emitter &emit, const RowProduct &p, Value queryRows, Value queryStr
 
 void sumRows(Emitter &emit, const RowProduct &p, Value weights) {
   clear(emit, p, p.columns);
-  emit.loop(emit.i64(0), p.queries, 1, [&](Value i) {
+  // As many sums at a time as registers hold beside a weight and what is read.
+  const int64_t together = int64_t{emit.machine.registers - 4} * emit.machine.lanes;
+  auto sumPart = [&](Value i, int64_t from, int64_t to) {
     Parts inits;
-    eachPart(emit, p.columns, [&](int64_t, int64_t) { inits.push_back(emit.zeros()); });
+    eachPart(emit, from, to, [&](int64_t, int64_t) { inits.push_back(emit.zeros()); });
     const Parts sums = emit.loop(emit.i64(0), p.keys, 1, inits, [&](Value j, mlir::ValueRange carried) {
       Value weight = emit.splat(emit.load(emit.real(), emit.at(weights, emit.add(emit.mul(j, emit.i64(p.tileQ)), i))));
       Value row = rowOf(emit, p, j);
       Parts next;
-      eachPart(emit, p.columns, [&](int64_t c, int64_t count) {
+      eachPart(emit, from, to, [&](int64_t c, int64_t count) {
         next.push_back(emit.fma(partOf(emit, p, row, c, count), weight, carried[next.size()]));
       });
       return next;
     });
-    eachPart(emit, p.columns, [&](int64_t c, int64_t count) {
-      addToRows(emit, p, sums[static_cast<size_t>(c / emit.machine.lanes)], emit.i64(c), count, i);
+    eachPart(emit, from, to, [&](int64_t c, int64_t count) {
+      addToRows(emit, p, sums[static_cast<size_t>((c - from) / emit.machine.lanes)], emit.i64(c), count, i);
     });
+  };
+  emit.loop(emit.i64(0), p.queries, 1, [&](Value i) {
+    for (int64_t from = 0; from < p.columns; from += together) sumPart(i, from, std::min(p.columns, from + together));
   });
 }
 
