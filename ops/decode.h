@@ -14,8 +14,8 @@
 //
 // A tensor named `lengths`, integers [B], gives each sequence a length of its own, up to the S keys (`length` in pages)
 // that there is room for, and lets T be any number of newest tokens: o [B, H, T, E] are the last T rows of attention
-// over the lengths[b] tokens of each sequence. Rows of keys past them are masked, and must be finite numbers; pages past
-// them are not looked at.
+// over the lengths[b] tokens of each sequence. Rows of keys past them are masked, and must be finite numbers; pages
+// past them are not looked at.
 #pragma once
 
 #include <string>
