@@ -42,7 +42,6 @@ KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const CallSh
 /// The variant with the parameter `lengths`, or else `origin`: its queries are the newest ones alone. Null where it is
 /// made of whole sequences, or its text would become too long.
 std::shared_ptr<const Variant> withNewest(const std::shared_ptr<const Variant> &variant, bool lengths) {
-  if (!lengths && (!standsAlone(*variant) || hasOrigin(*variant) || hasLengths(*variant))) return nullptr;
   struct Made {
     std::shared_ptr<const Variant> of, variant;
   };
@@ -52,6 +51,7 @@ std::shared_ptr<const Variant> withNewest(const std::shared_ptr<const Variant> &
   Made &made = all[{variant.get(), lengths}];
   if (!made.of) {
     made.of = variant;
+    if (!lengths && (!standsAlone(*variant) || hasOrigin(*variant) || hasLengths(*variant))) return nullptr;
     const ParseResult parsed = parse(lengths ? sourceWithLengths(*variant) : sourceWithOrigin(*variant), "decode");
     if (parsed.diagnostics.empty()) made.variant = variantOrThrow(parsed.variants[0]->source());
   }

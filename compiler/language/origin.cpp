@@ -35,16 +35,13 @@ Joining joiningOf(const Variant &variant) {
   return variant.tree().keys ? Joining::None : variant.tree().normalizer->joining;
 }
 
-std::set<std::string> rowsReadAlone(const Variant &variant) {
-  const ast::Variant &tree = variant.tree();
-  std::set<std::string> found;
-  ast::Visited seen;
+/// visit(expr) for each expression of the statements about pairs; those that were seen are left out.
+template <class Visit>
+static void eachOfPairs(const ast::Variant &tree, ast::Visited &seen, Visit visit) {
   auto look = [&](const ast::ExprPtr &root) {
     if (!root) return;
     ast::argumentsFirst(*root, seen, [&](const ast::Expr &expr) {
-      if (expr.kind == ast::Expr::Kind::Read && expr.type != ast::Type::Row &&
-          variant.inputs()[static_cast<size_t>(expr.input)].isRow)
-        found.insert(expr.name);
+      visit(expr);
       return true;
     });
   };
@@ -52,9 +49,23 @@ std::set<std::string> rowsReadAlone(const Variant &variant) {
     for (const ast::ExprPtr &where : set.wheres) look(where);
     for (const ast::ExprPtr &expr : {set.score, set.weight, set.gate}) look(expr);
   }
+}
+
+std::set<std::string> rowsReadAlone(const Variant &variant) {
+  const ast::Variant &tree = variant.tree();
+  std::set<std::string> found;
+  ast::Visited seen;
+  auto look = [&](const ast::Expr &expr) {
+    if (expr.kind == ast::Expr::Kind::Read && expr.type != ast::Type::Row &&
+        variant.inputs()[static_cast<size_t>(expr.input)].isRow)
+      found.insert(expr.name);
+    return true;
+  };
+  eachOfPairs(tree, seen, look);
   for (const ast::Select &select : tree.selects)
     for (const ast::Keep &keep : select.keeps)
-      for (const ast::ExprPtr &expr : {keep.value, keep.amount}) look(expr);
+      for (const ast::ExprPtr &expr : {keep.value, keep.amount})
+        if (expr) ast::argumentsFirst(*expr, seen, look);
   return found;
 }
 
@@ -62,21 +73,13 @@ bool readsOtherQueries(const Variant &variant) {
   const ast::Variant &tree = variant.tree();
   bool found = false;
   ast::Visited seen;
-  auto look = [&](const ast::ExprPtr &root) {
-    if (!root) return;
-    ast::argumentsFirst(*root, seen, [&](const ast::Expr &expr) {
-      if (expr.kind != ast::Expr::Kind::Read) return true;
-      const std::vector<std::string> &dims = tree.inputs[static_cast<size_t>(expr.input)].dims;
-      for (size_t at = 0; at < expr.args.size() && at < dims.size(); ++at)
-        found |= dims[at] == "T" && (expr.segment || expr.args[at]->kind != ast::Expr::Kind::Index ||
-                                     expr.args[at]->index != ast::Index::i);
-      return true;
-    });
-  };
-  for (const ast::KeySet &set : tree.sets) {
-    for (const ast::ExprPtr &where : set.wheres) look(where);
-    for (const ast::ExprPtr &expr : {set.score, set.weight, set.gate}) look(expr);
-  }
+  eachOfPairs(tree, seen, [&](const ast::Expr &expr) {
+    if (expr.kind != ast::Expr::Kind::Read) return;
+    const std::vector<std::string> &dims = tree.inputs[static_cast<size_t>(expr.input)].dims;
+    for (size_t at = 0; at < expr.args.size() && at < dims.size(); ++at)
+      found |= dims[at] == "T" &&
+               (expr.segment || expr.args[at]->kind != ast::Expr::Kind::Index || expr.args[at]->index != ast::Index::i);
+  });
   return found;
 }
 

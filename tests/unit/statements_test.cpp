@@ -1,22 +1,15 @@
 // A text parted into its statements says, put together again, what it said.
 #include "compiler/statements.h"
 
-#include <filesystem>
-#include <fstream>
-#include <sstream>
-
 #include <gtest/gtest.h>
 
 #include "compiler/language/ast.h"
+#include "tests/unit/call.h"
 
 namespace weft {
 namespace {
 
-std::shared_ptr<const Variant> variantOf(const std::string &source) {
-  const ParseResult parsed = parse(source, "t.weft");
-  EXPECT_TRUE(parsed.diagnostics.empty()) << render(parsed.diagnostics) << source;
-  return parsed.variants.empty() ? nullptr : parsed.variants[0];
-}
+using namespace testing;
 
 std::string again(const StatementText &text) {
   std::string all = joined(text.head) + "{\n";
@@ -25,19 +18,15 @@ std::string again(const StatementText &text) {
 }
 
 TEST(Statements, ofEveryVariantSayTheSameAgain) {
-  int count = 0;
-  for (const auto &file : std::filesystem::directory_iterator(WEFT_VARIANTS)) {
-    std::ifstream stream(file.path());
-    std::stringstream text;
-    text << stream.rdbuf();
-    const auto variant = variantOf(text.str());
+  const std::vector<std::string> names = libraryVariants();
+  for (const std::string &name : names) {
+    const auto variant = variantOf(name);
     ASSERT_TRUE(variant);
     const auto second = variantOf(again(statementsOf(*variant)));
     ASSERT_TRUE(second);
     EXPECT_EQ(ast::print(second->tree()), ast::print(variant->tree()));
-    ++count;
   }
-  EXPECT_GE(count, 35);
+  EXPECT_GE(names.size(), 35U);
 }
 
 TEST(Statements, areKnownFromNamesInThem) {
