@@ -22,13 +22,12 @@ AttentionImpl::AttentionImpl(const ModelConfig &config, int64_t layer) : config(
 
 AttentionInputs AttentionImpl::inputs(const Tensor &x, const Rotation &rotation) {
   const int64_t batch = x.size(0), length = x.size(1), heads = config.heads;
-  const Tensor parts = projection(x).view({batch, length, 3, heads, config.width / heads});
-  Tensor compared = parts.slice(2, 0, 2);
-  if (config.qkNorm == "rms") compared = unitRms(compared);
-  compared = rotation.apply(compared);
+  // Parted as gradients are put together again: once, without zeros for what a part lacks.
+  const std::vector<Tensor> parts =
+      projection(x).view({batch, length, 3, heads, config.width / heads}).split_with_sizes({2, 1}, 2);
+  const auto [queries, keys] = rotation.apply(config.qkNorm == "rms" ? unitRms(parts[0]) : parts[0]);
   AttentionInputs call{{"q", "k", "v"}, {}};
-  for (const Tensor &part : {compared.select(2, 0), compared.select(2, 1), parts.select(2, 2)})
-    call.tensors.push_back(part.transpose(1, 2));
+  for (const Tensor &part : {queries, keys, parts[1].squeeze(2)}) call.tensors.push_back(part.transpose(1, 2));
   made->add(call, x);
   return call;
 }

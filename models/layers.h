@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
@@ -36,8 +37,8 @@ struct Rotation {
 
   static Rotation ofPositions(int64_t count, int64_t heads, int64_t headDim);
   Rotation at(const Places &places) const;
-  /// [B, T, 2, H, D] -> the same shape and type.
-  torch::Tensor apply(const torch::Tensor &queriesAndKeys) const;
+  /// [B, T, 2, H, D] -> queries and keys [B, T, H, D], of the same type.
+  std::pair<torch::Tensor, torch::Tensor> apply(const torch::Tensor &queriesAndKeys) const;
 };
 
 }  // namespace weft

@@ -126,10 +126,11 @@ Tensor orthogonalized(const Tensor &x) {
   constexpr double a = 3.4445, b = -4.7750, c = 2.0315;  // of Jordan et al.: steepest at 0
   const bool tall = x.size(-2) > x.size(-1);
   Tensor y = tall ? x.transpose(-1, -2) : x;
-  y = (y / (y.to(torch::kFloat).square().sum({-2, -1}, true).sqrt() + 1e-7)).to(x.scalar_type());
+  const Tensor norm = torch::linalg_vector_norm(y, 2, {-2, -1}, true, torch::kFloat) + 1e-7;
+  y = (y / norm).to(x.scalar_type());
   for (int round = 0; round < 5; ++round) {
-    const Tensor square = torch::matmul(y, y.transpose(-1, -2));
-    y = a * y + torch::matmul(b * square + c * torch::matmul(square, square), y);
+    const Tensor square = torch::bmm(y, y.transpose(-1, -2));
+    y = torch::baddbmm(y, torch::baddbmm(square, square, square, b, c), y, a, 1);
   }
   return tall ? y.transpose(-1, -2) : y;
 }

@@ -53,7 +53,7 @@ class Optimizer {
   void eachState(Visit visit) const;
 };
 
-/// The nearest matrix with singular values of about 1 of each matrix x [..., m, n].
+/// The nearest matrix with singular values of about 1 of each matrix of x [count, m, n].
 torch::Tensor orthogonalized(const torch::Tensor &x);
 
 /// Share of the learning rate at a step: rises over `warmup` steps, then falls to lr_min / lr by a cosine, or stays and

@@ -98,6 +98,27 @@ class Parts(Recipe):
                 bpc = functional.cross_entropy(logits, tokens[1:]).item() / math.log(2)
                 self.assertAlmostEqual(float(answer.split("result")[1].split()[0]), bpc, delta=1.1e-4)
 
+    def test_gradients_are_those_of_the_formulas(self):
+        # Where in a text of five letters the step began is not said. Rotary positions turn 256 tokens of this width at once.
+        length, text = 300, b"abbca" * 2100
+        with open(self.path("five.txt"), "wb") as file:
+            file.write(text)
+        self.data = self.path("five.txt")
+        self.write({"model": dict(tiny("causal")["model"], width=128, context=length, dropout=0), "train": dict(tiny(lr=1e-9, lr_min=1e-9)["train"], batch=1, steps=1)})
+        for name, values in enumerate((MODERN, GATED, ["positions=rotary", "network=gelu"])):
+            with self.subTest(values):
+                config = dict(tiny("causal")["model"], width=128, norm="layer", qk_norm="none", output="tied", network="gelu", positions="learned")
+                config.update(dict(value.split("=") for value in values))
+                self.train(str(name), *settings(["attention=causal", *values, "precision=f32", "clip=0", "optimizer=adamw", "weight_decay=0", "validate_every=0"]))
+                weights = {key: value.double().requires_grad_() for key, value in self.weights(str(name)).items()}
+                state = self.state(str(name))
+                texts = [torch.tensor(list(text[begin:begin + length + 1])) for begin in range(5)]
+                losses = [functional.cross_entropy(self.reference(weights, tokens[None, :-1], config)[0], tokens[1:]) for tokens in texts]
+                own = min(losses, key=lambda loss: abs(loss.item() - self.losses(str(name))[0][1]))
+                for (key, weight), gradient in zip(weights.items(), torch.autograd.grad(own, list(weights.values()))):
+                    made = state[key.replace(".", "/") + ":mean"].double() / (1 - 0.9)
+                    self.assertLess((made - gradient).norm() / gradient.norm(), 1e-4, key)
+
     def test_texts_do_not_depend_on_the_cache(self):
         # A letter alone does not say which comes next.
         self.data = self.path("sentence.txt")
