@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "compiler/dims.h"
+#include "compiler/grouped.h"
 #include "compiler/terms.h"
 #include "ops/variant_library.h"
 #include "runtime/environment.h"
@@ -102,7 +103,9 @@ void placePiece(Arguments &arguments, at::TensorList tensors) {
       const int64_t *given = whole.const_data_ptr<int64_t>();
       std::copy(given, given + 4, sizes.begin());
       for (const int side : {0, 1}) {
-        const auto length = arguments.size(side ? "S" : "T").maybe_as_int();
+        const auto length = side                            ? arguments.size("S").maybe_as_int()
+                            : isGrouped(*signature.variant) ? 1
+                                                            : arguments.size("T").maybe_as_int();
         TORCH_CHECK(!length || (given[side] >= 0 && given[side] + *length <= given[side + 2]),
                     where(*signature.variant), "expected 'origin' to say ", side ? "keys" : "queries",
                     " of the whole sequence, got ", *length, " from ", given[side], " on, of ", given[side + 2]);

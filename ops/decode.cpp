@@ -12,6 +12,7 @@
 #include "ops/decode_schedule.h"
 #include "ops/devices.h"
 #include "ops/execution.h"
+#include "ops/grouped_heads.h"
 #include "ops/inner_calls.h"
 #include "ops/schedules.h"
 #include "ops/variant_library.h"
@@ -160,24 +161,30 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   std::vector<std::string> names(nameList.begin(), nameList.end());
   const char *const operation = pages ? "decode_paged" : "decode";
   const Computed computed = variantOfDecode(variantText, names, tensors, operation);
-  const std::shared_ptr<const Variant> &variant = computed.variant;
   std::vector<at::Tensor> all = withQueries(computed, names, tensors, pages);
-  if (variant->hasDropout() && find(names, "seed") < 0 && !tensors.empty()) {
+  if (computed.variant->hasDropout() && find(names, "seed") < 0 && !tensors.empty()) {
     names.push_back("seed");
     all.push_back(drawnSeed(tensors[0].device()));
   }
-  demandSharedKeys(*variant, operation);
+  demandSharedKeys(*computed.variant, operation);
   const at::Tensor &value = tensors[static_cast<size_t>(find(names, "v"))];
   const int64_t count = pages ? pages->length : value.dim() == 4 ? value.size(2) : 1;
   if (computed.queries == Queries::Newest) {
     names.emplace_back("origin");
     all.push_back(at::tensor({count - 1, int64_t{0}, count, count}, at::kLong));
   }
-  const Signature signature(variant, names, all.size());
+  Signature signature(computed.variant, names, all.size());
   if (!pages) all = broadcast(signature, all).value_or(all);  // pages are no batch
-  const Arguments arguments = checkArguments(signature, all);
+  Arguments arguments = checkArguments(signature, all);
   at::NoGradGuard guard;
   const Device device = deviceOf(tensors);
+  std::shared_ptr<const Variant> grouped;
+  if (computed.alone() && (grouped = withGroupedHeads(computed.variant, arguments))) {
+    all = groupedHeads(arguments, all);
+    signature = Signature(grouped, names, all.size());
+    arguments = checkArguments(signature, all);
+  }
+  const std::shared_ptr<const Variant> &variant = signature.variant;
   if (computed.queries == Queries::OfLengths) checkLengths(tensors[find(names, "lengths")], count, operation);
   const bool few = computed.alone() && fewQueries(arguments.size("T").expect_int(), device);
   KernelSet &set = decodeSet(variant, shapeOf(arguments), device, pages ? value.size(2) : 0, few);
@@ -196,6 +203,7 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   }
   pass.run();
   const at::Tensor &rows = pass[pass.plan.o];
+  if (grouped) return rows.reshape({rows.size(0), rows.size(1) * rows.size(2), 1, rows.size(3)});
   if (!form.lastTileOnly) return rows;
   return rows.slice(2, rows.size(2) - 1, rows.size(2)).contiguous();
 }

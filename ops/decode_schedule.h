@@ -14,7 +14,7 @@ Schedule decodeSchedule(const Variant &variant, ElementType type, const std::map
                         const Device &device, int64_t page, bool few);
 /// True where so many queries are multiplied one by one.
 inline bool fewQueries(int64_t queries, const Device &device) {
-  return queries <= 4 && device.kind == Device::Kind::Cpu;
+  return queries <= 8 && device.kind == Device::Kind::Cpu;
 }
 /// True where the newest query can be a call of its own, at the end of its sequence; else it is the last of T = S: what
 /// a selection pools of queries, or a list of keys for a tile of them, is of whole tiles, and an entry of another query

@@ -141,9 +141,10 @@ struct Variant {
   std::string name;
   std::string source;  ///< the text of this variant, from `attention` to `}`
   SourceRange range;
-  int parameters = 0;   ///< where in `source` the first of them begins
-  bool origin = false;  ///< the tensors of a call are a piece of a longer sequence: see compiler/origin.h
-  int lengths = -1;     ///< the input that tells each sequence's keys (see compiler/lengths.h): position in `inputs`
+  int parameters = 0;    ///< where in `source` the first of them begins
+  bool origin = false;   ///< the tensors of a call are a piece of a longer sequence: see compiler/origin.h
+  bool grouped = false;  ///< its queries are the heads of a group: see compiler/grouped.h
+  int lengths = -1;      ///< the input that tells each sequence's keys (see compiler/lengths.h): position in `inputs`
   std::vector<Input> inputs;
   std::vector<Constant> constants;
   std::vector<KeySet> sets{1};    ///< the first one is that of v, any others those of `also`

@@ -9,6 +9,7 @@
 #include "compiler/kernel_image.h"
 #include "compiler/language/check_expressions.h"
 #include "compiler/language/cost.h"
+#include "compiler/language/grouped.h"
 #include "compiler/language/guards.h"
 #include "compiler/language/origin.h"
 #include "compiler/language/selection.h"
@@ -49,7 +50,10 @@ class Checker {
                "none is agreed on: a term of the score says how much a pair counts, a gate scales what it adds");
     // What the parser reported may have left names that mean nothing, of which nothing more is said above.
     if (!diagnostics.empty()) return;
+    if (variant.grouped) checkGrouped();
+    if (!diagnostics.empty()) return;
     if (variant.origin || variant.lengths >= 0) placeIndices(variant);
+    if (variant.grouped) groupHeads(variant);
     guardIndices(variant);
     if (compileSteps(variant) > mostSteps)
       report(variant.range,
@@ -298,6 +302,13 @@ class Checker {
     if (variant.keys && variant.keys->tile > 0)
       report(range, expected + "lists of keys for each of its queries, or tiles of them");
     if (variant.dropout) report(range, expected + "'dropout', which drops pairs of whole sequences");
+  }
+
+  void checkGrouped() {
+    if (!variant.origin && variant.lengths < 0)
+      report(variant.range, "expected 'origin' or 'lengths' beside 'grouped': they say where the one query stands");
+    if (const char *unfit = notGrouped(variant))
+      report(variant.range, std::string("expected no 'grouped' in a variant with ") + unfit);
   }
 
   void checkSelects() {

@@ -105,7 +105,9 @@ class Placing {
   explicit Placing(Variant &variant) : variant(variant) {
     if (variant.lengths < 0) return;
     // The newest queries end where their sequence does.
-    firstQuery = made(Function::Sub, length(), dim("T"));
+    // Of heads of one group there is one query.
+    const ExprPtr queries = variant.grouped ? makeNumber(1, {}, Type::Int) : dim("T");
+    firstQuery = made(Function::Sub, length(), queries);
     for (const ExprPtr &arg : firstQuery->args) placed.insert(arg.get());
   }
 
@@ -169,6 +171,7 @@ class Placing {
   ExprPtr global(const ExprPtr &expr, const KeySet &set) {
     const bool query = is(*expr, Index::i);
     if (!query && !movesKeys(*expr, set)) return expr;
+    if (query && variant.grouped) return firstQuery;
     return made(Function::Add, expr, query ? firstQuery : firstKey);
   }
   /// With `lengths` all keys are there, from 0 on.

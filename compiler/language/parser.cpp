@@ -117,7 +117,7 @@ class Parser : ExpressionParser {
     variant.inputs.push_back(std::move(input));
   }
 
-  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | 'origin' | 'lengths'
+  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | 'grouped' | 'origin' | 'lengths'
   //            | name ':' ['int' | 'bool'] '[' (dim (',' dim)*)? ']' values
   void parseParameter(ast::Variant &variant) {
     if (accept("const")) {
@@ -141,11 +141,12 @@ class Parser : ExpressionParser {
       return;
     }
     const Token name = expectName("an input's name");
-    if (name.text == "origin" && (at(",") || at(")"))) {
-      if (variant.origin) report(name.range, "expected 'origin' once");
-      variant.origin = true;
-      return;
-    }
+    for (const auto &[word, said] : {std::pair("origin", &variant.origin), std::pair("grouped", &variant.grouped)})
+      if (name.text == word && (at(",") || at(")"))) {
+        if (*said) report(name.range, std::string("expected '") + word + "' once");
+        *said = true;
+        return;
+      }
     ast::Input input;
     input.name = name.text;
     input.range = name.range;
