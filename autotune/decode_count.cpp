@@ -5,6 +5,7 @@
 #include <set>
 #include <stdexcept>
 
+#include "compiler/grouped.h"
 #include "ops/binding.h"
 #include "ops/decode_schedule.h"
 #include "ops/devices.h"
@@ -23,8 +24,10 @@ bool has(const std::vector<std::string> &list, const std::string &name) {
 /// Counts one call of one sequence.
 class Counter {
  public:
-  Counter(const ops::Binding &call, const DecodeShape &shape, const Schedule &schedule, const Device &device)
-      : call(call), variant(*call.set.variant), shape(shape), pattern(call, true) {
+  /// Heads in one tile: those of a group, or 1.
+  Counter(const ops::Binding &call, const DecodeShape &shape, const Schedule &schedule, const Device &device,
+          int64_t together)
+      : call(call), variant(*call.set.variant), shape(shape), pattern(call, true), together(together) {
     CallForm form = call.form(Purpose::Forward);
     form.lastTileOnly = true;
     form.paged = shape.page > 0;
@@ -32,11 +35,12 @@ class Counter {
     count.tileQ = schedule.tileQ;
     count.tileK = schedule.tileK;
     onGpu = device.kind != Device::Kind::Cpu;
-    rows = schedule.blockRows == 1 ? 1 : schedule.tileQ;
+    const int64_t tiles = (together + schedule.tileQ - 1) / schedule.tileQ;
+    rows = schedule.blockRows == 1 ? together : tiles * schedule.tileQ;
+    count.programs = shape.B * call.H / together * tiles;
   }
 
   DecodeCount all() {
-    count.programs = shape.B * call.H;
     count.kernels = static_cast<int>(plan.steps.size());
     for (size_t set = 0; set < pattern.setCount(); ++set) attend(set);
     for (const InputInfo &input : variant.inputs())
@@ -58,10 +62,11 @@ class Counter {
   const Variant &variant;
   const DecodeShape &shape;
   const ops::KeptPattern pattern;
+  const int64_t together;
   CallPlan plan;
   DecodeCount count;
   bool onGpu = false;
-  int rows = 1;                                       ///< of a tile that are multiplied
+  int64_t rows = 1;                                   ///< of a tile that are multiplied
   std::map<std::string, std::set<std::string>> read;  ///< of each kernel: the tensors that it is given
 
   static double sequences(int64_t number) { return static_cast<double>(number); }
@@ -108,13 +113,15 @@ class Counter {
   double sharedKeys(size_t set, double groups) const {
     const auto number = static_cast<int64_t>(groups);
     double keys = 0;
-    for (int64_t group = 0; group < number; ++group) {
-      std::set<int64_t> tiles;
-      for (int64_t head = group * call.H / number; head < (group + 1) * call.H / number; ++head)
-        for (const int64_t tile : pattern.lastRow(head, set)) tiles.insert(tile);
-      keys += keysIn({tiles.begin(), tiles.end()}, set);
-    }
+    for (int64_t group = 0; group < number; ++group) keys += keysIn(keptBy(group, call.H / number, set), set);
     return keys;
+  }
+  /// Tiles that any of a group's heads keeps.
+  std::vector<int64_t> keptBy(int64_t group, int64_t heads, size_t set) const {
+    std::set<int64_t> tiles;
+    for (int64_t head = group * heads; head < (group + 1) * heads; ++head)
+      for (const int64_t tile : pattern.lastRow(head, set)) tiles.insert(tile);
+    return {tiles.begin(), tiles.end()};
   }
 
   /// True for rows of the keys of a set, and for other inputs that have an entry for each of them: those with the set's
@@ -132,15 +139,16 @@ class Counter {
   }
 
   void attend(size_t set) {
-    double keys = 0, widths = 0, whole = 0;
-    for (int64_t head = 0; head < call.H; ++head) {
-      const std::vector<int64_t> tiles = pattern.lastRow(head, set);
+    double keys = 0, seen = 0, widths = 0, whole = 0;
+    for (int64_t head = 0; head < call.H; ++head) seen += keysIn(pattern.lastRow(head, set), set);
+    for (int64_t group = 0; group < call.H / together; ++group) {
+      const std::vector<int64_t> tiles = keptBy(group, together, set);
       keys += keysIn(tiles, set);
       whole += static_cast<double>(tiles.size()) * count.tileK;
       count.keptTiles += shape.B * static_cast<int64_t>(tiles.size());
       if (set == 0) count.longest = std::max(count.longest, static_cast<int64_t>(tiles.size()));
     }
-    count.tiles += shape.B * call.H * ((pattern.keysOf(set) + count.tileK - 1) / count.tileK);
+    count.tiles += shape.B * (call.H / together) * ((pattern.keysOf(set) + count.tileK - 1) / count.tileK);
     for (const InputInfo &input : variant.inputs()) {
       if (!isOfKeys(input, set) || !reads("forward", input.name)) continue;
       const double entries = copies(input) * sharedKeys(set, heads(input));
@@ -152,9 +160,9 @@ class Counter {
         count.inputBytes += entries * elementBytes(input);
       }
     }
-    if (set == 0 && variant.selectsKeys()) count.inputBytes += sequences(shape.B) * keys * 4;  // the lists
-    count.flops += sequences(shape.B) * keys * 2 * widths;
-    count.executedFlops += sequences(shape.B) * whole * rows * 2 * widths;
+    if (set == 0 && variant.selectsKeys()) count.inputBytes += sequences(shape.B) * seen * 4;  // the lists
+    count.flops += sequences(shape.B) * seen * 2 * widths;
+    count.executedFlops += sequences(shape.B) * whole * static_cast<double>(rows) * 2 * widths;
   }
 
   /// A kernel that pools, chooses or plans, for the last row of tiles.
@@ -257,12 +265,14 @@ DecodeCount countDecode(const std::string &text, const DecodeShape &shape, const
   ops::demandSharedKeys(*variant, shape.page > 0 ? "decode_paged" : "decode");
   const ops::CallShape sizes = ops::shapeOf(variant, inputs.names, inputs.tensors);
   const ElementType type = ops::elementType(sizes.type);
-  const bool few = ops::standsAlone(*variant) && ops::fewQueries(1, device);
+  const bool alone = ops::standsAlone(*variant);
+  const int64_t together = alone && canBeGrouped(*variant) ? shape.H / shape.G : 1;
+  const bool few = alone && ops::fewQueries(together, device);
   const Schedule schedule = ops::decodeSchedule(*variant, type, sizes.headDims, device, shape.page, few);
   const bool onHost = device.kind == Device::Kind::Cpu;
   ops::KernelSet set(variant, type, sizes.headDims, Device{}, onHost ? schedule : hostSchedule(schedule));
   const ops::Binding call(set, inputs.names, inputs.tensors);
-  return Counter(call, shape, schedule, device).all();
+  return Counter(call, shape, schedule, device, together).all();
 }
 
 }  // namespace weft::autotune

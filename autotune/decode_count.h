@@ -25,13 +25,13 @@ struct DecodeShape {
 /// Of one call. Bytes count once what the heads of a group share.
 struct DecodeCount {
   int tileQ = 0, tileK = 0;
-  int64_t tiles = 0, keptTiles = 0;  ///< of keys, of all heads
+  int64_t tiles = 0, keptTiles = 0;  ///< of keys, of all heads; heads of a group that go together count as one
   int64_t longest = 0;               ///< kept tiles of the head that keeps most
-  int64_t programs = 0;              ///< of the kernel that attends: heads of all sequences
+  int64_t programs = 0;              ///< of the kernel that attends: heads, or groups, of all sequences
   int kernels = 0;                   ///< in the order of the plan
   int clears = 0;                    ///< buffers that are set to zero before
   double keyBytes = 0;               ///< of keys, values and other rows of keys, in kept tiles
-  double headBytes = 0;              ///< the same where each head reads them for itself
+  double headBytes = 0;              ///< the same where each program reads them for itself
   double inputBytes = 0;             ///< of other inputs with an entry a key, of lists and tables, and of page tables
   double queryBytes = 0;             ///< of the newest rows: queries, and o
   double choosingBytes = 0;          ///< of what plans and selections read and leave: pooled rows, means, maps

@@ -132,14 +132,15 @@ std::function<double()> decoding(const std::string &variant, const DecodeShape &
 /// The least of the turns: what else runs on the machine only adds.
 double least(const std::vector<double> &samples) { return *std::min_element(samples.begin(), samples.end()); }
 
-/// Few keys, many, and more than caches hold, of a head for each thread, and what follows of their times.
+/// Few keys, many, and more than caches hold, of a group of heads for each thread, and what follows of their times.
 class Probe {
  public:
   Probe(const std::string &variant, DecodeShape shape, int units) : units(units) {
     constexpr int64_t fewTiles = 2, manyTiles = 10;
     constexpr double farBytes = 32 << 20;
     shape.B = 1;
-    shape.H = shape.G = units;
+    shape.H = units * (shape.H / shape.G);
+    shape.G = units;
     shape.values.clear();
     shape.length = shape.span = 1;
     const int64_t tile = countDecode(variant, shape, Device{}).tileK;

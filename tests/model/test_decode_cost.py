@@ -37,12 +37,12 @@ class Counts(Costs):
             row, = self.rows("causal", "--batch", B, "--heads", H, "--group-heads", G, "--length", N, "--layers", layers)
             tiles = -(-N // row["tile_k"])
             self.assertEqual(row["key_bytes"], B * 2 * N * G * D * BF16)
-            self.assertEqual(row["head_bytes"], B * 2 * N * H * D * BF16)
-            self.assertEqual((row["kept_tiles"], row["tiles"]), (B * H * tiles, B * H * tiles))
+            self.assertEqual(row["head_bytes"], B * 2 * N * G * D * BF16)  # heads of a group go together
+            self.assertEqual((row["kept_tiles"], row["tiles"]), (B * G * tiles, B * G * tiles))
             self.assertEqual(row["query_bytes"], B * 2 * H * D * BF16)
             self.assertEqual((row["input_bytes"], row["choosing_bytes"], row["choosing_flops"]), (0, 0, 0))
             self.assertEqual(row["flops"], B * H * N * 2 * 2 * D)
-            self.assertEqual(row["executed_flops"], B * H * tiles * row["tile_k"] * 16 * 2 * 2 * D)
+            self.assertEqual(row["executed_flops"], B * G * tiles * row["tile_k"] * 16 * 2 * 2 * D)
             self.assertEqual((row["kernels"], row["clears"]), (2, 0))  # plan_band, forward
 
     def test_types(self):
@@ -57,7 +57,7 @@ class Counts(Costs):
         first = (N - 16 - (window - 1)) // row["tile_k"] * row["tile_k"]
         self.assertEqual(row["key_bytes"], 2 * (N - first) * 2 * D * BF16)
         self.assertEqual(row["flops"], 8 * (N - first) * 2 * 2 * D)
-        self.assertEqual(row["kept_tiles"], 8 * (N - first) // row["tile_k"])
+        self.assertEqual(row["kept_tiles"], 2 * (N - first) // row["tile_k"])
         longer, = self.rows("sliding_window", "--length", 4 * N, "--set", f"window={window}", "--group-heads", 2)
         self.assertEqual(longer["key_bytes"], row["key_bytes"])
 
