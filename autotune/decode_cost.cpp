@@ -8,15 +8,30 @@
 
 namespace weft::autotune {
 
-double DecodeMachine::bandwidthOf(double bytes) const {
-  if (bandwidth.empty()) return 0;
-  const auto above = std::ranges::find_if(bandwidth, [&](const auto &own) { return own.first >= bytes; });
-  if (above == bandwidth.begin()) return bandwidth.front().second;
-  if (above == bandwidth.end()) return bandwidth.back().second;
-  const auto &[low, slow] = *(above - 1);
-  const auto &[high, fast] = *above;
-  const double share = std::log(bytes / low) / std::log(high / low);
-  return slow * std::pow(fast / slow, share);
+namespace {
+
+using Curve = std::vector<std::pair<double, double>>;  ///< by rising bytes, above 0
+
+/// Between two points along a line of logarithms, outside as the nearest one.
+double at(const Curve &curve, double bytes) {
+  const auto above = std::ranges::find_if(curve, [&](const auto &own) { return own.first >= bytes; });
+  if (above == curve.begin()) return curve.front().second;
+  if (above == curve.end()) return curve.back().second;
+  const auto &[low, before] = *(above - 1);
+  const auto &[high, behind] = *above;
+  return before * std::pow(behind / before, std::log(bytes / low) / std::log(high / low));
+}
+
+}  // namespace
+
+double DecodeMachine::bandwidthOf(double bytes) const { return bandwidth.empty() ? 0 : at(bandwidth, bytes); }
+
+double DecodeKernel::farByte(double bytes, double rate) const {
+  // What a measured tile has read from a cache is not read again.
+  const double plain = std::max(0.0, 1 / rate - (cached > 0 ? 1 / cached : 0));
+  if (far.empty()) return plain;
+  const double own = at(far, bytes);
+  return bytes > far.back().first && farPlain > 0 ? own * std::max(1.0, plain / farPlain) : own;
 }
 
 DecodeMachine gpuMachine(const std::string &name, const std::string &type) {
@@ -60,20 +75,18 @@ DecodeSeconds secondsOf(const DecodeCount &count, const DecodeMachine &machine, 
   if (machine.unitBandwidth > 0) rate = std::min(rate, running * machine.unitBandwidth);
   const double group = count.programs > 0 ? count.headBytes / static_cast<double>(count.programs) : 0;
   const bool stays = machine.ownCache == 0 || group < machine.ownCache;
-  // What a measured tile has read from a cache is not read again.
-  auto memory = [&](double bytes) {
-    const double seconds = bytes / rate;
-    return kernel.cached > 0 ? std::max(0.0, seconds - bytes / kernel.cached) : seconds;
-  };
+  DecodeKernel plain;
+  plain.cached = kernel.cached;
   auto together = [&](double a, double b) { return machine.overlaps ? std::max(a, b) : a + b; };
   DecodeSeconds seconds;
   seconds.launches = kernel.call + machine.launch * (count.kernels + count.clears);
-  seconds.choosing =
-      together(memory(count.choosingBytes), kernel.choosing * static_cast<double>(count.tiles) / running);
+  seconds.choosing = together(count.choosingBytes * plain.farByte(set, rate),
+                              kernel.choosing * static_cast<double>(count.tiles) / running);
   seconds.memory =
-      kernel.reading * memory((stays ? count.keyBytes : count.headBytes) + count.inputBytes + count.queryBytes);
+      kernel.farByte(set, rate) * ((stays ? count.keyBytes : count.headBytes) + count.inputBytes + count.queryBytes);
   const double turns = std::max(static_cast<double>(count.keptTiles) / running, static_cast<double>(count.longest));
-  seconds.arithmetic = kernel.tile * turns;
+  const double programs = std::ceil(static_cast<double>(std::max<int64_t>(count.programs, 1)) / running);
+  seconds.arithmetic = kernel.tile * turns + kernel.program * programs;
   seconds.all = seconds.launches + seconds.choosing + together(seconds.memory, seconds.arithmetic);
   return seconds;
 }

@@ -38,10 +38,16 @@ Device gpuTiles(const std::string &chip);
 struct DecodeKernel {
   double tile = 0;      ///< seconds of a kept tile on one unit
   double choosing = 0;  ///< of a tile of keys that is kept or not, for pooling, choosing and planning
+  double program = 0;   ///< of a program (see DecodeCount) whatever it reads, on one unit
   double call = 0;      ///< of a call whatever it reads, beside its launches
   double cached = 0;    ///< bytes/s at which `tile` and `choosing` read already; 0: they are of arithmetic alone
-  /// How many times as long as plain reading the kernel that attends takes to read what is in no cache of its own.
-  double reading = 1;
+  /// Seconds that a byte takes the kernel that attends beside `tile`, where so many bytes pass by before it comes
+  /// again; by rising bytes, above 0. None: as plain reading.
+  std::vector<std::pair<double, double>> far;
+  double farPlain = 0;  ///< the same of plain reading, of the most bytes of `far`
+
+  /// Of one of so many bytes, which plain reading reads at `rate` bytes/s.
+  double farByte(double bytes, double rate) const;
 };
 /// By a machine's peak, where the kernel is not measured.
 DecodeKernel kernelByPeak(const DecodeCount &count, const DecodeMachine &machine);

@@ -136,8 +136,7 @@ double least(const std::vector<double> &samples) { return *std::min_element(samp
 class Probe {
  public:
   Probe(const std::string &variant, DecodeShape shape, int units) : units(units) {
-    constexpr int64_t fewTiles = 2, manyTiles = 10;
-    constexpr double farBytes = 32 << 20;
+    constexpr int64_t fewTiles = 2, manyTiles = 10, sequences = 8;
     shape.B = 1;
     shape.H = units * (shape.H / shape.G);
     shape.G = units;
@@ -156,14 +155,21 @@ class Probe {
     add("reading", reading(counts.back().headBytes));
     // A plan of as many chosen tiles would take more than reading them.
     if (chooses) return;
+    // The same few keys in each of several sequences.
+    shape.length = shape.span = fewTiles * tile;
+    shape.B = sequences;
+    counts.push_back(countDecode(variant, shape, Device{}));
+    add("several", decoding(variant, shape, false));
+    shape.B = 1;
     // As many keys as make these bytes.
     constexpr int64_t mostTiles = 4096;
-    const double tileBytes =
-        counts.back().headBytes / static_cast<double>(std::max<int64_t>(counts.back().keptTiles, 1));
-    const auto tiles = static_cast<int64_t>(farBytes / std::max(tileBytes, 1.0) / units);
-    shape.length = shape.span = std::clamp(tiles, manyTiles, mostTiles) * tile;
-    counts.push_back(countDecode(variant, shape, Device{}));
-    add("far", decoding(variant, shape, true));
+    const double tileBytes = counts[1].headBytes / static_cast<double>(std::max<int64_t>(counts[1].keptTiles, 1));
+    for (const double bytes : farBytes) {
+      const auto tiles = static_cast<int64_t>(bytes / std::max(tileBytes, 1.0) / units);
+      shape.length = shape.span = std::clamp(tiles, 2 * manyTiles, mostTiles) * tile;
+      counts.push_back(countDecode(variant, shape, Device{}));
+      add("far", decoding(variant, shape, true));
+    }
     add("reading far", reading(counts.back().headBytes));
   }
 
@@ -181,16 +187,30 @@ class Probe {
     const double kept = chooses ? more : each(many.keptTiles - few.keptTiles);
     if (kept > 0) kernel.tile = std::max(0.0, (allMany - all - (chooses ? 0 : kernel.choosing * more)) / kept);
     else kernel.tile = all / std::max(each(few.keptTiles), 1.0);
-    kernel.call = std::max(0.0, plain - kernel.tile * each(few.keptTiles) - kernel.choosing * each(few.tiles));
+    auto tiles = [&](const DecodeCount &count) {
+      return kernel.tile * each(count.keptTiles) + kernel.choosing * each(count.tiles);
+    };
+    if (!chooses) {
+      const DecodeCount &several = counts[2];
+      const double longer = time(6) - plain - (tiles(several) - tiles(few));
+      kernel.program = std::max(0.0, longer / each(several.programs - few.programs));
+    }
+    kernel.call = std::max(0.0, plain - tiles(few) - kernel.program * each(few.programs));
     kernel.cached = many.headBytes / time(5);
     if (chooses) return kernel;
-    // What is left of a call whose keys come from far, beside what reading them takes longer than from a cache.
-    const DecodeCount &far = counts[2];
-    const double left = time(6) - all - kernel.tile * each(far.keptTiles - few.keptTiles) -
-                        kernel.choosing * each(far.tiles - few.tiles);
-    const double longer = time(7) - far.headBytes / kernel.cached;
-    constexpr double most = 4;
-    if (longer > 0) kernel.reading = std::clamp(left / longer, 1.0, most);
+    // What is left of calls whose keys come from far. Of some picoseconds a byte no time would be told from none.
+    constexpr double least = 1e-14, most = 1e-9;
+    auto left = [&](const DecodeCount &count, double seconds) {
+      return std::clamp((seconds - all - (tiles(count) - tiles(few))) / count.headBytes, least, most);
+    };
+    for (size_t at = 0; at < std::size(farBytes); ++at) {
+      const DecodeCount &far = counts[3 + at];
+      if (kernel.far.empty() || far.headBytes > kernel.far.back().first)
+        kernel.far.emplace_back(far.headBytes, left(far, time(7 + at)));
+    }
+    kernel.far.insert(kernel.far.begin(), {many.headBytes, kernel.far.front().second / 100});
+    const double read = time(7 + std::size(farBytes));
+    kernel.farPlain = std::max(0.0, read / counts.back().headBytes - 1 / kernel.cached);
     return kernel;
   }
   double flopsOfTile() const {
@@ -198,6 +218,9 @@ class Probe {
   }
 
  private:
+  /// About what a core keeps to itself, twice that, and more than it keeps.
+  static constexpr double farBytes[] = {2 << 20, 4 << 20, 32 << 20};
+
   const double units;
   bool chooses = false;
   std::vector<DecodeCount> counts;

@@ -10,8 +10,8 @@
 //   "arithmetic_us", "bound", "predicted_tokens_per_second": of all sequences, "with_weights_tokens_per_second"}],
 //   "crossovers": [{"variant", "page", "with_weights", "length": null: at none of the lengths}],
 //   "kernels": measured, of a CPU [{"variant", "page", "tile_us", "choosing_us": of a tile on one thread, "call_us",
-//   "cached_gbs": at which these were read, "reading": how many times as long as plain reading takes what comes from
-//   farther, "share_of_peak"}]}
+//   "program_us", "cached_gbs": at which these were read, "far": [{"bytes", "ps_a_byte": what a byte takes longer where
+//   so many are read}], "share_of_peak"}]}
 // of --check: "rows": [{"variant", "page", "length", "predicted_us", "measured_us", "ratio": measured over predicted,
 //   "uncertainty", "read_gbs", and the kernel's figures as above}], times of one layer's call.
 #include <unistd.h>
@@ -44,6 +44,12 @@ using nlohmann::json;
 using namespace weft::autotune;
 
 constexpr char dense[] = "causal";
+
+json farOf(const DecodeKernel &kernel) {
+  json far = json::array();
+  for (const auto &[bytes, seconds] : kernel.far) far.push_back({{"bytes", bytes}, {"ps_a_byte", 1e12 * seconds}});
+  return far;
+}
 
 struct Options {
   std::vector<std::string> variants, values;
@@ -342,8 +348,9 @@ int Cost::predict() {
                                 {"tile_us", 1e6 * own.tile},
                                 {"choosing_us", 1e6 * own.choosing},
                                 {"call_us", 1e6 * own.call},
+                                {"program_us", 1e6 * own.program},
                                 {"cached_gbs", 1e-9 * own.cached},
-                                {"reading", own.reading},
+                                {"far", farOf(own)},
                                 {"share_of_peak", curve.probe.shareOfPeak}});
   }
   all["crossovers"] = crossovers();
@@ -378,8 +385,9 @@ int Cost::check() {
                              {"tile_us", 1e6 * own.kernel.tile},
                              {"choosing_us", 1e6 * own.kernel.choosing},
                              {"call_us", 1e6 * own.kernel.call},
+                             {"program_us", 1e6 * own.kernel.program},
                              {"cached_gbs", 1e-9 * own.kernel.cached},
-                             {"reading", own.kernel.reading},
+                             {"far", farOf(own.kernel)},
                              {"read_gbs", 1e-9 * own.bandwidth}});
     }
   write(all);
