@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <stdexcept>
 
@@ -9,6 +10,7 @@
 #include "ops/binding.h"
 #include "ops/decode_schedule.h"
 #include "ops/devices.h"
+#include "ops/grouped_heads.h"
 #include "ops/kept_pattern.h"
 #include "ops/schedules.h"
 #include "ops/variant_library.h"
@@ -24,10 +26,10 @@ bool has(const std::vector<std::string> &list, const std::string &name) {
 /// Counts one call of one sequence.
 class Counter {
  public:
-  /// Heads in one tile: those of a group, or 1.
+  /// `together`: heads in one tile, those of a group or 1; `pieces`: of its keys, a program each.
   Counter(const ops::Binding &call, const DecodeShape &shape, const Schedule &schedule, const Device &device,
-          int64_t together)
-      : call(call), variant(*call.set.variant), shape(shape), pattern(call, true), together(together) {
+          int64_t together, int64_t pieces)
+      : call(call), variant(*call.set.variant), shape(shape), pattern(call, true), together(together), pieces(pieces) {
     CallForm form = call.form(Purpose::Forward);
     form.lastTileOnly = true;
     form.paged = shape.page > 0;
@@ -37,11 +39,11 @@ class Counter {
     onGpu = device.kind != Device::Kind::Cpu;
     const int64_t tiles = (together + schedule.tileQ - 1) / schedule.tileQ;
     rows = schedule.blockRows == 1 ? together : tiles * schedule.tileQ;
-    count.programs = shape.B * call.H / together * tiles;
+    count.programs = shape.B * call.H / together * tiles * pieces;
   }
 
   DecodeCount all() {
-    count.kernels = static_cast<int>(plan.steps.size());
+    count.kernels = static_cast<int>(plan.steps.size()) + (pieces > 1 ? ops::kernelsOfPieces : 0);
     for (size_t set = 0; set < pattern.setCount(); ++set) attend(set);
     for (const InputInfo &input : variant.inputs())
       if (input.isRow && input.querySide && reads("forward", input.name))
@@ -62,7 +64,7 @@ class Counter {
   const Variant &variant;
   const DecodeShape &shape;
   const ops::KeptPattern pattern;
-  const int64_t together;
+  const int64_t together, pieces;
   CallPlan plan;
   DecodeCount count;
   bool onGpu = false;
@@ -103,6 +105,15 @@ class Counter {
   }
 
   /// Keys in tiles of a set, the last of which may be short.
+  /// Tiles of the piece that has most of them.
+  int64_t mostOfPiece(const std::vector<int64_t> &tiles) const {
+    if (pieces == 1) return static_cast<int64_t>(tiles.size());
+    std::map<int64_t, int64_t> counts;
+    for (const int64_t tile : tiles) ++counts[tile * count.tileK / keysOfPiece];
+    int64_t most = 0;
+    for (const auto &[piece, own] : counts) most = std::max(most, own);
+    return most;
+  }
   double keysIn(const std::vector<int64_t> &tiles, size_t set) const {
     double keys = 0;
     for (const int64_t tile : tiles)
@@ -146,7 +157,7 @@ class Counter {
       keys += keysIn(tiles, set);
       whole += static_cast<double>(tiles.size()) * count.tileK;
       count.keptTiles += shape.B * static_cast<int64_t>(tiles.size());
-      if (set == 0) count.longest = std::max(count.longest, static_cast<int64_t>(tiles.size()));
+      if (set == 0) count.longest = std::max(count.longest, mostOfPiece(tiles));
     }
     count.tiles += shape.B * (call.H / together) * ((pattern.keysOf(set) + count.tileK - 1) / count.tileK);
     for (const InputInfo &input : variant.inputs()) {
@@ -268,11 +279,12 @@ DecodeCount countDecode(const std::string &text, const DecodeShape &shape, const
   const bool alone = ops::standsAlone(*variant);
   const int64_t together = alone && canBeGrouped(*variant) ? shape.H / shape.G : 1;
   const bool few = alone && ops::fewQueries(together, device);
+  const int64_t pieces = alone ? ops::piecesOfKeys(*variant, shape.length, shape.G, device) : 1;
   const Schedule schedule = ops::decodeSchedule(*variant, type, sizes.headDims, device, shape.page, few);
   const bool onHost = device.kind == Device::Kind::Cpu;
   ops::KernelSet set(variant, type, sizes.headDims, Device{}, onHost ? schedule : hostSchedule(schedule));
   const ops::Binding call(set, inputs.names, inputs.tensors);
-  return Counter(call, shape, schedule, device, together).all();
+  return Counter(call, shape, schedule, device, together, pieces).all();
 }
 
 }  // namespace weft::autotune

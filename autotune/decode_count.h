@@ -26,18 +26,18 @@ struct DecodeShape {
 struct DecodeCount {
   int tileQ = 0, tileK = 0;
   int64_t tiles = 0, keptTiles = 0;  ///< of keys, of all heads; heads of a group that go together count as one
-  int64_t longest = 0;               ///< kept tiles of the head that keeps most
-  int64_t programs = 0;              ///< of the kernel that attends: heads, or groups, of all sequences
-  int kernels = 0;                   ///< in the order of the plan
-  int clears = 0;                    ///< buffers that are set to zero before
-  double keyBytes = 0;               ///< of keys, values and other rows of keys, in kept tiles
-  double headBytes = 0;              ///< the same where each program reads them for itself
-  double inputBytes = 0;             ///< of other inputs with an entry a key, of lists and tables, and of page tables
-  double queryBytes = 0;             ///< of the newest rows: queries, and o
-  double choosingBytes = 0;          ///< of what plans and selections read and leave: pooled rows, means, maps
-  double flops = 0;                  ///< of products of the newest row with kept keys and values
-  double executedFlops = 0;          ///< of all rows of the tile that the newest one stands in
-  double choosingFlops = 0;          ///< of pooling and estimating
+  int64_t longest = 0;               ///< kept tiles of the program that has most
+  int64_t programs = 0;      ///< of the kernel that attends: heads, groups, or pieces of their keys, of all sequences
+  int kernels = 0;           ///< of the plan, and those that join pieces
+  int clears = 0;            ///< buffers that are set to zero before
+  double keyBytes = 0;       ///< of keys, values and other rows of keys, in kept tiles
+  double headBytes = 0;      ///< the same where each program reads them for itself
+  double inputBytes = 0;     ///< of other inputs with an entry a key, of lists and tables, and of page tables
+  double queryBytes = 0;     ///< of the newest rows: queries, and o
+  double choosingBytes = 0;  ///< of what plans and selections read and leave: pooled rows, means, maps
+  double flops = 0;          ///< of products of the newest row with kept keys and values
+  double executedFlops = 0;  ///< of all rows of the tile that the newest one stands in
+  double choosingFlops = 0;  ///< of pooling and estimating
 
   double bytes() const { return keyBytes + inputBytes + queryBytes + choosingBytes; }
 };

@@ -178,10 +178,10 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   Arguments arguments = checkArguments(signature, all);
   at::NoGradGuard guard;
   const Device device = deviceOf(tensors);
-  std::shared_ptr<const Variant> grouped;
-  if (computed.alone() && (grouped = withGroupedHeads(computed.variant, arguments))) {
-    all = groupedHeads(arguments, all);
-    signature = Signature(grouped, names, all.size());
+  GroupedCall grouped;
+  if (computed.alone() && (grouped = groupedCall(computed.variant, arguments, device))) {
+    all = groupedTensors(grouped, arguments, all);
+    signature = Signature(grouped.variant, names, all.size());
     arguments = checkArguments(signature, all);
   }
   const std::shared_ptr<const Variant> &variant = signature.variant;
@@ -203,7 +203,9 @@ at::Tensor decodeNewest(c10::string_view variantText, const c10::List<std::strin
   }
   pass.run();
   const at::Tensor &rows = pass[pass.plan.o];
-  if (grouped) return rows.reshape({rows.size(0), rows.size(1) * rows.size(2), 1, rows.size(3)});
+  if (grouped)
+    return joinedHeads(grouped, rows,
+                       joiningOf(*variant) == Joining::LogSumExp ? pass[pass.plan.rows[0]] : at::Tensor());
   if (!form.lastTileOnly) return rows;
   return rows.slice(2, rows.size(2) - 1, rows.size(2)).contiguous();
 }

@@ -1,8 +1,12 @@
 #include "ops/grouped_heads.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <mutex>
+
+#include <ATen/Parallel.h>
+#include <torch/utils.h>
 
 #include "compiler/grouped.h"
 #include "ops/variant_library.h"
@@ -10,36 +14,49 @@
 namespace weft::ops {
 namespace {
 
-std::shared_ptr<const Variant> groupedVariant(const std::shared_ptr<const Variant> &variant) {
+std::shared_ptr<const Variant> groupedVariant(const std::shared_ptr<const Variant> &variant, bool pieces) {
   struct Made {
     std::shared_ptr<const Variant> of, variant;
   };
   static std::mutex mutex;
-  static std::map<const Variant *, Made> all;
+  static std::map<std::pair<const Variant *, bool>, Made> all;
   std::lock_guard lock(mutex);
-  Made &made = all[variant.get()];
+  Made &made = all[{variant.get(), pieces}];
   if (!made.of) {
     made.of = variant;
     // Where the text would become too long, heads stay apart.
-    if (canBeGrouped(*variant))
-      if (const ParseResult parsed = parse(sourceWithGrouped(*variant, variant->source()), "decode");
-          parsed.diagnostics.empty())
+    if (canBeGrouped(*variant) && (!pieces || canBeInPieces(*variant)))
+      if (const ParseResult parsed = parse(sourceWithGrouped(*variant, pieces), "decode"); parsed.diagnostics.empty())
         made.variant = variantOrThrow(parsed.variants[0]->source());
   }
   return made.variant;
 }
 
-}  // namespace
-
-std::shared_ptr<const Variant> withGroupedHeads(const std::shared_ptr<const Variant> &variant,
-                                                const Arguments &arguments) {
-  const auto size = [&](const char *dim) { return arguments.size(dim).expect_int(); };
-  const int64_t groups = size("G");
-  if (size("T") != 1 || groups < 1 || size("H") == groups) return nullptr;
-  return groupedVariant(variant);
+int64_t piecesOf(int64_t keys, int64_t groups, const Device &device) {
+  const bool cpu = device.kind == Device::Kind::Cpu;
+  // A GPU takes as long to launch what joins pieces as a program takes to read thousands of keys.
+  const int64_t readers = cpu ? at::get_num_threads() : 128, least = cpu ? 0 : 8192;
+  return groups < readers && keys >= least ? std::max<int64_t>(1, (keys + keysOfPiece - 1) / keysOfPiece) : 1;
 }
 
-std::vector<at::Tensor> groupedHeads(const Arguments &arguments, at::TensorList tensors) {
+}  // namespace
+
+int64_t piecesOfKeys(const Variant &variant, int64_t keys, int64_t groups, const Device &device) {
+  return canBeGrouped(variant) && canBeInPieces(variant) ? piecesOf(keys, groups, device) : 1;
+}
+
+GroupedCall groupedCall(const std::shared_ptr<const Variant> &variant, const Arguments &arguments,
+                        const Device &device) {
+  const auto size = [&](const char *dim) { return arguments.size(dim).expect_int(); };
+  const int64_t groups = size("G");
+  if (size("T") != 1 || groups < 1) return {};
+  const int64_t pieces = piecesOf(size("S"), groups, device);
+  if (pieces > 1)
+    if (const auto shared = groupedVariant(variant, true)) return {shared, pieces};
+  return size("H") == groups ? GroupedCall{} : GroupedCall{groupedVariant(variant, false)};
+}
+
+std::vector<at::Tensor> groupedTensors(const GroupedCall &grouped, const Arguments &arguments, at::TensorList tensors) {
   const Signature &signature = *arguments.signature;
   const int64_t groups = arguments.size("G").expect_int(), heads = arguments.size("H").expect_int() / groups;
   std::vector<at::Tensor> all = tensors.vec();
@@ -51,6 +68,7 @@ std::vector<at::Tensor> groupedHeads(const Arguments &arguments, at::TensorList 
     if (head >= 0) {
       // Of the one query there is a row of each head; else heads are parted where they are.
       tensor = tensor.unflatten(head, {groups, heads});
+      if (grouped.pieces > 1) tensor = tensor.repeat_interleave(grouped.pieces, head);
       if (query >= 0) tensor = tensor.squeeze(query > head ? query + 1 : query);
       if (query >= 0) tensor = tensor.movedim(query > head ? head + 1 : head, query);
     } else if (query >= 0) {
@@ -60,6 +78,19 @@ std::vector<at::Tensor> groupedHeads(const Arguments &arguments, at::TensorList 
     }
   }
   return all;
+}
+
+at::Tensor joinedHeads(const GroupedCall &grouped, const at::Tensor &o, const at::Tensor &logSumExp) {
+  at::Tensor all = o;
+  if (grouped.pieces > 1) {
+    const auto parts = [&](const at::Tensor &rows) { return rows.unflatten(1, {-1, grouped.pieces}); };
+    all = parts(o);
+    // Finite, however little a query sees: of nothing at all o is 0, whatever its share.
+    constexpr double least = std::numeric_limits<float>::lowest();
+    if (logSumExp.defined()) all = all * parts(logSumExp).clamp_min(least).softmax(2).unsqueeze(-1);
+    all = all.sum(2).to(o.scalar_type());
+  }
+  return all.reshape({all.size(0), all.size(1) * all.size(2), 1, all.size(3)});
 }
 
 }  // namespace weft::ops

@@ -147,6 +147,7 @@ std::string print(const Expr &expr) {
 std::string print(const Variant &variant) {
   std::string text = "attention " + variant.name + "\n";
   if (variant.grouped) text += "  grouped\n";
+  if (variant.pieces) text += "  pieces\n";
   if (variant.origin) text += "  origin\n";
   if (variant.lengths >= 0) text += "  lengths\n";
   for (const Input &input : variant.inputs) {

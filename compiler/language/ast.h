@@ -144,6 +144,7 @@ struct Variant {
   int parameters = 0;    ///< where in `source` the first of them begins
   bool origin = false;   ///< the tensors of a call are a piece of a longer sequence: see compiler/origin.h
   bool grouped = false;  ///< its queries are the heads of a group: see compiler/grouped.h
+  bool pieces = false;   ///< each head sees a piece of the keys: see compiler/grouped.h
   int lengths = -1;      ///< the input that tells each sequence's keys (see compiler/lengths.h): position in `inputs`
   std::vector<Input> inputs;
   std::vector<Constant> constants;

@@ -50,7 +50,7 @@ class Checker {
                "none is agreed on: a term of the score says how much a pair counts, a gate scales what it adds");
     // What the parser reported may have left names that mean nothing, of which nothing more is said above.
     if (!diagnostics.empty()) return;
-    if (variant.grouped) checkGrouped();
+    if (variant.grouped || variant.pieces) checkGrouped();
     if (!diagnostics.empty()) return;
     if (variant.origin || variant.lengths >= 0) placeIndices(variant);
     if (variant.grouped) groupHeads(variant);
@@ -309,6 +309,11 @@ class Checker {
       report(variant.range, "expected 'origin' or 'lengths' beside 'grouped': they say where the one query stands");
     if (const char *unfit = notGrouped(variant))
       report(variant.range, std::string("expected no 'grouped' in a variant with ") + unfit);
+    if (variant.pieces && !variant.grouped)
+      report(variant.range, "expected 'grouped' beside 'pieces': its heads are pieces of the keys of a group");
+    if (variant.pieces && variant.normalizer->joining == Joining::None)
+      report(variant.range, std::string("expected no 'pieces' with 'normalize ") + variant.normalizer->name +
+                                "': a query needs all of its keys at once");
   }
 
   void checkSelects() {

@@ -1,6 +1,7 @@
 #include "compiler/language/grouped.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "compiler/dims.h"
@@ -14,8 +15,44 @@ bool isGrouped(const Variant &variant) { return variant.tree().grouped; }
 
 bool canBeGrouped(const Variant &variant) { return !ast::notGrouped(variant.tree()); }
 
-std::string sourceWithGrouped(const Variant &variant, std::string text) {
-  return text.insert(static_cast<size_t>(variant.tree().parameters), "grouped, ");
+static bool has(const ast::Input &input, std::string_view dim) { return std::ranges::count(input.dims, dim) > 0; }
+
+/// True of masks that compare positions alone, as `i >= j` does: no key is left out for being far.
+static bool seesFar(const ast::KeySet &set) {
+  using Kind = ast::Expr::Kind;
+  using enum ast::Function;
+  ast::Visited seen;
+  return !set.weight && std::ranges::all_of(set.wheres, [&](const ast::ExprPtr &where) {
+    return ast::argumentsFirst(*where, seen, [](const ast::Expr &expr) {
+      switch (expr.kind) {
+        case Kind::Index:
+        case Kind::Dim:
+        case Kind::Let: return true;
+        case Kind::Number: return expr.value == 0 || expr.value == 1;
+        case Kind::Read: return expr.name == "lengths";
+        case Kind::Call: {
+          constexpr ast::Function known[] = {Add, Sub, Ge, Gt, Le, Lt, And};
+          return std::ranges::count(known, expr.function) > 0;
+        }
+        default: return false;
+      }
+    });
+  });
+}
+
+bool canBeInPieces(const Variant &variant) {
+  // Programs of pieces that are left out would cost more than sharing gains. Each piece has a row of its own of what
+  // heads have; of a table with an entry a key that would be a copy.
+  return variant.tree().normalizer->joining != Joining::None && seesFar(variant.tree().sets[0]) &&
+         std::ranges::none_of(variant.tree().inputs, [&](const ast::Input &input) {
+           return has(input, "H") &&
+                  std::ranges::any_of(variant.tree().sets, [&](const ast::KeySet &set) { return has(input, set.dim); });
+         });
+}
+
+std::string sourceWithGrouped(const Variant &variant, bool pieces) {
+  std::string text = variant.source();
+  return text.insert(static_cast<size_t>(variant.tree().parameters), pieces ? "grouped, pieces, " : "grouped, ");
 }
 
 namespace ast {
@@ -23,7 +60,6 @@ namespace {
 
 using Kind = Expr::Kind;
 
-bool has(const Input &input, std::string_view dim) { return std::ranges::count(input.dims, dim) > 0; }
 bool is(const Expr &expr, Index index) { return expr.kind == Kind::Index && expr.index == index; }
 
 /// visit(root) for the expression of each statement about pairs.
@@ -73,6 +109,20 @@ class Grouping {
     root = head(root);
   }
 
+  /// Of each head its piece.
+  void part() {
+    const ExprPtr length = number(keysOfPiece), first = call(Function::Mul, piece(), length);
+    KeySet &own = variant.sets[0];
+    own.wheres.push_back(call(Function::Ge, index(Index::j), first, Type::Bool));
+    own.wheres.push_back(call(Function::Lt, index(Index::j), call(Function::Add, first, length), Type::Bool));
+    const ExprPtr isFirst = call(Function::Eq, piece(), number(0), Type::Bool);
+    for (size_t at = 1; at < variant.sets.size(); ++at) variant.sets[at].wheres.push_back(isFirst);
+    if (!variant.sink) return;
+    const double none = -std::numeric_limits<double>::infinity();
+    variant.sink = makeCall(Function::Select, variant.sink->range, {isFirst, variant.sink, number(none, Type::Float)},
+                            Type::Float);
+  }
+
  private:
   Variant &variant;
   Visited grouped;
@@ -87,29 +137,37 @@ class Grouping {
     node->name = name;
     return node;
   }
-  ExprPtr row() {
+  ExprPtr index(Index own) {
     ExprPtr node = made(makeNode(Kind::Index, {}, Type::Int));
-    node->index = Index::i;
+    node->index = own;
     return node;
   }
 
-  /// H T
+  ExprPtr call(Function function, const ExprPtr &left, const ExprPtr &right, Type type = Type::Int) {
+    return made(makeCall(function, {}, {left, right}, type));
+  }
+  ExprPtr number(double value, Type type = Type::Int) { return made(makeNumber(value, {}, type)); }
+  /// Pieces of a group's keys.
+  ExprPtr pieces() { return call(Function::FloorDiv, dim("H"), dim("G")); }
+  ExprPtr piece() { return call(Function::Mod, index(Index::h), pieces()); }
+
+  /// H T, or G T of pieces
   void beAllHeads(Expr &expr) {
     expr.kind = Kind::Call;
     expr.function = Function::Mul;
-    expr.args = {dim("H"), dim("T")};
+    expr.args = {dim(variant.pieces ? "G" : "H"), dim("T")};
   }
   /// h T + i, where the expression is h.
   ExprPtr head(const ExprPtr &expr) {
     if (!expr || !is(*expr, Index::h)) return expr;
-    const ExprPtr first = made(makeCall(Function::Mul, expr->range, {expr, dim("T")}, Type::Int));
-    return made(makeCall(Function::Add, expr->range, {first, row()}, Type::Int));
+    const ExprPtr group = variant.pieces ? call(Function::FloorDiv, index(Index::h), pieces()) : index(Index::h);
+    return call(Function::Add, call(Function::Mul, group, dim("T")), index(Index::i));
   }
   void groupRead(Expr &read) {
     const std::vector<std::string> &dims = variant.inputs[static_cast<size_t>(read.input)].dims;
     const size_t heads = static_cast<size_t>(std::ranges::find(dims, "H") - dims.begin());
     if (isGiven[static_cast<size_t>(read.input)])
-      read.args.insert(read.args.begin() + static_cast<std::ptrdiff_t>(heads) + 1, row());
+      read.args.insert(read.args.begin() + static_cast<std::ptrdiff_t>(heads) + 1, index(Index::i));
     for (size_t at = 0; at < read.args.size(); ++at)
       if (at >= dims.size() || !isHeadDim(dims[at])) read.args[at] = head(read.args[at]);
   }
@@ -143,6 +201,7 @@ const char *notGrouped(const Variant &variant) {
 void groupHeads(Variant &variant) {
   Grouping grouping(variant);
   eachRoot(variant, [&](ExprPtr &root) { grouping.group(root); });
+  if (variant.pieces) grouping.part();
 }
 
 }  // namespace ast

@@ -117,7 +117,7 @@ class Parser : ExpressionParser {
     variant.inputs.push_back(std::move(input));
   }
 
-  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | 'grouped' | 'origin' | 'lengths'
+  // parameter := 'const' name [':' ('float' | 'int')] '=' ['-'] number | 'grouped' | 'pieces' | 'origin' | 'lengths'
   //            | name ':' ['int' | 'bool'] '[' (dim (',' dim)*)? ']' values
   void parseParameter(ast::Variant &variant) {
     if (accept("const")) {
@@ -141,7 +141,8 @@ class Parser : ExpressionParser {
       return;
     }
     const Token name = expectName("an input's name");
-    for (const auto &[word, said] : {std::pair("origin", &variant.origin), std::pair("grouped", &variant.grouped)})
+    for (const auto &[word, said] : {std::pair("origin", &variant.origin), std::pair("grouped", &variant.grouped),
+                                     std::pair("pieces", &variant.pieces)})
       if (name.text == word && (at(",") || at(")"))) {
         if (*said) report(name.range, std::string("expected '") + word + "' once");
         *said = true;

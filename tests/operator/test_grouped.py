@@ -102,6 +102,33 @@ class Grouped(unittest.TestCase):
                 last[own] = pool
             torch.testing.assert_close(self.run_op(decode_paged, text, last, table, 64), want, atol=1e-5, rtol=1e-5)
 
+    def test_pieces_of_keys(self):
+        """Of few groups and many keys each thread has a piece: the same as one thread, and as other numbers of sequences."""
+        threads, S = torch.get_num_threads(), 6_200
+        self.addCleanup(torch.set_num_threads, threads)
+        others = 0
+        for name in TEXTS:
+            for B, H, G in ((1, 5, 1), (2, 6, 2)):
+                with self.subTest(name, heads=(H, G)):
+                    text, x = self.call(name, B, H, G, S)
+                    x = self.newest(x, [S - 1] * B)
+                    # As many keys as one piece has, and none of the last one, too.
+                    calls = [x, {**x, "lengths": torch.tensor([2_100, 1][:B])}]
+                    for own in calls:
+                        torch.set_num_threads(1)
+                        want = self.run_op(decode, text, own)
+                        torch.set_num_threads(5)
+                        got = self.run_op(decode, text, own)
+                        torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+                        others += not torch.equal(got, want)
+                    one = {n: t[:1] if n in ("q", "k", "v") or "B" in SHAPES.get(n, "").split() else t for n, t in x.items()}
+                    self.assertTrue(torch.equal(self.run_op(decode, text, one), self.run_op(decode, text, x)[:1]))
+        self.assertGreater(others, 8)  # they were joined of pieces
+        # Room for more changes nothing.
+        q, k, v = torch.randn(2, 6, 1, 16), torch.randn(2, 2, 9_000, 16), torch.randn(2, 2, 9_000, 16)
+        room = [decode("causal", ["q", "k", "v", "lengths"], [q, k[:, :, :S], v[:, :, :S], torch.tensor([5_000, 700])]) for S in (5_000, 6_200, 9_000)]
+        self.assertTrue(torch.equal(room[0], room[1]) and torch.equal(room[0], room[2]))
+
     def test_a_text_that_says_so(self):
         """Rows of the call are heads of a group; [H] is then [H, T]. Gradients too."""
         text = f"attention t(grouped, lengths, {HEADS}, slope: [H]) {{ score dot(q[i], k[j]) - slope[h] * (i - j) + 0.1 * h where i >= j }}"
