@@ -170,7 +170,7 @@ def decoding(rounds, H=8, D=64):
     differ, beside SDPA with a mask of the longest."""
     rows = []
     for dtype in (torch.float32, torch.bfloat16):
-        for B, G, S in ((1, 8, 16384), (16, 8, 1024), (16, 8, 128), (4, 2, 4096)):
+        for B, G, S in ((1, 8, 16384), (16, 8, 1024), (16, 8, 128), (4, 2, 4096), (1, 1, 32768)):
             torch.manual_seed(0)
             q = torch.randn(B, H, 1, D).to(dtype)
             k, v = (torch.randn(B, G, S, D).to(dtype) for _ in "kv")
