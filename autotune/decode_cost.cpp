@@ -26,9 +26,10 @@ double at(const Curve &curve, double bytes) {
 
 double DecodeMachine::bandwidthOf(double bytes) const { return bandwidth.empty() ? 0 : at(bandwidth, bytes); }
 
+double DecodeKernel::plainByte(double rate) const { return std::max(0.0, 1 / rate - (cached > 0 ? 1 / cached : 0)); }
+
 double DecodeKernel::farByte(double bytes, double rate) const {
-  // What a measured tile has read from a cache is not read again.
-  const double plain = std::max(0.0, 1 / rate - (cached > 0 ? 1 / cached : 0));
+  const double plain = plainByte(rate);
   if (far.empty()) return plain;
   const double own = at(far, bytes);
   return bytes > far.back().first && farPlain > 0 ? own * std::max(1.0, plain / farPlain) : own;
@@ -75,12 +76,10 @@ DecodeSeconds secondsOf(const DecodeCount &count, const DecodeMachine &machine, 
   if (machine.unitBandwidth > 0) rate = std::min(rate, running * machine.unitBandwidth);
   const double group = count.programs > 0 ? count.headBytes / static_cast<double>(count.programs) : 0;
   const bool stays = machine.ownCache == 0 || group < machine.ownCache;
-  DecodeKernel plain;
-  plain.cached = kernel.cached;
   auto together = [&](double a, double b) { return machine.overlaps ? std::max(a, b) : a + b; };
   DecodeSeconds seconds;
   seconds.launches = kernel.call + machine.launch * (count.kernels + count.clears);
-  seconds.choosing = together(count.choosingBytes * plain.farByte(set, rate),
+  seconds.choosing = together(count.choosingBytes * kernel.plainByte(rate),
                               kernel.choosing * static_cast<double>(count.tiles) / running);
   seconds.memory =
       kernel.farByte(set, rate) * ((stays ? count.keyBytes : count.headBytes) + count.inputBytes + count.queryBytes);

@@ -46,7 +46,9 @@ struct DecodeKernel {
   std::vector<std::pair<double, double>> far;
   double farPlain = 0;  ///< the same of plain reading, of the most bytes of `far`
 
-  /// Of one of so many bytes, which plain reading reads at `rate` bytes/s.
+  /// Seconds that a byte takes beside `tile`, read at `rate` bytes/s: what was read from a cache already is not again.
+  double plainByte(double rate) const;
+  /// The same for the kernel that attends, of one of so many bytes.
   double farByte(double bytes, double rate) const;
 };
 /// By a machine's peak, where the kernel is not measured.

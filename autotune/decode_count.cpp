@@ -104,7 +104,6 @@ class Counter {
     return slot->second.contains(tensor);
   }
 
-  /// Keys in tiles of a set, the last of which may be short.
   /// Tiles of the piece that has most of them.
   int64_t mostOfPiece(const std::vector<int64_t> &tiles) const {
     if (pieces == 1) return static_cast<int64_t>(tiles.size());
@@ -114,6 +113,7 @@ class Counter {
     for (const auto &[piece, own] : counts) most = std::max(most, own);
     return most;
   }
+  /// Keys in tiles of a set, the last of which may be short.
   double keysIn(const std::vector<int64_t> &tiles, size_t set) const {
     double keys = 0;
     for (const int64_t tile : tiles)
@@ -150,8 +150,8 @@ class Counter {
   }
 
   void attend(size_t set) {
-    double keys = 0, seen = 0, widths = 0, whole = 0;
-    for (int64_t head = 0; head < call.H; ++head) seen += keysIn(pattern.lastRow(head, set), set);
+    const double seen = sharedKeys(set, static_cast<double>(call.H));  // by each head alone
+    double keys = 0, widths = 0, whole = 0;
     for (int64_t group = 0; group < call.H / together; ++group) {
       const std::vector<int64_t> tiles = keptBy(group, together, set);
       keys += keysIn(tiles, set);

@@ -210,7 +210,7 @@ class Probe {
     }
     kernel.far.insert(kernel.far.begin(), {many.headBytes, kernel.far.front().second / 100});
     const double read = time(7 + std::size(farBytes));
-    kernel.farPlain = std::max(0.0, read / counts.back().headBytes - 1 / kernel.cached);
+    kernel.farPlain = kernel.plainByte(counts.back().headBytes / read);
     return kernel;
   }
   double flopsOfTile() const {

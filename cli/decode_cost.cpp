@@ -45,10 +45,11 @@ using namespace weft::autotune;
 
 constexpr char dense[] = "causal";
 
-json farOf(const DecodeKernel &kernel) {
+json figuresOf(const DecodeKernel &kernel) {
   json far = json::array();
   for (const auto &[bytes, seconds] : kernel.far) far.push_back({{"bytes", bytes}, {"ps_a_byte", 1e12 * seconds}});
-  return far;
+  return {{"tile_us", 1e6 * kernel.tile},       {"choosing_us", 1e6 * kernel.choosing}, {"call_us", 1e6 * kernel.call},
+          {"program_us", 1e6 * kernel.program}, {"cached_gbs", 1e-9 * kernel.cached},   {"far", std::move(far)}};
 }
 
 struct Options {
@@ -341,17 +342,12 @@ int Cost::predict() {
       if (stop()) return interruptCode();
       all["rows"].push_back(rowOf(curve, length));
     }
-    const DecodeKernel &own = curve.probe.kernel;
-    if (!onGpu)
-      all["kernels"].push_back({{"variant", findVariant(curve.variant)->name()},
-                                {"page", curve.shape.page},
-                                {"tile_us", 1e6 * own.tile},
-                                {"choosing_us", 1e6 * own.choosing},
-                                {"call_us", 1e6 * own.call},
-                                {"program_us", 1e6 * own.program},
-                                {"cached_gbs", 1e-9 * own.cached},
-                                {"far", farOf(own)},
-                                {"share_of_peak", curve.probe.shareOfPeak}});
+    if (onGpu) continue;
+    json kernel = figuresOf(curve.probe.kernel);
+    kernel.update({{"variant", findVariant(curve.variant)->name()},
+                   {"page", curve.shape.page},
+                   {"share_of_peak", curve.probe.shareOfPeak}});
+    all["kernels"].push_back(std::move(kernel));
   }
   all["crossovers"] = crossovers();
   say("");
@@ -375,20 +371,16 @@ int Cost::check() {
                   static_cast<long long>(length), 1e6 * own.predicted, 1e6 * own.measured, own.measured / own.predicted,
                   100 * own.uncertainty, 1e-9 * own.bandwidth);
       std::fflush(stdout);
-      all["rows"].push_back({{"variant", findVariant(curve.variant)->name()},
-                             {"page", curve.shape.page},
-                             {"length", length},
-                             {"predicted_us", 1e6 * own.predicted},
-                             {"measured_us", 1e6 * own.measured},
-                             {"ratio", own.measured / own.predicted},
-                             {"uncertainty", own.uncertainty},
-                             {"tile_us", 1e6 * own.kernel.tile},
-                             {"choosing_us", 1e6 * own.kernel.choosing},
-                             {"call_us", 1e6 * own.kernel.call},
-                             {"program_us", 1e6 * own.kernel.program},
-                             {"cached_gbs", 1e-9 * own.kernel.cached},
-                             {"far", farOf(own.kernel)},
-                             {"read_gbs", 1e-9 * own.bandwidth}});
+      json row = figuresOf(own.kernel);
+      row.update({{"variant", findVariant(curve.variant)->name()},
+                  {"page", curve.shape.page},
+                  {"length", length},
+                  {"predicted_us", 1e6 * own.predicted},
+                  {"measured_us", 1e6 * own.measured},
+                  {"ratio", own.measured / own.predicted},
+                  {"uncertainty", own.uncertainty},
+                  {"read_gbs", 1e-9 * own.bandwidth}});
+      all["rows"].push_back(std::move(row));
     }
   write(all);
   return interruptCode();

@@ -14,6 +14,7 @@
 #include "ops/execution.h"
 #include "ops/grouped_heads.h"
 #include "ops/inner_calls.h"
+#include "ops/made_variants.h"
 #include "ops/schedules.h"
 #include "ops/variant_library.h"
 
@@ -43,20 +44,12 @@ KernelSet &decodeSet(const std::shared_ptr<const Variant> &variant, const CallSh
 /// The variant with the parameter `lengths`, or else `origin`: its queries are the newest ones alone. Null where it is
 /// made of whole sequences, or its text would become too long.
 std::shared_ptr<const Variant> withNewest(const std::shared_ptr<const Variant> &variant, bool lengths) {
-  struct Made {
-    std::shared_ptr<const Variant> of, variant;
-  };
-  static std::mutex mutex;
-  static std::map<std::pair<const Variant *, bool>, Made> all;
-  std::lock_guard lock(mutex);
-  Made &made = all[{variant.get(), lengths}];
-  if (!made.of) {
-    made.of = variant;
-    if (!lengths && (!standsAlone(*variant) || hasOrigin(*variant) || hasLengths(*variant))) return nullptr;
-    const ParseResult parsed = parse(lengths ? sourceWithLengths(*variant) : sourceWithOrigin(*variant), "decode");
-    if (parsed.diagnostics.empty()) made.variant = variantOrThrow(parsed.variants[0]->source());
-  }
-  return made.variant;
+  static MadeVariants made([](const Variant &variant, bool lengths) -> std::optional<std::string> {
+    if (lengths) return sourceWithLengths(variant);
+    if (!standsAlone(variant) || hasOrigin(variant) || hasLengths(variant)) return std::nullopt;
+    return sourceWithOrigin(variant);
+  });
+  return made.of(variant, lengths);
 }
 
 /// The variant that a call computes.

@@ -2,34 +2,22 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
-#include <mutex>
 
 #include <ATen/Parallel.h>
 #include <torch/utils.h>
 
 #include "compiler/grouped.h"
-#include "ops/variant_library.h"
+#include "ops/made_variants.h"
 
 namespace weft::ops {
 namespace {
 
 std::shared_ptr<const Variant> groupedVariant(const std::shared_ptr<const Variant> &variant, bool pieces) {
-  struct Made {
-    std::shared_ptr<const Variant> of, variant;
-  };
-  static std::mutex mutex;
-  static std::map<std::pair<const Variant *, bool>, Made> all;
-  std::lock_guard lock(mutex);
-  Made &made = all[{variant.get(), pieces}];
-  if (!made.of) {
-    made.of = variant;
-    // Where the text would become too long, heads stay apart.
-    if (canBeGrouped(*variant) && (!pieces || canBeInPieces(*variant)))
-      if (const ParseResult parsed = parse(sourceWithGrouped(*variant, pieces), "decode"); parsed.diagnostics.empty())
-        made.variant = variantOrThrow(parsed.variants[0]->source());
-  }
-  return made.variant;
+  static MadeVariants made([](const Variant &variant, bool pieces) -> std::optional<std::string> {
+    if (!canBeGrouped(variant) || (pieces && !canBeInPieces(variant))) return std::nullopt;
+    return sourceWithGrouped(variant, pieces);
+  });
+  return made.of(variant, pieces);
 }
 
 int64_t piecesOf(int64_t keys, int64_t groups, const Device &device) {

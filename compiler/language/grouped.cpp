@@ -1,12 +1,12 @@
 #include "compiler/language/grouped.h"
 
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "compiler/dims.h"
 #include "compiler/grouped.h"
 #include "compiler/language/nodes.h"
+#include "compiler/language/origin.h"
 #include "compiler/language/walk.h"
 
 namespace weft {
@@ -60,24 +60,12 @@ namespace {
 
 using Kind = Expr::Kind;
 
-bool is(const Expr &expr, Index index) { return expr.kind == Kind::Index && expr.index == index; }
-
-/// visit(root) for the expression of each statement about pairs.
-template <class Tree, class Visit>
-void eachRoot(Tree &variant, Visit visit) {
-  for (auto &set : variant.sets) {
-    for (auto &let : set.lets) visit(let.value);
-    for (auto &where : set.wheres) visit(where);
-    for (auto *expr : {&set.score, &set.weight, &set.gate}) visit(*expr);
-  }
-  visit(variant.sink);
-}
-
 /// What of a read hangs on another query, or has no place in a group.
 const char *notGrouped(const Input &input, const Expr &read) {
   if (read.type == Type::Row && has(input, "H") && !has(input, "T")) return "keys or rows of each head";
   for (size_t at = 0; at < read.args.size() && at < input.dims.size(); ++at)
-    if (input.dims[at] == "T" && (read.segment || !is(*read.args[at], Index::i))) return "entries of other queries";
+    if (input.dims[at] == "T" && (read.segment || !isIndex(*read.args[at], Index::i)))
+      return "entries of other queries";
   return nullptr;
 }
 
@@ -91,16 +79,9 @@ class Grouping {
     }
   }
 
-  /// Expressions may be shared by several: each changes once.
   void group(ExprPtr &root) {
     if (!root) return;
-    std::vector<Expr *> found;
-    argumentsFirst(*root, grouped, [&](const Expr &expr) {
-      // The variant is ours to complete.
-      found.push_back(const_cast<Expr *>(&expr));
-      return true;
-    });
-    for (Expr *expr : found) {
+    for (Expr *expr : firstSeen(*root, grouped)) {
       if (expr->kind == Kind::Dim && expr->name == "H") beAllHeads(*expr);
       else if (expr->kind == Kind::Read) groupRead(*expr);
       else
@@ -115,12 +96,7 @@ class Grouping {
     KeySet &own = variant.sets[0];
     own.wheres.push_back(call(Function::Ge, index(Index::j), first, Type::Bool));
     own.wheres.push_back(call(Function::Lt, index(Index::j), call(Function::Add, first, length), Type::Bool));
-    const ExprPtr isFirst = call(Function::Eq, piece(), number(0), Type::Bool);
-    for (size_t at = 1; at < variant.sets.size(); ++at) variant.sets[at].wheres.push_back(isFirst);
-    if (!variant.sink) return;
-    const double none = -std::numeric_limits<double>::infinity();
-    variant.sink = makeCall(Function::Select, variant.sink->range, {isFirst, variant.sink, number(none, Type::Float)},
-                            Type::Float);
+    countOnce(variant, [&](SourceRange) { return call(Function::Eq, piece(), number(0), Type::Bool); });
   }
 
  private:
@@ -132,21 +108,12 @@ class Grouping {
     grouped.insert(expr.get());
     return expr;
   }
-  ExprPtr dim(const char *name) {
-    ExprPtr node = made(makeNode(Kind::Dim, {}, Type::Int));
-    node->name = name;
-    return node;
-  }
-  ExprPtr index(Index own) {
-    ExprPtr node = made(makeNode(Kind::Index, {}, Type::Int));
-    node->index = own;
-    return node;
-  }
-
+  ExprPtr dim(const char *name) { return made(makeDim(name)); }
+  ExprPtr index(Index own) { return made(makeIndex(own)); }
   ExprPtr call(Function function, const ExprPtr &left, const ExprPtr &right, Type type = Type::Int) {
     return made(makeCall(function, {}, {left, right}, type));
   }
-  ExprPtr number(double value, Type type = Type::Int) { return made(makeNumber(value, {}, type)); }
+  ExprPtr number(double value) { return made(makeNumber(value, {}, Type::Int)); }
   /// Pieces of a group's keys.
   ExprPtr pieces() { return call(Function::FloorDiv, dim("H"), dim("G")); }
   ExprPtr piece() { return call(Function::Mod, index(Index::h), pieces()); }
@@ -159,7 +126,7 @@ class Grouping {
   }
   /// h T + i, where the expression is h.
   ExprPtr head(const ExprPtr &expr) {
-    if (!expr || !is(*expr, Index::h)) return expr;
+    if (!expr || !isIndex(*expr, Index::h)) return expr;
     const ExprPtr group = variant.pieces ? call(Function::FloorDiv, index(Index::h), pieces()) : index(Index::h);
     return call(Function::Add, call(Function::Mul, group, dim("T")), index(Index::i));
   }
@@ -188,7 +155,7 @@ const char *notGrouped(const Variant &variant) {
   if (!groups) return "no input of groups of heads, as in: k: [B, G, S, D]";
   const char *why = nullptr;
   Visited seen;
-  eachRoot(variant, [&](const ExprPtr &root) {
+  eachStatement(variant, [&](const ExprPtr &root, const KeySet &) {
     if (!root) return;
     argumentsFirst(*root, seen, [&](const Expr &expr) {
       if (expr.kind == Kind::Read && !why) why = notGrouped(variant.inputs[static_cast<size_t>(expr.input)], expr);
@@ -200,7 +167,7 @@ const char *notGrouped(const Variant &variant) {
 
 void groupHeads(Variant &variant) {
   Grouping grouping(variant);
-  eachRoot(variant, [&](ExprPtr &root) { grouping.group(root); });
+  eachStatement(variant, [&](ExprPtr &root, const KeySet &) { grouping.group(root); });
   if (variant.pieces) grouping.part();
 }
 

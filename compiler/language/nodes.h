@@ -28,4 +28,19 @@ inline ExprPtr makeNumber(double value, SourceRange range, Type type) {
   return result;
 }
 
+inline ExprPtr makeDim(const char *name) {
+  ExprPtr result = makeNode(Expr::Kind::Dim, {}, Type::Int);
+  result->name = name;
+  return result;
+}
+
+inline ExprPtr makeIndex(Index index, SourceRange range = {}) {
+  ExprPtr result = makeNode(Expr::Kind::Index, range, Type::Int);
+  result->index = index;
+  return result;
+}
+
+/// True for a node that is the index alone.
+inline bool isIndex(const Expr &expr, Index index) { return expr.kind == Expr::Kind::Index && expr.index == index; }
+
 }  // namespace weft::ast

@@ -90,15 +90,6 @@ namespace {
 
 using Kind = Expr::Kind;
 
-ExprPtr dim(const char *name) {
-  ExprPtr node = makeNode(Kind::Dim, {}, Type::Int);
-  node->name = name;
-  return node;
-}
-
-/// True for a node that is the index alone.
-bool is(const Expr &expr, Index index) { return expr.kind == Kind::Index && expr.index == index; }
-
 /// Of the statements about one set of keys. Expressions may be shared by several: each changes once.
 class Placing {
  public:
@@ -106,20 +97,14 @@ class Placing {
     if (variant.lengths < 0) return;
     // The newest queries end where their sequence does.
     // Of heads of one group there is one query.
-    const ExprPtr queries = variant.grouped ? makeNumber(1, {}, Type::Int) : dim("T");
+    const ExprPtr queries = variant.grouped ? makeNumber(1, {}, Type::Int) : makeDim("T");
     firstQuery = made(Function::Sub, length(), queries);
     for (const ExprPtr &arg : firstQuery->args) placed.insert(arg.get());
   }
 
   void place(ExprPtr &root, const KeySet &set) {
     if (!root) return;
-    std::vector<Expr *> found;
-    argumentsFirst(*root, placed, [&](const Expr &expr) {
-      // The variant is ours to complete.
-      found.push_back(const_cast<Expr *>(&expr));
-      return true;
-    });
-    for (Expr *expr : found) {
+    for (Expr *expr : firstSeen(*root, placed)) {
       if (expr->kind == Kind::Dim) placeDim(*expr);
       for (size_t at = 0; at < expr->args.size(); ++at) placeArgument(*expr, at, set);
     }
@@ -128,11 +113,7 @@ class Placing {
 
   /// Queries and keys outside of the sequence are not there.
   void bound(KeySet &set) {
-    auto index = [&](Index own) {
-      ExprPtr node = makeNode(Kind::Index, set.range, Type::Int);
-      node->index = own;
-      return global(node, set);
-    };
+    auto index = [&](Index own) { return global(makeIndex(own, set.range), set); };
     set.wheres.push_back(
         makeCall(Function::Ge, set.range, {index(Index::i), makeNumber(0, set.range, Type::Int)}, Type::Bool));
     if (ownKeys(set)) set.wheres.push_back(makeCall(Function::Lt, set.range, {index(Index::j), length()}, Type::Bool));
@@ -141,8 +122,8 @@ class Placing {
  private:
   Variant &variant;
   Visited placed;
-  ExprPtr firstQuery = dim(originDims[0]);
-  const ExprPtr firstKey = dim(originDims[1]);
+  ExprPtr firstQuery = makeDim(originDims[0]);
+  const ExprPtr firstKey = makeDim(originDims[1]);
 
   ExprPtr length() {
     ExprPtr read = makeNode(Kind::Read, {}, Type::Int);
@@ -154,8 +135,7 @@ class Placing {
     expr.kind = Kind::Read;
     expr.name = variant.inputs[variant.lengths].name;
     expr.input = variant.lengths;
-    ExprPtr b = makeNode(Kind::Index, {}, Type::Int);
-    b->index = Index::b;
+    ExprPtr b = makeIndex(Index::b);
     placed.insert(b.get());
     expr.args = {b};
   }
@@ -169,14 +149,14 @@ class Placing {
 
   /// Where an expression is the index i or j itself: that of the whole sequence.
   ExprPtr global(const ExprPtr &expr, const KeySet &set) {
-    const bool query = is(*expr, Index::i);
+    const bool query = isIndex(*expr, Index::i);
     if (!query && !movesKeys(*expr, set)) return expr;
     if (query && variant.grouped) return firstQuery;
     return made(Function::Add, expr, query ? firstQuery : firstKey);
   }
   /// With `lengths` all keys are there, from 0 on.
   bool movesKeys(const Expr &expr, const KeySet &set) const {
-    return is(expr, Index::j) && ownKeys(set) && variant.lengths < 0;
+    return isIndex(expr, Index::j) && ownKeys(set) && variant.lengths < 0;
   }
 
   ExprPtr made(Function function, const ExprPtr &index, const ExprPtr &first) {
@@ -194,7 +174,7 @@ class Placing {
       arg = global(arg, set);
       return;
     }
-    if (is(*arg, queries ? Index::i : Index::j) && (queries || ownKeys(set))) return;
+    if (isIndex(*arg, queries ? Index::i : Index::j) && (queries || ownKeys(set))) return;
     if (keys && variant.lengths >= 0) {
       arg = global(arg, set);
       return;
@@ -207,26 +187,23 @@ class Placing {
 
 void placeIndices(Variant &variant) {
   Placing placing(variant);
-  for (KeySet &set : variant.sets) {
-    for (Let &let : set.lets) placing.place(let.value, set);
-    for (ExprPtr &where : set.wheres) placing.place(where, set);
-    for (ExprPtr *expr : {&set.score, &set.weight, &set.gate}) placing.place(*expr, set);
-  }
-  placing.place(variant.sink, variant.sets[0]);
+  eachStatement(variant, [&](ExprPtr &root, const KeySet &set) { placing.place(root, set); });
   if (variant.lengths >= 0) {
     for (KeySet &set : variant.sets) placing.bound(set);
     return;
   }
-  auto holdsFirst = [&](SourceRange range) {
-    return makeCall(Function::Eq, range, {dim(originDims[1]), makeNumber(0, range, Type::Int)}, Type::Bool);
-  };
-  for (size_t at = 1; at < variant.sets.size(); ++at)
-    variant.sets[at].wheres.push_back(holdsFirst(variant.sets[at].range));
+  countOnce(variant, [](SourceRange range) {
+    return makeCall(Function::Eq, range, {makeDim(originDims[1]), makeNumber(0, range, Type::Int)}, Type::Bool);
+  });
+}
+
+void countOnce(Variant &variant, const std::function<ExprPtr(SourceRange)> &holds) {
+  for (size_t at = 1; at < variant.sets.size(); ++at) variant.sets[at].wheres.push_back(holds(variant.sets[at].range));
   if (!variant.sink) return;
   const SourceRange range = variant.sink->range;
   const double none = -std::numeric_limits<double>::infinity();
-  variant.sink = makeCall(Function::Select, range,
-                          {holdsFirst(range), variant.sink, makeNumber(none, range, Type::Float)}, Type::Float);
+  variant.sink = makeCall(Function::Select, range, {holds(range), variant.sink, makeNumber(none, range, Type::Float)},
+                          Type::Float);
 }
 
 int movedIndices(const Variant &variant, const Expr &read) {

@@ -1,6 +1,8 @@
 // Indices of the whole sequence in a variant whose tensors are a piece of it, or hold its newest queries.
 #pragma once
 
+#include <functional>
+
 #include "compiler/language/ast.h"
 
 namespace weft::ast {
@@ -12,6 +14,10 @@ namespace weft::ast {
 /// With `lengths`: i becomes i + lengths[b] - T, T and S lengths[b], and queries before 0 and keys from
 /// lengths[b] on are masked.
 void placeIndices(Variant &variant);
+
+/// What a row has but once, a sink and other keys than those of v, counts where `holds(range)` does: in one of the
+/// calls that share the row's keys.
+void countOnce(Variant &variant, const std::function<ExprPtr(SourceRange)> &holds);
 
 /// Of a read the indices that placeIndices has taken back to the piece: 1: that into T, 2: that into S.
 int movedIndices(const Variant &variant, const Expr &read);

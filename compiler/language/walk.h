@@ -32,4 +32,27 @@ bool argumentsFirst(const Expr &root, Visited &visited, Visit visit) {
   return true;
 }
 
+/// Those that argumentsFirst would visit, for who completes their variant: expressions may be shared by several, and
+/// each changes once.
+inline std::vector<Expr *> firstSeen(Expr &root, Visited &visited) {
+  std::vector<Expr *> found;
+  argumentsFirst(root, visited, [&](const Expr &expr) {
+    found.push_back(const_cast<Expr *>(&expr));
+    return true;
+  });
+  return found;
+}
+
+/// visit(expr, set) for the root of each statement about pairs, lets among them; null where a set has none. The sink is
+/// given the keys of v.
+template <class Tree, class Visit>
+void eachStatement(Tree &variant, Visit visit) {
+  for (auto &set : variant.sets) {
+    for (auto &let : set.lets) visit(let.value, set);
+    for (auto &where : set.wheres) visit(where, set);
+    for (auto *expr : {&set.score, &set.weight, &set.gate}) visit(*expr, set);
+  }
+  visit(variant.sink, variant.sets[0]);
+}
+
 }  // namespace weft::ast
