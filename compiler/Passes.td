@@ -52,7 +52,7 @@ def VerifyConsumed : WeftPass<"verify-consumed"> {
 
 def ExpandExp : WeftPass<"expand-exp"> {
   let summary = "replaces exponentials by polynomials";
-  let options = [Option<"lanes", "lanes", "int", "16", "f32 elements of a vector register">];
+  let options = [Option<"avx512", "avx512", "bool", "true", "with the instructions of AVX-512">];
 }
 
 // CPUs

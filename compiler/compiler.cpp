@@ -116,7 +116,7 @@ CompileResult compile(const CompileRequest &request) {
 
 CpuFacts cpuFacts(const std::string &target) {
   const target::Machine machine = cpu::machineOf(target);
-  return {machine.lanes, machine.registers, machine.amx, machine.pairs};
+  return {machine.lanes, machine.registers, machine.amx, machine.pairs != target::Machine::Pairs::None};
 }
 
 bool isGpu(const std::string &target) { return target::targetOf(target).isGpu(); }

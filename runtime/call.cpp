@@ -5,6 +5,7 @@
 #include <future>
 #include <stdexcept>
 
+#include "runtime/cpu/backend.h"
 #include "runtime/device_backend.h"
 #include "runtime/tensor_map.h"
 
@@ -148,7 +149,12 @@ int64_t roomOf(const CallPlan::Buffer &buffer, const int64_t *dims) {
 }
 
 Call::Call(CallPlan own, const CompileRequest &request, const Device &device)
-    : plan(std::move(own)), device(device), request(request), steps(plan.steps.size()), used(plan.buffers.size()) {
+    : plan(std::move(own)),
+      device(device),
+      request(request),
+      steps(plan.steps.size()),
+      used(plan.buffers.size()),
+      tellsMemory(device.kind == Device::Kind::PtxEmulator || (device.kind == Device::Kind::Cpu && cpu::isEmulated())) {
   // Kernels are compiled side by side, the first one here. A future that is left waits for its thread.
   std::vector<std::future<Kernel>> kernels;
   for (const CallPlan::Step &step : plan.steps)
@@ -217,7 +223,7 @@ void Call::run(const int64_t *dims, const Memory *memory, const LaunchContext &g
   if (std::any_of(plan.needsAll.begin(), plan.needsAll.end(), empty)) return;
   if (!plan.needsAny.empty() && std::all_of(plan.needsAny.begin(), plan.needsAny.end(), empty)) return;
   LaunchContext context = given;
-  if (device.kind == Device::Kind::PtxEmulator)
+  if (tellsMemory)
     for (size_t at = 0; at < plan.buffers.size(); ++at)
       if (memory[at].data) context.memory.push_back(rangeOf(plan.buffers[at], memory[at], dims));
   std::vector<int64_t> arguments;

@@ -68,6 +68,7 @@ class Call {
   const CompileRequest request;
   mutable std::vector<Step> steps;
   std::vector<char> used;  ///< of each buffer
+  const bool tellsMemory;  ///< an emulator of a GPU or CPU wants to know what a launch may touch
 };
 
 }  // namespace weft

@@ -30,6 +30,8 @@ class DeviceBackend {
   virtual int capability(int index) const = 0;
   /// What tuning results are kept under.
   virtual std::string identity(int index) const = 0;
+  /// Why the device does not run code for `target`; empty where it does.
+  virtual std::string refusal(const std::string &target) const = 0;
   /// `code`: that of `image`, which has none itself.
   virtual std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int index) const = 0;
   /// See tensor_map.h; of a map that has no problem.

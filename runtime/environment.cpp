@@ -37,6 +37,7 @@ std::string dumpDirectory() { return get("WEFT_DUMP"); }
 std::string logLevel() { return get("WEFT_LOG", "warn"); }
 int threads() { return std::atoi(get("WEFT_THREADS", "0").c_str()); }
 std::string cpu() { return get("WEFT_CPU", "host"); }
+std::string cpuEmulator() { return get("WEFT_CPU_EMULATOR"); }
 std::string gpu() { return get("WEFT_GPU", "sm_80"); }
 void setGpu(const std::string &code) { setenv("WEFT_GPU", code.c_str(), 1); }
 std::string device() { return get("WEFT_DEVICE", "cpu"); }

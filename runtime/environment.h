@@ -11,6 +11,8 @@ std::string dumpDirectory();   ///< WEFT_DUMP; empty: no dumps
 std::string logLevel();        ///< WEFT_LOG: error warn info debug trace; default warn
 int threads();                 ///< WEFT_THREADS; 0: the caller decides
 std::string cpu();             ///< WEFT_CPU: a CPU name LLVM knows; default host
+/// WEFT_CPU_EMULATOR: a program that runs kernels of another architecture (see cpu/emulated_kernel.h); empty: none
+std::string cpuEmulator();
 /// WEFT_GPU: "sm_90a" for Hopper's own instructions on a GPU that has them; default: code for every GPU
 std::string gpu();
 /// From now on. Not beside other threads that ask.

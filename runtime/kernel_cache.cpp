@@ -69,6 +69,7 @@ std::shared_ptr<const LoadedKernel> loadKept(const PrivateFolder &folder, const 
 
 std::shared_ptr<const LoadedKernel> obtain(const CompileRequest &request, const std::string &key,
                                            const Device &device) {
+  if (const std::string why = backendOf(device).refusal(request.target); !why.empty()) throw std::runtime_error(why);
   const PrivateFolder folder = cacheFolder("kernels", true);
   const std::string digest = sha256(key), file = digest + ".weftkernel";
   if (auto kept = loadKept(folder, file, request, key, device)) return kept;

@@ -16,11 +16,15 @@ using mlir::Value;
 
 /// What a lowering asks of the machine it compiles for.
 struct Machine {
-  int lanes = 4;             ///< floats of a vector register; 1: values stay scalars (a GPU's thread)
-  int registers = 16;        ///< vector registers
-  bool amx = false;          ///< AMX tiles of bf16
-  bool pairs = false;        ///< dot products of pairs of bf16, faster than f32 FMA
-  unsigned globalSpace = 0;  ///< address space of tensors
+  int lanes = 4;          ///< floats of a vector register; 1: values stay scalars (a GPU's thread)
+  int registers = 16;     ///< vector registers
+  bool avx512 = false;    ///< AVX-512's own instructions
+  bool scalable = false;  ///< registers are SVE's, of the length that the lanes say
+  bool amx = false;       ///< AMX tiles of bf16
+  /// Dot products of pairs of bf16, where they are faster than f32 FMA.
+  enum class Pairs { None, Avx512, Neon, Sve } pairs = Pairs::None;
+  bool roundsToBf16 = false;  ///< has instructions for it
+  unsigned globalSpace = 0;   ///< address space of tensors
 };
 
 class Emitter {

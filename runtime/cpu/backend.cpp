@@ -8,7 +8,9 @@
 #include <stdexcept>
 #include <tuple>
 
+#include "compiler/runnable.h"
 #include "runtime/cpu/denormals.h"
+#include "runtime/cpu/emulated_kernel.h"
 #include "runtime/cpu/object_loader.h"
 #include "runtime/cpu/roof.h"
 #include "runtime/cpu/thread_pool.h"
@@ -59,7 +61,17 @@ class Backend final : public DeviceBackend {
     const std::string own = environment::cpu();
     return own == "host" ? hostIdentity() : own + " on " + hostIdentity();
   }
+  std::string refusal(const std::string &target) const override {
+    const std::string begin = "WEFT_CPU: kernels for " + target + " can be compiled and looked at here, not run: ";
+    if (!isOfThisArchitecture(target))
+      return environment::cpuEmulator().empty()
+                 ? begin + "it is of another architecture (WEFT_CPU_EMULATOR names a program that runs them)"
+                 : "";
+    const std::string missing = missingFeatures(target);
+    return missing.empty() ? "" : begin + "this CPU has no " + missing;
+  }
   std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int) const override {
+    if (isEmulated()) return loadEmulated(std::move(image), code, environment::cpuEmulator());
     const KernelFunction function = loadObject(code, image.entry);
     return std::make_shared<CpuKernel>(std::move(image), function);
   }
@@ -69,6 +81,7 @@ class Backend final : public DeviceBackend {
   }
 
   std::optional<Roof> arithmeticRoof(int, ElementType type, int threads, bool again) const override {
+    if (isEmulated()) return std::nullopt;
     static std::mutex mutex;
     static std::map<std::tuple<std::string, ElementType, int>, Roof> known;
     std::lock_guard lock(mutex);
@@ -88,6 +101,8 @@ class Backend final : public DeviceBackend {
 };
 
 }  // namespace
+
+bool isEmulated() { return !isOfThisArchitecture(environment::cpu()); }
 
 const DeviceBackend &backend() {
   static const Backend own;

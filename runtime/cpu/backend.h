@@ -7,4 +7,7 @@ namespace weft::cpu {
 
 const DeviceBackend &backend();
 
+/// Whether kernels are for a CPU of another architecture (WEFT_CPU), and an emulator runs them.
+bool isEmulated();
+
 }  // namespace weft::cpu

@@ -54,6 +54,7 @@ class Backend final : public DeviceBackend {
 
   int capability(int device) const override { return cuda::capability(device); }
   std::string identity(int device) const override { return cuda::identity(device); }
+  std::string refusal(const std::string &) const override { return ""; }
   std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int device) const override {
     return std::make_shared<CudaKernel>(std::move(image), device, code);
   }

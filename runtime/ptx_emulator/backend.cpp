@@ -60,6 +60,7 @@ class Backend final : public DeviceBackend {
 
   int capability(int index) const override { return capabilityOf(index); }
   std::string identity(int index) const override { return name(index); }
+  std::string refusal(const std::string &) const override { return ""; }
   std::shared_ptr<const LoadedKernel> load(KernelImage image, const std::string &code, int index) const override {
     return std::make_shared<EmulatedKernel>(std::move(image), capabilityOf(index), code);
   }

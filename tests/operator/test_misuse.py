@@ -1,7 +1,10 @@
 """What a caller can get wrong ends in an error that names it: counts, shapes, types and devices of every argument, in every op; empty
 dims and wide integers compute what they mean."""
 
+import os
+import platform
 import unittest
+import unittest.mock
 
 import torch
 
@@ -127,6 +130,16 @@ class Arguments(unittest.TestCase):
                     paged(table, k)
         with self.assertRaisesRegex(RuntimeError, f"page table holds {2**32}"):
             weft.decode_paged("causal", QKV, [torch.zeros(1, 2, 1, 16)] + [torch.zeros(3, 2, 16, 16)] * 2, torch.tensor([[2**32, 0]]), 20)
+
+
+@unittest.skipUnless(platform.machine() == "x86_64", "of another architecture")
+class OtherCpus(unittest.TestCase):
+    def test_code_that_this_cpu_cannot_run(self):
+        """Not SIGILL. No machine has all of AVX10.2 and AMX's latest so far."""
+        x = tensors("causal")
+        with unittest.mock.patch.dict(os.environ, WEFT_CPU="diamondrapids"), self.assertRaisesRegex(
+                RuntimeError, "WEFT_CPU: kernels for diamondrapids can be compiled and looked at here, not run: this CPU has no .*avx10.2"):
+            weft.attention("causal", *passed(x))
 
 
 class EmptyDims(unittest.TestCase):

@@ -39,7 +39,7 @@ cpu::ProductKind kindOf(tile::KernelOp kernel, const Machine &machine, bool few)
   if (!fitsHalves(kernel)) return cpu::ProductKind::Fma;
   // AMX makes 16 x 16 sums, two by two, of 32 terms at a time.
   if (machine.amx && kernel.getTileQ() % 32 == 0) return cpu::ProductKind::Amx;
-  if (machine.pairs) return cpu::ProductKind::Pairs;
+  if (machine.pairs != Machine::Pairs::None) return cpu::ProductKind::Pairs;
   return cpu::ProductKind::Fma;
 }
 

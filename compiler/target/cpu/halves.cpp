@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "compiler/target/cpu/pairs.h"
+
 namespace weft::cpu {
 
 namespace arith = mlir::arith;
@@ -95,22 +97,23 @@ void Halves::columnPairs(Value source, Value stride, Value valid, int64_t rows, 
                          Value memory) {
   mlir::Type words = emit.vectorOf(emit.b.getI32Type());
   Value zero = arith::ConstantOp::create(emit.b, emit.loc, emit.b.getZeroAttr(words));
-  emit.loop(emit.i64(0), emit.i64(rows), 16, [&](Value row) {
-    for (int64_t column = 0; column < depth; column += 32) {
+  const int64_t lanes = emit.machine.lanes, wide = 2 * lanes;
+  emit.loop(emit.i64(0), emit.i64(rows), lanes, [&](Value row) {
+    for (int64_t column = 0; column < depth; column += wide) {
       std::vector<Value> vectors;
-      for (int r = 0; r < 16; ++r) {
+      for (int64_t r = 0; r < lanes; ++r) {
         Value own = emit.add(row, emit.i64(r));
         Value inside = emit.less(own, valid);
         Value safe = arith::SelectOp::create(emit.b, emit.loc, inside, own, emit.i64(0));
         Value from = emit.at(source, emit.add(emit.mul(safe, stride), emit.i64(column)), i16());
-        Value part = columns - column >= 32
+        Value part = columns - column >= wide
                          ? emit.load(words, from, 2)
                          : Value(llvmir::MaskedLoadOp::create(emit.b, emit.loc, words, from,
                                                               emit.firstLanes((columns - column) / 2), zero, 2));
         vectors.push_back(arith::SelectOp::create(emit.b, emit.loc, inside, part, zero));
       }
       vectors = emit.transpose(std::move(vectors));
-      for (int64_t pair = 0; pair < std::min<int64_t>(16, (depth - column) / 2); ++pair) {
+      for (int64_t pair = 0; pair < std::min(lanes, (depth - column) / 2); ++pair) {
         Value to = emit.add(emit.i64((column / 2 + pair) * rows), row);
         emit.store(vectors[pair], emit.at(memory, to, emit.b.getI32Type()), 4);
       }
@@ -138,8 +141,6 @@ void Halves::rowPairs(Value source, Value stride, Value valid, int64_t rows, int
 
 void Halves::roundPairs(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
   Value zero = emit.zeros();
-  llvm::SmallVector<int64_t> pairs;
-  for (int64_t at = 0; at < 16; ++at) pairs.append({at, 16 + at});
   auto roundAll = [&](bool whole) {
     emit.loop(emit.i64(0), emit.i64(rows / 2), 1, [&](Value pair) {
       auto load = [&](int64_t odd, int64_t column) -> Value {
@@ -148,14 +149,9 @@ void Halves::roundPairs(Value source, Value valid, int64_t rows, int64_t columns
             emit.load(emit.floats(), emit.at(source, emit.add(emit.mul(row, emit.i64(columns)), emit.i64(column))));
         return whole ? value : arith::SelectOp::create(emit.b, emit.loc, emit.less(row, valid), value, zero);
       };
-      for (int64_t c = 0; c < columns; c += 16) {
-        // One instruction rounds two registers, the second into the lower half.
-        Value both = llvmir::CallIntrinsicOp::create(emit.b, emit.loc, vector(emit.b.getBF16Type(), 32),
-                                                     emit.b.getStringAttr("llvm.x86.avx512bf16.cvtne2ps2bf16.512"),
-                                                     mlir::ValueRange{load(1, c), load(0, c)})
-                         .getResult(0);
+      for (int64_t c = 0; c < columns; c += emit.machine.lanes) {
         Value to = emit.add(emit.mul(pair, emit.i64(2 * columns)), emit.i64(2 * c));
-        emit.store(shuffle(both, both, pairs), emit.at(memory, to, i16()), 2);
+        emit.store(roundedPairs(emit, load(0, c), load(1, c)), emit.at(memory, to, i16()), 2);
       }
     });
   };
@@ -164,7 +160,7 @@ void Halves::roundPairs(Value source, Value valid, int64_t rows, int64_t columns
 
 void Halves::round(Value source, Value valid, int64_t rows, int64_t columns, Value memory) {
   mlir::Type bf16 = emit.vectorOf(emit.b.getBF16Type());
-  emit.loop(emit.i64(0), emit.i64(columns), 16, [&](Value column) {
+  emit.loop(emit.i64(0), emit.i64(columns), emit.machine.lanes, [&](Value column) {
     Value inside = emit.firstLanes(emit.sub(valid, column));
     emit.loop(emit.i64(0), emit.i64(rows), 1, [&](Value row) {
       Value index = emit.add(emit.mul(row, emit.i64(columns)), column);

@@ -1,14 +1,18 @@
 #include "compiler/target/cpu/object_code.h"
 
 #include <mutex>
+#include <optional>
 
 #if defined(__linux__)
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
 
 #include "compiler/internal_error.h"
+#include "compiler/runnable.h"
 #include "compiler/target/llvm_code.h"
+#include "llvm/Analysis/TargetTransformInfo.h"
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Support/TargetSelect.h"
@@ -37,22 +41,59 @@ std::string hostFeatures() {
   return features.getString();
 }
 
-std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &cpu) {
+/// Of SVE's registers, which the system and a process may make shorter than the CPU has them.
+unsigned hostSveBits() {
+#if defined(__linux__) && defined(__aarch64__)
+  constexpr int getLength = 51, lengthMask = 0xffff;  // PR_SVE_GET_VL, PR_SVE_VL_LEN_MASK
+  const int bytes = prctl(getLength);
+  return bytes < 0 ? 128 : 8 * static_cast<unsigned>(bytes & lengthMask);
+#else
+  return 128;
+#endif
+}
+
+const llvm::Target &architecture(const llvm::Triple &triple) {
   static std::once_flag once;
   std::call_once(once, [] {
     llvm::InitializeNativeTarget();
     llvm::InitializeNativeTargetAsmPrinter();
+#ifdef WEFT_OTHER_CPUS
+    LLVMInitializeAArch64TargetInfo();
+    LLVMInitializeAArch64Target();
+    LLVMInitializeAArch64TargetMC();
+    LLVMInitializeAArch64AsmPrinter();
+#endif
   });
-  const llvm::Triple triple(llvm::sys::getProcessTriple());
   std::string message;
-  const llvm::Target *target = llvm::TargetRegistry::lookupTarget(triple, message);
-  internalCheck(target != nullptr, "code generation", message);
+  const llvm::Target *found = llvm::TargetRegistry::lookupTarget(triple, message);
+  internalCheck(found != nullptr, "code generation", message);
+  return *found;
+}
+
+llvm::Triple ownTriple() { return llvm::Triple(llvm::sys::getProcessTriple()); }
+
+/// Of a CPU: this process's, or that of another architecture where LLVM knows the name of that one alone.
+std::optional<llvm::Triple> tripleOf(const std::string &cpu) {
+  std::vector<llvm::Triple> all{ownTriple()};
+#ifdef WEFT_OTHER_CPUS
+  if (!all[0].isAArch64()) all.emplace_back("aarch64-unknown-linux-gnu");
+#endif
+  for (const llvm::Triple &triple : all) {
+    const std::unique_ptr<llvm::MCSubtargetInfo> info(architecture(triple).createMCSubtargetInfo(triple, "", ""));
+    if (cpu == "host" || info->isCPUStringValid(cpu)) return triple;
+  }
+  return {};
+}
+
+std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &cpu) {
+  const std::optional<llvm::Triple> triple = tripleOf(cpu);
+  internalCheck(triple.has_value(), "code generation", "LLVM knows no CPU " + cpu);
   const bool host = cpu == "host";
   llvm::TargetOptions options;
   // Products are written as fma; all else keeps the order in which it was written.
   options.AllowFPOpFusion = llvm::FPOpFusion::Standard;
-  return std::unique_ptr<llvm::TargetMachine>(target->createTargetMachine(
-      triple, host ? llvm::sys::getHostCPUName() : llvm::StringRef(cpu), host ? hostFeatures() : "", options,
+  return std::unique_ptr<llvm::TargetMachine>(architecture(*triple).createTargetMachine(
+      *triple, host ? llvm::sys::getHostCPUName() : llvm::StringRef(cpu), host ? hostFeatures() : "", options,
       llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
 }
 
@@ -60,35 +101,73 @@ std::unique_ptr<llvm::TargetMachine> targetMachine(const std::string &cpu) {
 /// two cores); Intel's four times as long (Sapphire Rapids: 116 to 234 GFLOP/s on one).
 bool multipliesPairsFast(const llvm::TargetMachine &target) { return target.getTargetCPU().starts_with("znver"); }
 
+void compileFor(const llvm::TargetMachine &target, llvm::Function &function) {
+  function.addFnAttr("target-cpu", target.getTargetCPU());
+  function.addFnAttr("target-features", target.getTargetFeatureString());
+  function.addFnAttr(llvm::Attribute::NoUnwind);
+}
+
+/// Of a CPU that has SVE; that of one other than this machine's is what LLVM tunes code for it for.
+unsigned sveBits(llvm::TargetMachine &target, const std::string &cpu) {
+  if (cpu == "host") return hostSveBits();
+  llvm::LLVMContext context;
+  llvm::Module code("weft", context);
+  auto *function = llvm::Function::Create(llvm::FunctionType::get(llvm::Type::getVoidTy(context), false),
+                                          llvm::Function::ExternalLinkage, "asked", code);
+  compileFor(target, *function);
+  return 128 * target.getTargetTransformInfo(*function).getVScaleForTuning().value_or(1);
+}
+
 /// Whole registers of this CPU in all functions.
-void compileFor(const llvm::TargetMachine &target, llvm::Module &code) {
+void compileFor(llvm::TargetMachine &target, llvm::Module &code, const std::string &cpu) {
+  const Machine machine = machineOf(cpu);
   for (llvm::Function &function : code) {
     if (function.isDeclaration()) continue;
-    function.addFnAttr("prefer-vector-width", "512");
-    function.addFnAttr("min-legal-vector-width", "512");
-    function.addFnAttr("target-cpu", target.getTargetCPU());
-    function.addFnAttr("target-features", target.getTargetFeatureString());
-    function.addFnAttr(llvm::Attribute::NoUnwind);
+    compileFor(target, function);
+    if (target.getTargetTriple().isX86()) {
+      function.addFnAttr("prefer-vector-width", "512");
+      function.addFnAttr("min-legal-vector-width", "512");
+    } else if (machine.scalable) {
+      const auto times = static_cast<unsigned>(machine.lanes) / 4;
+      function.addFnAttr(llvm::Attribute::getWithVScaleRangeArgs(code.getContext(), times, times));
+    }
   }
+}
+
+Machine x86(const llvm::TargetMachine &target, const llvm::MCSubtargetInfo &info) {
+  Machine machine;
+  const bool wide = info.checkFeatures("+avx512f"), bf16 = info.checkFeatures("+avx512bw,+avx512bf16");
+  machine.lanes = wide ? 16 : info.checkFeatures("+avx2") ? 8 : 4;
+  machine.registers = wide ? 32 : 16;
+  machine.avx512 = wide;
+  machine.amx = bf16 && info.checkFeatures("+amx-bf16");
+  if (bf16 && multipliesPairsFast(target)) machine.pairs = Machine::Pairs::Avx512;
+  machine.roundsToBf16 = info.checkFeatures("+avx512bf16") || info.checkFeatures("+avxneconvert");
+  return machine;
+}
+
+Machine arm(llvm::TargetMachine &target, const llvm::MCSubtargetInfo &info, const std::string &cpu) {
+  Machine machine;
+  machine.registers = 32;
+  // Where SVE's registers are as long as NEON's, the code for NEON's is as fast, and LLVM knows more of it.
+  if (info.checkFeatures("+sve")) machine.lanes = static_cast<int>(sveBits(target, cpu) / 32);
+  machine.scalable = machine.lanes > 4;
+  machine.roundsToBf16 = info.checkFeatures("+bf16");
+  if (machine.roundsToBf16) machine.pairs = machine.scalable ? Machine::Pairs::Sve : Machine::Pairs::Neon;
+  return machine;
 }
 
 }  // namespace
 
-bool isKnownCpu(const std::string &cpu) {
-  return cpu == "host" || targetMachine("generic")->getMCSubtargetInfo()->isCPUStringValid(cpu);
-}
+bool isKnownCpu(const std::string &cpu) { return tripleOf(cpu).has_value(); }
 
 Machine machineOf(const std::string &cpu, unsigned floatBits) {
   auto target = targetMachine(cpu);
   const llvm::MCSubtargetInfo &info = *target->getMCSubtargetInfo();
-  const auto lanesOf = [&](unsigned registerBits) { return static_cast<int>(registerBits / floatBits); };
-  if (!target->getTargetTriple().isX86()) return {lanesOf(128), 32};
-  if (info.checkFeatures("+avx512f")) {
-    const bool bf16 = info.checkFeatures("+avx512bw,+avx512bf16");
-    return {lanesOf(512), 32, bf16 && info.checkFeatures("+amx-bf16"), bf16 && multipliesPairsFast(*target)};
-  }
-  if (info.checkFeatures("+avx2")) return {lanesOf(256), 16};
-  return {lanesOf(128), 16};
+  const llvm::Triple &triple = target->getTargetTriple();
+  Machine machine = triple.isX86() ? x86(*target, info) : triple.isAArch64() ? arm(*target, info, cpu) : Machine();
+  machine.lanes = machine.lanes * 32 / static_cast<int>(floatBits);
+  return machine;
 }
 
 bool hasFeatures(const std::string &cpu, const std::string &features) {
@@ -96,13 +175,16 @@ bool hasFeatures(const std::string &cpu, const std::string &features) {
   return target->getTargetTriple().isX86() && target->getMCSubtargetInfo()->checkFeatures(features);
 }
 
-std::string hostDescription() { return llvm::sys::getHostCPUName().str() + " " + hostFeatures(); }
+std::string hostDescription() {
+  return llvm::sys::getHostCPUName().str() + " " + hostFeatures() +
+         (hostSveBits() > 128 ? " of " + std::to_string(hostSveBits()) + " bits" : "");
+}
 
 std::string generate(mlir::ModuleOp module, const std::string &cpu, Output output, bool scalar) {
   llvm::LLVMContext context;
   auto target = targetMachine(cpu);
   std::unique_ptr<llvm::Module> code = target::toLlvmIr(module, context, *target);
-  compileFor(*target, *code);
+  compileFor(*target, *code, cpu);
   target::optimize(*code, *target, scalar ? target::Loops::Scalar : target::Loops::Vectors);
   std::string text;
   if (output == Output::Llvm) {
@@ -120,9 +202,32 @@ std::string generate(const std::string &cpu, const std::function<void(llvm::Modu
   code.setDataLayout(target->createDataLayout());
   code.setTargetTriple(target->getTargetTriple());
   build(code);
-  compileFor(*target, code);
+  compileFor(*target, code, cpu);
   target::optimize(code, *target, target::Loops::Unroll);
   return target::emitFile(code, *target, false);
 }
 
 }  // namespace weft::cpu
+
+namespace weft {
+
+bool isOfThisArchitecture(const std::string &cpu) {
+  const auto triple = cpu::tripleOf(cpu);
+  return triple && triple->getArch() == cpu::ownTriple().getArch();
+}
+
+std::string missingFeatures(const std::string &cpu) {
+  if (cpu == "host") return "";
+  const auto target = cpu::targetMachine(cpu);
+  std::string all;
+  for (auto &[feature, enabled] : llvm::sys::getHostCPUFeatures()) {
+    const bool vectors = feature.starts_with("avx") || feature.starts_with("amx") || feature.starts_with("sve") ||
+                         feature == "fma" || feature == "f16c" || feature == "bf16";
+    const bool here = enabled && (!feature.starts_with("amx") || cpu::amxGranted());
+    if (vectors && !here && target->getMCSubtargetInfo()->checkFeatures(("+" + feature).str()))
+      all += (all.empty() ? "" : ", ") + feature.str();
+  }
+  return all;
+}
+
+}  // namespace weft

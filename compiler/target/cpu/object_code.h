@@ -12,7 +12,7 @@ namespace weft::cpu {
 
 using target::Machine;
 
-/// True for "host" and the names LLVM knows of this architecture.
+/// True for "host" and the names LLVM knows of this architecture, and of AArch64.
 bool isKnownCpu(const std::string &cpu);
 /// Lanes and registers of `cpu` ("host" or a name LLVM knows).
 /// `floatBits`: of the floats in its registers.

@@ -2,10 +2,15 @@
 
 #include <algorithm>
 
+#include "compiler/target/cpu/pairs.h"
+
 namespace weft::cpu {
 namespace {
 
 namespace vector = mlir::vector;
+
+/// Of sums of sums: with few registers half of them are too few for what is read to be used often enough.
+bool sumsInMemory(const Machine &machine, const Product &p) { return machine.registers < 32 && !p.accumulate; }
 
 void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Value column, int vectors,
                   int64_t lastLanes) {
@@ -22,10 +27,7 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
   };
   auto step = [&](Value scalar, Value vector, Value sum) -> Value {
     if (!p.pairs) return vector::FMAOp::create(emit.b, emit.loc, scalar, vector, sum);
-    return mlir::LLVM::CallIntrinsicOp::create(emit.b, emit.loc, emit.floats(),
-                                               emit.b.getStringAttr("llvm.x86.avx512bf16.dpbf16ps.512"),
-                                               mlir::ValueRange{sum, scalar, vector})
-        .getResult(0);
+    return dotOfPairs(emit, sum, scalar, vector);
   };
   std::vector<Value> outRows, lhsRows;
   for (int r = 0; r < blockRows; ++r) {
@@ -51,7 +53,24 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
                      });
   };
   auto add = [&](Value x, Value y) { return Value(mlir::arith::AddFOp::create(emit.b, emit.loc, x, y)); };
+  auto placeOf = [&](size_t sum) {
+    return emit.at(outRows[sum / static_cast<size_t>(vectors)],
+                   static_cast<int32_t>(sum % static_cast<size_t>(vectors)) * emit.machine.lanes);
+  };
+  auto lanesOfSum = [&](size_t sum) { return lanesOf(static_cast<int>(sum % static_cast<size_t>(vectors))); };
   constexpr int terms = 16;
+  if (p.blocked && sumsInMemory(emit.machine, p)) {
+    emit.loop(emit.i64(0), p.depth, terms, [&](Value from) {
+      const auto own = sumUp(from, emit.min(emit.add(from, emit.i64(terms)), p.depth));
+      auto storeAll = [&](bool first) {
+        for (size_t at = 0; at < own.size(); ++at)
+          emit.storeLanes(first ? own[at] : add(emit.loadLanes(placeOf(at), lanesOfSum(at)), own[at]), placeOf(at),
+                          lanesOfSum(at));
+      };
+      emit.choose(emit.less(emit.i64(0), from), [&] { storeAll(false); }, [&] { storeAll(true); });
+    });
+    return;
+  }
   auto sums = !p.blocked ? sumUp(emit.i64(0), p.depth)
                          : emit.loop(emit.i64(0), p.depth, terms,
                                      std::vector<Value>(static_cast<size_t>(blockRows * vectors), emit.zeros()),
@@ -64,12 +83,10 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
                                      });
   // What was there is added last: a long sum is a sum of the sums of its tiles, and loses less than one after the
   // other.
-  for (int r = 0; r < blockRows; ++r)
-    for (int v = 0; v < vectors; ++v) {
-      Value sum = sums[r * vectors + v], to = emit.at(outRows[r], v * emit.machine.lanes);
-      if (p.accumulate) sum = add(emit.loadLanes(to, lanesOf(v)), sum);
-      emit.storeLanes(sum, to, lanesOf(v));
-    }
+  for (size_t at = 0; at < sums.size(); ++at) {
+    Value sum = p.accumulate ? add(emit.loadLanes(placeOf(at), lanesOfSum(at)), sums[at]) : sums[at];
+    emit.storeLanes(sum, placeOf(at), lanesOfSum(at));
+  }
 }
 
 void productGroup(Emitter &emit, const Product &p, Value column, int vectors, int64_t lastLanes) {
@@ -88,7 +105,8 @@ void productGroup(Emitter &emit, const Product &p, Value column, int vectors, in
 void product(Emitter &emit, const Product &p) {
   const int lanes = emit.machine.lanes;
   // 32 registers hold 24 accumulators next to operands, 16 hold 12.
-  const int most = std::max(1, (emit.machine.registers >= 32 ? 24 : 12) / p.blockRows / (p.blocked ? 2 : 1));
+  const bool twice = p.blocked && !sumsInMemory(emit.machine, p);
+  const int most = std::max(1, (emit.machine.registers >= 32 ? 24 : 12) / p.blockRows / (twice ? 2 : 1));
   const int64_t total = (p.columns + lanes - 1) / lanes;
   const int64_t groups = p.columns / (most * lanes);
   if (groups > 1)

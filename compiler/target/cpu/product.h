@@ -20,8 +20,8 @@ struct Product {
   int64_t columns;
   bool accumulate;
   int blockRows;         ///< rows of a register block: 6, 8 or 12
-  bool blocked = false;  ///< sums of 16 terms are added up: a third of the rounding of one after the other, in half the
-                         ///< columns at a time
+  bool blocked = false;  ///< sums of 16 terms are added up: a third of the rounding of one after the other, at the cost
+                         ///< of half the registers, or of memory
   bool pairs = false;
 };
 void product(Emitter &emit, const Product &p);

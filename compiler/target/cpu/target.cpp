@@ -18,9 +18,9 @@ class Cpu : public target::Target {
     passes.addPass(createPackOperands());
     passes.addPass(createAssignScratch({request.target}));
     passes.addPass(createLowerToCpu({request.target, request.schedule.blockRows}));
-    if (!hasFeatures(request.target, "+avx512bf16") && !hasFeatures(request.target, "+avxneconvert"))
-      passes.addPass(createExpandBf16());
-    passes.addPass(createExpandExp({machineOf(request.target).lanes}));
+    const Machine machine = machineOf(request.target);
+    if (!machine.roundsToBf16) passes.addPass(createExpandBf16());
+    passes.addPass(createExpandExp({machine.avx512}));
   }
 
   std::string generate(mlir::ModuleOp module, const CompileRequest &request) const override {
