@@ -22,12 +22,12 @@ namespace math = mlir::math;
 /// Replaces one math.exp or math.exp2.
 class ExpExpansion {
  public:
-  ExpExpansion(mlir::Operation *op, int lanes)
+  ExpExpansion(mlir::Operation *op, bool avx512)
       : b(op),
         loc(op->getLoc()),
         type(op->getResult(0).getType()),
         wide(mlir::getElementTypeOrSelf(type).isF64()),
-        scalef(lanes == 16 && mlir::isa<mlir::VectorType>(type)) {
+        scalef(avx512 && !wide && mlir::isa<mlir::VectorType>(type)) {
     Value x = op->getOperand(0);
     const bool two = mlir::isa<math::Exp2Op>(op);
     op->getResult(0).replaceAllUsesWith(wide ? expandWide(x, two) : two ? expand2(x) : expand(x));
@@ -96,14 +96,14 @@ class ExpExpansion {
       n = masked("llvm.x86.avx512.mask.rndscale.ps.512", x, 8);  // nearest, no exception
       r = masked("llvm.x86.avx512.mask.reduce.ps.512", x, 8);    // x - n; 0 where x is infinite
     } else {
-      x = bounded(x, arith::CmpFPredicate::OLT, -126);
+      x = bounded(x, arith::CmpFPredicate::OLT, -127);
       x = bounded(x, arith::CmpFPredicate::OGT, 128);
       n = math::RoundEvenOp::create(b, loc, x);
       r = arith::SubFOp::create(b, loc, x, n);
     }
-    return scaled(polynomial(r, {1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3, 5.550332471162809e-2,
-                                 2.402264791363012e-1, 6.931472028550421e-1, 1.0}),
-                  n);
+    Value p = polynomial(r, {1.535336188319500e-4, 1.339887440266574e-3, 9.618437357674640e-3, 5.550332471162809e-2,
+                             2.402264791363012e-1, 6.931472028550421e-1, 1.0});
+    return scalef ? scaled(p, n) : shifted(p, n);
   }
 
   /// Of f64. The upper part of ln 2 has 20 zeros at its end: its product with n is exact.
@@ -139,10 +139,19 @@ class ExpExpansion {
   Value scaled(Value p, Value n) {
     if (scalef) return call("llvm.x86.avx512.mask.scalef.ps.512", {p, n, p});
     // 2^n as 2 * 2^(n-1), so that n = 128 does not overflow before the product does.
-    Value e = arith::FPToSIOp::create(b, loc, with(b.getI32Type()), n);
+    Value e = toInts(n);
     e = arith::ShLIOp::create(b, loc, arith::AddIOp::create(b, loc, e, constantInt(126)), constantInt(23));
     return mul(arith::AddFOp::create(b, loc, p, p), Value(arith::BitcastOp::create(b, loc, type, e)));
   }
+
+  /// p * 2^n, n added to the exponent of p: of n = 128 p is at most 1, which gives infinity; of -127 at least 1, which
+  /// gives zero or what is denormal. A NaN's n has no lower bits: it stays one.
+  Value shifted(Value p, Value n) {
+    Value e = arith::ShLIOp::create(b, loc, toInts(n), constantInt(23));
+    Value bits = arith::BitcastOp::create(b, loc, with(b.getI32Type()), p);
+    return arith::BitcastOp::create(b, loc, type, arith::AddIOp::create(b, loc, bits, e));
+  }
+  Value toInts(Value n) { return arith::FPToSIOp::create(b, loc, with(b.getI32Type()), n); }
 };
 
 struct ExpandExp : impl::ExpandExpBase<ExpandExp> {
@@ -152,7 +161,7 @@ struct ExpandExp : impl::ExpandExpBase<ExpandExp> {
     getOperation().walk([&](mlir::Operation *op) {
       if (mlir::isa<math::ExpOp, math::Exp2Op>(op)) ops.push_back(op);
     });
-    for (mlir::Operation *op : ops) ExpExpansion(op, lanes);
+    for (mlir::Operation *op : ops) ExpExpansion(op, avx512);
   }
 };
 

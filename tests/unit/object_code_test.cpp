@@ -3,8 +3,11 @@
 
 #include <elf.h>
 
+#include <bit>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <limits>
 #include <sstream>
 #include <type_traits>
 #include <utility>
@@ -156,6 +159,46 @@ TEST(ObjectCode, allTypesRunOnAllKindsOfCpu) {
   }
   std::printf("ran code for%s; this machine cannot run that for%s\n", run.c_str(),
               left.empty() ? " none" : left.c_str());
+}
+
+// A power of two where there is no instruction for it: n goes into the exponent of a polynomial.
+TEST(ObjectCode, powersOfTwoOverTheirRange) {
+  const float infinity = std::numeric_limits<float>::infinity();
+  std::vector<float> x{-infinity, -1e30f,  -150,    -127.5f, -127, -126.9f, -126.5f, -126.2f,
+                       -126,      -125.5f, -1e-30f, 0,       1,    -0.5f,   0.5f,    1.5f,
+                       2.5f,      127,     127.49f, 127.5f,  128,  128.5f,  1e30f,   infinity};
+  for (const float edge : {-127.0f, -126.0f, -1.0f, 0.0f, 0.5f, 127.5f, 128.0f})
+    for (const float to : {-infinity, infinity}) x.push_back(std::nextafter(edge, to));
+  // NaNs with lower bits and with a sign.
+  const size_t numbers = x.size();
+  for (const uint32_t bits : {0x7fc00000u, 0x7fc00001u, 0x7fffffffu, 0xffc00000u, 0xffc12345u, 0x7f800001u})
+    x.push_back(std::bit_cast<float>(bits));
+  const auto variant = variantOf(
+      "attention t(q: [B,H,T,D], k: [B,G,S,D], v: [B,G,S,E], x: [S]) { score 0  where i == j  gate exp2(x[j]) }");
+  const auto count = static_cast<int>(x.size());
+  const Shape shape{1, 1, 1, count, count, 16, 16};
+  auto inputs = randomInputs(*variant, shape, 3);
+  for (double &value : inputs["v"].values) value = 1;
+  inputs["x"].values.assign(x.begin(), x.end());
+  for (const char *cpu : {"host", "x86-64", "haswell", "skylake-avx512"}) {
+    if (!machineHas(cpu == std::string("haswell") ? "avx2 bmi1 bmi2 fma f16c movbe abm"
+                    : cpu == std::string("skylake-avx512")
+                        ? "avx2 bmi1 bmi2 fma avx512f avx512bw avx512dq avx512cd avx512vl"
+                        : ""))
+      continue;
+    SCOPED_TRACE(cpu);
+    CallOptions options;
+    options.target = cpu;
+    const auto got = call(variant, inputs, {}, options);
+    for (size_t at = 0; at < x.size(); ++at) {
+      SCOPED_TRACE("2^" + std::to_string(x[at]));
+      const float o = got.o[at * 16], want = std::exp2(x[at]);
+      if (at >= numbers) EXPECT_TRUE(std::isnan(o)) << o;
+      else if (std::isinf(want)) EXPECT_EQ(o, want);
+      else if (want < std::numeric_limits<float>::min()) EXPECT_LT(std::abs(o), std::numeric_limits<float>::min());
+      else EXPECT_NEAR(o / want, 1, 2.4e-7);  // two units in the last place
+    }
+  }
 }
 
 }  // namespace
