@@ -21,8 +21,8 @@ struct Machine {
   bool avx512 = false;    ///< AVX-512's own instructions
   bool scalable = false;  ///< registers are SVE's, of the length that the lanes say
   bool amx = false;       ///< AMX tiles of bf16
-  /// Dot products of pairs of bf16, where they are faster than f32 FMA.
-  enum class Pairs { None, Avx512, Neon, Sve } pairs = Pairs::None;
+  /// What multiplies pairs of bf16 faster than f32 FMA: dot products of pairs (AVX-512), small matrices (NEON, SVE).
+  enum class Pairs { None, Dots, Matrices } pairs = Pairs::None;
   bool roundsToBf16 = false;  ///< has instructions for it
   unsigned globalSpace = 0;   ///< address space of tensors
 };

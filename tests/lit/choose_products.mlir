@@ -1,6 +1,8 @@
 // RUN: weft-opt %s --choose-products=cpu=haswell | FileCheck %s --check-prefixes=CHECK,FMA
 // RUN: weft-opt %s --choose-products=cpu=sapphirerapids | FileCheck %s --check-prefixes=CHECK,AMX
 // RUN: weft-opt %s --choose-products=cpu=znver5 | FileCheck %s --check-prefixes=CHECK,PAIRS
+// RUN: weft-opt %s --choose-products=cpu=neoverse-n2 | FileCheck %s --check-prefixes=CHECK,PAIRS
+// RUN: weft-opt %s --choose-products=cpu=neoverse-n1 | FileCheck %s --check-prefixes=CHECK,FMA
 // RUN: weft-opt %s --choose-products="cpu=sapphirerapids block-rows=1" | FileCheck %s --check-prefixes=BYROW
 
 // Few queries go through the keys one by one, but in kernels that sum over queries.

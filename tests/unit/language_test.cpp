@@ -287,6 +287,28 @@ TEST(Compile, otherCpusToo) {
   EXPECT_NE(compile(request).text.find("tdpbf16ps"), std::string::npos);
 }
 
+// NEON and SVE, without and with products of bf16.
+TEST(Compile, otherArchitecturesToo) {
+  CompileRequest request;
+  request.variant = parse(head + "score dot(q[i], k[j]) where i >= j }", "a").variants.at(0);
+  request.dims = {{"D", 64}, {"E", 64}};
+  request.stage = Stage::Assembly;
+  request.type = ElementType::BF16;
+  auto has = [&](const char *target, const char *text) {
+    request.target = target;
+    const CompileResult result = compile(request);
+    EXPECT_EQ(result.error, "");
+    return result.text.find(text) != std::string::npos;
+  };
+  EXPECT_TRUE(has("neoverse-n1", "fmla\tv"));
+  EXPECT_FALSE(has("neoverse-n1", "bfmmla"));
+  EXPECT_FALSE(has("neoverse-n1", "ptrue"));
+  EXPECT_TRUE(has("neoverse-n2", "bfmmla\tv"));
+  EXPECT_TRUE(has("neoverse-v1", "bfmmla\tz"));
+  EXPECT_TRUE(has("a64fx", "fmla\tz") && has("a64fx", "ptrue"));
+  EXPECT_FALSE(has("a64fx", "bfmmla"));
+}
+
 TEST(Declarations, sayWhatValuesMakeSense) {
   const auto parsed = parse(
       "attention t(q: [B, H, T, D], v: [B, H, S, E], a: [H] in 2 .. 8, n: int [] in 1 .. S / 64 + 1 typical S/512,\n"

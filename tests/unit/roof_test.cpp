@@ -37,6 +37,11 @@ TEST(Roof, ChainsAreThoseTheCpuHas) {
   EXPECT_EQ(chains(ElementType::F16, "znver4"), List{wide});
   EXPECT_EQ(chains(ElementType::BF16, "sapphirerapids"), (List{wide, dot, amx}));
   EXPECT_EQ(chains(ElementType::F16, "graniterapids"), (List{wide, "6 chains of AMX products of 16 x 32 f16"}));
+  EXPECT_EQ(chains(ElementType::BF16, "neoverse-n1"), List{"28 chains of f32 fma in 4 lanes"});
+  EXPECT_EQ(chains(ElementType::BF16, "neoverse-n2"),
+            (List{"28 chains of f32 fma in 4 lanes", "28 chains of bf16 products of 2 x 4 and 4 x 2 in 4 lanes"}));
+  EXPECT_EQ(chains(ElementType::BF16, "neoverse-v1"),
+            (List{"28 chains of f32 fma in 8 lanes", "28 chains of bf16 products of 2 x 4 and 4 x 2 in 8 lanes"}));
   EXPECT_THROW(peakLoops(ElementType::I32, "host"), std::runtime_error);
 }
 

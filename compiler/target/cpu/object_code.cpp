@@ -141,7 +141,7 @@ Machine x86(const llvm::TargetMachine &target, const llvm::MCSubtargetInfo &info
   machine.registers = wide ? 32 : 16;
   machine.avx512 = wide;
   machine.amx = bf16 && info.checkFeatures("+amx-bf16");
-  if (bf16 && multipliesPairsFast(target)) machine.pairs = Machine::Pairs::Avx512;
+  if (bf16 && multipliesPairsFast(target)) machine.pairs = Machine::Pairs::Dots;
   machine.roundsToBf16 = info.checkFeatures("+avx512bf16") || info.checkFeatures("+avxneconvert");
   return machine;
 }
@@ -153,7 +153,7 @@ Machine arm(llvm::TargetMachine &target, const llvm::MCSubtargetInfo &info, cons
   if (info.checkFeatures("+sve")) machine.lanes = static_cast<int>(sveBits(target, cpu) / 32);
   machine.scalable = machine.lanes > 4;
   machine.roundsToBf16 = info.checkFeatures("+bf16");
-  if (machine.roundsToBf16) machine.pairs = machine.scalable ? Machine::Pairs::Sve : Machine::Pairs::Neon;
+  if (machine.roundsToBf16) machine.pairs = Machine::Pairs::Matrices;
   return machine;
 }
 

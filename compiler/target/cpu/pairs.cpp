@@ -1,11 +1,7 @@
 #include "compiler/target/cpu/pairs.h"
 
-#include "compiler/internal_error.h"
-
 namespace weft::cpu {
 namespace {
-
-using Pairs = target::Machine::Pairs;
 
 Value call(Emitter &emit, mlir::Type result, const char *intrinsic, mlir::ValueRange arguments) {
   return mlir::LLVM::CallIntrinsicOp::create(emit.b, emit.loc, result, emit.b.getStringAttr(intrinsic), arguments)
@@ -32,22 +28,18 @@ Value interleaved(Emitter &emit, Value even, Value odd) {
 }  // namespace
 
 Value dotOfPairs(Emitter &emit, Value sum, Value x, Value y) {
-  switch (emit.machine.pairs) {
-    case Pairs::Avx512: return call(emit, emit.floats(), "llvm.x86.avx512bf16.dpbf16ps.512", {sum, x, y});
-    case Pairs::Neon: return call(emit, emit.floats(), "llvm.aarch64.neon.bfdot", {sum, x, y});
-    case Pairs::Sve: {
-      const auto floats = mlir::VectorType::get({4}, emit.b.getF32Type(), {true});
-      const auto halves = mlir::VectorType::get({8}, emit.b.getBF16Type(), {true});
-      mlir::Type word = emit.b.getI32Type();
-      Value next = call(emit, floats, "llvm.aarch64.sve.bfdot",
-                        {scalable(emit, sum, emit.b.getF32Type(), floats), scalable(emit, x, word, halves),
-                         scalable(emit, y, word, halves)});
-      return mlir::LLVM::vector_extract::create(emit.b, emit.loc, emit.floats(), next, 0);
-    }
-    case Pairs::None: break;
-  }
-  internalCheck(false, "cpu lowering", "products of pairs on a machine without them");
-  return {};
+  return call(emit, emit.floats(), "llvm.x86.avx512bf16.dpbf16ps.512", {sum, x, y});
+}
+
+Value matrixOfFours(Emitter &emit, Value sum, Value rows, Value columns) {
+  if (!emit.machine.scalable) return call(emit, emit.floats(), "llvm.aarch64.neon.bfmmla", {sum, rows, columns});
+  const auto floats = mlir::VectorType::get({4}, emit.b.getF32Type(), {true});
+  const auto halves = mlir::VectorType::get({8}, emit.b.getBF16Type(), {true});
+  mlir::Type word = emit.b.getI32Type();
+  Value next = call(emit, floats, "llvm.aarch64.sve.bfmmla",
+                    {scalable(emit, sum, emit.b.getF32Type(), floats), scalable(emit, rows, word, halves),
+                     scalable(emit, columns, word, halves)});
+  return mlir::LLVM::vector_extract::create(emit.b, emit.loc, emit.floats(), next, 0);
 }
 
 Value roundedPairs(Emitter &emit, Value even, Value odd) {

@@ -95,37 +95,31 @@ PeakLoop fma(const cpu::Machine &machine, const std::string &target) {
   return out;
 }
 
-/// Of a register of sums and two of pairs.
-Value *dotOfPairs(llvm::IRBuilder<> &b, const cpu::Machine &machine, Value *sum, Value *x, Value *y) {
-  using Pairs = cpu::Machine::Pairs;
-  switch (machine.pairs) {
-    case Pairs::Sve: return b.CreateIntrinsic(llvm::Intrinsic::aarch64_sve_bfdot, {}, {sum, x, y});
-    case Pairs::Neon:
-      return b.CreateIntrinsic(llvm::Intrinsic::aarch64_neon_bfdot, {sum->getType(), x->getType()}, {sum, x, y});
-    default: {
-      llvm::Function *step =
-          getOrInsertDeclaration(b.GetInsertBlock()->getModule(), llvm::Intrinsic::x86_avx512bf16_dpbf16ps_512);
-      return b.CreateCall(step, {sum, x, y});
-    }
-  }
+/// Of a register of sums and two of pairs, or of fours.
+Value *ofHalves(llvm::IRBuilder<> &b, const cpu::Machine &machine, Value *sum, Value *x, Value *y) {
+  if (machine.pairs != cpu::Machine::Pairs::Matrices)
+    return b.CreateIntrinsic(llvm::Intrinsic::x86_avx512bf16_dpbf16ps_512, {}, {sum, x, y});
+  if (machine.scalable) return b.CreateIntrinsic(llvm::Intrinsic::aarch64_sve_bfmmla, {}, {sum, x, y});
+  return b.CreateIntrinsic(llvm::Intrinsic::aarch64_neon_bfmmla, {sum->getType(), x->getType()}, {sum, x, y});
 }
 
-PeakLoop dot(const cpu::Machine &machine, const std::string &target) {
+PeakLoop halves(const cpu::Machine &machine, const std::string &target) {
   const int chains = machine.registers - 4;
-  PeakLoop out{"", "weft_peak_dot",
-               std::to_string(chains) + " chains of bf16 dot products of pairs in " + std::to_string(machine.lanes) +
-                   " lanes",
-               4.0 * repeats * chains * machine.lanes};
+  const bool matrices = machine.pairs == cpu::Machine::Pairs::Matrices;
+  PeakLoop out{"", matrices ? "weft_peak_matrices" : "weft_peak_dot",
+               std::to_string(chains) + " chains of bf16 " +
+                   (matrices ? "products of 2 x 4 and 4 x 2" : "dot products of pairs") + " in " +
+                   std::to_string(machine.lanes) + " lanes",
+               (matrices ? 8.0 : 4.0) * repeats * chains * machine.lanes};
   out.code = cpu::generate(target, [&](llvm::Module &module) {
     Loop loop(module, out.entry);
-    auto registers = [&](llvm::Type *element, int lanes) -> llvm::Type * {
-      if (machine.scalable)
-        return llvm::ScalableVectorType::get(element, static_cast<unsigned>(lanes * 4 / machine.lanes));
-      return llvm::FixedVectorType::get(element, static_cast<unsigned>(lanes));
+    auto registers = [&](llvm::Type *element, int elements) -> llvm::Type * {
+      if (!machine.scalable) return llvm::FixedVectorType::get(element, static_cast<unsigned>(elements));
+      return llvm::ScalableVectorType::get(element, static_cast<unsigned>(elements * 4 / machine.lanes));
     };
     registerChains(loop, chains, registers(loop.b.getFloatTy(), machine.lanes),
                    registers(loop.b.getBFloatTy(), 2 * machine.lanes),
-                   [&](Value *sum, Value *x, Value *y) { return dotOfPairs(loop.b, machine, sum, x, y); });
+                   [&](Value *sum, Value *x, Value *y) { return ofHalves(loop.b, machine, sum, x, y); });
   });
   return out;
 }
@@ -168,7 +162,7 @@ std::vector<PeakLoop> peakLoops(ElementType type, const std::string &target) {
   const cpu::Machine machine = cpu::machineOf(target);
   std::vector<PeakLoop> all{fma(machine, target)};
   const bool pairs = machine.pairs != cpu::Machine::Pairs::None || cpu::hasFeatures(target, "+avx512bf16,+avx512bw");
-  if (type == ElementType::BF16 && pairs) all.push_back(dot(machine, target));
+  if (type == ElementType::BF16 && pairs) all.push_back(halves(machine, target));
   if (type == ElementType::BF16 && machine.amx) all.push_back(tiles("bf16", llvm::Intrinsic::x86_tdpbf16ps, target));
   if (type == ElementType::F16 && cpu::hasFeatures(target, "+amx-fp16"))
     all.push_back(tiles("f16", llvm::Intrinsic::x86_tdpfp16ps, target));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "compiler/target/cpu/matrix_product.h"
 #include "compiler/target/cpu/pairs.h"
 
 namespace weft::cpu {
@@ -89,13 +90,18 @@ void productBlock(Emitter &emit, const Product &p, Value row, int blockRows, Val
   }
 }
 
+void block(Emitter &emit, const Product &p, Value row, int blockRows, Value column, int vectors, int64_t lastLanes) {
+  if (p.pairs && emit.machine.pairs == Machine::Pairs::Matrices) matrixBlock(emit, p, row, blockRows, column, vectors);
+  else productBlock(emit, p, row, blockRows, column, vectors, lastLanes);
+}
+
 void productGroup(Emitter &emit, const Product &p, Value column, int vectors, int64_t lastLanes) {
   // Whole blocks, then what is left in blocks of 4, 2 and 1.
   Value row = emit.i64(0);
   for (int blockRows : {p.blockRows, 4, 2, 1}) {
     Value left = emit.sub(p.rows, row);
     Value end = emit.add(row, emit.mul(emit.div(left, emit.i64(blockRows)), emit.i64(blockRows)));
-    emit.loop(row, end, blockRows, [&](Value at) { productBlock(emit, p, at, blockRows, column, vectors, lastLanes); });
+    emit.loop(row, end, blockRows, [&](Value at) { block(emit, p, at, blockRows, column, vectors, lastLanes); });
     row = end;
   }
 }
