@@ -3,9 +3,9 @@
 variants.py WEFT TEXT [--contexts 512,2048] [--seeds 1,2,3] [--steps 1500] [--only NAME,...] [--out runs/variants]
 
 Each model reads the same bytes in the same order for a seed. Then each is trained once more for the FLOPs that dense attention
-took: a sparse variant reads more bytes. Runs that are there are not run again; one that was interrupted goes on. How fast each
-trains is measured apart, at the end and in turns, so that the long runs may share the machine. Writes OUT.json, OUT.html and a
-Markdown table.
+took: a sparse variant reads more bytes. Runs that are there, in OUT or in a file of known ones, are not run again; one that was
+interrupted goes on. How fast each trains is measured apart, at the end and in turns, so that the long runs may share the machine.
+Writes OUT.json, OUT.html and a Markdown table.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+from known_runs import KnownRuns
 from page import COLOURS, Page, line
 
 BYTES_A_STEP = 8192
@@ -48,8 +49,19 @@ def train(options, folder, settings, steps, *more, **streams):
         sys.exit(code)
 
 
-def run(options, folder, settings, steps):
+def run(options, known, folder, settings, steps):
     """Trains to `steps` and evaluates on the test set; what both measured."""
+    with open(options.config) as file:
+        asked = {"config": json.load(file), "settings": settings, "steps": steps, "text_bytes": os.path.getsize(options.text), "eval_bytes": options.eval_bytes}
+    if result := known.find(asked):
+        return {"settings": settings, "steps": steps, **result}
+    result = run_here(options, folder, settings, steps)
+    result["data"] = result["data"].replace(options.text, os.path.basename(options.text))
+    known.add(asked, {name: result[name] for name in ("bpc", "bytes", "data", "kept", "flops")})
+    return result
+
+
+def run_here(options, folder, settings, steps):
     done = os.path.join(folder, "done.json")
     if os.path.exists(done):
         with open(done) as file:
@@ -111,14 +123,14 @@ def spread(values):
 
 def all_runs(options):
     """Rows by equal bytes and by equal FLOPs, as they come."""
-    rows = []
+    rows, known = [], KnownRuns(options.known)
     for context in map(int, options.contexts.split(",")):
         dense = {}
         for name in options.only.split(","):
             for seed in map(int, options.seeds.split(",")):
                 settings = {**settings_of(name, context), "seed": seed}
                 place = os.path.join(options.out, f"{name.replace(' ', '_')}_{context}_{seed}")
-                same = run(options, place, settings, options.steps)
+                same = run(options, known, place, settings, options.steps)
                 rows.append({"name": name, "context": context, "seed": seed, "equal": "bytes", **same})
                 if name == "dense":
                     dense[seed] = same["flops"]
@@ -126,7 +138,7 @@ def all_runs(options):
                         rows.append({**rows[-1], "equal": "FLOPs"})
                 elif not options.bytes_only:
                     steps = max(1, round(options.steps * dense[seed] / same["flops"] / 10) * 10)
-                    again = run(options, place + "_flops", settings, steps)
+                    again = run(options, known, place + "_flops", settings, steps)
                     rows.append({"name": name, "context": context, "seed": seed, "equal": "FLOPs", **again})
                 write(options, rows, {})
     return rows
@@ -184,6 +196,8 @@ def main():
     parser.add_argument("--eval-bytes", type=int, default=500000, help="of the test set")
     parser.add_argument("--timed-steps", type=int, default=30, help="of each run that only measures the speed of training")
     parser.add_argument("--bytes-only", action="store_true", help="no runs of equal FLOPs")
+    parser.add_argument("--known", help="a file of runs that are known, which new ones are added to")
+    parser.add_argument("--untimed", action="store_true", help="how fast each trains is not measured")
     parser.add_argument("--out", default="runs/variants")
     options = parser.parse_args()
     unknown = [name for name in options.only.split(",") if name not in VARIANTS]
@@ -193,11 +207,11 @@ def main():
         options.only = ",".join(["dense"] + [name for name in options.only.split(",") if name != "dense"])
     os.makedirs(options.out, exist_ok=True)
     rows = all_runs(options)
-    rates = speeds(options)
+    rates = {} if options.untimed else speeds(options)
     write(options, rows, rates)
     print("\n| context | equal | attention | bpc | kept | TFLOP | MB read | seconds |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
     for e in summarised(rows, rates):
-        print(f"| {e['context']} | {e['equal']} | {e['name']} | {spread(e['bpc'])} | {100 * e['kept']:.0f} % | {e['flops'] / 1e12:.1f} | {e['read'] / 1e6:.1f} | {e['seconds']:.0f} |")
+        print(f"| {e['context']} | {e['equal']} | {e['name']} | {spread(e['bpc'])} | {100 * e['kept']:.0f} % | {e['flops'] / 1e12:.1f} | {e['read'] / 1e6:.1f} | {format(e['seconds'], '.0f') if e['seconds'] else ''} |")
     print(f"\n{options.out}.html")
 
 

@@ -61,6 +61,18 @@ class Quality(unittest.TestCase):
         with open(self.out + ".speed.json") as file:
             more = json.load(file)["rates"]
         self.assertEqual((more[: len(known)], [name for _, name, _ in more]), (known, ["dense", "sliding window", "ALiBi"]))
+        # Runs that are known need no folder: what a file of them holds is asked for elsewhere, and found there.
+        known = self.out + ".known"
+        shown = self.run_it("--only", "dense,ALiBi", "--bytes-only", "--untimed", "--known", known).stdout
+        with open(known) as file:
+            entries = [json.loads(line) for line in file]
+        self.assertEqual([entry["asked"]["settings"]["attention"] for entry in entries], ["alibi", "causal"])
+        self.assertTrue(all(entry["data"].startswith("text.gz, ") for entry in entries), entries)
+        before = os.stat(known).st_mtime_ns
+        with tempfile.TemporaryDirectory() as elsewhere:
+            again = self.run_it("--only", "dense,ALiBi", "--bytes-only", "--untimed", "--known", known, "--out", os.path.join(elsewhere, "a")).stdout
+            self.assertEqual(os.listdir(os.path.join(elsewhere, "a")), [])
+        self.assertEqual((again.splitlines()[:-1], os.stat(known).st_mtime_ns), (shown.splitlines()[:-1], before))
         # Another seed would not be that run.
         self.assertIn("holds a run of other settings", self.run_it("--only", "dense", "--steps", "20", code=1).stderr)
         self.assertIn("unknown attention 'sparse'; expected some of dense,", self.run_it("--only", "sparse", code=2).stderr)
