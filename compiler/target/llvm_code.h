@@ -19,6 +19,6 @@ std::unique_ptr<llvm::Module> toLlvmIr(mlir::ModuleOp module, llvm::LLVMContext 
 enum class Loops { Vectors, Unroll, Scalar };
 void optimize(llvm::Module &module, llvm::TargetMachine &target, Loops own);
 /// Assembly text, or an object file.
-std::string emitFile(llvm::Module &module, llvm::TargetMachine &target, bool assembly);
+std::string emitFile(llvm::Module &module, llvm::TargetMachine &target, bool assembly, Loops own);
 
 }  // namespace weft::target

@@ -185,14 +185,15 @@ std::string generate(mlir::ModuleOp module, const std::string &cpu, Output outpu
   auto target = targetMachine(cpu);
   std::unique_ptr<llvm::Module> code = target::toLlvmIr(module, context, *target);
   compileFor(*target, *code, cpu);
-  target::optimize(*code, *target, scalar ? target::Loops::Scalar : target::Loops::Vectors);
+  const target::Loops own = scalar ? target::Loops::Scalar : target::Loops::Vectors;
+  target::optimize(*code, *target, own);
   std::string text;
   if (output == Output::Llvm) {
     llvm::raw_string_ostream stream(text);
     code->print(stream, nullptr);
     return text;
   }
-  return target::emitFile(*code, *target, output == Output::Assembly);
+  return target::emitFile(*code, *target, output == Output::Assembly, own);
 }
 
 std::string generate(const std::string &cpu, const std::function<void(llvm::Module &)> &build) {
@@ -204,7 +205,7 @@ std::string generate(const std::string &cpu, const std::function<void(llvm::Modu
   build(code);
   compileFor(*target, code, cpu);
   target::optimize(code, *target, target::Loops::Unroll);
-  return target::emitFile(code, *target, false);
+  return target::emitFile(code, *target, false, target::Loops::Unroll);
 }
 
 }  // namespace weft::cpu

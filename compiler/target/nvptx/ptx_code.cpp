@@ -65,7 +65,7 @@ std::string generate(mlir::ModuleOp module, const std::string &name, Output outp
     if (!function.isDeclaration()) function.addFnAttr(llvm::Attribute::NoUnwind);
   keepConverged(*code);
   target::optimize(*code, *target, target::Loops::Unroll);
-  if (output == Output::Ptx) return target::emitFile(*code, *target, true);
+  if (output == Output::Ptx) return target::emitFile(*code, *target, true, target::Loops::Unroll);
   std::string text;
   llvm::raw_string_ostream stream(text);
   code->print(stream, nullptr);
