@@ -61,7 +61,7 @@ def dense(dtype, rounds, D=64, T=2048, H=8):
     outs = {"weft": weft(), "sdpa": sdpa()}
     backward = interleave({n: lambda o=o: torch.autograd.grad(o, [q, k, v], grad, retain_graph=True) for n, o in outs.items()}, rounds)
     name = str(dtype)[6:]
-    return [dict(row=f"dense causal {name} {way}", weft_ms=1e3 * t["weft"], peer="SDPA", peer_ms=1e3 * t["sdpa"],
+    return [dict(row=f"dense causal {name} T {T} D {D} {way}", type=name, weft_ms=1e3 * t["weft"], peer="SDPA", peer_ms=1e3 * t["sdpa"],
                  ratio=t["sdpa"] / t["weft"], gflops=scale * flops / t["weft"] / 1e9)
             for way, t, scale in (("forward", forward, 1), ("backward", backward, 2.5))]
 
@@ -247,6 +247,17 @@ print((peak() - before) / 1024)
     return rows
 
 
+def peaks(library):
+    """GFLOP/s of dependent-free chains of multiplications, by type, as `weft bench` measures them."""
+    program = os.path.join(os.path.dirname(os.path.abspath(library)), "..", "bin", "weft")
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["bench", "--variants", "causal", "--shapes", "1,1,64,64", "--peers", "", "--dtype", "f32,bf16", "--direction", "forward", "--samples", "3", "--row-seconds", "0.05"]
+        subprocess.run([program, *words, "--out", folder], capture_output=True, check=True)
+        with open(os.path.join(folder, "results.json")) as file:
+            found = json.load(file)["peak_gflops"]
+    return {"float32": found["f32"], "bfloat16": found["bf16"]}
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("library")
@@ -255,7 +266,8 @@ def main():
     args = parser.parse_args()
     torch.ops.load_library(args.library)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {platform.processor() or platform.machine()}", flush=True)
-    rows = []
+    rows, peak = [], peaks(args.library)
+    print(", ".join(f"peak of {name} {rate:.0f} GFLOP/s" for name, rate in peak.items()), flush=True)
 
     def show(new):
         for row in new:
@@ -268,7 +280,8 @@ def main():
             elif "peer" in row:
                 text += "   " + row["peer"]
             if "gflops" in row:
-                text += f"   {row['gflops']:5.0f} GFLOP/s"
+                row["peak_share"] = row["gflops"] / peak[row["type"]]
+                text += f"   {row['gflops']:5.0f} GFLOP/s   {row['peak_share']:4.0%} of peak"
             if "gbs" in row:
                 text += f"   {row['gbs']:5.1f} GB/s   {row['memory_share']:5.0%} of reading"
             if "kept" in row:
@@ -277,8 +290,9 @@ def main():
                 text += f"{row['mib']:9.1f} MiB"
             print(text, flush=True)
 
-    show(dense(torch.float32, args.rounds))
-    show(dense(torch.bfloat16, args.rounds))
+    for dtype in (torch.float32, torch.bfloat16):
+        for T, D in ((512, 64), (2048, 64), (2048, 128), (8192, 64)):
+            show(dense(dtype, args.rounds if T < 8192 else max(3, args.rounds // 3), D, T))
     show(sparse(args.rounds))
     show(proportional(args.rounds))
     show(periodic(args.rounds))
@@ -289,7 +303,7 @@ def main():
     show(memory(args.library))
     os.makedirs(os.path.dirname(args.out) or ".", exist_ok=True)
     with open(args.out, "w") as file:
-        json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "rows": rows}, file, indent=1)
+        json.dump({"torch": torch.__version__, "threads": torch.get_num_threads(), "peak_gflops": peak, "rows": rows}, file, indent=1)
     print("written to", args.out)
 
 
