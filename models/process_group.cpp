@@ -18,8 +18,8 @@ namespace {
 using torch::Tensor;
 using Group = c10d::ProcessGroup;
 
-/// Of an operation, and of a process that the others wait for at the start.
-constexpr std::chrono::minutes usualPatience{30}, startPatience{10};
+/// For a process that the others wait for at the start.
+constexpr std::chrono::minutes startPatience{10};
 
 std::string firstLine(const std::exception &error) {
   const auto *own = dynamic_cast<const c10::Error *>(&error);

@@ -18,6 +18,9 @@ struct LostProcess : std::runtime_error {
   using runtime_error::runtime_error;
 };
 
+/// What an operation waits for others at most, where one in a step takes far less.
+inline constexpr std::chrono::minutes usualPatience{30};
+
 /// An operation that goes on while this process does other things.
 class Pending {
  public:

@@ -12,8 +12,8 @@ namespace weft {
 
 using torch::Tensor;
 
-/// Of a step, and of long work in one process.
-constexpr std::chrono::minutes usual{30}, day{24 * 60};
+/// Of long work in one process.
+constexpr std::chrono::minutes day{24 * 60};
 
 Processes::Processes(const Launch &launch, torch::Device device) : launch(launch) {
   if (launch.size > 1) group = joinGroup(launch, device);
@@ -80,7 +80,7 @@ std::vector<double> Processes::sum(std::vector<double> values) {
   if (!group) return values;
   values.push_back(weft::interrupted() ? 1 : 0);
   Tensor all = torch::tensor(values, torch::kFloat64);
-  group->sum(all, usual);
+  group->sum(all, usualPatience);
   std::memcpy(values.data(), all.data_ptr<double>(), values.size() * sizeof(double));
   const bool signalled = values.back() > 0;
   values.pop_back();

@@ -11,8 +11,6 @@ using torch::Tensor;
 
 namespace {
 
-/// Of a group's operation in the midst of a step.
-constexpr std::chrono::minutes patience{30};
 /// Where tensors begin among bytes: at a multiple of any type's size.
 constexpr int64_t alignment = 64;
 
@@ -122,7 +120,7 @@ Tensor SharedAttention::findNeeds() {
       found[queries][piece][0] = range.first;
       found[queries][piece][1] = range.end;
     }
-  share.group().sum(found, patience);
+  share.group().sum(found, usualPatience);
   return found;
 }
 
