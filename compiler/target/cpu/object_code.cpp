@@ -34,22 +34,26 @@ bool amxGranted() {
 #endif
 }
 
-std::string hostFeatures() {
-  llvm::SubtargetFeatures features;
-  for (auto &[feature, enabled] : llvm::sys::getHostCPUFeatures())
-    features.AddFeature(feature, enabled && (!feature.starts_with("amx") || amxGranted()));
-  return features.getString();
-}
+llvm::Triple ownTriple() { return llvm::Triple(llvm::sys::getProcessTriple()); }
 
-/// Of SVE's registers, which the system and a process may make shorter than the CPU has them.
+/// Of SVE's registers, which the system and a process may make shorter than the CPU has them; 0: none.
 unsigned hostSveBits() {
 #if defined(__linux__) && defined(__aarch64__)
   constexpr int getLength = 51, lengthMask = 0xffff;  // PR_SVE_GET_VL, PR_SVE_VL_LEN_MASK
   const int bytes = prctl(getLength);
-  return bytes < 0 ? 128 : 8 * static_cast<unsigned>(bytes & lengthMask);
+  return bytes < 0 ? 0 : 8 * static_cast<unsigned>(bytes & lengthMask);
 #else
-  return 128;
+  return 0;
 #endif
+}
+
+std::string hostFeatures() {
+  llvm::SubtargetFeatures features;
+  for (auto &[feature, enabled] : llvm::sys::getHostCPUFeatures())
+    features.AddFeature(feature, enabled && (!feature.starts_with("amx") || amxGranted()));
+  // A virtual machine may hide it, and LLVM then takes it from the CPU's name.
+  if (ownTriple().isAArch64() && hostSveBits() == 0) features.AddFeature("sve", false);
+  return features.getString();
 }
 
 const llvm::Target &architecture(const llvm::Triple &triple) {
@@ -69,8 +73,6 @@ const llvm::Target &architecture(const llvm::Triple &triple) {
   internalCheck(found != nullptr, "code generation", message);
   return *found;
 }
-
-llvm::Triple ownTriple() { return llvm::Triple(llvm::sys::getProcessTriple()); }
 
 /// Of a CPU: this process's, or that of another architecture where LLVM knows the name of that one alone.
 std::optional<llvm::Triple> tripleOf(const std::string &cpu) {
@@ -219,15 +221,24 @@ bool isOfThisArchitecture(const std::string &cpu) {
 
 std::string missingFeatures(const std::string &cpu) {
   if (cpu == "host") return "";
-  const auto target = cpu::targetMachine(cpu);
+  const auto own = cpu::targetMachine("host"), other = cpu::targetMachine(cpu);
+  // Those of vectors that LLVM asks an x86 for; of an Arm CPU it says only what it has.
+  llvm::SmallVector<llvm::StringRef> names{"sve", "sve2", "bf16"};
+  if (own->getTargetTriple().isX86()) names = {"fma", "f16c"};
+  const auto asked = llvm::sys::getHostCPUFeatures();
+  for (const auto &feature : asked)
+    if (feature.getKey().starts_with("avx") || feature.getKey().starts_with("amx")) names.push_back(feature.getKey());
+  llvm::sort(names);
   std::string all;
-  for (auto &[feature, enabled] : llvm::sys::getHostCPUFeatures()) {
-    const bool vectors = feature.starts_with("avx") || feature.starts_with("amx") || feature.starts_with("sve") ||
-                         feature == "fma" || feature == "f16c" || feature == "bf16";
-    const bool here = enabled && (!feature.starts_with("amx") || cpu::amxGranted());
-    if (vectors && !here && target->getMCSubtargetInfo()->checkFeatures(("+" + feature).str()))
-      all += (all.empty() ? "" : ", ") + feature.str();
+  for (const llvm::StringRef name : names) {
+    const std::string has = "+" + name.str();
+    if (other->getMCSubtargetInfo()->checkFeatures(has) && !own->getMCSubtargetInfo()->checkFeatures(has))
+      all += (all.empty() ? "" : ", ") + name.str();
   }
+  const cpu::Machine machine = cpu::machineOf(cpu);
+  const auto bits = 32 * static_cast<unsigned>(machine.lanes);
+  if (machine.scalable && bits != cpu::hostSveBits())
+    all += (all.empty() ? "" : ", ") + std::string("SVE registers of ") + std::to_string(bits) + " bits";
   return all;
 }
 
